@@ -1,0 +1,223 @@
+"""Build the demo's data, tokenizer and model configuration from the documentation inside this Python installation.
+
+Answer selection: the question is made from the name of a function, class, method or module of the standard library
+("what does the method read until of telnet do"), the candidates are sentences that summarize objects of the same module,
+and exactly one of them is right. Sequence classification: which kind of object a sentence summarizes. Topics of
+``pydoc`` ("what are the rules of comparisons") are questions too. Whole packages go to train, valid or test, no sentence
+appears twice, and nothing is imported or downloaded: the sources are parsed.
+
+    python examples/demo_data.py outputs/demo/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import re
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import NamedTuple
+
+SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "lib-dynload", "turtledemo"}
+QUESTIONS = {
+    "function": "what does the function {} do",
+    "method": "what does the method {} do",
+    "class": "what is the class {}",
+    "module": "what is the module {} for",
+    "topic": "what are the rules of {}",
+    "words": "which one is about {}",
+}
+
+
+class Entry(NamedTuple):
+    """A documented object: where it lives, what it is, its name in words, its summary and its whole documentation."""
+
+    module: str
+    kind: str
+    name: str
+    summary: str
+    text: str
+
+
+def number(*parts: object) -> int:
+    """Return a number that depends on the parts only: the same on every machine and in every run."""
+    return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
+
+
+def split_words(name: str) -> str:
+    """Split a qualified name into words, methods before the class they belong to.
+
+    Examples:
+        >>> split_words("HTTPServer.get_requestHandler")
+        'get request handler of http server'
+    """
+    words = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+    parts = [" ".join(words.findall(part)).lower() for part in reversed(name.split("."))]
+    return " of ".join(part for part in parts if part)
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a documentation text, at most 40 words of it."""
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    return " ".join(re.split(r"(?<=[.!?]) +(?=[A-Z\"'`*])", paragraph)[0].split()[:40])
+
+
+def documented(tree: ast.Module, module: str) -> Iterator[Entry]:
+    """Yield the documented objects of a parsed module, but constructors, whose name says nothing."""
+
+    def walk(node: ast.AST, names: tuple[str, ...]) -> Iterator[Entry]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If | ast.Try):  # definitions for one platform only
+                yield from walk(child, names)
+            elif isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                inner = (*names, child.name)
+                kind = "class" if isinstance(child, ast.ClassDef) else "method" if names else "function"
+                if (text := ast.get_docstring(child)) and child.name != "__init__":
+                    yield Entry(module, kind, split_words(".".join(inner)), first_sentence(text), text)
+                if kind == "class":
+                    yield from walk(child, inner)
+
+    if text := ast.get_docstring(tree):
+        yield Entry(module, "module", split_words(".".join(reversed(module.split(".")))), first_sentence(text), text)
+    yield from walk(tree, ())
+
+
+def standard_library() -> Iterator[Entry]:
+    """Yield the documented objects of the standard library and the topics of ``pydoc``."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if SKIPPED.isdisjoint(parts) and not parts[0].startswith("config-"):
+            module = ".".join(part for part in parts if part != "__init__")
+            yield from documented(ast.parse(path.read_bytes()), module)
+    for name, text in sorted(topics.items()):
+        title, _, rest = text.partition("\n\n")  # a title underlined with asterisks comes first
+        yield Entry("topics", "topic", split_words(name.replace("-", "_")), first_sentence(rest.lstrip("* \n")), title + rest)
+
+
+def distinct(entries: Iterable[Entry]) -> list[Entry]:
+    """Keep entries that can be asked for: a name in words, a real sentence, and nothing that was there before."""
+    seen: set[object] = set()
+    kept = []
+    for entry in entries:
+        sentence = re.sub(r"\W+", " ", entry.summary).strip().lower()
+        identity = (entry.module, entry.kind, entry.name)
+        if entry.name and 3 <= len(sentence.split()) and "->" not in entry.summary and seen.isdisjoint((sentence, identity)):
+            seen |= {sentence, identity}
+            kept.append(entry)
+    return kept
+
+
+def split_of(module: str) -> str:
+    """Return the split of a module: all modules of a package share it, so that test packages are never seen."""
+    share = number("fold", module.split(".")[0].lstrip("_")) % 100
+    return "train" if share < 75 else "valid" if share < 85 else "test"
+
+
+def keywords(sentence: str, count: int = 3) -> str:
+    """Return some words of a sentence, long ones only, in an order without meaning."""
+    words = sorted(set(re.findall(r"[a-z]{4,}", sentence.lower())), key=lambda word: number(word, sentence))
+    return " ".join(words[:count])
+
+
+def ranking_rows(entries: list[Entry], candidates: int, with_keywords: bool) -> Iterator[dict[str, object]]:
+    """Yield the rows of answer selection, in the order of the questions; candidates are in an order without meaning.
+
+    Args:
+        entries: What is asked for.
+        candidates: How many candidates a question has, the right one included; fewer in small modules.
+        with_keywords: Ask for every sentence once more by some of its own words. A model that starts from random
+            weights learns from these in a minute what it takes ten times as long to find in names alone: to compare
+            the words of the two texts (an inverse cloze task: Lee, Chang, Toutanova 2019, section 4).
+    """
+    modules: dict[str, list[Entry]] = {}
+    for entry in entries:
+        modules.setdefault(entry.module, []).append(entry)
+    for module, members in modules.items():
+        if len(members) < 3:
+            continue
+        for right in members:
+            asked = {right.kind: right.name} | ({"words": keywords(right.summary)} if with_keywords else {})
+            for kind, words in asked.items():
+                key = f"{module}:{kind}:{words}"
+                wrong = sorted((e for e in members if e is not right), key=lambda e: number(key, e.summary))
+                group = [right, *wrong[: candidates - 1]]
+                for entry in sorted(group, key=lambda e: number("order", key, e.summary)):
+                    yield {
+                        "key": key,
+                        "question": QUESTIONS[kind].format(words),
+                        "answer": entry.summary,
+                        "label": int(entry is right),
+                    }
+
+
+def class_rows(entries: list[Entry]) -> Iterator[dict[str, object]]:
+    """Yield the rows of sequence classification: a summary and the kind of object that it is about."""
+    for entry in entries:
+        if entry.kind in ("function", "method", "class"):
+            yield {"text": entry.summary, "kind": entry.kind}
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> int:
+    """Write rows as JSON lines and return how many there were."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(lines)
+
+
+def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
+    """Train a lowercase WordPiece tokenizer on texts; save it and the configuration of a small BERT for transformers."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    wordpiece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    wordpiece.normalizer = normalizers.BertNormalizer(lowercase=True)
+    wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    wordpiece.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    wordpiece.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
+    wordpiece.train_from_iterator(texts, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=wordpiece, model_max_length=128,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **{f"{name.strip('[]').lower()}_token": name for name in special},
+    ).save_pretrained(folder)  # fmt: skip
+    # weights this small are learned from scratch in seconds only when they start larger than BERT's 0.02
+    BertConfig(
+        vocab_size=wordpiece.get_vocab_size(), hidden_size=128, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=256, max_position_embeddings=128, hidden_dropout_prob=0.1, initializer_range=0.05,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def main() -> None:
+    """Write ``answer_selection/`` and ``seq_class/`` with a file a split, and ``model/``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder to write to")
+    parser.add_argument("--candidates", type=int, default=8, help="candidates a question, the right one included")
+    parser.add_argument("--train_candidates", type=int, default=4, help="the same in training: fewer, for balance")
+    parser.add_argument("--limit", type=int, help="questions a split, for quick tries")
+    parser.add_argument("--vocabulary", type=int, default=8000, help="size of the tokenizer's vocabulary")
+    args = parser.parse_args()
+
+    entries = distinct(standard_library())
+    for split in ("train", "valid", "test"):
+        chosen = [entry for entry in entries if split_of(entry.module) == split][: args.limit]
+        candidates = args.train_candidates if split == "train" else args.candidates
+        pairs = write_rows(args.folder / "answer_selection" / f"{split}.jsonl", ranking_rows(chosen, candidates, split == "train"))
+        texts = write_rows(args.folder / "seq_class" / f"{split}.jsonl", class_rows(chosen))
+        print(f"{split}: {len(chosen)} documented objects, {pairs} question-candidate pairs, {texts} sentences to classify")
+    save_model(
+        args.folder / "model",
+        (f"{entry.name} {entry.text}" for entry in entries if split_of(entry.module) == "train"),
+        args.vocabulary,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The command line and config files, read as words."""
+
+import pytest
+
+from transformers_framework.cli.given import Quoted, gather, read_command_line, read_config, to_yaml
+from transformers_framework.exceptions import ConfigurationError
+
+
+def words(line):
+    return {name: given.words for name, given in read_command_line(line.split()).items()}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--name run --devices 8", {"name": ("run",), "devices": ("8",)}),
+        ("--early_stopping --patience 5", {"early_stopping": (), "patience": ("5",)}),
+        ("--input_columns a b", {"input_columns": ("a", "b")}),
+        ("--input_column a", {"input_columns": ("a",)}),
+        ("--rate -1e-3 --steps -1 -.5", {"rate": ("-1e-3",), "steps": ("-1", "-.5")}),
+        ("--name=run=1", {"name": ("run=1",)}),
+        ("--name=--run", {"name": ("--run",)}),
+        ("--patience 5 --patience 6", {"patience": ("6",)}),
+        ("-k 5 -h", {"k": ("5",), "help": ()}),
+    ],
+)
+def test_a_command_line_is_flags_with_their_words(line, expected):
+    assert words(line) == expected
+
+
+def test_a_word_without_a_flag_is_refused():
+    with pytest.raises(ConfigurationError, match="Unexpected 'train': every value follows its flag"):
+        words("train --name run")
+
+
+@pytest.mark.parametrize("line", ["--config {} --rate 2", "--rate 2 --config {}", "--config={} --rate 2"])
+def test_the_command_line_wins_wherever_config_stands(tmp_path, line):
+    path = tmp_path / "run.yaml"
+    path.write_text("rate: 1\npatience: 3\n")
+    given = gather(line.format(path).split())
+    assert given["rate"].words == ("2",)
+    assert given["patience"].words == ("3",)
+    assert given["patience"].place == f"{path}:2: patience"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1e-4", ("1e-4",)),  # a string to YAML 1.1
+        ("on", ("on",)),  # a truth to YAML 1.1
+        ("no", ("no",)),
+        ("00:01:30:00", ("00:01:30:00",)),  # 5400 to YAML 1.1
+        ("010", ("010",)),  # 8 to YAML 1.1
+        ("2020-01-01", ("2020-01-01",)),  # a date to YAML
+        ("", (None,)),
+        ("null", (None,)),
+        ("~", (None,)),
+        ("'null'", (Quoted("null"),)),
+        ("[a, 1]", ("a", "1")),
+        ("\n- a\n- 1", ("a", "1")),
+    ],
+)
+def test_a_file_gives_the_words_that_a_command_line_would(tmp_path, text, found):
+    path = tmp_path / "run.yaml"
+    path.write_text(f"# comment\nflag: {text}\n")
+    given = read_config(str(path))["flag"]
+    assert given.words == found
+    assert [type(word) for word in given.words] == [type(word) for word in found]
+    assert given.listed == (len(found) > 1)
+
+
+def test_an_empty_file_gives_nothing(tmp_path):
+    (tmp_path / "run.yaml").write_text("# nothing yet\n")
+    assert read_config(str(tmp_path / "run.yaml")) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", ":1: found a list, expected one 'flag: value' a line."),
+        ("just words\n", ":1: found 'just words', expected one 'flag: value' a line."),
+        ("a: 1\nb: [1\nc: 2\n", ":3:2: this is not YAML: expected ',' or ']', but got ':'."),
+        ("a: 1\n\tb: 2\n", ":2:1: this is not YAML: found character '\\t' that cannot start any token."),
+        ("a: 1\nb: {c: 2}\n", ":2: b: found a mapping at {path}:2, expected a value or a flat list."),
+        ("a:\n- - 1\n", ":1: a: found a list at {path}:2, expected a value or a flat list."),
+        ("a: 1\n---\nb: 2\n", ":2:1: this is not YAML: but found another document."),
+        ("a: !!python/name:os.system x\n", ":1: a: found the tag 'tag:yaml.org,2002:python/name:os.system'"),
+        ("a: 1\nb: 2\na: 3\n", ":3: a: the flag is given twice, first at {path}:1: a."),
+        ("input_column: a\ninput_columns: b\n", ":2: input_columns: the flag is given twice"),
+        ("? [a, b]\n: 1\n", ":1: found a list, expected the name of a flag."),
+        ("config: other.yaml\n", ":1: config: this flag can stand on the command line only."),
+        ("debug: true\n", ":1: debug: this flag can stand on the command line only."),
+        ("help: true\n", ":1: help: this flag can stand on the command line only."),
+        ("a: \x01\n", "is not YAML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place(tmp_path, text, message):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError) as error:
+        read_config(str(path))
+    assert message.format(path=path) in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"--config: cannot read '.*absent.yaml': No such file or directory."):
+        read_config(str(tmp_path / "absent.yaml"))
+    with pytest.raises(ConfigurationError, match=r"--config: cannot read '.*': Is a directory."):
+        read_config(str(tmp_path))
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00a")
+    with pytest.raises(ConfigurationError, match="is not a text file in UTF-8"):
+        read_config(str(tmp_path / "binary.yaml"))
+    with pytest.raises(ConfigurationError, match=r"--config: found no value, expected one YAML file."):
+        gather(["--config"])
+    with pytest.raises(ConfigurationError, match=r"--config: found 2 values, expected one YAML file."):
+        gather(["--config", "a.yaml", "b.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("value", "words", "listed"),
+    [
+        (None, (None,), False),
+        (True, ("true",), False),
+        (1e-5, ("1.0e-05",), False),
+        (1.0, ("1.0",), False),
+        ("none", ("none",), False),
+        ("1e-4", ("1e-4",), False),
+        ("a: b # c", ("a: b # c",), False),
+        ("über\nzwei", ("über\nzwei",), False),
+        ("", ("",), False),
+        (["a", "null"], ("a", "null"), True),
+        ((0.9, 0.999), ("0.9", "0.999"), True),
+        ([], (), True),
+    ],
+)
+def test_what_is_printed_is_read_back(tmp_path, value, words, listed):
+    path = tmp_path / "run.yaml"
+    path.write_text(to_yaml({"run": {"flag": value, "other": 1}, "empty": {}}), encoding="utf-8")
+    given = read_config(str(path))["flag"]
+    assert (given.words, given.listed) == (words, listed)
+    if words in (("none",), ("a", "null")):
+        assert type(given.words[-1]) is Quoted

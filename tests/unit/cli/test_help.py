@@ -1,0 +1,80 @@
+"""The help in two levels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from transformers_framework.cli.flags import flags_of
+from transformers_framework.cli.help import full, overview
+from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS
+
+LETTERS = Literal["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"]
+
+
+def declared(
+    *,
+    name: str,
+    rate: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    stop: bool = False,
+    columns: list[str] | None = None,
+    letter: LETTERS = "beta",
+    order: Literal["up", "down"] = "up",
+    steps: int | None = None,
+    prefix: str = "",
+    undocumented: int = 1,
+    a_flag_whose_name_alone_fills_the_column: int = 2,
+):
+    """Declare them.
+
+    Args:
+        name: Name of the run.
+        rate: How fast, in steps a second, which is a unit that needs a rather long explanation to wrap over the line.
+        betas: Two of them.
+        stop: Stop.
+        columns: Columns.
+        letter: A letter.
+        order: An order.
+        steps: Steps. Default: ``50``.
+        prefix: Put before.
+        a_flag_whose_name_alone_fills_the_column: Long.
+    """
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_overview_names_every_row_of_every_table(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = overview()
+    for table in (PIPELINES, MODELS, OPTIMIZERS, SCHEDULERS):
+        assert all(name in text for name in table)
+    for spec in PIPELINES.values():
+        assert set(f"{spec.needs} {spec.learns}".split()) <= set(text.split())
+    assert max(map(len, text.split("\n")[1:])) < min(columns, 121)
+
+
+def test_every_flag_has_type_meaning_and_default(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    groups = {"run": {flag.name: flag for flag in flags_of(declared)}, "nothing": {}}
+    text = full(groups)
+    assert text.split("\n\n")[1:] == [
+        "A list takes several values; true or false can be left out to mean true; none\ntakes a value away.",
+        """\
+run
+  --name TEXT                   Name of the run. (required)
+  --rate FLOAT                  How fast, in steps a second, which is a unit
+                                that needs a rather long explanation to wrap
+                                over the line. (default: 0.0001)
+  --betas FLOAT FLOAT           Two of them. (default: 0.9 0.999)
+  --stop [true|false]           Stop. (default: false)
+  --columns TEXT ...            Columns. (default: none)
+  --letter NAME                 A letter. One of alpha, beta, gamma, delta,
+                                epsilon, zeta, eta. (default: beta)
+  --order {up,down}             An order. (default: up)
+  --steps INT                   Steps. (default: 50)
+  --prefix TEXT                 Put before. (default: '')
+  --undocumented INT            (default: 1)
+  --a_flag_whose_name_alone_fills_the_column INT
+                                Long. (default: 2)""",
+    ]

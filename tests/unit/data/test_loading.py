@@ -1,0 +1,423 @@
+import bz2
+import datetime
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from transformers_framework.data.loading import load_dataset, num_rows, row_place
+from transformers_framework.exceptions import DataError
+
+ROWS = [{"q": "what?", "n": 1, "s": 0.5, "l": ["a", "b"]}, {"q": "who?", "n": 2, "s": None, "l": []}]
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load from below a temporary folder, with a temporary cache."""
+
+    def call(source, **arguments):
+        return load_dataset(str(source), cache_dir=tmp_path / "the cache", **arguments)
+
+    return call
+
+
+def jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def text(path, content, encoding="utf-8"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode(encoding) if isinstance(content, str) else content)
+    return path
+
+
+def write(path, rows):
+    """Write rows in the format of the suffix, compressed when it says so."""
+    plain = "".join(json.dumps(row) + "\n" for row in rows)
+    if ".parquet" in path.name:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.name.endswith(".json"):
+        path.write_text(json.dumps(rows))
+    elif path.name.endswith(".gz"):
+        path.write_bytes(gzip.compress(plain.encode()))
+    elif path.name.endswith(".bz2"):
+        path.write_bytes(bz2.compress(plain.encode()))
+    else:
+        path.write_text(plain)
+    return path
+
+
+@pytest.mark.parametrize("name", ["d.jsonl", "d.json", "d.jsonl.gz", "d.json.bz2", "d.parquet", "D.JSONL"])
+def test_formats_keep_rows_and_types(name, tmp_path, load):
+    rows = ROWS if name != "d.json.bz2" else ROWS[:1]
+    data = load(write(tmp_path / name, rows))
+    assert isinstance(data, datasets.Dataset)
+    assert data.to_list() == rows
+    assert data.features["n"] == datasets.Value("int64")
+    assert data.cache_files  # mapped, not in memory
+
+
+def test_json_array_pretty_printed(tmp_path, load):
+    assert load(text(tmp_path / "a.json", "\ufeff" + json.dumps(ROWS, indent=2))).to_list() == ROWS
+
+
+def test_saved_folder_and_keep_in_memory(tmp_path, load):
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    assert load(tmp_path / "saved").to_list() == ROWS
+    assert not load(tmp_path / "saved", keep_in_memory=True).cache_files
+    assert not load(write(tmp_path / "a.jsonl", ROWS), keep_in_memory=True).cache_files
+
+
+def test_folder_and_glob_in_order_of_names(tmp_path, load):
+    for part in (2, 10, 1):
+        jsonl(tmp_path / "d" / f"part-{part:02}.jsonl", [{"x": part}])
+    text(tmp_path / "d" / "README.md", "no data")
+    text(tmp_path / "d" / ".hidden.jsonl", "no data")
+    assert load(tmp_path / "d")["x"][:] == [1, 2, 10]
+    assert load(tmp_path / "d" / "part-0*.jsonl")["x"][:] == [1, 2]
+
+
+def test_relative_paths(tmp_path, load, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jsonl(tmp_path / "d" / "a.jsonl", ROWS)
+    assert len(load("d/a.jsonl")) == len(load("d")) == len(load("./d/*.jsonl")) == 2
+
+
+def test_types_are_decided_over_all_rows_and_files(tmp_path, load):
+    jsonl(tmp_path / "d" / "a.jsonl", [{"x": None, "i": 1, "o": {"a": 1}, "l": []}] * 5)
+    jsonl(tmp_path / "d" / "b.jsonl", [{"x": "text", "i": 0.5, "o": {"b": "z"}, "l": ["t"], "new": True}])
+    data = load(tmp_path / "d")
+    assert data[0] == {"x": None, "i": 1.0, "o": {"a": 1, "b": None}, "l": [], "new": None}
+    assert data[5] == {"x": "text", "i": 0.5, "o": {"a": None, "b": "z"}, "l": ["t"], "new": True}
+
+
+def test_types_are_decided_over_all_chunks_of_a_file(tmp_path, load, monkeypatch):
+    monkeypatch.setattr("transformers_framework.data.readers.CHUNK", 20)
+    data = load(jsonl(tmp_path / "a.jsonl", [{"x": 1}] * 50 + [{"x": 1.5, "y": "2"}]))
+    assert len(data) == 51
+    assert data[50] == {"x": 1.5, "y": "2"}
+    assert data[0] == {"x": 1.0, "y": None}
+
+
+def test_texts_that_look_like_dates_stay_texts(tmp_path, load):
+    rows = [{"x": "2020-01-01", "l": ["2020-01-01 10:00:00"], "o": {"d": "2021-02-02"}}]
+    assert load(jsonl(tmp_path / "a.jsonl", rows)).to_list() == rows
+    pq.write_table(pa.table({"x": [datetime.date(2020, 1, 1)]}), tmp_path / "b.parquet")
+    assert load(tmp_path / "b.parquet")[0]["x"] == datetime.date(2020, 1, 1)
+
+
+def test_long_lines_and_blank_lines(tmp_path, load):
+    long = "x" * 3_000_000
+    path = text(tmp_path / "a.jsonl", f'{{"x": "a"}}\n\n{{"x": "{long}"}}\n   \n{{"x": "c"}}')
+    assert load(path)["x"][:] == ["a", long, "c"]
+
+
+def test_parquet_dictionaries_and_class_labels(tmp_path, load):
+    plain = pa.table({"t": pa.array(["a", "b"]).dictionary_encode(), "u": pa.array(["x", "y"], pa.large_string())})
+    pq.write_table(plain, tmp_path / "a.parquet")
+    assert load(tmp_path / "a.parquet").to_list() == [{"t": "a", "u": "x"}, {"t": "b", "u": "y"}]
+    features = datasets.Features({"label": datasets.ClassLabel(names=["no", "yes"])})
+    datasets.Dataset.from_dict({"label": [1, 0]}, features=features).to_parquet(tmp_path / "b.parquet")
+    assert load(tmp_path / "b.parquet").features["label"].names == ["no", "yes"]
+
+
+# ------------------------------------------------------------------------------------------------------------ CSV, TSV
+
+
+def test_csv_types(tmp_path, load):
+    content = (
+        "id,text,label,score,flag,mixed,void,big\n"
+        '007,NA,1,0.50,True,1,,12345678901234567890\n8,"null, ""really""\nyes",,1e-3,False,x,,2\n9,nan,3,-2,True,2,,3\n'
+    )
+    data = load(text(tmp_path / "a.csv", content))
+    assert data["id"][:] == ["007", "8", "9"]
+    assert data["text"][:] == ["NA", 'null, "really"\nyes', "nan"]
+    assert data["label"][:] == [1, None, 3]  # a missing integer does not make floats of the others
+    assert data["score"][:] == [0.5, 0.001, -2.0]
+    assert data["flag"][:] == [True, False, True]
+    assert data["mixed"][:] == ["1", "x", "2"]
+    assert data["void"][:] == [None] * 3
+    assert data.features["void"] == datasets.Value("string")
+    assert data["big"][0] == "12345678901234567890"
+
+
+def test_csv_type_change_after_many_rows(tmp_path, load):
+    content = "x,y\n" + "".join(f"{row},a\n" for row in range(25_000)) + "end,b\n"
+    assert load(text(tmp_path / "a.csv", content))["x"][24_999:] == ["24999", "end"]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_csv_of_pandas_and_excel(tmp_path, load, newline, mark):
+    frame = pd.DataFrame({"q": ['a "b" c', "d,e"], "n": [1, 2]})
+    content = mark + frame.to_csv(lineterminator=newline)
+    assert load(text(tmp_path / "a.csv", content)).to_list() == frame.to_dict("records")  # without the index
+    semicolons = mark + frame.to_csv(sep=";", index=False, lineterminator=newline)
+    assert load(text(tmp_path / "b.csv", semicolons)).to_list() == frame.to_dict("records")
+
+
+def test_csv_fields_longer_than_pythons_limit(tmp_path, load):
+    assert len(load(text(tmp_path / "a.csv", "x,y\n" + "z" * 200_000 + ",1\n"))[0]["x"]) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('q\tn\n"a ""b""\t1\nc"\t2\n', ['"a ""b""', 'c"']),  # quotes are signs: read as quotes they swallow a row
+        ('q\tn\n"He said" so\t1\nx\t2\n', ['"He said" so', "x"]),
+        ('q\tn\n"a ""b"""\t1\nx\t2\n', ['a "b"', "x"]),  # as pandas writes
+        ('q\tn\n"a\tb"\t1\n"c\nd"\t2\n', ["a\tb", "c\nd"]),
+    ],
+)
+def test_tsv_quotes(tmp_path, load, content, expected):
+    data = load(text(tmp_path / "a.tsv", content))
+    assert data["q"][:] == expected
+    assert data["n"][:] == [1, 2]
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "messages"),
+    [
+        ("a.jsonl", '{"x": 1}\n\n{"x": \n{"x": 3}\n', ["a.jsonl:3:", "not JSON"]),
+        ("a.jsonl", '{"x": 1}\n[1]\n', ["a.jsonl:2:", "a list"]),
+        ("a.jsonl", '{"x": 1}\n"t"\n', ["a.jsonl:2:", "a text"]),
+        ("a.jsonl", '{"x": 1}\n{"x": null}\n{"x": "b"}\n', ["a.jsonl:3:", "column 'x'", "text here", "numbers"]),
+        ("a.jsonl", '{"x": {"y": 1}}\n{"x": {"y": ["b"]}}\n', ["a.jsonl:2:", "column 'x.y'", "a list of text"]),
+        ("a.jsonl", b'{"x": "a"}\n{"x": "\xe9"}\n', ["a.jsonl:2:", "UTF-8", "0xe9", "iconv"]),
+        ("a.jsonl", '{"x": "a"}\n{"x": "\\ud83d\\ud83d"}\n', ["a.jsonl:2:", "surrogate"]),
+        ("a.jsonl", '{"x": 1}\n{"x": 1, "x": 2}\n', ["a.jsonl:2:", "twice"]),
+        ("a.json", '[{"x": 1}, {"x": "a"}]', ["a.json:item 2:", "column 'x'"]),
+        ("a.json", '[{"x": 1},\n {"x": ]', ["a.json:2:", "not JSON"]),
+        ("a.jsonl.gz", b"no gzip", ["a.jsonl.gz", "cannot be read"]),
+        ("a.jsonl.gz", gzip.compress(b'{"x": "abc"}\n' * 1000)[:-20], ["a.jsonl.gz", "cannot be read"]),
+        ("a.jsonl", "", ["no rows"]),
+        ("a.jsonl", "\n \n", ["no rows"]),
+        ("a.json", "[]", ["no rows"]),
+        ("a.csv", "q,n\n", ["no rows"]),
+        ("a.csv", "", ["no rows"]),
+        ("a.csv", "q,n\na,1\nb\nc,3\n", ["a.csv:3:", "1 fields", "2"]),
+        ("a.csv", "q,n\na,1,2\n", ["a.csv:2:", "3 fields", "2"]),
+        ("a.csv", 'q,n\n"a\nb",1\n"c,2\nd,3\n', ["a.csv:4:", "quotes"]),
+        ("a.csv", 'q,n\na,1\n"b" c,2\n', ["a.csv:3:", "quotes"]),
+        ("a.csv", b"q,n\na,1\nb\xe9,2\n", ["a.csv:3:", "UTF-8", "0xe9"]),
+        ("a.csv", "q,q\na,1\n", ["a.csv:1:", "two columns", "'q'"]),
+        ("a.csv", "q,\na,1\n", ["a.csv:1:", "column 2", "no name"]),
+        ("a.csv", "what?,1\nwho?,0\n", ["a.csv:1:", "number 1", "header"]),
+        ("a.tsv", "q\tn\na\t1\nb\n", ["a.tsv:3:", "1 fields"]),
+        ("a.parquet", b"PAR1 nothing", ["a.parquet", "Parquet"]),
+        ("a.txt", "hello", ["a.txt", ".jsonl"]),
+    ],
+)
+def test_broken_files(tmp_path, load, name, content, messages):
+    path = text(tmp_path / name, content)
+    with pytest.raises(DataError) as error:
+        load(path, stage="valid")
+    for message in messages:
+        assert message in str(error.value)
+    assert not list((tmp_path / "the cache").glob("files/*.part"))
+
+
+def test_a_broken_line_far_down_is_found(tmp_path, load, monkeypatch):
+    monkeypatch.setattr("transformers_framework.data.readers.CHUNK", 1000)
+    path = jsonl(tmp_path / "a.jsonl", [{"x": row} for row in range(5000)])
+    path.write_text(path.read_text().replace('{"x": 4000}', '{"x": "4000"}'))
+    with pytest.raises(DataError, match=r"a\.jsonl:4001: column 'x' holds text here and numbers in an earlier row"):
+        load(path)
+
+
+def test_columns_of_several_files(tmp_path, load):
+    text(tmp_path / "d" / "a.csv", "q,n\nx,1\n")
+    text(tmp_path / "d" / "b.csv", "n,q\n2,y\n")
+    assert load(tmp_path / "d").to_list() == [{"q": "x", "n": 1}, {"q": "y", "n": 2}]
+    text(tmp_path / "d" / "c.csv", "q,label\nx,1\n")
+    with pytest.raises(DataError, match=r"c\.csv:1: the columns are q, label, but .*a\.csv has q, n"):
+        load(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("source", "messages"),
+    [
+        ("d/trian.jsonl", ["d/trian.jsonl", "does not exist", "Did you mean 'train.jsonl'?"]),
+        ("d/nothing.csv", ["does not exist", "train.jsonl"]),
+        ("./d/other", ["does not exist"]),
+        ("e/f/a.jsonl", ["does not exist"]),
+        ("d/tran", ["does not exist"]),
+        ("d/x*.jsonl", ["no file matches"]),
+        ("d", ["several splits", "dev.jsonl, train.jsonl"]),
+        ("mixed", ["several formats", ".csv, .jsonl"]),
+        ("deep", ["no data files", "It has folders: inside"]),
+        ("squad", ["split last", "squad/train"]),
+        ("a b/c/train", ["split last"]),
+        ("user/name/train", ["no such file or folder", "HF_HUB_OFFLINE", "'user/name'"]),
+        ("squad/train", ["HF_HUB_OFFLINE", "'squad'"]),
+    ],
+)
+def test_absent_sources(tmp_path, load, monkeypatch, source, messages):
+    monkeypatch.chdir(tmp_path)
+    jsonl(tmp_path / "d" / "train.jsonl", ROWS)
+    jsonl(tmp_path / "d" / "dev.jsonl", ROWS)
+    jsonl(tmp_path / "mixed" / "a.jsonl", ROWS)
+    text(tmp_path / "mixed" / "b.csv", "q\n1\n")
+    jsonl(tmp_path / "deep" / "inside" / "a.jsonl", ROWS)
+    with pytest.raises(DataError) as error:
+        load(source, stage="test")
+    assert f"--test_dataset {source}" in str(error.value)
+    for message in messages:
+        assert message in str(error.value)
+
+
+def test_dataset_dict(tmp_path, load):
+    data = datasets.Dataset.from_list(ROWS)
+    datasets.DatasetDict({"train": data, "dev": data}).save_to_disk(tmp_path / "both")
+    with pytest.raises(DataError, match=r"DatasetDict with the splits dev, train; give one .*both/dev"):
+        load(tmp_path / "both")
+    assert load(tmp_path / "both" / "train").to_list() == ROWS
+    with pytest.raises(DataError, match=r"Did you mean 'train'"):
+        load(tmp_path / "both" / "trai")
+
+
+def test_broken_saved_folder(tmp_path, load):
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    for file in (tmp_path / "saved").glob("*.arrow"):
+        file.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="broken"):
+        load(tmp_path / "saved")
+
+
+def test_empty_saved_folder(tmp_path, load):
+    datasets.Dataset.from_list(ROWS).select([]).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match="no rows"):
+        load(tmp_path / "saved")
+
+
+@pytest.mark.parametrize(
+    ("failure", "messages"),
+    [
+        (datasets.exceptions.DatasetNotFoundError("no"), ["no data set 'user/name'"]),
+        (
+            ValueError("Unknown split \"trian\". Should be one of ['train', 'test']."),
+            ["no split 'trian', but train, test.", "Did you mean 'train'?"],
+        ),
+        (
+            ValueError("Config name is missing.\nPlease pick one among the available configs: ['en', 'de']"),
+            ["several configurations", "--train_config: en, de"],
+        ),
+        (
+            ValueError("BuilderConfig 'eng' not found. Available: ['en', 'de']"),
+            ["--train_config: en, de", "Did you mean"],
+        ),
+        (OSError("strange\nlong story"), ["OSError: strange"]),
+    ],
+)
+def test_trouble_with_the_hub(load, monkeypatch, failure, messages):
+    def refuse(*_, **__):
+        raise failure
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(DataError) as error:
+        load("user/name/trian", config="eng" if "BuilderConfig" in str(failure) else None)
+    for message in messages:
+        assert message in str(error.value)
+
+
+def test_hub_call(load, monkeypatch):
+    calls = []
+
+    def answer(*given, **named):
+        calls.append((given, named["split"], named["streaming"]))
+        return datasets.Dataset.from_list(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", answer)
+    load("lucadiliello/asnq/dev", config="c")
+    load("squad/train[:10%]", iterable=True)
+    assert calls == [(("lucadiliello/asnq", "c"), "dev", False), (("squad", None), "train[:10%]", True)]
+
+
+# ------------------------------------------------------------------------------------------------- shards, rows, cache
+
+
+@pytest.mark.parametrize("shard", [1, 3, 100])
+@pytest.mark.parametrize("iterable", [False, True])
+def test_shards_keep_every_nth_row(tmp_path, load, shard, iterable):
+    data = load(jsonl(tmp_path / "a.jsonl", [{"x": row} for row in range(100)]), shard=shard, iterable=iterable)
+    assert isinstance(data, datasets.IterableDataset if iterable else datasets.Dataset)
+    assert [row["x"] for row in data] == list(range(0, 100, shard))
+    assert num_rows(data) == len(range(0, 100, shard))
+
+
+def test_shard_of_a_stream(load, monkeypatch):
+    stream = datasets.Dataset.from_dict({"x": list(range(10))}).to_iterable_dataset()
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: stream)
+    assert [row["x"] for row in load("user/name/train", iterable=True, shard=4)] == [0, 4, 8]
+    assert num_rows(load("user/name/train", iterable=True)) is None
+    stream = datasets.Dataset.from_dict({"x": list(range(10))}).to_iterable_dataset()
+    stream.info.splits = datasets.splits.SplitDict({"train": datasets.splits.SplitInfo("train", num_examples=10)})
+    assert num_rows(load("user/name/train", iterable=True, shard=4)) == 3
+
+
+def test_row_places(tmp_path):
+    cache = tmp_path / "cache"
+    lines = text(tmp_path / "d" / "a.jsonl", '{"x": 1}\n\n{"x": 2}\n')
+    text(tmp_path / "d" / "b.jsonl", '{"x": 3}\n')
+    table = text(tmp_path / "t.csv", 'q,n\n"a\nb",1\n\nc,2\nd,3\n')
+    array = text(tmp_path / "t.json", '[{"x": 1}, {"x": 2}]')
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    assert row_place(str(lines), 1, cache_dir=cache) == f"{lines}:3"
+    assert row_place(str(tmp_path / "d"), 2, cache_dir=cache) == f"{tmp_path / 'd' / 'b.jsonl'}:1"
+    assert [row_place(str(table), row, cache_dir=cache) for row in range(3)] == [
+        f"{table}:{line}" for line in (2, 5, 6)
+    ]
+    assert row_place(str(table), 1, cache_dir=cache, shard=2) == f"{table}:6"
+    assert row_place(str(array), 1, cache_dir=cache) == f"{array}:item 2"
+    assert row_place(str(tmp_path / "saved"), 1, cache_dir=cache, shard=5) == f"{tmp_path / 'saved'}:row 5"
+    assert row_place("user/name/train", 7, cache_dir=cache) == "user/name/train:row 7"
+
+
+def test_a_changed_file_is_noticed_and_an_unchanged_one_is_converted_once(tmp_path, load, monkeypatch):
+    path = jsonl(tmp_path / "a.jsonl", [{"x": 1}])
+    first = load(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers_framework.data.loading.schema_of", lambda _: pytest.fail("read again"))
+        again = load(path)
+    assert first._fingerprint == again._fingerprint
+    jsonl(path, [{"x": 2}])  # as long as before
+    assert load(path)["x"][:] == [2]
+    assert load(path)._fingerprint != first._fingerprint
+    assert first["x"][:] == [1]
+
+
+def test_a_damaged_conversion_is_made_again(tmp_path, load, caplog):
+    path = jsonl(tmp_path / "a.jsonl", ROWS)
+    [file] = load(path).cache_files
+    with Path(file["filename"]).open("r+b") as arrow:
+        arrow.truncate(100)
+    assert load(path).to_list() == ROWS
+    assert "making it again" in caplog.text
+
+
+def test_the_fingerprint_of_a_saved_folder_follows_its_files(tmp_path, load):
+    code = (
+        "import sys; from pathlib import Path; from transformers_framework.data.loading import load_dataset; "
+        "print(load_dataset(sys.argv[1], cache_dir=Path('none'))._fingerprint)"
+    )
+    data = datasets.Dataset.from_list(ROWS)
+    data.save_to_disk(tmp_path / "saved")
+    first = load(tmp_path / "saved")._fingerprint
+    command = [sys.executable, "-c", code, str(tmp_path / "saved")]
+    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert there == first  # the same in another process
+    # a step that is called the same but does something else
+    datasets.Dataset(pa.table({"q": ["other"]}), fingerprint=data._fingerprint).save_to_disk(tmp_path / "saved")
+    assert load(tmp_path / "saved")._fingerprint != first

@@ -1,0 +1,115 @@
+"""Encoding equals what transformers' tokenizers do, in every style, for any lengths."""
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.processing.encoding import (
+    Template,
+    assemble,
+    bare_tokenizer,
+    tokenize,
+    truncate_longest_first,
+)
+
+FAMILIES = ["bert", "roberta", "deberta_v2", "xlm_roberta", "t5", "electra", "mpnet", "modernbert", "bart"]
+WORDS = "the model reads questions and ranks answers in documents, über 42 cafés! ".split()
+
+
+def texts(num, seed):
+    draw = np.random.default_rng(seed)
+    return [" ".join(draw.choice(WORDS, size=size)) for size in draw.integers(1, 30, size=num)]
+
+
+def encode(tokenizer, segments, counts, **options):
+    ids, lengths = tokenize(bare_tokenizer(tokenizer), segments)
+    options = {"max_length": 32, "pad_token_id": tokenizer.pad_token_id} | options
+    return assemble(ids, lengths, np.array(counts), Template.of(tokenizer), **options)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("max_length", [9, 10, 16, 33, 128])
+def test_pairs_equal_the_tokenizer_of_transformers(family, max_length):
+    tokenizer = tiny.tokenizer_for(family)
+    first, second = texts(40, seed=1), texts(40, seed=2)
+    theirs = tokenizer(
+        first, second, truncation=True, max_length=max_length, padding=True, return_token_type_ids=True
+    )
+    template = Template.of(tokenizer)
+    ours = encode(
+        tokenizer,
+        [text for pair in zip(first, second, strict=True) for text in pair],
+        [2] * 40,
+        max_length=max_length,
+        token_types=template.token_types,
+        pad_left=tokenizer.padding_side == "left",
+    )
+    assert ours["input_ids"].tolist() == theirs["input_ids"]
+    assert ours["attention_mask"].tolist() == theirs["attention_mask"]
+    assert ours["token_type_ids"].tolist() == theirs["token_type_ids"]
+    full = tokenizer(first, second)["input_ids"]
+    assert ours["truncated"].tolist() == [len(ids) > max_length for ids in full]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_single_texts_equal_the_tokenizer_of_transformers(family):
+    tokenizer = tiny.tokenizer_for(family)
+    some = texts(20, seed=3)
+    theirs = tokenizer(some, truncation=True, max_length=20, padding=True)
+    assert encode(tokenizer, some, [1] * 20, max_length=20)["input_ids"].tolist() == theirs["input_ids"]
+
+
+def test_three_segments_are_joined_by_separators_and_typed_in_order():
+    tokenizer = tiny.tokenizer_for("bert")
+    batch = encode(tokenizer, ["the model", "reads", "questions"], [3], token_types=(0, 1, 2))
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    bare = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the model", "reads", "questions")]
+    assert batch["input_ids"][0].tolist() == [cls, *bare[0], sep, *bare[1], sep, *bare[2], sep]
+    sizes = [len(bare[0]) + 2, len(bare[1]) + 1, len(bare[2]) + 1]
+    assert batch["token_type_ids"][0].tolist() == [0] * sizes[0] + [1] * sizes[1] + [2] * sizes[2]
+
+
+def test_rows_may_have_different_numbers_of_segments():
+    tokenizer = tiny.tokenizer_for("roberta")
+    mixed = encode(tokenizer, ["the model", "reads", "questions", "answers"], [1, 3])
+    alone = [encode(tokenizer, ["the model"], [1]), encode(tokenizer, ["reads", "questions", "answers"], [3])]
+    for row, single in enumerate(alone):
+        length = int(single["attention_mask"].sum())
+        assert mixed["attention_mask"][row].sum() == length
+        assert mixed["input_ids"][row][:length].tolist() == single["input_ids"][0].tolist()
+
+
+@pytest.mark.parametrize("multiple", [1, 8, 16])
+def test_lengths_are_rounded_up_but_never_past_the_limit(multiple):
+    tokenizer = tiny.tokenizer_for("bert")
+    batch = encode(tokenizer, texts(8, seed=5), [1] * 8, max_length=27, pad_to_multiple_of=multiple)
+    width = batch["input_ids"].shape[1]
+    assert width <= 27
+    assert width % multiple == 0 or width == 27
+    assert (batch["input_ids"][batch["attention_mask"] == 0] == tokenizer.pad_token_id).all()
+
+
+def test_truncation_keeps_the_budget_and_levels_the_longest():
+    draw = np.random.default_rng(0)
+    lengths, budgets = draw.integers(0, 40, size=(500, 4)), draw.integers(0, 90, size=500)
+    kept = truncate_longest_first(lengths, budgets)
+    assert (kept <= lengths).all()
+    assert (kept.sum(axis=1) == np.minimum(lengths.sum(axis=1), budgets)).all()
+    cut = kept < lengths
+    highest = kept.max(axis=1, keepdims=True)
+    assert (kept[cut] >= (highest - 1).repeat(4, axis=1)[cut]).all(), "a cut segment is among the longest"
+
+
+def test_empty_texts_are_encoded_as_special_tokens_alone():
+    tokenizer = tiny.tokenizer_for("bert")
+    batch = encode(tokenizer, ["", ""], [1, 1])
+    assert batch["input_ids"].tolist() == [[tokenizer.cls_token_id, tokenizer.sep_token_id]] * 2
+
+
+def test_a_slow_tokenizer_is_refused():
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ConfigurationError, match=r"Slow is a slow tokenizer.*tokenizer\.json"):
+        Template.of(Slow())

@@ -1,0 +1,136 @@
+"""When a run is saved: the last state to go on from, the best one, and what can be shared."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from transformers_framework.callbacks.export import Exporter
+from transformers_framework.runtime.files import link_folder, link_or_copy, whole_file
+from transformers_framework.runtime.run_folders import RunFolders
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints(pl.callbacks.Checkpoint):
+    """Save the run at each validation, each epoch, each so many steps, and when it is told to leave.
+
+    Each time ``last.ckpt`` is replaced and ``pre_trained_models/RUN/ckpt_epoch_E_step_S`` is added. When the monitored
+    metric improves, both also become ``best``.
+
+    Args:
+        folders: Where files go.
+        exporter: Writes checkpoints for transformers.
+        monitor: Name of the metric that decides which state is best; none is without it.
+        direction: Whether ``max`` or ``min`` of it is best.
+        interval: Optimizer steps between checkpoints, besides those of epochs and validations.
+        at_validation: Save after each validation.
+        at_epoch: Save after each epoch.
+    """
+
+    def __init__(
+        self,
+        folders: RunFolders,
+        exporter: Exporter,
+        *,
+        monitor: str | None,
+        direction: str,
+        interval: int | None,
+        at_validation: bool,
+        at_epoch: bool,
+    ) -> None:
+        self.folders, self.exporter = folders, exporter
+        self.monitor, self.sign = monitor, 1 if direction == "max" else -1
+        self.interval, self.at_validation, self.at_epoch = interval, at_validation, at_epoch
+        self.best_value: float | None = None
+        self.best_step = 0
+        self.saved_step = -1
+
+    @property
+    def state_key(self) -> str:
+        """Name of the state in checkpoints; the default holds arguments that a resumed run may change."""
+        return "Checkpoints"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return which state was best."""
+        return {"best_value": self.best_value, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best state of the run that continues."""
+        self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
+
+    # ---------------------------------------------------------------- events
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Save every ``interval`` optimizer steps."""
+        if self.interval and trainer.global_step % self.interval == 0 and trainer.global_step != self.saved_step:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after a validation."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        improved = self.monitor is not None and self.monitor.startswith("valid/") and self._improved(trainer)
+        if self.at_validation or improved:
+            self.save(trainer, best=improved, keep=self.at_validation)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save after an epoch."""
+        improved = self.monitor is not None and self.monitor.startswith("train/") and self._improved(trainer)
+        if self.at_epoch or improved:
+            self.save(trainer, best=improved, keep=self.at_epoch)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the final state."""
+        if trainer.global_step != self.saved_step:
+            trainer.save_checkpoint(self.folders.last)
+        self.exporter.export(trainer, self.folders.pre_trained_models / "final")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save before leaving when told to leave; after a failure the last good checkpoint stays."""
+        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.state.fn == "fit":
+            trainer.save_checkpoint(self.folders.last)
+            logger.warning("Stopped at step %d; --resume goes on from %s", trainer.global_step, self.folders.last)
+
+    # ---------------------------------------------------------------- files
+
+    def _improved(self, trainer: pl.Trainer) -> bool:
+        value = trainer.callback_metrics.get(str(self.monitor))
+        if value is None or not math.isfinite(value):
+            return False
+        if self.best_value is not None and self.sign * float(value) <= self.sign * self.best_value:
+            return False
+        self.best_value, self.best_step = float(value), trainer.global_step
+        return True
+
+    def save(self, trainer: pl.Trainer, *, best: bool = False, keep: bool = True) -> None:
+        """Replace the last checkpoint and, when it is the best, that one; every process calls this.
+
+        Args:
+            trainer: The trainer.
+            best: This state is the best so far.
+            keep: Leave an export of this step for transformers.
+        """
+        self.saved_step = trainer.global_step
+        trainer.save_checkpoint(self.folders.last)
+        step_folder = self.folders.pre_trained_models / f"ckpt_epoch_{trainer.current_epoch}_step_{trainer.global_step}"
+        best_folder = self.folders.pre_trained_models / "best"
+        if keep and not step_folder.exists():
+            self.exporter.export(trainer, step_folder)
+        if not best:
+            return
+        if self.folders.last.is_file():
+            if trainer.is_global_zero:
+                with whole_file(self.folders.best) as aside:
+                    aside.unlink()
+                    link_or_copy(self.folders.last, aside)
+        else:  # a strategy that shards writes folders
+            trainer.save_checkpoint(self.folders.best)
+        if keep and trainer.is_global_zero:
+            link_folder(step_folder, best_folder)
+        elif not keep:
+            self.exporter.export(trainer, best_folder)

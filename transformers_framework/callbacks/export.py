@@ -1,0 +1,94 @@
+"""Checkpoints for transformers, with a card that says where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytorch_lightning as pl
+
+from transformers_framework.runtime.files import whole_folder
+
+if TYPE_CHECKING:
+    from transformers_framework.pipelines.pipeline import Pipeline
+
+
+class Exporter:
+    """Write the model of a run as checkpoints that transformers' Auto classes load.
+
+    Args:
+        tokenizer: Goes with every checkpoint.
+        options: Flags of the run, for the card.
+        max_length: Longest input of the run in tokens.
+    """
+
+    def __init__(self, tokenizer: Any, options: Mapping[str, Any], max_length: int) -> None:
+        self.tokenizer, self.options, self.max_length = tokenizer, options, max_length
+
+    def export(self, trainer: pl.Trainer, folder: Path) -> None:
+        """Write a checkpoint, whole or not at all; one folder a head when there are several."""
+        if not trainer.is_global_zero:
+            return
+        with whole_folder(folder) as aside:
+            cast("Pipeline", trainer.lightning_module).model.export(aside, self.tokenizer)
+            card = model_card(
+                self.options,
+                metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
+                epoch=trainer.current_epoch,
+                step=trainer.global_step,
+            )
+            (aside / "README.md").write_text(card, encoding="utf-8")
+
+
+def model_card(options: Mapping[str, Any], *, metrics: Mapping[str, float], epoch: int, step: int) -> str:
+    """Return a model card in Markdown: data, flags, metrics and versions.
+
+    Args:
+        options: Flags of the run.
+        metrics: Metrics when it was saved.
+        epoch: Epoch when it was saved.
+        step: Optimizer step when it was saved.
+    """
+    import yaml
+
+    base = options.get("pre_trained_model")
+    header: dict[str, Any] = {"library_name": "transformers", "tags": [options["pipeline"], "transformers-framework"]}
+    if base and not Path(base).exists() and "://" not in base:
+        header["base_model"] = base
+    data = [
+        f"| {stage} | `{options[f'{stage}_dataset']}` |"
+        for stage in ("train", "valid", "test", "predict")
+        if options.get(f"{stage}_dataset")
+    ]
+    flags = {key: value for key, value in options.items() if value is not None}
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(header, sort_keys=False).strip(),
+            "---",
+            f"# {options['name']}",
+            "",
+            f"`{options['model']}` trained with `{options['pipeline']}` "
+            f"from {f'`{base}`' if base else 'random weights'}; saved in epoch {epoch} at step {step}.",
+            *("", "## Data", "", "| stage | source |", "| --- | --- |", *data),
+            *("", "## Metrics", "", "| name | value |", "| --- | --- |"),
+            *(f"| {name} | {value:.6g} |" for name, value in metrics.items()),
+            *("", "## Flags", "", "```yaml", yaml.safe_dump(flags, sort_keys=True, allow_unicode=True).strip(), "```"),
+            *("", "## Versions", "", *(f"- {name} {version}" for name, version in versions().items()), ""),
+        ]
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on."""
+    import platform
+    from importlib import metadata
+
+    found = {"python": platform.python_version()}
+    for package in ("transformers-framework", "torch", "pytorch-lightning", "transformers", "tokenizers", "datasets"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,107 @@
+"""Predictions of testing and of ``--predict_dataset``: one JSON line a row, in the order of the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from transformers_framework.constants import ROW_IDS, Stage
+from transformers_framework.runtime.files import whole_file
+from transformers_framework.runtime.run_folders import RunFolders
+
+if TYPE_CHECKING:
+    from transformers_framework.data.datamodule import DataModule
+
+
+class Predictions(pl.Callback):
+    """Collect what is predicted, write it when the stage ends.
+
+    Args:
+        folders: Where files go.
+        data: Holds the rows that predictions stand beside.
+    """
+
+    def __init__(self, folders: RunFolders, data: DataModule) -> None:
+        self.folders, self.data = folders, data
+        self.batches: list[Mapping[str, dict[str, torch.Tensor]]] = []
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
+        """Keep the predictions of a batch; they go to the host when the stage ends, not step by step."""
+        self.batches.append(outputs)
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
+        """Keep the predictions of a batch."""
+        self.batches.append(outputs)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the predictions of testing."""
+        self._write(trainer, pl_module, "test")
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the predictions."""
+        self._write(trainer, pl_module, "predict")
+
+    def _write(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> None:
+        batches, self.batches = self.batches, []
+        mine = {
+            name: {key: _joined([batch[name][key] for batch in batches]) for key in batches[0][name]}
+            for name in (batches[0] if batches else {})
+        }
+        parts = _gathered(mine)
+        if not trainer.is_global_zero:
+            return
+        self.folders.predictions.mkdir(parents=True, exist_ok=True)
+        for name, objective in pl_module.objectives.items():
+            columns = in_row_order([part[name] for part in parts if part])
+            suffix = f".{name}" if len(pl_module.objectives) > 1 else ""
+            path = self.folders.predictions / f"{stage}{suffix}.jsonl"
+            with whole_file(path) as aside, aside.open("w", encoding="utf-8") as file:
+                for row, line in self._lines(stage, objective, columns):
+                    file.write(json.dumps(row | line, ensure_ascii=False, default=str) + "\n")
+            for extra, lines in objective.prediction_files(stage, columns, self.data.rows(stage)).items():
+                with whole_file(path.with_suffix(extra)) as aside:
+                    aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def _lines(self, stage: Stage, objective: Any, columns: Mapping[str, np.ndarray]) -> Any:
+        """Yield the row of the data set and its predictions, both as dictionaries."""
+        position = 0
+        ids = columns[ROW_IDS]
+        values = {key: column.tolist() for key, column in columns.items() if key != ROW_IDS}
+        start = 0
+        for rows in self.data.rows(stage):
+            size = len(next(iter(rows.values())))
+            while position < len(ids) and ids[position] < start + size:
+                row = {key: column[ids[position] - start] for key, column in rows.items()}
+                predicted = {key: column[position] for key, column in values.items()}
+                yield {"id": int(ids[position]), **row}, objective.decode(predicted)
+                position += 1
+            start += size
+
+
+def in_row_order(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the predictions of all processes in the order of the data set, without rows that only evened them out.
+
+    Args:
+        parts: Columns of each process, all with ``row_ids``: ``(N,) int64``.
+    """
+    columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    order = np.argsort(columns[ROW_IDS], kind="stable")
+    order = order[columns[ROW_IDS][order] >= 0]
+    return {key: column[order] for key, column in columns.items()}
+
+
+def _joined(tensors: list[torch.Tensor]) -> np.ndarray:
+    return torch.cat(tensors).cpu().numpy()
+
+
+def _gathered(mine: Any) -> list[Any]:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [mine]
+    parts: list[Any] | None = [None] * torch.distributed.get_world_size() if torch.distributed.get_rank() == 0 else None
+    torch.distributed.gather_object(mine, parts)
+    return parts or []

@@ -1,0 +1,61 @@
+"""Progress on a terminal, and in a log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
+
+from transformers_framework.pipelines.pipeline import logging_interval
+
+logger = logging.getLogger(__name__)
+
+
+def progress() -> ProgressBar:
+    """Return a bar for a terminal, a line now and then for anything else."""
+    return TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()
+
+
+class ProgressLines(ProgressBar):
+    """Say where training is at logging steps and what each evaluation gave, a line each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = (0.0, 0)
+        self._said = 0
+
+    def disable(self) -> None:
+        """Do nothing: on other processes than the first, logging is quiet."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._started, self._said = (time.monotonic(), trainer.global_step), trainer.global_step
+        logger.info("Training starts at step %d of %s", trainer.global_step, trainer.estimated_stepping_batches)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Say where training is."""
+        step = trainer.global_step
+        if step == self._said or step % logging_interval(trainer):
+            return
+        self._said = step
+        seconds, steps = time.monotonic() - self._started[0], step - self._started[1]
+        loss = trainer.callback_metrics.get("train/loss")
+        logger.info(
+            "epoch %d, step %d of %s, %.2f steps/s%s",
+            *(trainer.current_epoch, step, trainer.estimated_stepping_batches, steps / max(seconds, 1e-9)),
+            "" if loss is None else f", train/loss {float(loss):.4f}",
+        )
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what validation gave."""
+        if not trainer.sanity_checking:
+            _say_metrics(trainer, "valid")
+
+
+def _say_metrics(trainer: pl.Trainer, stage: str) -> None:
+    values = {name: value for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")}
+    logger.info("step %d: %s", trainer.global_step, ", ".join(f"{name} {float(v):.4f}" for name, v in values.items()))

@@ -1,0 +1,108 @@
+"""What decides which state of a run is kept and when it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from transformers_framework.exceptions import ConfigurationError, did_you_mean
+from transformers_framework.restricted import PositiveInt
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+
+    from transformers_framework.callbacks.export import Exporter
+    from transformers_framework.runtime.run_folders import RunFolders
+
+logger = logging.getLogger(__name__)
+
+
+class Selection:
+    """Which state is best, when training stops early, when checkpoints are written.
+
+    Args:
+        monitor: Name of the logged metric that says which state is best, as valid/loss.
+        monitor_direction: Whether the largest or the smallest value of it is best.
+        early_stopping: Stop when the monitored metric no longer improves.
+        patience: Validations without improvement before training stops.
+        checkpoint_interval: Optimizer steps between checkpoints, besides those of epochs and validations.
+        no_val_checkpointing: Write no checkpoint after a validation, except the best one.
+        no_epoch_checkpointing: Write no checkpoint after an epoch.
+        stochastic_weight_averaging: Average the weights over the last fifth of training, at a constant learning rate.
+        devices_stats: Log memory and use of the devices.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str | None = None,
+        monitor_direction: Literal["max", "min"] = "max",
+        early_stopping: bool = False,
+        patience: PositiveInt = 5,
+        checkpoint_interval: PositiveInt | None = None,
+        no_val_checkpointing: bool = False,
+        no_epoch_checkpointing: bool = False,
+        stochastic_weight_averaging: bool = False,
+        devices_stats: bool = False,
+    ) -> None:
+        if early_stopping and monitor is None:
+            raise ConfigurationError("--early_stopping needs --monitor: the metric that must go on improving.")
+        self.monitor, self.direction = monitor, monitor_direction
+        self.patience = patience if early_stopping else None
+        self.checkpoint_interval = checkpoint_interval
+        self.at_validation, self.at_epoch = not no_val_checkpointing, not no_epoch_checkpointing
+        self.averages_weights, self.devices_stats = stochastic_weight_averaging, devices_stats
+
+    def check_monitor(self, log_names: Sequence[str]) -> None:
+        """Raise when the run will not log what is monitored.
+
+        Raises:
+            ConfigurationError: With the closest name and all others.
+        """
+        if self.monitor is None:
+            return
+        if self.monitor not in log_names:
+            raise ConfigurationError(
+                f"--monitor: this run does not log '{self.monitor}'.{did_you_mean(self.monitor, log_names)} "
+                f"It logs: {', '.join(log_names)}."
+            )
+        if self.direction == "max" and self.monitor.rsplit("/", 1)[-1] in ("loss", "perplexity"):
+            logger.warning("--monitor %s keeps its largest value: --monitor_direction min?", self.monitor)
+
+    def callbacks(self, folders: RunFolders, exporter: Exporter, learning_rate: float) -> list[Callback]:
+        """Return the callbacks that do it.
+
+        Args:
+            folders: Where files go.
+            exporter: Writes checkpoints for transformers.
+            learning_rate: Of weight averaging.
+        """
+        from pytorch_lightning.callbacks import DeviceStatsMonitor, EarlyStopping, StochasticWeightAveraging
+
+        from transformers_framework.callbacks.checkpoints import Checkpoints
+
+        chosen: list[Callback] = []
+        if self.patience is not None:
+            chosen.append(
+                EarlyStopping(
+                    str(self.monitor),
+                    mode=self.direction,
+                    patience=self.patience,
+                    check_on_train_epoch_end=str(self.monitor).startswith("train/"),
+                )
+            )
+        if self.averages_weights:
+            chosen.append(StochasticWeightAveraging(swa_lrs=learning_rate))
+        if self.devices_stats:
+            chosen.append(DeviceStatsMonitor())
+        checkpoints = Checkpoints(
+            folders,
+            exporter,
+            monitor=self.monitor,
+            direction=self.direction,
+            interval=self.checkpoint_interval,
+            at_validation=self.at_validation,
+            at_epoch=self.at_epoch,
+        )
+        return [*chosen, checkpoints]

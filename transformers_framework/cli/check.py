@@ -1,0 +1,138 @@
+"""The preflight: everything that can be known before training, and all that is wrong, at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.exceptions import UserError, caught
+
+if TYPE_CHECKING:
+    from transformers_framework.constants import Stage
+    from transformers_framework.experiment import Experiment
+
+NUM_SAMPLES = 3
+NUM_ROWS_MEASURED = 2000
+BYTES_OF_STATE = 16  # a float32 weight, its gradient, and two moments of Adam
+
+
+def check(experiment: Experiment) -> bool:
+    """Print a report on a run that is not started; return whether nothing is wrong with it."""
+    experiment.prepare_machine()
+    problems = find_problems(experiment)
+    print("\n".join(_report(experiment, problems)))  # noqa: T201
+    return not problems
+
+
+def find_problems(experiment: Experiment) -> list[UserError]:
+    """Build the parts of a run one by one and collect what is wrong with each; parts that need a broken one are left."""
+    problems: list[UserError] = []
+    with caught(problems.append):
+        experiment.check_folders()
+    with caught(problems.append):
+        assert experiment.config
+        before = len(problems)
+        for part in ("tokenizer", "inputs", "objectives"):
+            with caught(problems.append):
+                getattr(experiment, part)
+        if len(problems) > before:
+            return _distinct(problems)
+        experiment.on_data_error = problems.append
+        data_is_right = experiment.data and len(problems) == before
+        for part in ("selection", "trainer", "module") if data_is_right else ():
+            with caught(problems.append):
+                getattr(experiment, part)
+    return _distinct(problems)
+
+
+def _distinct(problems: list[UserError]) -> list[UserError]:
+    return list({str(problem): problem for problem in problems}.values())
+
+
+def _report(experiment: Experiment, problems: list[UserError]) -> Iterator[str]:
+    if problems:
+        yield f"{len(problems)} problem{'s' if len(problems) > 1 else ''}:"
+        yield from (f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        return
+    yield f"Run '{experiment.folders.name}': {experiment.pipeline_name} with {experiment.config.model_type}"
+    for stage in experiment.data.sources:
+        yield from _stage(experiment, stage)
+    if experiment.data.has("train"):
+        yield from _steps(experiment)
+    yield from _model(experiment)
+    yield "Nothing is wrong."
+
+
+def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
+    from transformers_framework.data.sampler import BatchRequest
+
+    data, num_rows = experiment.data, experiment.data.num_rows[stage]
+    yield f"\n{stage}: {data.sources[stage]}, {'unknown' if num_rows is None else f'{num_rows:,}'} rows"
+    if num_rows is None or (data.iterable and stage == "train"):
+        return
+    collate, size = data.collator(stage), data.batch_sizes[stage]
+    rows = data.datasets[stage].select_columns(list(data.columns(stage)))
+    starts = range(0, num_rows, max(size, num_rows * size // NUM_ROWS_MEASURED))
+    requests = [BatchRequest(0, tuple(range(start, min(start + size, num_rows)))) for start in starts]
+    batches = [collate((request, rows[list(request.rows)])) for request in requests]
+    measured, cut = sum(map(len, requests)), sum(int(batch["num_truncated"]) for batch in batches)
+    masks: list[Any] = [batch["attention_mask"] for batch in batches]
+    tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+    yield f"  {100 * cut / measured:.1f} % cut to {experiment.inputs.max_length} tokens, {tokens / measured:.1f} tokens"
+    yield f"  a text, {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
+    yield from _samples(experiment, batches[0])
+
+
+def _samples(experiment: Experiment, batch: Any) -> Iterator[str]:
+    arrays = {key: value.numpy() for key, value in batch.items() if hasattr(value, "numpy")}
+    for row in range(min(NUM_SAMPLES, len(arrays["input_ids"]))):
+        ids = arrays["input_ids"][row][arrays["attention_mask"][row] > 0]
+        for objective in experiment.objectives:
+            text, wanted = experiment.tokenizer.decode(ids), objective.describe(arrays, row)
+            yield f"  row {arrays['row_ids'][row]}: {text!r} → {wanted}"
+
+
+def _steps(experiment: Experiment) -> Iterator[str]:
+    trainer, data = experiment.trainer, experiment.data
+    num_rows, size = data.num_rows["train"], data.batch_sizes["train"] * trainer.world_size
+    total = f"{trainer.max_steps:,}" if trainer.max_steps > 0 else "unknown"
+    if num_rows is not None and isinstance(trainer.limit_train_batches, float):
+        batches = math.ceil(num_rows / size * trainer.limit_train_batches)
+        steps = math.ceil(batches / trainer.accumulate_grad_batches)
+        yield f"\nsteps: {batches:,} batches and {steps:,} optimizer steps an epoch"
+        if trainer.max_steps <= 0 and trainer.max_epochs and trainer.max_epochs > 0:
+            total = f"{steps * trainer.max_epochs:,}"
+    yield f"  {total} optimizer steps in all, {size * trainer.accumulate_grad_batches:,} rows each"
+
+
+def _model(experiment: Experiment) -> Iterator[str]:
+    parameters = list(experiment.module.parameters())
+    count = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    yield f"\nmodel: {count:,} parameters, {trained:,} of them trained"
+    state = count * 4 + trained * (BYTES_OF_STATE - 4)
+    activations = activation_bytes(
+        experiment.config,
+        rows=experiment.data.batch_sizes["train"],
+        length=experiment.inputs.max_length,
+        narrow="16" in str(experiment.trainer.precision),
+    )
+    yield f"  memory while training, about: {state / 2**30:.2f} GiB of weights, gradients and moments,"
+    yield f"  {activations / 2**30:.2f} GiB of activations at the full length"
+
+
+def activation_bytes(config: Any, *, rows: int, length: int, narrow: bool) -> int:
+    """Estimate the memory of the activations of one batch, in bytes.
+
+    34 bytes for each layer, position and hidden unit in 16 bits; attention's matrices are not kept by sdpa.
+    (Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models", section 4.1.)
+
+    Args:
+        config: Config of the model.
+        rows: Rows of a batch.
+        length: Tokens of a row.
+        narrow: Whether activations have 16 bits, else 32.
+    """
+    layers, hidden = getattr(config, "num_hidden_layers", 12), getattr(config, "hidden_size", 768)
+    return rows * length * hidden * layers * 34 * (1 if narrow else 2)

@@ -1,0 +1,147 @@
+"""Signatures to flags: a keyword-only parameter is a flag, its annotation the type, its docstring the help."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers_framework.cli.given import Given
+from transformers_framework.cli.values import choices_of, convert, describe, expressible
+from transformers_framework.exceptions import ConfigurationError, did_you_mean
+
+REQUIRED = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag of a run.
+
+    Args:
+        name: The flag, without dashes.
+        hint: Its type.
+        default: Its default value, or ``REQUIRED``.
+        help: What it means, for users.
+        owner: What declares it, for messages to ourselves.
+        shown_default: A default that the documentation states where the signature says only ``None``.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    help: str
+    owner: str
+    shown_default: str | None = None
+
+    @property
+    def dashed(self) -> str:
+        """The flag as it is typed."""
+        return ("--" if len(self.name) > 1 else "-") + self.name
+
+    def convert(self, given: Given) -> Any:
+        """Return the value that the words mean.
+
+        Raises:
+            ConfigurationError: When they mean none of the flag's type.
+        """
+        if given.listed and not given.words and self.default is not REQUIRED and not self.default:
+            return self.default
+        try:
+            return convert(self.hint, given.words, listed=given.listed)
+        except ValueError as error:
+            found = " ".join("nothing" if word is None else f"'{word}'" for word in given.words)
+            found = (f"the list {found}" if found else "an empty list") if given.listed else found or "no value"
+            raise ConfigurationError(
+                f"{given.place}: found {found}{error}, expected {describe(self.hint)}."
+                + "".join(did_you_mean(word or "", choices_of(self.hint)) for word in given.words)
+            ) from None
+
+
+def flags_of(
+    declaration: Callable[..., Any], *, exclude: Collection[str] = (), hints: Mapping[str, Any] | None = None
+) -> list[Flag]:
+    """Return the flags that a class or a function declares.
+
+    A constructor that takes ``**kwargs`` hands them to its parents, so their flags follow.
+
+    Args:
+        declaration: The class or function.
+        exclude: Parameters that are no flags.
+        hints: Types that take the place of the annotated ones.
+    """
+    flags: dict[str, Flag] = {}
+    for owner, function in _signatures(declaration):
+        parameters = inspect.signature(function).parameters.values()
+        annotations = _annotations(function)
+        helps = {**arguments(inspect.getdoc(owner)), **arguments(function.__doc__)}
+        for parameter in parameters:
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in (*flags, *exclude):
+                hint = (hints or {}).get(parameter.name, annotations.get(parameter.name, str))
+                flag = Flag(parameter.name, expressible(hint), parameter.default, "", owner.__qualname__)
+                assert flag.hint is not None, f"{flag.owner}: {flag.name} has a type that no flag can have: {hint}"
+                flags[flag.name] = _explain(flag, helps.get(flag.name, ""))
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return list(flags.values())
+
+
+def merge(flags: Iterable[Flag]) -> dict[str, Flag]:
+    """Return flags by name; one that several declare is one flag: they must agree on it, the fullest help is shown."""
+    merged: dict[str, Flag] = {}
+    for flag in flags:
+        first = merged.setdefault(flag.name, flag)
+        assert (first.hint, first.default) == (flag.hint, flag.default), (
+            f"{first.owner} and {flag.owner} disagree on {flag.dashed}: "
+            f"{first.hint} = {first.default!r} and {flag.hint} = {flag.default!r}"
+        )
+        merged[flag.name] = replace(first, help=max(first.help, flag.help, key=len))
+    return merged
+
+
+def _signatures(declaration: Any) -> list[tuple[Any, Callable[..., Any]]]:
+    if not inspect.isclass(declaration):
+        return [(declaration, declaration)]
+    inits = ((cls, vars(cls).get("__init__")) for cls in declaration.__mro__)
+    return [(cls, init) for cls, init in inits if inspect.isfunction(init)]
+
+
+def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    """Resolve the annotations of the flags only: an injected object's type may exist for the type checker alone."""
+    function = inspect.unwrap(function)
+    keywords = inspect.signature(function).parameters.values()
+    names = {parameter.name for parameter in keywords if parameter.kind is parameter.KEYWORD_ONLY}
+    stub = types.SimpleNamespace(__annotations__={k: v for k, v in function.__annotations__.items() if k in names})
+    return typing.get_type_hints(stub, function.__globals__, include_extras=True)
+
+
+def arguments(docstring: str | None) -> dict[str, str]:
+    r"""Return the entries of a Google docstring's ``Args:`` section, each on one line and without markup.
+
+    Examples:
+        >>> arguments("Title.\n\n    Args:\n        rate: How fast,\n            in ``1/s``.\n        k: How many.")
+        {'rate': 'How fast, in 1/s.', 'k': 'How many.'}
+    """
+    section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(docstring or ""), re.MULTILINE | re.DOTALL)
+    if section is None:
+        return {}
+    body = inspect.cleandoc(section[1])
+    entries = re.findall(r"^(\w+)(?: \([^)\n]*\))?:(.*(?:\n(?!\S).*)*)", body, re.MULTILINE)
+    return {name: _plain(text) for name, text in entries}
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
+    return " ".join(re.sub(r"`+([^`]*)`+", r"\1", text).split())
+
+
+def _explain(flag: Flag, text: str) -> Flag:
+    """Give a flag its help; a default stated there is shown once, and wins over a signature's ``None``."""
+    stated = re.search(r" ?Default: ['\"]?([^'\" ]+?)['\"]?\.?(?=$| )", text)
+    if stated is None:
+        return replace(flag, help=text)
+    shown = stated[1] if flag.default is None and stated[1] != "None" else None
+    return replace(flag, help=text.replace(stated[0], "").strip(), shown_default=shown)

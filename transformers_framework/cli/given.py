@@ -1,0 +1,194 @@
+"""What the user gave, as text: the words of the command line over those of a config file.
+
+Both sources end in the same form and are converted by the same code (:mod:`transformers_framework.cli.flags`), so a
+value means the same in either: none of YAML 1.1's own readings (``1e-4`` a string, ``on`` a truth, ``01:30:00`` a
+number in base 60) can change a run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers_framework.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    import yaml
+
+# other names of a flag -> its name
+ALIASES = {"input_column": "input_columns", "h": "help"}
+
+# flags of the command that a file cannot give
+COMMAND_LINE_ONLY = ("config", "debug", "help", "print_config", "version")
+
+# a number is a value, not a flag, even when it begins with a minus
+_FLAG = re.compile(r"--.*|-[A-Za-z]\Z", re.DOTALL)
+
+
+class Quoted(str):
+    """A text that stands in quotes in a file: ``"null"`` is then a text, and not the absence of one."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The words that were given to one flag.
+
+    Args:
+        place: Where they stand, for messages: ``--name`` or ``file.yaml:3: name``.
+        words: The words, ``None`` for YAML's null.
+        listed: Whether they were written as a list, which only YAML can say of a single one.
+    """
+
+    place: str
+    words: tuple[str | None, ...]
+    listed: bool = False
+
+
+def gather(argv: Sequence[str]) -> dict[str, Given]:
+    """Read the command line and the config file it names; the command line wins wherever ``--config`` stands.
+
+    Raises:
+        ConfigurationError: When a word belongs to no flag or the config file cannot be read.
+    """
+    line = read_command_line(argv)
+    if "config" not in line:
+        return line
+    words = line["config"].words
+    if len(words) != 1 or not words[0]:
+        raise ConfigurationError(f"--config: found {count(words)}, expected one YAML file.")
+    return {**read_config(words[0]), **line}
+
+
+def count(words: Sequence[object]) -> str:
+    """Say how many values there are.
+
+    Examples:
+        >>> count([]), count(["a"]), count(["a", "b"])
+        ('no value', '1 value', '2 values')
+    """
+    return f"{len(words) or 'no'} value{'s' * (len(words) > 1)}"
+
+
+def read_command_line(argv: Iterable[str]) -> dict[str, Given]:
+    """Group the words of a command line by flag; the last of a repeated flag wins.
+
+    Raises:
+        ConfigurationError: When the line begins with a word that is no flag.
+
+    Examples:
+        >>> read_command_line(["--devices", "8", "--early_stopping", "--learning_rate", "-1e-3"])["learning_rate"].words
+        ('-1e-3',)
+    """
+    given: dict[str, Given] = {}
+    name = ""
+    for word in argv:
+        if _FLAG.match(word):
+            dashed, equals, value = word.partition("=")
+            name = canonical(dashed.lstrip("-"))
+            given[name] = Given(dashed, (value,) if equals else ())
+        elif name:
+            given[name] = Given(given[name].place, (*given[name].words, word))
+        else:
+            raise ConfigurationError(f"Unexpected '{word}': every value follows its flag, as in --pipeline NAME.")
+    return given
+
+
+def canonical(name: str) -> str:
+    """Return the name of a flag that may have been called by another one."""
+    return ALIASES.get(name, name)
+
+
+def read_config(path: str) -> dict[str, Given]:
+    """Read the flags of a YAML file: one mapping, whose values are scalars or lists of them.
+
+    The file is composed but never constructed: no tag of it can make an object.
+
+    Raises:
+        ConfigurationError: When the file is absent, not text, not YAML, not such a mapping, or gives a flag twice.
+    """
+    import yaml
+
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ConfigurationError(f"--config: cannot read '{path}': {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"--config: '{path}' is not a text file in UTF-8.") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
+        raise ConfigurationError(f"{at}: this is not YAML: {error.problem or error.context}.") from error
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise ConfigurationError(f"--config: '{path}' is not YAML: {' '.join(str(error).split())}.") from error
+    if root is None:
+        return {}
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigurationError(f"{_at(path, root)}: found {_kind(root)}, expected one 'flag: value' a line.")
+    given: dict[str, Given] = {}
+    for key, value in root.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigurationError(f"{_at(path, key)}: found {_kind(key)}, expected the name of a flag.")
+        name, place = canonical(key.value), f"{_at(path, key)}: {key.value}"
+        if name in COMMAND_LINE_ONLY:
+            raise ConfigurationError(f"{place}: this flag can stand on the command line only.")
+        if name in given:
+            raise ConfigurationError(f"{place}: the flag is given twice, first at {given[name].place}.")
+        listed = isinstance(value, yaml.SequenceNode)
+        nodes = value.value if listed else [value]
+        given[name] = Given(place, tuple(_word(place, path, node) for node in nodes), listed)
+    return given
+
+
+def _word(place: str, path: str, node: yaml.Node) -> str | None:
+    import yaml
+
+    if not isinstance(node, yaml.ScalarNode):
+        raise ConfigurationError(f"{place}: found {_kind(node)} at {_at(path, node)}, expected a value or a flat list.")
+    if node.tag not in yaml.SafeLoader.yaml_constructors:
+        raise ConfigurationError(f"{place}: found the tag '{node.tag}' at {_at(path, node)}, expected a plain value.")
+    if node.style is not None:
+        return Quoted(node.value)
+    return None if node.tag == "tag:yaml.org,2002:null" else str(node.value)
+
+
+def _at(path: str, node: yaml.Node) -> str:
+    return f"{path}:{node.start_mark.line + 1}"
+
+
+def _kind(node: yaml.Node) -> str:
+    import yaml
+
+    if isinstance(node, yaml.ScalarNode):
+        return f"'{node.value}'"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+
+
+def to_yaml(groups: Mapping[str, Mapping[str, object]]) -> str:
+    """Write values as YAML that :func:`read_config` reads back, one title a group."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes the texts that a flag would otherwise take for the absence of a value."""
+
+    def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        style = "'" if text.lower() in ("none", "null") else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    def represent_list(dumper: yaml.SafeDumper, values: Sequence[object]) -> yaml.SequenceNode:
+        return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
+
+    Dumper.add_representer(str, represent)
+    Dumper.add_representer(list, represent_list)
+    Dumper.add_representer(tuple, represent_list)
+    sections = (
+        f"# {title}\n"
+        + "".join(
+            yaml.dump({name: value}, Dumper=Dumper, allow_unicode=True, width=2**31) for name, value in values.items()
+        )
+        for title, values in groups.items()
+        if values
+    )
+    return "\n".join(sections)

@@ -1,0 +1,118 @@
+"""The command: words in, a run done, an exit status out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import metadata
+
+from transformers_framework.cli import help as helps
+from transformers_framework.cli.given import gather
+from transformers_framework.exceptions import ConfigurationError, RunError, UserError
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 the run failed, 2 the command or its input is wrong.
+
+    Args:
+        argv: The words after the program's name; those of the process when absent.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return command(argv)
+    except (UserError, RunError) as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        _complain(f"error: {_message(error)}")
+        return WRONG if isinstance(error, UserError) else FAILED
+    except KeyboardInterrupt:
+        return _interrupted()
+    except SystemExit as leaving:  # Lightning leaves with status 1 when the user interrupts it
+        if isinstance(leaving.__context__, KeyboardInterrupt):
+            return _interrupted()
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        _complain(f"error: the run failed with {type(error).__name__}: {error}")
+        return FAILED
+
+
+def _message(error: Exception) -> str:
+    """Return the message itself, also of an error that torch brought from a loader's worker with its traceback."""
+    text = str(error)
+    return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
+
+
+def _interrupted() -> int:
+    _complain("interrupted: the same command with --resume goes on from the last checkpoint")
+    return INTERRUPTED
+
+
+def command(argv: Sequence[str]) -> int:
+    """Do what a command line says; errors pass through."""
+    if not argv:
+        _complain(helps.overview())
+        return WRONG
+    given = gather(argv)
+    if "version" in given:
+        _say(version())
+        return DONE
+    if "help" in given and "pipeline" not in given:
+        _say(helps.overview())
+        return DONE
+    if "pipeline" not in given:
+        raise ConfigurationError("Missing: --pipeline. Use --help to see the pipelines.")
+
+    from transformers_framework.cli import parser
+
+    chosen = parser.select(given)
+    groups = parser.groups_of(chosen)
+    if "help" in given:
+        _say(helps.full(groups))
+        return DONE
+    options, asked = parser.parse(given, groups)
+    if asked.print_config:
+        from transformers_framework.cli.given import to_yaml
+
+        _say(to_yaml(parser.grouped(groups, options)))
+        return DONE
+
+    from transformers_framework.experiment import Experiment
+    from transformers_framework.registry import options_of
+
+    experiment = Experiment(options, **options_of(Experiment, options))
+    if asked.check:
+        from transformers_framework.cli.check import check
+
+        return DONE if check(experiment) else WRONG
+    experiment.run()
+    return DONE
+
+
+def _say(text: str) -> None:
+    try:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def version() -> str:
+    """Return the version of the framework and of what it stands on, from their metadata."""
+    packages = ("transformers-framework", "torch", "pytorch-lightning", "transformers", "datasets")
+    return "\n".join(f"{package} {_version(package)}" for package in packages)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

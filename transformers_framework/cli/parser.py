@@ -1,0 +1,195 @@
+"""Which flags exactly this run has, in which groups, and what the user gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from transformers_framework.cli.flags import REQUIRED, Flag, flags_of, merge
+from transformers_framework.cli.given import ALIASES, Given
+from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
+from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS, lookup, resolve
+
+Groups = dict[str, dict[str, Flag]]
+
+OPTIMIZATION = "pipelines.pipeline:Pipeline"
+# tables of names, each with the flag that chooses a row
+TABLES: dict[str, Mapping[str, Any]] = {
+    "pipeline": PIPELINES,
+    "model": MODELS,
+    "optimizer": OPTIMIZERS,
+    "scheduler": SCHEDULERS,
+}
+
+# arguments of the Trainer that are objects, or that the framework fills in itself
+NOT_OF_THE_TRAINER = {
+    "logger": "TensorBoard's files are in the folder 'tensorboard' of --output_dir",
+    "callbacks": "see --early_stopping, --monitor and --devices_stats",
+    "plugins": "see --precision and --strategy",
+    "default_root_dir": "see --output_dir",
+    "model_registry": "models are written to the folder 'pre_trained_models' of --output_dir",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What the command does with the run that its other flags describe.
+
+    Args:
+        config: YAML file that gives any flag its value, one 'flag: value' a line. The command line wins over it.
+        print_config: Print the values of all flags as YAML that --config reads, and leave.
+        check: Find out everything that can be known before training, report all problems at once, and train nothing.
+        debug: Show the traceback of an error.
+        help: Show this help, and leave.
+        version: Show the version of the framework and of what it stands on, and leave.
+    """
+
+    config: str | None = None
+    print_config: bool = False
+    check: bool = False
+    debug: bool = False
+    help: bool = False
+    version: bool = False
+
+
+class Duration:
+    """Accepts times written as ``DD:HH:MM:SS``."""
+
+    def __contains__(self, text: str) -> bool:
+        parts = text.split(":")
+        return len(parts) == len(("DD", "HH", "MM", "SS")) and all(part.isdecimal() for part in parts)
+
+    def __str__(self) -> str:
+        return "like DD:HH:MM:SS"
+
+
+def select(given: Mapping[str, Given]) -> dict[str, str]:
+    """Return the rows of the tables that the user chose, before anything heavy is imported.
+
+    Raises:
+        ConfigurationError: When a table has no such row.
+    """
+    chosen = {}
+    for flag, table in TABLES.items():
+        if flag in given:
+            words = given[flag].words
+            if len(words) != 1 or not words[0]:
+                raise ConfigurationError(f"{given[flag].place}: expected one name of {', '.join(sorted(table))}.")
+            lookup(table, words[0], flag)
+            chosen[flag] = words[0]
+    return chosen
+
+
+def groups_of(chosen: Mapping[str, str]) -> Groups:
+    """Return every flag of a run in groups, in the order of the help.
+
+    Args:
+        chosen: What :func:`select` returned, with a pipeline.
+    """
+    spec = PIPELINES[chosen["pipeline"]]
+    optimization = merge(declared(OPTIMIZATION).values())
+    for name in ("optimizer", "scheduler"):
+        table, flag = TABLES[name], optimization[name]
+        optimization[name] = replace(flag, hint=Literal[tuple(table)])
+        optimization = merge([*optimization.values(), *declared(table[chosen.get(name, flag.default)]).values()])
+    pipeline = declared(spec.inputs, *spec.objectives, spec.family)
+    groups = {
+        "run": declared("cli.parser:Command", "experiment:Experiment"),
+        "model": declared("models.auto:load_config", "models.auto:load_tokenizer", "models.auto:load_model"),
+        "data": declared("data.datamodule:DataModule"),
+        f"pipeline {chosen['pipeline']}": {k: flag for k, flag in pipeline.items() if k not in optimization},
+        "optimization": optimization,
+        "selection": declared("callbacks.selection:Selection"),
+        "trainer": merge(trainer_flags()),
+    }
+    every = merge(flag for flags in groups.values() for flag in flags.values())
+    return {title: {name: every.pop(name) for name in flags if name in every} for title, flags in groups.items()}
+
+
+def declared(*places: str) -> dict[str, Flag]:
+    """Return the flags that classes and functions of the package declare."""
+    return merge(flag for place in places for flag in flags_of(resolve(place)))
+
+
+def trainer_flags() -> list[Flag]:
+    """Return the flags of Lightning's Trainer: its own names, defaults and helps, with types that words can express."""
+    from typing import Annotated
+
+    import pytorch_lightning as pl
+    from pytorch_lightning.accelerators import AcceleratorRegistry
+    from pytorch_lightning.strategies import StrategyRegistry
+
+    duration = Annotated[str, Duration()]
+    accelerators = ("auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators()))
+    strategies = ("auto", *StrategyRegistry.available_strategies())
+    return flags_of(
+        pl.Trainer,
+        exclude=NOT_OF_THE_TRAINER,
+        hints={
+            "accelerator": Literal[accelerators],
+            "strategy": Literal[strategies],
+            "max_time": duration | None,
+            "val_check_interval": int | float | duration | None,
+            "gradient_clip_algorithm": Literal["norm", "value"] | None,
+        },
+    )
+
+
+def parse(given: Mapping[str, Given], groups: Groups) -> tuple[dict[str, Any], Command]:
+    """Return the value of every flag of the run, and what the command does with it.
+
+    Raises:
+        ConfigurationError: Lists everything that is wrong at once: unknown flags, values, and what is missing.
+    """
+    flags = {name: flag for members in groups.values() for name, flag in members.items()}
+    values, problems = {}, []
+    for name, words in given.items():
+        if name not in flags:
+            problems.append(unknown(name, words.place, flags))
+            continue
+        try:
+            values[name] = flags[name].convert(words)
+        except ConfigurationError as error:
+            problems.append(str(error))
+    missing = [flag.dashed for name, flag in flags.items() if flag.default is REQUIRED and name not in given]
+    if missing:
+        problems.append(f"Missing: {', '.join(missing)}. Add --help to read what they mean.")
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    options = {name: values.get(name, flag.default) for name, flag in flags.items()}
+    command = Command(**{flag.name: options.pop(flag.name) for flag in flags_of(Command)})
+    return options, command
+
+
+def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
+    """Say what is wrong with a flag that this run does not have: the closest one, or what it belongs to."""
+    if name in NOT_OF_THE_TRAINER:
+        return f"{place}: this argument of the Trainer is no flag: {NOT_OF_THE_TRAINER[name]}."
+    owners = [f"--{choice} {row}" for choice, row in _owners(name)]
+    if owners:
+        return f"{place}: this run has no such flag; it belongs to {', '.join(owners)}."
+    dashes = "--" if place.startswith("-") else ""
+    return f"{place}: unknown flag." + did_you_mean(dashes + name, [dashes + known for known in (*flags, *ALIASES)])
+
+
+def _owners(name: str) -> list[tuple[str, str]]:
+    """Return the rows of the tables, as flag and row, that have a flag."""
+    places: dict[tuple[str, str], tuple[str, ...]] = {
+        **{("pipeline", row): (spec.inputs, *spec.objectives, spec.family) for row, spec in PIPELINES.items()},
+        **{("optimizer", row): (place,) for row, place in OPTIMIZERS.items()},
+        **{("scheduler", row): (place,) for row, place in SCHEDULERS.items()},
+    }
+    return [owner for owner, row_places in places.items() if _declares(name, row_places)]
+
+
+def _declares(name: str, places: tuple[str, ...]) -> bool:
+    try:
+        return name in declared(*places)
+    except (ImportError, UserError):  # an optional package is absent
+        return False
+
+
+def grouped(groups: Groups, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return values by group, without the flags of the command itself."""
+    return {title: {name: options[name] for name in flags if name in options} for title, flags in groups.items()}

@@ -1,0 +1,15 @@
+"""Names that several rooms share."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+Stage = Literal["train", "valid", "test", "predict"]
+
+TRAIN: Final = "train"
+STAGES: Final[tuple[Stage, ...]] = ("train", "valid", "test", "predict")
+
+IGNORED_LABEL: Final = -100  # labels with this value take part in no loss and no metric
+ROW_IDS: Final = "row_ids"  # batch key: the row of the data set, -1 for a row that only evens out processes
+
+DEFAULT_LEARNING_RATE: Final = 1e-4

@@ -1,0 +1,278 @@
+"""The data of a run: one DataModule for all pipelines, stages and sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+
+from transformers_framework.constants import STAGES, TRAIN, Stage
+from transformers_framework.data.cache import default_cache_dir, prepared
+from transformers_framework.data.collator import Collator
+from transformers_framework.data.loader import Loader, RowReader, RowStream
+from transformers_framework.data.loading import load_dataset, row_place
+from transformers_framework.data.loading import num_rows as known_num_rows
+from transformers_framework.data.sampler import BatchSampler
+from transformers_framework.exceptions import ConfigurationError, UserError, caught
+from transformers_framework.processing.columns import Origin
+from transformers_framework.restricted import NonNegativeInt, PositiveInt
+
+if TYPE_CHECKING:
+    import datasets
+
+    from transformers_framework.objectives.objective import Objective
+
+UNKNOWN_NUM_ROWS = 2**62  # of a stream
+
+
+class DataModule(pl.LightningDataModule):
+    """Load, check and batch the data of every stage.
+
+    Args:
+        inputs: Turns rows into model inputs.
+        objectives: What is learned; they add labels.
+        seed: The run's seed.
+        batch_size: Rows of a batch, on each device.
+        eval_batch_size: Rows of a batch outside training, on each device; as `batch_size` when not given.
+        train_dataset: Training data: a folder saved with save_to_disk (local or s3://), a .jsonl, .json, .csv, .tsv or
+            .parquet file, a folder or glob of them, or a hub data set with the split last (user/name/split).
+        valid_dataset: Validation data, from the same kinds of places.
+        test_dataset: Test data, from the same kinds of places.
+        predict_dataset: Data to predict, from the same kinds of places; needs no labels.
+        train_config: Hub configuration of the training data.
+        valid_config: Hub configuration of the validation data.
+        test_config: Hub configuration of the test data.
+        predict_config: Hub configuration of the data to predict.
+        train_shard_dataset: Keep one row in so many of the training data.
+        valid_shard_dataset: Keep one row in so many of the validation data.
+        test_shard_dataset: Keep one row in so many of the test data.
+        predict_shard_dataset: Keep one row in so many of the data to predict.
+        num_workers: Processes that prepare batches, for each device; CPUs divided by local devices when not given.
+        iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows.
+        keep_in_memory: Load data into memory instead of mapping files.
+        disable_memory_pinning: Do not put batches into page-locked memory.
+        prepare_data_workers: Processes that prepare data before training.
+        prepare_data_batch_size: Rows that are prepared together before training.
+        prepare_data_per_node: Each node prepares data for itself, as when nodes share no cache folder.
+        prepare_data_do_not_use_cache: Prepare data anew even if an earlier run did.
+        length_bucketing: Put rows of similar length into the same batch in training, which saves padding.
+        cache_dir: Folder for downloads and prepared data; the user's cache folder when not given.
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        objectives: Sequence[Objective],
+        seed: int,
+        *,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt | None = None,
+        train_dataset: str | None = None,
+        valid_dataset: str | None = None,
+        test_dataset: str | None = None,
+        predict_dataset: str | None = None,
+        train_config: str | None = None,
+        valid_config: str | None = None,
+        test_config: str | None = None,
+        predict_config: str | None = None,
+        train_shard_dataset: PositiveInt | None = None,
+        valid_shard_dataset: PositiveInt | None = None,
+        test_shard_dataset: PositiveInt | None = None,
+        predict_shard_dataset: PositiveInt | None = None,
+        num_workers: NonNegativeInt | None = None,
+        iterable: bool = False,
+        keep_in_memory: bool = False,
+        disable_memory_pinning: bool = False,
+        prepare_data_workers: PositiveInt | None = None,
+        prepare_data_batch_size: PositiveInt = 1000,
+        prepare_data_per_node: bool = False,
+        prepare_data_do_not_use_cache: bool = False,
+        length_bucketing: bool = False,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.inputs, self.objectives, self.seed = inputs, list(objectives), seed
+        self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
+        given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
+        configs = (train_config, valid_config, test_config, predict_config)
+        shards = (train_shard_dataset, valid_shard_dataset, test_shard_dataset, predict_shard_dataset)
+        self.sources = {stage: source for stage, source in zip(STAGES, given, strict=True) if source}
+        self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
+        self.num_workers = num_workers
+        self.iterable, self.keep_in_memory = iterable, keep_in_memory
+        self.pin_memory = not disable_memory_pinning
+        self.prepare_data_workers, self.prepare_data_batch_size = prepare_data_workers, prepare_data_batch_size
+        self.prepare_data_per_node = prepare_data_per_node
+        self.use_cache = not prepare_data_do_not_use_cache
+        self.length_bucketing = length_bucketing
+        self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
+        self.datasets: dict[Stage, Any] = {}
+        self.num_rows: dict[Stage, int | None] = {}
+        self._resumed = {"epoch": 0, "consumed": 0}
+
+    # ---------------------------------------------------------------- before training
+
+    def load(self, on_error: Callable[[UserError], None] | None = None) -> None:
+        """Load and check the data of every stage; training data first, for it decides on classes.
+
+        Args:
+            on_error: Is told of each mistake and lets the checks go on; without it the first one is raised.
+
+        Raises:
+            DataError: When something is wrong with a data set, with the place.
+            ConfigurationError: When there is no data at all.
+        """
+        if not self.sources:
+            raise ConfigurationError(
+                "No data: give at least one of --train_dataset, --valid_dataset, --test_dataset, --predict_dataset."
+            )
+        for stage in self.sources:
+            with caught(on_error):
+                self._load_stage(stage, on_error)
+
+    def _load_stage(self, stage: Stage, on_error: Callable[[UserError], None] | None) -> None:
+        streams = self.iterable and stage == TRAIN
+        dataset = load_dataset(
+            self.sources[stage],
+            stage=stage,
+            config=self.configs[stage],
+            shard=self.shards[stage],
+            cache_dir=self.cache_dir,
+            keep_in_memory=self.keep_in_memory,
+            iterable=streams,
+        )
+        origin = self.origin(stage)
+        if streams:
+            self.num_rows[stage] = known_num_rows(dataset)
+            self.datasets[stage] = self._check_stream(dataset, origin, on_error)
+        else:
+            self.datasets[stage] = self._prepare(dataset, origin, on_error)
+            self.num_rows[stage] = len(self.datasets[stage])
+
+    def origin(self, stage: Stage) -> Origin:
+        """Return where a stage's data comes from, for messages."""
+        source = self.sources[stage]
+        place = partial(row_place, source, cache_dir=self.cache_dir, shard=self.shards[stage], stage=stage)
+        return Origin(stage, source, place)
+
+    def _prepare(self, dataset: datasets.Dataset, origin: Origin, on_error: Any) -> datasets.Dataset:
+        steps = (self.inputs, *self.objectives)
+
+        def build(dataset: datasets.Dataset) -> datasets.Dataset:
+            for step in steps:
+                with caught(on_error):
+                    dataset = step.pre_process(dataset, origin)
+            return dataset
+
+        return prepared(
+            dataset,
+            {"stage": origin.stage, "steps": [type(step).__name__ for step in steps]},
+            build,
+            cache_dir=self.cache_dir,
+            use_cache=self.use_cache,
+            keep_in_memory=self.keep_in_memory,
+        )
+
+    def _check_stream(
+        self, stream: datasets.IterableDataset, origin: Origin, on_error: Any
+    ) -> datasets.IterableDataset:
+        """Check the first rows of a stream as a data set; the rest is checked when it is read."""
+        import datasets
+
+        head = datasets.Dataset.from_list(list(stream.take(self.prepare_data_batch_size)), features=stream.features)
+        for step in (self.inputs, *self.objectives):
+            with caught(on_error):
+                step.pre_process(head, origin)
+        return stream
+
+    def rows(self, stage: Stage, size: int = 1000) -> Iterator[Mapping[str, list[Any]]]:
+        """Yield the rows of a stage in the order of the data set, some at a time, as columns."""
+        dataset = self.datasets[stage]
+        for start in range(0, len(dataset), size):
+            yield dataset[start : start + size]
+
+    # ---------------------------------------------------------------- batches
+
+    def has(self, stage: Stage) -> bool:
+        """Return whether a stage has data."""
+        return stage in self.sources
+
+    def columns(self, stage: Stage) -> tuple[str, ...]:
+        """Return the columns that a stage reads."""
+        labels = (column for objective in self.objectives for column in objective.label_columns(stage))
+        return tuple(dict.fromkeys((*self.inputs.columns, *labels)))
+
+    def collator(self, stage: Stage, pad_to_multiple_of: int = 1) -> Collator:
+        """Return what turns rows of a stage into tensors."""
+        return Collator(self.inputs, self.objectives, stage, self.seed, pad_to_multiple_of)
+
+    def loader(self, stage: Stage) -> Loader:
+        """Return the batches of a stage for this process, as the attached trainer needs them."""
+        trainer = self.trainer
+        assert trainer is not None
+        dataset, streams = self.datasets[stage], self.iterable and stage == TRAIN
+        grouped = not streams and (stage != TRAIN or self.length_bucketing)
+        sampler = BatchSampler(
+            num_rows if (num_rows := self.num_rows[stage]) is not None else UNKNOWN_NUM_ROWS,
+            batch_size=self.batch_sizes[stage],
+            seed=self.seed,
+            shuffle=stage == TRAIN,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            lengths=self.inputs.lengths(dataset) if grouped else None,
+        )
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        narrow = "16" in str(trainer.precision) and not on_cpu  # tensor cores want multiples of 8
+        if stage == TRAIN:
+            sampler.resume(**self._resumed)
+            self._train_sampler = sampler
+        return Loader(
+            RowStream(dataset, self.columns(stage), sampler, self.inputs.row_lengths if self.length_bucketing else None)
+            if streams
+            else RowReader(dataset, self.columns(stage)),
+            sampler,
+            self.collator(stage, pad_to_multiple_of=8 if narrow else 1),
+            num_rows=self.num_rows[stage],
+            num_workers=self._num_workers(trainer.num_devices),
+            pin_memory=self.pin_memory and not on_cpu,
+            epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,
+        )
+
+    def _num_workers(self, local_devices: int) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cpus // max(1, local_devices)
+
+    def train_dataloader(self) -> Loader:
+        """Return the batches of training."""
+        return self.loader("train")
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Return the batches of validation; none without its data set."""
+        return self.loader("valid") if self.has("valid") else []
+
+    def test_dataloader(self) -> Loader:
+        """Return the batches of testing."""
+        return self.loader("test")
+
+    def predict_dataloader(self) -> Loader:
+        """Return the batches of prediction."""
+        return self.loader("predict")
+
+    # ---------------------------------------------------------------- to go on where a run stopped
+
+    def state_dict(self) -> dict[str, int]:
+        """Return which rows of which epoch training has consumed: all that is needed to continue."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        consumed = self._train_sampler.rows_after(loop.epoch_loop.batch_progress.current.ready)
+        return {"epoch": loop.epoch_progress.current.completed, "consumed": consumed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue behind the rows that were consumed."""
+        self._resumed = {"epoch": state_dict["epoch"], "consumed": state_dict["consumed"]}

@@ -1,0 +1,208 @@
+"""Which rows make which batch: a function of (seed, epoch), so that nothing but a number is needed to resume.
+
+An epoch is one global list of rows. It is cut into steps of ``batch_size * world_size`` rows, and each step is dealt to
+the ranks in equal consecutive parts: with the same product, any number of processes sees the same rows at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from transformers_framework.processing.random import keys, permutation
+
+MEGA_BATCH_STEPS = 100
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """All that identifies a batch; a worker that gets it needs no other state.
+
+    Args:
+        epoch: The epoch that random decisions on these rows depend on.
+        rows: Row ids. Padding, which evens out processes, is ``-1 - row``: the row is loaded, its labels are ignored.
+    """
+
+    epoch: int
+    rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def row_ids(self) -> NDArray[np.int64]:
+        """Rows to load, padding included, (B,) int64, all >= 0."""
+        rows = np.array(self.rows, dtype=np.int64)
+        return np.where(rows < 0, -1 - rows, rows)
+
+    @property
+    def is_padding(self) -> NDArray[np.bool_]:
+        """Rows that must weigh nothing, (B,) bool."""
+        return np.array(self.rows, dtype=np.int64) < 0
+
+
+class BatchSampler:
+    """Yield a :class:`BatchRequest` for each batch of this rank.
+
+    Every row is in exactly one batch of one rank in each epoch, and all ranks have equally many batches, of equal
+    sizes: the rows of the last, incomplete step are dealt as evenly as they can be, and a rank that is one row short
+    gets a padding row. A last step of fewer rows than ranks leaves some ranks with nothing but padding.
+
+    It has no ``drop_last`` on purpose: Lightning would rebuild a sampler that has both it and ``batch_size``.
+
+    Args:
+        num_rows: Rows of the data set.
+        batch_size: Rows of a batch, on each rank.
+        seed: The run's seed.
+        shuffle: New order in each epoch, for training. Else the order of the file, or longest first when ``lengths``
+            are given, and always epoch 0, so that random decisions on rows are the same in each evaluation.
+        rank: This process.
+        world_size: Number of processes.
+        lengths: Length of each row in any unit, (num_rows,) integers. Rows of similar length then share steps.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        lengths: ArrayLike | None = None,
+    ) -> None:
+        assert num_rows >= 0
+        assert batch_size >= 1
+        assert 0 <= rank < world_size
+        self.num_rows, self.batch_size, self.seed, self.shuffle = num_rows, batch_size, seed, shuffle
+        self.rank, self.world_size = rank, world_size
+        self.lengths = None if lengths is None else np.asarray(lengths)
+        assert self.lengths is None or self.lengths.shape == (num_rows,)
+        self.epoch = 0
+        self.consumed = 0
+
+    @property
+    def step_size(self) -> int:
+        """Rows of a step over all ranks."""
+        return self.batch_size * self.world_size
+
+    @property
+    def sampler(self) -> BatchSampler:
+        """Itself: Lightning calls ``dataloader.batch_sampler.sampler.set_epoch`` at the start of each epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch, or stay where this epoch was resumed.
+
+        Args:
+            epoch: The epoch that the next pass is.
+        """
+        if epoch != self.epoch:
+            self.epoch, self.consumed = epoch, 0
+
+    def resume(self, epoch: int, consumed: int) -> None:
+        """Continue an epoch where a run stopped: the next full pass is the rest of it, later ones are whole again.
+
+        Args:
+            epoch: The epoch that was interrupted.
+            consumed: Rows that all ranks together had consumed in it, see :meth:`rows_after`. With another
+                ``batch_size * world_size`` than before, a step that this number cuts is seen again; with ``lengths``
+                also other rows may be, since steps are then other sets of rows. All rows: the next epoch starts.
+        """
+        self.epoch, self.consumed = (epoch, consumed) if consumed < self.num_rows else (epoch + 1, 0)
+
+    def rows_after(self, steps: int) -> int:
+        """Return how many rows all ranks together have consumed after ``steps`` batches each: the state to save."""
+        return min(steps * self.step_size, self.num_rows)
+
+    def order(self) -> NDArray[np.int64]:
+        """Return the rows of the epoch in order, the same on all ranks, (num_rows,) int64."""
+        if not self.shuffle:
+            if self.lengths is None:
+                return np.arange(self.num_rows)
+            return np.argsort(-self.lengths.astype(np.int64), kind="stable")
+        if self.lengths is None:
+            return permutation(self.seed, self.epoch, self.num_rows, "sampler.rows")
+        return bucketed_order(self.seed, self.epoch, self.lengths, self.step_size)
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // self.step_size)
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        return self._requests(
+            self.epoch, self.consumed // self.step_size
+        )  # ordered only at the first `next`: Lightning makes idle iterators
+
+    def _requests(self, epoch: int, start: int) -> Iterator[BatchRequest]:
+        order = self.order()
+        for step in range(start, len(self)):
+            rows = order[step * self.step_size : (step + 1) * self.step_size]
+            yield BatchRequest(epoch if self.shuffle else 0, self._deal(rows))
+        if epoch == self.epoch:
+            self.consumed = 0
+
+    def _deal(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
+        share, ranks_with_one_more = divmod(len(rows), self.world_size)
+        begin = self.rank * share + min(self.rank, ranks_with_one_more)
+        mine = rows[begin : begin + share + (self.rank < ranks_with_one_more)].tolist()
+        if 0 < ranks_with_one_more <= self.rank:
+            mine.append(-1 - int(rows[-1]))  # the shortest row of the step when rows are grouped by length
+        return tuple(mine)
+
+
+def bucketed_order(seed: int, epoch: int, lengths: NDArray[np.integer], step_size: int) -> NDArray[np.int64]:
+    """Order rows randomly such that those of a step have similar lengths, longest first.
+
+    Rows are shuffled and cut into mega-batches of at most 100 steps (fewer for small data, so that steps still differ
+    between epochs), each is sorted by length and cut into steps, and all steps are shuffled. The incomplete step stays
+    last. In epoch 0 the step with the longest row comes first: memory that does not suffice fails at once.
+
+    Args:
+        seed: The run's seed.
+        epoch: The epoch.
+        lengths: Length of each row, (N,) integers.
+        step_size: Rows of a step over all ranks.
+
+    Returns:
+        Row ids, (N,) int64.
+
+    Examples:
+        >>> bucketed_order(1337, 0, lengths=np.arange(17), step_size=2).tolist()
+        [16, 15, 7, 0, 12, 9, 6, 2, 14, 10, 3, 1, 13, 8, 11, 4, 5]
+    """
+    rows = permutation(seed, epoch, len(lengths), "sampler.rows")
+    num_steps = len(rows) // step_size
+    size = step_size * min(MEGA_BATCH_STEPS, max(1, num_steps // 4))
+    whole = max(0, len(rows) // size - 1) * size  # the rest is one larger mega-batch, so its leftover rows are short
+    for part in (rows[:whole].reshape(-1, size), rows[whole:].reshape(1, -1)):
+        by_length = np.argsort(-lengths[part].astype(np.int64), axis=1, kind="stable")
+        part[:] = np.take_along_axis(part, by_length, axis=1)
+
+    steps = rows[: num_steps * step_size].reshape(num_steps, step_size)
+    visit = permutation(seed, epoch, num_steps, "sampler.steps")
+    if epoch == 0 and num_steps:
+        longest = np.argmax(lengths[steps[:, 0]])
+        visit = np.concatenate([[longest], visit[visit != longest]])
+    return np.concatenate([steps[visit].ravel(), rows[num_steps * step_size :]])
+
+
+def window_order(seed: int, epoch: int, row_ids: ArrayLike) -> NDArray[np.int64]:
+    """Order a window of a stream randomly, whatever else the stream holds.
+
+    Args:
+        seed: The run's seed.
+        epoch: The epoch.
+        row_ids: Rows in the window, (N,) int64.
+
+    Returns:
+        Positions in the window in the order to take them, (N,) int64.
+
+    Examples:
+        >>> window_order(1337, 0, [100, 101, 102, 103]).tolist()
+        [1, 3, 2, 0]
+    """
+    return np.argsort(keys(seed, epoch, row_ids, "sampler.window"))

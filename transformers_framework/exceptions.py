@@ -1,0 +1,68 @@
+"""Errors that users can cause, each with one message that says what to do.
+
+The program ends with status 2 for a :class:`UserError`, with 1 for a :class:`RunError`, both without a traceback
+(``--debug`` shows it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+
+
+class UserError(Exception):
+    """Anything that is wrong with what the user gave: the parent of all errors of this module."""
+
+
+class ConfigurationError(UserError):
+    """A flag, a config file or a combination of them is wrong."""
+
+
+class DataError(UserError):
+    """A data set, a file, a column or a value in them is wrong."""
+
+
+class RunError(Exception):
+    """A run that was right could not go on; the program ends with status 1 and this message."""
+
+
+class MissingDependencyError(ConfigurationError):
+    """An optional package is needed and absent.
+
+    Args:
+        package: Import name of the package that is absent.
+        needed_by: What the user asked for that needs it, for instance a flag with its value.
+        extra: The extra of this project that installs it.
+    """
+
+    def __init__(self, package: str, needed_by: str, extra: str) -> None:
+        super().__init__(
+            f"{needed_by} needs the package '{package}', which is not installed: "
+            f"pip install 'transformers-framework[{extra}]'"
+        )
+
+
+@contextlib.contextmanager
+def caught(on_error: Callable[[UserError], None] | None) -> Iterator[None]:
+    """Hand the user's mistakes in a block to a function and go on behind it; without one they are raised."""
+    try:
+        yield
+    except UserError as error:
+        if on_error is None:
+            raise
+        on_error(error)
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return a sentence that names the closest of the choices, or an empty string.
+
+    Examples:
+        >>> did_you_mean("answer_selecton", ["answer_selection", "seq_class"])
+        " Did you mean 'answer_selection'?"
+        >>> did_you_mean("xyz", ["answer_selection"])
+        ''
+    """
+    import difflib
+
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,273 @@
+"""A run from its flags: build everything, train, test the best state, predict."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.constants import Stage
+from transformers_framework.exceptions import ConfigurationError, UserError
+from transformers_framework.registry import PIPELINES, PipelineSpec, lookup, options_of, resolve
+from transformers_framework.restricted import NonNegativeInt
+from transformers_framework.runtime.run_folders import RunFolders, is_first_process
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from transformers_framework.callbacks.selection import Selection
+    from transformers_framework.data.datamodule import DataModule
+    from transformers_framework.objectives.objective import Objective
+
+logger = logging.getLogger(__name__)
+
+
+class Experiment:
+    """One run: what its flags ask for, in the order train, test, predict.
+
+    Parts are built when they are first needed and only once, so that a check can look at each of them.
+
+    Args:
+        options: The value of every flag.
+        pipeline: What is learned; see the table of pipelines in --help.
+        model: Family of transformers; auto reads it from the checkpoint.
+        name: Name of the run: its files are in folders of this name.
+        output_dir: Folder of all runs.
+        seed: Start of every random decision.
+        resume: Continue this run's last checkpoint if there is one, else start.
+        ckpt_path: Lightning checkpoint to start from, or to test or predict with when nothing is trained.
+        overwrite: Remove the files of an earlier run of this name.
+    """
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        pipeline: str,
+        model: str,
+        name: str,
+        output_dir: str = "outputs",
+        seed: NonNegativeInt = 1337,
+        resume: bool = False,
+        ckpt_path: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.options = dict(options)
+        self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
+        self.spec: PipelineSpec = lookup(PIPELINES, pipeline, "pipeline")
+        self.folders = RunFolders(output_dir, name)
+        self.resume, self.ckpt_path, self.overwrite = resume, ckpt_path, overwrite
+        self.on_data_error: Callable[[UserError], None] | None = None  # a check goes on to find all mistakes
+        if resume and overwrite:
+            raise ConfigurationError("--resume continues a run and --overwrite removes it: give one of them.")
+        if ckpt_path is not None and not Path(ckpt_path).exists():
+            raise ConfigurationError(f"--ckpt_path: there is no file {ckpt_path}.")
+
+    # ---------------------------------------------------------------- parts
+
+    @cached_property
+    def config(self) -> Any:
+        """Config of the model, before heads change it."""
+        from transformers_framework.models.auto import HeadSpec, check_pair, load_config
+
+        config = load_config(**options_of(load_config, self.options))
+        heads = {place: HeadSpec(resolve(place).head, {}) for place in self.spec.objectives}
+        check_pair(self.pipeline_name, config.model_type, heads)
+        return config
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Tokenizer of the run."""
+        from transformers_framework.models.auto import load_tokenizer
+
+        return load_tokenizer(self.config, **options_of(load_tokenizer, self.options))
+
+    @cached_property
+    def inputs(self) -> Any:
+        """What turns rows into model inputs."""
+        from transformers_framework.models.auto import max_positions
+        from transformers_framework.models.segments import type_vocabulary
+
+        family = resolve(self.spec.inputs)
+        inputs = family(self.tokenizer, type_vocabulary(self.config), **options_of(family, self.options))
+        longest = max_positions(self.config)
+        if longest is not None and inputs.max_length > longest:
+            raise ConfigurationError(
+                f"--max_sequence_length: {inputs.max_length} is longer than the model's {longest} positions."
+            )
+        return inputs
+
+    @cached_property
+    def objectives(self) -> list[Objective]:
+        """What is learned."""
+        families = [resolve(place) for place in self.spec.objectives]
+        return [family(self._class_names, **options_of(family, self.options)) for family in families]
+
+    @property
+    def _class_names(self) -> list[str] | None:
+        """Names of the classes of a checkpoint that was fine-tuned before."""
+        names = list((self.config.id2label or {}).values())
+        fresh = not names or names == [f"LABEL_{number}" for number in range(len(names))]
+        return None if fresh or names == [str(number) for number in range(len(names))] else names
+
+    @cached_property
+    def data(self) -> DataModule:
+        """The data of all stages, loaded and checked."""
+        from transformers_framework.data.datamodule import DataModule
+
+        data = DataModule(self.inputs, self.objectives, self.seed, **options_of(DataModule, self.options))
+        data.load(self.on_data_error)
+        return data
+
+    @cached_property
+    def module(self) -> pl.LightningModule:
+        """Model, losses, metrics and optimization."""
+        import pytorch_lightning as pl
+
+        from transformers_framework.models.auto import HeadSpec, load_model
+        from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
+
+        assert self.data  # classes are known once the data was looked at
+        pl.seed_everything(self.seed, verbose=False)
+        heads = {objective.name: HeadSpec(objective.head, objective.head_config) for objective in self.objectives}
+        model = load_model(heads, self.config, **options_of(load_model, self.options))
+        if self.inputs.num_token_types > max(1, type_vocabulary(self.config)):
+            grow_type_vocabulary(model, self.inputs.num_token_types)
+        family = resolve(self.spec.family)
+        return family(model, self.objectives, self.options, self.inputs.model_keys, **options_of(family, self.options))
+
+    @cached_property
+    def selection(self) -> Selection:
+        """Which state is best and when training ends; checks what is monitored."""
+        from transformers_framework.callbacks.selection import Selection
+
+        selection = Selection(**options_of(Selection, self.options))
+        if self.data.has("train"):
+            selection.check_monitor(self.log_names)
+        return selection
+
+    @property
+    def log_names(self) -> list[str]:
+        """Names that training will log and that can be monitored."""
+        from transformers_framework.pipelines.pipeline import log_names
+
+        stages: list[Stage] = [stage for stage in ("train", "valid") if self.data.has(stage)]
+        return [name for stage in stages for name in log_names(self.objectives, stage)]
+
+    @cached_property
+    def trainer(self) -> pl.Trainer:
+        """Lightning's trainer, with the flags of the run and the callbacks that keep its promises."""
+        import pytorch_lightning as pl
+        from pytorch_lightning.loggers import TensorBoardLogger
+        from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+        from transformers_framework.runtime.checkpoint_io import WholeCheckpointIO
+        from transformers_framework.runtime.precision import accelerator_kind, full_precision_name
+
+        flags = {key: self.options[key] for key in inspect.signature(pl.Trainer).parameters if key in self.options}
+        device = accelerator_kind(flags.get("accelerator", "auto"))
+        flags["precision"] = full_precision_name(flags.get("precision"), device)
+        flags["use_distributed_sampler"] = False  # ours deals rows to processes
+        try:
+            return pl.Trainer(
+                **flags,
+                logger=TensorBoardLogger(self.folders.output_dir / "tensorboard", self.folders.name, version=""),
+                callbacks=self._callbacks(),
+                plugins=[WholeCheckpointIO()] if flags.get("strategy", "auto") in ("auto", "ddp") else None,
+                default_root_dir=self.folders.output_dir,
+            )
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+            raise ConfigurationError(f"The trainer cannot be built: {error}") from error
+
+    def _callbacks(self) -> list[pl.Callback]:
+        from transformers_framework.callbacks.export import Exporter
+        from transformers_framework.callbacks.guards import FiniteLoss, TruncationReport
+        from transformers_framework.callbacks.predictions import Predictions
+        from transformers_framework.callbacks.progress import progress
+        from transformers_framework.callbacks.random_state import RandomState
+
+        exporter = Exporter(self.tokenizer, self.options, self.inputs.max_length)
+        callbacks: list[pl.Callback] = [
+            RandomState(self.seed),
+            TruncationReport(self.inputs.max_length),
+            Predictions(self.folders, self.data),
+            *self.selection.callbacks(self.folders, exporter, self.options["learning_rate"]),
+        ]
+        if self.data.has("train"):
+            callbacks.insert(0, FiniteLoss(self.data.origin("train").place))
+        if self.options.get("enable_progress_bar") is not False:
+            callbacks.append(progress())
+        return callbacks
+
+    # ---------------------------------------------------------------- the run
+
+    def run(self) -> None:
+        """Train, test the best state, predict: each stage that has data.
+
+        Raises:
+            UserError: When anything about the run is wrong, before it trains or overwrites anything.
+            RunError: When a right run could not go on.
+        """
+        self.prepare_machine()
+        trains = self.options.get("train_dataset") is not None
+        self.check_folders()
+        trainer, module, data = self.trainer, self.module, self.data
+        if is_first_process():
+            self.folders.claim(overwrite=self.overwrite and trains)
+        if trains:
+            self._write_config()
+            trainer.fit(module, data, ckpt_path=self._start)
+        weights = self._weights(trains)
+        if data.has("test"):
+            trainer.test(module, data, ckpt_path=weights, verbose=trainer.is_global_zero)
+        if data.has("predict"):
+            trainer.predict(module, data, ckpt_path=weights, return_predictions=False)
+
+    def check_folders(self) -> None:
+        """Raise when files of an earlier run would be written over."""
+        predicts = tuple(stage for stage in ("test", "predict") if self.options.get(f"{stage}_dataset"))
+        trains = self.options.get("train_dataset") is not None
+        if is_first_process():
+            self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
+
+    def prepare_machine(self) -> None:
+        """Set what must be set before torch makes its first tensor or a worker is forked."""
+        from transformers_framework.runtime.allocator import keep_freed_memory
+        from transformers_framework.runtime.log import set_up_logging
+
+        set_up_logging()
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.options.get("num_workers") == 0 else "false")
+        if self.options.get("accelerator") in (None, "auto", "cpu"):
+            keep_freed_memory()
+
+    @property
+    def _start(self) -> str | None:
+        """Checkpoint that training goes on from."""
+        if self.resume and self.folders.last.exists():
+            logger.info("Continuing %s", self.folders.last)
+            return str(self.folders.last)
+        return self.ckpt_path
+
+    def _weights(self, trained: bool) -> str | None:
+        """Checkpoint that is tested: the best when one was chosen, else the state that training left."""
+        if not trained:
+            return self.ckpt_path
+        if self.selection.monitor is not None and self.folders.best.exists():
+            return str(self.folders.best)
+        return None
+
+    def _write_config(self) -> None:
+        """Write the flags that repeat the run."""
+        import yaml
+
+        from transformers_framework.runtime.files import whole_file
+
+        if is_first_process():
+            once = ("resume", "overwrite")
+            flags = {key: value for key, value in self.options.items() if key not in once and value is not None}
+            with whole_file(self.folders.config) as aside:
+                aside.write_text(yaml.safe_dump(flags, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Rows become model inputs: one class a shape of input."""

@@ -1,0 +1,146 @@
+"""One or more texts in one sequence: the input of every encoder pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.processing.columns import (
+    Origin,
+    check_column,
+    check_text_type,
+    column_lengths,
+    first_empty,
+)
+from transformers_framework.processing.encoding import Template, assemble, bare_tokenizer, tokenize
+from transformers_framework.processing.fields import parse_field, segments
+from transformers_framework.restricted import NonNegativeInt, PositiveInt
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+NUM_REQUIRED_TEXTS = 2  # a question and its candidate must not be empty; context around them may be
+
+
+class TextInputs:
+    """One or more texts of a row, joined with the tokenizer's special tokens.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        input_columns: Text columns that make up the input, in order: 'name', 'first:second' (two columns joined by a
+            space), '+list' (a list column joined by spaces) or '*list' (a list column, one segment each).
+        max_sequence_length: Longest input in tokens, special tokens included. Longer texts are shortened, the longest
+            segment first, and counted.
+        extended_token_type_ids: Token type of each segment; the last value repeats. The model's type vocabulary grows
+            to fit.
+
+    Raises:
+        ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
+    """
+
+    model_keys = ("input_ids", "attention_mask", "token_type_ids")
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        type_vocabulary: int,
+        *,
+        input_columns: list[str],
+        max_sequence_length: list[PositiveInt],
+        extended_token_type_ids: list[NonNegativeInt] | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.template = Template.of(tokenizer)
+        self.backend = bare_tokenizer(tokenizer)
+        self.fields = [parse_field(column) for column in input_columns]
+        self.max_length = self._single_length(max_sequence_length)
+        self.token_types = self._token_types(type_vocabulary, extended_token_type_ids)
+        if tokenizer.pad_token_id is None:
+            raise ConfigurationError("--pre_trained_tokenizer: the tokenizer has no padding token.")
+
+    def _single_length(self, lengths: Sequence[int]) -> int:
+        if len(lengths) != 1:
+            raise ConfigurationError(f"--max_sequence_length: one length is needed here, {len(lengths)} were given.")
+        least = self.template.num_special(len(self.fields)) + len(self.fields)
+        if lengths[0] < least:
+            raise ConfigurationError(
+                f"--max_sequence_length: {lengths[0]} leaves no room for {len(self.fields)} texts and their "
+                f"{self.template.num_special(len(self.fields))} special tokens. Use {least} or more."
+            )
+        return lengths[0]
+
+    def _token_types(self, type_vocabulary: int, extended: Sequence[int] | None) -> Sequence[int] | None:
+        if extended is not None:
+            return tuple(extended)
+        types = self.template.token_types
+        return types if 0 < max(types) < type_vocabulary else None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are read."""
+        return tuple(dict.fromkeys(column for field in self.fields for column in field.columns))
+
+    @property
+    def num_token_types(self) -> int:
+        """Token types that the model must be able to tell apart."""
+        return 1 + max(self.token_types) if self.token_types else 0
+
+    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+        """Check the columns of a whole data set, before training.
+
+        Raises:
+            DataError: When a column is missing or not text, or a needed text is null or empty.
+        """
+        for field in self.fields:
+            for column in field.columns:
+                check_column(dataset, column, origin, flag="input_columns")
+                check_text_type(dataset, column, origin, is_list=field.is_list)
+        for required in self.fields[:NUM_REQUIRED_TEXTS]:
+            row = first_empty(dataset, required.columns)
+            if row is not None:
+                raise DataError(
+                    f"{origin.place(row)}: the text in '{':'.join(required.columns)}' is null or empty. "
+                    "Remove the row or fill it in."
+                )
+        return dataset
+
+    def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
+        """Turn B rows into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.
+
+        Also returns ``truncated``, which rows lost tokens: ``(B,) bool``.
+        """
+        texts, counts = segments(rows, self.fields)
+        ids, lengths = tokenize(self.backend, texts)
+        return assemble(
+            ids,
+            lengths,
+            counts,
+            self.template,
+            max_length=self.max_length,
+            pad_token_id=int(self.tokenizer.pad_token_id),
+            pad_to_multiple_of=pad_to_multiple_of,
+            token_types=self.token_types,
+            pad_left=self.tokenizer.padding_side == "left",
+        )
+
+    def lengths(self, dataset: Dataset) -> np.ndarray:
+        """Return the characters of every row, a stand-in for its tokens that needs no tokenizer: ``(N,) int64``.
+
+        A token of usual text is four to five characters; where the input is cut, so is the estimate.
+        """
+        total = np.zeros(len(dataset), dtype=np.int64)
+        for column in self.columns:
+            total += column_lengths(dataset, column)
+        return total
+
+    def row_lengths(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
+        """Return the same for rows of a stream: ``(B,) int64``."""
+        texts, counts = segments(rows, self.fields)
+        characters = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+        ends = np.concatenate([[0], np.cumsum(characters)])[np.cumsum(counts)]
+        return np.diff(ends, prepend=0)

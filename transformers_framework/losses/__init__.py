@@ -1,0 +1,1 @@
+"""Loss functions that return a sum and what to divide it by."""

@@ -1,0 +1,46 @@
+"""The loss of a whole data set, whatever the sizes of its batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class MeanLoss(Metric):
+    """Sum of losses over sum of their weights.
+
+    Sums are kept as two float32 numbers, the second being the rounding error of the first (Knuth, The Art of Computer
+    Programming 2, section 4.2.2, theorem B): as exact as float64, which Apple GPUs lack.
+
+    Args:
+        sync_on_compute: Take the losses of all processes together.
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    is_differentiable = False
+    sums: Tensor
+
+    def __init__(self, *, sync_on_compute: bool = True) -> None:
+        super().__init__(sync_on_compute=sync_on_compute)
+        # (sum, error) x (total, normalizer); processes are stacked and added in float64 by `compute`
+        self.add_state("sums", torch.zeros(2, 2), dist_reduce_fx=None)
+
+    def update(self, total: Tensor, normalizer: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            total: Sum of the losses of all that has a label, a scalar.
+            normalizer: Sum of their weights, a scalar: their number when all weigh the same, 0 for a batch of padding.
+        """
+        new = torch.stack([total.detach().reshape(()).float(), normalizer.detach().reshape(()).float()])
+        old, error = self.sums
+        summed = old + new
+        rounded = summed - old
+        self.sums = torch.stack([summed, error + ((old - (summed - rounded)) + (new - rounded))])
+
+    def compute(self) -> float:
+        """Return the mean loss, nan when nothing was added."""
+        total, normalizer = self.sums.cpu().double().reshape(-1, 2).sum(dim=0).tolist()
+        return total / normalizer if normalizer else float("nan")

@@ -1,0 +1,246 @@
+"""Ranking metrics as trec_eval defines them, and the files that trec_eval reads.
+
+Rows of a query are sorted by score as float32, highest first, and ties by document number, highest first. trec_eval
+compares document numbers as strings, so each row gets one that begins with a hash of its id: ties are then in an order
+that is always the same and that has nothing to do with the order of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from transformers_framework.exceptions import DataError
+from transformers_framework.processing.random import mix64
+
+EmptyTargetAction = Literal["skip", "neg", "pos", "error"]
+MEANS = ("mean_average_precision", "mean_reciprocal_rank", "ndcg")
+
+
+def docno(row_id: int) -> str:
+    """Return the document number of a row in TREC files.
+
+    Args:
+        row_id: Position of the row in the data set.
+
+    Returns:
+        16 hexadecimal digits that spread rows evenly, then the row id.
+
+    Examples:
+        >>> docno(7)
+        '12ae30237b17df14-7'
+    """
+    return f"{int(mix64(row_id)):016x}-{row_id}"
+
+
+def ranking_metrics(
+    preds: ArrayLike,
+    target: ArrayLike,
+    indexes: ArrayLike,
+    row_ids: ArrayLike,
+    *,
+    empty_target_action: EmptyTargetAction = "skip",
+    precision_at: Sequence[int] = (1,),
+    hitrate_at: Sequence[int] = (5,),
+) -> dict[str, float]:
+    """Compute the means of ranking metrics over queries.
+
+    Args:
+        preds: Scores, (N,) floats, compared as float32.
+        target: 1 for a right candidate, 0 for a wrong one, negative for rows that do not count, (N,) integers.
+        indexes: Query of each row, (N,) int64, in any order.
+        row_ids: Position of each row in the data set, (N,) int64, which decides ties.
+        empty_target_action: What a query without a right candidate is worth: nothing (``skip``), 0 in all metrics as in
+            trec_eval (``neg``), 1 (``pos``), or it is an ``error``.
+        precision_at: Cut-offs k of ``precision@k``: right candidates among the first k, divided by k.
+        hitrate_at: Cut-offs k of ``hitrate@k``: whether there is a right one among the first k.
+
+    Returns:
+        ``mean_average_precision``, ``mean_reciprocal_rank``, ``ndcg``, each ``precision@k`` and ``hitrate@k``; nan when
+        no query is left.
+
+    Raises:
+        DataError: ``empty_target_action`` is ``error`` and there is a query without a right candidate.
+
+    Examples:
+        >>> ranking_metrics([0.1, 0.9, 0.5, 0.3], [1, 0, 0, 1], [0, 0, 1, 1], [0, 1, 2, 3])["mean_reciprocal_rank"]
+        0.5
+    """
+    rows = _sort(preds, target, indexes, row_ids)
+    query, rank = rows.query[rows.positive], rows.rank[rows.positive]  # the metrics need right candidates only
+    num_positives = np.bincount(query, minlength=rows.num_queries)
+    empty = num_positives == 0
+    if empty_target_action == "error" and empty.any():
+        first = rows.order[np.searchsorted(rows.query, np.flatnonzero(empty)[0])]
+        raise DataError(
+            f"--metrics_empty_target_action error: {empty.sum()} of {rows.num_queries} queries have no right "
+            f"candidate, the first is query {np.asarray(indexes)[first]} (row {np.asarray(row_ids)[first]}); expected "
+            "one label 1 or more for each query. Remove these queries, or choose skip, neg or pos."
+        )
+
+    def total(values: NDArray) -> NDArray:
+        return np.bincount(query, values, minlength=rows.num_queries)
+
+    at_least_one = np.maximum(num_positives, 1)
+    starts = np.cumsum(num_positives) - num_positives
+    position = np.arange(1, len(query) + 1) - starts[query]  # 1 for the first right candidate of a query
+    ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, num_positives.max(initial=0) + 2)))])
+    per_query = {
+        "mean_average_precision": total(position / rank) / at_least_one,
+        "mean_reciprocal_rank": total((position == 1) / rank),
+        "ndcg": total(1 / np.log2(rank + 1)) / np.where(empty, 1, ideal[num_positives]),
+        **{f"precision@{k}": total(rank <= k) / k for k in precision_at},
+        **{f"hitrate@{k}": total((position == 1) & (rank <= k)) for k in hitrate_at},
+    }
+    counted = ~empty if empty_target_action == "skip" else np.ones_like(empty)
+    worth = {"neg": 0.0, "pos": 1.0}.get(empty_target_action, np.nan)
+    if not counted.any():
+        return dict.fromkeys(per_query, float("nan"))
+    return {name: float(np.where(empty, worth, values)[counted].mean()) for name, values in per_query.items()}
+
+
+def trec_run_lines(preds: ArrayLike, queries: ArrayLike, row_ids: ArrayLike, *, tag: str = "model") -> Iterator[str]:
+    """Yield the lines of a TREC run file: query, ``Q0``, document number, rank, score, tag.
+
+    Args:
+        preds: Scores, (N,) floats.
+        queries: Query of each row, (N,) integers or strings; ``%`` and white space are percent-encoded.
+        row_ids: Position of each row in the data set, (N,) int64.
+        tag: Name of the run.
+
+    Yields:
+        Lines without a line break, best candidates of a query first. Scores have the 9 digits that define a float32.
+
+    Examples:
+        >>> list(trec_run_lines([0.1, 0.9], ["who won?", "who won?"], [0, 1], tag="bert"))
+        ['who%20won? Q0 5692161d100b05e5-1 1 0.899999976 bert', 'who%20won? Q0 0000000000000000-0 2 0.100000001 bert']
+    """
+    scores, names = np.asarray(preds, dtype=np.float32), np.asarray(queries)
+    rows = _sort(scores, np.zeros(len(scores)), names, row_ids)
+    numbers = np.asarray(row_ids)
+    for row, rank in zip(rows.order.tolist(), rows.rank.tolist(), strict=True):
+        yield f"{_column(names[row])} Q0 {docno(int(numbers[row]))} {rank} {scores[row]:.9g} {_column(tag)}"
+
+
+def qrels_lines(
+    target: ArrayLike, queries: ArrayLike, row_ids: ArrayLike, *, empty_target_action: EmptyTargetAction = "skip"
+) -> Iterator[str]:
+    """Yield the lines of a TREC qrels file: query, ``0``, document number, relevance.
+
+    Args:
+        target: 1 right, 0 wrong, negative ignored, (N,) integers.
+        queries: Query of each row, (N,) integers or strings, as in :func:`trec_run_lines`.
+        row_ids: Position of each row in the data set, (N,) int64.
+        empty_target_action: With ``skip`` queries without a right candidate are left out, so that trec_eval leaves them
+            out of its means too. ``pos`` has no equal in trec_eval.
+
+    Yields:
+        Lines without a line break.
+
+    Examples:
+        >>> list(qrels_lines([1, 0], [5, 5], [0, 1]))
+        ['5 0 5692161d100b05e5-1 0', '5 0 0000000000000000-0 1']
+    """
+    labels, names, numbers = np.asarray(target), np.asarray(queries), np.asarray(row_ids)
+    rows = _sort(np.zeros(len(labels)), labels, names, row_ids)
+    has_positive = np.bincount(rows.query, rows.positive, minlength=rows.num_queries) > 0
+    kept = rows.order[has_positive[rows.query]] if empty_target_action == "skip" else rows.order
+    for row in kept.tolist():
+        yield f"{_column(names[row])} 0 {docno(int(numbers[row]))} {labels[row]}"
+
+
+class RankingMetrics(Metric):
+    """Ranking metrics over all queries, wherever their rows were evaluated; see :func:`ranking_metrics`.
+
+    Args:
+        empty_target_action: What a query without a right candidate is worth.
+        precision_at: Cut-offs k of ``precision@k``.
+        hitrate_at: Cut-offs k of ``hitrate@k``.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    preds: list[Tensor]
+    target: list[Tensor]
+    indexes: list[Tensor]
+    row_ids: list[Tensor]
+
+    def __init__(
+        self,
+        *,
+        empty_target_action: EmptyTargetAction = "skip",
+        precision_at: Sequence[int] = (1,),
+        hitrate_at: Sequence[int] = (5,),
+    ) -> None:
+        super().__init__()
+        self.empty_target_action = empty_target_action
+        self.precision_at, self.hitrate_at = tuple(precision_at), tuple(hitrate_at)
+        for name in ("preds", "target", "indexes", "row_ids"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the values that :meth:`compute` returns."""
+        precisions = [f"precision@{k}" for k in self.precision_at]
+        return [*MEANS, *precisions, *(f"hitrate@{k}" for k in self.hitrate_at)]
+
+    def update(self, preds: Tensor, target: Tensor, indexes: Tensor, row_ids: Tensor) -> None:
+        """Keep a batch.
+
+        Args:
+            preds: Scores, (N,) floats. Differences of logits rather than probabilities, which saturate and tie.
+            target: 1 right, 0 wrong, negative ignored, (N,) int64.
+            indexes: Query of each row, (N,) int64.
+            row_ids: Position of each row in the data set, (N,) int64.
+        """
+        self.preds.append(preds.detach().float())
+        # copies: a tensor that came from a loader's worker keeps a file descriptor open as long as it lives
+        self.target.append(target.clone())
+        self.indexes.append(indexes.clone())
+        self.row_ids.append(row_ids.clone())
+
+    def compute(self) -> dict[str, float]:
+        """Return the means over all queries that were kept."""
+        columns = [
+            dim_zero_cat(state).cpu().numpy() if len(state) else np.zeros(0)
+            for state in (self.preds, self.target, self.indexes, self.row_ids)
+        ]
+        return ranking_metrics(
+            *columns,
+            empty_target_action=self.empty_target_action,
+            precision_at=self.precision_at,
+            hitrate_at=self.hitrate_at,
+        )
+
+
+class _Sorted(NamedTuple):
+    order: NDArray[np.int64]  # rows that count, by query and then by rank, (M,)
+    query: NDArray[np.int64]  # number of the query, from 0, (M,)
+    rank: NDArray[np.int64]  # from 1, (M,)
+    positive: NDArray[np.bool_]  # right candidates, (M,)
+    num_queries: int
+
+
+def _sort(preds: ArrayLike, target: ArrayLike, indexes: ArrayLike, row_ids: ArrayLike) -> _Sorted:
+    labels = np.asarray(target)
+    counted = np.flatnonzero(labels >= 0)
+    names, query = np.unique(np.asarray(indexes)[counted], return_inverse=True)
+    scores = np.asarray(preds)[counted].astype(np.float32)
+    order = np.lexsort((~mix64(np.asarray(row_ids)[counted]), -scores, query))
+    query = query[order]
+    rank = np.arange(1, len(query) + 1) - np.searchsorted(query, np.arange(len(names)))[query]
+    order = counted[order]
+    return _Sorted(order, query, rank, labels[order] > 0, len(names))
+
+
+def _column(value: object) -> str:
+    return re.sub(r"[%\s]", lambda match: quote(match[0]), str(value))

@@ -1,0 +1,383 @@
+"""Config, tokenizer and heads of a run, from the hub, a folder or S3, with everything that does not fit refused."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.agreement import agree_on_special_tokens, check_vocabulary, drop_unknown_inputs
+from transformers_framework.models.overrides import override
+from transformers_framework.models.reading import hub_cache, place_of, reading
+from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from transformers_framework.models.multi_head import MultiHeadModel
+
+logger = logging.getLogger(__name__)
+
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
+
+# families that count positions from the padding token's id plus one, which they therefore lose
+COUNT_POSITIONS_PAST_PADDING = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "longformer",
+        "luke",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+
+
+class HeadSpec(NamedTuple):
+    """One head of a model.
+
+    Args:
+        auto_class: Auto class of transformers that makes it.
+        config_kwargs: What its config must say, as ``num_labels`` or ``id2label``.
+    """
+
+    auto_class: str
+    config_kwargs: Mapping[str, Any] = {}
+
+
+# --- pairs of pipeline and model -------------------------------------------------------------------------------------
+
+
+def _has_head(model_type: str, auto_class: str) -> bool:
+    import transformers
+
+    configs = transformers.CONFIG_MAPPING  # an older transformers lacks some families
+    return model_type in configs and configs[model_type] in getattr(transformers, auto_class)._model_mapping
+
+
+def _heads_of(spec: PipelineSpec) -> list[str]:
+    return [resolve(place).head for place in spec.objectives]
+
+
+def check_pair(pipeline: str, model_type: str, heads: Mapping[str, HeadSpec]) -> None:
+    """Check that transformers has every head of a pipeline for a family.
+
+    Args:
+        pipeline: Name of the pipeline, for the message.
+        model_type: The family, as transformers calls it.
+        heads: Heads of the pipeline by the name of their objective.
+
+    Raises:
+        ConfigurationError: When a head is absent; names the models that fit and the pipelines that would.
+    """
+    needed = {HeadSpec(*spec).auto_class for spec in heads.values()}
+    missing = sorted(head for head in needed if not _has_head(model_type, head))
+    if not missing:
+        return
+    name = _our_name(model_type)
+    models = [
+        ours for ours, family in MODELS.items() if ours != "auto" and all(_has_head(family, head) for head in needed)
+    ]
+    pipelines = [
+        other for other, spec in PIPELINES.items() if all(_has_head(model_type, head) for head in _heads_of(spec))
+    ]
+    raise ConfigurationError(
+        f"--pipeline {pipeline} --model {name}: transformers has no {' and no '.join(missing)} for '{name}'. "
+        f"Models for {pipeline}: {', '.join(models)}. Pipelines for {name}: {', '.join(pipelines) or 'none yet'}."
+    )
+
+
+def _our_name(model_type: str) -> str:
+    return next((name for name, family in MODELS.items() if family == model_type), model_type)
+
+
+# --- config ----------------------------------------------------------------------------------------------------------
+
+
+def load_config(
+    *,
+    model: str,
+    pre_trained_model: str | None = None,
+    pre_trained_config: str | None = None,
+    additional_config_kwargs: list[str] | None = None,
+    cache_dir: str | None = None,
+) -> PreTrainedConfig:
+    """Return the config of the model to train.
+
+    Args:
+        model: Family of the model; ``auto`` reads it from the checkpoint.
+        pre_trained_model: Weights to start from: hub name, local folder or ``s3://bucket/prefix``. Config and tokenizer
+            are taken from it too, unless they are given.
+        pre_trained_config: Config of the model: hub name, folder, ``config.json`` or ``s3://bucket/prefix``. Without
+            ``--pre_trained_model``, training starts from scratch.
+        additional_config_kwargs: Changes of the config as ``KEY=VALUE``; values are typed as YAML.
+        cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
+
+    Raises:
+        ConfigurationError: When there is no config, it cannot be read, it is of another family, or a change of it is
+            wrong.
+    """
+    from transformers import CONFIG_MAPPING, __version__
+
+    family = lookup(MODELS, model, "model")
+    if family != "auto" and family not in CONFIG_MAPPING:
+        raise ConfigurationError(f"--model {model}: transformers {__version__} does not have it; install a newer one.")
+    if pre_trained_model is None and pre_trained_config is None:
+        raise ConfigurationError(
+            "--pre_trained_model and --pre_trained_config are both absent: give the first to start from its weights, "
+            "or the second to train from scratch."
+        )
+    sources = {"pre_trained_model": pre_trained_model, "pre_trained_config": pre_trained_config}
+    config = None
+    for flag, source in sources.items():  # the config's own flag comes last and wins; both must be of the family
+        if source is not None:
+            config = _read_config(source, flag, family, cache_dir)
+            _check_family(config.model_type, family, flag, source)
+            family = config.model_type
+    assert config is not None
+    return override(config, additional_config_kwargs or [])
+
+
+def _read_config(source: str, flag: str, family: str, cache_dir: str | None) -> PreTrainedConfig:
+    from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+    place = place_of(source, flag, cache_dir)
+    with reading(flag, source, "config"):
+        values, _ = PreTrainedConfig.get_config_dict(place, cache_dir=hub_cache(cache_dir))
+        if "model_type" in values or family == "auto":
+            return AutoConfig.from_pretrained(place, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
+        return CONFIG_MAPPING[family].from_dict(values)  # as old as BERT: it does not say its family, --model does
+
+
+def _check_family(found: str, wanted: str, flag: str, source: str) -> None:
+    if found not in MODELS.values():
+        raise ConfigurationError(
+            f"--{flag} {source}: it is of family '{found}', which is not supported. Known: {', '.join(sorted(MODELS))}."
+        )
+    if wanted not in ("auto", found):
+        raise ConfigurationError(
+            f"--{flag} {source} is of family '{_our_name(found)}', and not '{_our_name(wanted)}' as asked by --model "
+            f"{_our_name(wanted)} or by --pre_trained_model. Use --model {_our_name(found)} or --model auto, and give "
+            "weights and config of one family."
+        )
+
+
+def max_positions(config: PreTrainedConfig) -> int | None:
+    """Return the longest sequence that a model takes, in tokens; None where only distances between tokens count."""
+    if getattr(config, "relative_attention", False) and not getattr(config, "position_biased_input", True):
+        return None
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    if config.model_type in COUNT_POSITIONS_PAST_PADDING:
+        if getattr(config, "position_embedding_type", "absolute") != "absolute":
+            return limit
+        return limit - (config.pad_token_id or 0) - 1
+    return limit
+
+
+# --- tokenizer -------------------------------------------------------------------------------------------------------
+
+
+def load_tokenizer(
+    config: PreTrainedConfig,
+    *,
+    pre_trained_model: str | None = None,
+    pre_trained_config: str | None = None,
+    pre_trained_tokenizer: str | None = None,
+    cache_dir: str | None = None,
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, and let the config have its special tokens where it says nothing about them.
+
+    Args:
+        config: Config of the model; its special tokens are filled in.
+        pre_trained_model: Weights to start from.
+        pre_trained_config: Config of the model.
+        pre_trained_tokenizer: Tokenizer: hub name, local folder or ``s3://bucket/prefix``. By default that of
+            ``--pre_trained_model``, else that of ``--pre_trained_config``.
+        cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
+
+    Raises:
+        ConfigurationError: When there is no tokenizer, it is slow, cannot pad, or knows more tokens than the model.
+    """
+    from transformers import AutoTokenizer
+
+    sources = {
+        "pre_trained_tokenizer": pre_trained_tokenizer,
+        "pre_trained_model": pre_trained_model,
+        "pre_trained_config": pre_trained_config,
+    }
+    flag, source = next((flag, source) for flag, source in sources.items() if source is not None)
+    place = place_of(source, flag, cache_dir)
+    place = str(Path(place).parent) if Path(place).is_file() else place
+    with reading(flag, source, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(place, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
+    # without files, transformers 5 makes a tokenizer of nothing but special tokens and says nothing
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ConfigurationError(
+            f"--{flag} {source}: there is no tokenizer in it. Give one with --pre_trained_tokenizer."
+        )
+    if not tokenizer.is_fast:
+        raise ConfigurationError(
+            f"--{flag} {source}: {type(tokenizer).__name__} runs in Python and knows neither words nor offsets, which "
+            "are needed. Give a --pre_trained_tokenizer that has a tokenizer.json."
+        )
+    if tokenizer.pad_token_id is None:
+        raise ConfigurationError(
+            f"--{flag} {source}: the tokenizer has no padding token, so texts of different lengths cannot share a "
+            "batch. Save it again with a pad_token, or give another --pre_trained_tokenizer."
+        )
+    check_vocabulary(config, tokenizer, f"--{flag} {source}", from_scratch=pre_trained_model is None)
+    agree_on_special_tokens(config, tokenizer, from_scratch=pre_trained_model is None)
+    drop_unknown_inputs(config, tokenizer)
+    return tokenizer
+
+
+# --- model -----------------------------------------------------------------------------------------------------------
+
+
+def load_model(
+    heads: Mapping[str, HeadSpec],
+    config: PreTrainedConfig,
+    *,
+    pre_trained_model: str | None = None,
+    attention: Attention = "sdpa",
+    gradient_checkpointing: bool = False,
+    compile: bool = False,
+    cache_dir: str | None = None,
+) -> MultiHeadModel:
+    """Return the model with its heads, in training mode, weights in float32.
+
+    Args:
+        heads: Auto class and config of every head by the name of its objective.
+        config: Config of the model.
+        pre_trained_model: Weights to start from; without it, all weights are drawn.
+        attention: Implementation of attention. A family without ``sdpa`` computes it as ``eager`` does.
+        gradient_checkpointing: Keep fewer activations and compute them twice: less memory, slower steps.
+        compile: Compile the model with ``torch.compile``.
+        cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
+
+    Raises:
+        ConfigurationError: When weights cannot be read or do not fit the config, or the family lacks what was asked.
+    """
+    import transformers
+
+    from transformers_framework.models.multi_head import MultiHeadModel, freeze_unreached
+
+    source = pre_trained_model and place_of(pre_trained_model, "pre_trained_model", cache_dir)
+    first = getattr(transformers, next(iter(heads.values()))[0])
+    implementation = _attention(first._model_mapping[type(config)], attention)
+    models: dict[str, PreTrainedModel] = {}
+    for name, spec in heads.items():
+        auto_class, config_kwargs = spec
+        auto = getattr(transformers, auto_class)
+        own = copy.deepcopy(config)
+        own.update(dict(config_kwargs))
+        if source is None:
+            models[name] = auto.from_config(own, dtype="float32", attn_implementation=implementation)
+        else:
+            models[name] = _load_weights(auto, source, own, implementation, str(pre_trained_model), cache_dir)
+    model = MultiHeadModel(models)
+    if gradient_checkpointing:
+        if not model.backbone.supports_gradient_checkpointing:
+            raise ConfigurationError(
+                f"--gradient_checkpointing: {type(model.backbone).__name__} does not support it. Leave the flag out, "
+                "and use a smaller --batch_size with --accumulate_grad_batches to save memory."
+            )
+        checkpoint_activations(model.backbone)
+    freeze_unreached(model)
+    model.train()  # from_pretrained evaluates, and Lightning keeps the mode it finds: dropout would be off
+    if compile:
+        model.compile()  # in place: names of parameters and exports stay as they are
+    return model
+
+
+def checkpoint_activations(backbone: PreTrainedModel) -> None:
+    """Let a backbone keep the activations of no layer and compute them again, under whichever name it calls this."""
+    if hasattr(backbone, "activation_checkpointing_enable"):  # the newer name
+        backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _load_weights(
+    auto: Any, place: str, config: PreTrainedConfig, attention: str, source: str, cache_dir: str | None
+) -> PreTrainedModel:
+    with reading("pre_trained_model", source, "model"):
+        model, report = auto.from_pretrained(
+            place,
+            config=config,
+            dtype="float32",  # transformers 5 would take the checkpoint's, and train in half precision
+            attn_implementation=attention,
+            ignore_mismatched_sizes=True,  # judged below: a new head may have other classes, the backbone may not
+            output_loading_info=True,
+            weights_only=True,
+            trust_remote_code=False,
+            cache_dir=hub_cache(cache_dir),
+        )
+    _check_weights(model, report, source)
+    return model
+
+
+def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], source: str) -> None:
+    """Refuse weights that do not fit the backbone; say which parts of the head start fresh."""
+    prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
+    shapes = {key: (tuple(there), tuple(here)) for key, there, here in report["mismatched_keys"]}
+    if wrong := [key for key in sorted(shapes) if key.startswith(prefix)]:
+        there, here = shapes[wrong[0]]
+        raise ConfigurationError(
+            f"--pre_trained_model {source}: {len(wrong)} of its tensors have another shape than the config asks for; "
+            f"{wrong[0]} is {there} and should be {here}. Leave out --pre_trained_config and the "
+            "--additional_config_kwargs that change sizes."
+        )
+    missing = set(report["missing_keys"])
+    backbone = {prefix + key for key in model.base_model.state_dict()}
+    absent = sorted(key for key in missing & backbone if "pooler" not in key)
+    if 2 * len(absent) > len(backbone):
+        raise ConfigurationError(
+            f"--pre_trained_model {source}: it has none of the weights of {type(model).__name__}: {len(absent)} of "
+            f"{len(backbone)} tensors are missing, among them {absent[0]}. Give a checkpoint of this family, or "
+            "--pre_trained_config alone to train from scratch."
+        )
+    if absent:
+        logger.warning("%s: these weights of the backbone are missing and start fresh: %s.", source, ", ".join(absent))
+    if fresh := sorted((missing - set(absent)) | set(shapes)):
+        logger.info("%s: %s starts fresh: %s.", source, type(model).__name__, ", ".join(fresh))
+
+
+def _attention(model_class: Any, asked: str) -> str:
+    """Return the implementation to use.
+
+    Raises:
+        ConfigurationError: When the family or this machine lacks what was asked, unless ``eager`` computes the same.
+    """
+    from transformers.utils import is_flash_attn_2_available, is_torch_flex_attn_available
+
+    classes = model_class if isinstance(model_class, tuple) else (model_class,)
+    flags = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_flash_attn", "flex_attention": "_supports_flex_attn"}  # fmt: skip  # noqa: E501
+    supported = ["eager", *(name for name, flag in flags.items() if getattr(classes[0], flag, False))]
+    if asked in supported:
+        available = {
+            "flash_attention_2": (is_flash_attn_2_available, "pip install flash-attn, and an NVIDIA GPU"),
+            "flex_attention": (is_torch_flex_attn_available, "a newer torch"),
+        }
+        if asked in available and not available[asked][0]():
+            raise ConfigurationError(
+                f"--attention {asked}: it is not available here; it needs {available[asked][1]}. Use --attention sdpa."
+            )
+        return asked
+    if asked == "sdpa":
+        logger.info("%s has no sdpa attention: eager is used.", classes[0].__name__)
+        return "eager"
+    raise ConfigurationError(
+        f"--attention {asked}: {classes[0].__name__} does not support it. It supports: {', '.join(supported)}."
+    )

@@ -1,0 +1,314 @@
+"""Several of transformers' head models on one backbone that runs once.
+
+Each head model keeps its own class, its own copy of the config and its own weights, and loses its backbone: in its
+place stands a :class:`Relay`, which hands over the output of the backbone they share. So no architecture needs a joint
+class, and :meth:`MultiHeadModel.export` gives every head its backbone back and writes plain checkpoints.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from transformers_framework.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.modeling_outputs import ModelOutput
+
+logger = logging.getLogger(__name__)
+
+
+class _OneCall:
+    """The backbone's call of one step: the first head makes it, with its own arguments; the others get its output."""
+
+    def __init__(self, backbone: PreTrainedModel, parameters: Sequence[str]) -> None:
+        self.backbone, self.parameters = backbone, parameters
+        self.output: Any = None
+        self.given: dict[str, Any] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        given = self._named(args, kwargs)
+        if self.given is None:
+            self.given, self.output = given, self.backbone(*args, **kwargs)
+        elif different := sorted(name for name in {*given, *self.given} if given.get(name) is not self.given.get(name)):
+            raise ConfigurationError(
+                f"--model {self.backbone.config.model_type}: its heads call the backbone with different "
+                f"{', '.join(different)}, so they cannot share one call of it: give {', '.join(different)} as an input."
+            )
+        return self.output
+
+    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by name, without those that are absent or only say in which form the output comes."""
+        if torch.compiler.is_compiling():  # the check is for people, and tracing it would compare tensors
+            return {}
+        named = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
+        form = ("output_", "return_", "use_")
+        return {name: value for name, value in named.items() if value is not None and not name.startswith(form)}
+
+
+class Relay(nn.Module):
+    """What stands in a head model where its backbone stood: returns the shared backbone's output, runs nothing itself.
+
+    The backbone is held outside of the module tree, so that parameters and state dict have it once; attributes that
+    head models read (its embeddings, its config) are the backbone's. What is to happen between backbone and head
+    belongs in :meth:`hand_over`.
+    """
+
+    def __init__(self, backbone: PreTrainedModel) -> None:
+        super().__init__()
+        self.__dict__["_shared"] = (backbone,)  # a tuple hides it from Module.__setattr__; deepcopy maps it to the copy
+        self.__dict__["_call"] = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of a module being copied or unpickled nothing is there yet
+            return super().__getattr__(name)
+        return getattr(self.__dict__["_shared"][0], name)
+
+    def hand_over(self, output: Any) -> Any:
+        """Return what the head sees of the backbone's output: all of it."""
+        return output
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the backbone's output for this step, given what the head model gives its backbone."""
+        assert self._call is not None, "a head with a relay runs inside MultiHeadModel.forward only"
+        return self.hand_over(self._call(*args, **kwargs))
+
+
+class MultiHeadModel(nn.Module):
+    """One or more head models of transformers on one shared backbone.
+
+    With one head the head model stays whole. With several, the backbone of the model with most parameters is kept (it
+    has the pooler when any has one), and decoders that are tied to the embeddings are tied again, to the shared ones.
+
+    Args:
+        heads: Head models of one family and one size by the name of their objective, in the order in which they run.
+
+    Raises:
+        ConfigurationError: When the head models have no backbone of one class in common.
+    """
+
+    def __init__(self, heads: Mapping[str, PreTrainedModel]) -> None:
+        super().__init__()
+        assert heads, "a model needs at least one head"
+        self.heads: Any = nn.ModuleDict(dict(heads))  # of PreTrainedModel, which ModuleDict does not say
+        self.shared: PreTrainedModel | None = None
+        self._accepts = {name: frozenset(_parameters_of(head)) for name, head in heads.items()}
+        self._declared: tuple[str, ...] = ()
+        if len(heads) > 1:
+            self._share()
+
+    # --- structure ---------------------------------------------------------------------------------------------------
+
+    @property
+    def backbone(self) -> PreTrainedModel:
+        """The model without heads."""
+        return self.shared if self.shared is not None else next(iter(self.heads.values())).base_model
+
+    @property
+    def config(self) -> Any:
+        """The config of the backbone; every head has its own copy."""
+        return self.backbone.config
+
+    @property
+    def configs(self) -> list[Any]:
+        """Every config of the model, each once: the backbone's and each head's."""
+        found = [self.backbone.config, *(head.config for head in self.heads.values())]
+        return list({id(config): config for config in found}.values())
+
+    def _share(self) -> None:
+        backbones = {name: head.base_model for name, head in self.heads.items()}
+        for name, head in self.heads.items():
+            if backbones[name] is head or type(backbones[name]) is not type(next(iter(backbones.values()))):
+                raise ConfigurationError(
+                    f"--model {head.config.model_type}: its heads "
+                    f"{', '.join(type(model).__name__ for model in self.heads.values())} have no backbone of one class "
+                    "in common, so they cannot be trained together: choose another --model or a pipeline of one head."
+                )
+        shared = max(backbones.values(), key=lambda model: sum(p.numel() for p in model.parameters()))
+        shared.config = copy.deepcopy(shared.config)
+        self.shared, self._declared = shared, _parameters_of(shared)
+        for head in self.heads.values():
+            head.config = copy.deepcopy(head.config)
+            self._attach(head, shared)
+            tie(head)
+            self._attach(head, Relay(shared))
+
+    @staticmethod
+    def _attach(head: PreTrainedModel, module: nn.Module) -> None:
+        setattr(head, head.base_model_prefix, module)
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def forward(self, *, active: Sequence[str] | None = None, **inputs: Any) -> dict[str, ModelOutput]:
+        """Run the backbone once and every active head on its output.
+
+        Args:
+            active: Names of the heads to run, all of them when it is not given.
+            **inputs: What transformers' models take, without labels: ``input_ids`` and ``attention_mask`` (B, L) int64,
+                ``token_type_ids`` and the like. A head gets those that it knows.
+
+        Returns:
+            The output of each active head model by name.
+
+        Raises:
+            TypeError: When no active head takes an input.
+        """
+        names = list(self.heads) if active is None else list(active)
+        if unknown := set(inputs).difference(*(self._accepts[name] for name in names)):
+            raise TypeError(f"no head of {names} takes the inputs {sorted(unknown)}")
+        call = None if self.shared is None else _OneCall(self.shared, self._declared)
+        if call is not None and "global_attention_mask" in self._declared:
+            # Longformer's classifier lets the first token see everything and its other heads do not: all do it here
+            first = torch.arange(inputs["input_ids"].shape[1], device=inputs["input_ids"].device) == 0  # (L,) bool
+            inputs.setdefault("global_attention_mask", first.long().expand_as(inputs["input_ids"]))
+        outputs = {}
+        for name in names:
+            head = self.heads[name]
+            relay = None if call is None else getattr(head, head.base_model_prefix)
+            if relay is not None:
+                relay.__dict__["_call"] = call
+            try:
+                outputs[name] = head(**{key: value for key, value in inputs.items() if key in self._accepts[name]})
+            finally:
+                if relay is not None:  # holds activations: nothing may outlive the step, a copy of the model least
+                    relay.__dict__["_call"] = None
+        return outputs
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def export(
+        self,
+        folder: str | Path,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        state_dict: Mapping[str, torch.Tensor] | None = None,
+    ) -> dict[str, Path]:
+        """Write checkpoints that transformers' Auto classes load: in the folder itself, or a subfolder a head.
+
+        Args:
+            folder: Where to; made when absent. One head is written here, several as ``folder/NAME``, each whole.
+            tokenizer: Written beside every checkpoint.
+            state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``: those that a
+                sharded strategy has gathered.
+
+        Returns:
+            The folder of each head by name.
+        """
+        folders = {name: Path(folder, name) if self.shared is not None else Path(folder) for name in self.heads}
+        for name, head in self.heads.items():
+            weights = None if state_dict is None else self._weights_of(name, state_dict)
+            relay: Any = getattr(head, head.base_model_prefix, None)
+            if self.shared is not None:
+                self._attach(head, self.shared)
+                _copy_sizes(self.shared.config, head.config)
+            try:
+                head.save_pretrained(folders[name], state_dict=weights)
+            finally:
+                if self.shared is not None:
+                    self._attach(head, relay)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(folders[name])
+        return folders
+
+    def _weights_of(self, name: str, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Weights of one head model under the keys that it has alone."""
+        head, own = self.heads[name], f"heads.{name}."
+        weights = {key.removeprefix(own): value for key, value in state_dict.items() if key.startswith(own)}
+        for key, value in state_dict.items():
+            if key.startswith("shared."):
+                weights[f"{head.base_model_prefix}.{key.removeprefix('shared.')}"] = value
+        return weights
+
+
+def _parameters_of(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the inputs that a model's forward declares, in order."""
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return tuple(name for name, p in inspect.signature(model.forward).parameters.items() if p.kind not in kinds)
+
+
+def _copy_sizes(source: Any, target: Any) -> None:
+    """Let a head's config say the sizes that the backbone has grown to."""
+    for size in ("vocab_size", "type_vocab_size"):
+        if hasattr(source, size):
+            setattr(target, size, getattr(source, size))
+
+
+def tie(model: PreTrainedModel) -> None:
+    """Tie a model's decoder to its embeddings where its config says so, and make sure that they are one tensor."""
+    model.tie_weights()
+    for target, source in model.all_tied_weights_keys.items():
+        assert model.get_parameter(target) is model.get_parameter(source), f"{target} is not tied to {source}"
+
+
+# --- parameters that nothing trains ----------------------------------------------------------------------------------
+
+
+def reached(tensors: Iterable[torch.Tensor]) -> set[int]:
+    """Return the ids of the parameters on which tensors depend, by walking their graph: no backward pass is run."""
+    stack = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    seen, leaves = set(stack), set()
+    while stack:
+        node = stack.pop()
+        if hasattr(node, "variable"):
+            leaves.add(id(node.variable))
+        for child, _ in node.next_functions:
+            if child is not None and child not in seen:
+                seen.add(child)
+                stack.append(child)
+    return leaves
+
+
+def freeze_unreached(
+    model: MultiHeadModel, scores: Callable[[str, ModelOutput], Iterable[torch.Tensor]] | None = None
+) -> list[str]:
+    """Freeze the parameters that no head's output depends on, such as the pooler of a model that tags tokens.
+
+    They would never receive a gradient: optimizers would carry them and distributed training would wait for them. They
+    stay in the checkpoint as they are. One forward pass over eight tokens finds them.
+
+    Args:
+        model: The model, on any device.
+        scores: Which tensors of a head's output its loss will use, given the head's name and output; by default the
+            logits, or the last hidden state of a head without any.
+
+    Returns:
+        Names of the parameters that were frozen.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()  # no dropout: the state of the random generators stays as it is
+    with torch.enable_grad():
+        outputs = model(**_eight_tokens(model))
+    for module, mode in modes.items():
+        module.training = mode
+    choose = scores or (lambda _, output: _logits(output))
+    used = reached(tensor for name, output in outputs.items() for tensor in choose(name, output))
+    frozen = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in used]
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    if frozen:
+        logger.info("Frozen, because no output depends on them: %s.", ", ".join(frozen))
+    return frozen
+
+
+def _logits(output: ModelOutput) -> list[torch.Tensor]:
+    return [value for key, value in output.items() if key.endswith("logits")] or [output["last_hidden_state"]]
+
+
+def _eight_tokens(model: MultiHeadModel) -> dict[str, torch.Tensor]:
+    """One row that every family accepts: it ends as sequences end, and its decoder reads the same."""
+    config, device = model.config, next(model.parameters()).device
+    ids = torch.full((1, 8), 1 if config.pad_token_id == 0 else 0, device=device)
+    end = getattr(config, "eos_token_id", None)
+    if isinstance(end, int) and end < config.vocab_size:
+        ids[0, -1] = end
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids}
+    accepted = frozenset().union(*model._accepts.values())
+    return {name: value for name, value in inputs.items() if name in accepted}

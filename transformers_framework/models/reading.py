@@ -1,0 +1,72 @@
+"""Reading configs, tokenizers and weights from outside: one message whatever transformers or a file format raises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers_framework.exceptions import ConfigurationError
+
+
+def place_of(source: str, flag: str, cache_dir: str | None) -> str:
+    """Return what transformers loads for a flag's value: a hub name, a local folder, or a ``config.json``."""
+    from transformers_framework.models.sources import fetch
+
+    if Path(source).suffix == ".json" and Path(source).is_file():
+        return source
+    cache = Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "transformers_framework"))
+    return fetch(source, cache_dir=cache.expanduser(), what=flag)
+
+
+def hub_cache(cache_dir: str | None) -> str | None:
+    """Return where the hub's files are kept: below the user's folder, else where the hub's own tools look too."""
+    return str(Path(cache_dir, "hub")) if cache_dir else None
+
+
+@contextmanager
+def reading(flag: str, source: str, what: str) -> Iterator[None]:
+    """Turn what transformers and its formats raise for files that are absent or broken into one message."""
+    import pickle
+
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    try:
+        with _without_reports():
+            yield
+    except pickle.UnpicklingError as error:
+        raise ConfigurationError(
+            f"--{flag} {source}: its weights are a pickle that could run code, which is refused. "
+            "Convert them to safetensors where you trust them."
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(f"--{flag} {source}: {_remedy(error, source, what)} ({reason[:400]})") from error
+
+
+def _remedy(error: Exception, source: str, what: str) -> str:
+    if isinstance(error, OSError):
+        if Path(source).exists():
+            return f"the {what} cannot be read from it; its files are missing or broken."
+        return (
+            f"no {what} was found: there is no such folder, and the hub has no such name or cannot be reached. "
+            "Check the spelling and the network; without a network, give a local folder."
+        )
+    if "trust_remote_code" in str(error):
+        return f"its {what} is code of its own, which is not run. Give a checkpoint of a family of transformers."
+    return f"its {what} is not one that transformers can read."
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Keep transformers' own table of loaded weights off the screen: what matters of it is said here."""
+    from transformers.utils import logging as theirs
+
+    verbosity = theirs.get_verbosity()
+    theirs.set_verbosity_error()
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(verbosity)

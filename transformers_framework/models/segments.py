@@ -1,0 +1,91 @@
+"""Token types: how many a model knows, and more of them for inputs of three segments or more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.registry import MODELS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+Grown = TypeVar("Grown")
+
+
+def type_vocabulary(config: PreTrainedConfig) -> int:
+    """Return how many token types a model knows, 0 when its family has no embeddings for them."""
+    return int(getattr(config, "type_vocab_size", 0) or 0)
+
+
+def families_with_types() -> list[str]:
+    """Return our names of the families that have token-type embeddings."""
+    from transformers import CONFIG_MAPPING
+
+    known = {name: family for name, family in MODELS.items() if family in CONFIG_MAPPING}
+    return [name for name, family in known.items() if type_vocabulary(CONFIG_MAPPING[family]())]
+
+
+def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
+    """Make room for more token types, in place: the known ones keep their vectors, new ones are drawn.
+
+    New rows follow the family's initialisation, N(0, ``initializer_range``). Every config of the model says the new
+    size, so that an export loads again. A model that knows as many types already is left as it is.
+
+    Args:
+        model_or_config: A model of transformers, a ``MultiHeadModel``, or the config of a model to be built.
+        size: Token types the model must know.
+
+    Returns:
+        What was given.
+
+    Raises:
+        ConfigurationError: When the family has no token-type embeddings.
+    """
+    configs = _configs(model_or_config)
+    known = type_vocabulary(configs[0])
+    if not known:
+        raise ConfigurationError(
+            f"--extended_token_type_ids: models of family '{configs[0].model_type}' have no token-type embeddings, so "
+            f"they cannot tell segments apart. Families that can: {', '.join(families_with_types())}."
+        )
+    if size <= known:
+        return model_or_config
+    if isinstance(model_or_config, nn.Module):
+        tables = [
+            module
+            for name, module in model_or_config.named_modules()
+            if name.rpartition(".")[2] == "token_type_embeddings"
+            and isinstance(getattr(module, "weight", None), nn.Parameter)
+            and module.weight.shape[0] == known
+        ]
+        assert tables, f"the config of {configs[0].model_type} counts token types, and the model has none"
+        for table in tables:
+            _grow(table, size, configs[0].initializer_range)
+    for config in configs:
+        config.type_vocab_size = size
+    return model_or_config
+
+
+def _configs(model_or_config: Any) -> list[Any]:
+    """Every config that says the size: of a model with heads, each head's; of a model, its backbone's too."""
+    if not isinstance(model_or_config, nn.Module):
+        return [model_or_config]
+    found = [module.config for module in model_or_config.modules() if hasattr(module, "config")]
+    return list({id(config): config for config in found if type(config) is type(found[0])}.values())
+
+
+def _grow(table: Any, size: int, deviation: float) -> None:
+    # in place, not a new module: I-BERT's quantised tables keep their class and their integer copy of the weights
+    old = table.weight.data
+    rows = old.new_empty(size, old.shape[1]).normal_(0.0, deviation)
+    rows[: old.shape[0]] = old
+    for name, buffer in table.named_buffers(recurse=False):
+        if buffer.shape == old.shape:
+            setattr(table, name, torch.cat([buffer, buffer.new_zeros(size - len(old), old.shape[1])]))
+    table.weight = nn.Parameter(rows, requires_grad=table.weight.requires_grad)
+    if hasattr(table, "num_embeddings"):
+        table.num_embeddings = size

@@ -1,0 +1,1 @@
+"""What is learned: labels, loss, metrics and predictions of one head each."""

@@ -1,0 +1,174 @@
+"""Ranking of the candidates of a question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from transformers_framework.constants import ROW_IDS, Stage
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.objectives.objective import Context
+from transformers_framework.objectives.seq_class import SequenceClassification
+from transformers_framework.processing.columns import Origin, arrow_chunks, check_column
+from transformers_framework.restricted import NonNegativeFloat, PositiveInt
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from torchmetrics import Metric
+
+NUM_CLASSES = 2
+RANKED = ("valid", "test")  # stages with ranking metrics
+
+
+class AnswerSelection(SequenceClassification):
+    """Learn whether a candidate answers a question, rank the candidates of each question by it.
+
+    Args:
+        class_names: Names of the classes that the checkpoint knows, if it was fine-tuned before.
+        label_column: Column with 1 for a right candidate and 0 for a wrong one.
+        index_column: Column with the query id: rows with the same id are candidates of one question.
+        num_labels: Number of classes; candidates are ranked by the probability of class 1.
+        label_weights: Weight of each class in the loss, the wrong candidates' first.
+        metrics_empty_target_action: What a question without any right candidate counts in ranking metrics: 'skip'
+            leaves it out, 'neg' counts 0, 'pos' counts 1, 'error' stops.
+    """
+
+    name = "answer_selection"
+
+    def __init__(
+        self,
+        class_names: Sequence[str] | None = None,
+        *,
+        label_column: str | None = None,
+        index_column: str | None = None,
+        num_labels: PositiveInt | None = None,
+        label_weights: list[NonNegativeFloat] | None = None,
+        metrics_empty_target_action: Literal["skip", "neg", "pos", "error"] = "skip",
+    ) -> None:
+        if num_labels not in (None, NUM_CLASSES):
+            raise ConfigurationError(f"--num_labels: answer_selection has {NUM_CLASSES} classes, not {num_labels}.")
+        super().__init__(class_names, label_column=label_column, num_labels=NUM_CLASSES, label_weights=label_weights)
+        self.index_column = index_column
+        self.empty_target_action = metrics_empty_target_action
+
+    def label_columns(self, stage: Stage) -> tuple[str, ...]:
+        """Return the label column and, where rows are ranked, that of the query id."""
+        return (*super().label_columns(stage), *([self.index_column] if stage in RANKED and self.index_column else []))
+
+    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+        """Check labels and query ids.
+
+        Raises:
+            DataError: When a label or query id is missing or wrong, with its place.
+        """
+        dataset = super().pre_process(dataset, origin)
+        if origin.stage not in RANKED:
+            return dataset
+        if self.index_column is None:
+            raise ConfigurationError(
+                f"--index_column is needed to rank the {origin.stage} data set: the column that says which question "
+                f"a row belongs to. Columns of {origin.source}: {', '.join(dataset.column_names)}."
+            )
+        check_column(dataset, self.index_column, origin, flag="index_column")
+        row = _first_null(dataset, self.index_column)
+        if row is not None:
+            raise DataError(f"{origin.place(row)}: '{self.index_column}' has no query id (null).")
+        return dataset
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: dict[str, np.ndarray], context: Context
+    ) -> dict[str, np.ndarray]:
+        """Return ``labels`` and, outside training, ``indexes``: the query of each row, ``(B,) int64``."""
+        labels = super().post_process(rows, batch, context)
+        if context.stage in RANKED and self.index_column is not None:
+            labels["indexes"] = query_numbers(rows[self.index_column])
+        return labels
+
+    def metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Return accuracy and F1, and ranking metrics outside training."""
+        from transformers_framework.metrics.classification import ClassificationMetrics
+
+        metrics: dict[str, Metric] = {"classes": ClassificationMetrics(NUM_CLASSES, class_names=[])}
+        if stage in RANKED:
+            from transformers_framework.metrics.ranking import RankingMetrics
+
+            metrics["ranking"] = RankingMetrics(empty_target_action=self.empty_target_action)
+        return metrics
+
+    def metric_inputs(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Return classes for accuracy, scores and queries for ranking."""
+        inputs = super().metric_inputs(output, batch)
+        if "indexes" in batch:
+            inputs["ranking"] = {
+                "preds": ranking_scores(output),
+                "target": batch["labels"],
+                "indexes": batch["indexes"],
+                "row_ids": batch[ROW_IDS],
+            }
+        return inputs
+
+    def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the score that ranks each candidate, and whether it is taken for right."""
+        return {"scores": ranking_scores(output), "prediction": output.logits.argmax(dim=-1)}
+
+    def prediction_files(
+        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
+    ) -> dict[str, Iterable[str]]:
+        """Return the ranking as a TREC run and, where labels are known, what is right as TREC qrels."""
+        from transformers_framework.metrics.ranking import qrels_lines, trec_run_lines
+
+        names = {"queries": self.index_column, "labels": self.classes.column if stage == "test" else None}
+        values: dict[str, list[Any]] = {name: [] for name, column in names.items() if column}
+        for chunk in rows:
+            for name, found in values.items():
+                found += chunk.get(str(names[name]), [])
+        row_ids = columns[ROW_IDS]
+        if not values.get("queries"):
+            return {}
+        queries = [values["queries"][row] for row in row_ids]
+        files = {".run": trec_run_lines(columns["scores"], queries, row_ids)}
+        if "labels" in values:
+            target = self.classes.numbers([values["labels"][row] for row in row_ids])
+            files[".qrels"] = qrels_lines(target, queries, row_ids)
+        return files
+
+
+def ranking_scores(output: Any) -> Tensor:
+    """Return by how much each candidate is rather right than wrong, as a difference of logits: ``(B,) float32``.
+
+    It ranks as the probability of class 1 does, and keeps apart what a probability rounds to 1.
+    """
+    logits = output.logits.detach().float()
+    return logits[:, 1] - logits[:, 0]
+
+
+def query_numbers(ids: Sequence[Any]) -> np.ndarray:
+    """Return a number for every query id: ``(B,) int64``.
+
+    Whole numbers stay; texts become 64 bits of their BLAKE2 hash, equal in every process. A million queries collide
+    with probability 3e-8.
+
+    Examples:
+        >>> query_numbers([7, 7, 9]).tolist()
+        [7, 7, 9]
+        >>> len(set(query_numbers(["a", "b", "a"]).tolist()))
+        2
+    """
+    if all(type(value) is int for value in ids):
+        return np.array(ids, dtype=np.int64)
+    from hashlib import blake2b
+
+    number = {value: blake2b(str(value).encode(), digest_size=8).digest() for value in set(ids)}
+    return np.array([int.from_bytes(number[value], "little", signed=True) for value in ids], dtype=np.int64)
+
+
+def _first_null(dataset: Dataset, column: str) -> int | None:
+    start = 0
+    for array in arrow_chunks(dataset, column):
+        if array.null_count:
+            return start + int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+        start += len(array)
+    return None

@@ -1,0 +1,1 @@
+"""Optimizers: factories over groups of parameters, their signatures are flags."""

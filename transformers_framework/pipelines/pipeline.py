@@ -1,0 +1,257 @@
+"""The LightningModule of every pipeline: one step, written once for all stages and objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
+from torch import Tensor, nn
+
+from transformers_framework.constants import ROW_IDS, TRAIN, Stage
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.metrics.mean_loss import MeanLoss
+from transformers_framework.optimizers.build import build_optimizer
+from transformers_framework.optimizers.groups import dimensions
+from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
+from transformers_framework.restricted import NonNegativeFloat, PositiveInt
+from transformers_framework.schedulers.build import build_scheduler, needs_depth
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+    from transformers_framework.models.multi_head import MultiHeadModel
+    from transformers_framework.objectives.objective import Objective
+
+EVALUATED: tuple[Stage, ...] = ("valid", "test")
+
+
+class Pipeline(pl.LightningModule):
+    """Train the heads of one model on one objective each; families override :meth:`forward_heads`.
+
+    Args:
+        model: The backbone and its heads, by objective.
+        objectives: What is learned.
+        options: All flags of the run; optimizer and scheduler take theirs.
+        inputs: Batch entries that the model is called with.
+        optimizer: Name of the optimizer.
+        weight_decay: Weight decay of tensors of two or more dimensions; biases and norms have none.
+        scheduler: Name of the schedule of the learning rate.
+        scheduler_interval: Unit of the schedule's steps: optimizer steps or epochs. It is the unit of
+            `num_warmup_steps` as well.
+        scheduler_frequency: The learning rate is updated once in so many intervals.
+    """
+
+    def __init__(
+        self,
+        model: MultiHeadModel,
+        objectives: Sequence[Objective],
+        options: Mapping[str, Any],
+        inputs: Sequence[str],
+        *,
+        optimizer: str = "adamw",
+        weight_decay: NonNegativeFloat = 0.0,
+        scheduler: str = "linear_decay",
+        scheduler_interval: Literal["step", "epoch"] = "step",
+        scheduler_frequency: PositiveInt = 1,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objectives = {objective.name: objective for objective in objectives}
+        self.options = dict(options)
+        self.input_keys = tuple(inputs)
+        self.optimizer_name, self.scheduler_name = optimizer, scheduler
+        self.weight_decay = weight_decay
+        self.scheduler_interval, self.scheduler_frequency = scheduler_interval, scheduler_frequency
+        # bare stage names would clash with methods of a module
+        self.stage_metrics = nn.ModuleDict(
+            {
+                f"{stage}_{objective.name}": nn.ModuleDict(objective.metrics(stage))
+                for stage in (TRAIN, *EVALUATED)
+                for objective in objectives
+            }
+        )
+        self.stage_losses = nn.ModuleDict(
+            {
+                # what is logged in training is this process's loss: to gather it would hold up every process
+                f"{stage}_{name}": MeanLoss(sync_on_compute=stage != TRAIN)
+                for stage in (TRAIN, *EVALUATED)
+                for name in self.objectives
+            }
+        )
+        self._logged_step = 0
+        # matrices are told from vectors now: a strategy that shards makes all of them flat
+        self.dimensions = dimensions(model)
+
+    # ---------------------------------------------------------------- one step for every stage
+
+    def forward_heads(self, batch: Mapping[str, Tensor], stage: Stage) -> dict[str, Any]:
+        """Call the model once; return each head's output by the name of its objective."""
+        return self.model(**{key: batch[key] for key in self.input_keys if key in batch})
+
+    def _stage_step(self, batch: Mapping[str, Tensor], stage: Stage) -> tuple[Tensor, dict[str, Any]]:
+        outputs = self.forward_heads(batch, stage)
+        losses = []
+        for name, objective in self.objectives.items():
+            total, normalizer = objective.loss(outputs[name], batch)
+            self._mean_loss(stage, name).update(total.detach(), normalizer)
+            losses.append(self.loss_weight(name) * total / normalizer.clamp(min=torch.finfo(torch.float32).tiny))
+            metrics = self._metrics(stage, name)
+            for metric, inputs in objective.metric_inputs(outputs[name], batch).items():
+                metrics[metric].update(**inputs)
+        return torch.stack(losses).sum() if len(losses) > 1 else losses[0], outputs
+
+    def _metrics(self, stage: Stage, objective: str) -> dict[str, Metric]:
+        return cast("dict[str, Metric]", self.stage_metrics[f"{stage}_{objective}"])
+
+    def _mean_loss(self, stage: Stage, objective: str) -> MeanLoss:
+        return cast("MeanLoss", self.stage_losses[f"{stage}_{objective}"])
+
+    def loss_weight(self, objective: str) -> float:
+        """Return the weight of an objective's loss in the sum: its flag ``--{objective}_weight``, else 1."""
+        return float(self.options.get(f"{objective}_weight", 1.0))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        return self._stage_step(batch, TRAIN)[0]
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Update losses and metrics of validation."""
+        self._stage_step(batch, "valid")
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, dict[str, Tensor]]:
+        """Update losses and metrics of testing; return predictions by objective."""
+        return self._predictions(batch, self._stage_step(batch, "test")[1])
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, dict[str, Tensor]]:
+        """Return predictions by objective."""
+        return self._predictions(batch, self.forward_heads(batch, "predict"))
+
+    def _predictions(self, batch: Mapping[str, Tensor], outputs: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+        return {
+            name: {ROW_IDS: batch[ROW_IDS], **objective.predictions(outputs[name], batch)}
+            for name, objective in self.objectives.items()
+        }
+
+    # ---------------------------------------------------------------- logs
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the mean losses since the last time, at logging steps only: each logged scalar costs about 0.3 ms."""
+        step = self.trainer.global_step
+        if step != self._logged_step and step % logging_interval(self.trainer) == 0:
+            self._logged_step = step
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            self.log("train/learning_rate", rate, on_step=True, on_epoch=False)
+            self._log_losses(TRAIN, on_step=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the metrics of the training epoch; its losses too when it had no logging step."""
+        if f"{TRAIN}/loss" not in self.trainer.callback_metrics:
+            self._log_losses(TRAIN)
+        self._log_metrics(TRAIN)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the losses and metrics of validation."""
+        self._log_losses("valid")
+        self._log_metrics("valid")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the losses and metrics of testing."""
+        self._log_losses("test")
+        self._log_metrics("test")
+
+    def _log_losses(self, stage: Stage, *, on_step: bool = False) -> None:
+        means = {name: self._mean_loss(stage, name).compute() for name in self.objectives}
+        weighted = sum(self.loss_weight(name) * mean for name, mean in means.items())
+        self.log(f"{stage}/loss", weighted, prog_bar=True, on_step=on_step, on_epoch=not on_step)
+        losses = {f"{stage}/{name}/loss": mean for name, mean in means.items()}
+        self.log_dict(losses, on_step=on_step, on_epoch=not on_step)
+        for name in self.objectives:
+            self._mean_loss(stage, name).reset()
+
+    def _log_metrics(self, stage: Stage) -> None:
+        for name in self.objectives:
+            for metric in self._metrics(stage, name).values():
+                self.log_dict({f"{stage}/{name}/{key}": value for key, value in metric.compute().items()})
+                metric.reset()
+
+    # ---------------------------------------------------------------- optimization
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and the schedule that were asked for.
+
+        Raises:
+            ConfigurationError: When the schedule needs a number of steps that nobody knows, or is all warm-up.
+        """
+        factory = resolve(lookup(OPTIMIZERS, self.optimizer_name, "optimizer"))
+        schedule = resolve(lookup(SCHEDULERS, self.scheduler_name, "scheduler"))
+        optimizer = build_optimizer(
+            factory,
+            self.model,
+            options_of(factory, self.options),
+            weight_decay=self.weight_decay,
+            by_depth=needs_depth(schedule),
+            dimensions=self.dimensions,
+        )
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None and self.trainer.gradient_clip_val:
+            _forbid_fused_unscaling(optimizer)
+        schedule_options = options_of(schedule, self.options)
+        if getattr(self.trainer, "fast_dev_run", False):  # too short for any warm-up
+            schedule_options.pop("num_warmup_steps", None)
+        scheduler = build_scheduler(optimizer, schedule, self.num_scheduler_steps, schedule_options)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": self.scheduler_interval,
+                "frequency": self.scheduler_frequency,
+            },
+        }
+
+    @property
+    def num_scheduler_steps(self) -> float:
+        """Return how often the schedule will step; infinity when the data has no known length.
+
+        Raises:
+            ConfigurationError: When epochs are counted and their number is not given.
+        """
+        steps = float(self.trainer.estimated_stepping_batches)
+        if self.scheduler_interval == "epoch":
+            if not self.trainer.max_epochs or self.trainer.max_epochs < 0:
+                raise ConfigurationError("--scheduler_interval epoch needs --max_epochs.")
+            steps = self.trainer.max_epochs
+        return float("inf") if steps < 0 else max(1.0, steps // self.scheduler_frequency)
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip gradients; Lightning refuses to in bf16 with a fused optimizer, though nothing is scaled there."""
+        precision = self.trainer.precision_plugin
+        if not gradient_clip_val or not isinstance(precision, MixedPrecision) or precision.scaler is not None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        else:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+
+def logging_interval(trainer: pl.Trainer) -> int:
+    """Return how many optimizer steps lie between logging steps."""
+    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+
+
+def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
+    """Return every name that a stage will log."""
+    names = [f"{stage}/loss"]
+    for objective in objectives:
+        names += [f"{stage}/{objective.name}/{metric}" for metric in ("loss", *objective.log_names(stage))]
+    return names
+
+
+def _forbid_fused_unscaling(optimizer: Any) -> None:
+    """Make gradients be unscaled before they are clipped: a fused step would unscale them itself, afterwards."""
+    for group in optimizer.param_groups:
+        group.update({"fused": False} if "fused" in group else {})
+    optimizer._step_supports_amp_scaling = False

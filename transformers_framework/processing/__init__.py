@@ -1,0 +1,1 @@
+"""Pure functions on numpy batches: columns, encoding, randomness."""

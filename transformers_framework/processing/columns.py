@@ -1,0 +1,106 @@
+"""Whole columns of a data set, looked at through Arrow: types, empty texts, lengths, values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.constants import Stage
+from transformers_framework.exceptions import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a data set comes from, for messages.
+
+    Args:
+        stage: The stage it serves.
+        source: What the user wrote.
+        place: Names the place of a row, as ``file:line``.
+    """
+
+    stage: Stage
+    source: str
+    place: Callable[[int], str]
+
+
+def arrow_chunks(dataset: Dataset, column: str, size: int = 100_000) -> Iterator[Any]:
+    """Yield a column as Arrow arrays, chunk after chunk, in the order of rows."""
+    table = dataset.select_columns([column]).with_format("arrow")
+    for start in range(0, len(dataset), size):
+        yield table[start : start + size].column(column).combine_chunks()
+
+
+def check_column(dataset: Dataset, column: str, origin: Origin, *, flag: str) -> None:
+    """Raise when a data set has no such column.
+
+    Raises:
+        DataError: With the columns there are and the closest of them.
+    """
+    if column not in dataset.column_names:
+        raise DataError(
+            f"--{flag}: the {origin.stage} data set ({origin.source}) has no column '{column}'."
+            f"{did_you_mean(column, dataset.column_names)} It has: {', '.join(dataset.column_names)}."
+        )
+
+
+def check_text_type(dataset: Dataset, column: str, origin: Origin, *, is_list: bool) -> None:
+    """Raise when a column does not hold texts (or lists of them); numbers are read as text.
+
+    Raises:
+        DataError: With the type that was found.
+    """
+    from datasets import List, Value
+
+    feature = dataset.features[column]
+    found_list = isinstance(feature, (list, List))
+    if found_list and not is_list:
+        raise DataError(
+            f"--input_columns: '{column}' of {origin.source} is a list column: "
+            f"write '+{column}' to join its texts or '*{column}' for one segment each."
+        )
+    if is_list and not found_list:
+        raise DataError(
+            f"--input_columns: '{column}' of {origin.source} is not a list column: write it without the mark."
+        )
+    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else feature)
+    if not isinstance(inner, Value) or "binary" in inner.dtype:
+        raise DataError(f"--input_columns: '{column}' of {origin.source} holds {feature}, not text.")
+
+
+def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:
+    """Return the first row where none of the columns has a visible text, or nothing."""
+    start = 0
+    for arrays in zip(*(arrow_chunks(dataset, column) for column in columns), strict=True):
+        empty = np.logical_and.reduce([_lengths(array, visible=True) == 0 for array in arrays])
+        if empty.any():
+            return start + int(np.argmax(empty))
+        start += len(empty)
+    return None
+
+
+def column_lengths(dataset: Dataset, column: str) -> np.ndarray:
+    """Return the characters of every text of a column; of a list, those of all its texts: ``(N,) int64``."""
+    return np.concatenate([_lengths(array) for array in arrow_chunks(dataset, column)] or [np.zeros(0, np.int64)])
+
+
+def _lengths(array: Any, *, visible: bool = False) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_null(array.type):
+        return np.zeros(len(array), dtype=np.int64)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        offsets = array.offsets.to_numpy().astype(np.int64)
+        flat = np.concatenate([[0], np.cumsum(_lengths(array.values, visible=visible))])
+        nulls = array.is_null().to_numpy(zero_copy_only=False)
+        return np.where(nulls, 0, flat[offsets[1:]] - flat[offsets[:-1]])
+    text = array if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) else array.cast(pa.string())
+    lengths = pc.utf8_length(pc.utf8_trim_whitespace(text) if visible else text)
+    return pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False).astype(np.int64)

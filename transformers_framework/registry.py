@@ -1,0 +1,153 @@
+"""The tables of names: pipelines, models, optimizers and schedulers.
+
+Nothing heavy is imported here. A place such as ``"objectives.seq_class:SequenceClassification"`` is a module of this
+package and a name in it; :func:`resolve` imports it when it is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers_framework.exceptions import ConfigurationError, did_you_mean
+
+
+@dataclass(frozen=True)
+class PipelineSpec:
+    """One row of the table of pipelines: what goes in, what is learned, how heads are called.
+
+    Args:
+        needs: What the data must have, for users.
+        learns: What is learned, for users.
+        inputs: Place of the class that turns rows into model inputs.
+        objectives: Places of the classes that hold labels, loss and metrics, one a head.
+        family: Place of the LightningModule.
+    """
+
+    needs: str
+    learns: str
+    inputs: str
+    objectives: tuple[str, ...]
+    family: str = "pipelines.pipeline:Pipeline"
+
+
+PIPELINES: dict[str, PipelineSpec] = {
+    "answer_selection": PipelineSpec(
+        needs="question and candidate, label, query id",
+        learns="ranking of candidates, one by one, with or without context",
+        inputs="inputs.text:TextInputs",
+        objectives=("objectives.answer_selection:AnswerSelection",),
+    ),
+    "seq_class": PipelineSpec(
+        needs="text columns, label",
+        learns="a class a sequence",
+        inputs="inputs.text:TextInputs",
+        objectives=("objectives.seq_class:SequenceClassification",),
+    ),
+}
+
+# our name -> model_type of transformers; `auto` reads it from the checkpoint
+MODELS: dict[str, str] = {
+    "auto": "auto",
+    "albert": "albert",
+    "bart": "bart",
+    "bert": "bert",
+    "big_bird": "big_bird",
+    "camembert": "camembert",
+    "convbert": "convbert",
+    "data2vec_text": "data2vec-text",
+    "deberta": "deberta",
+    "deberta_v2": "deberta-v2",
+    "distilbert": "distilbert",
+    "electra": "electra",
+    "ernie": "ernie",
+    "esm": "esm",
+    "eurobert": "eurobert",
+    "gte": "gte",
+    "ibert": "ibert",
+    "jina_embeddings_v3": "jina_embeddings_v3",
+    "longformer": "longformer",
+    "luke": "luke",
+    "mbart": "mbart",
+    "megatron_bert": "megatron-bert",
+    "mobilebert": "mobilebert",
+    "modernbert": "modernbert",
+    "mpnet": "mpnet",
+    "mt5": "mt5",
+    "mvp": "mvp",
+    "nomic_bert": "nomic_bert",
+    "nystromformer": "nystromformer",
+    "pegasus": "pegasus",
+    "plbart": "plbart",
+    "rembert": "rembert",
+    "roberta": "roberta",
+    "roberta_prelayernorm": "roberta-prelayernorm",
+    "roformer": "roformer",
+    "squeezebert": "squeezebert",
+    "t5": "t5",
+    "ultrabert": "ultrabert",
+    "umt5": "umt5",
+    "xlm_roberta": "xlm-roberta",
+    "xlm_roberta_xl": "xlm-roberta-xl",
+    "xmod": "xmod",
+    "yoso": "yoso",
+}
+
+OPTIMIZERS: dict[str, str] = {
+    "adamw": "optimizers.adamw:adamw",
+    "fuse_adam": "optimizers.fuse_adam:fuse_adam",
+    "adafactor": "optimizers.adafactor:adafactor",
+    "tf_adamw": "optimizers.tf_adamw:tf_adamw",
+    "adam8bit": "optimizers.bitsandbytes:adam8bit",
+    "adamw8bit": "optimizers.bitsandbytes:adamw8bit",
+}
+
+SCHEDULERS: dict[str, str] = {
+    "constant": "schedulers.schedules:constant",
+    "linear_decay": "schedulers.schedules:linear_decay",
+    "cosine": "schedulers.schedules:cosine",
+    "polynomial_decay": "schedulers.schedules:polynomial_decay",
+    "polynomial_decay_layerwise": "schedulers.schedules:polynomial_decay_layerwise",
+    "sqrt_decay": "schedulers.schedules:sqrt_decay",
+    "normal_decay": "schedulers.schedules:normal_decay",
+}
+
+
+def lookup(table: Mapping[str, Any], name: str, flag: str) -> Any:
+    """Return a row of a table.
+
+    Args:
+        table: One of the tables of this module.
+        name: What the user asked for.
+        flag: The flag that asked, for the message.
+
+    Raises:
+        ConfigurationError: When the table has no such row; names the closest and lists all.
+    """
+    if name not in table:
+        raise ConfigurationError(
+            f"--{flag}: unknown {flag} '{name}'.{did_you_mean(name, table)} Known: {', '.join(sorted(table))}."
+        )
+    return table[name]
+
+
+def resolve(place: str) -> Any:
+    """Import what stands at a place ``module:name`` of this package."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"transformers_framework.{module}"), name)
+
+
+def options_of(target: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that a constructor or function takes: its keyword-only parameters.
+
+    Args:
+        target: What will be called.
+        options: Values of all flags of a run; what is absent keeps the default of the signature.
+    """
+    import inspect
+
+    parameters = inspect.signature(target).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    return {name: options[name] for name in names if name in options}

@@ -1,0 +1,1 @@
+"""The machine: precision, strategies, allocator, seeding, logging."""

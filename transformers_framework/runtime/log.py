@@ -1,0 +1,38 @@
+"""What the program says while it runs: one line a message, on the error stream, from the first process."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+from transformers_framework.runtime.run_folders import is_first_process
+
+# warnings of libraries about what this program does on purpose
+KNOWN = (
+    ".*does not have many workers.*",
+    ".*smaller than the logging interval.*",
+    ".*ended before the epoch ended and your dataloader is not resumable.*",  # ours is
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*`weights_only`.*",
+    ".*LeafSpec.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+)
+
+
+def set_up_logging() -> None:
+    """Make the package's messages visible, and silence known warnings."""
+    package = logging.getLogger("transformers_framework")
+    if not package.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        package.addHandler(handler)
+        package.propagate = False
+    package.setLevel(logging.INFO if is_first_process() else logging.ERROR)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    if not sys.stderr.isatty():
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
+    for message in KNOWN:
+        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,40 @@
+"""Short names of precisions, and what a device cannot do."""
+
+from __future__ import annotations
+
+import logging
+
+logger = logging.getLogger(__name__)
+
+SHORT_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+
+
+def full_precision_name(precision: str | int | None, accelerator: str) -> str | None:
+    """Return Lightning's name of a precision; float16 becomes bf16 where the device has no float16 autocast.
+
+    Args:
+        precision: Lightning's name or a short one (16, bf16, 32).
+        accelerator: Kind of the device that trains: cpu, cuda, mps, ….
+
+    Examples:
+        >>> full_precision_name("bf16", "cpu")
+        'bf16-mixed'
+        >>> full_precision_name(16, "cuda")
+        '16-mixed'
+    """
+    name = SHORT_NAMES.get(str(precision), None if precision is None else str(precision))
+    if name == "16-mixed" and accelerator == "cpu":
+        logger.warning("--precision 16: a CPU cannot compute in float16, bf16 is used instead.")
+        return "bf16-mixed"
+    return name
+
+
+def accelerator_kind(accelerator: str) -> str:
+    """Return the kind of device that an ``--accelerator`` means on this machine."""
+    import torch
+
+    if accelerator in ("gpu", "auto"):
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    return accelerator

@@ -1,0 +1,1 @@
+"""Schedules of the learning rate: pure functions of the step, their signatures are flags."""

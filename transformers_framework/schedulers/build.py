@@ -1,0 +1,90 @@
+"""From a schedule to the torch scheduler that follows it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.schedulers.schedules import constant, sqrt_decay
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LambdaLR
+
+# their formulas have no T, so they can follow a stream of unknown length
+UNBOUNDED = (constant, sqrt_decay)
+
+
+def needs_depth(schedule: Callable[..., float]) -> bool:
+    """Return whether a schedule wants groups of parameters by depth.
+
+    Examples:
+        >>> from transformers_framework.schedulers.schedules import cosine, polynomial_decay_layerwise
+        >>> needs_depth(polynomial_decay_layerwise), needs_depth(cosine)
+        (True, False)
+    """
+    return "depth" in inspect.signature(schedule).parameters
+
+
+def check_schedule(schedule: Callable[..., float], total_steps: float | None, options: Mapping[str, Any]) -> int:
+    """Return the total number of steps that a schedule will be given.
+
+    Args:
+        schedule: A function of :mod:`transformers_framework.schedulers.schedules`.
+        total_steps: Steps of the run, None or infinite where nobody knows.
+        options: The schedule's flags.
+
+    Raises:
+        ConfigurationError: When the schedule needs a total that nobody knows, or when the warm-up is longer than
+            the run.
+
+    Examples:
+        >>> check_schedule(constant, 100, {"num_warmup_steps": 10})
+        100
+    """
+    if total_steps is None or math.isinf(total_steps):
+        if schedule not in UNBOUNDED:
+            raise ConfigurationError(
+                f"--scheduler {schedule.__name__}: it needs the total number of steps, which this run does not know: "
+                f"give --max_steps, or use one of {', '.join(known.__name__ for known in UNBOUNDED)}."
+            )
+        return sys.maxsize
+    num_warmup_steps = options.get("num_warmup_steps", 0)
+    if num_warmup_steps > total_steps:
+        raise ConfigurationError(
+            f"--num_warmup_steps: {num_warmup_steps} is more than the {int(total_steps)} steps of this run, so the "
+            "learning rate would never arrive: warm up for less, or train for longer (--max_steps, --max_epochs)."
+        )
+    return int(total_steps)
+
+
+def build_scheduler(
+    optimizer: Optimizer, schedule: Callable[..., float], total_steps: float | None, options: Mapping[str, Any]
+) -> LambdaLR:
+    """Return a scheduler that multiplies the learning rate of each group by its schedule.
+
+    Its state holds numbers only: the functions are partials, of which ``LambdaLR`` saves nothing, so a checkpoint loads
+    with ``weights_only=True``.
+
+    Args:
+        optimizer: Its groups carry ``depth`` and ``last_depth`` where the schedule :func:`needs_depth`.
+        schedule: A function of :mod:`transformers_framework.schedulers.schedules`.
+        total_steps: Steps of the run, None or infinite where nobody knows.
+        options: The schedule's flags.
+
+    Raises:
+        ConfigurationError: As :func:`check_schedule`.
+    """
+    from torch.optim.lr_scheduler import LambdaLR
+
+    total_steps = check_schedule(schedule, total_steps, options)
+    function = partial(schedule, total_steps=total_steps, **options)
+    if not needs_depth(schedule):
+        return LambdaLR(optimizer, function)
+    places = [{key: group[key] for key in ("depth", "last_depth")} for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [partial(function, **place) for place in places])
