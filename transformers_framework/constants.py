@@ -9,6 +9,8 @@ Stage = Literal["train", "valid", "test", "predict"]
 TRAIN: Final = "train"
 STAGES: Final[tuple[Stage, ...]] = ("train", "valid", "test", "predict")
 
+EVALUATED: Final[tuple[Stage, ...]] = ("valid", "test")  # stages with metrics of a whole data set
+
 IGNORED_LABEL: Final = -100  # labels with this value take part in no loss and no metric
 ROW_IDS: Final = "row_ids"  # batch key: the row of the data set, -1 for a row that only evens out processes
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.constants import Stage
+from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.registry import PIPELINES, PipelineSpec, lookup, options_of, resolve
 from transformers_framework.restricted import NonNegativeInt
@@ -33,6 +33,7 @@ class Experiment:
 
     Args:
         options: The value of every flag.
+        config_yaml: The same as a file for ``--config``; it is written beside the checkpoints.
         pipeline: What is learned; see the table of pipelines in --help.
         model: Family of transformers; auto reads it from the checkpoint.
         name: Name of the run: its files are in folders of this name.
@@ -46,6 +47,7 @@ class Experiment:
     def __init__(
         self,
         options: Mapping[str, Any],
+        config_yaml: str = "",
         *,
         pipeline: str,
         model: str,
@@ -56,7 +58,7 @@ class Experiment:
         ckpt_path: str | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.options = dict(options)
+        self.options, self.config_yaml = dict(options), config_yaml
         self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
         self.spec: PipelineSpec = lookup(PIPELINES, pipeline, "pipeline")
         self.folders = RunFolders(output_dir, name)
@@ -216,16 +218,27 @@ class Experiment:
         trains = self.options.get("train_dataset") is not None
         self.check_folders()
         trainer, module, data = self.trainer, self.module, self.data
+        self.check_optimization()
         if is_first_process():
             self.folders.claim(overwrite=self.overwrite and trains)
         if trains:
             self._write_config()
             trainer.fit(module, data, ckpt_path=self._start)
         weights = self._weights(trains)
-        if data.has("test"):
-            trainer.test(module, data, ckpt_path=weights, verbose=trainer.is_global_zero)
+        for stage in EVALUATED:
+            if data.has(stage) and not (trains and stage == "valid"):
+                self._evaluate(stage, weights)
         if data.has("predict"):
             trainer.predict(module, data, ckpt_path=weights, return_predictions=False)
+
+    def check_optimization(self) -> None:
+        """Raise when the optimizer cannot serve this run, or its schedule is all warm-up."""
+        from transformers_framework.optimizers.build import check_optimizer
+
+        if self.data.has("train"):
+            names = ("optimizer", "strategy", "scheduler", "num_warmup_steps")
+            flags = {name: self.options[name] for name in names if name in self.options}
+            check_optimizer(flags.pop("optimizer"), self.options, **flags)
 
     def check_folders(self) -> None:
         """Raise when files of an earlier run would be written over."""
@@ -260,14 +273,17 @@ class Experiment:
             return str(self.folders.best)
         return None
 
-    def _write_config(self) -> None:
-        """Write the flags that repeat the run."""
-        import yaml
+    def _evaluate(self, stage: Stage, weights: str | None) -> None:
+        evaluate = self.trainer.test if stage == "test" else self.trainer.validate
+        metrics = evaluate(self.module, self.data, ckpt_path=weights, verbose=False)[0]
+        logger.info("%s of %s", stage, weights or "the weights at hand")
+        for name, value in metrics.items():
+            logger.info("  %s %.4f", name, value)
 
+    def _write_config(self) -> None:
+        """Write the flags that repeat the run beside its checkpoints."""
         from transformers_framework.runtime.files import whole_file
 
         if is_first_process():
-            once = ("resume", "overwrite")
-            flags = {key: value for key, value in self.options.items() if key not in once and value is not None}
             with whole_file(self.folders.config) as aside:
-                aside.write_text(yaml.safe_dump(flags, sort_keys=False, allow_unicode=True), encoding="utf-8")
+                aside.write_text(self.config_yaml, encoding="utf-8")

@@ -26,7 +26,7 @@ def check(experiment: Experiment) -> bool:
 
 
 def find_problems(experiment: Experiment) -> list[UserError]:
-    """Build the parts of a run one by one and collect what is wrong with each; parts that need a broken one are left."""
+    """Build the parts of a run one by one and collect what is wrong; parts that need a broken one are left."""
     problems: list[UserError] = []
     with caught(problems.append):
         experiment.check_folders()
@@ -43,6 +43,9 @@ def find_problems(experiment: Experiment) -> list[UserError]:
         for part in ("selection", "trainer", "module") if data_is_right else ():
             with caught(problems.append):
                 getattr(experiment, part)
+        if data_is_right:
+            with caught(problems.append):
+                experiment.check_optimization()
     return _distinct(problems)
 
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from transformers_framework.cli import help as helps
-from transformers_framework.cli.given import gather
+from transformers_framework.cli.given import gather, to_yaml
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError
+
+ONCE = ("resume", "overwrite")  # flags that say what to do with an earlier run; a config that repeats it has none
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -76,15 +78,14 @@ def command(argv: Sequence[str]) -> int:
         return DONE
     options, asked = parser.parse(given, groups)
     if asked.print_config:
-        from transformers_framework.cli.given import to_yaml
-
         _say(to_yaml(parser.grouped(groups, options)))
         return DONE
 
     from transformers_framework.experiment import Experiment
     from transformers_framework.registry import options_of
 
-    experiment = Experiment(options, **options_of(Experiment, options))
+    again = {name: value for name, value in options.items() if name not in ONCE}
+    experiment = Experiment(options, to_yaml(parser.grouped(groups, again)), **options_of(Experiment, options))
     if asked.check:
         from transformers_framework.cli.check import check
 

@@ -117,7 +117,10 @@ def _json_schema(files: Sequence[DataFile]) -> pa.Schema:
             if not any(line.strip() for line in lines):
                 continue
             try:
-                schema = merged_schemas(schema, _without_dates(_json_parse(lines).schema))
+                here = _json_parse(lines).schema
+                if "double" in str(here):
+                    _refuse_long_integers(file, first, lines)
+                schema = merged_schemas(schema, _without_dates(here))
             except (pa.ArrowException, MixedTypesError) as error:
                 _json_diagnose(file, first, lines, schema)
                 file.fail(first, f"cannot be read ({error})")
@@ -144,6 +147,24 @@ def _without_dates(schema: pa.Schema) -> pa.Schema:
         return kind
 
     return pa.schema([(field.name, text(field.type)) for field in schema])
+
+
+def _refuse_long_integers(file: DataFile, first: int, lines: list[bytes]) -> None:
+    """Raise where an integer has more than 64 bits: Arrow would round it to a float, and two ids could become one."""
+    suspect = re.compile(rb"[:,\[]\s*-?\d{19,}\s*[,\]}]")
+    if not suspect.search(b"".join(lines)):
+        return
+
+    def refuse(digits: str) -> int:
+        if not -(1 << 63) <= (value := int(digits)) < 1 << 63:
+            file.fail(place, f'the number {digits} has more than 64 bits; write it as a text: "{digits}"')
+        return value
+
+    what = "item " if _is_array(file) else ""
+    for number, line in enumerate(lines, first):
+        place = f"{what}{number}"
+        if suspect.search(line):
+            json.loads(line, parse_int=refuse)
 
 
 def _json_diagnose(file: DataFile, first: int, lines: list[bytes], schema: pa.Schema | None) -> None:

@@ -38,7 +38,7 @@ def docno(row_id: int) -> str:
         >>> docno(7)
         '12ae30237b17df14-7'
     """
-    return f"{int(mix64(row_id)):016x}-{row_id}"
+    return next(_docno_column(np.array([row_id])))
 
 
 def ranking_metrics(
@@ -79,11 +79,12 @@ def ranking_metrics(
     num_positives = np.bincount(query, minlength=rows.num_queries)
     empty = num_positives == 0
     if empty_target_action == "error" and empty.any():
-        first = rows.order[np.searchsorted(rows.query, np.flatnonzero(empty)[0])]
+        query = np.flatnonzero(empty)[0]
+        row = np.asarray(row_ids)[rows.order[np.searchsorted(rows.query, query)]]
         raise DataError(
             f"--metrics_empty_target_action error: {empty.sum()} of {rows.num_queries} queries have no right "
-            f"candidate, the first is query {np.asarray(indexes)[first]} (row {np.asarray(row_ids)[first]}); expected "
-            "one label 1 or more for each query. Remove these queries, or choose skip, neg or pos."
+            f"candidate, for instance query {rows.names[query]} (row {row}); expected one label 1 or more for each "
+            "query. Remove these queries, or choose skip, neg or pos."
         )
 
     def total(values: NDArray) -> NDArray:
@@ -123,11 +124,12 @@ def trec_run_lines(preds: ArrayLike, queries: ArrayLike, row_ids: ArrayLike, *, 
         >>> list(trec_run_lines([0.1, 0.9], ["who won?", "who won?"], [0, 1], tag="bert"))
         ['who%20won? Q0 5692161d100b05e5-1 1 0.899999976 bert', 'who%20won? Q0 0000000000000000-0 2 0.100000001 bert']
     """
-    scores, names = np.asarray(preds, dtype=np.float32), np.asarray(queries)
-    rows = _sort(scores, np.zeros(len(scores)), names, row_ids)
-    numbers = np.asarray(row_ids)
-    for row, rank in zip(rows.order.tolist(), rows.rank.tolist(), strict=True):
-        yield f"{_column(names[row])} Q0 {docno(int(numbers[row]))} {rank} {scores[row]:.9g} {_column(tag)}"
+    scores, numbers = np.asarray(preds, dtype=np.float32), np.asarray(row_ids)
+    rows = _sort(scores, np.zeros(len(scores)), queries, numbers)
+    columns = (_query_column(rows), _docno_column(numbers[rows.order]), rows.rank.tolist(), scores[rows.order].tolist())
+    run = _column(tag)
+    for query, document, rank, score in zip(*columns, strict=True):
+        yield f"{query} Q0 {document} {rank} {score:.9g} {run}"
 
 
 def qrels_lines(
@@ -149,12 +151,15 @@ def qrels_lines(
         >>> list(qrels_lines([1, 0], [5, 5], [0, 1]))
         ['5 0 5692161d100b05e5-1 0', '5 0 0000000000000000-0 1']
     """
-    labels, names, numbers = np.asarray(target), np.asarray(queries), np.asarray(row_ids)
-    rows = _sort(np.zeros(len(labels)), labels, names, row_ids)
-    has_positive = np.bincount(rows.query, rows.positive, minlength=rows.num_queries) > 0
-    kept = rows.order[has_positive[rows.query]] if empty_target_action == "skip" else rows.order
-    for row in kept.tolist():
-        yield f"{_column(names[row])} 0 {docno(int(numbers[row]))} {labels[row]}"
+    labels, numbers = np.asarray(target), np.asarray(row_ids)
+    rows = _sort(np.zeros(len(labels)), labels, queries, numbers)
+    has_positive = np.bincount(rows.query[rows.positive], minlength=rows.num_queries) > 0
+    kept = has_positive[rows.query] | (empty_target_action != "skip")
+    for query, document, label, keep in zip(
+        _query_column(rows), _docno_column(numbers[rows.order]), labels[rows.order].tolist(), kept, strict=True
+    ):
+        if keep:
+            yield f"{query} 0 {document} {int(label)}"
 
 
 class RankingMetrics(Metric):
@@ -227,7 +232,11 @@ class _Sorted(NamedTuple):
     query: NDArray[np.int64]  # number of the query, from 0, (M,)
     rank: NDArray[np.int64]  # from 1, (M,)
     positive: NDArray[np.bool_]  # right candidates, (M,)
-    num_queries: int
+    names: NDArray  # what the queries are called in the data, (Q,)
+
+    @property
+    def num_queries(self) -> int:
+        return len(self.names)
 
 
 def _sort(preds: ArrayLike, target: ArrayLike, indexes: ArrayLike, row_ids: ArrayLike) -> _Sorted:
@@ -239,7 +248,16 @@ def _sort(preds: ArrayLike, target: ArrayLike, indexes: ArrayLike, row_ids: Arra
     query = query[order]
     rank = np.arange(1, len(query) + 1) - np.searchsorted(query, np.arange(len(names)))[query]
     order = counted[order]
-    return _Sorted(order, query, rank, labels[order] > 0, len(names))
+    return _Sorted(order, query, rank, labels[order] > 0, names)
+
+
+def _query_column(rows: _Sorted) -> Iterator[str]:
+    columns = [_column(name) for name in rows.names.tolist()]
+    return (columns[query] for query in rows.query.tolist())
+
+
+def _docno_column(row_ids: NDArray) -> Iterator[str]:
+    return (f"{spread:016x}-{row}" for spread, row in zip(mix64(row_ids).tolist(), row_ids.tolist(), strict=True))
 
 
 def _column(value: object) -> str:

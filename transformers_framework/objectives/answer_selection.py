@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import ROW_IDS, Stage
+from transformers_framework.constants import EVALUATED, ROW_IDS, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.objective import Context
 from transformers_framework.objectives.seq_class import SequenceClassification
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
 NUM_CLASSES = 2
-RANKED = ("valid", "test")  # stages with ranking metrics
 
 
 class AnswerSelection(SequenceClassification):
@@ -56,7 +55,10 @@ class AnswerSelection(SequenceClassification):
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the label column and, where rows are ranked, that of the query id."""
-        return (*super().label_columns(stage), *([self.index_column] if stage in RANKED and self.index_column else []))
+        return (
+            *super().label_columns(stage),
+            *([self.index_column] if stage in EVALUATED and self.index_column else []),
+        )
 
     def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
         """Check labels and query ids.
@@ -65,7 +67,7 @@ class AnswerSelection(SequenceClassification):
             DataError: When a label or query id is missing or wrong, with its place.
         """
         dataset = super().pre_process(dataset, origin)
-        if origin.stage not in RANKED:
+        if origin.stage not in EVALUATED:
             return dataset
         if self.index_column is None:
             raise ConfigurationError(
@@ -83,7 +85,7 @@ class AnswerSelection(SequenceClassification):
     ) -> dict[str, np.ndarray]:
         """Return ``labels`` and, outside training, ``indexes``: the query of each row, ``(B,) int64``."""
         labels = super().post_process(rows, batch, context)
-        if context.stage in RANKED and self.index_column is not None:
+        if context.stage in EVALUATED and self.index_column is not None:
             labels["indexes"] = query_numbers(rows[self.index_column])
         return labels
 
@@ -92,7 +94,7 @@ class AnswerSelection(SequenceClassification):
         from transformers_framework.metrics.classification import ClassificationMetrics
 
         metrics: dict[str, Metric] = {"classes": ClassificationMetrics(NUM_CLASSES, class_names=[])}
-        if stage in RANKED:
+        if stage in EVALUATED:
             from transformers_framework.metrics.ranking import RankingMetrics
 
             metrics["ranking"] = RankingMetrics(empty_target_action=self.empty_target_action)
@@ -129,7 +131,7 @@ class AnswerSelection(SequenceClassification):
         if not values.get("queries"):
             return {}
         queries = [values["queries"][row] for row in row_ids]
-        files = {".run": trec_run_lines(columns["scores"], queries, row_ids)}
+        files: dict[str, Iterable[str]] = {".run": trec_run_lines(columns["scores"], queries, row_ids)}
         if "labels" in values:
             target = self.classes.numbers([values["labels"][row] for row in row_ids])
             files[".qrels"] = qrels_lines(target, queries, row_ids)

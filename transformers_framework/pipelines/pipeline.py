@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
-from transformers_framework.constants import ROW_IDS, TRAIN, Stage
+from transformers_framework.constants import EVALUATED, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.mean_loss import MeanLoss
 from transformers_framework.optimizers.build import build_optimizer
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from transformers_framework.models.multi_head import MultiHeadModel
     from transformers_framework.objectives.objective import Objective
-
-EVALUATED: tuple[Stage, ...] = ("valid", "test")
 
 
 class Pipeline(pl.LightningModule):

@@ -108,7 +108,9 @@ def test_types_are_decided_over_all_chunks_of_a_file(tmp_path, load, monkeypatch
     assert data[0] == {"x": 1.0, "y": None}
 
 
-def test_texts_that_look_like_dates_stay_texts(tmp_path, load):
+def test_texts_that_look_like_dates_or_numbers_stay_texts(tmp_path, load):
+    rows = [{"s": 0.5, "t": ": 12345678901234567890,", "i": 2**63 - 1}]
+    assert load(jsonl(tmp_path / "c.jsonl", rows)).to_list() == rows
     rows = [{"x": "2020-01-01", "l": ["2020-01-01 10:00:00"], "o": {"d": "2021-02-02"}}]
     assert load(jsonl(tmp_path / "a.jsonl", rows)).to_list() == rows
     pq.write_table(pa.table({"x": [datetime.date(2020, 1, 1)]}), tmp_path / "b.parquet")
@@ -198,6 +200,7 @@ def test_tsv_quotes(tmp_path, load, content, expected):
         ("a.jsonl", b'{"x": "a"}\n{"x": "\xe9"}\n', ["a.jsonl:2:", "UTF-8", "0xe9", "iconv"]),
         ("a.jsonl", '{"x": "a"}\n{"x": "\\ud83d\\ud83d"}\n', ["a.jsonl:2:", "surrogate"]),
         ("a.jsonl", '{"x": 1}\n{"x": 1, "x": 2}\n', ["a.jsonl:2:", "twice"]),
+        ("a.jsonl", '{"x": 1}\n{"x": 18446744073709551615}\n', ["a.jsonl:2:", "18446744073709551615", "as a text"]),
         ("a.json", '[{"x": 1}, {"x": "a"}]', ["a.json:item 2:", "column 'x'"]),
         ("a.json", '[{"x": 1},\n {"x": ]', ["a.json:2:", "not JSON"]),
         ("a.jsonl.gz", b"no gzip", ["a.jsonl.gz", "cannot be read"]),

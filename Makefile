@@ -1,0 +1,54 @@
+# Everything a newcomer needs: `make demo` and `make test` set up a fresh machine alone.
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= dev,s3
+# pytest workers (0: none) and arguments, for instance: make test ARGS="-k sampler"
+WORKERS ?= 2
+ARGS ?=
+SHELL := bash
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo check format test test-all test-scripts bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+env: $(READY) ## Create .venv with the tested versions (PYTHON=python3.12 chooses another Python)
+
+$(READY): setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+demo: $(READY) ## Train, test and look at an answer selection model: three minutes, no network
+	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh
+
+check: $(READY) ## Lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Rewrite the files as `check` wants them
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+test: $(READY) ## Tests that need no GPU and no patience
+	$(PYTEST) $(ARGS)
+
+test-all: $(READY) ## The slow tests too (on a GPU machine: CUDA_VISIBLE_DEVICES=0 make test-all ARGS="-m gpu")
+	$(PYTEST) -m "not gpu" $(ARGS)
+
+test-scripts: $(READY) ## Every pipeline by its command line, tiny, on the CPU
+	@set -e; for script in tests/scripts/*.sh; do \
+		echo "== $$script"; PATH="$(abspath $(BIN)):$$PATH" TINY=1 bash "$$script"; done
+
+bench: $(READY) ## Speed and memory against peers (see benchmarks/README.md)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean: ## Remove outputs and caches, but not .venv
+	rm -rf outputs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

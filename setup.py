@@ -1,0 +1,71 @@
+"""Package metadata; the configuration of the tools is in ``pyproject.toml``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+README = ROOT / "README.md"
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "transformers_framework" / "__init__.py").read_text("utf-8"))
+
+EXTRAS = {
+    "deepspeed": ["deepspeed>=0.16"],
+    "s3": ["s3fs"],
+    "bitsandbytes": ["bitsandbytes>=0.45"],
+    "metrics": ["rouge-score", "sacrebleu"],
+    "dev": [
+        "accelerate",  # the peer of the benchmarks, transformers' Trainer, needs it
+        "moto[server]",
+        "mypy",
+        "pytest",
+        "pytest-timeout",
+        "pytest-xdist",
+        "pytrec_eval-terrier",
+        "ruff",
+        "s3fs",
+        "types-PyYAML",
+    ],
+}
+
+setup(
+    name="transformers-framework",
+    version=VERSION[1] if VERSION else "0",
+    description="Pre-training and fine-tuning of encoder and encoder-decoder transformers from one command line",
+    long_description=README.read_text("utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["transformers_framework", "transformers_framework.*"]),
+    package_data={"transformers_framework": ["**/*.md"]},
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "datasets>=3.0",
+        "filelock",
+        "fsspec",
+        "huggingface_hub",
+        "jsonargparse>=4.35",
+        "numpy",
+        "pyarrow",
+        "pytorch-lightning>=2.5,!=2.6.2,!=2.6.3",
+        "pyyaml",
+        "safetensors",
+        "tensorboard",
+        "tokenizers",
+        "torch>=2.6",
+        "torchmetrics>=1.5",
+        "tqdm",
+        "transformers>=5.0",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["transformers_framework = transformers_framework.cli.main:main"]},
+    keywords=["deep learning", "transformers", "pre-training", "answer selection", "pytorch lightning"],
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
