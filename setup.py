@@ -13,7 +13,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "transformers_framework" / 
 
 EXTRAS = {
     "deepspeed": ["deepspeed>=0.16"],
-    "s3": ["s3fs"],
+    "s3": ["s3fs>=2024.2"],
     "bitsandbytes": ["bitsandbytes>=0.45"],
     "metrics": ["rouge-score", "sacrebleu"],
     "dev": [
@@ -25,7 +25,7 @@ EXTRAS = {
         "pytest-xdist",
         "pytrec_eval-terrier",
         "ruff",
-        "s3fs",
+        "s3fs>=2024.2",
         "types-PyYAML",
     ],
 }

@@ -118,21 +118,21 @@ def split_of(module: str) -> str:
     return "train" if share < 75 else "valid" if share < 85 else "test"
 
 
-def keywords(sentence: str, count: int = 3) -> str:
-    """Return some words of a sentence, long ones only, in an order without meaning."""
-    words = sorted(set(re.findall(r"[a-z]{4,}", sentence.lower())), key=lambda word: number(word, sentence))
+def keywords(sentence: str, draw: int, count: int = 4) -> str:
+    """Return some words of a sentence, long ones only, in an order without meaning; another draw, other words."""
+    words = sorted(set(re.findall(r"[a-z]{4,}", sentence.lower())), key=lambda word: number(draw, word, sentence))
     return " ".join(words[:count])
 
 
-def ranking_rows(entries: list[Entry], candidates: int, with_keywords: bool) -> Iterator[dict[str, object]]:
+def ranking_rows(entries: list[Entry], candidates: int, draws: int = 0) -> Iterator[dict[str, object]]:
     """Yield the rows of answer selection, in the order of the questions; candidates are in an order without meaning.
 
     Args:
         entries: What is asked for.
         candidates: How many candidates a question has, the right one included; fewer in small modules.
-        with_keywords: Ask for every sentence once more by some of its own words. A model that starts from random
-            weights learns from these in a minute what it takes ten times as long to find in names alone: to compare
-            the words of the two texts (an inverse cloze task: Lee, Chang, Toutanova 2019, section 4).
+        draws: How often to ask for every sentence by some of its own words besides. From these, weights that start at
+            random learn in a minute to compare the words of two texts; in an hour they do not find it in names alone
+            (an inverse cloze task: Lee, Chang, Toutanova 2019, "Latent Retrieval", section 4).
     """
     modules: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -141,8 +141,8 @@ def ranking_rows(entries: list[Entry], candidates: int, with_keywords: bool) -> 
         if len(members) < 3:
             continue
         for right in members:
-            asked = {right.kind: right.name} | ({"words": keywords(right.summary)} if with_keywords else {})
-            for kind, words in asked.items():
+            asked = {(right.kind, right.name), *(("words", keywords(right.summary, draw)) for draw in range(draws))}
+            for kind, words in sorted(asked):
                 key = f"{module}:{kind}:{words}"
                 wrong = sorted((e for e in members if e is not right), key=lambda e: number(key, e.summary))
                 group = [right, *wrong[: candidates - 1]]
@@ -199,17 +199,17 @@ def main() -> None:
     """Write ``answer_selection/`` and ``seq_class/`` with a file a split, and ``model/``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder to write to")
-    parser.add_argument("--candidates", type=int, default=8, help="candidates a question, the right one included")
-    parser.add_argument("--train_candidates", type=int, default=4, help="the same in training: fewer, for balance")
+    parser.add_argument("--candidates", type=int, default=8, help="candidates of a valid or test question; training has 2")
+    parser.add_argument("--keyword_questions", type=int, default=3, help="questions of keywords a training sentence")
     parser.add_argument("--limit", type=int, help="questions a split, for quick tries")
-    parser.add_argument("--vocabulary", type=int, default=8000, help="size of the tokenizer's vocabulary")
+    parser.add_argument("--vocabulary", type=int, default=1000, help="size of the tokenizer's vocabulary")
     args = parser.parse_args()
 
     entries = distinct(standard_library())
     for split in ("train", "valid", "test"):
         chosen = [entry for entry in entries if split_of(entry.module) == split][: args.limit]
-        candidates = args.train_candidates if split == "train" else args.candidates
-        pairs = write_rows(args.folder / "answer_selection" / f"{split}.jsonl", ranking_rows(chosen, candidates, split == "train"))
+        candidates, draws = (2, args.keyword_questions) if split == "train" else (args.candidates, 0)
+        pairs = write_rows(args.folder / "answer_selection" / f"{split}.jsonl", ranking_rows(chosen, candidates, draws))
         texts = write_rows(args.folder / "seq_class" / f"{split}.jsonl", class_rows(chosen))
         print(f"{split}: {len(chosen)} documented objects, {pairs} question-candidate pairs, {texts} sentences to classify")
     save_model(

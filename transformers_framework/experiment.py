@@ -107,14 +107,15 @@ class Experiment:
     def objectives(self) -> list[Objective]:
         """What is learned."""
         families = [resolve(place) for place in self.spec.objectives]
-        return [family(self._class_names, **options_of(family, self.options)) for family in families]
+        return [family(self._known_classes(family.head), **options_of(family, self.options)) for family in families]
 
-    @property
-    def _class_names(self) -> list[str] | None:
-        """Names of the classes of a checkpoint that was fine-tuned before."""
-        names = list((self.config.id2label or {}).values())
-        fresh = not names or names == [f"LABEL_{number}" for number in range(len(names))]
-        return None if fresh or names == [str(number) for number in range(len(names))] else names
+    def _known_classes(self, head: str) -> list[str] | None:
+        """Return the classes of a checkpoint that has such a head: their names, or their numbers where they have none."""
+        tuned = [name for name in self.config.architectures or () if name.endswith(head.removeprefix("AutoModel"))]
+        if not tuned or self.options.get("pre_trained_model") is None:
+            return None
+        names = dict(sorted((self.config.id2label or {}).items()))
+        return [str(number) if name == f"LABEL_{number}" else name for number, name in names.items()]
 
     @cached_property
     def data(self) -> DataModule:
@@ -190,11 +191,13 @@ class Experiment:
         from transformers_framework.callbacks.guards import FiniteLoss, TruncationReport
         from transformers_framework.callbacks.predictions import Predictions
         from transformers_framework.callbacks.progress import progress
+        from transformers_framework.callbacks.open_window import OpenWindow
         from transformers_framework.callbacks.random_state import RandomState
 
         exporter = Exporter(self.tokenizer, self.options, self.inputs.max_length)
         callbacks: list[pl.Callback] = [
             RandomState(self.seed),
+            OpenWindow(),
             TruncationReport(self.inputs.max_length),
             Predictions(self.folders, self.data),
             *self.selection.callbacks(self.folders, exporter, self.options["learning_rate"]),

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
-from transformers_framework.runtime.files import link_folder, link_or_copy, whole_file
+from transformers_framework.runtime.files import link_file, link_folder
 from transformers_framework.runtime.run_folders import RunFolders
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,9 @@ class Checkpoints(pl.callbacks.Checkpoint):
     # ---------------------------------------------------------------- events
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Save every ``interval`` optimizer steps."""
-        if self.interval and trainer.global_step % self.interval == 0 and trainer.global_step != self.saved_step:
+        """Save every ``interval`` optimizer steps, when the last of them was just done."""
+        step = trainer.global_step
+        if self.interval and step and step % self.interval == 0 and step != self.saved_step:
             self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -85,10 +86,14 @@ class Checkpoints(pl.callbacks.Checkpoint):
             self.save(trainer, best=improved, keep=self.at_epoch)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the final state."""
+        """Save the last state unless that was just done."""
         if trainer.global_step != self.saved_step:
             trainer.save_checkpoint(self.folders.last)
-        self.exporter.export(trainer, self.folders.pre_trained_models / "final")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Export the final state, also when the run that continues had only this left to do."""
+        if stage == "fit":
+            self.exporter.export(trainer, self.folders.pre_trained_models / "final")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Save before leaving when told to leave; after a failure the last good checkpoint stays."""
@@ -115,22 +120,20 @@ class Checkpoints(pl.callbacks.Checkpoint):
             best: This state is the best so far.
             keep: Leave an export of this step for transformers.
         """
+        # last.ckpt comes last: a run that dies before it continues from the one before, and makes all of these again
         self.saved_step = trainer.global_step
-        trainer.save_checkpoint(self.folders.last)
-        step_folder = self.folders.pre_trained_models / f"ckpt_epoch_{trainer.current_epoch}_step_{trainer.global_step}"
-        best_folder = self.folders.pre_trained_models / "best"
-        if keep and not step_folder.exists():
-            self.exporter.export(trainer, step_folder)
+        models, step = self.folders.pre_trained_models, f"ckpt_epoch_{trainer.current_epoch}_step_{trainer.global_step}"
+        if keep and not (models / step).exists():
+            self.exporter.export(trainer, models / step)
         if not best:
+            trainer.save_checkpoint(self.folders.last)
             return
-        if self.folders.last.is_file():
-            if trainer.is_global_zero:
-                with whole_file(self.folders.best) as aside:
-                    aside.unlink()
-                    link_or_copy(self.folders.last, aside)
-        else:  # a strategy that shards writes folders
-            trainer.save_checkpoint(self.folders.best)
-        if keep and trainer.is_global_zero:
-            link_folder(step_folder, best_folder)
-        elif not keep:
-            self.exporter.export(trainer, best_folder)
+        if not keep:
+            self.exporter.export(trainer, models / "best")
+        elif trainer.is_global_zero:
+            link_folder(models / step, models / "best")
+        trainer.save_checkpoint(self.folders.best)
+        if self.folders.best.is_dir():  # a strategy that shards writes folders
+            trainer.save_checkpoint(self.folders.last)
+        elif trainer.is_global_zero:
+            link_file(self.folders.best, self.folders.last)

@@ -26,7 +26,7 @@ class AnswerSelection(SequenceClassification):
     """Learn whether a candidate answers a question, rank the candidates of each question by it.
 
     Args:
-        class_names: Names of the classes that the checkpoint knows, if it was fine-tuned before.
+        class_names: Classes that the checkpoint knows, if it was fine-tuned before: names, or numbers as texts.
         label_column: Column with 1 for a right candidate and 0 for a wrong one.
         index_column: Column with the query id: rows with the same id are candidates of one question.
         num_labels: Number of classes; candidates are ranked by the probability of class 1.
@@ -134,7 +134,7 @@ class AnswerSelection(SequenceClassification):
         files: dict[str, Iterable[str]] = {".run": trec_run_lines(columns["scores"], queries, row_ids)}
         if "labels" in values:
             target = self.classes.numbers([values["labels"][row] for row in row_ids])
-            files[".qrels"] = qrels_lines(target, queries, row_ids)
+            files[".qrels"] = qrels_lines(target, queries, row_ids, empty_target_action=self.empty_target_action)
         return files
 
 

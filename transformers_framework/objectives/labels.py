@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL
-from transformers_framework.exceptions import DataError
+from transformers_framework.constants import IGNORED_LABEL, TRAIN
+from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.processing.columns import Origin, arrow_chunks, check_column
 
 if TYPE_CHECKING:
@@ -18,18 +18,21 @@ if TYPE_CHECKING:
 class Classes:
     """The classes of one column: how many, how they are called, which number each has.
 
-    Numbers are taken from the data (``ClassLabel`` names, sorted strings, or ints from 0), training data first.
+    What is trained decides: ``ClassLabel`` names, sorted strings, or ints from 0. Where nothing is trained, it is the
+    checkpoint that knows.
 
     Args:
         column: The label column.
         num_labels: Number of classes when it was asked for; else it is found.
-        names: Names of the classes when they are known, as from a checkpoint.
+        known: Classes of a checkpoint that was fine-tuned before: names, or numbers where they have none.
     """
 
-    def __init__(self, column: str, num_labels: int | None = None, names: Sequence[str] | None = None) -> None:
+    def __init__(self, column: str, num_labels: int | None = None, known: Sequence[str] | None = None) -> None:
         self.column = column
         self.num_labels = num_labels
-        self.names = list(names) if names else None
+        self.known = list(known or ())
+        numbered = self.known == [str(number) for number in range(len(self.known))]
+        self.names = None if numbered else self.known
         self._settled = False
 
     def inspect(self, dataset: Dataset, origin: Origin) -> None:
@@ -45,13 +48,16 @@ class Classes:
         values = list(_distinct(dataset, self.column))
         if any(value is None for value, _ in values):
             raise self._wrong(origin, next(row for value, row in values if value is None), None, "a label")
-        if isinstance(feature, ClassLabel):
-            self.names = self.names or list(feature.names)
         wrong = [(value, row) for value, row in values if not isinstance(value, (str, int))]
         if wrong:
             raise self._wrong(origin, wrong[0][1], wrong[0][0], "a whole number or a name")
-        if not self._settled:
-            self._settle([value for value, _ in values])
+        declared = list(feature.names) if isinstance(feature, ClassLabel) else None
+        self.settle([value for value, _ in values], declared, trains=origin.stage == TRAIN)
+        if declared and self.names and declared != self.names:
+            raise DataError(
+                f"--label_column: '{self.column}' of {origin.source} has the classes {', '.join(declared)}; expected "
+                f"{', '.join(self.names)}, in this order. Cast the column to these classes."
+            )
         for value, row in values:
             if isinstance(value, str) and value not in (self.names or ()):
                 raise self._wrong(origin, row, value, f"one of {', '.join(self.names or ()) or 'numbers'}")
@@ -59,10 +65,35 @@ class Classes:
                 remedy = ". Hidden test labels: use --predict_dataset" if value == -1 else ""
                 raise self._wrong(origin, row, value, f"0 to {self.count - 1} (--num_labels {self.count}){remedy}")
 
-    def _settle(self, values: list[Any]) -> None:
+    def settle(self, values: Sequence[Any] = (), declared: Sequence[str] | None = None, *, trains: bool) -> None:
+        """Decide on the classes, once.
+
+        Args:
+            values: Distinct labels of the first data set.
+            declared: Names that its column declares.
+            trains: Whether it is trained on; else the checkpoint's classes are the only ones that make sense.
+
+        Raises:
+            ConfigurationError: When nothing is trained and the checkpoint has another number of classes.
+        """
+        if self._settled:
+            return
+        self._settled = True
+        if self.known and not trains:
+            if self.num_labels not in (None, len(self.known)):
+                raise ConfigurationError(
+                    f"--pre_trained_model: it has {len(self.known)} classes ({', '.join(self.known)}), "
+                    f"{self.num_labels} are needed here."
+                )
+            self.num_labels = len(self.known)
+            if self.names is None and declared and len(declared) == self.num_labels:
+                self.names = list(declared)
+            return
         texts = sorted(value for value in values if isinstance(value, str))
         if texts and not (self.names and set(texts) <= set(self.names)):
             self.names = texts
+        elif declared:
+            self.names = list(declared)
         found = len(self.names) if self.names else 1 + max((v for v in values if not isinstance(v, str)), default=0)
         if self.num_labels is None:
             self.num_labels = max(2, found)
@@ -73,7 +104,6 @@ class Classes:
                     f"{', '.join(self.names)}."
                 )
             self.names = None
-        self._settled = True
 
     def _wrong(self, origin: Origin, row: int, found: Any, expected: str) -> DataError:
         what = "no label (null)" if found is None else f"the label {found!r}"

@@ -25,7 +25,7 @@ class SequenceClassification(Objective):
     """Learn a class for each row.
 
     Args:
-        class_names: Names of the classes that the checkpoint knows, if it was fine-tuned before.
+        class_names: Classes that the checkpoint knows, if it was fine-tuned before: names, or numbers as texts.
         label_column: Column with the class: whole numbers from 0, names, or a ClassLabel.
         num_labels: Number of classes; taken from the data when not given.
         label_weights: Weight of each class in the loss, one a class.
@@ -67,6 +67,7 @@ class SequenceClassification(Objective):
             DataError: When a label is missing or wrong, with its place.
         """
         if origin.stage == "predict":
+            self.classes.settle(trains=False)
             return dataset
         if not self.classes.column:
             raise ConfigurationError(

@@ -44,10 +44,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def clear_leftovers(parent: Path) -> None:
+    """Remove what a killed process was still writing in a folder, put back what it was about to replace."""
+    for old in parent.glob(".*.old"):
+        whole = parent / old.name[1:].rsplit(".", 2)[0]
+        shutil.rmtree(old) if whole.exists() else old.rename(whole)
+    for part in parent.glob(".*.part"):
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
 def link_folder(source: Path, target: Path) -> None:
     """Make ``target`` hold the files of ``source`` without writing them twice, where the disk can."""
     with whole_folder(target) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True, copy_function=link_or_copy)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``, whole or not at all."""
+    with whole_file(target) as aside:
+        aside.unlink()
+        link_or_copy(source, aside)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

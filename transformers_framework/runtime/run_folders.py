@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.runtime.files import clear_leftovers
 
 KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
 LAST, BEST, CONFIG = "last.ckpt", "best.ckpt", "config.yaml"
@@ -78,6 +79,8 @@ class RunFolders:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.checkpoints / ".lock")
             self._lock.acquire(timeout=0)
+            for folder in (self.checkpoints, self.pre_trained_models, self.predictions):
+                clear_leftovers(folder)
             if overwrite:
                 self._clear()
         except Timeout:

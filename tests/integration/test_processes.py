@@ -1,0 +1,122 @@
+"""One process and two: equal metrics, equal predictions, equal learning (real processes over gloo)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests import runs, tiny
+from transformers_framework.runtime.run_folders import RunFolders
+
+TWO = {"devices": 2, "strategy": "ddp"}
+# steps have 8 rows: training divides, the others leave 7, 3 and 1 rows, the last for two processes
+SIZES = (40, 23, 27, 9)
+NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
+
+
+class Twins(NamedTuple):
+    """The same run by one process and by two, and what the two said."""
+
+    folder: Path
+    one: RunFolders
+    two: RunFolders
+    said: str
+    losses: dict[str, float]
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
+    folder = tmp_path_factory.mktemp("twins")
+    flags: dict[str, Any] = {
+        **runs.datasets(folder / "data", "answer_selection", SIZES),
+        "additional_config_kwargs": NO_DROPOUT,
+        "eval_batch_size": 4,
+        "monitor": "valid/answer_selection/mean_average_precision",
+    }
+    one = runs.run(folder, name="one", batch_size=8, **(flags | {"eval_batch_size": 8}))
+    two, said = runs.spawn(folder, name="two", batch_size=4, num_workers=1, **TWO, **flags)
+    return Twins(folder, one, two, said, {})
+
+
+def assert_close(found: RunFolders, expected: RunFolders, stage: str, atol: float) -> None:
+    """Check that two files of predictions have the same rows in the same order, with scores that are nearly equal."""
+    ours, theirs = runs.predictions(found, stage), runs.predictions(expected, stage)
+    assert [row.pop("scores") for row in ours] == pytest.approx([row.pop("scores") for row in theirs], abs=atol)
+    assert ours == theirs
+
+
+def test_two_processes_learn_what_one_learns(twins: Twins) -> None:
+    one, two = runs.scalars(twins.one), runs.scalars(twins.two)
+    # of the second process's rows the log knows nothing, but the rate and the steps are the same
+    assert one["train/learning_rate"] == two["train/learning_rate"]
+    first, second = (runs.weights(run.pre_trained_models / "final") for run in (twins.one, twins.two))
+    for name, value in first.items():
+        torch.testing.assert_close(
+            second[name], value, atol=2e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_metrics_and_predictions_of_two_processes_are_those_of_one(twins: Twins) -> None:
+    """The same weights in one process: all metrics to 1e-6, the same rows in the same order."""
+    data = {f"{stage}_dataset": twins.folder / "data" / f"{stage}.jsonl" for stage in ("valid", "test", "predict")}
+    alone = runs.run(twins.folder, name="alone", ckpt_path=twins.two.best, batch_size=5, **data)
+    for stage in ("valid", "test"):
+        expected = runs.metrics(alone, stage)
+        assert len(expected) == 9
+        assert runs.metrics(twins.two, stage) == pytest.approx(expected, abs=1e-6), stage
+    for stage, size in zip(("test", "predict"), SIZES[2:], strict=True):
+        assert [row["id"] for row in runs.predictions(twins.two, stage)] == list(range(size))
+        assert_close(twins.two, alone, stage, atol=1e-6)
+    assert (twins.two.predictions / "test.qrels").read_text() == (alone.predictions / "test.qrels").read_text()
+
+
+def test_training_metrics_count_every_row_once(twins: Twins) -> None:
+    """Accuracy of the training epoch is that of all processes' rows."""
+    name = "train/answer_selection/accuracy"
+    assert runs.metrics(twins.two, "train")[name] == pytest.approx(runs.metrics(twins.one, "train")[name], abs=1e-6)
+
+
+def test_only_the_first_process_writes(twins: Twins) -> None:
+    ours, theirs = (
+        {path.relative_to(run.output_dir / kind / run.name).as_posix() for kind in ("checkpoints", "pre_trained_models", "predictions")
+         for path in (run.output_dir / kind / run.name).rglob("*")}
+        for run in (twins.one, twins.two)
+    )  # fmt: skip  # noqa: E501
+    assert ours == theirs, "no file of a second process, none left aside"
+    assert len(list(twins.two.tensorboard.glob("events.out.*"))) == len(
+        list(twins.one.tensorboard.glob("events.out.*"))
+    )
+    logged = runs.scalars(twins.two)
+    assert max(Counter((name, step) for name, values in logged.items() for step, _ in values if name != "epoch").values()) == 1  # fmt: skip  # noqa: E501
+    assert twins.said.count("Training starts") == 1
+    assert twins.said.count("test of ") == 1
+
+
+def test_ties_and_divided_queries(tmp_path: Path) -> None:
+    """All scores tie, queries lie on both processes: the order is by row, not by who scored it; no file order either."""
+    checkpoint = tiny.save_checkpoint("bert", tmp_path / "flat", "AutoModelForSequenceClassification")
+    tensors = load_file(checkpoint / "model.safetensors")
+    tensors["classifier.weight"].zero_()
+    save_file(tensors, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    rows = [row | {"key": f"q {row['key']}"} for row in tiny.pairs(39, 5, candidates=13)]
+    for row in rows:
+        row["label"] = int(row["answer"] == rows[13 * int(row["key"].split()[1])]["answer"])  # the first one is right
+    data = {"test_dataset": tiny.write_jsonl(tmp_path / "test.jsonl", rows), "pre_trained_model": checkpoint}
+    two, _ = runs.spawn(tmp_path, name="two", batch_size=4, **TWO, **data)
+    one = runs.run(tmp_path, name="one", batch_size=8, **data)
+    odd = runs.run(tmp_path, name="odd", batch_size=39, length_bucketing=True, **data)
+    metrics = runs.metrics(two, "test")
+    assert metrics == pytest.approx(runs.metrics(one, "test"), abs=1e-6)
+    assert metrics == pytest.approx(runs.metrics(odd, "test"), abs=1e-6)
+    assert metrics["test/answer_selection/mean_reciprocal_rank"] < 0.9, "the right candidate is first in the file"
+    assert len({row["scores"] for row in runs.predictions(two)}) == 1, "no tie, nothing is tested"
+    for kind in ("test.jsonl", "test.run", "test.qrels"):
+        found = [(run.predictions / kind).read_text().replace(f" {run.name}\n", "\n") for run in (one, two, odd)]
+        assert found[0] == found[1] == found[2]
+    assert json.loads((two.predictions / "test.jsonl").read_text().splitlines()[0])["key"] == "q 0"

@@ -1,0 +1,238 @@
+"""Whole runs of the program, in this process: ``run(tmp_path, learning_rate=1e-3)`` trains, tests and predicts.
+
+``command`` builds the command line of a small run, ``run`` runs it and returns its folders, ``spawn`` runs it as users do,
+in processes of its own. ``metrics``, ``predictions`` and ``logits_of`` read what a run left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests import tiny
+
+if TYPE_CHECKING:
+    import torch
+
+    from transformers_framework.experiment import Experiment
+    from transformers_framework.runtime.run_folders import RunFolders
+
+ROOT = Path(__file__).parent.parent
+STAGES = ("train", "valid", "test", "predict")
+CLASSES = ("animals", "kitchen", "weather")
+
+# what a run of a pipeline needs beside its data
+PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
+    "answer_selection": {"input_columns": ["question", "answer"], "label_column": "label", "index_column": "key"},
+    "seq_class": {"input_columns": "text", "label_column": "label"},
+}
+FLAGS: dict[str, Any] = {
+    "batch_size": 8,
+    "max_sequence_length": 48,
+    "learning_rate": 1e-3,
+    "log_every_n_steps": 1,
+    "num_sanity_val_steps": 0,
+    "num_workers": 0,
+    "accelerator": "cpu",
+    "devices": 1,
+    "max_epochs": 1,
+    "enable_model_summary": False,
+}
+
+
+def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return ``n`` rows that a pipeline can learn from."""
+    if pipeline == "answer_selection":
+        return tiny.pairs(n, seed)
+    return tiny.classes(n, seed, num_labels=len(CLASSES), names=CLASSES)
+
+
+def datasets(folder: Path, pipeline: str, sizes: Sequence[int] = (40, 23, 27, 13)) -> dict[str, Path]:
+    """Write JSON lines for train, valid, test and predict (without labels); return their flags."""
+    flags = {}
+    for seed, (stage, size) in enumerate(zip(STAGES, sizes, strict=True)):
+        rows = rows_for(pipeline, size, seed)
+        if stage == "predict":
+            rows = [{key: value for key, value in row.items() if key != "label"} for row in rows]
+        flags[f"{stage}_dataset"] = tiny.write_jsonl(folder / f"{stage}.jsonl", rows)
+    return flags
+
+
+def command(tmp_path: Path, *, pipeline: str = "answer_selection", model: str = "bert", **flags: Any) -> list[str]:
+    """Return the words of a command: a tiny checkpoint and data are made where flags name none.
+
+    Args:
+        tmp_path: Holds checkpoint, data and ``out``.
+        pipeline: Name of the pipeline.
+        model: Family of the model.
+        **flags: Values of flags; ``None`` takes one away, ``True`` gives it bare, a list gives several words. Stages
+            are those with a data set among them, all when there is none.
+    """
+    given = {"name": "run", "output_dir": tmp_path / "out", "cache_dir": tmp_path / "cache"}
+    given |= FLAGS | PIPELINE_FLAGS[pipeline]
+    if not any(f"{stage}_dataset" in flags for stage in STAGES):
+        given |= datasets(tmp_path / "data", pipeline)
+    if not flags.keys() & {"pre_trained_model", "pre_trained_config"}:
+        checkpoint = tmp_path / f"checkpoint-{model}"
+        given["pre_trained_model"] = checkpoint if checkpoint.exists() else tiny.save_checkpoint(model, checkpoint)
+    if "max_steps" in flags:
+        given["max_epochs"] = None
+    words = ["--pipeline", pipeline, "--model", model]
+    for name, value in (given | flags).items():
+        if value is not None:
+            words += [f"--{name}", *words_of(value)]
+    return words
+
+
+def words_of(value: Any) -> list[str]:
+    """Return the words of one flag's value."""
+    if value is True:
+        return []
+    return [str(word) for word in value] if isinstance(value, (list, tuple)) else [str(value)]
+
+
+@dataclass
+class Seen:
+    """What a run in this process did: its parts, and how large each parameter's gradient ever was."""
+
+    experiments: list[Experiment] = field(default_factory=list)
+    gradients: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def experiment(self) -> Experiment:
+        """The last run."""
+        return self.experiments[-1]
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Seen]:
+    """Watch the runs of this process: Lightning's objects, and gradients before each optimizer's step."""
+    import torch
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    from transformers_framework.experiment import Experiment
+
+    seen, original = Seen(), Experiment.run
+
+    def run_and_tell(self: Experiment) -> None:
+        seen.experiments.append(self)
+        original(self)
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                size = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
+                seen.gradients[id(parameter)] = max(size, seen.gradients.get(id(parameter), 0.0))
+
+    hook = register_optimizer_step_pre_hook(note)
+    Experiment.run = run_and_tell  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        Experiment.run = original  # type: ignore[method-assign]
+        hook.remove()
+
+
+def run(tmp_path: Path, *, status: int = 0, **flags: Any) -> RunFolders:
+    """Run a command in this process and return its folders.
+
+    Args:
+        tmp_path: As for :func:`command`.
+        status: Exit status to expect.
+        **flags: As for :func:`command`.
+    """
+    from transformers_framework.cli.main import main
+
+    words = command(tmp_path, **flags)
+    found = main(words)
+    assert found == status, f"exit status {found}, expected {status}: {' '.join(words)}"
+    return folders_of(words)
+
+
+def spawn(
+    tmp_path: Path, *, status: int = 0, env: Mapping[str, str] | None = None, **flags: Any
+) -> tuple[RunFolders, str]:
+    """Run a command as users do, in a process of its own; return its folders and what it said.
+
+    Args:
+        tmp_path: As for :func:`command`.
+        status: Exit status to expect.
+        env: Variables of the environment beside those of this process.
+        **flags: As for :func:`command`.
+    """
+    words = command(tmp_path, **flags)
+    done = subprocess.run(
+        [sys.executable, "-m", "transformers_framework", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == status, f"exit status {done.returncode}, expected {status}: {' '.join(words)}\n{said}"
+    return folders_of(words), said
+
+
+def folders_of(words: Sequence[str]) -> RunFolders:
+    """Return the folders of the run that a command line starts."""
+    from transformers_framework.runtime.run_folders import RunFolders
+
+    output_dir, name = (words[words.index(flag) + 1] for flag in ("--output_dir", "--name"))
+    return RunFolders(output_dir, name)
+
+
+# --- what a run left -------------------------------------------------------------------------------------------------
+
+
+def scalars(folders: RunFolders) -> dict[str, list[tuple[int, float]]]:
+    """Return what TensorBoard shows: each name with its steps and values, in the order in which they were written."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(folders.tensorboard.glob("events.out.*"), key=lambda path: path.stat().st_mtime_ns):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, float(make_ndarray(value.tensor))))
+    return found
+
+
+def metrics(folders: RunFolders, stage: str) -> dict[str, float]:
+    """Return the last value of everything that a stage logged."""
+    return {name: values[-1][1] for name, values in scalars(folders).items() if name.startswith(f"{stage}/")}
+
+
+def predictions(folders: RunFolders, stage: str = "test") -> list[dict[str, Any]]:
+    """Return the rows of a file of predictions."""
+    lines = (folders.predictions / f"{stage}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of an exported checkpoint, or of one of Lightning's."""
+    import torch
+    from safetensors.torch import load_file
+
+    if checkpoint.is_dir():
+        return load_file(checkpoint / "model.safetensors")
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def logits_of(checkpoint: Path, texts: Sequence[Sequence[str]], max_length: int = 48) -> torch.Tensor:
+    """Return what an exported checkpoint says about texts or pairs of them, with nothing but transformers."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    batch = tokenizer(*map(list, zip(*texts, strict=True)), padding=True, truncation=True, max_length=max_length, return_tensors="pt")  # fmt: skip  # noqa: E501
+    with torch.no_grad():
+        return model(**batch).logits
