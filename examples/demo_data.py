@@ -1,9 +1,9 @@
 """Build the demo's data, tokenizer and model configuration from the documentation inside this Python installation.
 
 Answer selection: the question is made from the name of a function, class, method or module of the standard library
-("what does the method read until of telnet do"), the candidates are sentences that summarize objects of the same module,
-and exactly one of them is right. Sequence classification: which kind of object a sentence summarizes. Topics of
-``pydoc`` ("what are the rules of comparisons") are questions too. Whole packages go to train, valid or test, no sentence
+("what does the method read until of telnet do") or a topic of ``pydoc`` ("what are the rules of comparisons"); the
+candidates are sentences that summarize objects of the same module, exactly one of them is right. Sequence
+classification: which kind of object a sentence summarizes. Whole packages go to train, valid or test, no sentence
 appears twice, and nothing is imported or downloaded: the sources are parsed.
 
     python examples/demo_data.py outputs/demo/data
@@ -96,7 +96,9 @@ def standard_library() -> Iterator[Entry]:
             yield from documented(ast.parse(path.read_bytes()), module)
     for name, text in sorted(topics.items()):
         title, _, rest = text.partition("\n\n")  # a title underlined with asterisks comes first
-        yield Entry("topics", "topic", split_words(name.replace("-", "_")), first_sentence(rest.lstrip("* \n")), title + rest)
+        yield Entry(
+            "topics", "topic", split_words(name.replace("-", "_")), first_sentence(rest.lstrip("* \n")), title + rest
+        )
 
 
 def distinct(entries: Iterable[Entry]) -> list[Entry]:
@@ -106,7 +108,12 @@ def distinct(entries: Iterable[Entry]) -> list[Entry]:
     for entry in entries:
         sentence = re.sub(r"\W+", " ", entry.summary).strip().lower()
         identity = (entry.module, entry.kind, entry.name)
-        if entry.name and 3 <= len(sentence.split()) and "->" not in entry.summary and seen.isdisjoint((sentence, identity)):
+        if (
+            entry.name
+            and len(sentence.split()) >= 3
+            and "->" not in entry.summary
+            and seen.isdisjoint((sentence, identity))
+        ):
             seen |= {sentence, identity}
             kept.append(entry)
     return kept
@@ -131,22 +138,23 @@ def ranking_rows(entries: list[Entry], candidates: int, draws: int = 0) -> Itera
         entries: What is asked for.
         candidates: How many candidates a question has, the right one included; fewer in small modules.
         draws: How often to ask for every sentence by some of its own words besides. From these, weights that start at
-            random learn in a minute to compare the words of two texts; in an hour they do not find it in names alone
-            (an inverse cloze task: Lee, Chang, Toutanova 2019, "Latent Retrieval", section 4).
+            random learn in a minute to compare the words of two texts; from names alone they had not learned anything
+            after a thousand steps (an inverse cloze task: Lee, Chang, Toutanova 2019, "Latent Retrieval", section 4).
     """
     modules: dict[str, list[Entry]] = {}
     for entry in entries:
         modules.setdefault(entry.module, []).append(entry)
     for module, members in modules.items():
-        if len(members) < 3:
-            continue
-        for right in members:
-            asked = {(right.kind, right.name), *(("words", keywords(right.summary, draw)) for draw in range(draws))}
-            for kind, words in sorted(asked):
+        asked: set[str] = set()
+        for right in members if len(members) >= 3 else ():
+            wrong_ones = [entry for entry in members if entry is not right]
+            for kind, words in (right.kind, right.name), *(("words", keywords(right.summary, d)) for d in range(draws)):
                 key = f"{module}:{kind}:{words}"
-                wrong = sorted((e for e in members if e is not right), key=lambda e: number(key, e.summary))
-                group = [right, *wrong[: candidates - 1]]
-                for entry in sorted(group, key=lambda e: number("order", key, e.summary)):
+                if key in asked:
+                    continue
+                asked.add(key)
+                wrong = sorted(wrong_ones, key=lambda entry: number(key, entry.summary))[: candidates - 1]
+                for entry in sorted([right, *wrong], key=lambda entry: number("order", key, entry.summary)):
                     yield {
                         "key": key,
                         "question": QUESTIONS[kind].format(words),
@@ -171,7 +179,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> int:
 
 
 def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
-    """Train a lowercase WordPiece tokenizer on texts; save it and the configuration of a small BERT for transformers."""
+    """Train a lowercase WordPiece tokenizer on texts; save it and the configuration of a small BERT."""
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import BertConfig, PreTrainedTokenizerFast
 
@@ -199,7 +207,9 @@ def main() -> None:
     """Write ``answer_selection/`` and ``seq_class/`` with a file a split, and ``model/``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder to write to")
-    parser.add_argument("--candidates", type=int, default=8, help="candidates of a valid or test question; training has 2")
+    parser.add_argument(
+        "--candidates", type=int, default=8, help="candidates of a valid or test question; training has 2"
+    )
     parser.add_argument("--keyword_questions", type=int, default=3, help="questions of keywords a training sentence")
     parser.add_argument("--limit", type=int, help="questions a split, for quick tries")
     parser.add_argument("--vocabulary", type=int, default=1000, help="size of the tokenizer's vocabulary")
@@ -211,7 +221,7 @@ def main() -> None:
         candidates, draws = (2, args.keyword_questions) if split == "train" else (args.candidates, 0)
         pairs = write_rows(args.folder / "answer_selection" / f"{split}.jsonl", ranking_rows(chosen, candidates, draws))
         texts = write_rows(args.folder / "seq_class" / f"{split}.jsonl", class_rows(chosen))
-        print(f"{split}: {len(chosen)} documented objects, {pairs} question-candidate pairs, {texts} sentences to classify")
+        print(f"{split}: {len(chosen)} documented objects, {pairs} question-candidate pairs, {texts} sentences")
     save_model(
         args.folder / "model",
         (f"{entry.name} {entry.text}" for entry in entries if split_of(entry.module) == "train"),

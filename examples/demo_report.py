@@ -1,6 +1,6 @@
 """Show some ranked answers of a test run and compare its ranking with random order and with word overlap.
 
-    python examples/demo_report.py PREDICTIONS.jsonl TRAIN.jsonl
+python examples/demo_report.py PREDICTIONS.jsonl TRAIN.jsonl
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def words_of(text: str) -> set[str]:
 
 
 def overlap_scorer(answers: Iterable[str]) -> Callable[[Row], float]:
-    """Return a function that scores a row by the words that its two texts share, the rare ones more (idf of answers)."""
+    """Return a function that scores a row by the words that its texts share, the rare ones of ``answers`` more."""
     texts = set(answers)
     seen = Counter(word for text in texts for word in words_of(text))
     return lambda row: sum(

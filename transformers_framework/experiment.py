@@ -189,9 +189,9 @@ class Experiment:
     def _callbacks(self) -> list[pl.Callback]:
         from transformers_framework.callbacks.export import Exporter
         from transformers_framework.callbacks.guards import FiniteLoss, TruncationReport
+        from transformers_framework.callbacks.open_window import OpenWindow
         from transformers_framework.callbacks.predictions import Predictions
         from transformers_framework.callbacks.progress import progress
-        from transformers_framework.callbacks.open_window import OpenWindow
         from transformers_framework.callbacks.random_state import RandomState
 
         exporter = Exporter(self.tokenizer, self.options, self.inputs.max_length)

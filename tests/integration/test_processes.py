@@ -27,7 +27,6 @@ class Twins(NamedTuple):
     one: RunFolders
     two: RunFolders
     said: str
-    losses: dict[str, float]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def twins(tmp_path_factory: pytest.TempPathFactory) -> Twins:
     }
     one = runs.run(folder, name="one", batch_size=8, **(flags | {"eval_batch_size": 8}))
     two, said = runs.spawn(folder, name="two", batch_size=4, num_workers=1, **TWO, **flags)
-    return Twins(folder, one, two, said, {})
+    return Twins(folder, one, two, said)
 
 
 def assert_close(found: RunFolders, expected: RunFolders, stage: str, atol: float) -> None:
@@ -110,7 +109,7 @@ def test_ties_and_divided_queries(tmp_path: Path) -> None:
     data = {"test_dataset": tiny.write_jsonl(tmp_path / "test.jsonl", rows), "pre_trained_model": checkpoint}
     two, _ = runs.spawn(tmp_path, name="two", batch_size=4, **TWO, **data)
     one = runs.run(tmp_path, name="one", batch_size=8, **data)
-    odd = runs.run(tmp_path, name="odd", batch_size=39, length_bucketing=True, **data)
+    odd = runs.run(tmp_path, name="odd", batch_size=39, **data)
     metrics = runs.metrics(two, "test")
     assert metrics == pytest.approx(runs.metrics(one, "test"), abs=1e-6)
     assert metrics == pytest.approx(runs.metrics(odd, "test"), abs=1e-6)

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def default_cache_dir() -> Path:
-    """Return the folder of this program in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transformers_framework"
-
-
 def prepared(
     dataset: Dataset,
     key: Mapping[str, Any],

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
 from transformers_framework.constants import STAGES, TRAIN, Stage
-from transformers_framework.data.cache import default_cache_dir, prepared
+from transformers_framework.data.cache import prepared
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.loading import load_dataset, row_place
@@ -20,6 +19,8 @@ from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
 from transformers_framework.processing.columns import Origin
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
+from transformers_framework.runtime.folders import cache_folder
+from transformers_framework.runtime.run_folders import is_first_process
 
 if TYPE_CHECKING:
     import datasets
@@ -55,9 +56,9 @@ class DataModule(pl.LightningDataModule):
         iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows.
         keep_in_memory: Load data into memory instead of mapping files.
         disable_memory_pinning: Do not put batches into page-locked memory.
-        prepare_data_workers: Processes that prepare data before training.
-        prepare_data_batch_size: Rows that are prepared together before training.
-        prepare_data_per_node: Each node prepares data for itself, as when nodes share no cache folder.
+        prepare_data_workers: Processes that prepare data before training, where a pipeline has to rewrite rows.
+        prepare_data_batch_size: Rows that are prepared together, and that are checked of a stream before training.
+        prepare_data_per_node: Each node prepares data in a folder of its own, as when locks do not work across nodes.
         prepare_data_do_not_use_cache: Prepare data anew even if an earlier run did.
         length_bucketing: Put rows of similar length into the same batch in training, which saves padding.
         cache_dir: Folder for downloads and prepared data; the user's cache folder when not given.
@@ -106,10 +107,12 @@ class DataModule(pl.LightningDataModule):
         self.iterable, self.keep_in_memory = iterable, keep_in_memory
         self.pin_memory = not disable_memory_pinning
         self.prepare_data_workers, self.prepare_data_batch_size = prepare_data_workers, prepare_data_batch_size
-        self.prepare_data_per_node = prepare_data_per_node
-        self.use_cache = not prepare_data_do_not_use_cache
+        # the first process makes it anew, those that Lightning starts later find it made
+        self.use_cache = not (prepare_data_do_not_use_cache and is_first_process())
         self.length_bucketing = length_bucketing
-        self.cache_dir = Path(cache_dir) if cache_dir else default_cache_dir()
+        self.cache_dir = cache_folder(cache_dir)
+        if prepare_data_per_node:
+            self.cache_dir /= f"node_{os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))}"
         self.datasets: dict[Stage, Any] = {}
         self.num_rows: dict[Stage, int | None] = {}
         self._resumed = {"epoch": 0, "consumed": 0}

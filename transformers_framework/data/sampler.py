@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from transformers_framework.processing.random import keys, permutation
+from transformers_framework.processing.random import permutation
 
 MEGA_BATCH_STEPS = 100
 
@@ -188,21 +188,3 @@ def bucketed_order(seed: int, epoch: int, lengths: NDArray[np.integer], step_siz
         longest = np.argmax(lengths[steps[:, 0]])
         visit = np.concatenate([[longest], visit[visit != longest]])
     return np.concatenate([steps[visit].ravel(), rows[num_steps * step_size :]])
-
-
-def window_order(seed: int, epoch: int, row_ids: ArrayLike) -> NDArray[np.int64]:
-    """Order a window of a stream randomly, whatever else the stream holds.
-
-    Args:
-        seed: The run's seed.
-        epoch: The epoch.
-        row_ids: Rows in the window, (N,) int64.
-
-    Returns:
-        Positions in the window in the order to take them, (N,) int64.
-
-    Examples:
-        >>> window_order(1337, 0, [100, 101, 102, 103]).tolist()
-        [1, 3, 2, 0]
-    """
-    return np.argsort(keys(seed, epoch, row_ids, "sampler.window"))

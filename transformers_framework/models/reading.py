@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.runtime.folders import cache_folder
 
 
 def place_of(source: str, flag: str, cache_dir: str | None) -> str:
@@ -16,8 +16,7 @@ def place_of(source: str, flag: str, cache_dir: str | None) -> str:
 
     if Path(source).suffix == ".json" and Path(source).is_file():
         return source
-    cache = Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "transformers_framework"))
-    return fetch(source, cache_dir=cache.expanduser(), what=flag)
+    return fetch(source, cache_dir=cache_folder(cache_dir), what=flag)
 
 
 def hub_cache(cache_dir: str | None) -> str | None:

@@ -33,6 +33,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def cache_folder(cache_dir: str | None) -> Path:
+    """Return the folder for downloads and prepared data: what ``--cache_dir`` says, else one in the user's cache."""
+    if cache_dir:
+        return Path(cache_dir).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transformers_framework"
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the right to look at and to build a folder; other processes wait their turn.

@@ -8,7 +8,8 @@ from pathlib import Path
 import datasets
 import pytest
 
-from transformers_framework.data.cache import default_cache_dir, prepared
+from transformers_framework.data.cache import prepared
+from transformers_framework.runtime.folders import cache_folder
 from transformers_framework.data.loading import load_dataset
 from transformers_framework.exceptions import ConfigurationError, DataError
 
@@ -202,8 +203,8 @@ def test_a_killed_builder_does_not_block_others(data, tmp_path):
     assert prepared(data, {}, counting([]), cache_dir=tmp_path)["x"][1] == 2
 
 
-def test_default_cache_dir(monkeypatch):
+def test_the_default_cache_folder(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert default_cache_dir() == Path("/caches/transformers_framework")
+    assert cache_folder(None) == Path("/caches/transformers_framework")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_cache_dir() == Path.home() / ".cache" / "transformers_framework"
+    assert cache_folder(None) == Path.home() / ".cache" / "transformers_framework"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from transformers_framework.data.sampler import BatchRequest, BatchSampler, bucketed_order, window_order
+from transformers_framework.data.sampler import BatchRequest, BatchSampler, bucketed_order
 
 
 def lognormal_lengths(n, seed=0):
@@ -193,17 +193,6 @@ def test_a_loader_hands_requests_to_workers_in_order():
         loader = DataLoader(Rows(), batch_sampler=ranks_of(11)[0], collate_fn=lambda items: items[0],
                             num_workers=num_workers)  # fmt: skip
         assert list(loader) == expected
-
-
-def test_a_window_is_ordered_by_its_rows_alone():
-    rows = np.arange(500, 564)
-    order = window_order(1, 0, rows)
-    assert sorted(order.tolist()) == list(range(64))
-    shuffled = np.random.default_rng(0).permutation(rows)
-    np.testing.assert_array_equal(shuffled[window_order(1, 0, shuffled)], rows[order])
-    assert order.tolist() != window_order(1, 1, rows).tolist()
-    assert order.tolist() != window_order(2, 0, rows).tolist()
-
 
 def test_a_million_rows_are_ordered_without_a_loop_per_row():
     lengths = lognormal_lengths(1_000_000)

@@ -1,0 +1,181 @@
+"""The demo's data is what it says: one right candidate a question, unseen packages in test, the same every time."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+demo_data, demo_report = load("demo_data"), load("demo_report")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "data"
+    command = [sys.executable, str(EXAMPLES / "demo_data.py"), str(folder), "--limit", "150", "--vocabulary", "500"]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": "7"})
+    return folder
+
+
+def rows_of(folder, split, task="answer_selection"):
+    return [json.loads(line) for line in (folder / task / f"{split}.jsonl").read_text("utf-8").splitlines()]
+
+
+def questions_of(rows):
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["key"], []).append(row)
+    return groups
+
+
+@pytest.mark.parametrize(("split", "most"), [("train", 2), ("valid", 8), ("test", 8)])
+def test_every_question_has_one_right_candidate_among_distinct_ones(built, split, most):
+    groups = questions_of(rows_of(built, split))
+    assert len(groups) > 50
+    for key, rows in groups.items():
+        assert [row["label"] for row in rows].count(1) == 1, key
+        assert len({row["answer"] for row in rows}) == len(rows), key
+        assert len({row["question"] for row in rows}) == 1, key
+        assert 2 <= len(rows) <= most, key
+
+
+def test_the_right_candidate_has_no_favourite_place(built):
+    places = [[row["label"] for row in rows].index(1) for rows in questions_of(rows_of(built, "test")).values()]
+    assert max(places.count(place) for place in set(places)) < len(places) / 2
+
+
+def test_packages_and_sentences_of_test_are_not_in_training(built):
+    packages, answers = {}, {}
+    for split in ("train", "valid", "test"):
+        rows = rows_of(built, split)
+        packages[split] = {row["key"].split(":")[0].split(".")[0] for row in rows}
+        answers[split] = {row["answer"] for row in rows}
+    for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        assert not packages[first] & packages[second]
+        assert not answers[first] & answers[second]
+
+
+def test_keyword_questions_are_in_training_only(built):
+    kinds = {split: {row["key"].split(":")[1] for row in rows_of(built, split)} for split in ("train", "valid", "test")}
+    assert "words" in kinds["train"]
+    assert not {"words"} & (kinds["valid"] | kinds["test"])
+
+
+def test_the_same_in_every_process(built, tmp_path):
+    command = [sys.executable, str(EXAMPLES / "demo_data.py"), str(tmp_path), "--limit", "150", "--vocabulary", "500"]
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONHASHSEED": "8"})
+    for file in ("answer_selection/train.jsonl", "answer_selection/test.jsonl", "seq_class/valid.jsonl"):
+        assert (tmp_path / file).read_bytes() == (built / file).read_bytes()
+    vocabularies = [
+        json.loads((folder / "model/tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+        for folder in (built, tmp_path)
+    ]
+    assert set(vocabularies[0]) == set(vocabularies[1])
+
+
+def test_model_folder_loads_with_transformers(built):
+    from transformers import AutoConfig, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(built / "model")
+    encoded = tokenizer("copy tree", "Recursively copy a directory tree.")
+    ids = encoded["input_ids"]
+    assert [ids[0], ids[-1]] == [tokenizer.cls_token_id, tokenizer.sep_token_id]
+    assert encoded["token_type_ids"][0] == 0
+    assert encoded["token_type_ids"][-1] == 1
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.pad_token_id == 0
+    assert AutoConfig.from_pretrained(built / "model").vocab_size == len(tokenizer)
+
+
+def test_classes_are_kinds_of_objects(built):
+    for split in ("train", "valid", "test"):
+        rows = rows_of(built, split, "seq_class")
+        assert {row["kind"] for row in rows} == {"function", "method", "class"}
+        assert all(row["text"].strip() for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("HTTPServer.get_requestHandler", "get request handler of http server"),
+        ("__len__", "len"),
+        ("md5", "md 5"),
+        ("_", ""),
+    ],
+)
+def test_names_become_words(name, words):
+    assert demo_data.split_words(name) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("Copy a file.\n\nMore about it.", "Copy a file."),
+        ("Copy\n   a file. Then close it.", "Copy a file."),
+        ("See e.g. this one. Next.", "See e.g. this one."),
+        (" ".join(["word"] * 50), " ".join(["word"] * 40)),
+    ],
+)
+def test_first_sentences(text, sentence):
+    assert demo_data.first_sentence(text) == sentence
+
+
+def candidates(*scores):
+    return [{"label": int(i == 0), "scores": score} for i, score in enumerate(scores)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ((3.0, 1.0, 2.0), 1.0),
+        ((1.0, 2.0, 0.0), 0.5),
+        ((1.0, 1.0, 1.0), (1 + 1 / 2 + 1 / 3) / 3),
+        ((1.0, 2.0, 1.0), (1 / 2 + 1 / 3) / 2),
+    ],
+)
+def test_reciprocal_rank_is_the_mean_over_orders_of_ties(scores, expected):
+    assert demo_report.reciprocal_rank(candidates(*scores), lambda row: row["scores"]) == pytest.approx(expected)
+
+
+def test_rare_words_weigh_more_in_overlap():
+    score = demo_report.overlap_scorer(["the file", "the tree", "the name"])
+    question = "what does the copy of tree do"
+    assert score({"question": question, "answer": "tree"}) > score({"question": question, "answer": "the"}) >= 0
+
+
+@pytest.mark.parametrize(("good", "status"), [(True, 0), (False, 1)])
+def test_report_fails_when_the_model_ranks_like_chance(tmp_path, good, status):
+    rows = [
+        {
+            "key": f"q{q}",
+            "question": "copy tree",
+            "answer": f"{i}",
+            "label": int(i == q % 3),
+            "scores": float(good and i == q % 3),
+        }
+        for q in range(9)
+        for i in range(3)
+    ]
+    (tmp_path / "test.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    command = [
+        sys.executable,
+        str(EXAMPLES / "demo_report.py"),
+        str(tmp_path / "test.jsonl"),
+        str(tmp_path / "test.jsonl"),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == status, result.stderr
+    assert "random order (expected)  0.611" in result.stdout
