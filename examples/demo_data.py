@@ -34,13 +34,17 @@ QUESTIONS = {
 
 
 class Entry(NamedTuple):
-    """A documented object: where it lives, what it is, its name in words, its summary and its whole documentation."""
+    """Something to ask for: its module, its kind (a key of ``QUESTIONS``), its name in words, what is said about it."""
 
     module: str
     kind: str
     name: str
-    summary: str
-    text: str
+    sentences: list[str]
+
+    @property
+    def summary(self) -> str:
+        """The first sentence: the right answer."""
+        return self.sentences[0] if self.sentences else ""
 
 
 def number(*parts: object) -> int:
@@ -60,10 +64,16 @@ def split_words(name: str) -> str:
     return " of ".join(part for part in parts if part)
 
 
-def first_sentence(text: str) -> str:
-    """Return the first sentence of a documentation text, at most 40 words of it."""
-    paragraph = " ".join(text.strip().split("\n\n")[0].split())
-    return " ".join(re.split(r"(?<=[.!?]) +(?=[A-Z\"'`*])", paragraph)[0].split()[:40])
+def sentences(text: str) -> list[str]:
+    r"""Split a documentation text into sentences of at most 40 words; examples are left out.
+
+    Examples:
+        >>> sentences("Copy a file.  Links are\nfollowed.\n\n>>> copy()")
+        ['Copy a file.', 'Links are followed.']
+    """
+    paragraphs = [" ".join(part.split()) for part in text.strip().split("\n\n") if ">>>" not in part]
+    found = [part for paragraph in paragraphs for part in re.split(r"(?<=[.!?]) +(?=[A-Z\"'`*])", paragraph)]
+    return [" ".join(sentence.split()[:40]) for sentence in found]
 
 
 def documented(tree: ast.Module, module: str) -> Iterator[Entry]:
@@ -77,12 +87,12 @@ def documented(tree: ast.Module, module: str) -> Iterator[Entry]:
                 inner = (*names, child.name)
                 kind = "class" if isinstance(child, ast.ClassDef) else "method" if names else "function"
                 if (text := ast.get_docstring(child)) and child.name != "__init__":
-                    yield Entry(module, kind, split_words(".".join(inner)), first_sentence(text), text)
+                    yield Entry(module, kind, split_words(".".join(inner)), sentences(text))
                 if kind == "class":
                     yield from walk(child, inner)
 
     if text := ast.get_docstring(tree):
-        yield Entry(module, "module", split_words(".".join(reversed(module.split(".")))), first_sentence(text), text)
+        yield Entry(module, "module", split_words(".".join(reversed(module.split(".")))), sentences(text))
     yield from walk(tree, ())
 
 
@@ -94,27 +104,19 @@ def standard_library() -> Iterator[Entry]:
         if SKIPPED.isdisjoint(parts) and not parts[0].startswith("config-"):
             module = ".".join(part for part in parts if part != "__init__")
             yield from documented(ast.parse(path.read_bytes()), module)
-    for name, text in sorted(topics.items()):
-        title, _, rest = text.partition("\n\n")  # a title underlined with asterisks comes first
-        yield Entry(
-            "topics", "topic", split_words(name.replace("-", "_")), first_sentence(rest.lstrip("* \n")), title + rest
-        )
+    for name, text in sorted(topics.items()):  # a title underlined with asterisks comes first
+        yield Entry("topics", "topic", split_words(name.replace("-", "_")), sentences(text.partition("\n\n")[2]))
 
 
 def distinct(entries: Iterable[Entry]) -> list[Entry]:
-    """Keep entries that can be asked for: a name in words, a real sentence, and nothing that was there before."""
+    """Keep entries that can be asked for: a name, an answer of three words or more, neither of them there before."""
     seen: set[object] = set()
     kept = []
     for entry in entries:
-        sentence = re.sub(r"\W+", " ", entry.summary).strip().lower()
-        identity = (entry.module, entry.kind, entry.name)
-        if (
-            entry.name
-            and len(sentence.split()) >= 3
-            and "->" not in entry.summary
-            and seen.isdisjoint((sentence, identity))
-        ):
-            seen |= {sentence, identity}
+        words = " ".join(re.findall(r"\w+", entry.summary.lower()))
+        keys = {words, (entry.module, entry.kind, entry.name)}
+        if entry.name and words.count(" ") >= 2 and "->" not in entry.summary and seen.isdisjoint(keys):
+            seen |= keys
             kept.append(entry)
     return kept
 
@@ -125,42 +127,32 @@ def split_of(module: str) -> str:
     return "train" if share < 75 else "valid" if share < 85 else "test"
 
 
-def keywords(sentence: str, draw: int, count: int = 4) -> str:
-    """Return some words of a sentence, long ones only, in an order without meaning; another draw, other words."""
-    words = sorted(set(re.findall(r"[a-z]{4,}", sentence.lower())), key=lambda word: number(draw, word, sentence))
-    return " ".join(words[:count])
+def by_keywords(entries: Iterable[Entry], count: int = 4) -> Iterator[Entry]:
+    """Yield every sentence of the documentation, to be asked for by some of its own long words.
 
-
-def ranking_rows(entries: list[Entry], candidates: int, draws: int = 0) -> Iterator[dict[str, object]]:
-    """Yield the rows of answer selection, in the order of the questions; candidates are in an order without meaning.
-
-    Args:
-        entries: What is asked for.
-        candidates: How many candidates a question has, the right one included; fewer in small modules.
-        draws: How often to ask for every sentence by some of its own words besides. From these, weights that start at
-            random learn in a minute to compare the words of two texts; from names alone they had not learned anything
-            after a thousand steps (an inverse cloze task: Lee, Chang, Toutanova 2019, "Latent Retrieval", section 4).
+    From these questions, weights that start at random learn in a minute to compare the words of two texts; from names
+    alone they had learned nothing after a thousand steps. It is an inverse cloze task (Lee, Chang, Toutanova 2019,
+    "Latent Retrieval for Weakly Supervised Open Domain Question Answering", section 4).
     """
+    for entry in entries:
+        for sentence in entry.sentences:
+            words = sorted(set(re.findall(r"[a-z]{4,}", sentence.lower())), key=lambda word: number(word, sentence))
+            if len(words) >= count:
+                yield Entry(entry.module, "words", " ".join(words[:count]), [sentence])
+
+
+def ranking_rows(entries: Iterable[Entry], candidates: int) -> Iterator[dict[str, object]]:
+    """Yield the rows of answer selection, question by question, the candidates of each in an order without meaning."""
     modules: dict[str, list[Entry]] = {}
     for entry in entries:
         modules.setdefault(entry.module, []).append(entry)
-    for module, members in modules.items():
-        asked: set[str] = set()
-        for right in members if len(members) >= 3 else ():
-            wrong_ones = [entry for entry in members if entry is not right]
-            for kind, words in (right.kind, right.name), *(("words", keywords(right.summary, d)) for d in range(draws)):
-                key = f"{module}:{kind}:{words}"
-                if key in asked:
-                    continue
-                asked.add(key)
-                wrong = sorted(wrong_ones, key=lambda entry: number(key, entry.summary))[: candidates - 1]
-                for entry in sorted([right, *wrong], key=lambda entry: number("order", key, entry.summary)):
-                    yield {
-                        "key": key,
-                        "question": QUESTIONS[kind].format(words),
-                        "answer": entry.summary,
-                        "label": int(entry is right),
-                    }
+    for right in (entry for members in modules.values() if len(members) >= 3 for entry in members):
+        key = f"{right.module}:{right.kind}:{right.name}"
+        wrong = (entry for entry in modules[right.module] if entry is not right)
+        chosen = sorted(wrong, key=lambda entry: number(key, entry.summary))[: candidates - 1]
+        for entry in sorted([right, *chosen], key=lambda entry: number("order", key, entry.summary)):
+            question = QUESTIONS[right.kind].format(right.name)
+            yield {"key": key, "question": question, "answer": entry.summary, "label": int(entry is right)}
 
 
 def class_rows(entries: list[Entry]) -> Iterator[dict[str, object]]:
@@ -170,12 +162,10 @@ def class_rows(entries: list[Entry]) -> Iterator[dict[str, object]]:
             yield {"text": entry.summary, "kind": entry.kind}
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> int:
-    """Write rows as JSON lines and return how many there were."""
+def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    """Write rows as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return len(lines)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
@@ -207,26 +197,23 @@ def main() -> None:
     """Write ``answer_selection/`` and ``seq_class/`` with a file a split, and ``model/``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder to write to")
-    parser.add_argument(
-        "--candidates", type=int, default=8, help="candidates of a valid or test question; training has 2"
-    )
-    parser.add_argument("--keyword_questions", type=int, default=3, help="questions of keywords a training sentence")
-    parser.add_argument("--limit", type=int, help="questions a split, for quick tries")
+    parser.add_argument("--candidates", type=int, default=8, help="candidates of a valid or test question; training: 2")
+    parser.add_argument("--limit", type=int, help="documented objects a split, for quick tries")
     parser.add_argument("--vocabulary", type=int, default=1000, help="size of the tokenizer's vocabulary")
     args = parser.parse_args()
 
     entries = distinct(standard_library())
     for split in ("train", "valid", "test"):
         chosen = [entry for entry in entries if split_of(entry.module) == split][: args.limit]
-        candidates, draws = (2, args.keyword_questions) if split == "train" else (args.candidates, 0)
-        pairs = write_rows(args.folder / "answer_selection" / f"{split}.jsonl", ranking_rows(chosen, candidates, draws))
-        texts = write_rows(args.folder / "seq_class" / f"{split}.jsonl", class_rows(chosen))
-        print(f"{split}: {len(chosen)} documented objects, {pairs} question-candidate pairs, {texts} sentences")
-    save_model(
-        args.folder / "model",
-        (f"{entry.name} {entry.text}" for entry in entries if split_of(entry.module) == "train"),
-        args.vocabulary,
-    )
+        rows = list(ranking_rows(chosen, candidates=2 if split == "train" else args.candidates))
+        if split == "train":
+            rows += ranking_rows(distinct(by_keywords(chosen)), candidates=2)
+            texts = [f"{entry.name} {' '.join(entry.sentences)}" for entry in chosen]
+            save_model(args.folder / "model", texts, args.vocabulary)
+        write_rows(args.folder / "answer_selection" / f"{split}.jsonl", rows)
+        write_rows(args.folder / "seq_class" / f"{split}.jsonl", class_rows(chosen))
+        questions = len({row["key"] for row in rows})
+        print(f"{split}: {len(chosen)} documented objects, {questions} questions, {len(rows)} candidates")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Whole runs of the program, in this process: ``run(tmp_path, learning_rate=1e-3)`` trains, tests and predicts.
 
 ``command`` builds the command line of a small run, ``run`` runs it and returns its folders, ``spawn`` runs it as users do,
-in processes of its own. ``metrics``, ``predictions`` and ``logits_of`` read what a run left.
+in processes of its own, ``build`` only makes the parts of it. ``metrics``, ``predictions`` and ``logits_of`` read what a run left.
 """
 
 from __future__ import annotations
@@ -154,6 +154,18 @@ def run(tmp_path: Path, *, status: int = 0, **flags: Any) -> RunFolders:
     found = main(words)
     assert found == status, f"exit status {found}, expected {status}: {' '.join(words)}"
     return folders_of(words)
+
+
+def build(words: Sequence[str]) -> Experiment:
+    """Return the run of a command line, its parts not yet built."""
+    from transformers_framework.cli import parser
+    from transformers_framework.cli.given import gather
+    from transformers_framework.experiment import Experiment
+    from transformers_framework.registry import options_of
+
+    given = gather(words)
+    options, _ = parser.parse(given, parser.groups_of(parser.select(given)))
+    return Experiment(options, **options_of(Experiment, options))
 
 
 def spawn(

@@ -103,25 +103,14 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         )
     module = seen.experiment.module
     parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
-    start = {name: value.detach().clone() for name, value in fresh(folder, pipeline, family).items()}
+    data = {f"{stage}_dataset": folder / "data" / f"{stage}.jsonl" for stage in runs.STAGES}
+    fresh = runs.build(runs.command(folder, pipeline=pipeline, model=family, **data)).module
+    start = {name: value.detach() for name, value in fresh.named_parameters()}
     gradients = {name: seen.gradients.get(id(value), 0.0) for name, value in parameters.items()}
     names = seen.experiment.log_names
     return Trained(
         pipeline, family, folder, folders, start, {k: v.detach() for k, v in parameters.items()}, gradients, names
     )
-
-
-def fresh(folder: Path, pipeline: str, family: str) -> dict[str, torch.Tensor]:
-    """Parameters as they are before the first step: those of a run that only builds its model."""
-    from transformers_framework.cli import parser
-    from transformers_framework.cli.given import gather
-    from transformers_framework.experiment import Experiment
-    from transformers_framework.registry import options_of
-
-    data = {f"{stage}_dataset": folder / "data" / f"{stage}.jsonl" for stage in runs.STAGES}
-    given = gather(runs.command(folder, pipeline=pipeline, model=family, **data))
-    options, _ = parser.parse(given, parser.groups_of(parser.select(given)))
-    return dict(Experiment(options, **options_of(Experiment, options)).module.named_parameters())
 
 
 def test_every_parameter_has_a_gradient_and_moves(trained: Trained) -> None:

@@ -14,6 +14,11 @@ from transformers_framework.constants import ROW_IDS
 from transformers_framework.exceptions import RunError
 from transformers_framework.pipelines.pipeline import logging_interval
 
+REMEDY = (
+    "No checkpoint was written after the last good one: continue it with --resume and a lower --learning_rate, "
+    "--gradient_clip_val 1.0, or --precision bf16 or 32."
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,8 +46,11 @@ class FiniteLoss(pl.Callback):
             self.look()
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Any) -> None:
-        """Keep weights that are spoilt out of checkpoints."""
+        """Keep weights that are spoilt out of checkpoints: a finite loss may have had a gradient that was not."""
         self.look()
+        sums = torch.stack([tensor.detach().float().sum() for tensor in pl_module.parameters()])
+        if not bool(torch.isfinite(sums).all()):
+            raise RunError(f"Weights are not finite after step {trainer.global_step}. {REMEDY}")
 
     def look(self) -> None:
         """Raise at the first loss that is not finite.
@@ -56,9 +64,7 @@ class FiniteLoss(pl.Callback):
         loss, rows, step = next(entry for entry in unseen if not bool(torch.isfinite(entry[0])))
         places = ", ".join(self.place(row) for row in rows.tolist() if row >= 0)
         raise RunError(
-            f"The loss is {loss.item()} at step {step}, in the batch of these rows: {places}. "
-            "No checkpoint was written after the last good one: continue it with --resume and a lower --learning_rate, "
-            "--gradient_clip_val 1.0, or --precision bf16 or 32."
+            f"The loss is {loss.item()} at step {step}, in the batch of these rows: {places}. {REMEDY}"
         )
 
 

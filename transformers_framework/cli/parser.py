@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from transformers_framework.cli.flags import REQUIRED, Flag, flags_of, merge
 from transformers_framework.cli.given import ALIASES, Given
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS, lookup, resolve
+from transformers_framework.restricted import NonNegativeFloat, NonNegativeInt, PositiveInt, Probability, Range
 
 Groups = dict[str, dict[str, Flag]]
 
@@ -30,6 +31,18 @@ NOT_OF_THE_TRAINER = {
     "default_root_dir": "see --output_dir",
     "model_registry": "models are written to the folder 'pre_trained_models' of --output_dir",
 }
+
+# strategies that Lightning has or had, by a part of their names
+REFUSED_STRATEGIES = {
+    "dp": "it copied the model to every device at each step and is gone from Lightning: use ddp",
+    "spawn": "its processes start inside a running Python and get a copy of the whole run: use ddp, which starts this "
+    "command once for each device",
+    "fork": "it forks a process that has threads already, which can hang: use ddp",
+    "notebook": "it is for notebooks, not for a command: use ddp",
+}
+# the numbers that make sense, where Lightning takes any
+UNLIMITED = Annotated[int, Range(ge=-1)]
+SHARE = NonNegativeInt | Probability | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +127,13 @@ def declared(*places: str) -> dict[str, Flag]:
 
 def trainer_flags() -> list[Flag]:
     """Return the flags of Lightning's Trainer: its own names, defaults and helps, with types that words can express."""
-    from typing import Annotated
-
     import pytorch_lightning as pl
     from pytorch_lightning.accelerators import AcceleratorRegistry
     from pytorch_lightning.strategies import StrategyRegistry
 
     duration = Annotated[str, Duration()]
     accelerators = ("auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators()))
-    strategies = ("auto", *StrategyRegistry.available_strategies())
+    strategies = ("auto", *(name for name in StrategyRegistry.available_strategies() if not refusal(name)))
     return flags_of(
         pl.Trainer,
         exclude=NOT_OF_THE_TRAINER,
@@ -130,10 +141,25 @@ def trainer_flags() -> list[Flag]:
             "accelerator": Literal[accelerators],
             "strategy": Literal[strategies],
             "max_time": duration | None,
-            "val_check_interval": int | float | duration | None,
+            "val_check_interval": PositiveInt | Annotated[float, Range(above=0, le=1)] | duration | None,
             "gradient_clip_algorithm": Literal["norm", "value"] | None,
+            "gradient_clip_val": NonNegativeFloat | None,
+            **dict.fromkeys(("max_epochs", "min_epochs", "min_steps", "num_sanity_val_steps"), UNLIMITED | None),
+            "max_steps": UNLIMITED,
+            **dict.fromkeys(("accumulate_grad_batches", "num_nodes"), PositiveInt),
+            "check_val_every_n_epoch": PositiveInt | None,
+            "log_every_n_steps": NonNegativeInt | None,
+            "reload_dataloaders_every_n_epochs": NonNegativeInt,
+            "fast_dev_run": NonNegativeInt | bool,
+            **{f"limit_{stage}_batches": SHARE for stage in ("train", "val", "test", "predict")},
+            "overfit_batches": NonNegativeInt | Probability,
         },
     )
+
+
+def refusal(strategy: str | None) -> str | None:
+    """Say why a strategy of Lightning is not used here; nothing when it may be."""
+    return next((REFUSED_STRATEGIES[part] for part in (strategy or "").split("_") if part in REFUSED_STRATEGIES), None)
 
 
 def parse(given: Mapping[str, Given], groups: Groups) -> tuple[dict[str, Any], Command]:
@@ -147,6 +173,9 @@ def parse(given: Mapping[str, Given], groups: Groups) -> tuple[dict[str, Any], C
     for name, words in given.items():
         if name not in flags:
             problems.append(unknown(name, words.place, flags))
+            continue
+        if name == "strategy" and len(words.words) == 1 and (reason := refusal(words.words[0])):
+            problems.append(f"{words.place} {words.words[0]}: {reason}.")
             continue
         try:
             values[name] = flags[name].convert(words)

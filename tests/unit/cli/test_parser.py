@@ -255,7 +255,10 @@ def test_a_printed_configuration_is_the_same_run(tmp_path):
         ("--iterable maybe", "--iterable: found 'maybe', expected true or false."),
         ("--monitor_direction maxx", "expected one of max, min. Did you mean 'max'?"),
         ("--max_time 12h", "--max_time: found '12h', expected a text like DD:HH:MM:SS or none."),
-        ("--val_check_interval x", "expected an integer or a number or a text like DD:HH:MM:SS or none."),
+        (
+            "--val_check_interval x",
+            "expected an integer at least 1 or a number at most 1 and greater than 0 or a text like DD:HH:MM:SS or none.",
+        ),
         ("--strategy dpp", "Did you mean 'ddp'?"),
         ("--accelerator gpuu", "Did you mean 'gpu'?"),
         ("--precision fp16", "--precision: found 'fp16', expected one of 64, 32, 16,"),

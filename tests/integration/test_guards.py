@@ -1,0 +1,44 @@
+"""Losses that are not finite, texts that were cut: nothing of it goes unseen."""
+
+import logging
+
+import pytest
+import torch
+
+from tests import runs, tiny
+
+
+@pytest.fixture
+def said(caplog):
+    """What the package said, which does not reach the root logger."""
+    logger = logging.getLogger("transformers_framework")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(tmp_path, capsys):
+    flags = {"checkpoint_interval": 1, "max_steps": 30, "num_warmup_steps": 5, "scheduler": "constant"}
+    data = runs.datasets(tmp_path / "data", "answer_selection")
+    flags |= {"learning_rate": 1e18, "weight_decay": 1.0, "train_dataset": data["train_dataset"]}
+    folders = runs.run(tmp_path, status=1, **flags)
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "The loss is nan at step" in message or "The loss is inf at step" in message
+    assert f"{data['train_dataset']}:" in message, "rows are named as file:line"
+    assert "--resume" in message
+    step = int(message.split(" at step ")[1].split(",")[0])
+    checkpoint = torch.load(folders.last, weights_only=True)
+    assert checkpoint["global_step"] < step
+    assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
+    assert not (folders.pre_trained_models / "final").exists()
+
+
+def test_long_texts_are_cut_and_counted_once_a_stage(tmp_path, said):
+    rows = tiny.pairs(10)
+    for row in rows[:3]:
+        row["answer"] = " ".join([row["answer"]] * 20)
+    data = tiny.write_jsonl(tmp_path / "long.jsonl", rows)
+    runs.run(tmp_path, train_dataset=data, valid_dataset=data, test_dataset=data, max_epochs=2)
+    for stage in ("train", "valid", "test"):
+        lines = [record.getMessage() for record in said.records if record.getMessage().startswith(f"{stage}: ")]
+        assert lines == [f"{stage}: 3 of 10 texts (30.0 %) were cut to --max_sequence_length 48 tokens."]
