@@ -15,6 +15,7 @@ import argparse
 import ast
 import hashlib
 import json
+import random
 import re
 import sysconfig
 from collections.abc import Iterable, Iterator
@@ -45,11 +46,6 @@ class Entry(NamedTuple):
     def summary(self) -> str:
         """The first sentence: the right answer."""
         return self.sentences[0] if self.sentences else ""
-
-
-def number(*parts: object) -> int:
-    """Return a number that depends on the parts only: the same on every machine and in every run."""
-    return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
 def split_words(name: str) -> str:
@@ -123,7 +119,8 @@ def distinct(entries: Iterable[Entry]) -> list[Entry]:
 
 def split_of(module: str) -> str:
     """Return the split of a module: all modules of a package share it, so that test packages are never seen."""
-    share = number("fold", module.split(".")[0].lstrip("_")) % 100
+    package = module.split(".")[0].lstrip("_")
+    share = int(hashlib.sha256(f"library:{package}".encode()).hexdigest(), 16) % 100
     return "train" if share < 75 else "valid" if share < 85 else "test"
 
 
@@ -136,9 +133,10 @@ def by_keywords(entries: Iterable[Entry], count: int = 4) -> Iterator[Entry]:
     """
     for entry in entries:
         for sentence in entry.sentences:
-            words = sorted(set(re.findall(r"[a-z]{4,}", sentence.lower())), key=lambda word: number(word, sentence))
+            words = sorted(set(re.findall(r"[a-z]{4,}", sentence.lower())))
             if len(words) >= count:
-                yield Entry(entry.module, "words", " ".join(words[:count]), [sentence])
+                words = random.Random(sentence).sample(words, count)
+                yield Entry(entry.module, "words", " ".join(words), [sentence])
 
 
 def ranking_rows(entries: Iterable[Entry], candidates: int) -> Iterator[dict[str, object]]:
@@ -148,9 +146,10 @@ def ranking_rows(entries: Iterable[Entry], candidates: int) -> Iterator[dict[str
         modules.setdefault(entry.module, []).append(entry)
     for right in (entry for members in modules.values() if len(members) >= 3 for entry in members):
         key = f"{right.module}:{right.kind}:{right.name}"
-        wrong = (entry for entry in modules[right.module] if entry is not right)
-        chosen = sorted(wrong, key=lambda entry: number(key, entry.summary))[: candidates - 1]
-        for entry in sorted([right, *chosen], key=lambda entry: number("order", key, entry.summary)):
+        draw = random.Random(key)
+        others = draw.sample(modules[right.module], min(candidates, len(modules[right.module])))
+        group = [right, *[entry for entry in others if entry is not right][: candidates - 1]]
+        for entry in draw.sample(group, len(group)):
             question = QUESTIONS[right.kind].format(right.name)
             yield {"key": key, "question": question, "answer": entry.summary, "label": int(entry is right)}
 

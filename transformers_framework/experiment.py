@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
     from transformers_framework.objectives.objective import Objective
 
+SHARDED = ("deepspeed", "fsdp", "model_parallel", "xla")  # strategies that write checkpoints in their own way
+
 logger = logging.getLogger(__name__)
 
 
@@ -180,7 +182,7 @@ class Experiment:
                 **flags,
                 logger=TensorBoardLogger(self.folders.output_dir / "tensorboard", self.folders.name, version=""),
                 callbacks=self._callbacks(),
-                plugins=[WholeCheckpointIO()] if flags.get("strategy", "auto") in ("auto", "ddp") else None,
+                plugins=None if flags.get("strategy", "auto").startswith(SHARDED) else [WholeCheckpointIO()],
                 default_root_dir=self.folders.output_dir,
             )
         except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:

@@ -63,12 +63,28 @@ class Selection:
         if self.monitor is None:
             return
         if self.monitor not in log_names:
+            last = [name for name in reversed(log_names) if name.endswith(f"/{self.monitor}")]
+            hint = f" Did you mean '{last[0]}'?" if last else did_you_mean(self.monitor, log_names)
+            if self.monitor.startswith("valid/") and not any(name.startswith("valid/") for name in log_names):
+                hint = " It never validates: give --valid_dataset, and no --limit_val_batches 0."
             raise ConfigurationError(
-                f"--monitor: this run does not log '{self.monitor}'.{did_you_mean(self.monitor, log_names)} "
-                f"It logs: {', '.join(log_names)}."
+                f"--monitor: this run does not log '{self.monitor}'.{hint} It logs: {', '.join(log_names)}."
             )
         if self.direction == "max" and self.monitor.rsplit("/", 1)[-1] in ("loss", "perplexity"):
             logger.warning("--monitor %s keeps its largest value: --monitor_direction min?", self.monitor)
+
+    def check_averaging(self, max_epochs: int | None, strategy: str) -> None:
+        """Raise when Lightning cannot average the weights of this run.
+
+        Raises:
+            ConfigurationError: When epochs are not counted, or weights are sharded.
+        """
+        if self.averages_weights and max_epochs == -1:
+            raise ConfigurationError("--stochastic_weight_averaging starts in the last fifth of --max_epochs: give it.")
+        if self.averages_weights and strategy.startswith(("deepspeed", "fsdp")):
+            raise ConfigurationError(
+                f"--stochastic_weight_averaging: it cannot average the shards of --strategy {strategy}. Leave it out."
+            )
 
     def callbacks(self, folders: RunFolders, exporter: Exporter, learning_rate: float) -> list[Callback]:
         """Return the callbacks that do it.

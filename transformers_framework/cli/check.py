@@ -82,8 +82,9 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     measured, cut = sum(map(len, requests)), sum(int(batch["num_truncated"]) for batch in batches)
     masks: list[Any] = [batch["attention_mask"] for batch in batches]
     tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
-    yield f"  {100 * cut / measured:.1f} % cut to {experiment.inputs.max_length} tokens, {tokens / measured:.1f} tokens"
-    yield f"  a text, {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
+    limit = experiment.inputs.max_length
+    yield f"  {tokens / measured:.1f} tokens a row, {100 * cut / measured:.1f} % of the rows are cut to {limit} tokens"
+    yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
     yield from _samples(experiment, batches[0])
 
 

@@ -14,6 +14,7 @@ from transformers_framework.processing.columns import (
     check_text_type,
     column_lengths,
     first_empty,
+    list_sizes,
 )
 from transformers_framework.processing.encoding import Template, assemble, bare_tokenizer, tokenize
 from transformers_framework.processing.fields import parse_field, segments
@@ -59,6 +60,8 @@ class TextInputs:
         self.backend = bare_tokenizer(tokenizer)
         self.fields = [parse_field(column) for column in input_columns]
         self.max_length = self._single_length(max_sequence_length)
+        if extended_token_type_ids is not None:
+            self._check_types(extended_token_type_ids)
         self.token_types = self._token_types(type_vocabulary, extended_token_type_ids)
         if tokenizer.pad_token_id is None:
             raise ConfigurationError("--pre_trained_tokenizer: the tokenizer has no padding token.")
@@ -73,6 +76,19 @@ class TextInputs:
                 f"{self.template.num_special(len(self.fields))} special tokens. Use {least} or more."
             )
         return lengths[0]
+
+    def _check_types(self, extended: Sequence[int]) -> None:
+        """Refuse types that no segment has: a list that was made for other columns."""
+        if len(extended) > len(self.fields) and not any(field.spreads for field in self.fields):
+            raise ConfigurationError(
+                f"--extended_token_type_ids: {len(extended)} types for the {len(self.fields)} segments of "
+                "--input_columns. Give one for each; the last one repeats."
+            )
+        if max(extended) >= self.max_length:
+            raise ConfigurationError(
+                f"--extended_token_type_ids: type {max(extended)} needs as many embeddings, and no input of "
+                f"{self.max_length} tokens has so many segments. Number the types from 0."
+            )
 
     def _token_types(self, type_vocabulary: int, extended: Sequence[int] | None) -> Sequence[int] | None:
         if extended is not None:
@@ -107,7 +123,22 @@ class TextInputs:
                     f"{origin.place(row)}: the text in '{':'.join(required.columns)}' is null or empty. "
                     "Remove the row or fill it in."
                 )
+        self._check_room(dataset, origin)
         return dataset
+
+    def _check_room(self, dataset: Dataset, origin: Origin) -> None:
+        """Raise when a row has more segments than tokens fit into the input."""
+        lists = [field.columns[0] for field in self.fields if field.spreads]
+        if not lists:
+            return
+        counts = sum(list_sizes(dataset, column) for column in lists) + len(self.fields) - len(lists)
+        needed = self.template.num_special(counts) + counts
+        if (longest := int(needed.max(initial=0))) > self.max_length:
+            row = int(needed.argmax())
+            raise DataError(
+                f"{origin.place(row)}: {counts[row]} segments need {longest} tokens or more, and --max_sequence_length is "
+                f"{self.max_length}. Shorten the list in '{lists[0]}', or raise the length."
+            )
 
     def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B rows into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.

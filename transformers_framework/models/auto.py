@@ -283,7 +283,7 @@ def load_model(
         own = copy.deepcopy(config)
         own.update(dict(config_kwargs))
         if source is None:
-            models[name] = auto.from_config(own, dtype="float32", attn_implementation=implementation)
+            models[name] = _draw_weights(auto, own, implementation)
         else:
             models[name] = _load_weights(auto, source, own, implementation, str(pre_trained_model), cache_dir)
     model = MultiHeadModel(models)
@@ -307,6 +307,16 @@ def checkpoint_activations(backbone: PreTrainedModel) -> None:
         backbone.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     else:
         backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _draw_weights(auto: Any, config: PreTrainedConfig, attention: str) -> PreTrainedModel:
+    try:
+        return auto.from_config(config, dtype="float32", attn_implementation=attention)
+    except (ValueError, TypeError, KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise ConfigurationError(
+            "--pre_trained_config, --additional_config_kwargs: no model of family "
+            f"'{_our_name(config.model_type)}' can be built with them ({' '.join(str(error).split())})."
+        ) from error
 
 
 def _load_weights(

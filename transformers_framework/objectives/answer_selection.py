@@ -9,6 +9,7 @@ import numpy as np
 
 from transformers_framework.constants import EVALUATED, ROW_IDS, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.objectives.labels import listed
 from transformers_framework.objectives.objective import Context
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.columns import Origin, arrow_chunks, check_column
@@ -66,7 +67,14 @@ class AnswerSelection(SequenceClassification):
         Raises:
             DataError: When a label or query id is missing or wrong, with its place.
         """
+        from datasets import ClassLabel, Value
+
         dataset = super().pre_process(dataset, origin)
+        if self.classes.named_by_data and self.classes.names != ["0", "1"]:
+            raise DataError(
+                f"--label_column: '{self.classes.column}' of {origin.source} holds {listed(self.classes.display_names)}, "
+                "which does not say what is right. Write 1 for a right candidate and 0 for a wrong one."
+            )
         if origin.stage not in EVALUATED:
             return dataset
         if self.index_column is None:
@@ -75,6 +83,11 @@ class AnswerSelection(SequenceClassification):
                 f"a row belongs to. Columns of {origin.source}: {', '.join(dataset.column_names)}."
             )
         check_column(dataset, self.index_column, origin, flag="index_column")
+        if not isinstance(dataset.features[self.index_column], (ClassLabel, Value)):
+            raise DataError(
+                f"--index_column: '{self.index_column}' of {origin.source} holds "
+                f"{dataset.features[self.index_column]}; expected a number or a text, the query's id."
+            )
         row = _first_null(dataset, self.index_column)
         if row is not None:
             raise DataError(f"{origin.place(row)}: '{self.index_column}' has no query id (null).")

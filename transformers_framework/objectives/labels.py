@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from transformers_framework.processing.columns import Origin, arrow_chunks, chec
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+MAX_CLASSES = 10_000  # more distinct labels than this are no labels
 
 
 class Classes:
@@ -33,6 +37,7 @@ class Classes:
         self.known = list(known or ())
         numbered = self.known == [str(number) for number in range(len(self.known))]
         self.names = None if numbered else self.known
+        self.named_by_data = False  # names are the texts of the column, in the order of the alphabet
         self._settled = False
 
     def inspect(self, dataset: Dataset, origin: Origin) -> None:
@@ -41,16 +46,21 @@ class Classes:
         Raises:
             DataError: When a label is missing, of the wrong type or out of range, with its place.
         """
-        from datasets import ClassLabel
+        from datasets import ClassLabel, Value
 
         check_column(dataset, self.column, origin, flag="label_column")
         feature = dataset.features[self.column]
-        values = list(_distinct(dataset, self.column))
-        if any(value is None for value, _ in values):
-            raise self._wrong(origin, next(row for value, row in values if value is None), None, "a label")
-        wrong = [(value, row) for value, row in values if not isinstance(value, (str, int))]
-        if wrong:
-            raise self._wrong(origin, wrong[0][1], wrong[0][0], "a whole number or a name")
+        if not isinstance(feature, (ClassLabel, Value)):
+            raise DataError(
+                f"--label_column: '{self.column}' of {origin.source} holds {feature}; expected one whole number or name "
+                "a row."
+            )
+        values = _distinct(dataset, self.column, origin)
+        for value, row in sorted(values, key=lambda found: not _is_fraction(found[0])):
+            if value is None or (isinstance(value, str) and not value.strip()):
+                raise self._wrong(origin, row, value, "a label")
+            if not isinstance(value, (str, int)):
+                raise self._wrong(origin, row, value, "a whole number or a name")
         declared = list(feature.names) if isinstance(feature, ClassLabel) else None
         self.settle([value for value, _ in values], declared, trains=origin.stage == TRAIN)
         if declared and self.names and declared != self.names:
@@ -59,9 +69,12 @@ class Classes:
                 f"{', '.join(self.names)}, in this order. Cast the column to these classes."
             )
         for value, row in values:
-            if isinstance(value, str) and value not in (self.names or ()):
-                raise self._wrong(origin, row, value, f"one of {', '.join(self.names or ()) or 'numbers'}")
-            if not isinstance(value, str) and value != IGNORED_LABEL and not 0 <= value < self.count:
+            by_name = isinstance(value, str)
+            if by_name and not self.names:
+                raise self._wrong(origin, row, value, f"a whole number, 0 to {self.count - 1}")
+            if self.names and (value not in self.names if by_name else self.named_by_data):
+                raise self._wrong(origin, row, value, f"one of {listed(self.names)}")
+            if not by_name and value != IGNORED_LABEL and not 0 <= value < self.count:
                 remedy = ". Hidden test labels: use --predict_dataset" if value == -1 else ""
                 raise self._wrong(origin, row, value, f"0 to {self.count - 1} (--num_labels {self.count}){remedy}")
 
@@ -75,6 +88,8 @@ class Classes:
 
         Raises:
             ConfigurationError: When nothing is trained and the checkpoint has another number of classes.
+            DataError: When the data leave no doubt that their labels are wrong, or leave doubts about how many there
+                are.
         """
         if self._settled:
             return
@@ -91,22 +106,37 @@ class Classes:
             return
         texts = sorted(value for value in values if isinstance(value, str))
         if texts and not (self.names and set(texts) <= set(self.names)):
-            self.names = texts
+            self.names, self.named_by_data = texts, True
         elif declared:
             self.names = list(declared)
         found = len(self.names) if self.names else 1 + max((v for v in values if not isinstance(v, str)), default=0)
         if self.num_labels is None:
+            self._require_all_classes(values, max(2, found))
             self.num_labels = max(2, found)
         if self.names and len(self.names) != self.num_labels:
             if texts:
                 raise DataError(
                     f"--num_labels: {self.num_labels} classes were asked for, '{self.column}' has {len(self.names)}: "
-                    f"{', '.join(self.names)}."
+                    f"{listed(self.names)}."
                 )
             self.names = None
 
+    def _require_all_classes(self, values: Sequence[Any], count: int) -> None:
+        """Refuse classes that no row has: a wrong label would add classes, and silently so."""
+        if self.names:
+            if len(self.names) == 1:
+                raise DataError(f"--label_column: every row of '{self.column}' has the label '{self.names[0]}'.")
+            return
+        present = {int(value) for value in values if value != IGNORED_LABEL}
+        absent = list(islice((str(number) for number in range(count) if number not in present), 11))
+        if absent and min(present, default=0) >= 0:
+            raise DataError(
+                f"--label_column: '{self.column}' has labels up to {max(present, default=0)}, numbered from 0, but no row "
+                f"is of class {listed(absent)}: mend the labels, or give --num_labels {count} if they are right."
+            )
+
     def _wrong(self, origin: Origin, row: int, found: Any, expected: str) -> DataError:
-        what = "no label (null)" if found is None else f"the label {found!r}"
+        what = "no label (null)" if found is None else "an empty label" if found == "" else f"the label {found!r}"
         return DataError(f"{origin.place(row)}: '{self.column}' has {what}; expected {expected}.")
 
     @property
@@ -121,21 +151,54 @@ class Classes:
         return self.names or [str(number) for number in range(self.count)]
 
     def numbers(self, values: Sequence[Any]) -> np.ndarray:
-        """Return the class number of each label, -100 where there is none: ``(B,) int64``."""
-        if self.names and any(isinstance(value, str) for value in values):
-            number = {name: index for index, name in enumerate(self.names)}
-            return np.array([number.get(value, IGNORED_LABEL) for value in values], dtype=np.int64)
-        return np.array([IGNORED_LABEL if value is None else int(value) for value in values], dtype=np.int64)
+        """Return the class number of each label, -100 where there is none: ``(B,) int64``.
+
+        Raises:
+            DataError: When a label is none of the classes: only the first rows of a stream were looked at before.
+        """
+        number: dict[Any, int] = {name: index for index, name in enumerate(self.names or ())}
+        number |= {index: index for index in range(self.count)} | {IGNORED_LABEL: IGNORED_LABEL, None: IGNORED_LABEL}
+        try:
+            return np.array([number[value] for value in values], dtype=np.int64)
+        except KeyError as error:
+            raise DataError(
+                f"'{self.column}' has the label {error.args[0]!r} in a row that was not looked at before training; "
+                f"expected one of {listed(self.display_names)}."
+            ) from error
 
 
-def _distinct(dataset: Dataset, column: str) -> list[tuple[Any, int]]:
-    """Return the distinct values of a column, each with the first row that has it."""
+def listed(names: Sequence[str]) -> str:
+    """Return the first names of many.
+
+    Examples:
+        >>> listed(["cat", "dog"])
+        'cat, dog'
+    """
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, float) and not value.is_integer()
+
+
+def _distinct(dataset: Dataset, column: str, origin: Origin) -> list[tuple[Any, int]]:
+    """Return the distinct values of a column, each with the first row that has it.
+
+    Raises:
+        DataError: When there are so many that they cannot be labels.
+    """
     import pyarrow.compute as pc
 
     first: dict[Any, int] = {}
     start = 0
     for array in arrow_chunks(dataset, column):
-        for value in pc.unique(array):
+        distinct = pc.unique(array)
+        if len(distinct) > MAX_CLASSES:
+            raise DataError(
+                f"--label_column: '{column}' of {origin.source} has more than {MAX_CLASSES:,} different values. Is it "
+                f"the label? There are: {', '.join(dataset.column_names)}."
+            )
+        for value in distinct:
             if value.as_py() not in first:
                 found = pc.is_null(array) if not value.is_valid else pc.equal(array, value)
                 first[value.as_py()] = start + pc.index(found, True).as_py()

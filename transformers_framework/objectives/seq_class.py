@@ -43,6 +43,8 @@ class SequenceClassification(Objective):
         label_weights: list[NonNegativeFloat] | None = None,
     ) -> None:
         self.classes = Classes(label_column or "", num_labels, class_names)
+        if label_weights is not None and not any(label_weights):
+            raise ConfigurationError("--label_weights: all of them are 0, so nothing would be learned.")
         self.label_weights = label_weights
 
     @property

@@ -90,6 +90,14 @@ def column_lengths(dataset: Dataset, column: str) -> np.ndarray:
     return np.concatenate([_lengths(array) for array in arrow_chunks(dataset, column)] or [np.zeros(0, np.int64)])
 
 
+def list_sizes(dataset: Dataset, column: str) -> np.ndarray:
+    """Return how many items the list of each row has, 0 where it is null: ``(N,) int64``."""
+    import pyarrow.compute as pc
+
+    sizes = [pc.fill_null(pc.list_value_length(array), 0).to_numpy() for array in arrow_chunks(dataset, column)]
+    return np.concatenate(sizes or [np.zeros(0)]).astype(np.int64)
+
+
 def _lengths(array: Any, *, visible: bool = False) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
