@@ -19,7 +19,7 @@ class Clock:
     def __init__(self, skip: int, stop: int) -> None:
         self.skip, self.stop = skip, stop
         self.step = self.tokens = self.places = 0
-        self.started = 0.0
+        self.started = (0.0, 0.0)
 
     def count(self, attention_mask) -> None:
         """Count the tokens of a batch that is about to be learned from, padding apart."""
@@ -31,15 +31,14 @@ class Clock:
         """Tell that a step is over; after the last one the result is written, as a line of JSON."""
         self.step += 1
         if self.step == self.skip:
-            self.started = time.perf_counter()
+            self.started = (time.perf_counter(), time.process_time())
         if self.step == self.stop:
-            seconds = time.perf_counter() - self.started
             scale = 1 if sys.platform == "darwin" else 1024
             result = {
-                "tokens_per_second": self.tokens / seconds,
-                "steps_per_second": (self.stop - self.skip) / seconds,
+                "tokens": self.tokens,
                 "padding": 1 - self.tokens / self.places,
-                "seconds": seconds,
+                "seconds": time.perf_counter() - self.started[0],
+                "cpu_seconds": time.process_time() - self.started[1],
                 "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20,
             }
             sys.stdout.write(json.dumps(result) + "\n")

@@ -99,13 +99,7 @@ def peer_command(material: Material, *extra: str) -> list[str]:
     return [*map(str, folders), "--batch_size", str(BATCH_SIZE), "--max_length", str(MAX_LENGTH), *extra]
 
 
-def environment(**changes: str) -> dict[str, str]:
+def environment(threads: int, **changes: str) -> dict[str, str]:
     """Return an environment for a program under test: no hub, equal threads, the package on the path."""
-    return {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(THREADS),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-        "HF_DATASETS_CACHE": os.environ.get("HF_DATASETS_CACHE", ""),
-        **changes,
-    }
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path, **changes}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.registry import PIPELINES, PipelineSpec, lookup, options_of, resolve
 from transformers_framework.restricted import NonNegativeInt
 from transformers_framework.runtime.run_folders import RunFolders, is_first_process
+from transformers_framework.runtime.steps import Steps
+from transformers_framework.runtime.trainer import SHARDED, build_trainer
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from transformers_framework.callbacks.selection import Selection
     from transformers_framework.data.datamodule import DataModule
     from transformers_framework.objectives.objective import Objective
-
-SHARDED = ("deepspeed", "fsdp", "model_parallel", "xla")  # strategies that write checkpoints in their own way
+    from transformers_framework.pipelines.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +66,6 @@ class Experiment:
         self.folders = RunFolders(output_dir, name)
         self.resume, self.ckpt_path, self.overwrite = resume, ckpt_path, overwrite
         self.on_data_error: Callable[[UserError], None] | None = None  # a check goes on to find all mistakes
-        if resume and overwrite:
-            raise ConfigurationError("--resume continues a run and --overwrite removes it: give one of them.")
-        if ckpt_path is not None and not Path(ckpt_path).exists():
-            raise ConfigurationError(f"--ckpt_path: there is no file {ckpt_path}.")
 
     # ---------------------------------------------------------------- parts
 
@@ -147,13 +143,10 @@ class Experiment:
 
     @cached_property
     def selection(self) -> Selection:
-        """Which state is best and when training ends; checks what is monitored."""
+        """Which state is best and when training ends."""
         from transformers_framework.callbacks.selection import Selection
 
-        selection = Selection(**options_of(Selection, self.options))
-        if self.data.has("train"):
-            selection.check_monitor(self.log_names)
-        return selection
+        return Selection(**options_of(Selection, self.options))
 
     @property
     def log_names(self) -> list[str]:
@@ -161,32 +154,14 @@ class Experiment:
         from transformers_framework.pipelines.pipeline import log_names
 
         stages: list[Stage] = [stage for stage in ("train", "valid") if self.data.has(stage)]
+        if self.options.get("limit_val_batches") == 0:
+            stages = ["train"]
         return [name for stage in stages for name in log_names(self.objectives, stage)]
 
     @cached_property
     def trainer(self) -> pl.Trainer:
         """Lightning's trainer, with the flags of the run and the callbacks that keep its promises."""
-        import pytorch_lightning as pl
-        from pytorch_lightning.loggers import TensorBoardLogger
-        from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
-        from transformers_framework.runtime.checkpoint_io import WholeCheckpointIO
-        from transformers_framework.runtime.precision import accelerator_kind, full_precision_name
-
-        flags = {key: self.options[key] for key in inspect.signature(pl.Trainer).parameters if key in self.options}
-        device = accelerator_kind(flags.get("accelerator", "auto"))
-        flags["precision"] = full_precision_name(flags.get("precision"), device)
-        flags["use_distributed_sampler"] = False  # ours deals rows to processes
-        try:
-            return pl.Trainer(
-                **flags,
-                logger=TensorBoardLogger(self.folders.output_dir / "tensorboard", self.folders.name, version=""),
-                callbacks=self._callbacks(),
-                plugins=None if flags.get("strategy", "auto").startswith(SHARDED) else [WholeCheckpointIO()],
-                default_root_dir=self.folders.output_dir,
-            )
-        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-            raise ConfigurationError(f"The trainer cannot be built: {error}") from error
+        return build_trainer(self.options, self.folders, self._callbacks(), validates=self.data.has("valid"))
 
     def _callbacks(self) -> list[pl.Callback]:
         from transformers_framework.callbacks.export import Exporter
@@ -223,11 +198,14 @@ class Experiment:
         trains = self.options.get("train_dataset") is not None
         self.check_folders()
         trainer, module, data = self.trainer, self.module, self.data
-        self.check_optimization()
+        for check in self.checks:
+            check()
         if is_first_process():
             self.folders.claim(overwrite=self.overwrite and trains)
         if trains:
             self._write_config()
+            if self._start is not None:
+                logger.info("Continuing %s", self._start)
             trainer.fit(module, data, ckpt_path=self._start)
         weights = self._weights(trains)
         for stage in EVALUATED:
@@ -236,17 +214,59 @@ class Experiment:
         if data.has("predict"):
             trainer.predict(module, data, ckpt_path=weights, return_predictions=False)
 
-    def check_optimization(self) -> None:
-        """Raise when the optimizer cannot serve this run, or its schedule is all warm-up."""
-        from transformers_framework.optimizers.build import check_optimizer
+    @property
+    def steps(self) -> Steps:
+        """Batches and optimizer steps of the training."""
+        return Steps.of(self.trainer, self.data.num_rows["train"], self.data.batch_sizes["train"])
 
-        if self.data.has("train"):
-            names = ("optimizer", "strategy", "scheduler", "num_warmup_steps")
-            flags = {name: self.options[name] for name in names if name in self.options}
-            check_optimizer(flags.pop("optimizer"), self.options, **flags)
+    @property
+    def checks(self) -> list[Callable[[], None]]:
+        """What must be right once all parts are there; each raises on its own, so that all mistakes can be found."""
+        in_training = [self.check_monitor, self.check_optimizer, self.check_steps, self.check_schedule]
+        return [*(in_training if self.data.has("train") else []), self.check_checkpoint]
+
+    def check_monitor(self) -> None:
+        """Raise when nothing of the monitored name is logged."""
+        self.selection.check_monitor(self.log_names)
+
+    def check_optimizer(self) -> None:
+        """Raise when the optimizer does not go with the strategy or the schedule, or needs what is not installed."""
+        from transformers_framework.optimizers.build import check_optimizer, require_package
+
+        names = ("optimizer", "strategy", "scheduler", "num_warmup_steps")
+        flags = {name: self.options[name] for name in names if name in self.options}
+        check_optimizer(optimizer := flags.pop("optimizer"), self.options, **flags)
+        require_package(optimizer)
+
+    def check_steps(self) -> None:
+        """Raise when batches, epochs and steps do not go together."""
+        self.steps.check(self.trainer, validates=self.data.has("valid"))
+        self.selection.check_averaging(self.steps.epochs, self.options.get("strategy", "auto"))
+
+    def check_schedule(self) -> None:
+        """Raise when the schedule does not fit the number of steps."""
+        cast("Pipeline", self.module).check_schedule(self.trainer, self.steps.total, self.steps.epochs)
+
+    def check_checkpoint(self) -> None:
+        """Raise when the checkpoint to start from or to test is none, or one of another model."""
+        from transformers_framework.runtime.checkpoint_io import check_checkpoint
+
+        start = self._start
+        if start is None:
+            return
+        if self.overwrite and self.folders.checkpoints.resolve() in Path(start).resolve().parents:
+            raise ConfigurationError(
+                f"--ckpt_path: {start} is one of the files that --overwrite removes; copy it first."
+            )
+        if not self.options.get("strategy", "auto").startswith(SHARDED):
+            check_checkpoint(Path(start), self.module.state_dict())
 
     def check_folders(self) -> None:
-        """Raise when files of an earlier run would be written over."""
+        """Raise when files of an earlier run would be written over, or those to start from are absent."""
+        if self.resume and self.overwrite:
+            raise ConfigurationError("--resume continues a run and --overwrite removes it: give one of them.")
+        if self.ckpt_path is not None and not Path(self.ckpt_path).exists():
+            raise ConfigurationError(f"--ckpt_path: there is no file {self.ckpt_path}.")
         predicts = tuple(stage for stage in ("test", "predict") if self.options.get(f"{stage}_dataset"))
         trains = self.options.get("train_dataset") is not None
         if is_first_process():
@@ -266,7 +286,6 @@ class Experiment:
     def _start(self) -> str | None:
         """Checkpoint that training goes on from."""
         if self.resume and self.folders.last.exists():
-            logger.info("Continuing %s", self.folders.last)
             return str(self.folders.last)
         return self.ckpt_path
 

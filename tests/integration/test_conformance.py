@@ -5,6 +5,7 @@ One family a pipeline by default, and one with a decoder; the whole grid with ``
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,8 @@ MONITOR = {
     "seq_class": "valid/seq_class/accuracy",
 }
 TEXTS = {"answer_selection": ("question", "answer"), "seq_class": ("text",)}
+# what a family computes and its classifier never uses: the last layer's local attention of a token that sees everything
+UNUSED = {"longformer": r"layer\.1\.attention\.self\.(query|key|value)\."}
 SIZES = (40, 23, 27, 13)  # of train, valid, test, predict; steps of 8 rows leave a smaller last one
 
 
@@ -115,9 +118,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_every_parameter_has_a_gradient_and_moves(trained: Trained) -> None:
     assert trained.gradients
-    assert [name for name, size in trained.gradients.items() if not size > 0] == []
+    alive = [name for name in trained.gradients if not re.search(UNUSED.get(trained.family, "$^"), name)]
+    assert [name for name in alive if not trained.gradients[name] > 0] == []
     # with weight decay a matrix would shrink without any gradient; vectors have none and must move too
-    assert [name for name, value in trained.trained.items() if torch.equal(value, trained.start[name])] == []
+    assert [name for name in alive if torch.equal(trained.trained[name], trained.start[name])] == []
 
 
 def test_exports_give_the_logits_of_the_run(trained: Trained) -> None:

@@ -66,7 +66,7 @@ def test_more_types_than_the_model_had(family: str, tmp_path: Path) -> None:
         "extended_token_type_ids": types,
         "max_sequence_length": 80,
     }
-    before = runs.weights(tiny.save_checkpoint(family, tmp_path / f"checkpoint-{family}"))
+    before = runs.weights(tiny.save_checkpoint(family, tmp_path / f"checkpoint-{family}", **runs.LIVELY))
     key = next(key for key in before if key.endswith("token_type_embeddings.weight"))
     module = runs.build(runs.command(tmp_path, **flags)).module
     start = next(value.detach() for name, value in module.named_parameters() if name.endswith(key))
@@ -81,13 +81,11 @@ def test_more_types_than_the_model_had(family: str, tmp_path: Path) -> None:
     assert not torch.equal(trained[2], start[2]), "the new row learns"
     found = torch.tensor([row["scores"] for row in runs.predictions(done)])
     torch.testing.assert_close(differences(final, rows, columns, types), found, atol=2e-5, rtol=1e-4)
-    assert not torch.allclose(differences(final, rows, columns, [0, 1, 1]), found, atol=1e-6), "types matter"
+    assert not torch.allclose(differences(final, rows, columns, [0, 1, 1]), found, atol=1e-3), "types matter"
 
     # the export starts another run as it is, without growing again
     again = runs.run(tmp_path, **(flags | {"name": "again", "pre_trained_model": final, "train_dataset": None}))
-    assert runs.predictions(again) == pytest.approx(runs.predictions(done)) or torch.allclose(
-        torch.tensor([row["scores"] for row in runs.predictions(again)]), found, atol=1e-6
-    )
+    assert [row["scores"] for row in runs.predictions(again)] == pytest.approx(found.tolist(), abs=1e-6)
 
 
 def test_the_last_type_repeats(tmp_path: Path) -> None:

@@ -81,24 +81,27 @@ def test_training_metrics_count_every_row_once(twins: Twins) -> None:
     assert runs.metrics(twins.two, "train")[name] == pytest.approx(runs.metrics(twins.one, "train")[name], abs=1e-6)
 
 
+def folders_of(run: RunFolders) -> tuple[Path, ...]:
+    return run.checkpoints, run.pre_trained_models, run.predictions
+
+
 def test_only_the_first_process_writes(twins: Twins) -> None:
     ours, theirs = (
-        {path.relative_to(run.output_dir / kind / run.name).as_posix() for kind in ("checkpoints", "pre_trained_models", "predictions")
-         for path in (run.output_dir / kind / run.name).rglob("*")}
+        {path.relative_to(folder).as_posix() for folder in folders_of(run) for path in folder.rglob("*")}
         for run in (twins.one, twins.two)
-    )  # fmt: skip  # noqa: E501
-    assert ours == theirs, "no file of a second process, none left aside"
-    assert len(list(twins.two.tensorboard.glob("events.out.*"))) == len(
-        list(twins.one.tensorboard.glob("events.out.*"))
     )
+    assert ours == theirs, "no file of a second process, none left aside"
+    ours, theirs = (len(list(run.tensorboard.glob("events.out.*"))) for run in (twins.one, twins.two))
+    assert ours == theirs
     logged = runs.scalars(twins.two)
-    assert max(Counter((name, step) for name, values in logged.items() for step, _ in values if name != "epoch").values()) == 1  # fmt: skip  # noqa: E501
+    points = Counter((name, step) for name, values in logged.items() if name != "epoch" for step, _ in values)
+    assert max(points.values()) == 1
     assert twins.said.count("Training starts") == 1
     assert twins.said.count("test of ") == 1
 
 
 def test_ties_and_divided_queries(tmp_path: Path) -> None:
-    """All scores tie, queries lie on both processes: the order is by row, not by who scored it; no file order either."""
+    """All scores tie, queries lie on both processes: the order is by row, not by who scored it."""
     checkpoint = tiny.save_checkpoint("bert", tmp_path / "flat", "AutoModelForSequenceClassification")
     tensors = load_file(checkpoint / "model.safetensors")
     tensors["classifier.weight"].zero_()

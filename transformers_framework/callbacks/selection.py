@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -73,13 +74,13 @@ class Selection:
         if self.direction == "max" and self.monitor.rsplit("/", 1)[-1] in ("loss", "perplexity"):
             logger.warning("--monitor %s keeps its largest value: --monitor_direction min?", self.monitor)
 
-    def check_averaging(self, max_epochs: int | None, strategy: str) -> None:
+    def check_averaging(self, epochs: float, strategy: str) -> None:
         """Raise when Lightning cannot average the weights of this run.
 
         Raises:
             ConfigurationError: When epochs are not counted, or weights are sharded.
         """
-        if self.averages_weights and max_epochs == -1:
+        if self.averages_weights and math.isinf(epochs):
             raise ConfigurationError("--stochastic_weight_averaging starts in the last fifth of --max_epochs: give it.")
         if self.averages_weights and strategy.startswith(("deepspeed", "fsdp")):
             raise ConfigurationError(

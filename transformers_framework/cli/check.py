@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import UserError, caught
+from transformers_framework.runtime.trainer import build_trainer
 
 if TYPE_CHECKING:
     from transformers_framework.constants import Stage
@@ -37,15 +38,18 @@ def find_problems(experiment: Experiment) -> list[UserError]:
             with caught(problems.append):
                 getattr(experiment, part)
         if len(problems) > before:
+            with caught(problems.append):
+                build_trainer(experiment.options, experiment.folders)
             return _distinct(problems)
         experiment.on_data_error = problems.append
-        data_is_right = experiment.data and len(problems) == before
-        for part in ("selection", "trainer", "module") if data_is_right else ():
+        assert experiment.data
+        for part in ("selection", "trainer"):
             with caught(problems.append):
                 getattr(experiment, part)
-        if data_is_right:
-            with caught(problems.append):
-                experiment.check_optimization()
+        if experiment.data.is_loaded and all(objective.is_ready for objective in experiment.objectives):
+            for check in experiment.checks:
+                with caught(problems.append):
+                    check()
     return _distinct(problems)
 
 
@@ -98,16 +102,14 @@ def _samples(experiment: Experiment, batch: Any) -> Iterator[str]:
 
 
 def _steps(experiment: Experiment) -> Iterator[str]:
-    trainer, data = experiment.trainer, experiment.data
-    num_rows, size = data.num_rows["train"], data.batch_sizes["train"] * trainer.world_size
-    total = f"{trainer.max_steps:,}" if trainer.max_steps > 0 else "unknown"
-    if num_rows is not None and isinstance(trainer.limit_train_batches, float):
-        batches = math.ceil(num_rows / size * trainer.limit_train_batches)
-        steps = math.ceil(batches / trainer.accumulate_grad_batches)
-        yield f"\nsteps: {batches:,} batches and {steps:,} optimizer steps an epoch"
-        if trainer.max_steps <= 0 and trainer.max_epochs and trainer.max_epochs > 0:
-            total = f"{steps * trainer.max_epochs:,}"
-    yield f"  {total} optimizer steps in all, {size * trainer.accumulate_grad_batches:,} rows each"
+    trainer, steps = experiment.trainer, experiment.steps
+    size = experiment.data.batch_sizes["train"] * trainer.world_size * trainer.accumulate_grad_batches
+    yield f"\nsteps: {_known(steps.batches)} batches and {_known(steps.per_epoch)} optimizer steps an epoch"
+    yield f"  {_known(steps.total)} optimizer steps in all, {size:,} rows each"
+
+
+def _known(count: float) -> str:
+    return "unknown" if math.isinf(count) else f"{int(count):,}"
 
 
 def _model(experiment: Experiment) -> Iterator[str]:

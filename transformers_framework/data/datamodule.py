@@ -103,6 +103,7 @@ class DataModule(pl.LightningDataModule):
         shards = (train_shard_dataset, valid_shard_dataset, test_shard_dataset, predict_shard_dataset)
         self.sources = {stage: source for stage, source in zip(STAGES, given, strict=True) if source}
         self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
+        self._check_flags()
         self.num_workers = num_workers
         self.iterable, self.keep_in_memory = iterable, keep_in_memory
         self.pin_memory = not disable_memory_pinning
@@ -116,6 +117,16 @@ class DataModule(pl.LightningDataModule):
         self.datasets: dict[Stage, Any] = {}
         self.num_rows: dict[Stage, int | None] = {}
         self._resumed = {"epoch": 0, "consumed": 0}
+
+    def _check_flags(self) -> None:
+        for flag, values in (("config", self.configs), ("shard_dataset", self.shards)):
+            if idle := [stage for stage in STAGES if values[stage] is not None and stage not in self.sources]:
+                raise ConfigurationError(f"--{idle[0]}_{flag} needs --{idle[0]}_dataset.")
+        labels = {column for objective in self.objectives for column in objective.label_columns(TRAIN)}
+        if seen := sorted(labels.intersection(self.inputs.columns)):
+            raise ConfigurationError(
+                f"--label_column: '{seen[0]}' is among --input_columns, so the model would read what it must predict."
+            )
 
     # ---------------------------------------------------------------- before training
 
@@ -203,6 +214,11 @@ class DataModule(pl.LightningDataModule):
     def has(self, stage: Stage) -> bool:
         """Return whether a stage has data."""
         return stage in self.sources
+
+    @property
+    def is_loaded(self) -> bool:
+        """Return whether the data of every stage could be read, right or wrong."""
+        return self.num_rows.keys() == self.sources.keys()
 
     def columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that a stage reads."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from transformers_framework.data.files import SUFFIXES, DataFile
 from transformers_framework.data.readers import places_of, schema_of, tables_of
-from transformers_framework.exceptions import DataError, did_you_mean
+from transformers_framework.exceptions import ConfigurationError, DataError, did_you_mean
 from transformers_framework.models.sources import download, looks_local, missing
 from transformers_framework.runtime.folders import building, digest, is_whole, locked
 
@@ -72,6 +72,8 @@ def load_dataset(
         datasets.disable_progress_bars()
     found = locate(source, cache_dir=cache_dir, stage=stage)
     data: Dataset | IterableDataset
+    if found is not None and config is not None:
+        raise ConfigurationError(f"--{stage}_config {config}: only a hub data set has configurations, not {source}")
     if found is None:
         data = _from_hub(source, config, stage, iterable, keep_in_memory)
     elif isinstance(found, Saved):
@@ -128,7 +130,7 @@ def locate(source: str, *, cache_dir: Path, stage: str) -> Saved | list[DataFile
         return _located_on_s3(source, cache_dir, stage)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _in_folder(path, source, flag)
+        return _in_folder(path, source, stage)
     if path.exists():
         return _checked([DataFile(path, source)], flag)
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(source) else []  # noqa: PTH207 as the shell
@@ -147,7 +149,7 @@ def _located_on_s3(source: str, cache_dir: Path, stage: str) -> Saved | list[Dat
     def needed(names: list[str]) -> list[str]:
         if "dataset_dict.json" in names:
             splits = sorted({name.partition("/")[0] for name in names if "/" in name})
-            raise DataError(_several_splits(flag, source, splits))
+            raise DataError(_several_splits(flag, source, splits, stage))
         if "state.json" in names or glob.has_magic(source):
             return names
         return [name for name in names if "/" not in name and name.lower().endswith(SUFFIXES)]
@@ -163,11 +165,12 @@ def _located_on_s3(source: str, cache_dir: Path, stage: str) -> Saved | list[Dat
     return _checked([DataFile(path, f"{root}/{name}") for path, name in zip(paths, names, strict=True)], flag)
 
 
-def _in_folder(path: Path, source: str, flag: str) -> Saved | list[DataFile]:
+def _in_folder(path: Path, source: str, stage: str) -> Saved | list[DataFile]:
     """Tell a saved data set from a folder of data files."""
+    flag = f"--{stage}_dataset {source}"
     if (path / "dataset_dict.json").is_file():
         splits = sorted(entry.parent.name for entry in path.glob("*/state.json"))
-        raise DataError(_several_splits(flag, source, splits))
+        raise DataError(_several_splits(flag, source, splits, stage))
     if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
         return Saved(path, source)
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
@@ -199,8 +202,9 @@ def _checked(files: list[DataFile], flag: str) -> list[DataFile]:
     return files
 
 
-def _several_splits(flag: str, source: str, splits: Sequence[str]) -> str:
-    example = f"{source.rstrip('/')}/{splits[0] if splits else 'train'}"
+def _several_splits(flag: str, source: str, splits: Sequence[str], stage: str) -> str:
+    like_the_stage = [split for split in splits if split.startswith(stage[:3])]
+    example = f"{source.rstrip('/')}/{next(iter((*like_the_stage, *splits)), 'train')}"
     return (
         f"{flag}: this is a DatasetDict with the splits {', '.join(splits)}; give one of them, for instance {example}"
     )

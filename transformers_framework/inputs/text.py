@@ -131,13 +131,13 @@ class TextInputs:
         lists = [field.columns[0] for field in self.fields if field.spreads]
         if not lists:
             return
-        counts = sum(list_sizes(dataset, column) for column in lists) + len(self.fields) - len(lists)
+        counts = np.sum([list_sizes(dataset, column) for column in lists], axis=0) + len(self.fields) - len(lists)
         needed = self.template.num_special(counts) + counts
         if (longest := int(needed.max(initial=0))) > self.max_length:
             row = int(needed.argmax())
             raise DataError(
-                f"{origin.place(row)}: {counts[row]} segments need {longest} tokens or more, and --max_sequence_length is "
-                f"{self.max_length}. Shorten the list in '{lists[0]}', or raise the length."
+                f"{origin.place(row)}: {counts[row]} segments need {longest} tokens or more, and --max_sequence_length "
+                f"is {self.max_length}. Shorten the list in '{lists[0]}', or raise the length."
             )
 
     def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:

@@ -313,9 +313,10 @@ def _draw_weights(auto: Any, config: PreTrainedConfig, attention: str) -> PreTra
     try:
         return auto.from_config(config, dtype="float32", attn_implementation=attention)
     except (ValueError, TypeError, KeyError, RuntimeError, ZeroDivisionError) as error:
+        reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ConfigurationError(
             "--pre_trained_config, --additional_config_kwargs: no model of family "
-            f"'{_our_name(config.model_type)}' can be built with them ({' '.join(str(error).split())})."
+            f"'{_our_name(config.model_type)}' can be built with them ({reason})."
         ) from error
 
 

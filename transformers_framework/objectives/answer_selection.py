@@ -72,7 +72,7 @@ class AnswerSelection(SequenceClassification):
         dataset = super().pre_process(dataset, origin)
         if self.classes.named_by_data and self.classes.names != ["0", "1"]:
             raise DataError(
-                f"--label_column: '{self.classes.column}' of {origin.source} holds {listed(self.classes.display_names)}, "
+                f"--label_column: '{self.classes.column}' of {origin.source} holds {listed(self.classes.names or ())}, "
                 "which does not say what is right. Write 1 for a right candidate and 0 for a wrong one."
             )
         if origin.stage not in EVALUATED:

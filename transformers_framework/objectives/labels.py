@@ -52,8 +52,8 @@ class Classes:
         feature = dataset.features[self.column]
         if not isinstance(feature, (ClassLabel, Value)):
             raise DataError(
-                f"--label_column: '{self.column}' of {origin.source} holds {feature}; expected one whole number or name "
-                "a row."
+                f"--label_column: '{self.column}' of {origin.source} holds {feature}; expected a whole number or a "
+                "name in each row."
             )
         values = _distinct(dataset, self.column, origin)
         for value, row in sorted(values, key=lambda found: not _is_fraction(found[0])):
@@ -131,8 +131,8 @@ class Classes:
         absent = list(islice((str(number) for number in range(count) if number not in present), 11))
         if absent and min(present, default=0) >= 0:
             raise DataError(
-                f"--label_column: '{self.column}' has labels up to {max(present, default=0)}, numbered from 0, but no row "
-                f"is of class {listed(absent)}: mend the labels, or give --num_labels {count} if they are right."
+                f"--label_column: '{self.column}' has labels up to {max(present, default=0)}, numbered from 0, but no "
+                f"row is of class {listed(absent)}: mend the labels, or give --num_labels {count} if they are right."
             )
 
     def _wrong(self, origin: Origin, row: int, found: Any, expected: str) -> DataError:

@@ -50,6 +50,11 @@ class Objective(ABC):
         """Return what the head's config must say, as ``num_labels``; known once the data was looked at."""
         return {}
 
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the data told what head and metrics must know; not when they are too wrong for that."""
+        return True
+
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that the labels of a stage are made from."""
         return ()

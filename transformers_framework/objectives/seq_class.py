@@ -58,6 +58,11 @@ class SequenceClassification(Objective):
             "problem_type": "single_label_classification",
         }
 
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the number of classes is known."""
+        return self.classes.num_labels is not None
+
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the label column; predictions need none."""
         return () if stage == "predict" else (self.classes.column,)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
 from transformers_framework.optimizers.groups import parameter_groups
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 STRATEGIES: dict[str, str] = {"fuse_adam": "deepspeed"}  # what the name of the strategy must begin with
+PACKAGES: dict[str, str] = {"fuse_adam": "deepspeed", "adam8bit": "bitsandbytes", "adamw8bit": "bitsandbytes"}
 SPLIT_EMBEDDINGS = frozenset({"adam8bit", "adamw8bit"})
 
 
@@ -44,6 +46,19 @@ def check_optimizer(
             f"{num_warmup_steps} warm-up steps would have no effect: use --scheduler constant without "
             "--num_warmup_steps, or leave --adafactor_relative_step out."
         )
+
+
+def require_package(optimizer: str) -> None:
+    """Import what an optimizer stands on.
+
+    Raises:
+        MissingDependencyError: When it is not installed; names the extra that installs it.
+    """
+    if package := PACKAGES.get(optimizer):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingDependencyError(package, f"--optimizer {optimizer}", package) from error
 
 
 def build_optimizer(

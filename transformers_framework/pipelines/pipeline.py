@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -17,7 +19,7 @@ from transformers_framework.optimizers.build import build_optimizer
 from transformers_framework.optimizers.groups import dimensions
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt
-from transformers_framework.schedulers.build import build_scheduler, needs_depth
+from transformers_framework.schedulers.build import build_scheduler, check_schedule, needs_depth
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -195,10 +197,11 @@ class Pipeline(pl.LightningModule):
         )
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None and self.trainer.gradient_clip_val:
             _forbid_fused_unscaling(optimizer)
-        schedule_options = options_of(schedule, self.options)
-        if getattr(self.trainer, "fast_dev_run", False):  # too short for any warm-up
-            schedule_options.pop("num_warmup_steps", None)
-        scheduler = build_scheduler(optimizer, schedule, self.num_scheduler_steps, schedule_options)
+        epochs = self.trainer.max_epochs
+        total_steps = self.num_scheduler_steps(
+            self.trainer.estimated_stepping_batches, math.inf if epochs in (None, -1) else epochs
+        )
+        scheduler = build_scheduler(optimizer, schedule, total_steps, self._schedule_options(self.trainer))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
@@ -208,19 +211,42 @@ class Pipeline(pl.LightningModule):
             },
         }
 
-    @property
-    def num_scheduler_steps(self) -> float:
+    def check_schedule(self, trainer: pl.Trainer, steps: float, epochs: float) -> None:
+        """Raise when the schedule does not fit the run.
+
+        Args:
+            trainer: The trainer.
+            steps: Optimizer steps of the run.
+            epochs: Epochs of the run.
+
+        Raises:
+            ConfigurationError: When it needs a number of steps that nobody knows, or is all warm-up.
+        """
+        schedule = resolve(lookup(SCHEDULERS, self.scheduler_name, "scheduler"))
+        check_schedule(schedule, self.num_scheduler_steps(steps, epochs), self._schedule_options(trainer))
+
+    def _schedule_options(self, trainer: pl.Trainer) -> dict[str, Any]:
+        options = options_of(resolve(lookup(SCHEDULERS, self.scheduler_name, "scheduler")), self.options)
+        if getattr(trainer, "fast_dev_run", False):  # too short for any warm-up
+            options.pop("num_warmup_steps", None)
+        return options
+
+    def num_scheduler_steps(self, steps: float, epochs: float) -> float:
         """Return how often the schedule will step; infinity when the data has no known length.
+
+        Args:
+            steps: Optimizer steps of the run.
+            epochs: Epochs of the run.
 
         Raises:
             ConfigurationError: When epochs are counted and their number is not given.
         """
-        steps = float(self.trainer.estimated_stepping_batches)
         if self.scheduler_interval == "epoch":
-            if not self.trainer.max_epochs or self.trainer.max_epochs < 0:
+            if math.isinf(epochs):
                 raise ConfigurationError("--scheduler_interval epoch needs --max_epochs.")
-            steps = self.trainer.max_epochs
-        return float("inf") if steps < 0 else max(1.0, steps // self.scheduler_frequency)
+            steps = epochs
+        # Lightning says -1 of a stream; an infinity divided would be no number
+        return math.inf if steps < 0 or math.isinf(steps) else max(1.0, steps // self.scheduler_frequency)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -237,7 +263,7 @@ class Pipeline(pl.LightningModule):
 
 def logging_interval(trainer: pl.Trainer) -> int:
     """Return how many optimizer steps lie between logging steps."""
-    return int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+    return int(trainer.log_every_n_steps) or sys.maxsize  # type: ignore[attr-defined]
 
 
 def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:

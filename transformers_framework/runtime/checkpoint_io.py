@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +32,54 @@ class WholeCheckpointIO(TorchCheckpointIO):
         Raises:
             ConfigurationError: When there is no such file, or it is no checkpoint.
         """
-        if not Path(path).is_file():
-            raise ConfigurationError(f"--ckpt_path: there is no file {path}.")
-        try:
-            checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigurationError(f"--ckpt_path: {path} is not a checkpoint of this program ({reason})") from error
-        if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
-            raise ConfigurationError(f"--ckpt_path: {path} holds no Lightning checkpoint.")
-        return checkpoint
+        return read_checkpoint(path, map_location or "cpu")
+
+
+def read_checkpoint(path: Any, map_location: Any = "cpu", *, outline: bool = False) -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are accepted, whoever made the file.
+
+    Args:
+        path: The file.
+        map_location: Where tensors go.
+        outline: Read names and shapes only, which takes no time whatever the size.
+
+    Raises:
+        ConfigurationError: When there is no such file, or it is no checkpoint.
+    """
+    if not Path(path).is_file():
+        raise ConfigurationError(f"--ckpt_path: there is no file {path}.")
+    if not zipfile.is_zipfile(path):
+        raise ConfigurationError(f"--ckpt_path: {path} is no file of torch.save, or not a whole one.")
+    try:
+        checkpoint = torch.load(path, "meta" if outline else map_location, weights_only=True, mmap=outline)
+    except pickle.UnpicklingError as error:
+        raise ConfigurationError(
+            f"--ckpt_path: {path} holds objects that could run code when they are read, which is refused. Checkpoints "
+            "of this program hold tensors and plain values only."
+        ) from error
+    except Exception as error:  # a broken file raises many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigurationError(f"--ckpt_path: {path} is broken ({reason}).") from error
+    if not isinstance(checkpoint, dict) or not {"pytorch-lightning_version", "state_dict"} <= checkpoint.keys():
+        raise ConfigurationError(f"--ckpt_path: {path} holds no Lightning checkpoint.")
+    return checkpoint
+
+
+def check_checkpoint(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Check that a checkpoint can be loaded, before anything is written.
+
+    Args:
+        path: The file.
+        state: Tensors of the model that will take it.
+
+    Raises:
+        ConfigurationError: When it is no checkpoint, or one of another model.
+    """
+    there = {name: tuple(tensor.shape) for name, tensor in read_checkpoint(path, outline=True)["state_dict"].items()}
+    here = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wrong = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
+    if wrong:
+        raise ConfigurationError(
+            f"--ckpt_path: {path} is of another model: {len(wrong)} tensors differ, as {wrong[0]}, which is "
+            f"{there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} in this run."
+        )

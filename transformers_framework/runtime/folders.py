@@ -17,7 +17,9 @@ from transformers_framework.exceptions import ConfigurationError
 
 MANIFEST = ".complete.json"  # written last: names and sizes of all files, and what the folder was made from
 
-REFUSALS = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST))
+REFUSALS = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+)
 
 logger = logging.getLogger(__name__)
 

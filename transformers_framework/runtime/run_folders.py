@@ -50,19 +50,23 @@ class RunFolders:
         return self.checkpoints / CONFIG
 
     def check_free(self, *, trains: bool, resume: bool, overwrite: bool, predicts: tuple[str, ...]) -> None:
-        """Raise when the run would write over the files of an earlier one.
+        """Raise when the run could not write, or would write over the files of an earlier one.
 
         Raises:
             ConfigurationError: With what was found and the ways out.
         """
+        there = next(path for path in (self.checkpoints, *self.checkpoints.parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise self._unwritable("no permission" if there.is_dir() else f"{there} is a file")
         if overwrite:
             return
         ways_out = "Choose another --name, continue it with --resume, or replace it with --overwrite."
         if trains and not resume:
             for folder in (self.checkpoints, self.pre_trained_models):
-                if any(not path.name.startswith(".") for path in folder.glob("*")):
+                # a run that could not even start leaves its flags
+                if any(not path.name.startswith(".") and path.name != CONFIG for path in folder.glob("*")):
                     raise ConfigurationError(f"--name: a run '{self.name}' has files in {folder}. {ways_out}")
-        for stage in () if trains or resume else predicts:
+        for stage in () if resume else predicts:
             found = self.predictions / f"{stage}.jsonl"
             if found.exists():
                 raise ConfigurationError(f"--name: {found} exists. Choose another --name or replace it: --overwrite.")
@@ -88,9 +92,12 @@ class RunFolders:
                 f"--name: another process is running as '{self.name}' in {self.output_dir}. Choose another --name."
             ) from None
         except OSError as error:
-            raise ConfigurationError(
-                f"--output_dir: {self.output_dir} cannot be written ({error.strerror}). Choose another folder."
-            ) from None
+            raise self._unwritable(str(error.strerror)) from None
+
+    def _unwritable(self, reason: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"--output_dir: {self.output_dir} cannot be written ({reason}). Choose another folder."
+        )
 
     def _clear(self) -> None:
         for folder in (self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard):

@@ -1,0 +1,94 @@
+"""What a step costs beyond the bare loop: our command, with a twin of its model trained on the same batches in between.
+
+After each block of steps the run stops for a moment and a bare PyTorch loop does as many steps with the very batches of
+the block, already collated: forward, cross-entropy, backward, clipping, fused AdamW, schedule. One process, blocks
+alternate, so both meet the same machine, allocator and thermal state. Ours pays for reading rows, tokenizing, padding,
+metrics, guards, progress and TensorBoard besides.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import statistics
+import sys
+from collections.abc import Callable
+
+from benchmarks.material import Material, environment, our_command
+from benchmarks.rounds import last_json, table
+
+BLOCK = 10
+
+
+def run(material: Material, rounds: int, threads: int, busy: bool) -> str:
+    """Return a table of milliseconds a step; ``rounds`` blocks of each are measured, after one that is not."""
+    words = our_command(material, "overhead", "--max_steps", str(BLOCK * (rounds + 1)))
+    command = [sys.executable, "-m", "benchmarks.overhead", str(int(busy)), *words]
+    result = last_json(command, environment(threads, TOKENIZERS_PARALLELISM="false"))
+    ours, bare = ([1000 * seconds / BLOCK for seconds in result[name][1:]] for name in ("ours", "bare"))
+    extra = statistics.median(mine / limit for mine, limit in zip(ours, bare, strict=True)) - 1
+    return table(
+        ("overhead", "ms a step", "more than the bare loop"),
+        [
+            ("bare loop, batches already collated", f"{statistics.median(bare):.1f}", "0"),
+            ("transformers_framework", f"{statistics.median(ours):.1f}", f"{extra:.1%}"),
+        ],
+    )
+
+
+def with_twin(clock: Callable[[], float]) -> None:
+    """Give every experiment of this process a callback that trains a twin of its model in a bare loop."""
+    import pytorch_lightning as pl
+
+    from transformers_framework.experiment import Experiment
+
+    class Twin(pl.Callback):
+        def __init__(self) -> None:
+            self.batches: list = []
+            self.seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+
+        def on_train_start(self, trainer, module) -> None:
+            import torch
+
+            self.model = copy.deepcopy(next(iter(module.model.heads.values())))
+            self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=5e-5, weight_decay=0.0, fused=True)
+            self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1 / (1 + step))
+            self.started = clock()
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+            self.batches.append({key: batch[key] for key in (*module.input_keys, "labels") if key in batch})
+            if len(self.batches) == BLOCK:
+                self.seconds["ours"].append(clock() - self.started)
+                self.bare_loop()
+                self.batches.clear()
+                self.started = clock()
+
+        def bare_loop(self) -> None:
+            import torch
+            from torch.nn.functional import cross_entropy
+
+            start = clock()
+            for batch in self.batches:
+                self.optimizer.zero_grad()
+                inputs = {key: tensor for key, tensor in batch.items() if key != "labels"}
+                loss = cross_entropy(self.model(**inputs).logits, batch["labels"])
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                self.optimizer.step()
+                self.schedule.step()
+            self.seconds["bare"].append(clock() - start)
+
+        def on_train_end(self, trainer, module) -> None:
+            sys.stdout.write(json.dumps(self.seconds) + "\n")
+
+    callbacks = Experiment._callbacks
+    Experiment._callbacks = lambda experiment: [*callbacks(experiment), Twin()]
+
+
+if __name__ == "__main__":
+    import time
+
+    from transformers_framework.cli.main import main
+
+    with_twin(time.process_time if int(sys.argv[1]) else time.perf_counter)
+    sys.exit(main(sys.argv[2:]))

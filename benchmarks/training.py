@@ -1,0 +1,64 @@
+"""Training: real tokens per second and peak memory, our command beside a script around transformers' ``Trainer``.
+
+Every run is a process of its own. Same rows, batch size, model, dropout 0.1, clipping at norm 1, fused AdamW, linear
+schedule, threads; both with their own progress and logging. One epoch, so that grouped runs see every length; the first
+steps do not count; memory is the largest resident set until the last step. Both prepare batches in the training
+process, the peer tokenizes before training (it does not count), we do it on the fly (it counts).
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks.material import BATCH_SIZE, Material, environment, our_command, peer_command
+from benchmarks.rounds import alternate, last_json, median_ratio, table
+
+SKIPPED_STEPS = 4
+OWN_ALLOCATOR = "TRANSFORMERS_FRAMEWORK_KEEP_ALLOCATOR"
+PEER, GROUPED_PEER = "Trainer", "Trainer, `group_by_length`"
+
+
+def run(material: Material, rounds: int, precision: str, threads: int, busy: bool) -> str:
+    """Return a table of one precision.
+
+    Args:
+        material: Data and model.
+        rounds: Runs of every contender.
+        precision: ``32`` or ``bf16``.
+        threads: Threads of every run.
+        busy: Count processor time instead of the wall clock's.
+    """
+    steps = len(material.train.read_text("utf-8").splitlines()) // BATCH_SIZE
+    clock = (str(SKIPPED_STEPS), str(steps))
+    ours = [sys.executable, "-m", "benchmarks.ours", *clock, *our_command(material, "training", "--max_epochs", "1")]
+    ours += ["--precision", precision]
+    peer = [sys.executable, "-m", "benchmarks.peer", *peer_command(material, "--clock", *clock)]
+    peer += ["--bf16"] if precision == "bf16" else []
+    results: dict[str, list[dict]] = {}
+
+    def measured(name: str, command: Sequence[str], changes: Mapping[str, str]) -> Callable[[], float]:
+        def measure() -> float:
+            result = last_json(command, environment(threads, **changes))
+            results.setdefault(name, []).append(result)
+            return result["tokens"] / result["cpu_seconds" if busy else "seconds"]
+
+        return measure
+
+    commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
+        PEER: (peer, {}),
+        GROUPED_PEER: ([*peer, "--sampling", "group_by_length"], {}),
+        "ours": (ours, {}),
+        "ours, `--length_bucketing`": ([*ours, "--length_bucketing"], {}),
+        "ours, `--length_bucketing`, allocator as the peer's": ([*ours, "--length_bucketing"], {OWN_ALLOCATOR: "1"}),
+    }
+    values = alternate({name: measured(name, *command) for name, command in commands.items()}, rounds)
+    rows = []
+    for name, rates in values.items():
+        padding, memory = (statistics.median(r[key] for r in results[name]) for key in ("padding", "peak_mib"))
+        ratios = [f"{median_ratio(values, name, peer):.2f}" for peer in (PEER, GROUPED_PEER)]
+        rows.append((name, f"{statistics.median(rates):,.0f}", *ratios, f"{padding:.0%}", f"{memory:,.0f}"))
+    return table(
+        (f"training, {precision}", "real tokens/s", "to Trainer", "to Trainer grouped", "padding", "peak MiB"), rows
+    )

@@ -1,0 +1,277 @@
+"""Every mistake of ``tests/mistakes.py`` is refused before anything is trained, and leaves every file as it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import runs, tiny
+from tests.mistakes import (
+    COLUMNS,
+    COMMAND_LINE,
+    OPTIMIZATION,
+    PAIRS,
+    TABLE,
+    TRAIN,
+    VALID,
+    VALID_PAIRS,
+    changed,
+    malicious,
+    words_of,
+    write,
+    wrong,
+)
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Good data and a good checkpoint, and many that are not."""
+    from transformers import AutoTokenizer, CanineTokenizer
+
+    folder = tmp_path_factory.mktemp("made")
+    for family in ("bert", "roberta", "distilbert"):
+        tiny.save_checkpoint(family, folder / family)
+    tiny.config_for("pegasus").save_pretrained(folder / "pegasus")
+    for name, rows in {"seq_class": (TRAIN, VALID), "answer_selection": (PAIRS, VALID_PAIRS)}.items():
+        for stage, some in zip(("train", "valid"), rows, strict=True):
+            tiny.write_jsonl(folder / name / f"{stage}.jsonl", some)
+
+    def variant(name: str, *without: str, **files: Any) -> None:
+        shutil.copytree(folder / "bert", folder / name, ignore=shutil.ignore_patterns(*without))
+        for file, content in files.items():
+            write(folder / name / file.replace("__", "."), content)
+
+    variant("no_tokenizer", "tokenizer*")
+    variant("no_weights", "*.safetensors")
+    variant("broken_weights", model__safetensors=b"nonsense")
+    variant("pickle", "*.safetensors", pytorch_model__bin=malicious)
+    variant("broken_config", config__json="{")
+    config = json.loads((folder / "bert" / "config.json").read_text())
+    variant("own_code", config__json=json.dumps({**config, "model_type": "mine", "auto_map": {"AutoConfig": "a.B"}}))
+    tokenizer = AutoTokenizer.from_pretrained(folder / "bert")
+    tokenizer.add_tokens([f"new{i}" for i in range(50)])
+    tokenizer.save_pretrained(folder / "larger_tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "bert")
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder / "no_padding")
+    CanineTokenizer().save_pretrained(folder / "slow_tokenizer")
+    return folder
+
+
+def snapshot(folder: Path) -> dict[str, Any]:
+    """Everything in a folder, with content and time."""
+    if folder.is_file():
+        return {"": folder.read_bytes()}
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch) -> None:
+    """A place without AWS, the log's own handler, or anything that the working folder could give."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "FSSPEC_S3_ANON"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "absent"))
+    logging.getLogger("transformers_framework").handlers.clear()  # it writes where standard error was once
+
+
+@pytest.fixture
+def no_training(monkeypatch) -> None:
+    """Fail where anything is trained or evaluated."""
+    import pytorch_lightning as pl
+
+    for name in ("fit", "validate", "test", "predict"):
+        monkeypatch.setattr(pl.Trainer, name, lambda self, *args, **kwargs: pytest.fail("it started"))
+
+
+def every_row() -> list[Any]:
+    return [
+        pytest.param(row, id=f"{room}: {row.name}", marks=[ON_LINUX] if "/proc" in str(row.flags) else [])
+        for room, rows in TABLE.items()
+        for row in rows
+    ]
+
+
+@pytest.mark.usefixtures("alone", "no_training")
+@pytest.mark.parametrize("row", every_row())
+def test_a_mistake_is_refused_before_anything_happens(row, tmp_path, made, capsys, monkeypatch):
+    from transformers_framework.cli.main import main
+
+    for package in row.absent:
+        monkeypatch.setitem(sys.modules, package, None)
+    words = words_of(row, tmp_path, made)
+    before = snapshot(tmp_path / "out")
+    status = main(words)
+    said = capsys.readouterr()
+    assert status == 2, said.err
+    assert re.search(row.message, said.err), said.err
+    assert said.err.count("error: ") == 1
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert snapshot(tmp_path / "out") == before
+    assert not list(tmp_path.rglob("ran")), "code of a file was run"
+    assert not list(made.rglob("ran")), "code of a checkpoint was run"
+
+
+def test_the_table_is_long_and_its_rows_differ():
+    names = [(room, row.name) for room, rows in TABLE.items() for row in rows]
+    assert len(names) == len(set(names)) >= 50
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_command_that_every_row_changes_is_right(tmp_path, made, capsys):
+    from transformers_framework.cli.main import main
+
+    for pipeline in ("seq_class", "answer_selection"):
+        words = words_of(wrong("", pipeline=pipeline), tmp_path, made)
+        assert main([*words, "--check"]) == 0, capsys.readouterr()
+        assert "Nothing is wrong." in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("alone", "no_training")
+def test_a_stream_of_unknown_length_needs_max_steps_for_a_schedule_that_ends(tmp_path, made, capsys, monkeypatch):
+    from transformers_framework.cli.main import main
+    from transformers_framework.data import datamodule
+
+    monkeypatch.setattr(datamodule, "known_num_rows", lambda dataset: None)
+    assert main(words_of(wrong("", iterable=True), tmp_path, made)) == 2
+    assert "--scheduler linear_decay: it needs the total number of steps" in capsys.readouterr().err
+    assert main(words_of(wrong("", iterable=True, max_steps=4, val_check_interval=0.5), tmp_path, made)) == 2
+    assert "--val_check_interval: 0.5 of an epoch cannot be known of a stream" in capsys.readouterr().err
+
+
+# --- several at once --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("alone", "no_training")
+def test_check_reports_independent_mistakes_together(tmp_path, made, capsys):
+    from transformers_framework.cli.main import main
+
+    row = wrong(
+        "",
+        "",
+        {
+            "train.jsonl": changed(TRAIN, 3, text=None),
+            "valid.jsonl": changed(VALID, 3, label=7),
+            "out/checkpoints/run/last.ckpt": "x",
+        },
+        monitor="valid/seq_class/acc",
+        num_warmup_steps=10000,
+        optimizer="adam8bit",
+        label_weights=[1, 2, 3],
+    )
+    words = words_of(row, tmp_path, made)
+    before = snapshot(tmp_path / "out")
+    assert main([*words, "--check"]) == 2
+    said = capsys.readouterr()
+    for message in (
+        "--name: a run 'run' has files",
+        r"train.jsonl:4: the text in 'text' is null",
+        "--label_weights: 3 weights for 2 classes",
+        r"valid.jsonl:4: 'label' has the label 7",
+        "--monitor: this run does not log",
+        "--num_warmup_steps: 10000 is more than the 3 steps",
+        "--optimizer adam8bit needs the package",
+    ):
+        assert re.search(message, said.out), said.out
+    assert re.search(r"^7 problems:$", said.out, re.MULTILINE)
+    assert "Traceback" not in said.out + said.err
+    assert snapshot(tmp_path / "out") == before
+
+
+@pytest.mark.usefixtures("alone", "no_training")
+def test_check_looks_at_the_trainer_when_the_inputs_are_wrong(tmp_path, made, capsys):
+    from transformers_framework.cli.main import main
+
+    words = words_of(wrong("", max_sequence_length=1000, devices=0, ckpt_path="{tmp}/no.ckpt"), tmp_path, made)
+    assert main([*words, "--check"]) == 2
+    said = capsys.readouterr().out
+    assert said.startswith("3 problems:")
+    assert all(flag in said for flag in ("--max_sequence_length", "--devices", "--ckpt_path"))
+
+
+# --- as users start it ------------------------------------------------------------------------------------------------
+
+
+def python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(runs.ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("row", [COMMAND_LINE[4], COLUMNS[6], OPTIMIZATION[0]], ids=lambda row: row.name)
+def test_a_real_process_ends_with_status_2_and_one_message(row, tmp_path, made):
+    done = python("-m", "transformers_framework", *words_of(row, tmp_path, made), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert re.search(row.message, done.stderr)
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+HOLD = """
+import sys
+from transformers_framework.runtime.run_folders import RunFolders
+folders = RunFolders(sys.argv[1], "run")
+folders.claim()
+(folders.checkpoints / "last.ckpt").write_text("precious")
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.usefixtures("alone", "no_training")
+@pytest.mark.parametrize("way", ["plain", "overwrite"])
+def test_two_live_runs_of_one_name_cannot_meet(way, tmp_path, made, capsys):
+    from transformers_framework.cli.main import main
+
+    env = {**os.environ, "PYTHONPATH": str(runs.ROOT)}
+    line = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    other = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        words = words_of(wrong("", **({"overwrite": True} if way == "overwrite" else {})), tmp_path, made)
+        before = snapshot(tmp_path / "out")
+        assert main(words) == 2
+        expected = "another process is running as 'run'" if way == "overwrite" else "a run 'run' has files"
+        assert expected in capsys.readouterr().err
+        after = snapshot(tmp_path / "out")
+        assert {name: content for name, (_, content) in after.items()} == {name: c for name, (_, c) in before.items()}
+        assert (tmp_path / "out/checkpoints/run/last.ckpt").read_text() == "precious"
+    finally:
+        other.communicate("\n", timeout=60)
+
+
+NEVER_IMPORTED = """
+import json, sys
+from transformers_framework.cli.main import main
+status = main(sys.argv[1:])
+optional = ("deepspeed", "bitsandbytes", "s3fs", "pytrec_eval", "ranx", "moto", "requests_mock")
+print(json.dumps([status, [name for name in optional if name in sys.modules]]))
+"""
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_run_imports_no_optional_package(tmp_path, made):
+    row = wrong("", "", {"test.jsonl": VALID_PAIRS}, pipeline="answer_selection", test_dataset="{tmp}/test.jsonl")
+    done = python("-c", NEVER_IMPORTED, *words_of(row, tmp_path, made), cwd=tmp_path)
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, []], done.stdout + done.stderr

@@ -1,0 +1,461 @@
+"""What users do wrong: one row a mistake, with the message it must give.
+
+A row is a good command (``runs.command``) with some flags changed and some files beside it; ``{tmp}`` stands for the row's
+folder, ``{made}`` for the folder of checkpoints. A file called ``train.*`` or ``valid.*`` becomes that stage's data, and
+``c.yaml`` the config.
+"""
+
+# ruff: noqa: E501  a table: one row a line
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests import runs, tiny
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+TRAIN, VALID = tiny.classes(24, 0), tiny.classes(12, 1)
+PAIRS, VALID_PAIRS = tiny.pairs(24, 0), tiny.pairs(12, 1)
+NAMED = tiny.classes(24, 0, names=("cat", "dog"))
+
+
+def changed(rows: list[dict[str, Any]], at: int | None = None, **changes: Any) -> list[dict[str, Any]]:
+    """Rows with some columns changed: in the row ``at``, or in all; a value that is ``...`` takes the column away."""
+    found = [{**row, **changes} if at in (None, i) else row for i, row in enumerate(rows)]
+    return [{name: value for name, value in row.items() if value is not ...} for row in found]
+
+
+def lines(rows: list[dict[str, Any]], at: int | None = None, line: str = "") -> str:
+    """JSON lines, one of them replaced."""
+    return "\n".join(line if i == at else json.dumps(row) for i, row in enumerate(rows)) + "\n"
+
+
+def saved(rows: list[dict[str, Any]], *splits: str) -> Callable[[Path], None]:
+    """A data set saved with ``save_to_disk``, or several of them as a DatasetDict."""
+
+    def write(path: Path) -> None:
+        from datasets import Dataset, DatasetDict
+
+        data = Dataset.from_list(rows or TRAIN).select(range(len(rows)))
+        (DatasetDict(dict.fromkeys(splits, data)) if splits else data).save_to_disk(path)
+
+    return write
+
+
+def torch_file(content: Any) -> Callable[[Path], None]:
+    """A file of ``torch.save``."""
+
+    def write(path: Path) -> None:
+        import torch
+
+        torch.save(content, path)
+
+    return write
+
+
+class Malicious:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.mkdir, (Path(self.path),)
+
+
+def malicious(path: Path) -> None:
+    """A checkpoint that runs code when it is read without care."""
+    import torch
+
+    torch.save({"state_dict": {}, "pytorch-lightning_version": "2.5", "x": Malicious(str(path.parent / "ran"))}, path)
+
+
+def write(path: Path, content: Any) -> None:
+    """Write a file: rows, text, bytes, or what writes it by itself."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if callable(content):
+        content(path)
+    elif isinstance(content, list):
+        tiny.write_jsonl(path, content)
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+class Wrong(NamedTuple):
+    """One mistake: a name, what the message must match, the files, the packages that are absent, the flags."""
+
+    name: str
+    message: str
+    files: dict[str, Any]
+    absent: tuple[str, ...]
+    flags: dict[str, Any]
+
+
+def wrong(
+    name: str, message: str = "", files: dict[str, Any] | None = None, absent: tuple[str, ...] = (), /, **flags: Any
+) -> Wrong:
+    """Make a row."""
+    return Wrong(name, message, files or {}, absent, flags)
+
+
+ranking = partial(wrong, pipeline="answer_selection")
+
+# fmt: off
+COMMAND_LINE = [
+    wrong("unknown pipeline", "--pipeline: unknown .*Did you mean 'seq_class'.*Known: answer_sel", pipeline="seq_clas"),
+    wrong("unknown model", "--model: unknown model 'brt'. Did you mean 'bert'", model="brt"),
+    wrong("unknown optimizer", "--optimizer: unknown .*Did you mean 'adamw'", optimizer="adamm"),
+    wrong("unknown scheduler", "--scheduler: unknown .*Did you mean 'linear_decay'", scheduler="linear"),
+    wrong("unknown flag", r"--learing_rate: unknown flag. Did you mean '--learning_rate'\?", learing_rate=1),
+    wrong("flag of another pipeline", "--index_column: .*belongs to --pipeline answer_selection", index_column="key"),
+    wrong("flag of another optimizer", "--adafactor_beta1: .*belongs to --optimizer adafactor", adafactor_beta1=0.9),
+    wrong("flag of another schedule", "--num_cycles: .*belongs to --scheduler cosine", num_cycles=2),
+    wrong("all that is missing", "Missing: --name, --batch_size", name=None, batch_size=None),
+    wrong("several at once", "(?s)--batch_size: found '0'.*--seed: found 'x'", batch_size=0, seed="x"),
+    wrong("no value", "--max_sequence_length: found no value, expected one or more", max_sequence_length=True),
+    wrong("two values for one", "--batch_size: found '8' '9', expected an integer", batch_size=[8, 9]),
+    wrong("no batch", "--batch_size: found '0', expected an integer at least 1", batch_size=0),
+    wrong("fraction of a row", "--batch_size: found '8.5'", batch_size=8.5),
+    wrong("negative rate", "--learning_rate: found '-1', expected a number greater than 0", learning_rate=-1),
+    wrong("rate that is no number", "--learning_rate: found 'nan'", learning_rate="nan"),
+    wrong("negative decay", "--weight_decay: found '-0.1', expected a number at least 0", weight_decay=-0.1),
+    wrong("negative warm-up", "--num_warmup_steps: found '-5'", num_warmup_steps=-5),
+    wrong("negative workers", "--num_workers: found '-1'", num_workers=-1),
+    wrong("beta of 1", "--adamw_betas: .*at least 0 and less than 1", adamw_betas=[0.9, 1.0]),
+    wrong("one beta", r"--adamw_betas: found '0.9' \(1 value\), expected 2 values", adamw_betas=0.9),
+    wrong("choice", "--monitor_direction: found 'up', expected one of max, min", monitor_direction="up"),
+    wrong("truth", "--iterable: found 'maybe', expected true or false", iterable="maybe"),
+    wrong("object of the trainer", "--logger: this argument of the Trainer is no flag: TensorBoard", logger="wandb"),
+    wrong("name with a slash", "--name: 'a/b' cannot name a folder", name="a/b"),
+    wrong("name of the parent", "--name: '..' cannot name a folder", name=".."),
+]
+
+CONFIG_FILE = [
+    wrong("absent", "--config: cannot read '.*': No such file", config="{tmp}/no.yaml"),
+    wrong(
+        "unknown key", r"c\.yaml:2: batch_sise: unknown flag. Did you mean 'batch_size'", {"c.yaml": "\nbatch_sise: 1"}
+    ),
+    wrong("wrong type", r"c\.yaml:1: seed: found 'many', expected an integer", {"c.yaml": "seed: many"}),
+    wrong("list for one", r"c\.yaml:1: seed: found the list '1' '2'", {"c.yaml": "seed: [1, 2]"}),
+    wrong("nothing", r"c\.yaml:1: patience: found nothing", {"c.yaml": "patience:"}),
+    wrong("nested", r"c\.yaml:1: seed: found a mapping", {"c.yaml": "seed: {a: 1}"}),
+    wrong("no mapping", r"c\.yaml:1: found a list, expected one 'flag: value' a line", {"c.yaml": "- seed"}),
+    wrong("no YAML", r"c\.yaml:1:1: this is not YAML: found character '\\t'", {"c.yaml": "\tseed: 1"}),
+    wrong("twice", r"c\.yaml:2: seed: the flag is given twice", {"c.yaml": "seed: 1\nseed: 2"}),
+    wrong("binary", "--config: '.*' is not a text file", {"c.yaml": b"\xff\xfe\x00"}),
+    wrong("config in itself", "config: this flag can stand on the command line only", {"c.yaml": "config: a"}),
+    wrong(
+        "code",
+        r"c\.yaml:1: seed: found the list",
+        {"c.yaml": "seed: !!python/object/apply:os.mkdir [ran]"},
+    ),
+]
+
+MODEL = [
+    wrong("no model", "--pre_trained_model and --pre_trained_config are both absent", pre_trained_model=None),
+    wrong("another family", "is of family 'roberta', and not 'bert'", pre_trained_model="{made}/roberta"),
+    wrong("absent folder", "made.*/brt does not exist. Did you mean 'bert'", pre_trained_model="{made}/brt"),
+    wrong("folder above", "no config.json and no tokenizer. These below it do: bert", pre_trained_model="{made}"),
+    wrong("file", "this is a file; give its folder", pre_trained_model="{made}/bert/config.json"),
+    wrong("hub without network", "the hub has no such name or cannot be reached", pre_trained_model="bert-base-cased"),
+    wrong("no hub name", "no such folder, and a hub name is written", pre_trained_model="a/b/c"),
+    wrong("broken config", "broken_config: the config cannot be read", pre_trained_model="{made}/broken_config"),
+    wrong("code", "code of its own, which is not run", pre_trained_model="{made}/own_code", model="auto"),
+    wrong("no weights", "no_weights: the model cannot be read", pre_trained_model="{made}/no_weights"),
+    wrong("broken weights", "not one that transformers can read", pre_trained_model="{made}/broken_weights"),
+    wrong("malicious weights", "a pickle that could run code, which is refused", pre_trained_model="{made}/pickle"),
+    wrong(
+        "pair",
+        "transformers has no AutoModelForSequenceClassification for 'pegasus'. Models for seq_class: .*bert",
+        pre_trained_model=None,
+        pre_trained_config="{made}/pegasus",
+        model="pegasus",
+    ),
+    wrong("unknown setting", "no 'hiden_size'. Did you mean 'hidden_size'", additional_config_kwargs="hiden_size=3"),
+    wrong("setting without value", "expected KEY=VALUE", additional_config_kwargs="hidden_size"),
+    wrong("setting of a type", "hidden_size=big: .*expected int", additional_config_kwargs="hidden_size=big"),
+    wrong("setting of a flag", "--num_labels decides num_labels", additional_config_kwargs="num_labels=3"),
+    wrong("other sizes", "have another shape than the config asks for", additional_config_kwargs="hidden_size=64"),
+    wrong(
+        "impossible sizes",
+        "--additional_config_kwargs: no model of family 'bert' can be built .*not a multiple",
+        additional_config_kwargs="num_attention_heads=5",
+        pre_trained_model=None,
+        pre_trained_config="{made}/bert",
+    ),
+    wrong("attention", "--attention flash_attention_2: it is not available", attention="flash_attention_2"),
+    wrong("s3 without credentials", "no AWS credentials were found", pre_trained_model="s3://bucket/model"),
+    wrong(
+        "s3 without s3fs",
+        r"pre_trained_model s3://b/m needs the package 's3fs', .*transformers-framework\[s3\]",
+        {},
+        ("s3fs",),
+        pre_trained_model="s3://b/m",
+    ),
+]
+
+TOKENIZER = [
+    wrong("none", "there is no tokenizer in it", pre_trained_model="{made}/no_tokenizer"),
+    wrong("absent", "made.*/tok does not exist", pre_trained_tokenizer="{made}/tok"),
+    wrong("slow", "CanineTokenizer runs in Python", pre_trained_tokenizer="{made}/slow_tokenizer"),
+    wrong("no padding", "the tokenizer has no padding token", pre_trained_tokenizer="{made}/no_padding"),
+    wrong("larger", r"it has \d+ tokens and the model's vocabulary", pre_trained_tokenizer="{made}/larger_tokenizer"),
+]
+
+DATA_FILES = [
+    wrong("no data", "No data: give at least one of --train_dataset", train_dataset=None, valid_dataset=None),
+    wrong("absent", r"trian.jsonl does not exist. Did you mean 'train.jsonl'", train_dataset="{made}/seq_class/trian.jsonl"),
+    wrong("no match", "no file matches", train_dataset="{tmp}/*.jsonl"),
+    wrong("no split", "a hub data set is written with its split last", train_dataset="imdb"),
+    wrong("hub without network", "HF_HUB_OFFLINE is set and 'user/name' is not in", train_dataset="user/name/train"),
+    wrong("suffix", "cannot read 'train.txt'; expected one of .jsonl", {"train.txt": "hello"}),
+    wrong("empty folder", "no saved data set and no data files", train_dataset="{tmp}"),
+    wrong("several splits", "several splits would be mixed", train_dataset="{made}/seq_class"),
+    wrong("DatasetDict", "a DatasetDict with the splits dev, train; give .*/train", {"train.d": saved(TRAIN, "dev", "train")}),
+    wrong("empty file", r"train.jsonl: the data set has no rows", {"train.jsonl": ""}),
+    wrong("header alone", r"train.csv: the data set has no rows", {"train.csv": "text,label\n"}),
+    wrong("empty saved data set", "the data set has no rows", {"train.d": saved([])}),
+    wrong("broken line", r"train.jsonl:8: not JSON", {"train.jsonl": lines(TRAIN, 7, '{"text": "abc')}),
+    wrong("line that is a list", r"train.jsonl:8: expected an object .*found a list", {"train.jsonl": lines(TRAIN, 7, "[1]")}),
+    wrong("values of two types", r"train.jsonl:4: column 'label' holds text here", {"train.jsonl": changed(TRAIN, 3, label="x")}),
+    wrong("ragged", r"train.csv:3: 1 fields where the header has 2", {"train.csv": "text,label\na,0\nb\nc,1\n"}),
+    wrong("open quote", r"train.csv:3: broken quotes", {"train.csv": 'text,label\na,0\n"b,1\n'}),
+    wrong("no header", r"train.csv:1: .*found the number 0: add a header", {"train.csv": "a b,0\nc d,1\n"}),
+    wrong("encoding", r"train.jsonl:1: not UTF-8: byte 0xe9", {"train.jsonl": b'{"text": "caf\xe9", "label": 0}\n'}),
+    wrong("not gzip", r"train.jsonl.gz: cannot be read", {"train.jsonl.gz": gzip.compress(b"{}")[:-9]}),
+    wrong("not Parquet", "not a Parquet file", {"train.parquet": b"nonsense"}),
+    wrong("s3 without credentials", "no AWS credentials were found", train_dataset="s3://bucket/train.jsonl"),
+    wrong("s3 without s3fs", r"needs the package 's3fs'", {}, ("s3fs",), train_dataset="s3://b/t.jsonl"),
+    wrong("configuration of a file", "--train_config x: only a hub data set", train_config="x"),
+    wrong("flag of an absent stage", "--test_shard_dataset needs --test_dataset", test_shard_dataset=2),
+]
+
+COLUMNS = [
+    wrong("absent", "--input_columns: .* no column 'txt'. Did you mean 'text'. It has: text, label", input_columns="txt"),
+    wrong("absent in one stage", "the valid data set .* has no column 'text'", {"valid.jsonl": changed(VALID, text=...)}),
+    wrong("empty name", "'text:' is not a column. Write 'name', 'first:second'", input_columns="text:"),
+    wrong("list", "'text' of .* is a list column: write", {"train.jsonl": changed(TRAIN, text=["a"])}),
+    wrong("no list", "'text' of .* is not a list column", input_columns="+text"),
+    wrong("object", "'text' of .* holds .*, not text", {"train.jsonl": changed(TRAIN, text={"a": 1})}),
+    wrong("null text", r"train.jsonl:4: the text in 'text' is null or empty", {"train.jsonl": changed(TRAIN, 3, text=None)}),
+    wrong("empty text", r"valid.jsonl:4: the text in 'text' is null or empty", {"valid.jsonl": changed(VALID, 3, text="")}),
+    wrong("blank text", r"train.jsonl:4: the text in 'text' is null", {"train.jsonl": changed(TRAIN, 3, text=" \t ")}),
+    ranking("null candidate", r"train.jsonl:2: the text in 'answer'", {"train.jsonl": changed(PAIRS, 1, answer=None)}),
+    wrong("absent label", "--label_column: .* no column 'labl'. Did you mean 'label'", label_column="labl"),
+    wrong("no label", "--label_column is needed for the train data set. Columns of .*: text, label", label_column=None),
+    wrong("label that is read", "--label_column: 'text' is among --input_columns", label_column="text"),
+    ranking("absent query", "--index_column: the valid .* no column 'kee'. Did you mean 'key'", index_column="kee"),
+    ranking("no query", "--index_column is needed to rank the valid data set", index_column=None),
+    ranking("null query", r"valid.jsonl:4: 'key' has no query id", {"valid.jsonl": changed(VALID_PAIRS, 3, key=None)}),
+    ranking("list of queries", "--index_column: 'key' .* holds List", {"valid.jsonl": changed(VALID_PAIRS, key=[1])}),
+]
+
+LABELS = [
+    wrong("null", r"train.jsonl:4: 'label' has no label \(null\)", {"train.jsonl": changed(TRAIN, 3, label=None)}),
+    wrong("blank", r"train.jsonl:4: 'label' has an empty label", {"train.jsonl": changed(NAMED, 3, label="")}),
+    wrong("fraction", r"train.jsonl:4: 'label' has the label 0.5; expected a whole", {"train.jsonl": changed(TRAIN, 3, label=0.5)}),
+    wrong("list", "--label_column: 'label' of .* holds List", {"train.jsonl": changed(TRAIN, label=[0])}),
+    wrong("out of range", r"valid.jsonl:4: 'label' has the label 7; expected 0 to 1", {"valid.jsonl": changed(VALID, 3, label=7)}),
+    wrong("hidden", r"valid.jsonl:4: .* label -1; .*use --predict_dataset", {"valid.jsonl": changed(VALID, 3, label=-1)}),
+    ranking("third class", r"train.jsonl:4: 'label' has the label 2; expected 0 to 1", {"train.jsonl": changed(PAIRS, 3, label=2)}),
+    ranking("order of names", "holds no, yes, which does not say what is right", {"train.jsonl": [{**row, "label": ("no", "yes")[row["label"]]} for row in PAIRS]}),
+    wrong("unknown name", r"valid.jsonl:4: .*'bird'; expected one of cat, dog", {"train.jsonl": NAMED, "valid.jsonl": changed(NAMED, 3, label="bird")}),
+    wrong("names, then numbers", r"valid.jsonl:1: .* the label \d; expected one of cat, dog", {"train.jsonl": NAMED}),
+    wrong("numbers, then names", r"valid.jsonl:1: .*; expected a whole number, 0 to 1", {"valid.jsonl": NAMED}),
+    wrong("class that no row has", "no row is of class 2, 3, .*, …: mend", {"train.jsonl": changed(TRAIN, 3, label=10**9)}),
+    wrong("one class", "every row of 'label' has the label 'cat'", {"train.jsonl": changed(TRAIN, label="cat")}),
+    wrong("fewer asked for", r"train.jsonl:\d+: .* expected 0 to 1 \(--num_labels 2\)", {"train.jsonl": changed(TRAIN, 3, label=2)}, num_labels=2),
+    wrong("more asked for", "--num_labels: 3 classes were asked for, 'label' has 2: cat, dog", {"train.jsonl": NAMED}, num_labels=3),
+    ranking("three for ranking", "--num_labels: answer_selection has 2 classes", num_labels=3),
+    wrong("weights", r"--label_weights: 3 weights for 2 classes \(0, 1\)", label_weights=[1, 2, 3]),
+    wrong("no weights", "--label_weights: all of them are 0", label_weights=[0, 0]),
+    ranking("action", "--metrics_empty_target_action: found 'ignore', expected one of skip", metrics_empty_target_action="ignore"),
+]
+
+LENGTHS = [
+    wrong("too long", "--max_sequence_length: 1000 is longer than the model's 128 positions", max_sequence_length=1000),
+    ranking("too short", "--max_sequence_length: 4 leaves no room for 2 texts .* Use 5", max_sequence_length=4),
+    wrong("two", "--max_sequence_length: one length is needed here, 2 were given", max_sequence_length=[32, 16]),
+    wrong("text", "--max_sequence_length: found 'long'", max_sequence_length="long"),
+    wrong(
+        "too many segments",
+        r"train.jsonl:4: 30 segments need 61 tokens or more, and --max_sequence_length is 48",
+        {"train.jsonl": changed(changed(TRAIN, text=["a", "b"]), 3, text=["a"] * 30)},
+        valid_dataset=None,
+        input_columns="*text",
+    ),
+    ranking("types of other columns", "4 types for the 2 segments", extended_token_type_ids=[0, 1, 1, 2]),
+    ranking("negative type", "--extended_token_type_ids: .* at least 0", extended_token_type_ids=[0, -1]),
+    ranking("huge type", "type 1000000000 needs as many embeddings", extended_token_type_ids=[0, 10**9]),
+    ranking(
+        "family without types",
+        "models of family 'distilbert' have no token-type embeddings.*bert",
+        model="distilbert",
+        pre_trained_model="{made}/distilbert",
+        extended_token_type_ids=[0, 1],
+    ),
+]
+
+SELECTION = [
+    wrong("typing error", "does not log 'valid/seq_class/acc'. Did you mean 'valid/seq_class/accuracy'", monitor="valid/seq_class/acc"),
+    wrong("last word alone", "Did you mean 'valid/seq_class/accuracy'", monitor="accuracy"),
+    wrong("never validated", "never validates: give --valid_dataset", monitor="valid/loss", valid_dataset=None),
+    wrong("validation of nothing", "no --limit_val_batches 0", monitor="valid/loss", limit_val_batches=0),
+    ranking("ranking in training", "does not log 'train/answer_selection/ndcg'", monitor="train/answer_selection/ndcg"),
+    wrong("nothing to stop on", "--early_stopping needs --monitor", early_stopping=True),
+    wrong("no patience", "--patience: found '0'", patience=0),
+    wrong("no interval", "--checkpoint_interval: found '0'", checkpoint_interval=0),
+    wrong("average of no epochs", "--stochastic_weight_averaging .*--max_epochs", stochastic_weight_averaging=True, max_steps=4),
+]
+
+FOLDERS = [
+    wrong("run exists", "a run 'run' has files in .*checkpoints.*--resume.*--overwrite", {"out/checkpoints/run/last.ckpt": "x"}),
+    wrong("models exist", "a run 'run' has files in .*pre_trained_models", {"out/pre_trained_models/run/final/config.json": "x"}),
+    wrong(
+        "predictions exist",
+        r"predictions/run/test.jsonl exists",
+        {"out/predictions/run/test.jsonl": "x"},
+        test_dataset="{made}/seq_class/valid.jsonl",
+        train_dataset=None,
+        valid_dataset=None,
+    ),
+    wrong(
+        "predictions of an earlier training",
+        r"predictions/run/test.jsonl exists",
+        {"out/predictions/run/test.jsonl": "x"},
+        test_dataset="{made}/seq_class/valid.jsonl",
+    ),
+    wrong("resume and overwrite", "--resume continues a run and --overwrite removes it", resume=True, overwrite=True),
+    wrong("output is a file", r"--output_dir: .*out is a file", {"out": "x"}),
+    wrong("output is read-only", "--output_dir: /proc/none cannot be written", output_dir="/proc/none"),
+    wrong("cache is a file", r"--cache_dir: .*cache cannot be written", {"cache": "x"}),
+    wrong("absent checkpoint", "--ckpt_path: there is no file .*no.ckpt", ckpt_path="{tmp}/no.ckpt"),
+    wrong("checkpoint is a folder", "--ckpt_path: there is no file", ckpt_path="{tmp}"),
+    wrong("no checkpoint", "--ckpt_path: .*a.ckpt is no file of torch.save", {"a.ckpt": "nonsense"}, ckpt_path="{tmp}/a.ckpt"),
+    wrong("old pickle", "--ckpt_path: .*a.ckpt is no file of torch.save", {"a.ckpt": pickle.dumps({})}, ckpt_path="{tmp}/a.ckpt"),
+    wrong("another checkpoint", "a.ckpt holds no Lightning checkpoint", {"a.ckpt": torch_file({"a": 1})}, ckpt_path="{tmp}/a.ckpt"),
+    wrong(
+        "checkpoint of another model",
+        r"a.ckpt is of another model: \d+ tensors differ, as model",
+        {"a.ckpt": torch_file({"state_dict": {}, "pytorch-lightning_version": "2.5"})},
+        ckpt_path="{tmp}/a.ckpt",
+    ),
+    wrong("malicious checkpoint", "objects that could run code", {"a.ckpt": malicious}, ckpt_path="{tmp}/a.ckpt"),
+    wrong(
+        "malicious checkpoint to test",
+        "objects that could run code",
+        {"a.ckpt": malicious},
+        ckpt_path="{tmp}/a.ckpt",
+        train_dataset=None,
+    ),
+    wrong("malicious checkpoint to resume", "could run code", {"out/checkpoints/run/last.ckpt": malicious}, resume=True),
+    wrong("half a checkpoint", "last.ckpt is no file of torch.save", {"out/checkpoints/run/last.ckpt": b"PK\3\4"}, resume=True),
+    wrong(
+        "checkpoint that would be removed",
+        "one of the files that --overwrite removes",
+        {"out/checkpoints/run/last.ckpt": "x"},
+        ckpt_path="{tmp}/out/checkpoints/run/last.ckpt",
+        overwrite=True,
+    ),
+]
+
+TRAINER = [
+    wrong("precision", "--precision: found 'half', expected one of", precision="half"),
+    wrong("engine", "--precision transformer-engine: Requirement", precision="transformer-engine"),
+    wrong("dp", "--strategy dp: .*gone from Lightning: use ddp", strategy="dp"),
+    wrong("spawn", "--strategy ddp_spawn: .*use ddp", strategy="ddp_spawn"),
+    wrong("notebook", "--strategy ddp_notebook: it is for notebooks", strategy="ddp_notebook"),
+    wrong("strategy", "--strategy: found 'dpp', .*Did you mean 'ddp'", strategy="dpp"),
+    wrong(
+        "DeepSpeed",
+        r"--strategy deepspeed_stage_2 needs the package 'deepspeed', .*transformers-framework\[deepspeed\]",
+        {},
+        ("deepspeed",),
+        strategy="deepspeed_stage_2",
+    ),
+    wrong("FSDP on a CPU", "--strategy fsdp: .* requires a GPU", strategy="fsdp"),
+    wrong("no device", "--devices 0: .*not a valid input", devices=0),
+    wrong("device", "--devices many: .*should be an int > 0", devices="many"),
+    wrong("accelerator", "--accelerator: found 'gpuu', .*Did you mean 'gpu'", accelerator="gpuu"),
+    wrong("no TPU", "--accelerator tpu, .*: ", accelerator="tpu"),
+    wrong("no nodes", "--num_nodes: found '0', expected an integer at least 1", num_nodes=0),
+    wrong("time", "--max_time: found '1h', expected a text like DD:HH:MM:SS", max_time="1h"),
+    wrong("negative epochs", "--max_epochs: found '-5'", max_epochs=-5),
+    wrong("no epochs", "--max_epochs 0: nothing would be trained", max_epochs=0),
+    wrong("no batches", "--limit_train_batches 0: nothing would be trained", limit_train_batches=0),
+    wrong("less than a batch", "--limit_train_batches 0.01: nothing would be trained", limit_train_batches=0.01),
+    wrong("epochs", "--min_epochs: 5 is more than --max_epochs 1", min_epochs=5),
+    wrong("share", "--limit_val_batches: found '1.5', expected an integer .* or a number at least 0 and at most 1", limit_val_batches=1.5),
+    wrong("no accumulation", "--accumulate_grad_batches: found '0'", accumulate_grad_batches=0),
+    wrong("negative clipping", "--gradient_clip_val: found '-1'", gradient_clip_val=-1),
+    wrong("interval of 0", "--val_check_interval: found '0'", val_check_interval=0),
+    wrong("interval past the epoch", "--val_check_interval: 1000 batches are more than the 3 of an epoch", val_check_interval=1000),
+    wrong("profiler", "--profiler x: ", profiler="x"),
+    wrong("barebones", "--barebones forbids logs, checkpoints", barebones=True),
+]
+
+OPTIMIZATION = [
+    wrong("warm-up", "--num_warmup_steps: 10000 is more than the 3 steps of this run", num_warmup_steps=10000),
+    wrong("warm-up of steps", "--num_warmup_steps: 10 is more than the 4 steps", num_warmup_steps=10, max_steps=4),
+    wrong("epochs unknown", "--scheduler_interval epoch needs --max_epochs", scheduler_interval="epoch", max_steps=4),
+    wrong("fused", "--optimizer fuse_adam: .*only with those of deepspeed", optimizer="fuse_adam"),
+    wrong(
+        "bitsandbytes",
+        r"--optimizer adam8bit needs the package 'bitsandbytes', .*transformers-framework\[bitsandbytes\]",
+        {},
+        ("bitsandbytes",),
+        optimizer="adam8bit",
+    ),
+    wrong("two rates", "--adafactor_relative_step: .*no effect", optimizer="adafactor", adafactor_relative_step=True),
+    wrong("decay of layers", "--layerwise_lr_decay_power: found '0'", scheduler="polynomial_decay_layerwise", layerwise_lr_decay_power=0),
+]
+# fmt: on
+
+TABLE = {
+    "command line": COMMAND_LINE,
+    "config file": CONFIG_FILE,
+    "model": MODEL,
+    "tokenizer": TOKENIZER,
+    "data files": DATA_FILES,
+    "columns": COLUMNS,
+    "labels": LABELS,
+    "lengths": LENGTHS,
+    "selection": SELECTION,
+    "folders": FOLDERS,
+    "trainer": TRAINER,
+    "optimization": OPTIMIZATION,
+}
+
+
+def words_of(row: Wrong, tmp: Path, made: Path) -> list[str]:
+    """Write the row's files, return its command."""
+    for name, content in row.files.items():
+        write(tmp / name, content)
+    pipeline = row.flags.get("pipeline", "seq_class")
+    folder = made / (pipeline if pipeline in runs.PIPELINE_FLAGS else "seq_class")
+    flags = {f"{stage}_dataset": folder / f"{stage}.jsonl" for stage in ("train", "valid")}
+    flags |= {"pre_trained_model": made / "bert", "pipeline": "seq_class", "learning_rate": None}
+    for name in row.files:
+        stage = name.partition(".")[0]
+        if stage in ("train", "valid"):
+            flags[f"{stage}_dataset"] = tmp / name
+        if name == "c.yaml":
+            flags["config"] = tmp / name
+    flags |= {
+        name: value.format(tmp=tmp, made=made) if isinstance(value, str) else value for name, value in row.flags.items()
+    }
+    if flags["pipeline"] in runs.PIPELINE_FLAGS:
+        return runs.command(tmp, **flags)
+    words = runs.command(tmp, **{**flags, "pipeline": "seq_class"})
+    words[words.index("--pipeline") + 1] = flags["pipeline"]
+    return words

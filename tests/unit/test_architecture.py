@@ -1,0 +1,223 @@
+"""The shape of the code: who may import whom, what importing costs, how files are called and how long they are."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGE = "transformers_framework"
+MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
+LONGEST = 400  # lines
+
+GROUND = {"constants", "exceptions", "restricted"}  # everybody may import these
+# room -> the rooms that it may import beside itself and the ground; all of them stand above it in this table
+ROOMS: dict[str, set[str]] = {
+    "constants": set(),
+    "exceptions": set(),
+    "restricted": set(),
+    "registry": set(),
+    "processing": set(),
+    "runtime": set(),
+    "losses": set(),
+    "optimizers": set(),
+    "schedulers": set(),
+    "metrics": {"processing"},
+    "inputs": {"processing"},
+    "objectives": {"processing", "losses", "metrics"},
+    "models": {"registry", "processing", "runtime"},
+    "pipelines": {"registry", "metrics", "optimizers", "schedulers", "objectives", "models"},
+    "data": {"processing", "runtime", "inputs", "objectives", "models"},
+    "callbacks": {"processing", "runtime", "pipelines", "data"},
+    "experiment": {
+        "registry",
+        "runtime",
+        "optimizers",
+        "inputs",
+        "objectives",
+        "models",
+        "pipelines",
+        "data",
+        "callbacks",
+    },
+    "cli": {"registry", "runtime", "data", "experiment"},
+    "__main__": {"cli"},
+}
+
+HEAVY = {"torch", "transformers", "datasets", "pytorch_lightning", "torchmetrics", "pyarrow", "tensorboard", "yaml"}
+LIGHT_ROOMS = ("__init__", "constants", "exceptions", "registry", "restricted", "cli", "processing")
+OPTIONAL = {"deepspeed", "s3fs", "bitsandbytes", "rouge_score", "sacrebleu", "rich", "flash_attn"}
+NO_HOME = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}
+
+
+class Import(NamedTuple):
+    """One import: its line, what it names, and whether it runs when the module is imported."""
+
+    line: int
+    name: str
+    at_import: bool
+
+
+def imports(tree: ast.Module) -> Iterator[Import]:
+    """Yield every import of a module, those for the type checker too."""
+
+    def visit(node: ast.AST, at_import: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            yield from (Import(node.lineno, alias.name, at_import) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"line {node.lineno}: imports are absolute"
+            yield from (Import(node.lineno, f"{node.module}.{alias.name}", at_import) for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for part in node.body:
+                yield from visit(part, False)
+            for part in node.orelse:
+                yield from visit(part, at_import)
+        else:
+            inside = at_import and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            for child in ast.iter_child_nodes(node):
+                yield from visit(child, inside)
+
+    yield from visit(tree, True)
+
+
+def room_of(path: Path) -> str:
+    """Return the package folder that a module is in, its own name when it is in none."""
+    return path.relative_to(ROOT / PACKAGE).parts[0].removesuffix(".py")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+TREES = {path: ast.parse(path.read_text("utf-8")) for path in MODULES}
+
+
+def imported_rooms(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for line, name, _ in imports(tree):
+        package, _, rest = name.partition(".")
+        if package == PACKAGE and not rest.startswith("__version__"):
+            yield line, rest.partition(".")[0]
+
+
+def test_imports_are_read_as_python_runs_them() -> None:
+    source = (
+        "import torch.nn\nif TYPE_CHECKING:\n    import yaml\nelse:\n    import json\n"
+        "class A:\n    from a import b\n    def f(self):\n        import numpy\n"
+        "try:\n    import rich\nexcept E:\n    pass"
+    )
+    found = {(name, at_import) for _, name, at_import in imports(ast.parse(source))}
+    at_import = {("torch.nn", True), ("json", True), ("a.b", True), ("rich", True)}
+    assert found == at_import | {("yaml", False), ("numpy", False)}
+
+
+def test_the_table_has_every_room_and_goes_one_way() -> None:
+    assert set(ROOMS) == {room_of(path) for path in MODULES} - {"__init__"}
+    order = list(ROOMS)
+    assert [room for room in order for other in ROOMS[room] if order.index(other) >= order.index(room)] == []
+    # as the documents draw it
+    chain = ("processing", "inputs", "objectives", "models", "pipelines", "data", "callbacks", "experiment", "cli")
+    assert [room for room in order if room in chain] == list(chain)
+    assert not ROOMS["objectives"] & {"inputs"}, "what goes in and what is learned do not know each other"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_one_way(path: Path) -> None:
+    """Types and imports inside functions count: they are dependencies too."""
+    room = room_of(path)
+    allowed = GROUND | {room} | ROOMS.get(room, set())
+    if room == "__init__":
+        allowed = set()
+    wrong = [(line, other) for line, other in imported_rooms(TREES[path]) if other not in allowed]
+    assert wrong == [], f"{name_of(path)}: {room} imports what stands beside or above it"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py"], ids=name_of)
+def test_folders_import_nothing(path: Path) -> None:
+    kinds = {type(node) for node in TREES[path].body}
+    assert kinds <= {ast.Expr, ast.Assign}, "a docstring, and the version"
+
+
+def test_heavy_imports_wait_until_they_are_needed() -> None:
+    wrong = [
+        f"{name_of(path)}:{line}: {name}"
+        for path, tree in TREES.items()
+        for line, name, at_import in imports(tree)
+        if at_import and room_of(path) in LIGHT_ROOMS and name.partition(".")[0] in HEAVY
+    ]
+    assert wrong == []
+
+
+def test_optional_packages_are_imported_inside_functions_only() -> None:
+    wrong = [
+        f"{name_of(path)}:{line}: {name}"
+        for path, tree in TREES.items()
+        for line, name, at_import in imports(tree)
+        if at_import and name.partition(".")[0] in OPTIONAL
+    ]
+    assert wrong == []
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the modules that a line of Python loads in a process of its own, beside those of Python itself."""
+    program = f"import sys; before = set(sys.modules); {code}; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    assert loaded_by(f"import {PACKAGE}") == {PACKAGE}
+
+
+def test_the_command_line_is_read_without_anything_heavy() -> None:
+    loaded = loaded_by(f"from {PACKAGE}.cli import main, parser; from {PACKAGE} import registry")
+    assert not {name.partition(".")[0] for name in loaded} & (HEAVY | {"numpy"})
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_say_what_they_are_for(path: Path) -> None:
+    first = (ast.get_docstring(TREES[path]) or "").partition("\n")[0]
+    assert first
+    assert first.endswith((".", ":")), first
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_fit_in_a_head(path: Path) -> None:
+    lines = len(path.read_text("utf-8").splitlines())
+    assert lines < LONGEST, f"{lines} lines: this asks to be two files"
+
+
+def test_nothing_lives_in_a_drawer() -> None:
+    parts = {part.removesuffix(".py") for path in MODULES for part in path.relative_to(ROOT).parts}
+    assert not parts & NO_HOME
+
+
+def tracked() -> list[Path]:
+    """Return the files that belong to the repository; empty where there is no git."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_files_name_no_place_of_one_machine() -> None:
+    """A path of somebody's machine in a file works nowhere else."""
+    files = tracked()
+    if not files:
+        pytest.skip("this is no git repository")
+    places = [f"/{top}/" for top in ("work", "home", "Users", "root")]
+    wrong = [
+        f"{path.relative_to(ROOT).as_posix()}:{number}: {place}"
+        for path in files
+        if path.suffix not in (".png", ".lock")
+        for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), 1)
+        for place in places
+        if place in line
+    ]
+    assert wrong == []

@@ -1,0 +1,98 @@
+"""How many batches and optimizer steps a run takes, and flags that these numbers contradict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from transformers_framework.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
+
+DEFAULT_EPOCHS = 1000  # of Lightning, where nothing else ends a run
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Sizes of a run as Lightning will count them; infinite where nobody knows.
+
+    Args:
+        epochs: Epochs that may be begun.
+        batches: Training batches of an epoch, on each process.
+        per_epoch: Optimizer steps of an epoch.
+        total: Optimizer steps of the run.
+    """
+
+    epochs: float
+    batches: float
+    per_epoch: float
+    total: float
+
+    @classmethod
+    def of(cls, trainer: Trainer, num_rows: int | None, batch_size: int) -> Steps:
+        """Count before anything is loaded.
+
+        Args:
+            trainer: Knows processes, limits, epochs and accumulation.
+            num_rows: Rows of the training data, None of a stream of unknown length.
+            batch_size: Rows of a batch on each process.
+        """
+        whole = math.inf if num_rows is None else math.ceil(num_rows / (batch_size * trainer.world_size))
+        batches, limit = whole, trainer.limit_train_batches
+        if isinstance(limit, int):
+            batches = min(whole, limit)
+        elif whole < math.inf:
+            batches = int(whole * limit)
+        per_epoch = batches if math.isinf(batches) else math.ceil(batches / trainer.accumulate_grad_batches)
+        epochs = _epochs(trainer)
+        total = per_epoch * epochs if per_epoch and epochs else 0
+        return cls(epochs, batches, per_epoch, total if trainer.max_steps == -1 else min(total, trainer.max_steps))
+
+    def check(self, trainer: Trainer, *, validates: bool) -> None:
+        """Refuse numbers of batches, epochs and steps that make no sense together.
+
+        Args:
+            trainer: The trainer that was asked for.
+            validates: Whether there are data to validate on.
+
+        Raises:
+            ConfigurationError: When nothing would be trained, or never be validated.
+        """
+        low, high = trainer.min_epochs or 0, trainer.max_epochs
+        if high is not None and -1 < high < low:
+            raise ConfigurationError(f"--min_epochs: {low} is more than --max_epochs {high}.")
+        if -1 < trainer.max_steps < (trainer.min_steps or 0):
+            raise ConfigurationError(f"--min_steps: {trainer.min_steps} is more than --max_steps {trainer.max_steps}.")
+        if self.total == 0:
+            limits = {name: getattr(trainer, name) for name in ("max_epochs", "max_steps", "limit_train_batches")}
+            flags = ", ".join(f"--{name} {value}" for name, value in limits.items() if value not in (None, -1, 1.0))
+            raise ConfigurationError(
+                f"{flags}: nothing would be trained. Raise it, or leave --train_dataset out to test and predict only."
+            )
+        interval = trainer.val_check_interval
+        if not validates or interval is None or isinstance(interval, str):
+            return
+        if isinstance(interval, int) and interval > self.batches and trainer.check_val_every_n_epoch is not None:
+            raise ConfigurationError(
+                f"--val_check_interval: {interval} batches are more than the {self.batches} of an epoch, so no "
+                "validation would happen. Use less, a share of the epoch as 0.5, or --check_val_every_n_epoch none to "
+                "count on from epoch to epoch."
+            )
+        if isinstance(interval, float) and interval < 1 and math.isinf(self.batches):
+            raise ConfigurationError(
+                f"--val_check_interval: {interval} of an epoch cannot be known of a stream of unknown length; give a "
+                "number of batches."
+            )
+
+
+def _epochs(trainer: Trainer) -> float:
+    """Return the epochs of a run; Lightning fills in its default only when training starts."""
+    from pytorch_lightning.callbacks import Timer
+
+    if trainer.max_epochs is None:
+        is_limited = trainer.max_steps != -1 or any(isinstance(callback, Timer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        return math.inf if is_limited else DEFAULT_EPOCHS
+    return math.inf if trainer.max_epochs == -1 else trainer.max_epochs
