@@ -176,9 +176,10 @@ class Experiment:
             RandomState(self.seed),
             OpenWindow(),
             TruncationReport(self.inputs.max_length),
-            Predictions(self.folders, self.data),
-            *self.selection.callbacks(self.folders, exporter, self.options["learning_rate"]),
         ]
+        if not self.rehearses:
+            callbacks.append(Predictions(self.folders, self.data))
+            callbacks += self.selection.callbacks(self.folders, exporter, self.options["learning_rate"])
         if self.data.has("train"):
             callbacks.insert(0, FiniteLoss(self.data.origin("train").place))
         if self.options.get("enable_progress_bar") is not False:
@@ -197,13 +198,29 @@ class Experiment:
         self.prepare_machine()
         trains = self.options.get("train_dataset") is not None
         self.check_folders()
-        trainer, module, data = self.trainer, self.module, self.data
+        assert self.trainer and self.module
         for check in self.checks:
             check()
+        if self.rehearses:
+            self._run_stages(trains)
+            return
         if is_first_process():
             self.folders.claim(overwrite=self.overwrite and trains)
+        try:
+            if trains:
+                self._write_config()
+            self._run_stages(trains)
+        finally:
+            self.folders.release()
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether this only tries a few batches of everything (``--fast_dev_run``), and leaves no files."""
+        return bool(self.options.get("fast_dev_run"))
+
+    def _run_stages(self, trains: bool) -> None:
+        trainer, module, data = self.trainer, self.module, self.data
         if trains:
-            self._write_config()
             if self._start is not None:
                 logger.info("Continuing %s", self._start)
             trainer.fit(module, data, ckpt_path=self._start)
@@ -269,7 +286,7 @@ class Experiment:
             raise ConfigurationError(f"--ckpt_path: there is no file {self.ckpt_path}.")
         predicts = tuple(stage for stage in ("test", "predict") if self.options.get(f"{stage}_dataset"))
         trains = self.options.get("train_dataset") is not None
-        if is_first_process():
+        if is_first_process() and not self.rehearses:
             self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
 
     def prepare_machine(self) -> None:
@@ -293,7 +310,7 @@ class Experiment:
         """Checkpoint that is tested: the best when one was chosen, else the state that training left."""
         if not trained:
             return self.ckpt_path
-        if self.selection.monitor is not None and self.folders.best.exists():
+        if self.selection.monitor is not None and self.folders.best.exists() and not self.rehearses:
             return str(self.folders.best)
         return None
 

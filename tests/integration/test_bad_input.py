@@ -16,9 +16,6 @@ import pytest
 
 from tests import runs, tiny
 from tests.mistakes import (
-    COLUMNS,
-    COMMAND_LINE,
-    OPTIMIZATION,
     PAIRS,
     TABLE,
     TRAIN,
@@ -218,8 +215,9 @@ def python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("row", [COMMAND_LINE[4], COLUMNS[6], OPTIMIZATION[0]], ids=lambda row: row.name)
-def test_a_real_process_ends_with_status_2_and_one_message(row, tmp_path, made):
+@pytest.mark.parametrize(("room", "name"), [("columns", "null text"), ("optimization", "warm-up")])
+def test_a_real_process_ends_with_status_2_and_one_message(room, name, tmp_path, made):
+    row = next(row for row in TABLE[room] if row.name == name)
     done = python("-m", "transformers_framework", *words_of(row, tmp_path, made), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert re.search(row.message, done.stderr)

@@ -54,11 +54,15 @@ def test_two_processes_learn_what_one_learns(twins: Twins) -> None:
     one, two = runs.scalars(twins.one), runs.scalars(twins.two)
     # of the second process's rows the log knows nothing, but the rate and the steps are the same
     assert one["train/learning_rate"] == two["train/learning_rate"]
-    first, second = (runs.weights(run.pre_trained_models / "final") for run in (twins.one, twins.two))
-    for name, value in first.items():
-        torch.testing.assert_close(
-            second[name], value, atol=2e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}"
-        )
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (twins.one, twins.two)), atol=3e-5)
+    # weights cannot tell a gradient from twice the gradient, for Adam divides by its size; Adam's moments can
+    ours, theirs = (
+        torch.load(run.last, weights_only=True)["optimizer_states"][0]["state"] for run in (twins.one, twins.two)
+    )
+    assert ours.keys() == theirs.keys()
+    for index, state in ours.items():
+        size = float(state["exp_avg"].abs().max())
+        torch.testing.assert_close(theirs[index]["exp_avg"], state["exp_avg"], atol=1e-3 * size + 1e-7, rtol=0)
 
 
 def test_metrics_and_predictions_of_two_processes_are_those_of_one(twins: Twins) -> None:

@@ -38,12 +38,11 @@ def test_an_objective_alone_is_called_as_its_pipeline():
             assert resolve(spec.objectives[0]).name == name
 
 
-@pytest.mark.parametrize("place", [*OPTIMIZERS.values(), *SCHEDULERS.values()])
-def test_optimizers_and_schedulers_are_functions_called_as_their_row(place):
+@pytest.mark.parametrize(("name", "place"), [*OPTIMIZERS.items(), *SCHEDULERS.items()])
+def test_optimizers_and_schedulers_are_functions_called_as_their_row(name, place):
     function = resolve(place)
     assert inspect.isfunction(function)
-    table = OPTIMIZERS if place in OPTIMIZERS.values() else SCHEDULERS
-    assert table[function.__name__] == place
+    assert function.__name__ == name
     assert function.__doc__, "the help of its flags"
 
 

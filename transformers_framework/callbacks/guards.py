@@ -63,9 +63,7 @@ class FiniteLoss(pl.Callback):
             return
         loss, rows, step = next(entry for entry in unseen if not bool(torch.isfinite(entry[0])))
         places = ", ".join(self.place(row) for row in rows.tolist() if row >= 0)
-        raise RunError(
-            f"The loss is {loss.item()} at step {step}, in the batch of these rows: {places}. {REMEDY}"
-        )
+        raise RunError(f"The loss is {loss.item()} at step {step}, in the batch of these rows: {places}. {REMEDY}")
 
 
 class TruncationReport(pl.Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from transformers_framework.runtime.run_folders import RunFolders
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
+
+logger = logging.getLogger(__name__)
 
 
 class Predictions(pl.Callback):
@@ -66,6 +69,7 @@ class Predictions(pl.Callback):
             for extra, lines in objective.prediction_files(stage, columns, self.data.rows(stage)).items():
                 with whole_file(path.with_suffix(extra)) as aside:
                     aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            logger.info("Predictions of %d rows are in %s", len(columns[ROW_IDS]), path)
 
     def _lines(self, stage: Stage, objective: Any, columns: Mapping[str, np.ndarray]) -> Any:
         """Yield the row of the data set and its predictions, both as dictionaries."""

@@ -79,7 +79,7 @@ class Objective(ABC):
 
     @abstractmethod
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return the metrics of a stage; each computes a value or a dictionary of values by their log names."""
+        """Return the metrics of a stage; each computes values by their log names and lists these as ``names``."""
 
     def log_names(self, stage: Stage) -> list[str]:
         """Return the names that the metrics of a stage will log, without prefix."""

@@ -31,6 +31,7 @@ def set_up_logging() -> None:
         package.propagate = False
     package.setLevel(logging.INFO if is_first_process() else logging.ERROR)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # speaks when it was asked to
     if not sys.stderr.isatty():
         from transformers.utils import logging as transformers_logging
 

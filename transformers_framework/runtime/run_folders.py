@@ -72,7 +72,7 @@ class RunFolders:
                 raise ConfigurationError(f"--name: {found} exists. Choose another --name or replace it: --overwrite.")
 
     def claim(self, *, overwrite: bool = False) -> None:
-        """Take the right to write as this run, until the process ends; remove an earlier run if that was asked for.
+        """Take the right to write as this run, until :meth:`release` or the end of the process; remove an earlier run if that was asked for.
 
         Raises:
             ConfigurationError: When another process is running under this name, or nothing can be written.
@@ -93,6 +93,11 @@ class RunFolders:
             ) from None
         except OSError as error:
             raise self._unwritable(str(error.strerror)) from None
+
+    def release(self) -> None:
+        """Give the right to write back."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _unwritable(self, reason: str) -> ConfigurationError:
         return ConfigurationError(

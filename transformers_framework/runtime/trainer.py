@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,33 @@ def build_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ConfigurationError(_blamed(str(error), options, list(flags))) from error
+
+
+def num_nodes(environment: Mapping[str, str], asked: int, local_devices: int) -> int:
+    """Return the number of nodes: what was asked for, else all processes divided by those of this node.
+
+    Args:
+        environment: Variables of the environment; ``WORLD_SIZE`` is the number of processes of all nodes.
+        asked: What ``--num_nodes`` says; 1 is its default.
+        local_devices: Processes of this node.
+
+    Raises:
+        ConfigurationError: When the variables contradict the flags.
+
+    Examples:
+        >>> num_nodes({"WORLD_SIZE": "16", "NODE_RANK": "1"}, 1, 8)
+        2
+    """
+    if "WORLD_SIZE" not in environment or "TORCHELASTIC_RUN_ID" in environment or "SLURM_NTASKS" in environment:
+        return asked  # torchrun and SLURM tell Lightning themselves
+    world = int(environment["WORLD_SIZE"])
+    nodes, rest = divmod(world, local_devices)
+    if rest or (asked > 1 and nodes != asked):
+        raise ConfigurationError(
+            f"WORLD_SIZE is {world}, which is not {local_devices} devices on each of "
+            f"{asked if asked > 1 else 'several'} nodes. Set it to the number of processes of all nodes together."
+        )
+    return nodes
 
 
 def _blamed(reason: str, options: Mapping[str, Any], flags: Sequence[str]) -> str:

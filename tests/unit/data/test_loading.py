@@ -284,7 +284,7 @@ def test_absent_sources(tmp_path, load, monkeypatch, source, messages):
 def test_dataset_dict(tmp_path, load):
     data = datasets.Dataset.from_list(ROWS)
     datasets.DatasetDict({"train": data, "dev": data}).save_to_disk(tmp_path / "both")
-    with pytest.raises(DataError, match=r"DatasetDict with the splits dev, train; give one .*both/dev"):
+    with pytest.raises(DataError, match=r"DatasetDict with the splits dev, train; give one .*both/train"):
         load(tmp_path / "both")
     assert load(tmp_path / "both" / "train").to_list() == ROWS
     with pytest.raises(DataError, match=r"Did you mean 'train'"):

@@ -1,0 +1,248 @@
+"""Flags that change how a run trains, ends or is saved: each does what its help promises."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests import runs, tiny
+from transformers_framework.registry import OPTIMIZERS, SCHEDULERS
+from transformers_framework.runtime.run_folders import RunFolders
+
+ABSENT = {"fuse_adam", "adam8bit", "adamw8bit"}  # need packages, or devices, that tests do not
+FAST = {("adamw", name) for name in SCHEDULERS} | {(name, "constant") for name in OPTIMIZERS}
+MAP = "valid/answer_selection/mean_average_precision"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("options")
+
+
+def train(folder: Path, name: str, *stages: str, **flags: Any) -> RunFolders:
+    """Train on 40 rows in steps of 8, with the data of further stages."""
+    data = runs.datasets(folder / "data", "answer_selection")
+    given = {f"{stage}_dataset": data[f"{stage}_dataset"] for stage in ("train", *stages)}
+    return runs.run(folder, **{"name": name, **given, **flags})
+
+
+def exports(folders: RunFolders) -> list[str]:
+    return sorted(path.name for path in folders.pre_trained_models.iterdir())
+
+
+def same(first: Path, second: Path) -> bool:
+    ours, theirs = runs.weights(first), runs.weights(second)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# --- optimization ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "scheduler"),
+    [
+        pytest.param(optimizer, scheduler, marks=() if (optimizer, scheduler) in FAST else pytest.mark.slow)
+        for optimizer in OPTIMIZERS
+        for scheduler in SCHEDULERS
+        if optimizer not in ABSENT
+    ],
+)
+def test_optimizers_and_schedulers_train(folder: Path, optimizer: str, scheduler: str) -> None:
+    flags = {"optimizer": optimizer, "scheduler": scheduler, "weight_decay": 0.01}
+    flags |= {} if scheduler == "constant" else {"num_warmup_steps": 1}
+    with runs.watched() as seen:
+        train(folder, f"{optimizer}-{scheduler}", max_steps=3, no_epoch_checkpointing=True, **flags)
+    module = seen.experiment.module
+    fresh = runs.build(
+        runs.command(folder, train_dataset=folder / "data" / "train.jsonl", name="fresh", max_steps=3)
+    ).module
+    start = dict(fresh.named_parameters())
+    assert not [name for name, value in module.named_parameters() if torch.equal(value, start[name])]
+    assert all(torch.isfinite(value).all() for value in module.parameters())
+
+
+def test_accumulated_batches_are_one_larger_batch(folder: Path) -> None:
+    still = {"additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
+    large = train(folder, "large", batch_size=8, **still)
+    small = train(folder, "small", batch_size=4, accumulate_grad_batches=2, **still)
+    assert len(runs.scalars(small)["train/loss"]) == len(runs.scalars(large)["train/loss"]) == 5, "a point a step"
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (small, large)), atol=3e-5)
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_are_clipped_in_bf16_with_a_fused_optimizer(folder: Path, algorithm: str) -> None:
+    limit = 1e-3
+    with runs.watched() as seen:
+        train(folder, f"clip-{algorithm}", precision="bf16", gradient_clip_val=limit, gradient_clip_algorithm=algorithm)
+    optimizer = seen.experiment.trainer.optimizers[0]
+    assert all(group["fused"] for group in optimizer.param_groups)
+    assert seen.experiment.trainer.precision == "bf16-mixed"
+    assert 0 < max(seen.gradients.values()) <= limit * 1.001
+
+
+def test_half_precision_on_a_cpu_is_bf16_and_says_so(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), runs.watched() as seen:
+        train(folder, "half", "test", precision="16", max_steps=1)
+    assert seen.experiment.trainer.precision == "bf16-mixed"
+    assert "bf16" in caplog.text
+
+
+def test_averaged_weights_are_exported_and_tested(folder: Path) -> None:
+    """The last fifth of five epochs: the average is over what the last epochs end with, not the last state."""
+    flags = {"max_epochs": 5, "learning_rate": 1e-3, "scheduler": "constant"}
+    plain = train(folder, "plain", "test", **flags)
+    with runs.watched() as seen:
+        averaged = train(folder, "averaged", "test", stochastic_weight_averaging=True, **flags)
+    final = averaged.pre_trained_models / "final"
+    assert not same(final, plain.pre_trained_models / "final")
+    model = seen.experiment.module.model.heads["answer_selection"]
+    exported = runs.weights(final)
+    assert all(torch.equal(exported[name], value) for name, value in model.state_dict().items() if name in exported)
+    texts = [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)]
+    logits = runs.logits_of(final, texts)
+    found = torch.tensor([row["scores"] for row in runs.predictions(averaged)])
+    torch.testing.assert_close(logits[:, 1] - logits[:, 0], found, atol=2e-5, rtol=1e-4)
+
+
+# --- how a run ends --------------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_stops(folder: Path) -> None:
+    """Without learning nothing improves: one validation, and two without improvement."""
+    flags = {"monitor": MAP, "early_stopping": True, "patience": 2, "max_epochs": 10, "learning_rate": 1e-12}
+    done = train(folder, "early", "valid", **flags)
+    assert len(runs.scalars(done)["valid/loss"]) == 3
+    assert exports(done) == ["best", "ckpt_epoch_0_step_5", "ckpt_epoch_1_step_10", "ckpt_epoch_2_step_15", "final"]
+    assert same(done.pre_trained_models / "best", done.pre_trained_models / "ckpt_epoch_0_step_5")
+
+
+def test_steps_end_a_run_within_an_epoch(folder: Path) -> None:
+    done = train(folder, "steps", max_steps=7)
+    assert len(runs.scalars(done)["train/loss"]) == 7
+    assert torch.load(done.last, weights_only=True)["global_step"] == 7
+
+
+def test_without_a_limit_lightning_s_own_holds(folder: Path) -> None:
+    """No epochs, no steps: time ends the run."""
+    done = train(folder, "time", max_epochs=None, max_time="00:00:00:02", scheduler="constant", no_epoch_checkpointing=True)  # fmt: skip  # noqa: E501
+    assert len(runs.scalars(done)["train/loss"]) > 5
+    assert done.last.exists()
+
+
+def test_fast_dev_run_leaves_no_files(folder: Path) -> None:
+    done = train(folder, "fast", "valid", "test", "predict", fast_dev_run=True, monitor=MAP, num_warmup_steps=100)
+    assert not done.last.exists()
+    assert not done.pre_trained_models.exists()
+    assert not done.tensorboard.exists()
+
+
+# --- what is saved, and when -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ({}, ["ckpt_epoch_0_step_5", "ckpt_epoch_1_step_10"]),
+        ({"no_epoch_checkpointing": True}, ["ckpt_epoch_0_step_5", "ckpt_epoch_1_step_10"]),
+        ({"no_epoch_checkpointing": True, "no_val_checkpointing": True}, []),
+        (
+            {"no_epoch_checkpointing": True, "no_val_checkpointing": True, "checkpoint_interval": 4},
+            ["ckpt_epoch_0_step_4", "ckpt_epoch_1_step_8"],
+        ),
+        (
+            {"val_check_interval": 0.5, "no_epoch_checkpointing": True},
+            ["ckpt_epoch_0_step_2", "ckpt_epoch_0_step_4", "ckpt_epoch_1_step_7", "ckpt_epoch_1_step_9"],
+        ),
+        ({"checkpoint_interval": 3, "accumulate_grad_batches": 2}, ["ckpt_epoch_0_step_3", "ckpt_epoch_1_step_6"]),
+    ],
+)
+def test_checkpoints_are_written_when_they_are_asked_for(
+    tmp_path: Path, flags: dict[str, Any], steps: list[str]
+) -> None:
+    done = train(tmp_path, "saved", "valid", "test", max_epochs=2, monitor=MAP, **flags)
+    assert exports(done) == ["best", *steps, "final"]
+    found = sorted(path.name for path in done.checkpoints.glob("[!.]*"))
+    assert found == ["best.ckpt", "config.yaml", "last.ckpt"]
+    tested = [row["scores"] for row in runs.predictions(done)]
+    logits = runs.logits_of(done.pre_trained_models / "best", [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)])  # fmt: skip  # noqa: E501
+    assert tested == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=5e-5), "best is what was tested"
+
+
+def test_without_a_monitor_the_last_state_is_tested(folder: Path) -> None:
+    done = train(folder, "unmonitored", "valid", "test", max_epochs=2)
+    assert not done.best.exists()
+    assert "best" not in exports(done)
+    logits = runs.logits_of(done.pre_trained_models / "final", [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)])  # fmt: skip  # noqa: E501
+    found = [row["scores"] for row in runs.predictions(done)]
+    assert found == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=5e-5)
+
+
+def test_the_best_by_a_metric_of_training(folder: Path) -> None:
+    done = train(folder, "by-loss", monitor="train/loss", monitor_direction="min", max_epochs=2)
+    assert "best" in exports(done)
+
+
+def test_predictions_of_a_part(folder: Path) -> None:
+    done = train(folder, "part", "test", "predict", max_steps=1, limit_test_batches=2, limit_predict_batches=1)
+    ids = [row["id"] for row in runs.predictions(done)]
+    assert len(ids) == 16
+    assert ids == sorted(ids)
+    rows = runs.rows_for("answer_selection", 27, 2)
+    assert all(row["answer"] == rows[row["id"]]["answer"] for row in runs.predictions(done))
+    assert len((done.predictions / "test.run").read_text().splitlines()) == 16
+    assert len(runs.predictions(done, "predict")) == 8
+
+
+def test_validation_alone(folder: Path) -> None:
+    data = runs.datasets(folder / "data", "answer_selection")
+    done = runs.run(folder, name="validation", valid_dataset=data["valid_dataset"])
+    assert len(runs.metrics(done, "valid")) == 9
+    assert not done.pre_trained_models.exists()
+
+
+# --- how it is computed ----------------------------------------------------------------------------------------------
+
+
+def test_checkpointed_activations_change_nothing(folder: Path) -> None:
+    kept = train(folder, "kept")
+    again = train(folder, "again", gradient_checkpointing=True)
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (again, kept)), atol=1e-6)
+
+
+def test_profiler_determinism_and_statistics(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        done = train(folder, "profiled", "valid", profiler="simple", deterministic=True, devices_stats=True)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert "run_training_epoch" in caplog.text
+    assert any("cpu" in name for name in runs.scalars(done)), "statistics of the device are logged"
+
+
+@pytest.mark.slow
+def test_a_compiled_model_exports_plain_weights(folder: Path) -> None:
+    done = train(folder, "compiled", "test", compile=True)
+    texts = [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)]
+    logits = runs.logits_of(done.pre_trained_models / "final", texts)
+    found = [row["scores"] for row in runs.predictions(done)]
+    assert found == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("pipeline", ["answer_selection", "seq_class"])
+def test_weights_of_classes_change_the_loss(folder: Path, pipeline: str) -> None:
+    weights = [1.0, 3.0] if pipeline == "answer_selection" else [1.0, 2.0, 3.0]
+    rows = runs.rows_for(pipeline, 27, 2)
+    source = tiny.write_jsonl(folder / f"{pipeline}.jsonl", rows)
+    checkpoint = runs.run(folder, pipeline=pipeline, name=f"{pipeline}-start", train_dataset=source, max_steps=1)
+    final = checkpoint.pre_trained_models / "final"
+    flags: dict[str, Any] = {"pipeline": pipeline, "pre_trained_model": final, "test_dataset": source}
+    done = runs.run(folder, name=f"{pipeline}-weighted", label_weights=weights, **flags)
+    texts = [[row["question"], row["answer"]] if "question" in row else [row["text"]] for row in rows]
+    labels = [row["label"] if isinstance(row["label"], int) else runs.CLASSES.index(row["label"]) for row in rows]
+    expected = torch.nn.functional.cross_entropy(
+        runs.logits_of(final, texts), torch.tensor(labels), torch.tensor(weights)
+    )
+    assert runs.metrics(done, "test")["test/loss"] == pytest.approx(float(expected), abs=1e-5)
