@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 
 from benchmarks.material import BATCH_SIZE, COLUMNS, MAX_LENGTH, Material, read_pairs
-from benchmarks.rounds import alternate, median_ratio, table
+from benchmarks.rounds import alternate, median, median_ratio, table
 
 PASSES = 3  # over all texts, for one value
 
@@ -66,7 +66,6 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     values = alternate({name: rate(work) for name, work in contenders.items()}, rounds)
     peer = next(iter(contenders))
     rows = [
-        (name, f"{sorted(rates)[len(rates) // 2]:,.0f}", f"{median_ratio(values, name, peer):.2f}")
-        for name, rates in values.items()
+        (name, f"{median(rates):,.0f}", f"{median_ratio(values, name, peer):.2f}") for name, rates in values.items()
     ]
     return table(("collation", "rows/s", "share of the limit"), rows)

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import copy
 import json
-import statistics
 import sys
 from collections.abc import Callable
 
 from benchmarks.material import Material, environment, our_command
-from benchmarks.rounds import last_json, table
+from benchmarks.rounds import last_json, median, table
 
 BLOCK = 10
 
@@ -26,12 +25,12 @@ def run(material: Material, rounds: int, threads: int, busy: bool) -> str:
     command = [sys.executable, "-m", "benchmarks.overhead", str(int(busy)), *words]
     result = last_json(command, environment(threads, TOKENIZERS_PARALLELISM="false"))
     ours, bare = ([1000 * seconds / BLOCK for seconds in result[name][1:]] for name in ("ours", "bare"))
-    extra = statistics.median(mine / limit for mine, limit in zip(ours, bare, strict=True)) - 1
+    extra = median(mine / limit for mine, limit in zip(ours, bare, strict=True)) - 1
     return table(
         ("overhead", "ms a step", "more than the bare loop"),
         [
-            ("bare loop, batches already collated", f"{statistics.median(bare):.1f}", "0"),
-            ("transformers_framework", f"{statistics.median(ours):.1f}", f"{extra:.1%}"),
+            ("bare loop, batches already collated", f"{median(bare):.1f}", "0"),
+            ("transformers_framework", f"{median(ours):.1f}", f"{extra:.1%}"),
         ],
     )
 

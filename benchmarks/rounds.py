@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 Values = dict[str, list[float]]
+median = statistics.median
 
 
 def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Values:
@@ -51,7 +52,7 @@ def machine(threads: int) -> str:
 def last_json(command: Sequence[str], env: Mapping[str, str]) -> dict:
     """Run a program and return the last line of JSON that it wrote."""
     done = subprocess.run(command, env=env, capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{\"")]
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"')]
     if done.returncode or not lines:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return json.loads(lines[-1])

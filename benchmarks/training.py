@@ -8,12 +8,11 @@ process, the peer tokenizes before training (it does not count), we do it on the
 
 from __future__ import annotations
 
-import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.material import BATCH_SIZE, Material, environment, our_command, peer_command
-from benchmarks.rounds import alternate, last_json, median_ratio, table
+from benchmarks.rounds import alternate, last_json, median, median_ratio, table
 
 SKIPPED_STEPS = 4
 OWN_ALLOCATOR = "TRANSFORMERS_FRAMEWORK_KEEP_ALLOCATOR"
@@ -56,9 +55,9 @@ def run(material: Material, rounds: int, precision: str, threads: int, busy: boo
     values = alternate({name: measured(name, *command) for name, command in commands.items()}, rounds)
     rows = []
     for name, rates in values.items():
-        padding, memory = (statistics.median(r[key] for r in results[name]) for key in ("padding", "peak_mib"))
+        padding, memory = (median(r[key] for r in results[name]) for key in ("padding", "peak_mib"))
         ratios = [f"{median_ratio(values, name, peer):.2f}" for peer in (PEER, GROUPED_PEER)]
-        rows.append((name, f"{statistics.median(rates):,.0f}", *ratios, f"{padding:.0%}", f"{memory:,.0f}"))
+        rows.append((name, f"{median(rates):,.0f}", *ratios, f"{padding:.0%}", f"{memory:,.0f}"))
     return table(
         (f"training, {precision}", "real tokens/s", "to Trainer", "to Trainer grouped", "padding", "peak MiB"), rows
     )

@@ -127,10 +127,10 @@ def split_of(module: str) -> str:
 def by_keywords(entries: Iterable[Entry], count: int = 4) -> Iterator[Entry]:
     """Yield every sentence of the documentation, to be asked for by some of its own long words.
 
-    From these questions, weights that start at random learn in a minute to compare the words of two texts; from names
-    alone they had learned nothing after a thousand steps. It is an inverse cloze task (Lee, Chang, Toutanova 2019,
+    From these, weights that start at random learn in some hundred steps to compare the words of two texts; from
+    names alone they had learned nothing after 900. It is an inverse cloze task (Lee, Chang, Toutanova 2019,
     "Latent Retrieval for Weakly Supervised Open Domain Question Answering", section 4). Wrong candidates come from any
-    module: they are easier, and that is what makes a beginning.
+    module, so that these questions are the easy ones.
     """
     for entry in entries:
         for sentence in entry.sentences:
@@ -203,7 +203,7 @@ def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **{f"{name.strip('[]').lower()}_token": name for name in special},
     ).save_pretrained(folder)  # fmt: skip
-    # a net this narrow has not left chance after the demo's steps from BERT's own 0.02; from 1.2 / sqrt(hidden size) it has
+    # keyword questions, accuracy after 400 steps: .61 from BERT's own 0.02, .87 from 0.15 (1.2 / sqrt(hidden size))
     BertConfig(
         vocab_size=wordpiece.get_vocab_size(), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=128, max_position_embeddings=128, hidden_dropout_prob=0.0, initializer_range=0.15,

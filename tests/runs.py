@@ -249,8 +249,8 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 def assert_weights_are_close(first: Path, second: Path, *, atol: float) -> None:
     """Check that two checkpoints are nearly equal.
 
-    The bias of attention's keys is left out: its gradient is nothing but rounding, for softmax does not see it, and Adam
-    makes whole steps of that.
+    The bias of attention's keys is left out: softmax does not see it, so its gradient is nothing but rounding, of which
+    Adam makes whole steps.
     """
     import torch
 

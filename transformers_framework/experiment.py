@@ -108,7 +108,7 @@ class Experiment:
         return [family(self._known_classes(family.head), **options_of(family, self.options)) for family in families]
 
     def _known_classes(self, head: str) -> list[str] | None:
-        """Return the classes of a checkpoint that has such a head: their names, or their numbers where they have none."""
+        """Return the classes of a checkpoint that has such a head: their names, else their numbers."""
         tuned = [name for name in self.config.architectures or () if name.endswith(head.removeprefix("AutoModel"))]
         if not tuned or self.options.get("pre_trained_model") is None:
             return None
@@ -198,7 +198,8 @@ class Experiment:
         self.prepare_machine()
         trains = self.options.get("train_dataset") is not None
         self.check_folders()
-        assert self.trainer and self.module
+        assert self.trainer is not None
+        assert self.module is not None  # all is built before anything is written
         for check in self.checks:
             check()
         if self.rehearses:

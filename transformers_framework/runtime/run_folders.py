@@ -55,7 +55,8 @@ class RunFolders:
         Raises:
             ConfigurationError: With what was found and the ways out.
         """
-        there = next(path for path in (self.checkpoints, *self.checkpoints.parents) if path.exists())
+        # os.path: what may not be looked into is taken for absent, where Path raises
+        there = next(path for path in (self.checkpoints, *self.checkpoints.parents) if os.path.exists(path))  # noqa: PTH110
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise self._unwritable("no permission" if there.is_dir() else f"{there} is a file")
         if overwrite:
@@ -72,7 +73,9 @@ class RunFolders:
                 raise ConfigurationError(f"--name: {found} exists. Choose another --name or replace it: --overwrite.")
 
     def claim(self, *, overwrite: bool = False) -> None:
-        """Take the right to write as this run, until :meth:`release` or the end of the process; remove an earlier run if that was asked for.
+        """Take the right to write as this run, until :meth:`release` or the end of the process.
+
+        An earlier run is removed if that was asked for.
 
         Raises:
             ConfigurationError: When another process is running under this name, or nothing can be written.

@@ -54,13 +54,15 @@ def build_trainer(
         flags["use_distributed_sampler"] = False  # ours deals rows to processes
         if not validates:
             flags.pop("val_check_interval", None)  # Lightning would hold it against the training data
-        return pl.Trainer(
-            **flags,
-            logger=Board(folders.output_dir / "tensorboard", folders.name, version=""),
-            callbacks=[*callbacks],
-            plugins=None if strategy.startswith(SHARDED) else [WholeCheckpointIO()],
-            default_root_dir=folders.output_dir,
-        )
+        flags |= {
+            "logger": Board(folders.output_dir / "tensorboard", folders.name, version=""),
+            "callbacks": [*callbacks],
+            "plugins": None if strategy.startswith(SHARDED) else [WholeCheckpointIO()],
+            "default_root_dir": folders.output_dir,
+        }
+        trainer = pl.Trainer(**flags)
+        nodes = num_nodes(os.environ, trainer.num_nodes, trainer.num_devices)
+        return trainer if nodes == trainer.num_nodes else pl.Trainer(**{**flags, "num_nodes": nodes})
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ConfigurationError(_blamed(str(error), options, list(flags))) from error
 
