@@ -47,7 +47,7 @@ test-scripts: $(READY) ## Every pipeline by its command line, tiny, on the CPU
 		echo "== $$script"; PATH="$(abspath $(BIN)):$$PATH" TINY=1 bash "$$script"; done
 
 bench: $(READY) ## Speed and memory against peers (see benchmarks/README.md)
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove outputs and caches, but not .venv
 	rm -rf outputs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 
@@ -21,18 +20,12 @@ PEER = "script around `Trainer`"
 
 def run(material: Material, rounds: int, threads: int, busy: bool) -> str:
     """Return a table of seconds; ``busy`` counts processor time instead of the wall clock's."""
-    first = our_command(material, "startup", "--max_steps", "2", "--log_every_n_steps", "1")
+    python, steps = (sys.executable, "-u", "-m"), ("--max_steps", "2")
+    theirs = [*python, "benchmarks.peer", *peer_command(material, *steps, "--logging_steps", "1")]
+    ours = [*python, "transformers_framework", *our_command(material, "startup", *steps, "--log_every_n_steps", "1")]
     contenders = {
-        PEER: until(
-            "'loss':",
-            [sys.executable, "-u", "-m", "benchmarks.peer", *peer_command(material, "--max_steps", "2")]
-            + ["--logging_steps", "1"],
-            threads,
-            busy,
-        ),
-        "transformers_framework": until(
-            "step 1 of 2,", [sys.executable, "-u", "-m", "transformers_framework", *first], threads, busy
-        ),
+        PEER: until("'loss':", theirs, threads, busy),
+        "transformers_framework": until("step 1 of 2,", ours, threads, busy),
     }
     for measure in contenders.values():
         measure()
@@ -45,24 +38,20 @@ def until(words: str, command: Sequence[str], threads: int, busy: bool) -> Calla
     """Return what runs a program until it says some words, kills it and returns how long that took."""
 
     def measure() -> float:
-        with tempfile.TemporaryFile("w+") as said:
-            start = time.perf_counter()
-            process = subprocess.Popen(
-                command, env=environment(threads), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-            assert process.stdout is not None
-            for line in process.stdout:
-                said.write(line)
-                if words in line:
-                    break
-            seconds = time.perf_counter() - start
-            process.kill()
-            usage = os.wait4(process.pid, 0)[2]
-            process.returncode = 0
-            process.stdout.close()
-            said.seek(0)
-            if words not in line:
-                raise SystemExit(f"{' '.join(command)}\n{said.read()[-4000:]}")
+        start, said = time.perf_counter(), [""]
+        process = subprocess.Popen(
+            command, env=environment(threads), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None
+        with process.stdout:
+            while words not in said[-1] and (line := process.stdout.readline()):
+                said.append(line)
+        seconds = time.perf_counter() - start
+        process.kill()
+        _, _, usage = os.wait4(process.pid, 0)
+        process.returncode = 0
+        if words not in said[-1]:
+            raise SystemExit("".join([*command, "\n", *said[-40:]]))
         return usage.ru_utime + usage.ru_stime if busy else seconds
 
     return measure

@@ -66,9 +66,13 @@ class Checkpoints(pl.callbacks.Checkpoint):
     # ---------------------------------------------------------------- events
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Save every ``interval`` optimizer steps, when the last of them was just done."""
+        """Save every ``interval`` optimizer steps and where training stops within an epoch, behind the step itself.
+
+        Later hooks would be too late: to Lightning's counters an epoch that was left is an epoch that is over.
+        """
         step = trainer.global_step
-        if self.interval and step and step % self.interval == 0 and step != self.saved_step:
+        due = self.interval is not None and step % self.interval == 0
+        if step and step != self.saved_step and (due or trainer.should_stop or 0 < trainer.max_steps <= step):
             self.save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,19 +80,17 @@ class Checkpoints(pl.callbacks.Checkpoint):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         improved = self.monitor is not None and self.monitor.startswith("valid/") and self._improved(trainer)
-        if self.at_validation or improved:
+        if self.at_validation or improved or trainer.should_stop:
             self.save(trainer, best=improved, keep=self.at_validation)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save after an epoch."""
+        """Save after an epoch that is complete, always after the last one."""
+        if trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches:
+            return
         improved = self.monitor is not None and self.monitor.startswith("train/") and self._improved(trainer)
-        if self.at_epoch or improved:
+        ends = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+        if self.at_epoch or improved or ends:
             self.save(trainer, best=improved, keep=self.at_epoch)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the last state unless that was just done."""
-        if trainer.global_step != self.saved_step:
-            trainer.save_checkpoint(self.folders.last)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Export the final state, also when the run that continues had only this left to do."""

@@ -257,7 +257,7 @@ def test_a_printed_configuration_is_the_same_run(tmp_path):
         ("--max_time 12h", "--max_time: found '12h', expected a text like DD:HH:MM:SS or none."),
         (
             "--val_check_interval x",
-            "expected an integer at least 1 or a number at most 1 and greater than 0 or a text like DD:HH:MM:SS or none.",
+            "expected an integer at least 1 or a number at most 1 and greater than 0 or a text like DD:HH:MM:SS",
         ),
         ("--strategy dpp", "Did you mean 'ddp'?"),
         ("--accelerator gpuu", "Did you mean 'gpu'?"),

@@ -9,9 +9,9 @@ import datasets
 import pytest
 
 from transformers_framework.data.cache import prepared
-from transformers_framework.runtime.folders import cache_folder
 from transformers_framework.data.loading import load_dataset
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.runtime.folders import cache_folder
 
 
 @pytest.fixture

@@ -59,7 +59,9 @@ def test_chunks_are_in_order():
 
 
 def test_a_missing_column_names_the_closest_one(dataset):
-    with pytest.raises(DataError, match=r"--label_column: the train data set \(data.jsonl\) has no column 'txt'.*'text'"):
+    with pytest.raises(
+        DataError, match=r"--label_column: the train data set \(data.jsonl\) has no column 'txt'.*'text'"
+    ):
         check_column(dataset, "txt", ORIGIN, flag="label_column")
 
 

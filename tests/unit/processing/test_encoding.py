@@ -14,7 +14,7 @@ from transformers_framework.processing.encoding import (
 )
 
 FAMILIES = ["bert", "roberta", "deberta_v2", "xlm_roberta", "t5", "electra", "mpnet", "modernbert", "bart"]
-WORDS = "the model reads questions and ranks answers in documents, über 42 cafés! ".split()
+WORDS = ["the", "model", "reads", "questions", "and", "ranks", "answers", "in", "documents,", "über", "42", "cafés!"]
 
 
 def texts(num, seed):
@@ -33,9 +33,7 @@ def encode(tokenizer, segments, counts, **options):
 def test_pairs_equal_the_tokenizer_of_transformers(family, max_length):
     tokenizer = tiny.tokenizer_for(family)
     first, second = texts(40, seed=1), texts(40, seed=2)
-    theirs = tokenizer(
-        first, second, truncation=True, max_length=max_length, padding=True, return_token_type_ids=True
-    )
+    theirs = tokenizer(first, second, truncation=True, max_length=max_length, padding=True, return_token_type_ids=True)
     template = Template.of(tokenizer)
     ours = encode(
         tokenizer,

@@ -18,7 +18,7 @@ def test_files_of_an_earlier_run_are_not_written_over(tmp_path, kind):
     folders.check_free(trains=True, resume=False, overwrite=False, predicts=())
     (tmp_path / kind / "run").mkdir(parents=True)
     (tmp_path / kind / "run" / "file").touch()
-    with pytest.raises(ConfigurationError, match="--resume.*--overwrite"):
+    with pytest.raises(ConfigurationError, match=r"--resume.*--overwrite"):
         folders.check_free(trains=True, resume=False, overwrite=False, predicts=())
     for resume, overwrite in ((True, False), (False, True)):
         folders.check_free(trains=True, resume=resume, overwrite=overwrite, predicts=())
