@@ -294,10 +294,11 @@ class Experiment:
         """Set what must be set before torch makes its first tensor or a worker is forked."""
         from transformers_framework.runtime.allocator import keep_freed_memory
         from transformers_framework.runtime.log import set_up_logging
+        from transformers_framework.runtime.precision import accelerator_kind
 
         set_up_logging()
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.options.get("num_workers") == 0 else "false")
-        if self.options.get("accelerator") in (None, "auto", "cpu"):
+        if accelerator_kind(self.options.get("accelerator") or "auto") == "cpu":
             keep_freed_memory()
 
     @property
@@ -317,9 +318,9 @@ class Experiment:
 
     def _evaluate(self, stage: Stage, weights: str | None) -> None:
         evaluate = self.trainer.test if stage == "test" else self.trainer.validate
-        metrics = evaluate(self.module, self.data, ckpt_path=weights, verbose=False)[0]
+        found = evaluate(self.module, self.data, ckpt_path=weights, verbose=False)
         logger.info("%s of %s", stage, weights or "the weights at hand")
-        for name, value in metrics.items():
+        for name, value in (found[0] if found else {}).items():  # nothing with a limit of no batches
             logger.info("  %s %.4f", name, value)
 
     def _write_config(self) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests import runs, tiny
+from transformers_framework.pipelines.pipeline import Pipeline
 
 
 @pytest.fixture
@@ -31,6 +32,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(tmp_path, ca
     assert checkpoint["global_step"] < step
     assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
     assert not (folders.pre_trained_models / "final").exists()
+
+
+def test_a_gradient_that_is_not_finite_leaves_no_spoilt_files(tmp_path, capsys, monkeypatch):
+    """The loss of the step is finite still, and a checkpoint is due right behind it."""
+
+    def spoil(module, optimizer):
+        if module.trainer.global_step == 3:
+            next(parameter for parameter in module.parameters() if parameter.grad is not None).grad.fill_(torch.nan)
+
+    monkeypatch.setattr(Pipeline, "on_before_optimizer_step", spoil)
+    data = runs.datasets(tmp_path / "data", "answer_selection")
+    folders = runs.run(tmp_path, status=1, train_dataset=data["train_dataset"], checkpoint_interval=2)
+    assert "Weights are not finite after step 4" in capsys.readouterr().err
+    assert [path.name for path in folders.pre_trained_models.iterdir()] == ["ckpt_epoch_0_step_2"]
+    assert torch.load(folders.last, weights_only=True)["global_step"] == 2
 
 
 def test_long_texts_are_cut_and_counted_once_a_stage(tmp_path, said):

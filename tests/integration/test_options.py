@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests import runs, tiny
+from transformers_framework.callbacks.predictions import Predictions
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS
 from transformers_framework.runtime.run_folders import RunFolders
 
@@ -118,6 +119,51 @@ def test_early_stopping_stops(folder: Path) -> None:
     assert len(runs.scalars(done)["valid/loss"]) == 3
     assert exports(done) == ["best", "ckpt_epoch_0_step_5", "ckpt_epoch_1_step_10", "ckpt_epoch_2_step_15", "final"]
     assert same(done.pre_trained_models / "best", done.pre_trained_models / "ckpt_epoch_0_step_5")
+
+
+def test_a_run_that_stopped_early_stays_stopped(folder: Path) -> None:
+    """Also within an epoch; more patience lets it go on to where it would have come at once."""
+    flags = {
+        "monitor": MAP,
+        "early_stopping": True,
+        "max_epochs": 10,
+        "learning_rate": 1e-12,
+        "val_check_interval": 0.5,
+    }
+
+    def last_step(name: str, **more: Any) -> int:
+        return int(torch.load(train(folder, name, "valid", **flags, **more).last, weights_only=True)["global_step"])
+
+    assert last_step("stopped", patience=2) == 7
+    assert last_step("stopped", patience=2, resume=True) == 7
+    assert last_step("stopped", patience=4, resume=True) == last_step("patient", patience=4) == 12
+
+
+def test_a_run_that_averaged_stays_averaged(folder: Path) -> None:
+    """A run that continues with nothing left to do exports again what it finds."""
+    flags = {"max_epochs": 3, "scheduler": "constant", "stochastic_weight_averaging": True}
+    final = train(folder, "average", **flags).pre_trained_models / "final"
+    before = runs.weights(final)
+    after = runs.weights(train(folder, "average", **flags, resume=True).pre_trained_models / "final")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_no_batches_of_a_stage(folder: Path) -> None:
+    done = train(folder, "none", "test", "predict", limit_test_batches=0, limit_predict_batches=0)
+    assert not done.predictions.exists()
+
+
+def test_predictions_hold_nothing_of_the_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tensor that a worker made keeps a file descriptor open, and a process has a thousand or so of them."""
+    shared = []
+
+    def look(self: Predictions, *_: Any) -> None:
+        shared.extend(t.is_shared() for batch in self.batches for columns in batch.values() for t in columns.values())
+
+    monkeypatch.setattr(Predictions, "on_test_end", look)
+    train(folder, "workers", "test", num_workers=1)
+    assert shared
+    assert not any(shared)
 
 
 def test_steps_end_a_run_within_an_epoch(folder: Path) -> None:

@@ -7,9 +7,11 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
+from transformers_framework.callbacks.guards import FiniteLoss
 from transformers_framework.runtime.files import link_file, link_folder
 from transformers_framework.runtime.run_folders import RunFolders
 
@@ -49,6 +51,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.best_value: float | None = None
         self.best_step = 0
         self.saved_step = -1
+        self.exported: str | None = None
 
     @property
     def state_key(self) -> str:
@@ -57,11 +60,12 @@ class Checkpoints(pl.callbacks.Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return which state was best."""
-        return {"best_value": self.best_value, "best_step": self.best_step}
+        return {"monitor": self.monitor, "sign": self.sign, "best_value": self.best_value, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the best state of the run that continues."""
-        self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
+        """Go on with the best state of the run that continues; that of another run or another metric is none here."""
+        if (state_dict["monitor"], state_dict["sign"]) == (self.monitor, self.sign) and self.folders.best.exists():
+            self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
 
     # ---------------------------------------------------------------- events
 
@@ -85,12 +89,20 @@ class Checkpoints(pl.callbacks.Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save after an epoch that is complete, always after the last one."""
-        if trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches:
+        if (
+            not trainer.is_last_batch
+            and trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches
+        ):
             return
         improved = self.monitor is not None and self.monitor.startswith("train/") and self._improved(trainer)
         ends = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
         if self.at_epoch or improved or ends:
             self.save(trainer, best=improved, keep=self.at_epoch)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save weights that were averaged at the very end."""
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            trainer.save_checkpoint(self.folders.last)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Export the final state, also when the run that continues had only this left to do."""
@@ -106,13 +118,13 @@ class Checkpoints(pl.callbacks.Checkpoint):
     # ---------------------------------------------------------------- files
 
     def _improved(self, trainer: pl.Trainer) -> bool:
-        value = trainer.callback_metrics.get(str(self.monitor))
-        if value is None or not math.isfinite(value):
-            return False
-        if self.best_value is not None and self.sign * float(value) <= self.sign * self.best_value:
-            return False
-        self.best_value, self.best_step = float(value), trainer.global_step
-        return True
+        value = float(trainer.callback_metrics.get(str(self.monitor), math.nan))
+        better = self.best_value is None or self.sign * value > self.sign * self.best_value
+        # the first process decides: of training each knows its own losses, and to save takes all of them
+        improved = bool(trainer.strategy.broadcast(better and math.isfinite(value)))
+        if improved:
+            self.best_value, self.best_step = value, trainer.global_step
+        return improved
 
     def save(self, trainer: pl.Trainer, *, best: bool = False, keep: bool = True) -> None:
         """Replace the last checkpoint and, when it is the best, that one; every process calls this.
@@ -122,11 +134,15 @@ class Checkpoints(pl.callbacks.Checkpoint):
             best: This state is the best so far.
             keep: Leave an export of this step for transformers.
         """
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, FiniteLoss):
+                callback.check(trainer)
         # last.ckpt comes last: a run that dies before it continues from the one before, and makes all of these again
         self.saved_step = trainer.global_step
         models, step = self.folders.pre_trained_models, f"ckpt_epoch_{trainer.current_epoch}_step_{trainer.global_step}"
-        if keep and not (models / step).exists():
+        if keep and step != self.exported:  # what an earlier process left may be of other flags
             self.exporter.export(trainer, models / step)
+            self.exported = step
         if not best:
             trainer.save_checkpoint(self.folders.last)
             return

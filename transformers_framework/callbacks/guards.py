@@ -19,6 +19,8 @@ REMEDY = (
     "--gradient_clip_val 1.0, or --precision bf16 or 32."
 )
 
+MOST_UNSEEN = 1000  # batches whose losses wait to be looked at
+
 logger = logging.getLogger(__name__)
 
 
@@ -42,13 +44,21 @@ class FiniteLoss(pl.Callback):
         """Remember the loss of the batch, look at it when that costs nothing."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         self.unseen.append((loss.detach(), batch[ROW_IDS], trainer.global_step))
-        if loss.device.type == "cpu" or len(self.unseen) >= logging_interval(trainer):
+        if loss.device.type == "cpu" or len(self.unseen) >= min(logging_interval(trainer), MOST_UNSEEN):
             self.look()
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Any) -> None:
-        """Keep weights that are spoilt out of checkpoints: a finite loss may have had a gradient that was not."""
+        """Keep weights that are spoilt out of checkpoints."""
+        self.check(trainer)
+
+    def check(self, trainer: pl.Trainer) -> None:
+        """Raise when the state is not worth keeping; a finite loss may have had a gradient that was not.
+
+        Raises:
+            RunError: With the rows of the batch when it is the loss, else with the step.
+        """
         self.look()
-        sums = torch.stack([tensor.detach().float().sum() for tensor in pl_module.parameters()])
+        sums = torch.stack([tensor.detach().float().sum() for tensor in trainer.lightning_module.parameters()])
         if not bool(torch.isfinite(sums).all()):
             raise RunError(f"Weights are not finite after step {trainer.global_step}. {REMEDY}")
 

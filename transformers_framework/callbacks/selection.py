@@ -95,9 +95,10 @@ class Selection:
             exporter: Writes checkpoints for transformers.
             learning_rate: Of weight averaging.
         """
-        from pytorch_lightning.callbacks import DeviceStatsMonitor, EarlyStopping, StochasticWeightAveraging
+        from pytorch_lightning.callbacks import DeviceStatsMonitor, StochasticWeightAveraging
 
         from transformers_framework.callbacks.checkpoints import Checkpoints
+        from transformers_framework.callbacks.early_stopping import EarlyStopping
 
         chosen: list[Callback] = []
         if self.patience is not None:

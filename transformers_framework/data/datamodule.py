@@ -244,8 +244,8 @@ class DataModule(pl.LightningDataModule):
             world_size=trainer.world_size,
             lengths=self.inputs.lengths(dataset) if grouped else None,
         )
-        on_cpu = trainer.strategy.root_device.type == "cpu"
-        narrow = "16" in str(trainer.precision) and not on_cpu  # tensor cores want multiples of 8
+        device = trainer.strategy.root_device.type
+        narrow = "16" in str(trainer.precision) and device != "cpu"  # tensor cores want multiples of 8
         if stage == TRAIN:
             sampler.resume(**self._resumed)
             self._train_sampler = sampler
@@ -257,7 +257,7 @@ class DataModule(pl.LightningDataModule):
             self.collator(stage, pad_to_multiple_of=8 if narrow else 1),
             num_rows=self.num_rows[stage],
             num_workers=self._num_workers(trainer.num_devices),
-            pin_memory=self.pin_memory and not on_cpu,
+            pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # whose memory is the host's
             epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,
         )
 
@@ -289,8 +289,8 @@ class DataModule(pl.LightningDataModule):
         """Return which rows of which epoch training has consumed: all that is needed to continue."""
         assert self.trainer is not None
         loop = self.trainer.fit_loop
-        consumed = self._train_sampler.rows_after(loop.epoch_loop.batch_progress.current.ready)
-        return {"epoch": loop.epoch_progress.current.completed, "consumed": consumed}
+        done = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        return {"epoch": loop.epoch_progress.current.completed, "consumed": self._train_sampler.rows_after(done)}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue behind the rows that were consumed."""

@@ -62,7 +62,8 @@ def override(config: PreTrainedConfig, changes: Sequence[str]) -> PreTrainedConf
 
     if not changes:
         return config
-    known = {field.name for field in dataclasses.fields(config)} | {*config.attribute_map, *config.to_dict()}
+    declared = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()  # not in transformers 5.0
+    known = {field.name for field in declared} | {*config.attribute_map, *config.to_dict()}
     known -= set(_OWNED)
     values: dict[str, Any] = {}
     for change in changes:

@@ -21,7 +21,7 @@ def place_of(source: str, flag: str, cache_dir: str | None) -> str:
 
 def hub_cache(cache_dir: str | None) -> str | None:
     """Return where the hub's files are kept: below the user's folder, else where the hub's own tools look too."""
-    return str(Path(cache_dir, "hub")) if cache_dir else None
+    return str(cache_folder(cache_dir) / "hub") if cache_dir else None
 
 
 @contextmanager

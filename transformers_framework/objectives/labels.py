@@ -123,6 +123,8 @@ class Classes:
 
     def _require_all_classes(self, values: Sequence[Any], count: int) -> None:
         """Refuse classes that no row has: a wrong label would add classes, and silently so."""
+        if not values:  # there is nothing but texts to predict
+            return
         if self.names:
             if len(self.names) == 1:
                 raise DataError(f"--label_column: every row of '{self.column}' has the label '{self.names[0]}'.")

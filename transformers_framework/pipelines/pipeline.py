@@ -134,8 +134,9 @@ class Pipeline(pl.LightningModule):
         return self._predictions(batch, self.forward_heads(batch, "predict"))
 
     def _predictions(self, batch: Mapping[str, Tensor], outputs: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+        # a copy: a tensor that came from a loader's worker keeps a file descriptor open as long as it lives
         return {
-            name: {ROW_IDS: batch[ROW_IDS], **objective.predictions(outputs[name], batch)}
+            name: {ROW_IDS: batch[ROW_IDS].clone(), **objective.predictions(outputs[name], batch)}
             for name, objective in self.objectives.items()
         }
 

@@ -15,6 +15,7 @@ KNOWN = (
     ".*ended before the epoch ended and your dataloader is not resumable.*",  # ours is
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*`weights_only`.*",
+    ".*recommended to use `self.log\\(.*sync_dist=True.*",  # metrics gather the processes themselves
     ".*Total length of .* across ranks is zero.*",  # no validation without its data
     ".*LeafSpec.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",

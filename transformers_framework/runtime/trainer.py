@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers_framework.runtime.run_folders import RunFolders
 
 SHARDED = ("deepspeed", "fsdp", "model_parallel", "xla")  # strategies that write checkpoints in their own way
+SHARDS_WEIGHTS = ("deepspeed_stage_3", "fsdp", "model_parallel", "xla")
 NAMING_A_DEVICE = ("accelerator", "strategy", "devices", "precision", "profiler")
 
 
@@ -48,6 +49,11 @@ def build_trainer(
         raise ConfigurationError("--barebones forbids logs, checkpoints and callbacks, which every run has here.")
     if strategy.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
         raise MissingDependencyError("deepspeed", f"--strategy {strategy}", "deepspeed")
+    if strategy.startswith(SHARDS_WEIGHTS):
+        raise ConfigurationError(
+            f"--strategy {strategy}: it shards the weights, and whole checkpoints for transformers cannot be written from "
+            "its shards yet. Use ddp, or deepspeed_stage_1 or _2, which shard the optimizer's state."
+        )
     try:
         device = accelerator_kind(flags.get("accelerator", "auto"))
         flags["precision"] = full_precision_name(flags.get("precision"), device)

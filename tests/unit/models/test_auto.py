@@ -126,6 +126,16 @@ def test_changes_of_the_config_are_typed(checkpoints):
     assert config.hidden_size == 32
 
 
+def test_changes_of_a_config_that_is_no_dataclass(checkpoints, monkeypatch):
+    """In transformers 5.0 none is."""
+    monkeypatch.setattr("dataclasses.is_dataclass", lambda _: False)
+    monkeypatch.setattr("dataclasses.fields", None)
+    config = load_config(
+        model="bert", pre_trained_config=checkpoints["bert"], additional_config_kwargs=["hidden_dropout_prob=0.25"]
+    )
+    assert config.hidden_dropout_prob == 0.25
+
+
 def test_changes_by_the_name_that_families_share(tmp_path):
     tiny.config_for("distilbert").save_pretrained(tmp_path)
     config = load_config(
