@@ -51,8 +51,8 @@ def build_trainer(
         raise MissingDependencyError("deepspeed", f"--strategy {strategy}", "deepspeed")
     if strategy.startswith(SHARDS_WEIGHTS):
         raise ConfigurationError(
-            f"--strategy {strategy}: it shards the weights, and whole checkpoints for transformers cannot be written from "
-            "its shards yet. Use ddp, or deepspeed_stage_1 or _2, which shard the optimizer's state."
+            f"--strategy {strategy}: it shards the weights, and whole checkpoints for transformers cannot be written "
+            "from its shards yet. Use ddp, or deepspeed_stage_1 or _2, which shard the optimizer's state."
         )
     try:
         device = accelerator_kind(flags.get("accelerator", "auto"))
