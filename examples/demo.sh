@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export GOMP_SPINCOUNT=1000 # a model this small waits most of the time: let other programs have the cores meanwhile
 
 show() {
     printf '\n$ %s\n' "$*"

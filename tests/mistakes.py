@@ -383,7 +383,7 @@ TRAINER = [
         ("deepspeed",),
         strategy="deepspeed_stage_2",
     ),
-    wrong("FSDP on a CPU", "--strategy fsdp: .* requires a GPU", strategy="fsdp"),
+    wrong("sharded weights", "--strategy fsdp: it shards the weights.*Use ddp", strategy="fsdp"),
     wrong("no device", "--devices 0: .*not a valid input", devices=0),
     wrong("device", "--devices many: .*should be an int > 0", devices="many"),
     wrong("accelerator", "--accelerator: found 'gpuu', .*Did you mean 'gpu'", accelerator="gpuu"),

@@ -122,8 +122,8 @@ class Seen:
 
 @contextlib.contextmanager
 def watched() -> Iterator[Seen]:
-    """Watch the runs of this process: Lightning's objects, and gradients before each optimizer's step."""
-    from torch.optim.optimizer import register_optimizer_step_pre_hook
+    """Watch the runs of this process: Lightning's objects, and gradients at each step of the optimizer."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
 
     from transformers_framework.experiment import Experiment
 
@@ -139,7 +139,7 @@ def watched() -> Iterator[Seen]:
                 size = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
                 seen.gradients[id(parameter)] = max(size, seen.gradients.get(id(parameter), 0.0))
 
-    hook = register_optimizer_step_pre_hook(note)
+    hook = register_optimizer_step_post_hook(note)
     Experiment.run = run_and_tell  # type: ignore[method-assign]
     try:
         yield seen

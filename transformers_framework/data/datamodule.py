@@ -24,10 +24,12 @@ from transformers_framework.runtime.run_folders import is_first_process
 
 if TYPE_CHECKING:
     import datasets
+    import numpy as np
 
     from transformers_framework.objectives.objective import Objective
 
 UNKNOWN_NUM_ROWS = 2**62  # of a stream
+MAX_COUNTED_ROWS = 5_000_000  # a few minutes of tokenization, once; more rows are grouped by characters
 
 
 class DataModule(pl.LightningDataModule):
@@ -242,7 +244,7 @@ class DataModule(pl.LightningDataModule):
             shuffle=stage == TRAIN,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
-            lengths=self.inputs.lengths(dataset) if grouped else None,
+            lengths=self._lengths(stage) if grouped else None,
         )
         device = trainer.strategy.root_device.type
         narrow = "16" in str(trainer.precision) and device != "cpu"  # tensor cores want multiples of 8
@@ -260,6 +262,21 @@ class DataModule(pl.LightningDataModule):
             pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # whose memory is the host's
             epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,
         )
+
+    def _lengths(self, stage: Stage) -> np.ndarray:
+        """Return a length for every row: counted tokens for training, once; characters where that is good enough."""
+        import datasets
+
+        dataset = self.datasets[stage]
+        if stage != TRAIN or len(dataset) > MAX_COUNTED_ROWS:
+            return self.inputs.lengths(dataset)
+        counted = prepared(
+            dataset,
+            {"lengths": self.inputs.length_key},
+            lambda rows: datasets.Dataset.from_dict({"length": self.inputs.token_lengths(rows)}),
+            cache_dir=self.cache_dir,
+        )
+        return counted.with_format("numpy")["length"][:]
 
     def _num_workers(self, local_devices: int) -> int:
         if self.num_workers is not None:

@@ -172,11 +172,11 @@ def bucketed_order(seed: int, epoch: int, lengths: NDArray[np.integer], step_siz
 
     Examples:
         >>> bucketed_order(1337, 0, lengths=np.arange(17), step_size=2).tolist()
-        [16, 15, 7, 0, 12, 9, 6, 2, 14, 10, 3, 1, 13, 8, 11, 4, 5]
+        [16, 15, 8, 7, 14, 12, 6, 5, 1, 0, 13, 11, 4, 3, 10, 9, 2]
     """
     rows = permutation(seed, epoch, len(lengths), "sampler.rows")
     num_steps = len(rows) // step_size
-    size = step_size * min(MEGA_BATCH_STEPS, max(1, num_steps // 4))
+    size = step_size * min(MEGA_BATCH_STEPS, max(1, num_steps // 2))
     whole = max(0, len(rows) // size - 1) * size  # the rest is one larger mega-batch, so its leftover rows are short
     for part in (rows[:whole].reshape(-1, size), rows[whole:].reshape(1, -1)):
         by_length = np.argsort(-lengths[part].astype(np.int64), axis=1, kind="stable")

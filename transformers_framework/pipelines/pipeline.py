@@ -250,6 +250,12 @@ class Pipeline(pl.LightningModule):
         # Lightning says -1 of a stream; an infinity divided would be no number
         return math.inf if steps < 0 or math.isinf(steps) else max(1.0, steps // self.scheduler_frequency)
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and free the gradients at once: Lightning keeps them through the next forward pass, at its peak."""
+        super().optimizer_step(*args, **kwargs)
+        if not self.trainer.strategy.handles_gradient_accumulation:  # such strategies own the gradients
+            self.zero_grad(set_to_none=True)
+
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:

@@ -194,6 +194,7 @@ def test_a_loader_hands_requests_to_workers_in_order():
                             num_workers=num_workers)  # fmt: skip
         assert list(loader) == expected
 
+
 def test_a_million_rows_are_ordered_without_a_loop_per_row():
     lengths = lognormal_lengths(1_000_000)
     start = time.perf_counter()

@@ -144,3 +144,17 @@ def test_what_may_be_empty_or_a_number(columns: list[str], values: dict[str, Any
 def test_lengths_are_checked(flags: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         inputs(**flags)
+
+
+def test_token_lengths_are_those_of_the_batches() -> None:
+    """Counted lengths equal what post_process makes of the rows, cut where it cuts."""
+    from datasets import Dataset
+
+    rows = [*tiny.pairs(30), {"question": "w " * 60, "answer": "x", "label": 0, "key": 9}]
+    dataset = Dataset.from_list(rows)
+    inputs = TextInputs(
+        tiny.tokenizer_for("roberta"), 1, input_columns=["question", "answer"], max_sequence_length=[20]
+    )
+    batch = inputs.post_process({name: dataset[name][:] for name in ("question", "answer")})
+    assert inputs.token_lengths(dataset).tolist() == batch["attention_mask"].sum(axis=1).tolist()
+    assert batch["attention_mask"].sum(axis=1).max() == 20
