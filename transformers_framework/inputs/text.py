@@ -182,8 +182,7 @@ class TextInputs:
     def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
         texts, counts = segments(rows, self.fields)
         lengths = tokenize(self.backend, texts)[1]
-        ends = np.concatenate([[0], np.cumsum(lengths)])[np.cumsum(counts)]
-        return np.minimum(np.diff(ends, prepend=0) + self.template.num_special(counts), self.max_length)
+        return np.minimum(_sums_by_row(lengths, counts) + self.template.num_special(counts), self.max_length)
 
     @property
     def length_key(self) -> dict[str, Any]:
@@ -195,5 +194,10 @@ class TextInputs:
         """Return the same for rows of a stream: ``(B,) int64``."""
         texts, counts = segments(rows, self.fields)
         characters = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-        ends = np.concatenate([[0], np.cumsum(characters)])[np.cumsum(counts)]
-        return np.diff(ends, prepend=0)
+        return _sums_by_row(characters, counts)
+
+
+def _sums_by_row(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Add up the values of each row's segments, of which it may have none."""
+    ends = np.concatenate([[0], np.cumsum(values)])[np.cumsum(counts)]
+    return np.diff(ends, prepend=0)
