@@ -10,11 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import collation, overhead, startup, training
+from benchmarks import collation, masking, overhead, startup, training
 from benchmarks.material import ROOT, THREADS, prepare
 from benchmarks.rounds import machine
 
-NAMES = ("collation", "training", "overhead", "startup")
+NAMES = ("collation", "masking", "training", "overhead", "startup")
 
 
 def main() -> None:
@@ -49,6 +49,8 @@ def main() -> None:
     for name in args.names or NAMES:
         if name == "collation":
             say(collation.run(material, args.rounds, time.process_time if args.busy else time.perf_counter))
+        elif name == "masking":
+            say(masking.run(material, args.rounds, time.process_time if args.busy else time.perf_counter))
         elif name == "training":
             for precision in args.precision:
                 say(training.run(material, args.rounds, precision, threads, args.busy))

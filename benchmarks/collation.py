@@ -25,6 +25,7 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     from transformers_framework.data.sampler import BatchRequest
     from transformers_framework.inputs.text import TextInputs
     from transformers_framework.objectives.answer_selection import AnswerSelection
+    from transformers_framework.objectives.objective import Setup
 
     tokenizer = AutoTokenizer.from_pretrained(material.model)
     first, second = read_pairs(material)
@@ -35,7 +36,7 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     pairs = [list(zip(first[part], second[part], strict=True)) for part in batches]
     requests = [BatchRequest(0, tuple(range(part.start, part.stop))) for part in batches]
 
-    objective = AnswerSelection(label_column="label", index_column="key")
+    objective = AnswerSelection(Setup(), label_column="label", index_column="key")
     objective.classes.settle(trains=False)
     inputs = TextInputs(tokenizer, 2, input_columns=list(COLUMNS), max_sequence_length=[MAX_LENGTH])
     collator = Collator(inputs, [objective], "train", seed=1337)

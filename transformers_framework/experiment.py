@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.exceptions import ConfigurationError, UserError
-from transformers_framework.registry import PIPELINES, PipelineSpec, lookup, options_of, resolve
+from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import NonNegativeInt
 from transformers_framework.runtime.run_folders import RunFolders, is_first_process
 from transformers_framework.runtime.steps import Steps
@@ -62,7 +62,7 @@ class Experiment:
     ) -> None:
         self.options, self.config_yaml = dict(options), config_yaml
         self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
-        self.spec: PipelineSpec = lookup(PIPELINES, pipeline, "pipeline")
+        self.spec: PipelineSpec = pipeline_spec(pipeline)
         self.folders = RunFolders(output_dir, name)
         self.resume, self.ckpt_path, self.overwrite = resume, ckpt_path, overwrite
         self.on_data_error: Callable[[UserError], None] | None = None  # a check goes on to find all mistakes
@@ -72,11 +72,10 @@ class Experiment:
     @cached_property
     def config(self) -> Any:
         """Config of the model, before heads change it."""
-        from transformers_framework.models.auto import HeadSpec, check_pair, load_config
+        from transformers_framework.models.auto import check_pair, load_config
 
         config = load_config(**options_of(load_config, self.options))
-        heads = {place: HeadSpec(resolve(place).head, {}) for place in self.spec.objectives}
-        check_pair(self.pipeline_name, config.model_type, heads)
+        check_pair(self.pipeline_name, self.spec, config.model_type)
         return config
 
     @cached_property
@@ -94,6 +93,7 @@ class Experiment:
 
         family = resolve(self.spec.inputs)
         inputs = family(self.tokenizer, type_vocabulary(self.config), **options_of(family, self.options))
+        inputs.tracks_words = any(objective.needs_words for objective in self.objectives)
         longest = max_positions(self.config)
         if longest is not None and inputs.max_length > longest:
             raise ConfigurationError(
@@ -104,8 +104,14 @@ class Experiment:
     @cached_property
     def objectives(self) -> list[Objective]:
         """What is learned."""
-        families = [resolve(place) for place in self.spec.objectives]
-        return [family(self._known_classes(family.head), **options_of(family, self.options)) for family in families]
+        from transformers_framework.objectives.objective import Setup
+
+        objectives = []
+        for family in map(resolve, self.spec.objectives):
+            classes = self._known_classes(family.head_for(self.config.model_type))
+            setup = Setup(self.tokenizer, self.config, classes)
+            objectives.append(family(setup, **options_of(family, self.options)))
+        return objectives
 
     def _known_classes(self, head: str) -> list[str] | None:
         """Return the classes of a checkpoint that has such a head: their names, else their numbers."""
@@ -129,13 +135,17 @@ class Experiment:
         """Model, losses, metrics and optimization."""
         import pytorch_lightning as pl
 
-        from transformers_framework.models.auto import HeadSpec, load_model
+        from transformers_framework.models.auto import HeadSpec
         from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
 
         assert self.data  # classes are known once the data was looked at
         pl.seed_everything(self.seed, verbose=False)
-        heads = {objective.name: HeadSpec(objective.head, objective.head_config) for objective in self.objectives}
-        model = load_model(heads, self.config, **options_of(load_model, self.options))
+        heads = {
+            objective.name: HeadSpec(objective.head_for(self.config.model_type), objective.head_config)
+            for objective in self.objectives
+        }
+        load = resolve(self.spec.model)
+        model = load(heads, self.config, **options_of(load, self.options))
         if self.inputs.num_token_types > max(1, type_vocabulary(self.config)):
             grow_type_vocabulary(model, self.inputs.num_token_types)
         family = resolve(self.spec.family)

@@ -24,6 +24,7 @@ class PipelineSpec:
         inputs: Place of the class that turns rows into model inputs.
         objectives: Places of the classes that hold labels, loss and metrics, one a head.
         family: Place of the LightningModule.
+        model: Place of the function that loads the model with its heads.
     """
 
     needs: str
@@ -31,6 +32,7 @@ class PipelineSpec:
     inputs: str
     objectives: tuple[str, ...]
     family: str = "pipelines.pipeline:Pipeline"
+    model: str = "models.auto:load_model"
 
 
 PIPELINES: dict[str, PipelineSpec] = {
@@ -40,13 +42,65 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.text:TextInputs",
         objectives=("objectives.answer_selection:AnswerSelection",),
     ),
+    "masked_lm": PipelineSpec(
+        needs="1–2 text columns",
+        learns="masked tokens",
+        inputs="inputs.text:TextInputs",
+        objectives=("objectives.masked_lm:MaskedLM",),
+    ),
+    "masked_lm_and_answer_selection": PipelineSpec(
+        needs="question and candidate, label, query id",
+        learns="masked tokens and the ranking of candidates, on one backbone",
+        inputs="inputs.text:TextInputs",
+        objectives=("objectives.masked_lm:MaskedLM", "objectives.answer_selection:AnswerSelection"),
+    ),
+    "masked_lm_and_seq_class": PipelineSpec(
+        needs="text columns, label",
+        learns="masked tokens and a class a sequence, on one backbone",
+        inputs="inputs.text:TextInputs",
+        objectives=("objectives.masked_lm:MaskedLM", "objectives.seq_class:SequenceClassification"),
+    ),
+    "random_token_detection": PipelineSpec(
+        needs="1–2 text columns",
+        learns="which tokens were replaced by random ones",
+        inputs="inputs.text:TextInputs",
+        objectives=("objectives.token_detection:RandomTokenDetection",),
+    ),
     "seq_class": PipelineSpec(
         needs="text columns, label",
         learns="a class a sequence",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.seq_class:SequenceClassification",),
     ),
+    "swapped_lm": PipelineSpec(
+        needs="1–2 text columns",
+        learns="the original of randomly replaced tokens, no mask token",
+        inputs="inputs.text:TextInputs",
+        objectives=("objectives.masked_lm:SwappedLM",),
+    ),
+    "token_detection_and_masked_lm": PipelineSpec(
+        needs="1–2 text columns, a generator",
+        learns="which tokens a generator filled in: ELECTRA and DeBERTa-v3 pre-training",
+        inputs="inputs.text:TextInputs",
+        objectives=("objectives.token_detection:GeneratorLM", "objectives.token_detection:TokenDetection"),
+        family="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
+        model="models.generator:load_generator_discriminator",
+    ),
+    "token_detection_and_masked_lm_and_seq_class": PipelineSpec(
+        needs="text columns, label, a generator",
+        learns="the same, and a class a sequence on the discriminator's backbone",
+        inputs="inputs.text:TextInputs",
+        objectives=(
+            "objectives.token_detection:GeneratorLM",
+            "objectives.token_detection:TokenDetection",
+            "objectives.seq_class:SequenceClassification",
+        ),
+        family="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
+        model="models.generator:load_generator_discriminator",
+    ),
 }
+
+JOINT = "+"  # --pipeline masked_lm+seq_class: both on one backbone
 
 # our name -> model_type of transformers; `auto` reads it from the checkpoint
 MODELS: dict[str, str] = {
@@ -131,6 +185,46 @@ def lookup(table: Mapping[str, Any], name: str, flag: str) -> Any:
             f"--{flag}: unknown {flag} '{name}'.{did_you_mean(name, table)} Known: {', '.join(sorted(table))}."
         )
     return table[name]
+
+
+def pipeline_spec(name: str) -> PipelineSpec:
+    """Return the row of a pipeline, or make one of several joined by ``+``: their objectives on one backbone.
+
+    Raises:
+        ConfigurationError: When there is no such pipeline, or the parts cannot be trained together; says why.
+    """
+    parts = [lookup(PIPELINES, part, "pipeline") for part in name.split(JOINT)]
+    return parts[0] if len(parts) == 1 else _joint(dict(zip(name.split(JOINT), parts, strict=True)), name)
+
+
+def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
+    """Make a row of several: what is corrupted comes first, and takes the inputs of the others."""
+    if len(parts) < name.count(JOINT) + 1:
+        raise ConfigurationError(f"--pipeline {name}: each part can be there only once.")
+    corrupts = {part: any(resolve(place).corrupts for place in spec.objectives) for part, spec in parts.items()}
+    first, others = [[p for p in parts if corrupts[p] is is_first] for is_first in (True, False)]
+    if len(first) > 1:
+        raise ConfigurationError(
+            f"--pipeline {name}: {' and '.join(first)} both rewrite the input, and one would hide what the other has to "
+            "learn. Keep one of them."
+        )
+    inputs = {parts[part].inputs: part for part in others}
+    if len(inputs) > 1:
+        shapes = (f"{part} takes {parts[part].needs}" for part in inputs.values())
+        raise ConfigurationError(f"--pipeline {name}: {'; '.join(shapes)}. Parts must take the same inputs.")
+    specs = [parts[part] for part in (*first, *others)]
+    objectives = [place for spec in specs for place in spec.objectives]
+    names = [resolve(place).name for place in objectives]
+    if twice := sorted({objective for objective in names if names.count(objective) > 1}):
+        raise ConfigurationError(f"--pipeline {name}: several parts learn {twice[0]}. Keep one of them.")
+    return PipelineSpec(
+        needs="; ".join(spec.needs for spec in specs),
+        learns="; ".join(spec.learns for spec in specs),
+        inputs=specs[-1].inputs,
+        objectives=tuple(objectives),
+        family=specs[0].family,
+        model=specs[0].model,
+    )
 
 
 def resolve(place: str) -> Any:

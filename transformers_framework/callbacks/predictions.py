@@ -59,9 +59,10 @@ class Predictions(pl.Callback):
         if not trainer.is_global_zero:
             return
         self.folders.predictions.mkdir(parents=True, exist_ok=True)
-        for name, objective in pl_module.objectives.items():
+        objectives = pl_module.active(stage)
+        for name, objective in objectives.items():
             columns = in_row_order([part[name] for part in parts if part])
-            suffix = f".{name}" if len(pl_module.objectives) > 1 else ""
+            suffix = f".{name}" if len(objectives) > 1 else ""
             path = self.folders.predictions / f"{stage}{suffix}.jsonl"
             with whole_file(path) as aside, aside.open("w", encoding="utf-8") as file:
                 for row, line in self._lines(stage, objective, columns):
@@ -100,7 +101,15 @@ def in_row_order(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
 
 
 def _joined(tensors: list[torch.Tensor]) -> np.ndarray:
-    return torch.cat(tensors).cpu().numpy()
+    """Put batches one after the other; -1 fills the rows of those that have fewer values a row than others."""
+    width = max(tensor.shape[-1] for tensor in tensors) if tensors[0].ndim > 1 else 0
+    arrays = [tensor.cpu().numpy() for tensor in tensors]
+    if any(array.ndim > 1 and array.shape[-1] < width for array in arrays):
+        arrays = [
+            np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])], constant_values=-1)
+            for array in arrays
+        ]
+    return np.concatenate(arrays)
 
 
 def _gathered(mine: Any) -> list[Any]:

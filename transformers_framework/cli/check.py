@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from transformers_framework.constants import ROW_IDS
 from transformers_framework.exceptions import UserError, caught
 from transformers_framework.runtime.trainer import build_trainer
 
@@ -82,23 +83,21 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     rows = data.datasets[stage].select_columns(list(data.columns(stage)))
     starts = range(0, num_rows, max(size, num_rows * size // NUM_ROWS_MEASURED))
     requests = [BatchRequest(0, tuple(range(start, min(start + size, num_rows)))) for start in starts]
-    batches = [collate((request, rows[list(request.rows)])) for request in requests]
-    measured, cut = sum(map(len, requests)), sum(int(batch["num_truncated"]) for batch in batches)
-    masks: list[Any] = [batch["attention_mask"] for batch in batches]
-    tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+    batches = [collate.arrays((request, rows[list(request.rows)])) for request in requests]
+    measured, cut = sum(map(len, requests)), sum(int(batch["truncated"].sum()) for batch, _ in batches)
+    masks = [batch["attention_mask"] for batch, _ in batches]
+    tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.size for mask in masks)
     limit = experiment.inputs.max_length
     yield f"  {tokens / measured:.1f} tokens a row, {100 * cut / measured:.1f} % of the rows are cut to {limit} tokens"
     yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
-    yield from _samples(experiment, batches[0])
+    yield from _samples(experiment, *batches[0], collate.objectives)
 
 
-def _samples(experiment: Experiment, batch: Any) -> Iterator[str]:
-    arrays = {key: value.numpy() for key, value in batch.items() if hasattr(value, "numpy")}
-    for row in range(min(NUM_SAMPLES, len(arrays["input_ids"]))):
-        ids = arrays["input_ids"][row][arrays["attention_mask"][row] > 0]
-        for objective in experiment.objectives:
-            text, wanted = experiment.tokenizer.decode(ids), objective.describe(arrays, row)
-            yield f"  row {arrays['row_ids'][row]}: {text!r} → {wanted}"
+def _samples(experiment: Experiment, batch: Any, own: Any, objectives: list[Any]) -> Iterator[str]:
+    for row in range(min(NUM_SAMPLES, len(batch["input_ids"]))):
+        text = experiment.tokenizer.decode(batch["input_ids"][row][batch["attention_mask"][row] > 0])
+        wanted = "; ".join(objective.describe({**batch, **own[objective.name]}, row) for objective in objectives)
+        yield f"  row {batch[ROW_IDS][row]}: {text!r} → {wanted}"
 
 
 def _steps(experiment: Experiment) -> Iterator[str]:

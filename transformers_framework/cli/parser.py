@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from transformers_framework.cli.flags import REQUIRED, Flag, flags_of, merge
 from transformers_framework.cli.given import ALIASES, Given
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
-from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS, lookup, resolve
+from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS, PipelineSpec, lookup, pipeline_spec, resolve
 from transformers_framework.restricted import NonNegativeFloat, NonNegativeInt, PositiveInt, Probability, Range
 
 Groups = dict[str, dict[str, Flag]]
@@ -89,7 +89,7 @@ def select(given: Mapping[str, Given]) -> dict[str, str]:
             words = given[flag].words
             if len(words) != 1 or not words[0]:
                 raise ConfigurationError(f"{given[flag].place}: expected one name of {', '.join(sorted(table))}.")
-            lookup(table, words[0], flag)
+            pipeline_spec(words[0]) if flag == "pipeline" else lookup(table, words[0], flag)
             chosen[flag] = words[0]
     return chosen
 
@@ -100,16 +100,16 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
     Args:
         chosen: What :func:`select` returned, with a pipeline.
     """
-    spec = PIPELINES[chosen["pipeline"]]
+    spec = pipeline_spec(chosen["pipeline"])
     optimization = merge(declared(OPTIMIZATION).values())
     for name in ("optimizer", "scheduler"):
         table, flag = TABLES[name], optimization[name]
         optimization[name] = replace(flag, hint=Literal[tuple(table)])
         optimization = merge([*optimization.values(), *declared(table[chosen.get(name, flag.default)]).values()])
-    pipeline = declared(spec.inputs, *spec.objectives, spec.family)
+    pipeline = declared(spec.inputs, *spec.objectives, spec.family) | weight_flags(spec)
     groups = {
         "run": declared("cli.parser:Command", "experiment:Experiment"),
-        "model": declared("models.auto:load_config", "models.auto:load_tokenizer", "models.auto:load_model"),
+        "model": declared("models.auto:load_config", "models.auto:load_tokenizer", spec.model),
         "data": declared("data.datamodule:DataModule"),
         f"pipeline {chosen['pipeline']}": {k: flag for k, flag in pipeline.items() if k not in optimization},
         "optimization": optimization,
@@ -118,6 +118,17 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
     }
     every = merge(flag for flags in groups.values() for flag in flags.values())
     return {title: {name: every.pop(name) for name in flags if name in every} for title, flags in groups.items()}
+
+
+def weight_flags(spec: PipelineSpec) -> dict[str, Flag]:
+    """Return ``--{objective}_weight`` for each objective of a joint pipeline."""
+    objectives = [resolve(place) for place in spec.objectives]
+    return {
+        f"{objective.name}_weight": Flag(
+            f"{objective.name}_weight", NonNegativeFloat, objective.weight, f"Weight of the loss of {objective.name}.", ""
+        )
+        for objective in (objectives if len(objectives) > 1 else [])
+    }
 
 
 def declared(*places: str) -> dict[str, Flag]:
@@ -205,7 +216,10 @@ def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
 def _owners(name: str) -> list[tuple[str, str]]:
     """Return the rows of the tables, as flag and row, that have a flag."""
     places: dict[tuple[str, str], tuple[str, ...]] = {
-        **{("pipeline", row): (spec.inputs, *spec.objectives, spec.family) for row, spec in PIPELINES.items()},
+        **{
+            ("pipeline", row): (spec.inputs, *spec.objectives, spec.family, spec.model)
+            for row, spec in PIPELINES.items()
+        },
         **{("optimizer", row): (place,) for row, place in OPTIMIZERS.items()},
         **{("scheduler", row): (place,) for row, place in SCHEDULERS.items()},
     }

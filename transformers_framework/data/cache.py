@@ -7,20 +7,23 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from transformers_framework import __version__
 from transformers_framework.exceptions import DataError
 from transformers_framework.runtime.folders import building, digest, is_whole, locked
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
+
+ROWS = "rows.arrow"  # what was built table by table, in Arrow's stream format
 
 
 def prepared(
     dataset: Dataset,
     key: Mapping[str, Any],
-    build: Callable[[Dataset], Dataset],
+    build: Callable[[Dataset], Dataset | Iterator[pa.Table]],
     *,
     cache_dir: Path,
     use_cache: bool = True,
@@ -34,7 +37,8 @@ def prepared(
     Args:
         dataset: What :func:`~transformers_framework.data.loading.load_dataset` returned.
         key: Everything the result depends on besides the data: names of functions, arguments. JSON can hold it.
-        build: Makes the result, by ``map`` and the like. When it returns its argument, nothing is written.
+        build: Makes the result, by ``map`` and the like, or the tables of its rows one by one. When it returns its
+            argument, nothing is written.
         cache_dir: Where results are kept, in ``prepared/``.
         use_cache: Read what is there; otherwise build and replace it.
         keep_in_memory: Copy the result into memory instead of mapping its files.
@@ -52,14 +56,40 @@ def prepared(
                 result = build(dataset)
                 if result is dataset:
                     return dataset
-                if not len(result):
-                    raise DataError("preparation left no rows of the data set")
                 with building(folder, about=dict(key)) as aside:
-                    result.save_to_disk(str(aside))
-                discard(result)
-        loaded = datasets.load_from_disk(str(folder), keep_in_memory=keep_in_memory)
-    assert isinstance(loaded, datasets.Dataset)
+                    if isinstance(result, datasets.Dataset):
+                        _not_empty(len(result))
+                        result.save_to_disk(str(aside))
+                    else:
+                        _not_empty(_write(result, aside / ROWS))
+                if isinstance(result, datasets.Dataset):
+                    discard(result)
+        if (folder / ROWS).exists():
+            loaded = datasets.Dataset.from_file(str(folder / ROWS), in_memory=keep_in_memory)
+        else:
+            loaded = cast("Dataset", datasets.load_from_disk(str(folder), keep_in_memory=keep_in_memory))
     return datasets.Dataset(loaded.data, loaded.info, loaded.split, fingerprint=folder.name)
+
+
+def _not_empty(num_rows: int) -> None:
+    if not num_rows:
+        raise DataError("preparation left no rows of the data set")
+
+
+def _write(tables: Iterator[pa.Table], path: Path) -> int:
+    """Write tables as they come, none is kept; return the number of their rows."""
+    import pyarrow as pa
+
+    num_rows = 0
+    with contextlib.ExitStack() as files:
+        writer = None
+        for table in tables:
+            if writer is None:
+                sink = files.enter_context(pa.OSFile(str(path), "wb"))
+                writer = files.enter_context(pa.ipc.new_stream(sink, table.schema))
+            writer.write_table(table)
+            num_rows += table.num_rows
+    return num_rows
 
 
 @contextlib.contextmanager

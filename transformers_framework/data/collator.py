@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, Stage
+from transformers_framework.constants import IGNORED_LABEL, NORMALIZERS, ROW_IDS, Stage
 from transformers_framework.data.sampler import BatchRequest
-from transformers_framework.objectives.objective import Context, Objective
+from transformers_framework.objectives.objective import Context, Objective, active
+from transformers_framework.processing.masking import sparse_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,24 +30,51 @@ class Collator:
     def __init__(
         self, inputs: Any, objectives: Sequence[Objective], stage: Stage, seed: int, pad_to_multiple_of: int = 1
     ) -> None:
-        self.inputs, self.objectives, self.stage, self.seed = inputs, objectives, stage, seed
+        self.inputs, self.objectives, self.stage, self.seed = inputs, active(objectives, stage), stage, seed
         self.pad_to_multiple_of = pad_to_multiple_of
 
-    def __call__(self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]) -> dict[str, Tensor | int]:
-        """Return the batch as tensors, with the row ids ``(B,) int64`` and ``num_truncated``, an int."""
-        import torch
+    def __call__(self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]) -> dict[str, Any]:
+        """Return the batch as tensors.
 
+        Model inputs, ``row_ids (B,) int64`` and ``num_truncated``, an int, are shared; what an objective added is under
+        its name; ``normalizers`` has what to divide each objective's loss by.
+        """
+        batch, own = self.arrays(rows)
+        normalizers = {}
+        for objective in self.objectives:
+            entries = own[objective.name]
+            if self.stage != "predict":
+                normalizers[objective.name] = np.float32(objective.normalizer({**batch, **entries}))
+            if objective.sparse:
+                entries["positions"], entries["labels"] = sparse_labels(entries["labels"])
+        num_truncated = int(batch.pop("truncated").sum())
+        tensors: dict[str, Any] = _tensors({**batch, **own, NORMALIZERS: normalizers})
+        return tensors | {"num_truncated": num_truncated}
+
+    def arrays(
+        self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]
+    ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+        """Return the shared entries of a batch and those of each objective by name, labels dense."""
         request, columns = rows
         context = Context(self.stage, self.seed, request.epoch, request.row_ids)
         batch = self.inputs.post_process(columns, pad_to_multiple_of=self.pad_to_multiple_of)
-        truncated = batch.pop("truncated")
+        padding, own = request.is_padding, {}
         for objective in self.objectives:
-            batch |= objective.post_process(columns, batch, context)
-        padding = request.is_padding
-        if padding.any():
-            for key in batch:
-                if key.startswith("labels"):
-                    batch[key][padding] = IGNORED_LABEL
+            entries = objective.post_process(columns, batch, context)
+            batch |= {key: entries.pop(key) for key in batch.keys() & entries.keys()}
+            if "labels" in entries and padding.any():
+                entries["labels"][padding] = IGNORED_LABEL
+            own[objective.name] = entries
+        batch.pop("word_ids", None)
+        batch["truncated"] &= ~padding
         batch[ROW_IDS] = np.where(padding, -1, request.row_ids)
-        tensors: dict[str, Tensor | int] = {key: torch.from_numpy(array) for key, array in batch.items()}
-        return tensors | {"num_truncated": int((truncated & ~padding).sum())}
+        return batch, own
+
+
+def _tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor | dict[str, Tensor]]:
+    import torch
+
+    return {
+        key: _tensors(value) if isinstance(value, dict) else torch.from_numpy(np.asarray(value))
+        for key, value in arrays.items()
+    }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from transformers_framework.data.loading import num_rows as known_num_rows
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
 from transformers_framework.processing.columns import Origin
+from transformers_framework.processing.packing import Bins, fill_bins
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.runtime.folders import cache_folder
 from transformers_framework.runtime.run_folders import is_first_process
@@ -25,8 +27,11 @@ from transformers_framework.runtime.run_folders import is_first_process
 if TYPE_CHECKING:
     import datasets
     import numpy as np
+    import pyarrow as pa
 
     from transformers_framework.objectives.objective import Objective
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN_NUM_ROWS = 2**62  # of a stream
 MAX_COUNTED_ROWS = 5_000_000  # a few minutes of tokenization, once; more rows are grouped by characters
@@ -58,7 +63,8 @@ class DataModule(pl.LightningDataModule):
         iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows.
         keep_in_memory: Load data into memory instead of mapping files.
         disable_memory_pinning: Do not put batches into page-locked memory.
-        prepare_data_workers: Processes that prepare data before training, where a pipeline has to rewrite rows.
+        prepare_data_workers: Processes that prepare data before training, where a pipeline has to rewrite rows; 1 when
+            not given.
         prepare_data_batch_size: Rows that are prepared together, and that are checked of a stream before training.
         prepare_data_per_node: Each node prepares data in a folder of its own, as when locks do not work across nodes.
         prepare_data_do_not_use_cache: Prepare data anew even if an earlier run did.
@@ -99,6 +105,7 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.inputs, self.objectives, self.seed = inputs, list(objectives), seed
+        self.iterable, self.length_bucketing = iterable, length_bucketing
         self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
         given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
         configs = (train_config, valid_config, test_config, predict_config)
@@ -107,12 +114,11 @@ class DataModule(pl.LightningDataModule):
         self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
         self._check_flags()
         self.num_workers = num_workers
-        self.iterable, self.keep_in_memory = iterable, keep_in_memory
+        self.keep_in_memory = keep_in_memory
         self.pin_memory = not disable_memory_pinning
         self.prepare_data_workers, self.prepare_data_batch_size = prepare_data_workers, prepare_data_batch_size
         # the first process makes it anew, those that Lightning starts later find it made
         self.use_cache = not (prepare_data_do_not_use_cache and is_first_process())
-        self.length_bucketing = length_bucketing
         self.cache_dir = cache_folder(cache_dir)
         if prepare_data_per_node:
             self.cache_dir /= f"node_{os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))}"
@@ -128,6 +134,26 @@ class DataModule(pl.LightningDataModule):
         if seen := sorted(labels.intersection(self.inputs.columns)):
             raise ConfigurationError(
                 f"--label_column: '{seen[0]}' is among --input_columns, so the model would read what it must predict."
+            )
+        if self.inputs.isolates or self.inputs.rewrite_key is not None:
+            self._check_packing(labels)
+
+    def _check_packing(self, labels: set[str]) -> None:
+        flag = "--packing isolated" if self.inputs.isolates else "--packing full and --split_long_texts"
+        if self.iterable:
+            raise ConfigurationError(
+                f"--iterable: {flag} must see all texts before training, a stream is never seen as a whole. Leave "
+                "--iterable out: what is prepared lies on disk, not in memory."
+            )
+        if self.inputs.isolates and self.length_bucketing:
+            raise ConfigurationError(
+                "--length_bucketing puts rows of similar length together, --packing isolated those that fill a row: "
+                "leave one of them out."
+            )
+        if labels:
+            raise ConfigurationError(
+                f"{flag}: the labels in '{min(labels)}' belong to single texts, each of which needs a row of its own. "
+                "Leave the flag out, or use a pipeline that learns from tokens alone."
             )
 
     # ---------------------------------------------------------------- before training
@@ -161,7 +187,7 @@ class DataModule(pl.LightningDataModule):
             keep_in_memory=self.keep_in_memory,
             iterable=streams,
         )
-        origin = self.origin(stage)
+        origin = self._origin_of_texts(stage)
         if streams:
             self.num_rows[stage] = known_num_rows(dataset)
             self.datasets[stage] = self._check_stream(dataset, origin, on_error)
@@ -170,28 +196,55 @@ class DataModule(pl.LightningDataModule):
             self.num_rows[stage] = len(self.datasets[stage])
 
     def origin(self, stage: Stage) -> Origin:
-        """Return where a stage's data comes from, for messages."""
+        """Return where a stage's rows come from, for messages."""
+        texts = self._origin_of_texts(stage)
+        if self.inputs.rewrite_key is None:
+            return texts
+
+        def place(row: int) -> str:
+            return f"prepared row {row}, which begins in {texts.place(self.datasets[stage][row]['source_row'])}"
+
+        return Origin(stage, texts.source, place)
+
+    def _origin_of_texts(self, stage: Stage) -> Origin:
         source = self.sources[stage]
         place = partial(row_place, source, cache_dir=self.cache_dir, shard=self.shards[stage], stage=stage)
         return Origin(stage, source, place)
 
     def _prepare(self, dataset: datasets.Dataset, origin: Origin, on_error: Any) -> datasets.Dataset:
-        steps = (self.inputs, *self.objectives)
+        """Check a data set, each time: objectives learn their classes from it; rewrite it once, if inputs want that."""
+        mistakes: list[UserError] = []
 
-        def build(dataset: datasets.Dataset) -> datasets.Dataset:
-            for step in steps:
-                with caught(on_error):
-                    dataset = step.pre_process(dataset, origin)
+        def told(error: UserError) -> None:
+            mistakes.append(error)
+            if on_error is None:
+                raise error
+            on_error(error)
+
+        for step in (self.inputs, *self.objectives):
+            with caught(told):
+                dataset = step.pre_process(dataset, origin)
+        if (key := self.inputs.rewrite_key) is None or mistakes:
             return dataset
 
-        return prepared(
-            dataset,
-            {"stage": origin.stage, "steps": [type(step).__name__ for step in steps]},
-            build,
-            cache_dir=self.cache_dir,
-            use_cache=self.use_cache,
-            keep_in_memory=self.keep_in_memory,
-        )
+        def build(dataset: datasets.Dataset) -> Iterator[pa.Table]:
+            return self.inputs.rewrite(
+                dataset,
+                origin,
+                batch_size=self.prepare_data_batch_size,
+                num_workers=self.prepare_data_workers or 1,
+            )
+
+        with caught(on_error):
+            return prepared(
+                dataset,
+                key,
+                build,
+                cache_dir=self.cache_dir,
+                use_cache=self.use_cache,
+                keep_in_memory=self.keep_in_memory,
+            )
+        return dataset
 
     def _check_stream(
         self, stream: datasets.IterableDataset, origin: Origin, on_error: Any
@@ -209,7 +262,7 @@ class DataModule(pl.LightningDataModule):
         """Yield the rows of a stage in the order of the data set, some at a time, as columns."""
         dataset = self.datasets[stage]
         for start in range(0, len(dataset), size):
-            yield dataset[start : start + size]
+            yield self.inputs.readable(dataset[start : start + size])
 
     # ---------------------------------------------------------------- batches
 
@@ -237,14 +290,16 @@ class DataModule(pl.LightningDataModule):
         assert trainer is not None
         dataset, streams = self.datasets[stage], self.iterable and stage == TRAIN
         grouped = not streams and (stage != TRAIN or self.length_bucketing)
+        num_places = self.num_places(stage)
         sampler = BatchSampler(
-            num_rows if (num_rows := self.num_rows[stage]) is not None else UNKNOWN_NUM_ROWS,
+            num_places if num_places is not None else UNKNOWN_NUM_ROWS,
             batch_size=self.batch_sizes[stage],
             seed=self.seed,
             shuffle=stage == TRAIN,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             lengths=self._lengths(stage) if grouped else None,
+            bins=self.bins if stage == TRAIN else None,
         )
         device = trainer.strategy.root_device.type
         narrow = "16" in str(trainer.precision) and device != "cpu"  # tensor cores want multiples of 8
@@ -254,22 +309,44 @@ class DataModule(pl.LightningDataModule):
         return Loader(
             RowStream(dataset, self.columns(stage), sampler, self.inputs.row_lengths if self.length_bucketing else None)
             if streams
-            else RowReader(dataset, self.columns(stage)),
+            else RowReader(dataset, self.columns(stage), self.inputs.token_columns),
             sampler,
             self.collator(stage, pad_to_multiple_of=8 if narrow else 1),
-            num_rows=self.num_rows[stage],
+            num_rows=num_places,
             num_workers=self._num_workers(trainer.num_devices),
             pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # whose memory is the host's
             epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,
+            window=trainer.accumulate_grad_batches if stage == TRAIN else 1,
+            limit=lambda: trainer.num_training_batches,
         )
+
+    def num_places(self, stage: Stage) -> int | None:
+        """Return how many rows the batches of a stage have in all: bins where rows are packed."""
+        return len(self.bins) if stage == TRAIN and self.bins is not None else self.num_rows[stage]
+
+    @cached_property
+    def bins(self) -> Bins | None:
+        """Rows of training that share a row of a batch."""
+        if not self.inputs.isolates or TRAIN not in self.datasets:
+            return None
+        lengths = self._token_lengths(self.datasets[TRAIN])
+        bins = fill_bins(lengths, self.inputs.max_length, self.seed)
+        filled = lengths.sum() / max(1, len(bins) * self.inputs.max_length)
+        logger.info("%d texts are packed into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * filled)
+        return bins
 
     def _lengths(self, stage: Stage) -> np.ndarray:
         """Return a length for every row: counted tokens for training, once; characters where that is good enough."""
-        import datasets
-
         dataset = self.datasets[stage]
         if stage != TRAIN or len(dataset) > MAX_COUNTED_ROWS:
             return self.inputs.lengths(dataset)
+        return self._token_lengths(dataset)
+
+    def _token_lengths(self, dataset: datasets.Dataset) -> np.ndarray:
+        import datasets
+
+        if self.inputs.token_columns:  # they are there to be read
+            return self.inputs.token_lengths(dataset)
         counted = prepared(
             dataset,
             {"lengths": self.inputs.length_key},

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
+from transformers_framework.constants import NORMALIZERS, WINDOW
 from transformers_framework.data.sampler import BatchRequest, BatchSampler
 from transformers_framework.exceptions import UserError
+from transformers_framework.processing.windows import Ragged
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow as pa
 
     from transformers_framework.data.collator import Collator
 
 WINDOW_ROWS = 10_000  # rows of a stream that are shuffled and grouped by length together
 
-Rows = tuple[BatchRequest, Mapping[str, list[Any]]]
+Rows = tuple[BatchRequest, Mapping[str, Any]]  # values of a column: a list, or those of token columns, ragged
 
 
 class RowReader(TorchDataset[Rows]):
@@ -28,14 +34,24 @@ class RowReader(TorchDataset[Rows]):
     Args:
         dataset: Where rows are.
         columns: Columns that are read.
+        token_columns: Those of them that hold lists of integers to be read without making Python lists.
     """
 
-    def __init__(self, dataset: datasets.Dataset, columns: tuple[str, ...]) -> None:
+    def __init__(
+        self, dataset: datasets.Dataset, columns: tuple[str, ...], token_columns: tuple[str, ...] = ()
+    ) -> None:
         self.dataset = dataset.select_columns(list(columns)).with_format("arrow")
+        self.token_columns = frozenset(token_columns)
 
     def __getitem__(self, request: BatchRequest) -> Rows:
         table = self.dataset[request.row_ids.tolist()]
-        return request, {name: table.column(name).to_pylist() for name in table.column_names}
+        return request, {name: self._values(name, table.column(name)) for name in table.column_names}
+
+    def _values(self, name: str, column: pa.ChunkedArray) -> Any:
+        if name not in self.token_columns:
+            return column.to_pylist()
+        array = column.combine_chunks()
+        return Ragged(array.flatten().to_numpy(), array.value_lengths().to_numpy().astype(np.int64))
 
 
 class RowStream(IterableDataset[Rows]):
@@ -106,6 +122,8 @@ class Loader:
         num_workers: Processes that prepare batches; 0 prepares them in this one.
         pin_memory: Put batches into memory from where an accelerator copies fast.
         epoch: Tells the current epoch.
+        window: Batches that make one optimizer step.
+        limit: Tells the batches of an epoch that are used.
     """
 
     def __init__(
@@ -118,8 +136,11 @@ class Loader:
         num_workers: int,
         pin_memory: bool,
         epoch: Callable[[], int] = lambda: 0,
+        window: int = 1,
+        limit: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self.requests, self.num_rows, self.epoch = sampler, num_rows, epoch  # Lightning would look into a `sampler`
+        self.window, self.limit = window, limit
         self.loader = DataLoader(
             rows,
             batch_size=None,
@@ -139,8 +160,29 @@ class Loader:
         return -(-self.num_rows // self.requests.step_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield the batches of the current epoch; nothing starts before the first one is asked for."""
-        self.requests.set_epoch(self.epoch())
+        """Yield the batches of the current epoch; nothing starts before the first one is asked for.
+
+        Each holds, as ``window``, the sums of the ``normalizers`` of all batches of its optimizer step: batches are
+        therefore read a window ahead. An epoch that is continued inside a window reads that from its start.
+        """
+        requests = self.requests
+        requests.set_epoch(self.epoch())
+        number = requests.consumed // requests.step_size
+        again = number % self.window
+        requests.consumed -= again * requests.step_size
+        window: list[dict[str, Any]] = []
+        ready: deque[dict[str, Any]] = deque()
+        for number, batch in enumerate(self._batches(), number - again + 1):
+            window.append(batch)
+            if number % self.window == 0 or number == self.limit():
+                ready.extend(_with_sums(window)[again:])
+                window, again = [], 0
+            if ready:  # one is read for each that is given away: workers never wait for a whole window
+                yield ready.popleft()
+        yield from ready
+        yield from _with_sums(window)[again:]
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
         batches = iter(self.loader)
         while True:
             try:
@@ -150,3 +192,13 @@ class Loader:
             except UserError as error:  # from a worker, the message comes wrapped in its traceback
                 raise type(error)(str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()) from None
             yield batch
+
+
+def _with_sums(window: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tell every batch of a window the sums of the normalizers of all."""
+    if window:
+        names = window[0][NORMALIZERS]
+        sums = {name: torch.stack([batch[NORMALIZERS][name] for batch in window]).sum() for name in names}
+        for batch in window:
+            batch[WINDOW] = sums
+    return window

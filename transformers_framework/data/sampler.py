@@ -2,6 +2,7 @@
 
 An epoch is one global list of rows. It is cut into steps of ``batch_size * world_size`` rows, and each step is dealt to
 the ranks in equal consecutive parts: with the same product, any number of processes sees the same rows at each step.
+Where rows are packed, all of this is true of bins instead: the same rows share a bin in each epoch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from transformers_framework.processing.packing import Bins
 from transformers_framework.processing.random import permutation
 
 MEGA_BATCH_STEPS = 100
@@ -24,10 +26,12 @@ class BatchRequest:
     Args:
         epoch: The epoch that random decisions on these rows depend on.
         rows: Row ids. Padding, which evens out processes, is ``-1 - row``: the row is loaded, its labels are ignored.
+        sizes: Rows of each bin, in order, where rows are packed.
     """
 
     epoch: int
     rows: tuple[int, ...]
+    sizes: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,7 +58,7 @@ class BatchSampler:
     It has no ``drop_last`` on purpose: Lightning would rebuild a sampler that has both it and ``batch_size``.
 
     Args:
-        num_rows: Rows of the data set.
+        num_rows: Rows of the data set, or its bins: what is dealt.
         batch_size: Rows of a batch, on each rank.
         seed: The run's seed.
         shuffle: New order in each epoch, for training. Else the order of the file, or longest first when ``lengths``
@@ -62,6 +66,7 @@ class BatchSampler:
         rank: This process.
         world_size: Number of processes.
         lengths: Length of each row in any unit, (num_rows,) integers. Rows of similar length then share steps.
+        bins: Which rows share a bin; requests then name the rows of theirs.
     """
 
     def __init__(
@@ -74,14 +79,17 @@ class BatchSampler:
         rank: int = 0,
         world_size: int = 1,
         lengths: ArrayLike | None = None,
+        bins: Bins | None = None,
     ) -> None:
         assert num_rows >= 0
+        assert bins is None or len(bins) == num_rows
         assert batch_size >= 1
         assert 0 <= rank < world_size
         self.num_rows, self.batch_size, self.seed, self.shuffle = num_rows, batch_size, seed, shuffle
         self.rank, self.world_size = rank, world_size
         self.lengths = None if lengths is None else np.asarray(lengths)
         assert self.lengths is None or self.lengths.shape == (num_rows,)
+        self.bins = bins
         self.epoch = 0
         self.consumed = 0
 
@@ -141,9 +149,19 @@ class BatchSampler:
         order = self.order()
         for step in range(start, len(self)):
             rows = order[step * self.step_size : (step + 1) * self.step_size]
-            yield BatchRequest(epoch if self.shuffle else 0, self._deal(rows))
+            yield self._request(epoch if self.shuffle else 0, self._deal(rows))
         if epoch == self.epoch:
             self.consumed = 0
+
+    def _request(self, epoch: int, dealt: tuple[int, ...]) -> BatchRequest:
+        if self.bins is None:
+            return BatchRequest(epoch, dealt)
+        bins = [-1 - number if number < 0 else number for number in dealt]
+        contents = [self.bins[number] for number in bins]
+        rows = [
+            -1 - row if number < 0 else row for number, content in zip(dealt, contents, strict=True) for row in content
+        ]
+        return BatchRequest(epoch, tuple(rows), tuple(map(len, contents)))
 
     def _deal(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
         share, ranks_with_one_more = divmod(len(rows), self.world_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from transformers_framework.processing.columns import (
     first_empty,
     list_sizes,
 )
-from transformers_framework.processing.encoding import Template, assemble, bare_tokenizer, tokenize
+from transformers_framework.processing.encoding import (
+    Template,
+    WordMarks,
+    assemble,
+    bare_tokenizer,
+    number_words,
+    tokenize,
+    tokenize_words,
+)
 from transformers_framework.processing.fields import parse_field, segments
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
@@ -45,6 +54,7 @@ class TextInputs:
     """
 
     model_keys = ("input_ids", "attention_mask", "token_type_ids")
+    tracks_words = False  # set where an objective needs the word of every token
 
     def __init__(
         self,
@@ -102,6 +112,25 @@ class TextInputs:
         return tuple(dict.fromkeys(column for field in self.fields for column in field.columns))
 
     @property
+    def token_columns(self) -> tuple[str, ...]:
+        """Those of the columns that hold lists of numbers, one a token."""
+        return ()
+
+    @property
+    def rewrite_key(self) -> dict[str, Any] | None:
+        """What rows that are made anew before training depend on besides the data; none when they stay as they are."""
+        return None
+
+    @property
+    def isolates(self) -> bool:
+        """Whether several rows share one of a training batch."""
+        return False
+
+    def readable(self, rows: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+        """Return columns of rows as people want to see them beside predictions."""
+        return rows
+
+    @property
     def num_token_types(self) -> int:
         """Token types that the model must be able to tell apart."""
         return 1 + max(self.token_types) if self.token_types else 0
@@ -143,10 +172,16 @@ class TextInputs:
     def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B rows into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.
 
-        Also returns ``truncated``, which rows lost tokens: ``(B,) bool``.
+        Also returns ``truncated``, which rows lost tokens: ``(B,) bool``; and with ``tracks_words`` the number of each
+        token's word within its row, ``word_ids (B, L) int64``, -1 at special tokens and padding.
         """
         texts, counts = segments(rows, self.fields)
-        ids, lengths = tokenize(self.backend, texts)
+        extra = {}
+        if self.tracks_words:
+            ids, lengths, starts = tokenize_words(self.backend, texts, self._word_marks)
+            extra["word_ids"] = number_words(starts, _sums_by_row(lengths, counts))
+        else:
+            ids, lengths = tokenize(self.backend, texts)
         return assemble(
             ids,
             lengths,
@@ -157,7 +192,12 @@ class TextInputs:
             pad_to_multiple_of=pad_to_multiple_of,
             token_types=self.token_types,
             pad_left=self.tokenizer.padding_side == "left",
+            extra=extra,
         )
+
+    @cached_property
+    def _word_marks(self) -> WordMarks | None:
+        return WordMarks.of(self.backend)
 
     def lengths(self, dataset: Dataset) -> np.ndarray:
         """Return the characters of every row, a stand-in for its tokens that needs no tokenizer: ``(N,) int64``.

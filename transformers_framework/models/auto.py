@@ -64,32 +64,29 @@ def _has_head(model_type: str, auto_class: str) -> bool:
     return model_type in configs and configs[model_type] in getattr(transformers, auto_class)._model_mapping
 
 
-def _heads_of(spec: PipelineSpec) -> list[str]:
-    return [resolve(place).head for place in spec.objectives]
+def missing_heads(spec: PipelineSpec, model_type: str) -> list[str]:
+    """Return the Auto classes that a pipeline needs and transformers does not have for a family."""
+    needed = {resolve(place).head_for(model_type) for place in spec.objectives}
+    return sorted(head for head in needed if not _has_head(model_type, head))
 
 
-def check_pair(pipeline: str, model_type: str, heads: Mapping[str, HeadSpec]) -> None:
+def check_pair(pipeline: str, spec: PipelineSpec, model_type: str) -> None:
     """Check that transformers has every head of a pipeline for a family.
 
     Args:
         pipeline: Name of the pipeline, for the message.
+        spec: The pipeline.
         model_type: The family, as transformers calls it.
-        heads: Heads of the pipeline by the name of their objective.
 
     Raises:
         ConfigurationError: When a head is absent; names the models that fit and the pipelines that would.
     """
-    needed = {HeadSpec(*spec).auto_class for spec in heads.values()}
-    missing = sorted(head for head in needed if not _has_head(model_type, head))
+    missing = missing_heads(spec, model_type)
     if not missing:
         return
     name = _our_name(model_type)
-    models = [
-        ours for ours, family in MODELS.items() if ours != "auto" and all(_has_head(family, head) for head in needed)
-    ]
-    pipelines = [
-        other for other, spec in PIPELINES.items() if all(_has_head(model_type, head) for head in _heads_of(spec))
-    ]
+    models = [ours for ours, family in MODELS.items() if ours != "auto" and not missing_heads(spec, family)]
+    pipelines = [other for other, row in PIPELINES.items() if not missing_heads(row, model_type)]
     raise ConfigurationError(
         f"--pipeline {pipeline} --model {name}: transformers has no {' and no '.join(missing)} for '{name}'. "
         f"Models for {pipeline}: {', '.join(models)}. Pipelines for {name}: {', '.join(pipelines) or 'none yet'}."
@@ -137,14 +134,29 @@ def load_config(
             "or the second to train from scratch."
         )
     sources = {"pre_trained_model": pre_trained_model, "pre_trained_config": pre_trained_config}
+    config = read_config(sources, family, cache_dir)
+    assert config is not None
+    return override(config, additional_config_kwargs or [])
+
+
+def read_config(sources: Mapping[str, str | None], family: str, cache_dir: str | None) -> PreTrainedConfig | None:
+    """Return the config of the last source there is; None without any. All must be of one family.
+
+    Args:
+        sources: What the flags that can name a config say.
+        family: The family, as transformers calls it, or ``auto``.
+        cache_dir: Folder for downloads.
+
+    Raises:
+        ConfigurationError: When a config cannot be read or is of another family.
+    """
     config = None
-    for flag, source in sources.items():  # the config's own flag comes last and wins; both must be of the family
+    for flag, source in sources.items():
         if source is not None:
             config = _read_config(source, flag, family, cache_dir)
             _check_family(config.model_type, family, flag, source)
             family = config.model_type
-    assert config is not None
-    return override(config, additional_config_kwargs or [])
+    return config
 
 
 def _read_config(source: str, flag: str, family: str, cache_dir: str | None) -> PreTrainedConfig:
@@ -248,6 +260,7 @@ def load_tokenizer(
 def load_model(
     heads: Mapping[str, HeadSpec],
     config: PreTrainedConfig,
+    flag: str = "pre_trained_model",
     *,
     pre_trained_model: str | None = None,
     attention: Attention = "sdpa",
@@ -260,6 +273,7 @@ def load_model(
     Args:
         heads: Auto class and config of every head by the name of its objective.
         config: Config of the model.
+        flag: Flag that names the weights, for messages.
         pre_trained_model: Weights to start from; without it, all weights are drawn.
         attention: Implementation of attention. A family without ``sdpa`` computes it as ``eager`` does.
         gradient_checkpointing: Keep fewer activations and compute them twice: less memory, slower steps.
@@ -273,7 +287,7 @@ def load_model(
 
     from transformers_framework.models.multi_head import MultiHeadModel, freeze_unreached
 
-    source = pre_trained_model and place_of(pre_trained_model, "pre_trained_model", cache_dir)
+    source = pre_trained_model and place_of(pre_trained_model, flag, cache_dir)
     first = getattr(transformers, next(iter(heads.values()))[0])
     implementation = _attention(first._model_mapping[type(config)], attention)
     models: dict[str, PreTrainedModel] = {}
@@ -283,9 +297,9 @@ def load_model(
         own = copy.deepcopy(config)
         own.update(dict(config_kwargs))
         if source is None:
-            models[name] = _draw_weights(auto, own, implementation)
+            models[name] = _draw_weights(auto, own, implementation, flag)
         else:
-            models[name] = _load_weights(auto, source, own, implementation, str(pre_trained_model), cache_dir)
+            models[name] = _load_weights(auto, source, own, implementation, (flag, str(pre_trained_model)), cache_dir)
     model = MultiHeadModel(models)
     if gradient_checkpointing:
         if not model.backbone.supports_gradient_checkpointing:
@@ -309,21 +323,21 @@ def checkpoint_activations(backbone: PreTrainedModel) -> None:
         backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def _draw_weights(auto: Any, config: PreTrainedConfig, attention: str) -> PreTrainedModel:
+def _draw_weights(auto: Any, config: PreTrainedConfig, attention: str, flag: str) -> PreTrainedModel:
     try:
         return auto.from_config(config, dtype="float32", attn_implementation=attention)
     except (ValueError, TypeError, KeyError, RuntimeError, ZeroDivisionError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ConfigurationError(
-            "--pre_trained_config, --additional_config_kwargs: no model of family "
+            f"--{flag.removesuffix('model')}config, --additional_config_kwargs: no model of family "
             f"'{_our_name(config.model_type)}' can be built with them ({reason})."
         ) from error
 
 
 def _load_weights(
-    auto: Any, place: str, config: PreTrainedConfig, attention: str, source: str, cache_dir: str | None
+    auto: Any, place: str, config: PreTrainedConfig, attention: str, source: tuple[str, str], cache_dir: str | None
 ) -> PreTrainedModel:
-    with reading("pre_trained_model", source, "model"):
+    with reading(*source, "model"):
         model, report = auto.from_pretrained(
             place,
             config=config,
@@ -335,19 +349,19 @@ def _load_weights(
             trust_remote_code=False,
             cache_dir=hub_cache(cache_dir),
         )
-    _check_weights(model, report, source)
+    _check_weights(model, report, *source)
     return model
 
 
-def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], source: str) -> None:
+def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], flag: str, source: str) -> None:
     """Refuse weights that do not fit the backbone; say which parts of the head start fresh."""
     prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
     shapes = {key: (tuple(there), tuple(here)) for key, there, here in report["mismatched_keys"]}
     if wrong := [key for key in sorted(shapes) if key.startswith(prefix)]:
         there, here = shapes[wrong[0]]
         raise ConfigurationError(
-            f"--pre_trained_model {source}: {len(wrong)} of its tensors have another shape than the config asks for; "
-            f"{wrong[0]} is {there} and should be {here}. Leave out --pre_trained_config and the "
+            f"--{flag} {source}: {len(wrong)} of its tensors have another shape than the config asks for; "
+            f"{wrong[0]} is {there} and should be {here}. Leave out --{flag.removesuffix('model')}config and the "
             "--additional_config_kwargs that change sizes."
         )
     missing = set(report["missing_keys"])
@@ -355,7 +369,7 @@ def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], source: st
     absent = sorted(key for key in missing & backbone if "pooler" not in key)
     if 2 * len(absent) > len(backbone):
         raise ConfigurationError(
-            f"--pre_trained_model {source}: it has none of the weights of {type(model).__name__}: {len(absent)} of "
+            f"--{flag} {source}: it has none of the weights of {type(model).__name__}: {len(absent)} of "
             f"{len(backbone)} tensors are missing, among them {absent[0]}. Give a checkpoint of this family, or "
             "--pre_trained_config alone to train from scratch."
         )

@@ -54,6 +54,38 @@ class _OneCall:
         return {name: value for name, value in named.items() if value is not None and not name.startswith(form)}
 
 
+class Selection:
+    """Which rows of the backbone's last hidden state a head sees: all of them while no positions are set.
+
+    It is a forward hook too, for a head model that has kept its backbone. It is always there and not only during a step
+    because ``torch.compile`` sees the hooks that it finds when it first traces.
+    """
+
+    def __init__(self) -> None:
+        self.positions: torch.Tensor | None = None
+
+    def __call__(self, output: Any) -> Any:
+        """Return a backbone's output for the head.
+
+        Args:
+            output: Output of a backbone, whose first entry is its last hidden state (B, L, H). It stays as it is.
+
+        Returns:
+            The output itself, or a copy of it whose last hidden state is (N, H): the rows at the N positions, in order.
+        """
+        if self.positions is None:
+            return output
+        # index_select, whose gradient is a sum into rows, where that of indexing sorts them first
+        rows = output[0].flatten(0, 1).index_select(0, self.positions)  # (N, H)
+        if isinstance(output, tuple):
+            return (rows, *output[1:])
+        return type(output)(**{**output, "last_hidden_state": rows})
+
+    def hook(self, backbone: nn.Module, args: Any, output: Any) -> Any:
+        """Do so after a backbone's forward."""
+        return self(output)
+
+
 class Relay(nn.Module):
     """What stands in a head model where its backbone stood: returns the shared backbone's output, runs nothing itself.
 
@@ -62,8 +94,9 @@ class Relay(nn.Module):
     belongs in :meth:`hand_over`.
     """
 
-    def __init__(self, backbone: PreTrainedModel) -> None:
+    def __init__(self, backbone: PreTrainedModel, selection: Selection) -> None:
         super().__init__()
+        self._selection = selection
         self.__dict__["_shared"] = (backbone,)  # a tuple hides it from Module.__setattr__; deepcopy maps it to the copy
         self.__dict__["_call"] = None
 
@@ -73,8 +106,8 @@ class Relay(nn.Module):
         return getattr(self.__dict__["_shared"][0], name)
 
     def hand_over(self, output: Any) -> Any:
-        """Return what the head sees of the backbone's output: all of it."""
-        return output
+        """Return what this head sees of the backbone's output, which the other heads get too."""
+        return self._selection(output)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the backbone's output for this step, given what the head model gives its backbone."""
@@ -102,8 +135,13 @@ class MultiHeadModel(nn.Module):
         self.shared: PreTrainedModel | None = None
         self._accepts = {name: frozenset(_parameters_of(head)) for name, head in heads.items()}
         self._declared: tuple[str, ...] = ()
+        self._selections = {name: Selection() for name in heads}
         if len(heads) > 1:
             self._share()
+            return
+        for name, head in heads.items():
+            if head.base_model is not head:
+                head.base_model.register_forward_hook(self._selections[name].hook)
 
     # --- structure ---------------------------------------------------------------------------------------------------
 
@@ -135,11 +173,11 @@ class MultiHeadModel(nn.Module):
         shared = max(backbones.values(), key=lambda model: sum(p.numel() for p in model.parameters()))
         shared.config = copy.deepcopy(shared.config)
         self.shared, self._declared = shared, _parameters_of(shared)
-        for head in self.heads.values():
+        for name, head in self.heads.items():
             head.config = copy.deepcopy(head.config)
             self._attach(head, shared)
             tie(head)
-            self._attach(head, Relay(shared))
+            self._attach(head, Relay(shared, self._selections[name]))
 
     @staticmethod
     def _attach(head: PreTrainedModel, module: nn.Module) -> None:
@@ -147,11 +185,19 @@ class MultiHeadModel(nn.Module):
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def forward(self, *, active: Sequence[str] | None = None, **inputs: Any) -> dict[str, ModelOutput]:
+    def forward(
+        self,
+        *,
+        active: Sequence[str] | None = None,
+        positions: Mapping[str, torch.Tensor] | None = None,
+        **inputs: Any,
+    ) -> dict[str, ModelOutput]:
         """Run the backbone once and every active head on its output.
 
         Args:
             active: Names of the heads to run, all of them when it is not given.
+            positions: By name of a head, the only positions of the batch that it sees, (N,) int64, flat: row * L +
+                column of the backbone's last hidden state (B, L, H). Its logits are (N, V) then, instead of (B, L, V).
             **inputs: What transformers' models take, without labels: ``input_ids`` and ``attention_mask`` (B, L) int64,
                 ``token_type_ids`` and the like. A head gets those that it knows.
 
@@ -160,8 +206,10 @@ class MultiHeadModel(nn.Module):
 
         Raises:
             TypeError: When no active head takes an input.
+            ConfigurationError: When there are positions for a head that is not apart from its backbone.
         """
         names = list(self.heads) if active is None else list(active)
+        positions = positions or {}
         if unknown := set(inputs).difference(*(self._accepts[name] for name in names)):
             raise TypeError(f"no head of {names} takes the inputs {sorted(unknown)}")
         call = None if self.shared is None else _OneCall(self.shared, self._declared)
@@ -175,12 +223,24 @@ class MultiHeadModel(nn.Module):
             relay = None if call is None else getattr(head, head.base_model_prefix)
             if relay is not None:
                 relay.__dict__["_call"] = call
+            if name in positions:
+                self._check_apart(head)
+                self._selections[name].positions = positions[name]
             try:
                 outputs[name] = head(**{key: value for key, value in inputs.items() if key in self._accepts[name]})
             finally:
+                self._selections[name].positions = None
                 if relay is not None:  # holds activations: nothing may outlive the step, a copy of the model least
                     relay.__dict__["_call"] = None
         return outputs
+
+    @staticmethod
+    def _check_apart(head: PreTrainedModel) -> None:
+        if head.base_model is head:
+            raise ConfigurationError(
+                f"--model {head.config.model_type}: {type(head).__name__} is no head on a backbone of its own, so it "
+                "cannot be given single positions. Choose another --model."
+            )
 
     # --- files -------------------------------------------------------------------------------------------------------
 

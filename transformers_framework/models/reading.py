@@ -14,7 +14,7 @@ def place_of(source: str, flag: str, cache_dir: str | None) -> str:
     """Return what transformers loads for a flag's value: a hub name, a local folder, or a ``config.json``."""
     from transformers_framework.models.sources import fetch
 
-    if flag != "pre_trained_model" and Path(source).suffix == ".json" and Path(source).is_file():
+    if not flag.endswith("_model") and Path(source).suffix == ".json" and Path(source).is_file():
         return source
     return fetch(source, cache_dir=cache_folder(cache_dir), what=flag)
 

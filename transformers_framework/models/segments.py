@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.embedding_sharing import disentangled
 from transformers_framework.registry import MODELS
 
 if TYPE_CHECKING:
@@ -63,8 +64,13 @@ def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
             and module.weight.shape[0] == known
         ]
         assert tables, f"the config of {configs[0].model_type} counts token types, and the model has none"
+        grown: dict[int, nn.Parameter] = {}
         for table in tables:
+            old = table.weight
             _grow(table, size, configs[0].initializer_range)
+            table.weight = grown.setdefault(id(old), table.weight)  # of two networks that share it
+        for _, follower in disentangled(model_or_config):
+            follower.follow()
     for config in configs:
         config.type_vocab_size = size
     return model_or_config

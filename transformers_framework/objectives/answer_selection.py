@@ -10,7 +10,7 @@ import numpy as np
 from transformers_framework.constants import EVALUATED, ROW_IDS, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.labels import listed
-from transformers_framework.objectives.objective import Context
+from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.columns import Origin, arrow_chunks, check_column
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt
@@ -27,7 +27,7 @@ class AnswerSelection(SequenceClassification):
     """Learn whether a candidate answers a question, rank the candidates of each question by it.
 
     Args:
-        class_names: Classes that the checkpoint knows, if it was fine-tuned before: names, or numbers as texts.
+        setup: Tokenizer, config and classes of the model.
         label_column: Column with 1 for a right candidate and 0 for a wrong one.
         index_column: Column with the query id: rows with the same id are candidates of one question.
         num_labels: Number of classes; candidates are ranked by the probability of class 1.
@@ -40,7 +40,7 @@ class AnswerSelection(SequenceClassification):
 
     def __init__(
         self,
-        class_names: Sequence[str] | None = None,
+        setup: Setup,
         *,
         label_column: str | None = None,
         index_column: str | None = None,
@@ -50,7 +50,7 @@ class AnswerSelection(SequenceClassification):
     ) -> None:
         if num_labels not in (None, NUM_CLASSES):
             raise ConfigurationError(f"--num_labels: answer_selection has {NUM_CLASSES} classes, not {num_labels}.")
-        super().__init__(class_names, label_column=label_column, num_labels=NUM_CLASSES, label_weights=label_weights)
+        super().__init__(setup, label_column=label_column, num_labels=NUM_CLASSES, label_weights=label_weights)
         self.index_column = index_column
         self.empty_target_action = metrics_empty_target_action
 
@@ -94,7 +94,7 @@ class AnswerSelection(SequenceClassification):
         return dataset
 
     def post_process(
-        self, rows: Mapping[str, Sequence[Any]], batch: dict[str, np.ndarray], context: Context
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
         """Return ``labels`` and, outside training, ``indexes``: the query of each row, ``(B,) int64``."""
         labels = super().post_process(rows, batch, context)
@@ -113,9 +113,9 @@ class AnswerSelection(SequenceClassification):
             metrics["ranking"] = RankingMetrics(empty_target_action=self.empty_target_action)
         return metrics
 
-    def metric_inputs(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Return classes for accuracy, scores and queries for ranking."""
-        inputs = super().metric_inputs(output, batch)
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the cross-entropy; classes for accuracy, scores and queries for ranking."""
+        loss, inputs = super().evaluate(output, batch)
         if "indexes" in batch:
             inputs["ranking"] = {
                 "preds": ranking_scores(output),
@@ -123,7 +123,7 @@ class AnswerSelection(SequenceClassification):
                 "indexes": batch["indexes"],
                 "row_ids": batch[ROW_IDS],
             }
-        return inputs
+        return loss, inputs
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the score that ranks each candidate, and whether it is taken for right."""

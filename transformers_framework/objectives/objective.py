@@ -7,15 +7,31 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers_framework.constants import Stage
+import numpy as np
+
+from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
 
 if TYPE_CHECKING:
-    import numpy as np
     from datasets import Dataset
-    from torch import Tensor
+    from torch import Tensor, nn
     from torchmetrics import Metric
 
     from transformers_framework.processing.columns import Origin
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an objective may know of the model that learns it.
+
+    Args:
+        tokenizer: Fast tokenizer of the run.
+        config: Config of the backbone.
+        class_names: Classes that the checkpoint knows if it was fine-tuned before: names, or numbers as texts.
+    """
+
+    tokenizer: Any = None
+    config: Any = None
+    class_names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +56,30 @@ class Objective(ABC):
 
     Written once for all stages. The constructor's keyword-only arguments are its flags. All methods work on whole
     batches: those on rows run in the loader's workers, those on outputs on the device.
+
+    Args:
+        setup: Tokenizer, config and classes of the model.
     """
 
     name: ClassVar[str]  # in logs and flags
     head: ClassVar[str]  # Auto class of transformers
+    corrupts: ClassVar[bool] = False  # rewrites the input: beside objectives that do not, it is there in training only
+    sparse: ClassVar[bool] = False  # the head runs where there is a label and nowhere else
+    weight: ClassVar[float] = 1.0  # of its loss, beside other objectives
+    state: nn.Module | None = None  # buffers that belong to a checkpoint
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    @classmethod
+    def head_for(cls, model_type: str) -> str:
+        """Return the Auto class of the head in a family."""
+        return cls.head
+
+    @property
+    def needs_words(self) -> bool:
+        """Return whether ``post_process`` wants ``word_ids`` in the batch."""
+        return False
 
     @property
     def head_config(self) -> dict[str, Any]:
@@ -69,13 +105,34 @@ class Objective(ABC):
 
     @abstractmethod
     def post_process(
-        self, rows: Mapping[str, Sequence[Any]], batch: dict[str, np.ndarray], context: Context
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return the labels of B rows, and inputs that the objective changes; runs in the loader's workers."""
+        """Return what the objective adds to a batch of B rows; runs in the loader's workers.
+
+        An entry of the name of a model input replaces that input. All others are the objective's own: other objectives
+        do not see them. ``labels``, -100 where there is none, are ``(B, …)``.
+        """
+
+    def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:
+        """Return what the sum of losses is divided by: the number of labels, unless they weigh differently.
+
+        It is counted in the loader's workers, because gradients are divided by the labels of all batches and processes
+        that make one optimizer step, which must be known before the first of them.
+        """
+        return float(np.count_nonzero(batch["labels"] != IGNORED_LABEL))
+
+    def on_device(self, batch: Mapping[str, Tensor], stage: Stage) -> Mapping[str, Tensor]:
+        """Return what the model and :meth:`evaluate` see: for corruption that depends on what was learned so far."""
+        return batch
 
     @abstractmethod
-    def loss(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the sum of the losses of all labels and what to divide it by, both scalars."""
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the sum of the losses of all labels, a scalar, and what each metric is updated with, by keyword.
+
+        Args:
+            output: What the head returned; of a sparse head ``(N, …)``, in the order of ``batch["positions"]``.
+            batch: Model inputs, row ids and the objective's own entries.
+        """
 
     @abstractmethod
     def metrics(self, stage: Stage) -> dict[str, Metric]:
@@ -86,10 +143,6 @@ class Objective(ABC):
         return [name for metric in self.metrics(stage).values() for name in metric.names]  # type: ignore[union-attr]
 
     @abstractmethod
-    def metric_inputs(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Return what each metric is updated with, by keyword, reduced to what has a label."""
-
-    @abstractmethod
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what is predicted for each of the B rows, by the column it is written to."""
 
@@ -98,7 +151,7 @@ class Objective(ABC):
         return predictions
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say what the model must predict for a row of a batch, for people."""
+        """Say what the model must predict for a row of a batch, for people; labels are dense here."""
         return f"labels {batch['labels'][row].tolist()}" if "labels" in batch else "no labels"
 
     def prediction_files(
@@ -112,3 +165,9 @@ class Objective(ABC):
             rows: Columns of the data set, some rows at a time, in order.
         """
         return {}
+
+
+def active(objectives: Sequence[Objective], stage: Stage) -> list[Objective]:
+    """Return the objectives of a stage: evaluation sees clean text when there is something to learn from it."""
+    clean = [objective for objective in objectives if not objective.corrupts]
+    return clean if clean and stage != TRAIN else list(objectives)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.constants import Stage
+import numpy as np
+
+from transformers_framework.constants import IGNORED_LABEL, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.losses.classification import cross_entropy
 from transformers_framework.objectives.labels import Classes
-from transformers_framework.objectives.objective import Context, Objective
+from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt
 
 if TYPE_CHECKING:
-    import numpy as np
     from datasets import Dataset
     from torch import Tensor
     from torchmetrics import Metric
@@ -25,7 +26,7 @@ class SequenceClassification(Objective):
     """Learn a class for each row.
 
     Args:
-        class_names: Classes that the checkpoint knows, if it was fine-tuned before: names, or numbers as texts.
+        setup: Tokenizer, config and classes of the model.
         label_column: Column with the class: whole numbers from 0, names, or a ClassLabel.
         num_labels: Number of classes; taken from the data when not given.
         label_weights: Weight of each class in the loss, one a class.
@@ -36,13 +37,14 @@ class SequenceClassification(Objective):
 
     def __init__(
         self,
-        class_names: Sequence[str] | None = None,
+        setup: Setup,
         *,
         label_column: str | None = None,
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
     ) -> None:
-        self.classes = Classes(label_column or "", num_labels, class_names)
+        super().__init__(setup)
+        self.classes = Classes(label_column or "", num_labels, setup.class_names)
         if label_weights is not None and not any(label_weights):
             raise ConfigurationError("--label_weights: all of them are 0, so nothing would be learned.")
         self.label_weights = label_weights
@@ -90,27 +92,29 @@ class SequenceClassification(Objective):
         return dataset
 
     def post_process(
-        self, rows: Mapping[str, Sequence[Any]], batch: dict[str, np.ndarray], context: Context
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
         """Return ``labels``: ``(B,) int64``; nothing when there is none to learn from."""
         if context.stage == "predict":
             return {}
         return {"labels": self.classes.numbers(rows[self.classes.column])}
 
-    def loss(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the cross-entropy of the classes."""
+    def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:
+        """Return the sum of the weights of the rows that have a label."""
+        labels = batch["labels"][batch["labels"] != IGNORED_LABEL]
+        return float(len(labels) if self.label_weights is None else np.take(self.label_weights, labels).sum())
+
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the cross-entropy of the classes; the most likely class and the right one."""
         weights = None if self.label_weights is None else output.logits.new_tensor(self.label_weights).float()
-        return cross_entropy(output.logits, batch["labels"], weights)
+        loss = cross_entropy(output.logits, batch["labels"], weights)
+        return loss, {"classes": {"preds": output.logits.detach().argmax(dim=-1), "target": batch["labels"]}}
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return accuracy and F1."""
         from transformers_framework.metrics.classification import ClassificationMetrics
 
         return {"classes": ClassificationMetrics(self.classes.count, class_names=self.classes.display_names)}
-
-    def metric_inputs(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Return the most likely class and the right one."""
-        return {"classes": {"preds": output.logits.detach().argmax(dim=-1), "target": batch["labels"]}}
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the probability of every class and the most likely one."""

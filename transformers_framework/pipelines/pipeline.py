@@ -12,9 +12,10 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
-from transformers_framework.constants import EVALUATED, ROW_IDS, TRAIN, Stage
+from transformers_framework.constants import EVALUATED, NORMALIZERS, ROW_IDS, TRAIN, WINDOW, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.mean_loss import MeanLoss
+from transformers_framework.objectives.objective import active
 from transformers_framework.optimizers.build import build_optimizer
 from transformers_framework.optimizers.groups import dimensions
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
@@ -70,37 +71,74 @@ class Pipeline(pl.LightningModule):
             {
                 f"{stage}_{objective.name}": nn.ModuleDict(objective.metrics(stage))
                 for stage in (TRAIN, *EVALUATED)
-                for objective in objectives
+                for objective in active(objectives, stage)
             }
         )
         self.stage_losses = nn.ModuleDict(
             {
                 # what is logged in training is this process's loss: to gather it would hold up every process
-                f"{stage}_{name}": MeanLoss(sync_on_compute=stage != TRAIN)
+                f"{stage}_{objective.name}": MeanLoss(sync_on_compute=stage != TRAIN)
                 for stage in (TRAIN, *EVALUATED)
-                for name in self.objectives
+                for objective in active(objectives, stage)
             }
         )
+        self.objective_states = nn.ModuleDict({o.name: o.state for o in objectives if o.state is not None})
+        self._window: dict[str, Tensor] | None = None
         # matrices are told from vectors now: a strategy that shards makes all of them flat
         self.dimensions = dimensions(model)
 
     # ---------------------------------------------------------------- one step for every stage
 
-    def forward_heads(self, batch: Mapping[str, Tensor], stage: Stage) -> dict[str, Any]:
-        """Call the model once; return each head's output by the name of its objective."""
-        return self.model(**{key: batch[key] for key in self.input_keys if key in batch})
+    def active(self, stage: Stage) -> dict[str, Objective]:
+        """Return the objectives of a stage by name."""
+        return {objective.name: objective for objective in active(list(self.objectives.values()), stage)}
 
-    def _stage_step(self, batch: Mapping[str, Tensor], stage: Stage) -> tuple[Tensor, dict[str, Any]]:
+    def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
+        """Call the model once; return each head's output by the name of its objective.
+
+        Args:
+            batch: Model inputs, and under each objective's name what is its own.
+            stage: Stage of the batch.
+        """
+        names = list(self.active(stage))
+        positions = {name: batch[name]["positions"] for name in names if self.objectives[name].sparse}
+        return self.model(active=names, positions=positions, **self._inputs(batch))
+
+    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {key: batch[key] for key in self.input_keys if key in batch}
+
+    def _stage_step(self, batch: dict[str, Any], stage: Stage) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the sum of the losses of each objective, and each head's output."""
+        for name, objective in self.active(stage).items():
+            batch.update(objective.on_device(batch, stage))
         outputs = self.forward_heads(batch, stage)
-        losses = []
-        for name, objective in self.objectives.items():
-            total, normalizer = objective.loss(outputs[name], batch)
-            self._mean_loss(stage, name).update(total.detach(), normalizer)
-            losses.append(self.loss_weight(name) * total / normalizer.clamp(min=torch.finfo(torch.float32).tiny))
+        totals = {}
+        for name, objective in self.active(stage).items():
+            totals[name], inputs = objective.evaluate(outputs[name], own_view(batch, name))
+            self._mean_loss(stage, name).update(totals[name].detach(), batch[NORMALIZERS][name])
             metrics = self._metrics(stage, name)
-            for metric, inputs in objective.metric_inputs(outputs[name], batch).items():
-                metrics[metric].update(**inputs)
-        return torch.stack(losses).sum() if len(losses) > 1 else losses[0], outputs
+            for metric, values in inputs.items():
+                metrics[metric].update(**values)
+        return totals, outputs
+
+    def _window_normalizers(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        """Return what each loss is divided by: the labels of all batches and processes that make one optimizer step.
+
+        So accumulated batches, or those of several processes, weigh by their labels as if they were one large batch.
+        """
+        if self._window is None or batch_idx % self.trainer.accumulate_grad_batches == 0:
+            window = dict(batch[WINDOW])
+            if self.trainer.world_size > 1:
+                summed = self.trainer.strategy.reduce(torch.stack(list(window.values())), reduce_op="sum")
+                window = dict(zip(window, cast("Tensor", summed).unbind(), strict=True))
+            self._window = window
+        return self._window
+
+    def _gradient_scale(self) -> float:
+        """Return what undoes the means that are taken of our sums: over batches by Lightning, over processes by DDP."""
+        strategy, accumulated = self.trainer.strategy, self.trainer.accumulate_grad_batches
+        engine = accumulated if strategy.handles_gradient_accumulation else 1  # divides by it a second time
+        return float(accumulated * engine * self.trainer.world_size)
 
     def _metrics(self, stage: Stage, objective: str) -> dict[str, Metric]:
         return cast("dict[str, Metric]", self.stage_metrics[f"{stage}_{objective}"])
@@ -112,32 +150,37 @@ class Pipeline(pl.LightningModule):
         """Return the weight of an objective's loss in the sum: its flag ``--{objective}_weight``, else 1."""
         return float(self.options.get(f"{objective}_weight", 1.0))
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        loss = self._stage_step(batch, TRAIN)[0]
-        trainer = self.trainer
+        trainer, scale = self.trainer, self._gradient_scale()
+        window = self._window_normalizers(batch, batch_idx)
+        totals = self._stage_step(batch, TRAIN)[0]
+        tiny = torch.finfo(torch.float32).tiny  # a window without any label
+        losses = [total * (self.loss_weight(name) * scale) / window[name].clamp(min=tiny) for name, total in totals.items()]
         steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if steps_now and (trainer.global_step + 1) % logging_interval(trainer) == 0:
             self._log_training()
-        return loss
+        return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Update losses and metrics of validation."""
         self._stage_step(batch, "valid")
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, dict[str, Tensor]]:
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, dict[str, Tensor]]:
         """Update losses and metrics of testing; return predictions by objective."""
-        return self._predictions(batch, self._stage_step(batch, "test")[1])
+        return self._predictions(batch, self._stage_step(batch, "test")[1], "test")
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, dict[str, Tensor]]:
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, dict[str, Tensor]]:
         """Return predictions by objective."""
-        return self._predictions(batch, self.forward_heads(batch, "predict"))
+        return self._predictions(batch, self.forward_heads(batch, "predict"), "predict")
 
-    def _predictions(self, batch: Mapping[str, Tensor], outputs: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    def _predictions(
+        self, batch: Mapping[str, Any], outputs: dict[str, Any], stage: Stage
+    ) -> dict[str, dict[str, Tensor]]:
         # a copy: a tensor that came from a loader's worker keeps a file descriptor open as long as it lives
         return {
-            name: {ROW_IDS: batch[ROW_IDS].clone(), **objective.predictions(outputs[name], batch)}
-            for name, objective in self.objectives.items()
+            name: {ROW_IDS: batch[ROW_IDS].clone(), **objective.predictions(outputs[name], own_view(batch, name))}
+            for name, objective in self.active(stage).items()
         }
 
     # ---------------------------------------------------------------- logs
@@ -165,16 +208,16 @@ class Pipeline(pl.LightningModule):
         self._log_metrics("test")
 
     def _log_losses(self, stage: Stage, *, on_step: bool = False) -> None:
-        means = {name: self._mean_loss(stage, name).compute() for name in self.objectives}
+        means = {name: self._mean_loss(stage, name).compute() for name in self.active(stage)}
         weighted = sum(self.loss_weight(name) * mean for name, mean in means.items())
         self.log(f"{stage}/loss", weighted, prog_bar=True, on_step=on_step, on_epoch=not on_step)
         losses = {f"{stage}/{name}/loss": mean for name, mean in means.items()}
         self.log_dict(losses, on_step=on_step, on_epoch=not on_step)
-        for name in self.objectives:
+        for name in means:
             self._mean_loss(stage, name).reset()
 
     def _log_metrics(self, stage: Stage) -> None:
-        for name in self.objectives:
+        for name in self.active(stage):
             for metric in self._metrics(stage, name).values():
                 self.log_dict({f"{stage}/{name}/{key}": value for key, value in metric.compute().items()})
                 metric.reset()
@@ -269,6 +312,11 @@ class Pipeline(pl.LightningModule):
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
 
+def own_view(batch: Mapping[str, Any], objective: str) -> dict[str, Tensor]:
+    """Return what an objective sees of a batch: what is shared, and what is its own."""
+    return {key: value for key, value in batch.items() if not isinstance(value, dict)} | batch[objective]
+
+
 def logging_interval(trainer: pl.Trainer) -> int:
     """Return how many optimizer steps lie between logging steps."""
     return int(trainer.log_every_n_steps) or sys.maxsize  # type: ignore[attr-defined]
@@ -277,7 +325,7 @@ def logging_interval(trainer: pl.Trainer) -> int:
 def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
     """Return every name that a stage will log."""
     names = [f"{stage}/loss"]
-    for objective in objectives:
+    for objective in active(objectives, stage):
         names += [f"{stage}/{objective.name}/{metric}" for metric in ("loss", *objective.log_names(stage))]
     return names
 

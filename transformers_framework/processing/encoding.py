@@ -6,7 +6,8 @@ and placing special tokens ourselves keeps about 90 % of its own rate, and the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -88,9 +89,110 @@ def tokenize(backend: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.n
     Returns:
         The ids of all texts one after the other ``(T,) int64`` and the length of each ``(N,) int64``.
     """
-    ids = [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    return _flat([encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)])
+
+
+def _flat(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
     return np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(lengths.sum())), lengths
+
+
+_SPACES = ("▁", "Ġ", " ")  # how sentence pieces, byte levels and others write a space before a word
+
+
+@dataclass(frozen=True, eq=False)
+class WordMarks:
+    """Tells words from ids alone, for tokenizers whose tokens say where a word begins.
+
+    Args:
+        begins: Tokens that begin a word, wherever they stand ``(V,) bool``.
+        closes: Tokens after which another word begins, which are words of their own ``(V,) bool``.
+    """
+
+    begins: np.ndarray
+    closes: np.ndarray
+
+    @classmethod
+    def of(cls, backend: Tokenizer) -> WordMarks | None:
+        """Return the marks of a tokenizer; none where only the tokenizer itself knows its words.
+
+        BERT's word pieces say it, at no cost. So must tokenizers that see a whole text as one word, as those that only
+        turn spaces into a mark: their words are what stands between spaces.
+        """
+        state = json.loads(backend.to_str())
+        vocabulary, added = backend.get_vocab(with_added_tokens=True), backend.get_added_tokens_decoder()
+        prefix = state["model"].get("continuing_subword_prefix")
+        is_bert = state["model"].get("type") == "WordPiece" and state["pre_tokenizer"] == {"type": "BertPreTokenizer"}
+        begins, closes = np.zeros((2, 1 + max(vocabulary.values(), default=0)), dtype=bool)
+        # BERT splits at every "#", so that a word never begins with the prefix itself; an added token may
+        if is_bert and prefix == "##" and not any(token.content.startswith(prefix) for token in added.values()):
+            begins[[number for token, number in vocabulary.items() if not token.startswith(prefix)]] = True
+        elif len(set(backend.encode("a a", add_special_tokens=False).word_ids)) < 2:
+            begins[[number for token, number in vocabulary.items() if token.startswith(_SPACES)]] = True
+        else:
+            return None
+        # what the model does not know may be a piece of a word
+        unknown = (state["model"].get("unk_token"), state["model"].get("unk_id"))
+        alone = [number for number, token in added.items() if number not in unknown and token.content not in unknown]
+        begins[alone] = closes[alone] = True
+        return cls(begins, closes)
+
+    def starts(self, ids: np.ndarray) -> np.ndarray:
+        """Return which tokens begin a word, but for the first ones of texts: ``(T,) bool``."""
+        starts = self.begins[ids]
+        starts[1:] |= self.closes[ids[:-1]]
+        return starts
+
+
+def tokenize_words(
+    backend: Tokenizer, texts: Sequence[str], marks: WordMarks | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the ids of all texts, without special tokens, and where words begin.
+
+    A word is what the tokenizer splits a text into before it looks at its vocabulary: its ``word_ids``. A token that
+    was added to the vocabulary is a word of its own. Asking a tokenizer for words costs a sixth of its rate, marks cost
+    nothing.
+
+    Args:
+        backend: As :func:`bare_tokenizer` returns it.
+        texts: N texts.
+        marks: As :meth:`WordMarks.of` returns it.
+
+    Returns:
+        The ids of all texts one after the other ``(T,) int64``, the length of each ``(N,) int64`` and which tokens
+        begin a word ``(T,) bool``.
+    """
+    if marks is not None:
+        ids, lengths = tokenize(backend, texts)
+        starts = marks.starts(ids)
+    else:
+        encodings = backend.encode_batch(texts, add_special_tokens=False)
+        ids, lengths = _flat([encoding.ids for encoding in encodings])
+        # a token without a word becomes nan, which differs from its neighbours
+        words = np.array(list(chain.from_iterable(encoding.word_ids for encoding in encodings)), dtype=np.float64)
+        starts = np.ones(len(ids), dtype=bool)
+        starts[1:] = words[1:] != words[:-1]
+    starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+    return ids, lengths, starts
+
+
+def number_words(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Number the words of each row from 0.
+
+    Args:
+        starts: Which tokens begin a word, row after row ``(T,) bool``; the first token of a row does.
+        lengths: Tokens of each row ``(B,) int64``.
+
+    Returns:
+        The word of each token ``(T,) int64``.
+
+    Examples:
+        >>> number_words(np.array([True, False, True, True, True, False]), np.array([3, 0, 3])).tolist()
+        [0, 0, 1, 0, 1, 1]
+    """
+    numbers = np.cumsum(starts)
+    present = lengths[lengths > 0]
+    return numbers - np.repeat(numbers[np.cumsum(present) - present], present)
 
 
 def truncate_longest_first(lengths: np.ndarray, budgets: np.ndarray) -> np.ndarray:
@@ -141,6 +243,7 @@ def assemble(
     pad_to_multiple_of: int = 1,
     token_types: Sequence[int] | None = None,
     pad_left: bool = False,
+    extra: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Place segments and special tokens into rows of equal length.
 
@@ -154,10 +257,12 @@ def assemble(
         pad_to_multiple_of: The length of rows is rounded up to a multiple of this.
         token_types: Type of each segment, the last value repeats; none: no ``token_type_ids``.
         pad_left: Put the padding before the tokens.
+        extra: Further numbers of every token, by name ``(T,)``, to be placed as the ids are.
 
     Returns:
         ``input_ids``, ``attention_mask`` and, when asked for, ``token_type_ids``: ``(B, L) int64``; and
-        ``truncated``, which rows lost tokens: ``(B,) bool``.
+        ``truncated``, which rows lost tokens: ``(B,) bool``. Each of ``extra`` as ``(B, L)``, -1 at special tokens and
+        padding.
 
     Examples:
         >>> bert = Template(prefix=(1,), between=(2,), suffix=(2,))
@@ -167,6 +272,10 @@ def assemble(
         [[1, 5, 2, 6, 7, 2], [1, 8, 2, 2, 0, 0]]
         >>> batch["token_type_ids"].tolist()
         [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 0, 0]]
+        >>> words = {"word_ids": np.array([0, 1, 1, 0])}
+        >>> assemble(np.array([5, 6, 7, 8]), np.array([3, 1]), np.array([1, 1]), bert, max_length=4, pad_token_id=0,
+        ...          extra=words)["word_ids"].tolist()
+        [[-1, 0, 1, -1], [-1, 0, -1, -1]]
     """
     num_rows, num_segments = len(counts), int(counts.max(initial=1))
     present = np.arange(num_segments) < counts[:, None]  # (B, S)
@@ -182,8 +291,10 @@ def assemble(
         width = max(max_length, int(totals.max(initial=1)))
     offsets = width - totals if pad_left else np.zeros(num_rows, dtype=np.int64)
 
+    begins = np.nonzero(present)[0] * width + (starts + offsets[:, None])[present]
+    source, places = _moves(lengths, sizes[present], begins)
     input_ids = np.full((num_rows, width), pad_token_id, dtype=np.int64)
-    _scatter(input_ids, ids, lengths, sizes[present], (starts + offsets[:, None])[present], np.nonzero(present)[0])
+    input_ids.reshape(-1)[places] = ids[source]
     every_row = np.arange(num_rows)
     for place, token in enumerate(template.prefix):
         input_ids[every_row, offsets + place] = token
@@ -203,14 +314,16 @@ def assemble(
             types[positions >= starts_here[:, None]] = token_types[min(segment, len(token_types) - 1)]
         batch["token_type_ids"] = types * inside
     batch["truncated"] = (kept != by_row).any(axis=1)
+    for name, values in (extra or {}).items():
+        batch[name] = np.full((num_rows, width), -1, dtype=values.dtype)
+        batch[name].reshape(-1)[places] = values[source]
     return batch
 
 
-def _scatter(
-    out: np.ndarray, ids: np.ndarray, lengths: np.ndarray, kept: np.ndarray, columns: np.ndarray, rows: np.ndarray
-) -> None:
-    """Write the first ``kept`` ids of each segment into its row, from its column on."""
+def _moves(lengths: np.ndarray, kept: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray]:
+    """Return which tokens are kept, the first ``kept`` of each segment, and where they go, from ``begins`` on."""
     num_kept = int(kept.sum())
     steps = np.arange(num_kept) - np.repeat(np.cumsum(kept) - kept, kept)  # 0, 1, … within each segment
-    source = ids if num_kept == len(ids) else ids[np.repeat(np.cumsum(lengths) - lengths, kept) + steps]
-    out.reshape(-1)[np.repeat(rows * out.shape[1] + columns, kept) + steps] = source
+    all_kept = num_kept == lengths.sum()
+    source = slice(None) if all_kept else np.repeat(np.cumsum(lengths) - lengths, kept) + steps
+    return source, np.repeat(begins, kept) + steps

@@ -78,6 +78,26 @@ def uniform(keys: NDArray[np.uint64], n: int) -> NDArray[np.float64]:
     return (_bits(keys, n) >> np.uint64(11)) * 2.0**-53
 
 
+def uniform_at(keys: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Draw single numbers in [0, 1): of each stream the one at a position.
+
+    Args:
+        keys: Keys of the rows that the numbers belong to, (N,) uint64.
+        positions: Places in their streams, small numbers, (N,) int64.
+
+    Returns:
+        Numbers, (N,) float64, those of :func:`uniform`.
+
+    Examples:
+        >>> streams = keys(1337, 0, [0, 1], "mask")
+        >>> uniform_at(streams[[0, 1, 1]], np.array([2, 1, 2])).round(4).tolist()
+        [0.9816, 0.6653, 0.0384]
+    """
+    scrambled = _positions(int(positions.max(initial=-1)) + 1)[positions]
+    scrambled ^= keys
+    return (mix64(scrambled) >> np.uint64(11)) * 2.0**-53
+
+
 def integers(keys: NDArray[np.uint64], n: int, high: ArrayLike) -> NDArray[np.int64]:
     """Draw integers in [0, high), the first ``n`` of each row's stream.
 
@@ -128,6 +148,9 @@ def _base(seed: int, epoch: int, purpose: str) -> int:
 
 
 def _bits(keys: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:
+    return mix64(keys[:, None] ^ _positions(n))
+
+
+def _positions(n: int) -> NDArray[np.uint64]:
     # positions are scrambled first: with `key + position` one row's stream could be another's, shifted
-    positions = mix64(np.arange(1, n + 1, dtype=np.uint64) * np.uint64(_GAMMA))
-    return mix64(keys[:, None] ^ positions)
+    return mix64(np.arange(1, n + 1, dtype=np.uint64) * np.uint64(_GAMMA))

@@ -22,7 +22,7 @@ from transformers_framework.models.auto import (
     max_positions,
 )
 from transformers_framework.models.overrides import parse_value
-from transformers_framework.registry import MODELS
+from transformers_framework.registry import MODELS, PIPELINES
 
 SEQ_CLASS = {"seq_class": HeadSpec("AutoModelForSequenceClassification", {"num_labels": 3})}
 BOTH = {"masked_lm": HeadSpec("AutoModelForMaskedLM"), **SEQ_CLASS}
@@ -426,7 +426,7 @@ def test_every_family_loads_from_its_own_folder(model, tmp_path):
     config = load_config(model=model, **flags)
     tokenizer = load_tokenizer(config, **flags)
     try:
-        check_pair("seq_class", config.model_type, SEQ_CLASS)
+        check_pair("seq_class", PIPELINES["seq_class"], config.model_type)
     except ConfigurationError:
         assert model == "pegasus"
         return
@@ -442,10 +442,10 @@ def test_every_family_loads_from_its_own_folder(model, tmp_path):
 
 
 def test_pairs():
-    check_pair("seq_class", "bert", SEQ_CLASS)
-    message = refusal(check_pair, "seq_class", "pegasus", SEQ_CLASS)
+    check_pair("seq_class", PIPELINES["seq_class"], "bert")
+    message = refusal(check_pair, "seq_class", PIPELINES["seq_class"], "pegasus")
     assert "--pipeline seq_class --model pegasus" in message
     assert "bert, " in message
-    message = refusal(check_pair, "masked_lm", "t5", {"masked_lm": HeadSpec("AutoModelForMaskedLM")})
+    message = refusal(check_pair, "masked_lm", PIPELINES["masked_lm"], "t5")
     assert "t5" not in message.partition("Models for")[2].partition("Pipelines")[0]
     assert "seq_class" in message.partition("Pipelines for")[2]

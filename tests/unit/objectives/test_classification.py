@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import AnswerSelection, query_numbers
-from transformers_framework.objectives.objective import Context
+from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.columns import Origin
 
@@ -28,13 +28,13 @@ def origin(stage: Any) -> Origin:
 
 
 def seq_class(labels: list[Any] = [0, 1], **flags: Any) -> SequenceClassification:  # noqa: B006
-    objective = SequenceClassification(label_column="y", **flags)
+    objective = SequenceClassification(Setup(), label_column="y", **flags)
     objective.pre_process(Dataset.from_dict({"y": labels}), origin("train"))
     return objective
 
 
 def answer_selection(**flags: Any) -> AnswerSelection:
-    objective = AnswerSelection(**{"label_column": "y", "index_column": "key", **flags})
+    objective = AnswerSelection(Setup(), **{"label_column": "y", "index_column": "key", **flags})
     objective.pre_process(Dataset.from_dict({"y": [0, 1], "key": [1, 1]}), origin("train"))
     return objective
 
@@ -42,21 +42,23 @@ def answer_selection(**flags: Any) -> AnswerSelection:
 @pytest.mark.parametrize("weights", [None, [1.0, 4.0]])
 def test_loss_is_the_mean_over_labels(weights: list[float] | None) -> None:
     for objective in (seq_class(label_weights=weights), answer_selection(label_weights=weights)):
-        total, normalizer = objective.loss(OUTPUT, {"labels": LABELS})
+        total = objective.evaluate(OUTPUT, {"labels": LABELS})[0]
+        normalizer = objective.normalizer({"labels": LABELS.numpy()})
         expected = cross_entropy(LOGITS, LABELS, None if weights is None else torch.tensor(weights), ignore_index=-100)
         assert float(total / normalizer) == pytest.approx(float(expected))
 
 
 def test_a_batch_of_nothing_but_padding_weighs_nothing() -> None:
     logits = LOGITS.clone().requires_grad_()
-    total, normalizer = seq_class().loss(SimpleNamespace(logits=logits), {"labels": torch.full((5,), -100)})
-    assert (float(total), float(normalizer)) == (0, 0)
+    labels = torch.full((5,), -100)
+    total, _ = seq_class().evaluate(SimpleNamespace(logits=logits), {"labels": labels})
+    assert (float(total), seq_class().normalizer({"labels": labels.numpy()})) == (0, 0)
     total.backward()
     assert not logits.grad.any()
 
 
 def test_half_precision_logits_make_a_loss_of_full_precision() -> None:
-    total, _ = seq_class().loss(SimpleNamespace(logits=LOGITS.bfloat16()), {"labels": LABELS})
+    total, _ = seq_class().evaluate(SimpleNamespace(logits=LOGITS.bfloat16()), {"labels": LABELS})
     assert total.dtype == torch.float32
 
 
@@ -82,7 +84,7 @@ def test_metrics_of_a_batch() -> None:
     batch = {"labels": LABELS, "indexes": torch.tensor([7, 7, 8, 8, 8]), "row_ids": torch.tensor([0, 1, 2, 3, -1])}
     values: dict[str, float] = {}
     for name, metric in objective.metrics("valid").items():
-        metric.update(**objective.metric_inputs(OUTPUT, batch)[name])
+        metric.update(**objective.evaluate(OUTPUT, batch)[1][name])
         values |= metric.compute()
     assert set(values) == set(objective.log_names("valid"))
     assert values["accuracy"] == 1
@@ -164,4 +166,4 @@ def test_queries_are_needed_where_rows_are_ranked() -> None:
         answer_selection().pre_process(dataset, origin("valid"))
     answer_selection(index_column=None).pre_process(dataset, origin("train"))
     with pytest.raises(ConfigurationError, match="--label_column is needed"):
-        SequenceClassification().pre_process(dataset, origin("train"))
+        SequenceClassification(Setup()).pre_process(dataset, origin("train"))

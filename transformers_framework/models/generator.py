@@ -1,0 +1,299 @@
+"""A generator that fills masks, and a discriminator that finds what it filled in wrongly: ELECTRA and DeBERTa-v3."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import torch
+from torch import nn
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.auto import Attention, HeadSpec, load_model, max_positions, read_config
+from transformers_framework.models.embedding_sharing import Sharing, merged, share_embeddings
+from transformers_framework.models.multi_head import MultiHeadModel
+from transformers_framework.models.reading import hub_cache, place_of, reading
+from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
+from transformers_framework.restricted import PositiveInt, Range
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+GENERATED = "masked_lm"  # the generator's head; all others are the discriminator's
+DEFAULT_SIZE = 0.5
+# families whose embeddings have a size of their own, which stays when everything behind them becomes narrower
+SCALED_IN_WIDTH = frozenset({"albert", "convbert", "electra", "roformer"})
+DISENTANGLED_FAMILIES = frozenset({"deberta", "deberta-v2"})
+
+GeneratorSize = Annotated[float, Range(above=0, le=1)]
+
+
+class GeneratorDiscriminator(nn.Module):
+    """Two networks that are trained together: what the generator makes of masked texts, the discriminator judges.
+
+    Args:
+        generator: Language model with the head ``masked_lm``.
+        discriminator: Backbone and heads of everything else; its embeddings may refer to the generator's.
+    """
+
+    def __init__(self, generator: MultiHeadModel, discriminator: MultiHeadModel) -> None:
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+
+    @property
+    def backbone(self) -> Any:
+        """The discriminator without heads: what pre-training is for."""
+        return self.discriminator.backbone
+
+    @property
+    def config(self) -> Any:
+        """The config of the discriminator's backbone."""
+        return self.discriminator.config
+
+    @property
+    def configs(self) -> list[Any]:
+        """Every config of both networks."""
+        return [*self.generator.configs, *self.discriminator.configs]
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile both networks, in place: what happens between them is decided anew at each step."""
+        self.generator.compile(*args, **kwargs)
+        self.discriminator.compile(*args, **kwargs)
+
+    def export(
+        self,
+        folder: str | Path,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        state_dict: Mapping[str, torch.Tensor] | None = None,
+    ) -> dict[str, Path]:
+        """Write plain checkpoints that transformers' Auto classes load: ``folder/NAME`` for each head of both.
+
+        Args:
+            folder: Where to; made when absent.
+            tokenizer: Written beside every checkpoint.
+            state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``.
+
+        Returns:
+            The folder of each head by name.
+        """
+        state = self.state_dict() if state_dict is None else state_dict
+        prefix = "generator."
+        generated = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        folders = self.generator.export(Path(folder, GENERATED), tokenizer, state_dict=generated)
+        names = list(self.discriminator.heads)
+        target = Path(folder) if len(names) > 1 else Path(folder, names[0])
+        judged = merged(self.discriminator, self.generator, state)
+        return folders | self.discriminator.export(target, tokenizer, state_dict=judged)
+
+
+def load_generator_discriminator(
+    heads: Mapping[str, HeadSpec],
+    config: PreTrainedConfig,
+    *,
+    max_sequence_length: list[PositiveInt],
+    pre_trained_model: str | None = None,
+    pre_trained_config: str | None = None,
+    pre_trained_tokenizer: str | None = None,
+    pre_trained_generator_model: str | None = None,
+    pre_trained_generator_config: str | None = None,
+    generator_size: GeneratorSize | None = None,
+    embedding_sharing: Sharing | None = None,
+    tie_generator_discriminator_embeddings: bool = False,
+    attention: Attention = "sdpa",
+    gradient_checkpointing: bool = False,
+    compile: bool = False,
+    cache_dir: str | None = None,
+) -> GeneratorDiscriminator:
+    """Return a generator and a discriminator in training mode, weights in float32.
+
+    Args:
+        heads: Auto class and config of every head by the name of its objective; ``masked_lm`` is the generator's.
+        config: Config of the discriminator.
+        max_sequence_length: Longest input in tokens, which the generator must take too.
+        pre_trained_model: Weights of the discriminator to start from; without it, all weights are drawn.
+        pre_trained_config: Config of the discriminator.
+        pre_trained_tokenizer: Tokenizer of both networks.
+        pre_trained_generator_model: Weights of the generator to start from: hub name, local folder or
+            ``s3://bucket/prefix``. It must be of the discriminator's family and vocabulary.
+        pre_trained_generator_config: Config of the generator: hub name, folder, ``config.json`` or
+            ``s3://bucket/prefix``. Without any generator, a smaller copy of the discriminator is drawn.
+        generator_size: Size of the generator when none is given, as a share of the discriminator. Of ELECTRA and other
+            families with an embedding size of their own, width, heads and feed-forward layers are scaled; of all
+            others, as DeBERTa, the number of layers. Default: 0.5
+        embedding_sharing: Whether generator and discriminator share the embeddings of tokens, positions and token
+            types: not at all, 'shared' (one tensor, as in ELECTRA) or 'gradient_disentangled' (the discriminator adds a
+            difference of its own and sends the generator no gradient, as in DeBERTa-v3). Default: none
+        tie_generator_discriminator_embeddings: The same as `embedding_sharing` shared, or gradient_disentangled for the
+            DeBERTa families.
+        attention: Implementation of attention. A family without ``sdpa`` computes it as ``eager`` does.
+        gradient_checkpointing: Keep fewer activations and compute them twice: less memory, slower steps.
+        compile: Compile both networks with ``torch.compile``.
+        cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
+
+    Raises:
+        ConfigurationError: When a network cannot be loaded, the generator is of another family or vocabulary, or flags
+            contradict each other.
+    """
+    how = sharing(config.model_type, embedding_sharing, tie=tie_generator_discriminator_embeddings)
+    given = {
+        "pre_trained_generator_model": pre_trained_generator_model,
+        "pre_trained_generator_config": pre_trained_generator_config,
+    }
+    generator_config = _generator_config(config, given, generator_size, cache_dir)
+    _check_length(generator_config, max(max_sequence_length))
+    if pre_trained_generator_model is not None:
+        sources = {
+            "pre_trained_tokenizer": pre_trained_tokenizer,
+            "pre_trained_model": pre_trained_model,
+            "pre_trained_config": pre_trained_config,
+        }
+        _check_tokenizers(sources, pre_trained_generator_model, cache_dir)
+    options: dict[str, Any] = {
+        "attention": attention,
+        "gradient_checkpointing": gradient_checkpointing,
+        "compile": compile,
+        "cache_dir": cache_dir,
+    }
+    judges = {name: spec for name, spec in heads.items() if name != GENERATED}
+    discriminator = load_model(judges, config, pre_trained_model=pre_trained_model, **options)
+    generator = load_model(
+        {GENERATED: heads[GENERATED]},
+        generator_config,
+        "pre_trained_generator_model",
+        pre_trained_model=pre_trained_generator_model,
+        **options,
+    )
+    if 0 < type_vocabulary(generator_config) < type_vocabulary(config):
+        grow_type_vocabulary(generator, type_vocabulary(config))
+    trained = (pre_trained_generator_model is not None, pre_trained_model is not None)
+    shared = share_embeddings(generator.backbone, discriminator.backbone, how, start=_start(how, *trained))
+    if shared:
+        logger.info("Embeddings of generator and discriminator, %s: %s.", how, ", ".join(shared))
+    return GeneratorDiscriminator(generator, discriminator)
+
+
+def sharing(model_type: str, asked: Sharing | None, *, tie: bool) -> Sharing:
+    """Return how embeddings are shared: as asked, as the family's paper does when they are to be tied, else not at all.
+
+    Args:
+        model_type: The family, as transformers calls it.
+        asked: What ``--embedding_sharing`` says.
+        tie: What ``--tie_generator_discriminator_embeddings`` says.
+
+    Raises:
+        ConfigurationError: When the two flags contradict each other.
+    """
+    if tie and asked == "none":
+        raise ConfigurationError(
+            "--tie_generator_discriminator_embeddings asks for what --embedding_sharing none forbids: give one of them."
+        )
+    if asked is None and tie:
+        return "gradient_disentangled" if model_type in DISENTANGLED_FAMILIES else "shared"
+    return asked or "none"
+
+
+def _start(
+    how: Sharing, generator_is_trained: bool, discriminator_is_trained: bool
+) -> Literal["generator", "discriminator", "both"]:
+    """Say whose embeddings both networks begin with: no trained ones are lost, unless one tensor must hold two."""
+    if generator_is_trained and discriminator_is_trained and how == "gradient_disentangled":
+        return "both"  # the difference does not start at zero then
+    return "discriminator" if discriminator_is_trained else "generator"
+
+
+# --- config of the generator -----------------------------------------------------------------------------------------
+
+
+def _generator_config(
+    config: PreTrainedConfig, given: Mapping[str, str | None], size: float | None, cache_dir: str | None
+) -> PreTrainedConfig:
+    """Return the config that was given, which must fit the discriminator's, or else a smaller copy of that."""
+    found = read_config(given, config.model_type, cache_dir)
+    if found is None:
+        return reduced_config(config, DEFAULT_SIZE if size is None else size)
+    flag, source = next((flag, source) for flag, source in reversed(list(given.items())) if source is not None)
+    if size is not None:
+        raise ConfigurationError(f"--generator_size: --{flag} {source} says how large the generator is; give one.")
+    if found.vocab_size != config.vocab_size:
+        raise ConfigurationError(
+            f"--{flag} {source}: the generator's vocabulary has {found.vocab_size} tokens and the discriminator's "
+            f"{config.vocab_size}. What the generator samples is read by the discriminator, so both need the same one: "
+            "give another generator, or none and --generator_size."
+        )
+    from_scratch = given["pre_trained_generator_model"] is None
+    for role in ("pad", "bos", "eos", "sep", "cls", "mask"):  # as the tokenizer says, which both share
+        name = f"{role}_token_id"
+        token = getattr(config, name, None)
+        if token is not None and (from_scratch or getattr(found, name, None) is None):
+            setattr(found, name, token)
+    return found
+
+
+def reduced_config(config: PreTrainedConfig, size: float) -> PreTrainedConfig:
+    """Return a smaller copy of a config, with the same vocabulary and the same embeddings.
+
+    ELECTRA's generators have a share of the width, with heads of the same size (Clark et al. 2020, "ELECTRA",
+    section 3.2); DeBERTa-v3's a share of the layers (He, Gao, Chen 2023, "DeBERTaV3").
+
+    Args:
+        config: Config of the discriminator, which stays as it is.
+        size: Share, in (0, 1]; at least one head or layer is left.
+    """
+    small = copy.deepcopy(config)
+    if config.model_type in SCALED_IN_WIDTH:
+        heads = max(1, round(config.num_attention_heads * size))
+        for name in ("hidden_size", "intermediate_size"):
+            setattr(small, name, getattr(config, name) * heads // config.num_attention_heads)
+        small.num_attention_heads = heads
+        return small
+    small.num_hidden_layers = max(1, round(config.num_hidden_layers * size))
+    for name in ("layer_types", "attention_window"):  # what ModernBERT and Longformer say layer by layer
+        values = getattr(config, name, None)
+        if isinstance(values, list):
+            setattr(small, name, values[: small.num_hidden_layers])
+    return small
+
+
+def _check_length(config: PreTrainedConfig, length: int) -> None:
+    longest = max_positions(config)
+    if longest is not None and longest < length:
+        raise ConfigurationError(f"--max_sequence_length: {length} is longer than the generator's {longest} positions.")
+
+
+def _check_tokenizers(sources: Mapping[str, str | None], generator: str, cache_dir: str | None) -> None:
+    """Refuse a generator that was trained with other tokens, even if they are as many: its ids would mean other words.
+
+    Raises:
+        ConfigurationError: When the generator's tokenizer, if it has one, gives a token another id.
+    """
+    flag, source = next((flag, source) for flag, source in sources.items() if source is not None)
+    ours = _vocabulary(flag, source, cache_dir)
+    try:
+        theirs = _vocabulary("pre_trained_generator_model", generator, cache_dir)
+    except ConfigurationError:  # a checkpoint may come without a tokenizer
+        return
+    different = sorted(token for token, number in ours.items() if theirs.get(token) != number)
+    if theirs and different:
+        token = different[0]
+        raise ConfigurationError(
+            f"--pre_trained_generator_model {generator}: it was trained with another vocabulary than the tokenizer of "
+            f"--{flag} {source}: {len(different)} of {len(ours)} tokens differ, as {token!r}, number "
+            f"{theirs.get(token, 'none')} there and {ours[token]} here. Give a generator of the same vocabulary."
+        )
+
+
+def _vocabulary(flag: str, source: str, cache_dir: str | None) -> dict[str, int]:
+    """Return the tokens of a tokenizer with their numbers; nothing when it has only special ones."""
+    from transformers import AutoTokenizer
+
+    place = place_of(source, flag, cache_dir)
+    place = str(Path(place).parent) if Path(place).is_file() else place
+    with reading(flag, source, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(place, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
+    return tokenizer.get_vocab() if len(tokenizer) > len(set(tokenizer.all_special_ids)) else {}

@@ -1,0 +1,164 @@
+"""Tokens that were hidden or swapped: masked language modelling and swapped language modelling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from transformers_framework.constants import IGNORED_LABEL, Stage
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.processing.masking import Vocabulary, labels_of, mask_tokens, select_tokens, select_words
+from transformers_framework.processing.random import keys
+from transformers_framework.restricted import Probability
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchmetrics import Metric
+
+SUM_TOLERANCE = 1e-6
+
+
+class MaskedLM(Objective):
+    """Learn the tokens that were hidden.
+
+    Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", section 3.1.
+    In prediction nothing is hidden: the mask tokens of the texts themselves are filled in.
+
+    Args:
+        setup: Tokenizer, config and classes of the model.
+        probability: Share of the tokens that are to be predicted; special tokens never are.
+        probability_masked: Share of these that become the mask token.
+        probability_replaced: Share of these that become a random other token.
+        probability_unchanged: Share of these that stay as they are.
+        whole_word_masking: Choose whole words: all tokens of a word are to be predicted, or none.
+    """
+
+    name = "masked_lm"
+    head = "AutoModelForMaskedLM"
+    corrupts = True
+    sparse = True
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        probability: Probability = 0.15,
+        probability_masked: Probability = 0.8,
+        probability_replaced: Probability = 0.1,
+        probability_unchanged: Probability = 0.1,
+        whole_word_masking: bool = False,
+    ) -> None:
+        super().__init__(setup)
+        rates = {"masked": probability_masked, "replaced": probability_replaced, "unchanged": probability_unchanged}
+        if abs(sum(rates.values()) - 1) > SUM_TOLERANCE:
+            told = ", ".join(f"--probability_{name} {rate:g}" for name, rate in rates.items())
+            raise ConfigurationError(f"{told}: these add up to {sum(rates.values()):g}, and must add up to 1.")
+        self.probability, self.rates, self.whole_words = probability, rates, whole_word_masking
+        needs_mask = probability_masked > 0
+        self.vocabulary = Vocabulary.of(setup.tokenizer, setup.config.vocab_size, needs_mask=needs_mask)
+
+    @property
+    def needs_words(self) -> bool:
+        """Return whether whole words are chosen."""
+        return self.whole_words
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
+    ) -> dict[str, np.ndarray]:
+        """Return ``input_ids`` with hidden tokens and ``labels``, the originals: both ``(B, L) int64``."""
+        input_ids = batch["input_ids"]
+        if context.stage == "predict":
+            return {"labels": np.where(input_ids == self.vocabulary.mask_token_id, input_ids, IGNORED_LABEL)}
+
+        def key(purpose: str) -> np.ndarray:
+            return keys(context.seed, context.epoch, context.row_ids, f"{self.name}.{purpose}")
+
+        eligible = self.vocabulary.eligible(input_ids)
+        if self.whole_words:
+            selected = select_words(batch["word_ids"], eligible, self.probability, key("select"))
+        else:
+            selected = select_tokens(eligible, self.probability, key("select"))
+        corrupted = mask_tokens(input_ids, selected, self.vocabulary, key("corrupt"), **self.rates)
+        return {"input_ids": corrupted, "labels": labels_of(input_ids, selected)}
+
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the cross-entropy over the vocabulary; which tokens are right comes with it."""
+        from transformers_framework.losses.vocabulary import vocabulary_cross_entropy
+
+        loss, correct = vocabulary_cross_entropy(output.logits, batch["labels"])
+        return loss, {"tokens": {"losses_sum": loss.detach(), "correct": correct, "labels": batch["labels"]}}
+
+    def metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Return accuracy and perplexity."""
+        from transformers_framework.metrics.token_prediction import TokenPrediction
+
+        return {"tokens": TokenPrediction()}
+
+    def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what is predicted, where and with which probability, ``(B, P)``; -1 where a row has fewer tokens."""
+        import torch
+
+        labels = batch["labels"]
+        kept = labels != IGNORED_LABEL
+        scores, tokens = output.logits[kept].float().softmax(dim=-1).max(dim=-1)  # (P',)
+        num_rows, length = batch["input_ids"].shape
+        rows, columns = batch["positions"][kept] // length, batch["positions"][kept] % length
+        counts = torch.bincount(rows, minlength=num_rows)
+        nth = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+        found: dict[str, Tensor] = {"positions": columns, "tokens": tokens, "labels": labels[kept], "scores": scores}
+        for name, values in found.items():
+            table = values.new_full((num_rows, int(counts.max())), -1)
+            table[rows, nth] = values
+            found[name] = table
+        return found
+
+    def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
+        """Return a dictionary for each hidden token: its place, what it is and what is predicted."""
+        hidden = [
+            {"position": position, "token": label, "prediction": token, "score": score}
+            for position, label, token, score in zip(
+                predictions["positions"],
+                self._words(predictions["labels"]),
+                self._words(predictions["tokens"]),
+                predictions["scores"],
+                strict=True,
+            )
+            if position >= 0
+        ]
+        return {"prediction": hidden}
+
+    def _words(self, ids: Sequence[int]) -> list[str]:
+        return self.setup.tokenizer.convert_ids_to_tokens([max(index, 0) for index in ids])
+
+    def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
+        """Say the tokens that are to be predicted."""
+        labels = batch["labels"][row]
+        return f"predict {' '.join(self._words(labels[labels != IGNORED_LABEL].tolist())) or 'nothing'}"
+
+
+class SwappedLM(MaskedLM):
+    """Learn the tokens that stood where random ones stand now; there is no mask token.
+
+    Di Liello, Gabburo, Moschitti 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders", section
+    on swapped language modelling.
+
+    Args:
+        setup: Tokenizer, config and classes of the model.
+        probability: Share of the tokens that are to be predicted; special tokens never are.
+        whole_word_masking: Choose whole words: all tokens of a word are swapped, or none.
+    """
+
+    name = "swapped_lm"
+    no_mask: ClassVar[dict[str, float]] = {
+        "probability_masked": 0.0,
+        "probability_replaced": 1.0,
+        "probability_unchanged": 0.0,
+    }
+
+    def __init__(
+        self, setup: Setup, *, probability: Probability = 0.15, whole_word_masking: bool = False
+    ) -> None:
+        super().__init__(setup, probability=probability, whole_word_masking=whole_word_masking, **self.no_mask)

@@ -1,0 +1,205 @@
+"""Which tokens of a text were replaced: by a generator's samples, or by random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from transformers_framework.constants import IGNORED_LABEL, Stage
+from transformers_framework.objectives.masked_lm import MaskedLM
+from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.processing.masking import Vocabulary, replace_tokens, select_tokens, select_words
+from transformers_framework.processing.random import keys, uniform_at
+from transformers_framework.restricted import Probability
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchmetrics import Metric
+
+ORIGINAL, REPLACED = 0, 1
+_BELOW_ONE = np.float32(1 - 2.0**-24)  # rounding to float32 must not reach 1
+
+
+class Filled(NamedTuple):
+    """What a generator says of the N hidden tokens, and the loss that was computed together with its probabilities.
+
+    Args:
+        logits: ``(N, V)``.
+        loss: Sum of the cross-entropies, a scalar.
+        correct: Which tokens are right, ``(N,) bool``.
+    """
+
+    logits: Tensor
+    loss: Tensor
+    correct: Tensor
+
+
+class GeneratorLM(MaskedLM):
+    """Learn the tokens that were hidden, as the generator of a discriminator: its probabilities are computed once."""
+
+    def evaluate(self, output: Filled, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the cross-entropy over the vocabulary, which came with the samples."""
+        metrics = {"losses_sum": output.loss.detach(), "correct": output.correct, "labels": batch["labels"]}
+        return output.loss, {"tokens": metrics}
+
+
+class Detection(Objective):
+    """Learn for each token whether it was replaced.
+
+    (Clark, Luong, Le, Manning 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators",
+    section 2.) Every token of the input counts, special ones too; padding does not. A token is taken for a replaced one
+    when its logit is above 0.
+
+    Args:
+        setup: Tokenizer, config and classes of the model.
+    """
+
+    name = "token_detection"
+    head = "AutoModelForTokenClassification"
+    corrupts = True
+    weight = 50.0
+
+    @classmethod
+    def head_for(cls, model_type: str) -> str:
+        """Return ELECTRA's own head where there is one, else a token classifier of one output."""
+        return "AutoModelForPreTraining" if model_type == "electra" else cls.head
+
+    @property
+    def head_config(self) -> dict[str, Any]:
+        """Return the single output and its name."""
+        return {"num_labels": 1, "id2label": {0: "REPLACED"}, "label2id": {"REPLACED": 0}}
+
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the binary cross-entropy over all tokens; which are taken for replaced ones."""
+        import torch
+        from torch.nn import functional
+
+        logits, labels = token_logits(output), batch["labels"]
+        labelled = labels != IGNORED_LABEL
+        losses = functional.binary_cross_entropy_with_logits(
+            logits, (labels == REPLACED).to(logits.dtype), reduction="none"
+        )
+        loss = torch.where(labelled, losses, 0.0).sum()
+        return loss, {"tokens": {"preds": logits.detach() > 0, "target": labels}}
+
+    def metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Return accuracy, and F1, precision and recall of replaced tokens."""
+        from transformers_framework.metrics.token_detection import TokenDetection as Metrics
+
+        return {"tokens": Metrics()}
+
+    def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return each token that was judged, the probability that it was replaced, and what is right.
+
+        All are ``(B, L)``, -1 where there is no token; in prediction nobody knows what is right.
+        """
+        import torch
+
+        labels = batch["labels"]
+        there = labels != IGNORED_LABEL
+        return {
+            "tokens": torch.where(there, batch["input_ids"], -1),
+            "scores": torch.where(there, token_logits(output).sigmoid(), -1.0),
+            "labels": torch.where(there, labels, -1),
+        }
+
+    def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
+        """Return the tokens with their scores, and the places of those taken for replaced and of the replaced ones."""
+        ids = np.asarray(predictions["tokens"])
+        there = ids >= 0
+        scores, labels = np.asarray(predictions["scores"])[there], np.asarray(predictions["labels"])[there]
+        return {
+            "tokens": self.setup.tokenizer.convert_ids_to_tokens(ids[there].tolist()),
+            "scores": [round(float(score), 4) for score in scores],
+            "prediction": np.flatnonzero(scores > 0.5).tolist(),
+            "replaced": np.flatnonzero(labels == REPLACED).tolist(),
+        }
+
+
+class TokenDetection(Detection):
+    """Learn which tokens are samples of a generator that filled in what was masked.
+
+    The pipeline replaces the masked tokens on the device; where a sample is the original token, nothing was replaced.
+
+    Args:
+        setup: Tokenizer, config and classes of the model.
+        sample_function: How the generator's tokens are drawn: 'gumbel' and 'multinomial' name the same distribution
+            (Maddison, Tarlow, Minka 2014, "A* Sampling"). Both are drawn by inverting the cumulative distribution at a
+            number that belongs to the row, so runs repeat on any number of processes and evaluations are fixed.
+    """
+
+    def __init__(self, setup: Setup, *, sample_function: Literal["gumbel", "multinomial"] = "gumbel") -> None:
+        super().__init__(setup)
+        self.sample_function = sample_function
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
+    ) -> dict[str, np.ndarray]:
+        """Return ``labels (B, L) int64``, of a text in which nothing is replaced yet, and ``draws (B, L) float32``."""
+        attended = batch["attention_mask"] > 0
+        draws = np.zeros(attended.shape, dtype=np.float32)
+        rows_, _ = np.nonzero(attended)
+        places = (np.cumsum(attended, axis=1) - 1)[attended]
+        own = keys(context.seed, context.epoch, context.row_ids, f"{self.name}.sample")
+        draws[attended] = np.minimum(uniform_at(own[rows_], places).astype(np.float32), _BELOW_ONE)
+        return {"labels": np.where(attended, ORIGINAL, IGNORED_LABEL), "draws": draws}
+
+    def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
+        """Say what will be detected: the samples exist only when the generator runs."""
+        return "detect which masked tokens the generator fills in wrongly"
+
+
+class RandomTokenDetection(Detection):
+    """Learn which tokens were replaced by random ones.
+
+    (Di Liello, Gabburo, Moschitti 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders".) A
+    replacement is never the token itself and never special.
+
+    Args:
+        setup: Tokenizer, config and classes of the model.
+        probability: Share of the tokens that are replaced; special tokens never are.
+        whole_word_detection: Replace whole words: all tokens of a word, or none.
+    """
+
+    def __init__(self, setup: Setup, *, probability: Probability = 0.15, whole_word_detection: bool = False) -> None:
+        super().__init__(setup)
+        self.probability, self.whole_words = probability, whole_word_detection
+        self.vocabulary = Vocabulary.of(setup.tokenizer, setup.config.vocab_size)
+
+    @property
+    def needs_words(self) -> bool:
+        """Return whether whole words are replaced."""
+        return self.whole_words
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
+    ) -> dict[str, np.ndarray]:
+        """Return ``input_ids`` with replaced tokens and ``labels``, 1 where they are: both ``(B, L) int64``."""
+        input_ids, attended = batch["input_ids"], batch["attention_mask"] > 0
+        if context.stage == "predict":
+            return {"labels": np.where(attended, ORIGINAL, IGNORED_LABEL)}
+        selected = self.select(batch, context)
+        own = keys(context.seed, context.epoch, context.row_ids, f"{self.name}.replace")
+        replaced = replace_tokens(input_ids, selected, self.vocabulary, own)
+        return {"input_ids": replaced, "labels": np.where(attended, replaced != input_ids, IGNORED_LABEL)}
+
+    def select(self, batch: Mapping[str, np.ndarray], context: Context) -> np.ndarray:
+        """Return which tokens are to be replaced ``(B, L) bool``."""
+        own = keys(context.seed, context.epoch, context.row_ids, f"{self.name}.select")
+        eligible = self.vocabulary.eligible(batch["input_ids"])
+        if self.whole_words:
+            return select_words(batch["word_ids"], eligible, self.probability, own)
+        return select_tokens(eligible, self.probability, own)
+
+    def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
+        """Say the tokens that are replacements."""
+        found = batch["input_ids"][row][batch["labels"][row] == REPLACED].tolist()
+        return f"detect {' '.join(self.setup.tokenizer.convert_ids_to_tokens(found)) or 'nothing'}"
+
+
+def token_logits(output: Any) -> Tensor:
+    """Return one logit a token in float32, ``(B, L)``, from a head with one output or none of its own dimension."""
+    logits = output.logits
+    return (logits.squeeze(-1) if logits.ndim == 3 else logits).float()
