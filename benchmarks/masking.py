@@ -1,9 +1,9 @@
 """Masking of token batches: ours beside ``DataCollatorForLanguageModeling``, by tokens and by whole words.
 
-Rows are running text of nearly 128 tokens, tokenized and padded beforehand, the same for all. What is measured goes from
-them to corrupted ids and labels; the peer's rows are lists with special tokens already marked, as ``run_mlm.py`` gives
-them. Then from texts: tokenizing and masking, as a share of the tokenizer's own rate. One process and thread, as in a
-loader's worker.
+Rows are running text of nearly 128 tokens, tokenized and padded beforehand, the same for all. What is measured goes
+from them to corrupted ids and labels; the peer's rows are lists with special tokens already marked, as ``run_mlm.py``
+gives them. Then from texts: tokenizing and masking, as a share of the tokenizer's own rate. One process and thread, as
+in a loader's worker.
 """
 
 from __future__ import annotations

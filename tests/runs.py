@@ -32,7 +32,15 @@ CLASSES = ("animals", "kitchen", "weather")
 # what a run of a pipeline needs beside its data
 PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
     "answer_selection": {"input_columns": ["question", "answer"], "label_column": "label", "index_column": "key"},
+    "masked_lm": {"input_columns": "text"},
+    "masked_lm_and_answer_selection": {
+        "input_columns": ["question", "answer"],
+        "label_column": "label",
+        "index_column": "key",
+    },
+    "masked_lm_and_seq_class": {"input_columns": "text", "label_column": "label"},
     "seq_class": {"input_columns": "text", "label_column": "label"},
+    "swapped_lm": {"input_columns": "text"},
 }
 # families whose output depends on the padding beside a text: convolutions, landmarks, hashes
 SEE_PADDING = ("convbert", "nystromformer", "yoso")
@@ -54,7 +62,7 @@ FLAGS: dict[str, Any] = {
 
 def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     """Return ``n`` rows that a pipeline can learn from."""
-    if pipeline == "answer_selection":
+    if pipeline.endswith("answer_selection"):
         return tiny.pairs(n, seed)
     return tiny.classes(n, seed, num_labels=len(CLASSES), names=CLASSES)
 
@@ -81,7 +89,7 @@ def command(tmp_path: Path, *, pipeline: str = "answer_selection", model: str = 
             are those with a data set among them, all when there is none.
     """
     given = {"name": "run", "output_dir": tmp_path / "out", "cache_dir": tmp_path / "cache"}
-    given |= FLAGS | PIPELINE_FLAGS[pipeline]
+    given |= FLAGS | PIPELINE_FLAGS[pipeline.replace("+", "_and_")]
     if not any(f"{stage}_dataset" in flags for stage in STAGES):
         given |= datasets(tmp_path / "data", pipeline)
     if not flags.keys() & {"pre_trained_model", "pre_trained_config"}:

@@ -91,31 +91,31 @@ class Detection(Objective):
         return {"tokens": Metrics()}
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return each token that was judged, the probability that it was replaced, and what is right.
+        """Return each token that was judged, the probability that it was replaced, and what is right where it is known.
 
-        All are ``(B, L)``, -1 where there is no token; in prediction nobody knows what is right.
+        All are ``(B, L)``, -1 where there is no token.
         """
         import torch
 
-        labels = batch["labels"]
-        there = labels != IGNORED_LABEL
-        return {
-            "tokens": torch.where(there, batch["input_ids"], -1),
-            "scores": torch.where(there, token_logits(output).sigmoid(), -1.0),
-            "labels": torch.where(there, labels, -1),
-        }
+        labels = batch.get("labels")
+        there = batch["attention_mask"] > 0 if labels is None else labels != IGNORED_LABEL
+        found = {"tokens": batch["input_ids"], "scores": token_logits(output).sigmoid()}
+        found |= {} if labels is None else {"labels": labels}
+        return {name: torch.where(there, values, -1) for name, values in found.items()}
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return the tokens with their scores, and the places of those taken for replaced and of the replaced ones."""
-        ids = np.asarray(predictions["tokens"])
-        there = ids >= 0
-        scores, labels = np.asarray(predictions["scores"])[there], np.asarray(predictions["labels"])[there]
-        return {
-            "tokens": self.setup.tokenizer.convert_ids_to_tokens(ids[there].tolist()),
+        """Return the tokens with their scores, the places of those taken for replaced, and of the replaced ones."""
+        values = {name: np.asarray(column) for name, column in predictions.items()}
+        there = values["tokens"] >= 0
+        scores = values["scores"][there]
+        decoded = {
+            "tokens": self.setup.tokenizer.convert_ids_to_tokens(values["tokens"][there].tolist()),
             "scores": [round(float(score), 4) for score in scores],
             "prediction": np.flatnonzero(scores > 0.5).tolist(),
-            "replaced": np.flatnonzero(labels == REPLACED).tolist(),
         }
+        if "labels" in values:
+            decoded["replaced"] = np.flatnonzero(values["labels"][there] == REPLACED).tolist()
+        return decoded
 
 
 class TokenDetection(Detection):
@@ -137,7 +137,12 @@ class TokenDetection(Detection):
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``labels (B, L) int64``, of a text in which nothing is replaced yet, and ``draws (B, L) float32``."""
+        """Return ``labels (B, L) int64``, of a text in which nothing is replaced yet, and ``draws (B, L) float32``.
+
+        In prediction nothing is replaced, and nobody knows what is right.
+        """
+        if context.stage == "predict":
+            return {}
         attended = batch["attention_mask"] > 0
         draws = np.zeros(attended.shape, dtype=np.float32)
         rows_, _ = np.nonzero(attended)
@@ -177,9 +182,9 @@ class RandomTokenDetection(Detection):
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
         """Return ``input_ids`` with replaced tokens and ``labels``, 1 where they are: both ``(B, L) int64``."""
-        input_ids, attended = batch["input_ids"], batch["attention_mask"] > 0
         if context.stage == "predict":
-            return {"labels": np.where(attended, ORIGINAL, IGNORED_LABEL)}
+            return {}
+        input_ids, attended = batch["input_ids"], batch["attention_mask"] > 0
         selected = self.select(batch, context)
         own = keys(context.seed, context.epoch, context.row_ids, f"{self.name}.replace")
         replaced = replace_tokens(input_ids, selected, self.vocabulary, own)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from transformers_framework.data.collator import Collator
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import DataError
+from transformers_framework.objectives.objective import Objective
 
 NUM_ROWS = 53  # steps of 8 rows leave one of 5
 Batches = list[tuple[list[int], list[int]]]  # rows (padding is -1) and texts of each batch
@@ -49,6 +52,8 @@ def loader(
     resumed: tuple[int, int] | None = None,
     num_rows: int = NUM_ROWS,
     numbers: list[int] | None = None,
+    objectives: Sequence[Any] = (),
+    **options: Any,
 ) -> Loader:
     numbers = list(range(num_rows)) if numbers is None else numbers
     dataset = Dataset.from_dict({"unused": [""] * len(numbers), "number": numbers})
@@ -70,11 +75,12 @@ def loader(
     return Loader(
         rows,
         sampler,
-        Collator(Numbers(), [], "train" if shuffle else "valid", 5),
+        Collator(Numbers(), objectives, "train" if shuffle else "valid", 5),
         num_rows=len(numbers),
         num_workers=num_workers,
         pin_memory=False,
         epoch=lambda: epoch,
+        **options,
     )
 
 
@@ -184,3 +190,42 @@ def test_a_stream_of_unknown_length_has_no_number_of_batches() -> None:
     made.num_rows = None
     with pytest.raises(TypeError):
         len(made)
+
+
+class Evens:
+    """An objective that has a label where a row's number is even."""
+
+    name, corrupts, sparse = "evens", False, False
+
+    def post_process(self, rows: Any, batch: Any, context: Any) -> dict[str, np.ndarray]:
+        return {"labels": np.where(np.array(rows["number"]) % 2, -100, 1)}
+
+    normalizer = Objective.normalizer
+
+
+def sums(made: Loader) -> list[tuple[float, float]]:
+    return [(float(batch["normalizers"]["evens"]), float(batch["window"]["evens"])) for batch in made]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(("limit", "batches"), [(math.inf, 7), (5, 5)])
+def test_a_batch_knows_the_labels_of_its_window(limit: float, batches: int, num_workers: int) -> None:
+    options = {"objectives": [Evens()], "window": 3, "limit": lambda: limit, "num_workers": num_workers}
+    found = sums(loader(**options))
+    assert len(found) == 7, "what is not used is Lightning's to leave"
+    own = [normalizer for normalizer, _ in found]
+    assert len(set(own)) > 2
+    for start in range(0, batches, 3):
+        window = range(start, min(start + 3, batches))
+        assert {found[number][1] for number in window} == {sum(own[number] for number in window)}
+    for done in range(1, 7):  # an epoch that goes on inside a window knows the labels that are behind it
+        assert sums(loader(resumed=(0, done * 8), **options)) == found[done:]
+
+
+def test_a_window_is_read_ahead_batch_by_batch() -> None:
+    made = loader(objectives=[Evens()], window=3)
+    read: list[int] = []
+    inner = made.loader
+    made.loader = (read.append(number) or batch for number, batch in enumerate(inner))  # type: ignore[func-returns-value]
+    behind = [len(read) for _ in made]
+    assert behind == [3, 4, 5, 6, 7, 7, 7]

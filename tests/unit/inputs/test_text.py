@@ -158,3 +158,33 @@ def test_token_lengths_are_those_of_the_batches() -> None:
     batch = inputs.post_process({name: dataset[name][:] for name in ("question", "answer")})
     assert inputs.token_lengths(dataset).tolist() == batch["attention_mask"].sum(axis=1).tolist()
     assert batch["attention_mask"].sum(axis=1).max() == 20
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_words_are_numbered_through_the_segments_of_a_row(kind: str, side: str) -> None:
+    tokenizer = tiny.tokenizer(kind)
+    tokenizer.padding_side = side
+    made = TextInputs(tokenizer, 0, input_columns=["q", "a", "*more"], max_sequence_length=[60])
+    more = {"more": [["learning slowly", ""], [], ["unbelievable"], ["a", "b"], []]}
+    plain = made.post_process({**rows(), **more})
+    assert "word_ids" not in plain
+    made.tracks_words = True
+    batch = made.post_process({**rows(), **more})
+    assert all(np.array_equal(batch[key], plain[key]) for key in plain)
+    assert batch["word_ids"].dtype == np.int64
+    for row, (question, answer) in enumerate(TEXTS):
+        ids, words = batch["input_ids"][row], batch["word_ids"][row]
+        special = np.isin(ids, [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id])
+        assert ((words == -1) == special).all()
+        expected, offset = [], 0
+        for text in (question, answer, *more["more"][row]):
+            of_text = tokenizer(text, add_special_tokens=False).word_ids()
+            numbers = [offset + list(dict.fromkeys(of_text)).index(word) for word in of_text]
+            offset = 1 + max(numbers, default=offset - 1)
+            expected.append(numbers)
+        if not batch["truncated"][row]:
+            assert words[~special].tolist() == [number for numbers in expected for number in numbers]
+        else:
+            assert set(words[~special]) <= {number for numbers in expected for number in numbers}
+            assert (np.diff(words[~special]) >= 0).all()

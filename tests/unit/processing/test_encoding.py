@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.encoding import (
     Template,
+    WordMarks,
     assemble,
     bare_tokenizer,
+    number_words,
     tokenize,
+    tokenize_words,
     truncate_longest_first,
 )
 
@@ -111,3 +115,104 @@ def test_a_slow_tokenizer_is_refused():
 
     with pytest.raises(ConfigurationError, match=r"Slow is a slow tokenizer.*tokenizer\.json"):
         Template.of(Slow())
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+HARD = [
+    "Hello don't [MASK]x  unbelievable <mask> </s>[SEP] rain, snow!",
+    "",
+    "  two   spaces\nnew\train-bow 12ab ##ing a##b # ## x",
+    "ünbelievably über-cafés\u200b 雨が降る [UNK]unk <unk>y",
+    "x" * 300,
+    *tiny.TEXT[:20],
+]
+
+
+def word_ids_of_the_tokenizer(backend, some):
+    """Return what the tokenizer calls words, numbered without gaps."""
+    numbered = []
+    for encoding in backend.encode_batch(some, add_special_tokens=False):
+        words = list(dict.fromkeys(encoding.word_ids))
+        numbered.append([words.index(word) for word in encoding.word_ids])
+    return numbered
+
+
+def word_ids_of_ours(backend, some):
+    ids, lengths, starts = tokenize_words(backend, some, WordMarks.of(backend))
+    assert [ids.tolist(), lengths.tolist()] == [values.tolist() for values in tokenize(backend, some)]
+    return [part.tolist() for part in np.split(number_words(starts, lengths), np.cumsum(lengths)[:-1])]
+
+
+@pytest.mark.parametrize("style", sorted(tiny.STYLES))
+def test_words_are_those_of_the_tokenizer(style):
+    backend = bare_tokenizer(tiny.tokenizer(style=style, vocab_size=300))
+    expected = word_ids_of_the_tokenizer(backend, HARD)
+    assert any(len(words) > len(set(words)) for words in expected), "words of several pieces"
+    assert word_ids_of_ours(backend, HARD) == expected
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+@pytest.mark.parametrize("content", ["<ent>", "##ing", "new town"])
+@pytest.mark.parametrize("special", [True, False])
+def test_added_tokens_are_words_of_their_own(kind, content, special):
+    tokenizer = tiny.tokenizer(kind)
+    tokenizer.add_tokens([AddedToken(content, special=special, normalized=False)])
+    backend = bare_tokenizer(tokenizer)
+    some = [f"the old {content}learning {content} wind{content}", content, f"learn{content}", *HARD]
+    expected = word_ids_of_the_tokenizer(backend, some)
+    assert expected[1] == [0]
+    assert word_ids_of_ours(backend, some) == expected
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_every_text_begins_with_a_word(kind):
+    backend = bare_tokenizer(tiny.tokenizer(kind, vocab_size=300))
+    _, lengths, starts = tokenize_words(backend, ["telescope", "", "telescope", "rocket"], WordMarks.of(backend))
+    assert np.flatnonzero(starts).tolist() == [0, lengths[0], 2 * lengths[0]]
+
+
+def test_word_pieces_tell_their_words_themselves_and_others_do_not():
+    marks = {
+        kind: WordMarks.of(bare_tokenizer(tiny.tokenizer(kind))) is not None for kind in ("wordpiece", "bpe", "unigram")
+    }
+    assert marks == {"wordpiece": True, "bpe": False, "unigram": False}
+
+
+@pytest.mark.parametrize("split", ["metaspace", "normalizer"])
+def test_texts_that_a_tokenizer_does_not_split_have_words_between_spaces(split):
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    if split == "metaspace":
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(split=False, prepend_scheme="first")
+    else:
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<unk>", "<s>"], show_progress=False)
+    backend.train_from_iterator([word for text in tiny.TEXT for word in text.split()], trainer)
+    backend.add_special_tokens(["<s>"])
+    some = ["the old storm, and", "", "rain<s>wind a雨b"]
+    assert {*backend.encode(some[0]).word_ids} == {0}
+    words = word_ids_of_ours(backend, some)
+    tokens = [encoding.tokens for encoding in backend.encode_batch(some, add_special_tokens=False)]
+    pieces = [
+        ["".join(token for token, w in zip(row, numbers, strict=True) if w == word) for word in range(1 + max(numbers))]
+        for row, numbers in zip(tokens, words, strict=True)
+        if row
+    ]
+    assert pieces[0] == ["▁the", "▁old", "▁storm,", "▁and"]
+    assert [piece.lstrip("▁") for piece in pieces[1]] == ["rain", "<s>", "wind", "a<unk>b"]
+
+
+def test_further_numbers_of_tokens_go_where_the_tokens_go():
+    ids, lengths, counts = np.arange(100, 120), np.array([7, 5, 3, 5]), np.array([2, 1, 1])
+    template = Template(prefix=(1,), between=(2, 3), suffix=(2,))
+    for pad_left in (False, True):
+        for max_length in (8, 20):
+            batch = assemble(
+                ids, lengths, counts, template, max_length=max_length, pad_token_id=0, pad_left=pad_left,
+                extra={"same": ids, "half": (ids // 2).astype(np.int32)},
+            )  # fmt: skip
+            real = batch["input_ids"] >= 100
+            assert (batch["same"] == np.where(real, batch["input_ids"], -1)).all()
+            assert (batch["half"] == np.where(real, batch["input_ids"] // 2, -1)).all()
+            assert batch["half"].dtype == np.int32
+            assert batch["truncated"].any() == (max_length == 8)

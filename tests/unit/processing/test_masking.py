@@ -24,13 +24,16 @@ LITERALS = "[MASK] [SEP] [CLS] [PAD] [UNK] <mask> </s> <s> <pad> <unk>"
 
 
 def chi_squared_fits(counts, shares):
-    """Say whether counts are what shares make likely: within five standard deviations of the statistic."""
+    """Say whether shares make counts likely: chi-squared within four standard deviations, as Wilson and Hilferty."""
     counts, shares = np.asarray(counts, float), np.asarray(shares, float)
     assert (counts[shares == 0] == 0).all(), "what never happens did"
     counts, shares = counts[shares > 0], shares[shares > 0]
     expected = counts.sum() * shares / shares.sum()
     freedom = len(counts) - 1
-    return ((counts - expected) ** 2 / expected).sum() <= freedom + 5 * np.sqrt(2 * freedom)
+    if not freedom:
+        return True
+    spread = 2 / (9 * freedom)
+    return ((counts - expected) ** 2 / expected).sum() <= freedom * (1 - spread + 4 * np.sqrt(spread)) ** 3
 
 
 def texts(num, seed=0):
@@ -81,7 +84,8 @@ def test_the_share_of_selected_tokens_is_the_asked_one(probability, seed):
     assert not (selected & ~eligible).any()
     num = int(selected.sum())
     assert chi_squared_fits([num, eligible.sum() - num], [probability, 1 - probability])
-    assert not chi_squared_fits([num, eligible.sum() - num], [abs(probability - 0.02), 1 - abs(probability - 0.02)])
+    other = abs(probability - 0.02) if probability > 0.1 else probability + 0.02
+    assert not chi_squared_fits([num, eligible.sum() - num], [other, 1 - other]), "the test can tell"
 
 
 def test_tokens_are_selected_independently_at_every_place():
@@ -181,8 +185,11 @@ def test_specials_are_neither_touched_nor_drawn_also_when_a_text_spells_them(sty
     vocabulary = Vocabulary.of(tokenizer, len(tokenizer))
     batch = encode(tokenizer, texts(150))
     ids = batch["input_ids"]
-    special = np.isin(ids, tokenizer.all_special_ids)
-    assert (special & (batch["attention_mask"] == 1)).sum() > len(ids) * 1.5, "the texts spell specials"
+    # the language code of mBART is special in the Rust tokenizer alone
+    added = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
+    special_ids = [*tokenizer.all_special_ids, *added]
+    special = np.isin(ids, special_ids)
+    assert (special & (batch["attention_mask"] == 1)).sum() > len(ids) * 1.2, "the texts spell specials"
     assert not vocabulary.eligible(ids)[batch["attention_mask"] == 0].any()
     everything = np.ones(len(ids), dtype=np.uint64) * 7
     selected = select_tokens(vocabulary.eligible(ids), 1.0, everything)
@@ -190,7 +197,7 @@ def test_specials_are_neither_touched_nor_drawn_also_when_a_text_spells_them(sty
     changed = replace_tokens(ids, selected, vocabulary, keys(1, 0, np.arange(len(ids)), "replace"))
     assert (changed[special] == ids[special]).all()
     assert (changed != ids)[selected].all()
-    assert not np.isin(changed[selected], tokenizer.all_special_ids).any()
+    assert not np.isin(changed[selected], special_ids).any()
 
 
 def test_labels_and_inputs_give_the_original_back():
@@ -273,7 +280,7 @@ def test_words_are_selected_whole(kind, probability):
             chosen = selected[row][(words[row] == word) & eligible[row]]
             assert chosen.all() or not chosen.any()
             pieces += len(chosen) > 1
-    assert pieces > 1000, "words of several pieces"
+    assert pieces > 500, "words of several pieces"
     num = int(selected.sum())
     # pieces of a word go together, so that there are fewer choices than tokens: only the rate itself is compared
     assert abs(num / eligible.sum() - probability) < 0.02
@@ -283,23 +290,24 @@ def test_a_word_that_is_cut_off_is_selected_as_the_whole_one():
     tokenizer = tiny.tokenizer("wordpiece")
     vocabulary = Vocabulary.of(tokenizer, len(tokenizer))
     some = texts(40, seed=9)
-    chosen = []
-    for length in (20, 64):
-        batch = encode(tokenizer, some, words=True, length=length)
-        eligible = vocabulary.eligible(batch["input_ids"])
-        chosen.append(select_words(batch["word_ids"], eligible, 0.4, keys(1, 0, np.arange(40), "select"))[:, :19])
-    inside = np.arange(19) < 19
-    assert (chosen[0][:, inside] == chosen[1][:, inside]).all() or batch["truncated"].any()
-    untouched = encode(tokenizer, some, length=20)["input_ids"][:, :19] != tokenizer.sep_token_id
-    assert (chosen[0] == chosen[1])[untouched].all()
+    short, long = (encode(tokenizer, some, words=True, length=length) for length in (20, 64))
+    chosen = [
+        select_words(
+            batch["word_ids"], vocabulary.eligible(batch["input_ids"]), 0.4, keys(1, 0, np.arange(40), "select")
+        )[:, :19]
+        for batch in (short, long)
+    ]
+    assert short["truncated"].sum() > 10
+    assert (chosen[0] == chosen[1]).all(), "only the separator at the end is another token"
+    assert chosen[0].sum() > 100
 
 
 # --- vocabulary ------------------------------------------------------------------------------------------------------
 
 
 def with_holes():
-    """Return a tokenizer of which ids 4 and 5 have no token, with an ordinary and a special added token."""
-    vocab = {"[PAD]": 0, "[UNK]": 1, "[MASK]": 2, "a": 3, "b": 6, "c": 7}
+    """Return a tokenizer of which ids 4, 5, 8 and 9 have no token, with an ordinary and a special added token."""
+    vocab = {"[PAD]": 0, "[UNK]": 1, "[MASK]": 2, "a": 3, "b": 10, "c": 11}
     backend = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     made = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", mask_token="[MASK]")
@@ -311,13 +319,22 @@ def with_holes():
 def test_replacements_have_a_text_and_an_embedding():
     tokenizer = with_holes()
     added, entity = tokenizer.convert_tokens_to_ids(["d", "<ent>"])
-    small, large = Vocabulary.of(tokenizer, 7), Vocabulary.of(tokenizer, 100)
-    assert small.regular.tolist() == [3, 6], "c and what was added have no embedding"
-    assert large.regular.tolist() == sorted([3, 6, 7, added])
+    small, large = Vocabulary.of(tokenizer, 11), Vocabulary.of(tokenizer, 100)
+    assert (added, entity) == (6, 7)
+    assert small.regular.tolist() == [3, added, 10], "c has no embedding"
+    assert large.regular.tolist() == [3, added, 10, 11]
     assert large.mask_token_id == 2
     assert large.size == 100
-    assert small.size == max(added, entity) + 1, "what the tokenizer returns can be looked up"
+    assert small.size == 12, "what the tokenizer returns can be looked up"
     assert sorted(np.flatnonzero(large.special).tolist()) == [0, 1, 2, entity]
+
+
+def test_an_ordinary_token_that_serves_as_padding_is_special():
+    tokenizer = with_holes()
+    tokenizer.pad_token = "a"
+    vocabulary = Vocabulary.of(tokenizer, 100)
+    assert vocabulary.special[3]
+    assert 3 not in vocabulary.regular
 
 
 def test_tokenizers_that_cannot_mask_are_refused():

@@ -1,0 +1,144 @@
+"""Packed texts give the hidden states and gradients that they give alone, family by family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from tests import tiny
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.isolation import ISOLATING, REASONS, Isolation, check_isolation
+from transformers_framework.processing.packing import pack
+from transformers_framework.registry import MODELS
+
+USUAL = ("bert", "roberta", "distilbert", "electra", "deberta_v2", "modernbert", "esm")
+CHANGES: dict[str, dict[str, Any]] = {
+    "esm": {"token_dropout": False},
+    "mobilebert": {"trigram_input": False},
+}  # what must be turned off for texts to be kept apart
+ISOLATED = [
+    pytest.param(name, marks=() if name in USUAL else pytest.mark.slow)
+    for name, family in MODELS.items()
+    if family in ISOLATING
+]
+SIZES = (3, 1, 2)  # texts of each row
+WIDTH = 30
+
+
+def texts(config: Any) -> dict[str, np.ndarray]:
+    """Six texts of 4 to 27 tokens, no pad among them."""
+    draw = np.random.default_rng(0)
+    lengths = np.array([5, 12, 9, 27, 4, 21])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = draw.integers(6, config.vocab_size, mask.shape)
+    return {
+        "input_ids": np.where(mask, ids, config.pad_token_id),
+        "attention_mask": mask.astype(np.int64),
+        "weights": np.where(mask, draw.random(mask.shape), 0.0),
+    }
+
+
+def tensors(batch: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value) for key, value in batch.items()}
+
+
+def states_and_gradients(model: Any, inputs: dict[str, Any], weights: torch.Tensor) -> tuple[Any, dict[str, Any]]:
+    model.zero_grad(set_to_none=True)
+    states = model.base_model(**inputs).last_hidden_state
+    logits = model(**inputs).logits.double()
+    (logits.tanh().sum(-1) * weights).sum().backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return states.detach(), gradients
+
+
+def check_equal(model: Any) -> None:
+    batch = texts(model.config)
+    alone = tensors(batch)
+    expected, wanted = states_and_gradients(
+        model, {key: alone[key] for key in ("input_ids", "attention_mask")}, alone["weights"]
+    )
+    packed = tensors(pack(batch, {}, SIZES, width=WIDTH, pad_token_id=model.config.pad_token_id)[0])
+    inputs = {"input_ids": packed["input_ids"], **Isolation(model.base_model)(packed)}
+    states, gradients = states_and_gradients(model, inputs, packed["weights"])
+    assert torch.isfinite(states).all(), "padding gives nan"
+    torch.testing.assert_close(states[packed["segments"] > 0], expected[alone["attention_mask"] > 0], **TOLERANCE)
+    assert gradients.keys() == wanted.keys()
+    for name, gradient in gradients.items():
+        scale = wanted[name].abs().max().clamp(min=1e-3)
+        torch.testing.assert_close(gradient / scale, wanted[name] / scale, msg=lambda text, n=name: f"{n}: {text}", **TOLERANCE)  # fmt: skip  # noqa: E501
+
+
+TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 2e-5}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ISOLATED)
+def test_packed_is_equal_to_unpacked(name: str, attention: str) -> None:
+    model = tiny.model_for(name, "AutoModelForMaskedLM", attn_implementation=attention, **CHANGES.get(name, {}))
+    check_equal(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(name for name, family in MODELS.items() if family in REASONS))
+def test_refused_families_do_mix_texts(name: str) -> None:
+    """The other way round: what is refused would be wrong, or not run at all."""
+    model = tiny.model_for(name, "AutoModelForMaskedLM")
+    batch = texts(model.config)
+    packed = tensors(pack(batch, {}, SIZES, width=WIDTH, pad_token_id=model.config.pad_token_id)[0])
+    same = packed["segments"][:, None, :, None] == packed["segments"][:, None, None, :]
+    mask = torch.zeros(same.shape).masked_fill(~same, torch.finfo(torch.float32).min)
+    alone = tensors(batch)
+    expected = model.base_model(alone["input_ids"], attention_mask=alone["attention_mask"]).last_hidden_state
+    try:
+        states = model.base_model(
+            packed["input_ids"], attention_mask=mask, position_ids=packed["position_ids"]
+        ).last_hidden_state
+    except (RuntimeError, ValueError, IndexError):
+        return
+    assert not torch.allclose(states[packed["segments"] > 0], expected[alone["attention_mask"] > 0], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("convbert", {}, "convolutions run over the borders"),
+        ("bart", {}, "decoder sees the whole row"),
+        ("big_bird", {"attention_type": "block_sparse"}, "attention_type=original_full"),
+        ("deberta_v2", {"conv_kernel_size": 3}, "convolution"),
+        ("esm", {"token_dropout": True}, "token_dropout"),
+        ("mobilebert", {"trigram_input": True}, "trigram_input=false"),
+    ],
+)
+def test_what_mixes_texts_is_refused_with_the_reason(name: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--packing isolated: .*{message}.*--packing full"):
+        check_isolation(tiny.config_for(name, **changes))
+
+
+@pytest.mark.parametrize(("name", "attention"), [("bert", "flash_attention_2"), ("modernbert", "flex_attention")])
+def test_attention_that_takes_no_such_mask_is_refused(name: str, attention: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--attention {attention}.*--attention sdpa"):
+        check_isolation(tiny.config_for(name), attention)
+
+
+def test_every_family_is_either_proven_or_refused() -> None:
+    """A family that is new in the registry must be looked at."""
+    masked = transformers.MODEL_FOR_MASKED_LM_MAPPING
+    encoders = {
+        family
+        for name, family in MODELS.items()
+        if name != "auto" and type(config := tiny.config_for(name)) in masked and not config.is_encoder_decoder
+    }
+    assert encoders == ISOLATING | REASONS.keys()
+
+
+def test_hooks_leave_usual_masks_alone() -> None:
+    for name in ("deberta_v2", "modernbert", "esm"):
+        model = tiny.model_for(name, "AutoModelForMaskedLM", **CHANGES.get(name, {}))
+        inputs = {key: value for key, value in tensors(texts(model.config)).items() if key != "weights"}
+        before = model(**inputs).logits
+        Isolation(model.base_model)
+        assert torch.equal(model(**inputs).logits, before)

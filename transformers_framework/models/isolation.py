@@ -1,0 +1,186 @@
+"""Several texts in one row of a batch, none of which sees another: what each family must be told.
+
+Packed rows come with ``segments``, the number of each token's text. Attention needs a mask between tokens instead of
+one over tokens, and positions must restart in each text. Everything else in an encoder treats tokens one by one, but in
+the families that :data:`REASONS` lists.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.auto import COUNT_POSITIONS_PAST_PADDING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+# families whose hidden states and gradients are equal with and without packing; a test holds each of them to it
+ISOLATING = frozenset(
+    {
+        "albert", "bert", "big_bird", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra",
+        "ernie", "esm", "eurobert", "gte", "ibert", "jina_embeddings_v3", "luke", "megatron-bert", "mobilebert",
+        "modernbert", "mpnet", "nomic_bert", "rembert", "roberta", "roberta-prelayernorm", "roformer", "squeezebert",
+        "ultrabert", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    }
+)  # fmt: skip
+
+REASONS: dict[str, str] = {
+    "convbert": "its convolutions run over the borders of texts",
+    "longformer": "its windows run over the borders of texts",
+    "nystromformer": "its landmarks are means over all texts of a row",
+    "yoso": "its hashed attention takes no mask between tokens",
+}
+
+
+def check_isolation(config: PreTrainedConfig, attention: str = "sdpa") -> None:
+    """Raise when a model cannot keep the texts of a packed row apart.
+
+    Args:
+        config: Config of the model.
+        attention: Implementation of attention that was asked for.
+
+    Raises:
+        ConfigurationError: With the reason and what to do instead.
+    """
+    family, reason = config.model_type, None
+    if config.is_encoder_decoder:
+        reason = "its decoder sees the whole row"
+    elif family in REASONS:
+        reason = REASONS[family]
+    elif family not in ISOLATING:
+        reason = "nobody has shown that it keeps them apart"
+    elif family == "big_bird" and config.attention_type != "original_full":
+        reason = "its blocks run over the borders of texts; attention_type=original_full has none"
+    elif family == "deberta-v2" and getattr(config, "conv_kernel_size", 0) > 0:
+        reason = "its convolution runs over the borders of texts"
+    elif family == "esm" and config.token_dropout:
+        reason = "token_dropout scales by the mask tokens of a whole row"
+    elif family == "mobilebert" and config.trigram_input:
+        reason = "each token is read with its neighbours, over the borders of texts; trigram_input=false turns this off"
+    if reason is not None:
+        raise ConfigurationError(
+            f"--packing isolated: texts of a row must not see each other, and with {family} they do: {reason}. Use "
+            "--packing full, or --length_bucketing to save padding."
+        )
+    if attention == "flash_attention_2":
+        raise ConfigurationError(
+            "--attention flash_attention_2: it takes no mask between tokens, which --packing isolated needs. Use "
+            "--attention sdpa or flex_attention."
+        )
+    if attention == "flex_attention" and _window(config) is not None:
+        raise ConfigurationError(
+            f"--attention flex_attention: {family} attends within sliding windows, which --packing isolated cannot "
+            "narrow there. Use --attention sdpa."
+        )
+
+
+class Isolation:
+    """Turn the segments of packed rows into the inputs with which a model keeps texts apart.
+
+    Args:
+        backbone: The model without heads. Layers that misunderstand masks between tokens get hooks; all hooks leave the
+            usual masks over tokens as they are.
+
+    Raises:
+        ConfigurationError: When the model cannot keep texts apart.
+    """
+
+    def __init__(self, backbone: PreTrainedModel) -> None:
+        config: Any = backbone.config
+        self.attention: str = config._attn_implementation
+        check_isolation(config, self.attention)
+        self.family, self.dtype = config.model_type, backbone.dtype
+        self.first_position = _first_position(backbone) if config.model_type in COUNT_POSITIONS_PAST_PADDING else 0
+        # without them, only distances between tokens count, which are the same in any place of a row
+        self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
+        _accept_wide_masks(backbone)
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return ``attention_mask`` and, for families that take them, ``position_ids`` ``(B, L) int64``.
+
+        Args:
+            batch: ``segments`` and ``position_ids`` ``(B, L) int64``, as :func:`processing.packing.pack` makes them.
+        """
+        inputs = {"attention_mask": self._mask(batch["segments"])}
+        if self.takes_positions:
+            inputs["position_ids"] = batch["position_ids"] + self.first_position
+        return inputs
+
+    def _mask(self, segments: Tensor) -> Any:
+        if self.attention == "flex_attention":
+            return _block_mask(segments)
+        same = segments[:, :, None] == segments[:, None, :]  # (B, L, L); padding sees padding, so no row is empty
+        if self.family in ("deberta", "deberta-v2"):
+            return same & (segments > 0)[:, None, :]  # (B, L, L): it tells real tokens by who is seen at all
+        if self.attention == "sdpa":
+            return same[:, None]  # (B, 1, L, L)
+        return torch.zeros_like(same, dtype=self.dtype).masked_fill_(~same, torch.finfo(self.dtype).min)[:, None]
+
+
+def _first_position(backbone: Any) -> int:
+    return int(getattr(backbone.embeddings, "padding_idx", backbone.config.pad_token_id)) + 1
+
+
+def _block_mask(segments: Tensor) -> Any:
+    """Return what flex attention takes for a mask: it skips blocks of tokens that see nothing of each other."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def same(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return segments[row, query] == segments[row, key]
+
+    num_rows, length = segments.shape
+    return create_block_mask(same, num_rows, None, length, length, device=str(segments.device))
+
+
+# --- layers that must learn what a mask between tokens is --------------------------------------------------------
+
+
+def _accept_wide_masks(backbone: Any) -> None:
+    """Register hooks where a family reads a mask between tokens as if it were one over tokens."""
+    config = backbone.config
+    if config.model_type in ("deberta", "deberta-v2"):
+        backbone.embeddings.register_forward_pre_hook(partial(_narrowed, name="mask"), with_kwargs=True)
+    elif config.model_type == "esm":
+        backbone.embeddings.register_forward_pre_hook(partial(_dropped, name="attention_mask"), with_kwargs=True)
+    elif (window := _window(config)) is not None:
+        for layer, kind in zip(backbone.layers, config.layer_types, strict=True):
+            if kind == "sliding_attention":
+                layer.register_forward_pre_hook(partial(_within_window, window=window), with_kwargs=True)
+
+
+def _window(config: Any) -> int | None:
+    """Return how far the layers see that see no further, None where all see everything."""
+    return config.sliding_window if "sliding_attention" in (getattr(config, "layer_types", None) or ()) else None
+
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def _narrowed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, name: str) -> Call:
+    """Zero what nobody sees: embeddings of padding."""
+    mask = kwargs.get(name)
+    return args, kwargs if mask is None or mask.ndim == 2 else {**kwargs, name: mask.any(dim=-1)}
+
+
+def _dropped(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, name: str) -> Call:
+    """Leave embeddings of padding as they are: nobody sees them."""
+    mask = kwargs.get(name)
+    return args, kwargs if mask is None or mask.ndim == 2 else {**kwargs, name: None}
+
+
+def _within_window(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, window: int) -> Call:
+    """Hide what is too far away, from layers that see no further."""
+    mask = kwargs.get("attention_mask")
+    if mask is None:
+        return args, kwargs
+    places = torch.arange(mask.shape[-1], device=mask.device)
+    far = (places[:, None] - places).abs() > window  # (L, L)
+    hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+    return args, {**kwargs, "attention_mask": mask.masked_fill(far, hidden)}
