@@ -10,11 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import collation, masking, overhead, startup, training
-from benchmarks.material import ROOT, THREADS, prepare
+from benchmarks import collation, electra, masked_lm, masking, overhead, startup, training
+from benchmarks.material import ROOT, THREADS, prepare, prepare_texts
 from benchmarks.rounds import machine
 
-NAMES = ("collation", "masking", "training", "overhead", "startup")
+NAMES = ("collation", "masking", "training", "overhead", "startup", "masked_lm", "electra")
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
         help="folder with a train.jsonl of question, answer, label, key (or BENCHMARK_DATA); "
         "without it, the documentation inside this Python",
     )
+    parser.add_argument("--texts", type=Path, help="JSON lines with a text each, for pre-training; else as --data")
     parser.add_argument("--rows", type=int, default=2048, help="rows to train on, in whole batches of 32")
     parser.add_argument("--rounds", type=int, default=5, help="runs of every contender; medians are reported")
     parser.add_argument("--precision", nargs="+", default=["32", "bf16"], choices=["32", "bf16"])
@@ -56,6 +57,11 @@ def main() -> None:
                 say(training.run(material, args.rounds, precision, threads, args.busy))
         elif name == "overhead":
             say(overhead.run(material, args.rounds, threads, args.busy))
+        elif name in ("masked_lm", "electra"):
+            texts = prepare_texts(args.scratch.resolve(), args.texts)
+            say(f"texts: {texts.name}\n")
+            for precision in args.precision:
+                say((masked_lm if name == "masked_lm" else electra).run(texts, args.rounds, precision, threads))
         else:
             say(startup.run(material, args.rounds, threads, args.busy))
 

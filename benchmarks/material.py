@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 BATCH_SIZE, MAX_LENGTH, VOCABULARY = 32, 128, 30522
 COLUMNS = ("question", "answer")
+MIN_SENTENCE = 20  # characters
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -103,3 +105,46 @@ def environment(threads: int, **changes: str) -> dict[str, str]:
     """Return an environment for a program under test: no hub, equal threads, the package on the path."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path, **changes}
+
+
+class Texts(NamedTuple):
+    """Files for pre-training.
+
+    Args:
+        running: JSON lines with a ``text`` each, of any length, to be cut into full windows.
+        short: JSON lines with one sentence each.
+        model: Folder with a tokenizer and a ``config.json``, but no weights.
+        scratch: Folder for everything that a run writes.
+        name: What the texts are, for the report.
+    """
+
+    running: Path
+    short: Path
+    model: Path
+    scratch: Path
+    name: str
+
+
+def prepare_texts(scratch: Path, source: Path | None = None) -> Texts:
+    """Write running texts and their sentences in random order, a tokenizer trained on them and a configuration.
+
+    Args:
+        scratch: Folder to write to.
+        source: JSON lines with ``text``; none: the answers of the demo's data, from the documentation of this Python.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    if source is None:
+        rows = map(json.loads, prepare(scratch).train.read_text("utf-8").splitlines())
+        texts = list(dict.fromkeys(row["answer"] for row in rows))
+    else:
+        texts = [json.loads(line)["text"] for line in source.read_text("utf-8").splitlines()]
+    name = source.parent.name if source else "documentation"
+    running, short = scratch / f"running_{name}.jsonl", scratch / f"short_{name}.jsonl"
+    sentences = [part for text in texts for part in re.split(r"(?<=[.!?]) +(?=[A-Z])", text) if len(part) > MIN_SENTENCE]
+    random.Random(17).shuffle(sentences)
+    for file, found in ((running, texts), (short, sentences)):
+        file.write_text("".join(json.dumps({"text": text}) + "\n" for text in found), "utf-8")
+    model = scratch / f"model_of_{name}"
+    if not (model / "config.json").exists():
+        save_model(model, texts)
+    return Texts(running, short, model, scratch, f"{name}, {len(texts)} texts, {len(sentences)} sentences")

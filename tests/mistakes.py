@@ -109,6 +109,7 @@ def wrong(
 
 
 ranking = partial(wrong, pipeline="answer_selection")
+masking = partial(wrong, pipeline="masked_lm")
 
 # fmt: off
 COMMAND_LINE = [
@@ -250,6 +251,7 @@ COLUMNS = [
     wrong("null text", r"train.jsonl:4: the text in 'text' is null or empty", {"train.jsonl": changed(TRAIN, 3, text=None)}),
     wrong("empty text", r"valid.jsonl:4: the text in 'text' is null or empty", {"valid.jsonl": changed(VALID, 3, text="")}),
     wrong("blank text", r"train.jsonl:4: the text in 'text' is null", {"train.jsonl": changed(TRAIN, 3, text=" \t ")}),
+    wrong("no token", r"train.jsonl:4: the tokenizer makes no token of the text in 'text'", {"train.jsonl": changed(TRAIN, 3, text="\u200b\u0007")}),
     ranking("null candidate", r"train.jsonl:2: the text in 'answer'", {"train.jsonl": changed(PAIRS, 1, answer=None)}),
     wrong("absent label", "--label_column: .* no column 'labl'. Did you mean 'label'", label_column="labl"),
     wrong("no label", "--label_column is needed for the train data set. Columns of .*: text, label", label_column=None),
@@ -419,6 +421,21 @@ OPTIMIZATION = [
     wrong("two rates", "--adafactor_relative_step: .*no effect", optimizer="adafactor", adafactor_relative_step=True),
     wrong("decay of layers", "--layerwise_lr_decay_power: found '0'", scheduler="polynomial_decay_layerwise", layerwise_lr_decay_power=0),
 ]
+
+PRETRAINING = [
+    masking("share above 1", "--probability: found '1.5', expected a number at least 0 and at most 1", probability=1.5),
+    masking("negative share", "--probability: found '-0.1'", probability=-0.1),
+    masking("rates", "--probability_masked 0.8, --probability_replaced 0.3, .*add up to 1.2, and must", probability_replaced=0.3),
+    masking("label column", "--label_column: .*belongs to --pipeline answer_selection", label_column="label"),
+    wrong("alone", "--masked_lm_weight: .*belongs to --pipeline masked_lm_and_answer", masked_lm_weight=2),
+    masking("weight", "--masked_lm_weight: found '-1'", pipeline="masked_lm+seq_class", label_column="label", masked_lm_weight=-1),
+    masking("unknown part", "--pipeline: unknown .*Did you mean 'seq_class'", pipeline="masked_lm+seq_clas"),
+    masking("two that corrupt", "masked_lm and swapped_lm both rewrite the input", pipeline="masked_lm+swapped_lm"),
+    masking("twice", "each part can be there only once", pipeline="masked_lm+masked_lm"),
+    masking("no mask", "has no mask token, which masking needs", pre_trained_tokenizer="{made}/no_mask"),
+    masking("decoder", "--pipeline masked_lm --model t5: transformers has no AutoModelForMaskedLM", model="t5", pre_trained_model=None, pre_trained_config="{made}/t5"),
+    masking("monitor of another", "valid/seq_class/accuracy.*Did you mean 'valid/masked_lm/accuracy'", monitor="valid/seq_class/accuracy"),
+]
 # fmt: on
 
 TABLE = {
@@ -434,6 +451,7 @@ TABLE = {
     "folders": FOLDERS,
     "trainer": TRAINER,
     "optimization": OPTIMIZATION,
+    "pre-training": PRETRAINING,
 }
 
 
@@ -442,7 +460,7 @@ def words_of(row: Wrong, tmp: Path, made: Path) -> list[str]:
     for name, content in row.files.items():
         write(tmp / name, content)
     pipeline = row.flags.get("pipeline", "seq_class")
-    folder = made / (pipeline if pipeline in runs.PIPELINE_FLAGS else "seq_class")
+    folder = made / ("answer_selection" if pipeline.endswith("answer_selection") else "seq_class")
     flags = {f"{stage}_dataset": folder / f"{stage}.jsonl" for stage in ("train", "valid")}
     flags |= {"pre_trained_model": made / "bert", "pipeline": "seq_class", "learning_rate": None}
     for name in row.files:

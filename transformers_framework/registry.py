@@ -42,6 +42,12 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.text:TextInputs",
         objectives=("objectives.answer_selection:AnswerSelection",),
     ),
+    "cluster_random_token_detection": PipelineSpec(
+        needs="1–2 text columns, a file of clusters",
+        learns="the same as random_token_detection, replacements drawn from a learned distribution over token clusters",
+        inputs="inputs.text:TextInputs",
+        objectives=("objectives.cluster_token_detection:ClusterRandomTokenDetection",),
+    ),
     "masked_lm": PipelineSpec(
         needs="1–2 text columns",
         learns="masked tokens",

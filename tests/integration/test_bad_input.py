@@ -39,7 +39,8 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     for family in ("bert", "roberta", "distilbert"):
         tiny.save_checkpoint(family, folder / family)
-    tiny.config_for("pegasus").save_pretrained(folder / "pegasus")
+    for family in ("pegasus", "t5"):
+        tiny.config_for(family).save_pretrained(folder / family)
     for name, rows in {"seq_class": (TRAIN, VALID), "answer_selection": (PAIRS, VALID_PAIRS)}.items():
         for stage, some in zip(("train", "valid"), rows, strict=True):
             tiny.write_jsonl(folder / name / f"{stage}.jsonl", some)
@@ -62,6 +63,9 @@ def made(tmp_path_factory) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(folder / "bert")
     tokenizer.pad_token = None
     tokenizer.save_pretrained(folder / "no_padding")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "bert")
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(folder / "no_mask")
     CanineTokenizer().save_pretrained(folder / "slow_tokenizer")
     return folder
 

@@ -41,11 +41,11 @@ def overview() -> str:
     )
 
 
-def full(groups: Mapping[str, Mapping[str, Flag]]) -> str:
+def full(groups: Mapping[str, Mapping[str, Flag]], usage: str = USAGE) -> str:
     """Return the help of one run: every flag by group, with type, meaning and default."""
     width = _width()
     note = "A list takes several values; true or false can be left out to mean true; none takes a value away."
-    sections = [f"usage: {USAGE}", _fill(note, width)]
+    sections = [f"usage: {usage}", _fill(note, width)]
     for title, flags in groups.items():
         if flags:
             sections.append("\n".join([title, *(_entry(flag, width) for flag in flags.values())]))

@@ -40,6 +40,7 @@ REFUSED_STRATEGIES = {
     "fork": "it forks a process that has threads already, which can hang: use ddp",
     "notebook": "it is for notebooks, not for a command: use ddp",
 }
+WEIGHT = "_weight"  # a flag for each objective of a joint pipeline ends so
 # the numbers that make sense, where Lightning takes any
 UNLIMITED = Annotated[int, Range(ge=-1)]
 SHARE = NonNegativeInt | Probability | None
@@ -124,8 +125,8 @@ def weight_flags(spec: PipelineSpec) -> dict[str, Flag]:
     """Return ``--{objective}_weight`` for each objective of a joint pipeline."""
     objectives = [resolve(place) for place in spec.objectives]
     return {
-        f"{objective.name}_weight": Flag(
-            f"{objective.name}_weight", NonNegativeFloat, objective.weight, f"Weight of the loss of {objective.name}.", ""
+        f"{objective.name}{WEIGHT}": Flag(
+            f"{objective.name}{WEIGHT}", NonNegativeFloat, objective.weight, f"Weight of the loss of {objective.name}.", ""
         )
         for objective in (objectives if len(objectives) > 1 else [])
     }
@@ -179,7 +180,17 @@ def parse(given: Mapping[str, Given], groups: Groups) -> tuple[dict[str, Any], C
     Raises:
         ConfigurationError: Lists everything that is wrong at once: unknown flags, values, and what is missing.
     """
-    flags = {name: flag for members in groups.values() for name, flag in members.items()}
+    options = values_of(given, {name: flag for members in groups.values() for name, flag in members.items()})
+    command = Command(**{flag.name: options.pop(flag.name) for flag in flags_of(Command)})
+    return options, command
+
+
+def values_of(given: Mapping[str, Given], flags: Mapping[str, Flag]) -> dict[str, Any]:
+    """Return the value of every flag.
+
+    Raises:
+        ConfigurationError: Lists everything that is wrong at once: unknown flags, values, and what is missing.
+    """
     values, problems = {}, []
     for name, words in given.items():
         if name not in flags:
@@ -197,9 +208,7 @@ def parse(given: Mapping[str, Given], groups: Groups) -> tuple[dict[str, Any], C
         problems.append(f"Missing: {', '.join(missing)}. Add --help to read what they mean.")
     if problems:
         raise ConfigurationError("\n".join(problems))
-    options = {name: values.get(name, flag.default) for name, flag in flags.items()}
-    command = Command(**{flag.name: options.pop(flag.name) for flag in flags_of(Command)})
-    return options, command
+    return {name: values.get(name, flag.default) for name, flag in flags.items()}
 
 
 def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
@@ -223,7 +232,10 @@ def _owners(name: str) -> list[tuple[str, str]]:
         **{("optimizer", row): (place,) for row, place in OPTIMIZERS.items()},
         **{("scheduler", row): (place,) for row, place in SCHEDULERS.items()},
     }
-    return [owner for owner, row_places in places.items() if _declares(name, row_places)]
+    owners = [owner for owner, row_places in places.items() if _declares(name, row_places)]
+    if name.endswith(WEIGHT):
+        owners += [("pipeline", row) for row, spec in PIPELINES.items() if name in weight_flags(spec)]
+    return owners
 
 
 def _declares(name: str, places: tuple[str, ...]) -> bool:

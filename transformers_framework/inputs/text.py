@@ -16,6 +16,7 @@ from transformers_framework.processing.columns import (
     column_lengths,
     first_empty,
     list_sizes,
+    unwritten,
 )
 from transformers_framework.processing.encoding import (
     Template,
@@ -26,12 +27,14 @@ from transformers_framework.processing.encoding import (
     tokenize,
     tokenize_words,
 )
-from transformers_framework.processing.fields import parse_field, segments
+from transformers_framework.processing.fields import Field, parse_field, segments
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+Pieces = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 NUM_REQUIRED_TEXTS = 2  # a question and its candidate must not be empty; context around them may be
 
@@ -152,8 +155,22 @@ class TextInputs:
                     f"{origin.place(row)}: the text in '{':'.join(required.columns)}' is null or empty. "
                     "Remove the row or fill it in."
                 )
+            self._check_tokens(dataset, required, origin)
         self._check_room(dataset, origin)
         return dataset
+
+    def _check_tokens(self, dataset: Dataset, field: Field, origin: Origin) -> None:
+        """Raise when a text is none to the tokenizer; only those of doubtful characters are tokenized."""
+        doubtful = unwritten(dataset, field.columns)
+        if not len(doubtful):
+            return
+        texts, counts = segments(dataset.select_columns(list(field.columns))[doubtful], [field])
+        empty = np.flatnonzero(_sums_by_row(tokenize(self.backend, texts)[1], counts) == 0)
+        if len(empty):
+            raise DataError(
+                f"{origin.place(int(doubtful[empty[0]]))}: the tokenizer makes no token of the text in "
+                f"'{':'.join(field.columns)}', which has no letter, number or sign. Remove the row or fill it in."
+            )
 
     def _check_room(self, dataset: Dataset, origin: Origin) -> None:
         """Raise when a row has more segments than tokens fit into the input."""
@@ -175,13 +192,7 @@ class TextInputs:
         Also returns ``truncated``, which rows lost tokens: ``(B,) bool``; and with ``tracks_words`` the number of each
         token's word within its row, ``word_ids (B, L) int64``, -1 at special tokens and padding.
         """
-        texts, counts = segments(rows, self.fields)
-        extra = {}
-        if self.tracks_words:
-            ids, lengths, starts = tokenize_words(self.backend, texts, self._word_marks)
-            extra["word_ids"] = number_words(starts, _sums_by_row(lengths, counts))
-        else:
-            ids, lengths = tokenize(self.backend, texts)
+        ids, lengths, counts, extra = self._pieces(rows)
         return assemble(
             ids,
             lengths,
@@ -194,6 +205,14 @@ class TextInputs:
             pad_left=self.tokenizer.padding_side == "left",
             extra=extra,
         )
+
+    def _pieces(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
+        """Return the ids of all segments, the length of each, the segments of each row, and more about every token."""
+        texts, counts = segments(rows, self.fields)
+        if not self.tracks_words:
+            return *tokenize(self.backend, texts), counts, {}
+        ids, lengths, starts = tokenize_words(self.backend, texts, self._word_marks)
+        return ids, lengths, counts, {"word_ids": number_words(starts, _sums_by_row(lengths, counts))}
 
     @cached_property
     def _word_marks(self) -> WordMarks | None:

@@ -53,13 +53,13 @@ def sample_from(probabilities: Tensor, draws: Tensor) -> Tensor:
 
 
 def _pass(weights: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the running sum of each row's weights first exceeds its target, and by how much it was below before.
+    """Return where the running sum of each row's weights first exceeds its target, and how far it was below it before.
 
-    A place of weight 0 is never returned. Where rounding keeps the sum below the target it is the last other place.
+    A place of weight 0 is never returned, not even where a GPU's running sum, which is no sum from left to right, rises
+    there by rounding. A target that rounding has put at the sum of all weights means the last other place.
     """
     sums = weights.cumsum(1)
-    some = weights > 0
-    past = some & (sums > target[:, None])
-    last = weights.shape[1] - 1 - some.flip(1).byte().argmax(1)
-    place = torch.where(past.any(1), past.byte().argmax(1), last)  # argmax names the first
-    return place, target - (sums - weights).gather(1, place[:, None])[:, 0]
+    below_all = sums[:, -1] * (1 - 4 * torch.finfo(sums.dtype).eps)
+    past = (weights > 0) & (sums > torch.minimum(target, below_all)[:, None])
+    place = past.byte().argmax(1, keepdim=True)  # the first of them
+    return place[:, 0], target - (sums.gather(1, place) - weights.gather(1, place))[:, 0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORED_LABEL, TRAIN
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.processing.columns import Origin, arrow_chunks, check_column
+from transformers_framework.processing.columns import Origin, arrow_chunks, check_column, item_feature
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,10 +29,18 @@ class Classes:
         column: The label column.
         num_labels: Number of classes when it was asked for; else it is found.
         known: Classes of a checkpoint that was fine-tuned before: names, or numbers where they have none.
+        in_lists: Each row has a list of labels.
     """
 
-    def __init__(self, column: str, num_labels: int | None = None, known: Sequence[str] | None = None) -> None:
-        self.column = column
+    def __init__(
+        self,
+        column: str,
+        num_labels: int | None = None,
+        known: Sequence[str] | None = None,
+        *,
+        in_lists: bool = False,
+    ) -> None:
+        self.column, self.in_lists = column, in_lists
         self.num_labels = num_labels
         self.known = list(known or ())
         numbered = self.known == [str(number) for number in range(len(self.known))]
@@ -49,11 +57,12 @@ class Classes:
         from datasets import ClassLabel, Value
 
         check_column(dataset, self.column, origin, flag="label_column")
-        feature = dataset.features[self.column]
+        found = dataset.features[self.column]
+        feature = item_feature(found) if self.in_lists else found
         if not isinstance(feature, (ClassLabel, Value)):
+            expected = "a list of whole numbers or names" if self.in_lists else "a whole number or a name"
             raise DataError(
-                f"--label_column: '{self.column}' of {origin.source} holds {feature}; expected a whole number or a "
-                "name in each row."
+                f"--label_column: '{self.column}' of {origin.source} holds {found}; expected {expected} in each row."
             )
         values = _distinct(dataset, self.column, origin)
         for value, row in sorted(values, key=lambda found: not _is_fraction(found[0])):
@@ -184,7 +193,7 @@ def _is_fraction(value: Any) -> bool:
 
 
 def _distinct(dataset: Dataset, column: str, origin: Origin) -> list[tuple[Any, int]]:
-    """Return the distinct values of a column, each with the first row that has it.
+    """Return the distinct values of a column, or of its lists, each with the first row that has it.
 
     Raises:
         DataError: When there are so many that they cannot be labels.
@@ -193,7 +202,9 @@ def _distinct(dataset: Dataset, column: str, origin: Origin) -> list[tuple[Any, 
 
     first: dict[Any, int] = {}
     start = 0
-    for array in arrow_chunks(dataset, column):
+    in_lists = item_feature(dataset.features[column]) is not None
+    for chunk in arrow_chunks(dataset, column):
+        array = pc.list_flatten(chunk) if in_lists else chunk
         distinct = pc.unique(array)
         if len(distinct) > MAX_CLASSES:
             raise DataError(
@@ -203,6 +214,7 @@ def _distinct(dataset: Dataset, column: str, origin: Origin) -> list[tuple[Any, 
         for value in distinct:
             if value.as_py() not in first:
                 found = pc.is_null(array) if not value.is_valid else pc.equal(array, value)
-                first[value.as_py()] = start + pc.index(found, True).as_py()
-        start += len(array)
+                place = pc.index(found, True).as_py()
+                first[value.as_py()] = start + (pc.list_parent_indices(chunk)[place].as_py() if in_lists else place)
+        start += len(chunk)
     return list(first.items())

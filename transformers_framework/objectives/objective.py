@@ -134,6 +134,9 @@ class Objective(ABC):
             batch: Model inputs, row ids and the objective's own entries.
         """
 
+    def end_step(self) -> None:  # noqa: B027
+        """Take in what :meth:`evaluate` noted, once all batches of an optimizer step were evaluated in training."""
+
     @abstractmethod
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return the metrics of a stage; each computes values by their log names and lists these as ``names``."""

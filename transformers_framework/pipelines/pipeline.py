@@ -160,6 +160,9 @@ class Pipeline(pl.LightningModule):
         steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if steps_now and (trainer.global_step + 1) % logging_interval(trainer) == 0:
             self._log_training()
+        if steps_now:
+            for objective in self.active(TRAIN).values():
+                objective.end_step()
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

@@ -85,6 +85,48 @@ def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:
     return None
 
 
+def unwritten(dataset: Dataset, columns: Sequence[str]) -> np.ndarray:
+    """Return the rows in which no text has a letter, a number, a punctuation mark or a symbol: ``(N,) int64``.
+
+    What is left, as control characters or accents alone, may be nothing to a tokenizer.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = []
+    for arrays in zip(*(arrow_chunks(dataset, column) for column in columns), strict=True):
+        written = np.zeros(len(arrays[0]), dtype=bool)
+        for array in arrays:
+            lists = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
+            text = pc.binary_join(pc.cast(array, pa.list_(pa.string())), " ") if lists else pc.cast(array, pa.string())
+            matches = pc.match_substring_regex(text, r"[\p{L}\p{N}\p{P}\p{S}]")
+            written |= pc.fill_null(matches, False).to_numpy(zero_copy_only=False)
+        found.append(~written)
+    return np.flatnonzero(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+
+def item_feature(feature: Any) -> Any:
+    """Return what the lists of a column hold, nothing when it holds no lists."""
+    from datasets import LargeList, List
+
+    return feature[0] if isinstance(feature, list) else feature.feature if isinstance(feature, (List, LargeList)) else None
+
+
+def first_null_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
+    """Return the first row of a list column that has a null in its list, and the place of that in the list."""
+    import pyarrow.compute as pc
+
+    start = 0
+    for array in arrow_chunks(dataset, column):
+        items = pc.list_flatten(array)
+        if items.null_count:
+            rows = pc.list_parent_indices(array).to_numpy()
+            place = int(np.argmax(items.is_null().to_numpy(zero_copy_only=False)))
+            return start + int(rows[place]), place - int(np.searchsorted(rows, rows[place]))
+        start += len(array)
+    return None
+
+
 def column_lengths(dataset: Dataset, column: str) -> np.ndarray:
     """Return the characters of every text of a column; of a list, those of all its texts: ``(N,) int64``."""
     return np.concatenate([_lengths(array) for array in arrow_chunks(dataset, column)] or [np.zeros(0, np.int64)])

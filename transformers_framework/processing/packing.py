@@ -45,7 +45,8 @@ def fill_bins(lengths: NDArray[np.integer], capacity: int, seed: int) -> Bins:
     Rows of one length are interchangeable, so all of them are placed together into bins of equal room: the work grows
     with the number of different lengths, not with that of rows (a million rows take half a second). Which of them meet
     is random. The result is that of best-fit decreasing (Johnson 1973, "Near-optimal bin packing algorithms"), which
-    needs at most 11/9 of the fewest possible bins; of real texts more than 99 % of the places are filled.
+    needs at most 11/9 of the fewest possible bins. Where texts are a third of a bin or less, 98 to 99.9 % of the places
+    are filled.
 
     Args:
         lengths: Tokens of each row ``(N,)``, 1 or more.
@@ -112,9 +113,9 @@ def pack(
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Lay the texts of a batch out into bins.
 
-    All arrays of one value a token move; those of one value a text stay as they are. ``attention_mask`` becomes
-    ``segments`` ``(B, width) int64``: 1, 2, … the texts of a bin, 0 padding; ``position_ids`` ``(B, width) int64``
-    begin with 0 in each text.
+    All arrays of one value a token move; those of one value a text stay as they are. Two come to the batch:
+    ``segments`` ``(B, width) int64``: 1, 2, … the texts of a bin, 0 padding; and ``position_ids`` ``(B, width) int64``,
+    which begin with 0 in each text.
 
     Args:
         batch: Model inputs of T texts: ``attention_mask`` and others ``(T, L)``.
@@ -156,7 +157,7 @@ def pack(
             for key, value in entries.items()
         }
 
-    packed = moved({key: value for key, value in batch.items() if key != "attention_mask"})
+    packed = moved(batch)
     numbers = np.arange(len(lengths)) - first[bins] + 1
     packed["segments"] = laid_out(np.repeat(numbers, lengths), 0)
     packed["position_ids"] = laid_out(positions, 0)

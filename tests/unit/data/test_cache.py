@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import pytest
 
 from transformers_framework.data.cache import prepared
@@ -43,6 +44,52 @@ def test_built_once_for_equal_data_and_key(data, tmp_path):
 def test_no_rows_left(data, tmp_path):
     with pytest.raises(DataError, match="no rows"):
         prepared(data, {}, lambda dataset: dataset.filter(lambda row: False), cache_dir=tmp_path)
+
+
+def tables(calls):
+    def build(dataset):
+        calls.append(1)
+        for start in range(0, len(dataset), 8):  # nothing happens before the first table is asked for
+            rows = pa.array([[x] * (x % 3) for x in dataset[start : start + 8]["x"]], type=pa.list_(pa.int32()))
+            yield pa.table({"ids": rows})
+
+    return build
+
+
+@pytest.mark.parametrize("keep_in_memory", [False, True])
+def test_tables_are_written_as_they_come(data, tmp_path, keep_in_memory):
+    calls = []
+    for _ in range(2):
+        result = prepared(data, {}, tables(calls), cache_dir=tmp_path, keep_in_memory=keep_in_memory)
+        assert result["ids"][:] == [[x] * (x % 3) for x in range(20)]
+        assert result.features["ids"].feature.dtype == "int32"
+        assert bool(result.cache_files) is not keep_in_memory
+    assert len(calls) == 1
+    further = prepared(result, {"step": 2}, lambda rows: rows.select(range(3)), cache_dir=tmp_path)
+    assert further["ids"][2] == [2, 2]
+    assert [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()] == []
+
+
+def test_tables_that_fail_or_never_come_leave_nothing(data, tmp_path):
+    def build(dataset):
+        yield pa.table({"x": [1]})
+        raise DataError("row 1: no")
+
+    with pytest.raises(DataError, match="row 1: no"):
+        prepared(data, {}, build, cache_dir=tmp_path)
+    with pytest.raises(DataError, match="no rows"):
+        prepared(data, {}, lambda dataset: iter(()), cache_dir=tmp_path)
+    assert [path for path in (tmp_path / "prepared").iterdir() if path.is_dir()] == []
+
+
+def test_damaged_tables_are_made_again(data, tmp_path):
+    calls = []
+    prepared(data, {}, tables(calls), cache_dir=tmp_path)
+    [arrow] = (tmp_path / "prepared").rglob("*.arrow")
+    with arrow.open("r+b") as file:
+        file.truncate(arrow.stat().st_size - 1)
+    assert len(prepared(data, {}, tables(calls), cache_dir=tmp_path)) == 20
+    assert len(calls) == 2
 
 
 def test_results_can_be_prepared_further(data, tmp_path):

@@ -15,7 +15,7 @@ from datasets import Dataset, IterableDataset
 from transformers_framework.data import loader as loading
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.loader import Loader, RowReader, RowStream
-from transformers_framework.data.sampler import BatchSampler
+from transformers_framework.data.sampler import BatchRequest, BatchSampler
 from transformers_framework.exceptions import DataError
 from transformers_framework.objectives.objective import Objective
 
@@ -159,6 +159,17 @@ def test_evaluation_reads_in_order_and_epoch_zero() -> None:
     first, second = (read(loader(shuffle=False, epoch=epoch)) for epoch in (0, 4))
     assert first == second
     assert [row for rows, _ in first for row in rows] == list(range(NUM_ROWS))
+
+
+@pytest.mark.parametrize("rows", [(0,), (3, 1), (1, 1, -1, 2), (-3,)])
+def test_token_columns_are_read_without_python_lists(rows: tuple[int, ...]) -> None:
+    ids = [[1, 2, 3], [], [4], [5, 6]]
+    dataset = Dataset.from_dict({"ids": ids, "other": list("abcd")})
+    request, columns = RowReader(dataset, ("ids", "other"), ("ids",))[BatchRequest(0, rows)]
+    wanted = [ids[row] for row in request.row_ids]
+    assert columns["ids"].values.tolist() == [value for row in wanted for value in row]
+    assert columns["ids"].lengths.tolist() == list(map(len, wanted))
+    assert columns["other"] == ["abcd"[row] for row in request.row_ids]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -9,6 +9,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from transformers_framework.data.sampler import BatchRequest, BatchSampler, bucketed_order
+from transformers_framework.processing.packing import Bins, fill_bins
 
 
 def lognormal_lengths(n, seed=0):
@@ -177,6 +178,79 @@ def test_a_request_is_a_value():
     assert hash(request) == hash(BatchRequest(3, (1, -3)))
     with pytest.raises(FrozenInstanceError):
         request.epoch = 4
+
+
+def packed(bins, *, world_size=1, batch_size=4, seed=1337):
+    return [
+        BatchSampler(
+            len(bins), batch_size=batch_size, seed=seed, shuffle=True, rank=rank, world_size=world_size, bins=bins
+        )
+        for rank in range(world_size)
+    ]
+
+
+def bins_of(requests):
+    """Rows of each bin of some batches, with the signs that mark padding."""
+    return [
+        tuple(part.tolist())
+        for request in requests
+        for part in np.split(np.array(request.rows), np.cumsum(request.sizes)[:-1])
+    ]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("num_rows", [1, 30, 211])
+def test_bins_are_dealt_whole_and_each_row_once(num_rows, world_size):
+    lengths = np.minimum(lognormal_lengths(num_rows), 256)
+    bins = fill_bins(lengths, 256, seed=0)
+    expected = {tuple(bins[number]) for number in range(len(bins))}
+    orders = []
+    for epoch in (0, 1):
+        samplers = packed(bins, world_size=world_size)
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        batches = [list(sampler) for sampler in samplers]
+        assert {len(of_rank) for of_rank in batches} == {-(-len(bins) // (4 * world_size))} == {len(samplers[0])}
+        seen = [bin_ for of_rank in batches for bin_ in bins_of(of_rank)]
+        assert {bin_ for bin_ in seen if bin_[0] >= 0} == expected, "the same bins in each epoch"
+        assert sum(bin_[0] >= 0 for bin_ in seen) == len(bins)
+        for step in zip(*batches, strict=True):
+            assert len({len(request.sizes) for request in step}) == 1, "equally many bins on each rank"
+            assert len(step[0].sizes) <= 4
+        for bin_ in seen:
+            if bin_[0] < 0:
+                assert all(row < 0 for row in bin_), "padding is a whole bin"
+                assert tuple(-1 - row for row in bin_) in expected
+        orders.append(seen)
+    assert orders[0] != orders[1] or len(bins) == 1
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_bins_resume_from_every_step(world_size):
+    bins = fill_bins(np.minimum(lognormal_lengths(211), 256), 256, seed=0)
+    for reference in packed(bins, world_size=world_size):
+        reference.set_epoch(2)
+        whole = list(reference)
+        for steps in range(len(reference)):
+            sampler = packed(bins, world_size=world_size)[reference.rank]
+            sampler.resume(2, reference.rows_after(steps))
+            assert list(sampler) == whole[steps:]
+
+
+def test_one_and_two_processes_see_the_same_bins_at_each_step():
+    bins = fill_bins(np.minimum(lognormal_lengths(211), 256), 256, seed=0)
+    alone = packed(bins, batch_size=8)[0]
+    for whole, *halves in zip(alone, *packed(bins, batch_size=4, world_size=2), strict=True):
+        assert bins_of([whole]) == [bin_ for bin_ in bins_of(halves) if bin_[0] >= 0]
+
+
+def test_a_request_of_bins_names_their_rows():
+    bins = Bins(np.array([5, 3, 1, 0, 2, 4]), np.array([2, 1, 3]))
+    sampler = BatchSampler(3, batch_size=2, seed=0, shuffle=False, bins=bins)
+    first, second = list(sampler)
+    assert first == BatchRequest(0, (5, 3, 1), (2, 1))
+    assert second == BatchRequest(0, (0, 2, 4), (3,))
+    assert not first.is_padding.any()
 
 
 class Rows:

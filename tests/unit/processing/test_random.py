@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from transformers_framework.processing import random
-from transformers_framework.processing.random import integers, keys, mix64, permutation, uniform
+from transformers_framework.processing.random import integers, keys, mix64, permutation, uniform, uniform_at
 
 
 def chi_squared(counts):
@@ -109,3 +109,11 @@ def test_numbers_do_not_depend_on_the_process():
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                                 env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": "."})  # fmt: skip
         assert int(result.stdout) == int(keys(1, 2, [3], "mask")[0])
+
+
+def test_single_numbers_are_those_of_the_streams():
+    streams = keys(1337, 2, np.arange(50), "mask")
+    draw = np.random.default_rng(0)
+    rows, positions = draw.integers(0, 50, size=500), draw.integers(0, 90, size=500)
+    assert (uniform_at(streams[rows], positions) == uniform(streams, 90)[rows, positions]).all()
+    assert uniform_at(streams[:0], positions[:0]).shape == (0,)

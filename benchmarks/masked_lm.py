@@ -1,0 +1,81 @@
+"""Masked language modelling: real tokens per second and peak memory, beside ``run_mlm.py``'s recipe and ``Trainer``.
+
+Full windows of 128 tokens, 32 a batch; and short texts, one a row, at most 256 tokens: the peer pads each batch to its
+longest row, at random or grouped by length, we pack rows that do not see each other. Every run is a process of its own;
+both prepare batches in the training process, and the tokenization of full windows counts for neither.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks.material import BATCH_SIZE, MAX_LENGTH, Texts, environment
+from benchmarks.rounds import alternate, last_json, median, median_ratio, table
+from benchmarks.training import OWN_ALLOCATOR
+
+SKIPPED_STEPS = 3
+SHORT_LIMIT = 256
+PEER, GROUPED = "Trainer", "Trainer, `group_by_length`"
+
+
+def run(texts: Texts, rounds: int, precision: str, threads: int) -> str:
+    """Return a table of both kinds of texts in one precision.
+
+    Args:
+        texts: Running texts and short ones, a model.
+        rounds: Runs of every contender.
+        precision: ``32`` or ``bf16``.
+        threads: Threads of every run.
+    """
+    bf16 = ["--bf16"] if precision == "bf16" else []
+    tables = []
+    for shape, steps in (("full windows", 30), ("short texts", 24)):
+        short = shape == "short texts"
+        limit, file = (SHORT_LIMIT, texts.short) if short else (MAX_LENGTH, texts.running)
+        # short rows are many a packed one: enough batches to see every length
+        clock = (str(SKIPPED_STEPS), str(steps))
+        peer_clock = (str(SKIPPED_STEPS), str(steps * 4)) if short else clock
+        shared = [*("--data", file), *("--model", texts.model), *("--scratch", texts.scratch)]
+        peer = [sys.executable, "-m", "benchmarks.peer_mlm", *map(str, shared), "--max_length", str(limit)]
+        peer += ["--clock", *peer_clock, *bf16, *(["--line_by_line"] if short else [])]
+        ours = [sys.executable, "-m", "benchmarks.ours", *clock]
+        ours += ["--pipeline", "masked_lm", "--model", "bert", "--name", "masked_lm", "--overwrite"]
+        ours += ["--output_dir", str(texts.scratch / "outputs"), "--cache_dir", str(texts.scratch / "cache")]
+        ours += ["--pre_trained_config", str(texts.model), "--train_dataset", str(file), "--input_columns", "text"]
+        ours += ["--batch_size", str(BATCH_SIZE), "--max_sequence_length", str(limit), "--num_workers", "0"]
+        ours += ["--learning_rate", "5e-5", "--gradient_clip_val", "1.0", "--accelerator", "cpu", "--max_epochs", "1"]
+        ours += ["--no_epoch_checkpointing", "--precision", precision]
+        ours += ["--packing", "isolated" if short else "full"]
+        commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {PEER: (peer, {})}
+        if short:
+            commands[GROUPED] = ([*peer, "--sampling", "group_by_length"], {})
+        commands["ours"] = (ours, {})
+        commands["ours, allocator as the peer's"] = (ours, {OWN_ALLOCATOR: "1"})
+        tables.append(_table(f"{shape}, {precision}", commands, rounds, threads))
+    return "\n\n".join(tables)
+
+
+def _table(
+    title: str, commands: Mapping[str, tuple[Sequence[str], Mapping[str, str]]], rounds: int, threads: int
+) -> str:
+    results: dict[str, list[dict]] = {}
+
+    def measured(name: str, command: Sequence[str], changes: Mapping[str, str]) -> Callable[[], float]:
+        def measure() -> float:
+            result = last_json(command, environment(threads, **changes))
+            results.setdefault(name, []).append(result)
+            return result["tokens"] / result["seconds"]
+
+        return measure
+
+    values = alternate({name: measured(name, *command) for name, command in commands.items()}, rounds)
+    peers = [name for name in (PEER, GROUPED) if name in commands]
+    rows = []
+    for name, rates in values.items():
+        padding, memory = (median(result[key] for result in results[name]) for key in ("padding", "peak_mib"))
+        share = memory / median(result["peak_mib"] for result in results[PEER])
+        ratios = [f"{median_ratio(values, name, peer):.2f}" for peer in peers]
+        rows.append((name, f"{median(rates):,.0f}", *ratios, f"{padding:.0%}", f"{memory:,.0f}", f"{share:.2f}"))
+    heads = [f"to {peer}" for peer in peers]
+    return table((title, "real tokens/s", *heads, "padding", "peak MiB", "of Trainer's"), rows)
