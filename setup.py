@@ -14,6 +14,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "transformers_framework" / 
 EXTRAS = {
     "deepspeed": ["deepspeed>=0.16"],
     "s3": ["s3fs>=2024.2"],
+    "clusters": ["scikit-learn>=1.4"],
     "bitsandbytes": ["bitsandbytes>=0.45"],
     "metrics": ["rouge-score", "sacrebleu"],
     "dev": [
@@ -25,6 +26,7 @@ EXTRAS = {
         "pytest-xdist",
         "pytrec_eval-terrier",
         "ruff",
+        "scikit-learn>=1.4",
         "s3fs>=2024.2",
         "types-PyYAML",
     ],

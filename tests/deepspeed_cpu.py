@@ -1,7 +1,7 @@
 """The program with DeepSpeed on CPUs, which Lightning refuses: ``python -m tests.deepspeed_cpu FLAGS``.
 
-It needs ``DS_ACCELERATOR=cpu``. Stages, gradients and checkpoints are DeepSpeed's own; what it would compile for minutes,
-its fused Adam and its shared memory, are torch's here.
+It needs ``DS_ACCELERATOR=cpu``. Stages, gradients and checkpoints are DeepSpeed's own; what it would compile for
+minutes, its fused Adam and its shared memory, is torch's here.
 """
 
 from __future__ import annotations

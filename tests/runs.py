@@ -39,8 +39,15 @@ PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
         "index_column": "key",
     },
     "masked_lm_and_seq_class": {"input_columns": "text", "label_column": "label"},
+    "random_token_detection": {"input_columns": "text"},
     "seq_class": {"input_columns": "text", "label_column": "label"},
+    "token_detection_and_masked_lm": {"input_columns": "text"},
+    "token_detection_and_masked_lm_and_seq_class": {"input_columns": "text", "label_column": "label"},
     "swapped_lm": {"input_columns": "text"},
+    **dict.fromkeys(
+        ("masked_lm_and_token_class", "named_entity_recognition", "pos_tagging", "token_class"),
+        {"input_columns": "words", "label_column": "labels"},
+    ),
 }
 # families whose output depends on the padding beside a text: convolutions, landmarks, hashes
 SEE_PADDING = ("convbert", "nystromformer", "yoso")
@@ -64,6 +71,8 @@ def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     """Return ``n`` rows that a pipeline can learn from."""
     if pipeline.endswith("answer_selection"):
         return tiny.pairs(n, seed)
+    if PIPELINE_FLAGS[pipeline]["input_columns"] == "words":
+        return tiny.tagged(n, seed)
     return tiny.classes(n, seed, num_labels=len(CLASSES), names=CLASSES)
 
 
@@ -73,7 +82,7 @@ def datasets(folder: Path, pipeline: str, sizes: Sequence[int] = (40, 23, 27, 13
     for seed, (stage, size) in enumerate(zip(STAGES, sizes, strict=True)):
         rows = rows_for(pipeline, size, seed)
         if stage == "predict":
-            rows = [{key: value for key, value in row.items() if key != "label"} for row in rows]
+            rows = [{key: value for key, value in row.items() if key not in ("label", "labels")} for row in rows]
         flags[f"{stage}_dataset"] = tiny.write_jsonl(folder / f"{stage}.jsonl", rows)
     return flags
 
@@ -279,3 +288,20 @@ def logits_of(checkpoint: Path, texts: Sequence[Sequence[str]], max_length: int 
     encoded = [tokenizer(*text, truncation=True, max_length=max_length, return_tensors="pt") for text in texts]
     with torch.no_grad():
         return torch.cat([model(**row).logits for row in encoded])
+
+
+def word_scores_of(checkpoint: Path, rows: Sequence[Sequence[str]]) -> torch.Tensor:
+    """Return the probability of the most likely class of every word, row after row, with nothing but transformers."""
+    import torch
+    from transformers import AutoModelForTokenClassification, AutoTokenizer
+
+    model = AutoModelForTokenClassification.from_pretrained(checkpoint).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    found = []
+    for words in rows:
+        encoded = tokenizer(words, is_split_into_words=True, return_tensors="pt")
+        numbers = encoded.word_ids()
+        with torch.no_grad():
+            scores = model(**encoded).logits[0].softmax(dim=-1).amax(dim=-1)
+        found += [scores[numbers.index(number)] for number in range(len(words))]
+    return torch.stack(found)

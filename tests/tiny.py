@@ -361,6 +361,24 @@ def classes(n: int, seed: int = 0, *, num_labels: int = 2, names: Sequence[str] 
     return rows
 
 
+def tagged(n: int, seed: int = 0, *, types: Sequence[str] = ("animals", "kitchen")) -> list[dict[str, Any]]:
+    """Return ``n`` rows of token classification, ``words`` and ``labels``: the words of a topic are entities of it.
+
+    Args:
+        n: Rows; each has an entity of one or two words.
+        seed: Rows are a function of it.
+        types: Topics; labels are ``O``, ``B-{topic}`` and ``I-{topic}``.
+    """
+    draw, rows = random.Random(seed), []
+    for i in range(n):
+        topic = types[i % len(types)]
+        words = draw.sample(TOPICS[topic], draw.randint(1, 2))
+        before, behind = (draw.choices(FILLERS, k=draw.randint(0, 5)) for _ in range(2))
+        tags = [f"B-{topic}", *[f"I-{topic}"] * (len(words) - 1)]
+        rows.append({"words": before + words + behind, "labels": ["O"] * len(before) + tags + ["O"] * len(behind)})
+    return rows
+
+
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
     """Write rows as JSON lines; return the path."""
     path = Path(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from transformers_framework.cli.flags import Flag
+
+logger = logging.getLogger("transformers_framework.clusters")  # this module's name is another when it is the program
 
 USAGE = "python -m transformers_framework.clusters --pre_trained_model MODEL --num_clusters N --output FILE [flags]"
 SMALLEST_MEAN = 2  # tokens a cluster: with one, a token could not be replaced by another of its cluster
@@ -74,7 +77,9 @@ def make_clusters(
     path = Path(output).expanduser()
     _check_output(path, output, overwrite)
     _require_scikit_learn()
-    clusters = cluster(embeddings_of(pre_trained_model, cache_dir), num_clusters, seed=seed, num_starts=num_starts)
+    embeddings = embeddings_of(pre_trained_model, cache_dir)
+    logger.info("%s: k-means over %d embeddings, %d times", pre_trained_model, len(embeddings), num_starts)
+    clusters = cluster(embeddings, num_clusters, seed=seed, num_starts=num_starts)
     try:
         with whole_file(path) as aside:
             aside.write_text("".join(cluster_lines(clusters)), encoding="utf-8")

@@ -149,7 +149,7 @@ class Experiment:
         if self.inputs.num_token_types > max(1, type_vocabulary(self.config)):
             grow_type_vocabulary(model, self.inputs.num_token_types)
         family = resolve(self.spec.family)
-        return family(model, self.objectives, self.options, self.inputs.model_keys, **options_of(family, self.options))
+        return family(model, self.objectives, self.options, self.inputs, **options_of(family, self.options))
 
     @cached_property
     def selection(self) -> Selection:
@@ -245,7 +245,7 @@ class Experiment:
     @property
     def steps(self) -> Steps:
         """Batches and optimizer steps of the training."""
-        return Steps.of(self.trainer, self.data.num_rows["train"], self.data.batch_sizes["train"])
+        return Steps.of(self.trainer, self.data.num_places("train"), self.data.batch_sizes["train"])
 
     @property
     def checks(self) -> list[Callable[[], None]]:

@@ -44,14 +44,14 @@ PIPELINES: dict[str, PipelineSpec] = {
     ),
     "cluster_random_token_detection": PipelineSpec(
         needs="1–2 text columns, a file of clusters",
-        learns="the same as random_token_detection, replacements drawn from a learned distribution over token clusters",
-        inputs="inputs.text:TextInputs",
+        learns="which tokens were replaced, from clusters of tokens that turn out hard to tell",
+        inputs="inputs.corpus:Corpus",
         objectives=("objectives.cluster_token_detection:ClusterRandomTokenDetection",),
     ),
     "masked_lm": PipelineSpec(
         needs="1–2 text columns",
         learns="masked tokens",
-        inputs="inputs.text:TextInputs",
+        inputs="inputs.corpus:Corpus",
         objectives=("objectives.masked_lm:MaskedLM",),
     ),
     "masked_lm_and_answer_selection": PipelineSpec(
@@ -66,10 +66,28 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.text:TextInputs",
         objectives=("objectives.masked_lm:MaskedLM", "objectives.seq_class:SequenceClassification"),
     ),
+    "masked_lm_and_token_class": PipelineSpec(
+        needs="a list of words, a list of labels",
+        learns="masked tokens and a class a word, on one backbone",
+        inputs="inputs.words:WordInputs",
+        objectives=("objectives.masked_lm:MaskedLM", "objectives.token_class:TokenClassification"),
+    ),
+    "named_entity_recognition": PipelineSpec(
+        needs="a list of words, a list of labels",
+        learns="the entities of a text: a tag a word",
+        inputs="inputs.words:WordInputs",
+        objectives=("objectives.token_class:TokenClassification",),
+    ),
+    "pos_tagging": PipelineSpec(
+        needs="a list of words, a list of labels",
+        learns="the part of speech of each word",
+        inputs="inputs.words:WordInputs",
+        objectives=("objectives.token_class:TokenClassification",),
+    ),
     "random_token_detection": PipelineSpec(
         needs="1–2 text columns",
         learns="which tokens were replaced by random ones",
-        inputs="inputs.text:TextInputs",
+        inputs="inputs.corpus:Corpus",
         objectives=("objectives.token_detection:RandomTokenDetection",),
     ),
     "seq_class": PipelineSpec(
@@ -81,13 +99,19 @@ PIPELINES: dict[str, PipelineSpec] = {
     "swapped_lm": PipelineSpec(
         needs="1–2 text columns",
         learns="the original of randomly replaced tokens, no mask token",
-        inputs="inputs.text:TextInputs",
+        inputs="inputs.corpus:Corpus",
         objectives=("objectives.masked_lm:SwappedLM",),
+    ),
+    "token_class": PipelineSpec(
+        needs="a list of words, a list of labels",
+        learns="a class a word",
+        inputs="inputs.words:WordInputs",
+        objectives=("objectives.token_class:TokenClassification",),
     ),
     "token_detection_and_masked_lm": PipelineSpec(
         needs="1–2 text columns, a generator",
         learns="which tokens a generator filled in: ELECTRA and DeBERTa-v3 pre-training",
-        inputs="inputs.text:TextInputs",
+        inputs="inputs.corpus:Corpus",
         objectives=("objectives.token_detection:GeneratorLM", "objectives.token_detection:TokenDetection"),
         family="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",

@@ -17,17 +17,28 @@ from tests import runs, tiny
 from transformers_framework.registry import MODELS, PIPELINES, resolve
 from transformers_framework.runtime.run_folders import RunFolders
 
-DEFAULT = {("answer_selection", "bert"), ("seq_class", "roberta"), ("seq_class", "bart")}
+DEFAULT = {("answer_selection", "bert"), ("seq_class", "roberta"), ("seq_class", "bart"), ("token_class", "distilbert")}
 RANKING = ("mean_average_precision", "mean_reciprocal_rank", "ndcg", "precision@1", "hitrate@5")
 CLASS_F1 = tuple(f"f1_class_{name}" for name in runs.CLASSES)
+TAGS = ("B-animals", "B-kitchen", "I-animals", "I-kitchen", "O")
+TAG_F1 = tuple(f"f1_class_{name}" for name in TAGS)
+TAGGING = ("named_entity_recognition", "pos_tagging", "token_class")  # one objective, token_class
 # contract §2: names in logs, in training and outside of it
 LOGGED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "answer_selection": (("loss", "accuracy", "f1"), ("loss", "accuracy", "f1", *RANKING)),
     "seq_class": (("loss", "accuracy", "f1", *CLASS_F1), ("loss", "accuracy", "f1", *CLASS_F1)),
+    **dict.fromkeys(
+        TAGGING,
+        (
+            ("loss", "accuracy", "f1", *TAG_F1),
+            ("loss", "accuracy", "f1", *TAG_F1, "entity_f1", "entity_precision", "entity_recall"),
+        ),
+    ),
 }
 MONITOR = {
     "answer_selection": "valid/answer_selection/mean_average_precision",
     "seq_class": "valid/seq_class/accuracy",
+    **dict.fromkeys(TAGGING, "valid/token_class/accuracy"),
 }
 TEXTS = {"answer_selection": ("question", "answer"), "seq_class": ("text",)}
 # what a family computes and its classifier never uses: the last layer's local attention of a token that sees everything
@@ -65,6 +76,10 @@ class Trained(NamedTuple):
     log_names: list[str]
 
     @property
+    def objective(self) -> str:
+        return "token_class" if self.pipeline in TAGGING else self.pipeline
+
+    @property
     def data(self) -> dict[str, Path]:
         return {f"{stage}_dataset": self.folder / "data" / f"{stage}.jsonl" for stage in runs.STAGES}
 
@@ -75,10 +90,12 @@ class Trained(NamedTuple):
         return runs.rows_for(self.pipeline, SIZES[runs.STAGES.index(stage)], runs.STAGES.index(stage))
 
     def scores_of(self, checkpoint: Path, stage: str = "test") -> torch.Tensor:
-        """Scores that an exported checkpoint gives, by nothing but transformers."""
+        """Scores that an exported checkpoint gives, by nothing but transformers, row after row."""
+        if self.pipeline in TAGGING:
+            return runs.word_scores_of(checkpoint, [row["words"] for row in self.rows(stage)])
         texts = [[row[column] for column in TEXTS[self.pipeline]] for row in self.rows(stage)]
         logits = runs.logits_of(checkpoint, texts)
-        return logits[:, 1] - logits[:, 0] if self.pipeline == "answer_selection" else logits.softmax(dim=-1)
+        return logits[:, 1] - logits[:, 0] if self.pipeline == "answer_selection" else logits.softmax(dim=-1).flatten()
 
     @property
     def exports(self) -> Path:
@@ -86,7 +103,7 @@ class Trained(NamedTuple):
 
 
 def scores(rows: list[dict[str, Any]]) -> torch.Tensor:
-    return torch.tensor([row["scores"] for row in rows])
+    return torch.cat([torch.tensor(row["scores"]).flatten() for row in rows])
 
 
 @pytest.fixture(scope="module", params=grid())
@@ -139,14 +156,14 @@ def test_exports_give_the_logits_of_the_run(trained: Trained) -> None:
 
 def test_logs_are_those_of_the_contract(trained: Trained) -> None:
     in_training, outside = LOGGED[trained.pipeline]
-    names = {f"{stage}/{trained.pipeline}/{metric}" for stage in ("valid", "test") for metric in outside}
-    names |= {f"train/{trained.pipeline}/{metric}" for metric in in_training}
+    names = {f"{stage}/{trained.objective}/{metric}" for stage in ("valid", "test") for metric in outside}
+    names |= {f"train/{trained.objective}/{metric}" for metric in in_training}
     names |= {f"{stage}/loss" for stage in ("train", "valid", "test")}
     logged = runs.scalars(trained.folders)
     assert set(logged) - {"epoch", "train/learning_rate"} == names
     assert set(trained.log_names) == {name for name in names if not name.startswith("test/")}
     assert [step for step, _ in logged["train/loss"]] == list(range(10)), "a point each logging step"
-    assert len(logged["valid/loss"]) == len(logged[f"train/{trained.pipeline}/accuracy"]) == 2, "a point an epoch"
+    assert len(logged["valid/loss"]) == len(logged[f"train/{trained.objective}/accuracy"]) == 2, "a point an epoch"
     assert all(value == value for values in logged.values() for _, value in values), "no value is nan"
 
 
@@ -155,12 +172,15 @@ def test_predictions_have_one_row_a_data_row(trained: Trained, stage: str) -> No
     rows, found = trained.rows(stage), runs.predictions(trained.folders, stage)
     assert [row["id"] for row in found] == list(range(len(rows)))
     for row, line in zip(rows, found, strict=True):
-        row = {key: value for key, value in row.items() if stage == "test" or key != "label"}
+        row = {key: value for key, value in row.items() if stage == "test" or key not in ("label", "labels")}
         assert {key: line[key] for key in row} == row
         assert set(line) == {"id", "scores", "prediction", *row}
         if trained.pipeline == "seq_class":
             assert line["prediction"] == runs.CLASSES[max(range(3), key=line["scores"].__getitem__)]
             assert sum(line["scores"]) == pytest.approx(1, abs=1e-5)
+        elif trained.pipeline in TAGGING:
+            assert len(line["prediction"]) == len(line["scores"]) == len(row["words"])
+            assert set(line["prediction"]) <= set(TAGS)
         else:
             assert line["prediction"] == int(line["scores"] > 0)
     if stage == "predict":
@@ -245,6 +265,5 @@ def test_tokenizer_and_classes_are_in_the_export(trained: Trained) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(trained.exports / "best")
     text = "the rain and a tiger?"
     assert tokenizer(text)["input_ids"] == tiny.tokenizer_for(trained.family)(text)["input_ids"]
-    assert config.num_labels == (2 if trained.pipeline == "answer_selection" else len(runs.CLASSES))
-    if trained.pipeline == "seq_class":
-        assert list(config.id2label.values()) == list(runs.CLASSES)
+    names = {"answer_selection": ("0", "1"), "seq_class": runs.CLASSES}.get(trained.pipeline, TAGS)
+    assert tuple(config.id2label.values()) == tuple(names)

@@ -47,12 +47,13 @@ ROOMS: dict[str, set[str]] = {
         "callbacks",
     },
     "cli": {"registry", "runtime", "data", "experiment"},
+    "clusters": {"processing", "runtime", "models", "cli"},
     "__main__": {"cli"},
 }
 
 HEAVY = {"torch", "transformers", "datasets", "pytorch_lightning", "torchmetrics", "pyarrow", "tensorboard", "yaml"}
 LIGHT_ROOMS = ("__init__", "constants", "exceptions", "registry", "restricted", "cli", "processing")
-OPTIONAL = {"deepspeed", "s3fs", "bitsandbytes", "rouge_score", "sacrebleu", "rich", "flash_attn"}
+OPTIONAL = {"deepspeed", "s3fs", "bitsandbytes", "rouge_score", "sacrebleu", "rich", "flash_attn", "sklearn"}
 NO_HOME = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}
 
 

@@ -11,6 +11,7 @@ from transformers_framework.constants import IGNORED_LABEL, NORMALIZERS, ROW_IDS
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.objectives.objective import Context, Objective, active
 from transformers_framework.processing.masking import sparse_labels
+from transformers_framework.processing.packing import pack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,9 +38,13 @@ class Collator:
         """Return the batch as tensors.
 
         Model inputs, ``row_ids (B,) int64`` and ``num_truncated``, an int, are shared; what an objective added is under
-        its name; ``normalizers`` has what to divide each objective's loss by.
+        its name; ``normalizers`` has what to divide each objective's loss by. Where texts share rows, ``row_ids`` are
+        those of all texts.
         """
         batch, own = self.arrays(rows)
+        if (sizes := rows[0].sizes) is not None:
+            pad_token_id = int(self.inputs.tokenizer.pad_token_id)
+            batch, own = pack(batch, own, sizes, width=self.inputs.max_length, pad_token_id=pad_token_id)
         normalizers = {}
         for objective in self.objectives:
             entries = own[objective.name]

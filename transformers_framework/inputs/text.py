@@ -192,7 +192,7 @@ class TextInputs:
         Also returns ``truncated``, which rows lost tokens: ``(B,) bool``; and with ``tracks_words`` the number of each
         token's word within its row, ``word_ids (B, L) int64``, -1 at special tokens and padding.
         """
-        ids, lengths, counts, extra = self._pieces(rows)
+        ids, lengths, counts, extra = self._ids_of(rows)
         return assemble(
             ids,
             lengths,
@@ -206,7 +206,7 @@ class TextInputs:
             extra=extra,
         )
 
-    def _pieces(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
+    def _ids_of(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
         """Return the ids of all segments, the length of each, the segments of each row, and more about every token."""
         texts, counts = segments(rows, self.fields)
         if not self.tracks_words:

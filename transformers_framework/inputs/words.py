@@ -78,7 +78,7 @@ class WordInputs(TextInputs):
         self._check_tokens(dataset, self.fields[0], origin)
         return dataset
 
-    def _pieces(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
+    def _ids_of(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
         lists = [words or () for words in rows[self.column]]
         counts = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         ids, pieces = self.tokenize([as_text(word) for word in chain.from_iterable(lists)])
@@ -87,7 +87,7 @@ class WordInputs(TextInputs):
         return ids, sums_by_row(pieces, counts), np.ones(len(lists), dtype=np.int64), extra
 
     def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
-        return np.minimum(self._pieces(rows)[1] + self.template.num_special(1), self.max_length)
+        return np.minimum(self._ids_of(rows)[1] + self.template.num_special(1), self.max_length)
 
     @property
     def length_key(self) -> dict[str, Any]:

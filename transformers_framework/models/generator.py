@@ -51,6 +51,11 @@ class GeneratorDiscriminator(nn.Module):
         return self.discriminator.backbone
 
     @property
+    def backbones(self) -> list[Any]:
+        """Those of generator and discriminator."""
+        return [self.generator.backbone, self.discriminator.backbone]
+
+    @property
     def config(self) -> Any:
         """The config of the discriminator's backbone."""
         return self.discriminator.config

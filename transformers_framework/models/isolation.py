@@ -82,25 +82,27 @@ def check_isolation(config: PreTrainedConfig, attention: str = "sdpa") -> None:
 
 
 class Isolation:
-    """Turn the segments of packed rows into the inputs with which a model keeps texts apart.
+    """Turn the segments of packed rows into the inputs with which models keep texts apart.
 
     Args:
-        backbone: The model without heads. Layers that misunderstand masks between tokens get hooks; all hooks leave the
-            usual masks over tokens as they are.
+        backbones: One or more models of one family, without heads. Layers that misunderstand masks between tokens get
+            hooks; all hooks leave the usual masks over tokens as they are.
 
     Raises:
         ConfigurationError: When the model cannot keep texts apart.
     """
 
-    def __init__(self, backbone: PreTrainedModel) -> None:
-        config: Any = backbone.config
+    def __init__(self, *backbones: PreTrainedModel) -> None:
+        for backbone in backbones:
+            check_isolation(backbone.config, backbone.config._attn_implementation)
+            _accept_wide_masks(backbone)
+        assert len({(type(backbone), backbone.config._attn_implementation) for backbone in backbones}) == 1
+        backbone, config = backbones[0], backbones[0].config
         self.attention: str = config._attn_implementation
-        check_isolation(config, self.attention)
         self.family, self.dtype = config.model_type, backbone.dtype
         self.first_position = _first_position(backbone) if config.model_type in COUNT_POSITIONS_PAST_PADDING else 0
         # without them, only distances between tokens count, which are the same in any place of a row
         self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
-        _accept_wide_masks(backbone)
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return ``attention_mask`` and, for families that take them, ``position_ids`` ``(B, L) int64``.

@@ -151,6 +151,11 @@ class MultiHeadModel(nn.Module):
         return self.shared if self.shared is not None else next(iter(self.heads.values())).base_model
 
     @property
+    def backbones(self) -> list[PreTrainedModel]:
+        """The one that there is."""
+        return [self.backbone]
+
+    @property
     def config(self) -> Any:
         """The config of the backbone; every head has its own copy."""
         return self.backbone.config

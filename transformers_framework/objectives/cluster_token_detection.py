@@ -109,6 +109,8 @@ class ClusterRandomTokenDetection(RandomTokenDetection):
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say the tokens that will be replaced: by which depends on what was learned until then."""
+        if "labels" not in batch:
+            return "detect what does not belong there"
         found = batch["input_ids"][row][batch["labels"][row] == REPLACED].tolist()
         return f"detect what replaces {' '.join(self.setup.tokenizer.convert_ids_to_tokens(found)) or 'nothing'}"
 

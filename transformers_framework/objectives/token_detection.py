@@ -145,10 +145,10 @@ class TokenDetection(Detection):
             return {}
         attended = batch["attention_mask"] > 0
         draws = np.zeros(attended.shape, dtype=np.float32)
-        rows_, _ = np.nonzero(attended)
-        places = (np.cumsum(attended, axis=1) - 1)[attended]
         own = keys(context.seed, context.epoch, context.row_ids, f"{self.name}.sample")
-        draws[attended] = np.minimum(uniform_at(own[rows_], places).astype(np.float32), _BELOW_ONE)
+        places = (np.cumsum(attended, axis=1) - 1)[attended]  # whatever the side of the padding
+        drawn = uniform_at(np.repeat(own, attended.sum(axis=1)), places)
+        draws[attended] = np.minimum(drawn.astype(np.float32), _BELOW_ONE)
         return {"labels": np.where(attended, ORIGINAL, IGNORED_LABEL), "draws": draws}
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:

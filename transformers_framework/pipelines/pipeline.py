@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers_framework.constants import EVALUATED, NORMALIZERS, ROW_IDS, TRAIN, WINDOW, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.mean_loss import MeanLoss
+from transformers_framework.models.isolation import Isolation
 from transformers_framework.objectives.objective import active
 from transformers_framework.optimizers.build import build_optimizer
 from transformers_framework.optimizers.groups import dimensions
@@ -36,7 +37,7 @@ class Pipeline(pl.LightningModule):
         model: The backbone and its heads, by objective.
         objectives: What is learned.
         options: All flags of the run; optimizer and scheduler take theirs.
-        inputs: Batch entries that the model is called with.
+        inputs: What makes batches: it names the entries that the model is called with.
         optimizer: Name of the optimizer.
         weight_decay: Weight decay of tensors of two or more dimensions; biases and norms have none.
         scheduler: Name of the schedule of the learning rate.
@@ -50,7 +51,7 @@ class Pipeline(pl.LightningModule):
         model: MultiHeadModel,
         objectives: Sequence[Objective],
         options: Mapping[str, Any],
-        inputs: Sequence[str],
+        inputs: Any,
         *,
         optimizer: str = "adamw",
         weight_decay: NonNegativeFloat = 0.0,
@@ -62,7 +63,8 @@ class Pipeline(pl.LightningModule):
         self.model = model
         self.objectives = {objective.name: objective for objective in objectives}
         self.options = dict(options)
-        self.input_keys = tuple(inputs)
+        self.input_keys = tuple(inputs.model_keys)
+        self.isolation = Isolation(*model.backbones) if inputs.isolates else None
         self.optimizer_name, self.scheduler_name = optimizer, scheduler
         self.weight_decay = weight_decay
         self.scheduler_interval, self.scheduler_frequency = scheduler_interval, scheduler_frequency
@@ -105,7 +107,10 @@ class Pipeline(pl.LightningModule):
         return self.model(active=names, positions=positions, **self._inputs(batch))
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        return {key: batch[key] for key in self.input_keys if key in batch}
+        inputs = {key: batch[key] for key in self.input_keys if key in batch}
+        if self.isolation is not None and "segments" in batch:
+            inputs |= self.isolation(batch)
+        return inputs
 
     def _stage_step(self, batch: dict[str, Any], stage: Stage) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the sum of the losses of each objective, and each head's output."""

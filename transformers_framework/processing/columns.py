@@ -109,7 +109,9 @@ def item_feature(feature: Any) -> Any:
     """Return what the lists of a column hold, nothing when it holds no lists."""
     from datasets import LargeList, List
 
-    return feature[0] if isinstance(feature, list) else feature.feature if isinstance(feature, (List, LargeList)) else None
+    if isinstance(feature, list):
+        return feature[0]
+    return feature.feature if isinstance(feature, (List, LargeList)) else None
 
 
 def first_null_item(dataset: Dataset, column: str) -> tuple[int, int] | None:

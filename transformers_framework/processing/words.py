@@ -28,8 +28,8 @@ def word_column(input_columns: Sequence[str]) -> str:
     fields = [parse_field(column) for column in input_columns]
     if len(fields) != 1 or fields[0].spreads or len(fields[0].columns) != 1:
         raise ConfigurationError(
-            f"--input_columns: {' '.join(input_columns)} is not one list of words. Give the column that holds the list, "
-            "as in --input_columns tokens."
+            f"--input_columns: {' '.join(input_columns)} is not one list of words. Give the column that holds the "
+            "list, as in --input_columns tokens."
         )
     return fields[0].columns[0]
 
@@ -37,8 +37,8 @@ def word_column(input_columns: Sequence[str]) -> str:
 class WordTokenizer:
     """Tokenize words one by one, as they would be in the middle of a text.
 
-    The ids are those of ``is_split_into_words=True``. Tokenizers that tell words by the space before them, as RoBERTa's,
-    get it: transformers wants them to be loaded anew for that, with ``add_prefix_space=True``.
+    The ids are those of ``is_split_into_words=True``. Tokenizers that tell words by the space before them, as
+    RoBERTa's, get it: transformers wants them to be loaded anew for that, with ``add_prefix_space=True``.
 
     Args:
         backend: As ``bare_tokenizer`` returns it.
@@ -68,7 +68,7 @@ class WordTokenizer:
         return ids[np.repeat((np.cumsum(lengths) - lengths)[which], pieces) + within], pieces
 
     def _in_text(self, word: str) -> str:
-        spaced = not self.needs_space or word[:1].isspace() or not word or word in self.added
+        spaced = not self.needs_space or word[:1] in ("", " ") or word in self.added
         return word if spaced else f" {word}"
 
 

@@ -196,9 +196,8 @@ def test_padding_row_learns_nothing():
 @pytest.mark.parametrize("start", ["generator", "discriminator", "both"])
 def test_start_says_whose_weights_are_kept(start):
     own = networks("bert")
-    theirs, ours = (
-        network.backbone.get_input_embeddings().weight.detach().clone() for network in (own.generator, own.discriminator)
-    )
+    backbones = own.generator.backbone, own.discriminator.backbone
+    theirs, ours = (backbone.get_input_embeddings().weight.detach().clone() for backbone in backbones)
     both, _ = shared("bert", "gradient_disentangled", start=start)
     source = both.generator.backbone.get_input_embeddings().weight
     module = both.discriminator.backbone.get_input_embeddings()
@@ -210,7 +209,7 @@ def test_start_says_whose_weights_are_kept(start):
 def test_embeddings_of_another_size_are_refused():
     both = networks("bert")
     other = tiny.model_for("bert", hidden_size=16)
-    with pytest.raises(ConfigurationError, match="word_embeddings of the generator are 400 x 16 and .* 400 x 32"):
+    with pytest.raises(ConfigurationError, match=r"word_embeddings of the generator are 400 x 16 and .* 400 x 32"):
         share_embeddings(other, both.discriminator.backbone, "shared")
     other = tiny.model_for("bert", max_position_embeddings=64)
     with pytest.raises(ConfigurationError, match="position_embeddings of the generator are 64 x 32"):
@@ -225,7 +224,8 @@ def test_token_types_of_both_grow_together(how):
     both, _ = shared("bert", how)
     wanted = judge(both, "bert")
     grow_type_vocabulary(both, 4)
-    found = [network.backbone.embeddings.token_type_embeddings.weight for network in (both.generator, both.discriminator)]
+    backbones = both.generator.backbone, both.discriminator.backbone
+    found = [backbone.embeddings.token_type_embeddings.weight for backbone in backbones]
     assert [tuple(weight.shape) for weight in found] == [(4, 32)] * 2
     assert torch.equal(*found)
     assert (found[0] is found[1]) is (how == "shared")

@@ -1,0 +1,225 @@
+"""Token classification by whole runs: real treebank and tweets, long rows, several processes, masking beside it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, List, Value
+
+from tests import runs, tiny
+from transformers_framework.cli.main import main
+
+SHARED = runs.ROOT.parent / "shared" / "data"
+
+
+def real(name: str, split: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of a data set of real text, and the names of its classes."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"no {SHARED / name}")
+    rows = [json.loads(line) for line in (SHARED / name / f"{split}.jsonl").read_text("utf-8").splitlines()]
+    return rows, json.loads((SHARED / name / "labels.json").read_text("utf-8"))["tag_names"]
+
+
+def model_for(folder: Path, rows: list[dict[str, Any]], vocabulary: int = 2000) -> dict[str, Path]:
+    """A small BERT from scratch, and a tokenizer trained on the words of these rows."""
+    place = runs.ROOT / "examples" / "demo_data.py"
+    spec = importlib.util.spec_from_file_location("demo_data", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.save_model(folder, [" ".join(row["tokens"]) for row in rows], vocabulary)
+    return {"pre_trained_config": folder, "pre_trained_tokenizer": folder}
+
+
+def counted(lines: list[dict[str, Any]], labels: str) -> tuple[float, float]:
+    """Accuracy and macro F1 over all words that have a prediction, written out."""
+    pairs = Counter(
+        (predicted, wanted)
+        for line in lines
+        for predicted, wanted in zip(line["prediction"], line[labels], strict=True)
+        if predicted is not None
+    )
+    right = {tag: count for (tag, wanted), count in pairs.items() if tag == wanted}
+    f1 = []
+    for tag in {tag for pair in pairs for tag in pair}:
+        either = sum(count * ((found == tag) + (wanted == tag)) for (found, wanted), count in pairs.items())
+        f1.append(2 * right.get(tag, 0) / either)
+    return sum(right.values()) / sum(pairs.values()), sum(f1) / len(f1)
+
+
+def test_parts_of_speech_of_a_treebank(tmp_path: Path) -> None:
+    data = {split: real("ud_ewt", split)[0] for split in ("train", "dev", "test")}
+    files = {split: tiny.write_jsonl(tmp_path / f"{split}.jsonl", rows) for split, rows in data.items()}
+    folders = runs.run(
+        tmp_path,
+        pipeline="pos_tagging",
+        model="bert",
+        **model_for(tmp_path / "model", data["train"]),
+        train_dataset=files["train"],
+        valid_dataset=files["dev"],
+        test_dataset=files["test"],
+        input_columns="tokens",
+        label_column="pos",
+        max_sequence_length=64,
+        batch_size=32,
+        learning_rate=2e-3,
+        length_bucketing=True,
+        max_epochs=4,
+        log_every_n_steps=50,
+        monitor="valid/token_class/accuracy",
+    )
+    lines, logged = runs.predictions(folders), runs.metrics(folders, "test")
+    accuracy, f1 = counted(lines, "pos")
+    assert logged["test/token_class/accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert logged["test/token_class/f1"] == pytest.approx(f1, abs=1e-6)
+    tags = Counter(tag for row in data["test"] for tag in row["pos"])
+    majority = max(tags.values()) / tags.total()
+    print(f"parts of speech: accuracy {accuracy:.3f}, macro F1 {f1:.3f}; the most frequent one: {majority:.3f}")
+    assert accuracy > 0.6 > 3 * majority
+    assert not [name for name in logged if "entity" in name]
+    cut = sum(None in line["prediction"] for line in lines)
+    assert 0 < cut < len(lines) / 10, "words beyond 64 tokens have no prediction"
+
+
+def test_entities_of_tweets_are_counted_as_seqeval_counts(tmp_path: Path) -> None:
+    rows, names = real("wnut17", "train")
+    rows = [row for row in rows if sum(row["labels"])][:250]
+    features = Features({"tokens": List(Value("string")), "labels": List(ClassLabel(names=names))})
+    Dataset.from_list(rows, features=features).save_to_disk(tmp_path / "rows")
+    folders = runs.run(
+        tmp_path,
+        pipeline="named_entity_recognition",
+        model="bert",
+        **model_for(tmp_path / "model", rows),
+        train_dataset=tmp_path / "rows",
+        test_dataset=tmp_path / "rows",
+        input_columns="tokens",
+        label_column="labels",
+        max_sequence_length=48,
+        batch_size=16,
+        learning_rate=3e-3,
+        label_weights=[0.5] + [2.0] * (len(names) - 1),
+        max_epochs=12,
+        log_every_n_steps=50,
+    )
+    lines, logged = runs.predictions(folders), runs.metrics(folders, "test")
+    found = [[tag for tag in line["prediction"] if tag is not None] for line in lines]
+    wanted = [
+        [names[label] for label, tag in zip(line["labels"], line["prediction"], strict=True) if tag is not None]
+        for line in lines
+    ]
+    assert any(None in line["prediction"] for line in lines), "some tweets are cut"
+    assert 0.1 < logged["test/token_class/entity_f1"] < 1, "it has learned some of what it saw"
+    seqeval = pytest.importorskip("seqeval.metrics")
+    for name in ("f1", "precision", "recall"):
+        expected = getattr(seqeval, f"{name}_score")(wanted, found)
+        assert logged[f"test/token_class/entity_{name}"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_words_that_do_not_fit_have_no_prediction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = tiny.tagged(24)
+    rows[3] = {"words": ["rain"] * 40, "labels": ["O"] * 40}
+    rows[5]["words"][0] = "\u200d"
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    files = {"train_dataset": file, "test_dataset": file, "max_sequence_length": 24}
+    folders = runs.run(tmp_path, pipeline="token_class", model="bert", **files)
+    lines = runs.predictions(folders)
+    for number, line in enumerate(lines):
+        assert len(line["prediction"]) == len(line["scores"]) == len(rows[number]["words"])
+        absent = [word for word, tag in enumerate(line["prediction"]) if tag is None]
+        assert absent == {3: list(range(22, 40)), 5: [0]}.get(number, [])
+        assert [word for word, score in enumerate(line["scores"]) if score is None] == absent
+    assert "test: 19 of " in caplog.text
+    assert "words have no prediction" in caplog.text
+
+
+def test_two_processes_count_what_one_counts(tmp_path: Path) -> None:
+    flags = runs.datasets(tmp_path / "data", "token_class", (40, 23, 27, 9))
+    trained = runs.run(tmp_path, pipeline="token_class", model="bert", max_epochs=8, learning_rate=1e-2, **flags)
+    alone = {stage: flags[stage] for stage in ("valid_dataset", "test_dataset")}
+    one = runs.run(tmp_path, pipeline="token_class", name="one", ckpt_path=trained.last, **alone)
+    two, _ = runs.spawn(
+        tmp_path, pipeline="token_class", name="two", ckpt_path=trained.last, devices=2, strategy="ddp", batch_size=3,
+        **alone,
+    )  # fmt: skip
+    for stage in ("valid", "test"):
+        expected = runs.metrics(one, stage)
+        assert 0 < expected[f"{stage}/token_class/entity_f1"] < 1
+        assert runs.metrics(two, stage) == pytest.approx(expected, abs=1e-6)
+    ours, theirs = runs.predictions(two), runs.predictions(one)
+    for line, expected in zip(ours, theirs, strict=True):
+        assert line.pop("scores") == pytest.approx(expected.pop("scores"), abs=1e-6)
+    assert ours == theirs
+
+
+def test_masking_and_tags_on_one_backbone(tmp_path: Path) -> None:
+    flags = {
+        "model": "roberta",
+        "whole_word_masking": True,
+        "token_class_weight": 2,
+        "max_epochs": 2,
+        **runs.datasets(tmp_path / "data", "token_class"),
+    }
+    both = runs.run(tmp_path, pipeline="masked_lm_and_token_class", name="both", **flags)
+    logged = runs.scalars(both)
+    assert {name.split("/")[1] for name in logged if name.startswith("train/")} == {
+        "loss", "learning_rate", "masked_lm", "token_class",
+    }  # fmt: skip
+    assert not [name for name in logged if name.startswith(("valid/masked_lm", "test/masked_lm"))]
+    for step, value in logged["train/loss"]:
+        parts = {name: dict(logged[f"train/{name}/loss"])[step] for name in ("masked_lm", "token_class")}
+        assert value == pytest.approx(parts["masked_lm"] + 2 * parts["token_class"], rel=1e-5)
+    scores = runs.word_scores_of(
+        both.pre_trained_models / "final" / "token_class", [row["words"] for row in runs.predictions(both)]
+    )
+    written = torch.cat([torch.tensor(line["scores"]) for line in runs.predictions(both)])
+    torch.testing.assert_close(scores, written, atol=1e-5, rtol=1e-4)
+    runs.PIPELINE_FLAGS["masked_lm+token_class"] = runs.PIPELINE_FLAGS["token_class"]
+    composed = runs.run(tmp_path, pipeline="masked_lm+token_class", name="composed", **flags)
+    for head in ("masked_lm", "token_class"):
+        ours, theirs = (runs.weights(run.pre_trained_models / "final" / head) for run in (composed, both))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_stream_and_workers_give_the_same_as_tables(tmp_path: Path) -> None:
+    data = runs.datasets(tmp_path / "data", "token_class")
+    plain = runs.run(tmp_path, pipeline="token_class", name="plain", **data)
+    streamed = runs.run(tmp_path, pipeline="token_class", name="streamed", iterable=True, num_workers=2, **data)
+    assert len(runs.predictions(streamed)) == len(runs.predictions(plain))
+    assert runs.scalars(streamed).keys() == runs.scalars(plain).keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ["O"]}, r"train.jsonl:3: 'labels' has 1 labels and 'words' has \d+ words"),
+        ({"words": None}, r"train.jsonl:3: 'words' is null or has no words"),
+        ({"words": ["a", None], "labels": ["O", "O"]}, r"train.jsonl:3: word 1 of 'words' is null"),
+    ],
+)
+def test_mistakes_have_a_place(
+    change: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tiny.tagged(12)
+    rows[2] |= change
+    file = tiny.write_jsonl(tmp_path / "train.jsonl", rows)
+    assert main(runs.command(tmp_path, pipeline="token_class", train_dataset=file, check=True)) == 2
+    printed = capsys.readouterr()
+    import re
+
+    assert re.search(message, printed.out + printed.err)
+    assert "Traceback" not in printed.out + printed.err
+
+
+def test_check_shows_words_and_their_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(runs.command(tmp_path, pipeline="token_class", check=True)) == 0
+    printed = capsys.readouterr().out
+    assert "B-animals" in printed
+    assert "Nothing is wrong." in printed

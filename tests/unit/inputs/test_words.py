@@ -1,0 +1,119 @@
+"""Lists of words to model inputs: equal to transformers' own, aligned with their words, checked before training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset, Features, LargeList, List, Value
+
+from tests import tiny
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.inputs.text import TextInputs
+from transformers_framework.inputs.words import WordInputs
+from transformers_framework.processing.columns import Origin
+
+ORIGIN = Origin("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
+ROWS = [
+    ["The", "quick", "brown", "fox", "isn't", "here", "."],
+    ["", "Zürich", "\u200d", "雨", "x-ray", "", "unbelievable", ""],
+    ["a"],
+    ["learning", "slowly"] * 12,
+    ["\u200d"],
+]
+
+
+def inputs(family: str = "bert", length: int = 20, *, column: str = "words") -> WordInputs:
+    return WordInputs(tiny.tokenizer_for(family), 2, input_columns=[column], max_sequence_length=[length])
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta_v2", "modernbert", "t5", "mpnet"])
+@pytest.mark.parametrize("length", [9, 80])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_equal_to_the_tokenizer(family: str, length: int, side: str) -> None:
+    made = inputs(family, length)
+    made.tokenizer.padding_side = side
+    batch = made.post_process({"words": ROWS})
+    tokenizer = made.tokenizer
+    whole = [tokenizer(words, is_split_into_words=True) for words in ROWS]
+    cut = [tokenizer(words, is_split_into_words=True, truncation=True, max_length=length) for words in ROWS]
+    for row, expected in enumerate(cut):
+        inside = batch["attention_mask"][row] > 0
+        assert batch["input_ids"][row][inside].tolist() == expected["input_ids"]
+        assert batch["word_ids"][row][inside].tolist() == [-1 if w is None else w for w in expected.word_ids()]
+        assert set(batch["word_ids"][row][~inside]) <= {-1}
+    assert batch["truncated"].tolist() == [len(encoded["input_ids"]) > length for encoded in whole]
+    assert batch["word_ids"].dtype == np.int64
+
+
+def test_a_list_may_be_marked_as_one() -> None:
+    plain, marked = (inputs(column=column).post_process({"words": ROWS}) for column in ("words", "+words"))
+    assert all(np.array_equal(plain[key], marked[key]) for key in plain)
+    assert inputs(column="+words").columns == ("words",)
+
+
+def test_a_word_that_is_cut_keeps_its_first_pieces() -> None:
+    batch = inputs("bert", 6).post_process({"words": [["a", "unbelievable"]]})
+    assert batch["word_ids"].tolist() == [[-1, 0, 1, 1, 1, -1]]
+    assert batch["truncated"].tolist() == [True]
+
+
+def test_lengths_are_those_of_batches() -> None:
+    dataset = Dataset.from_dict({"words": ROWS})
+    made = inputs("roberta", 12)
+    assert made.token_lengths(dataset).tolist() == made.post_process({"words": ROWS})["attention_mask"].sum(1).tolist()
+    assert made.lengths(dataset).tolist() == made.row_lengths({"words": ROWS}).tolist()
+    text = TextInputs(made.tokenizer, 2, input_columns=["+words"], max_sequence_length=[12])
+    assert made.length_key != text.length_key, "they are cached under it"
+
+
+def test_what_the_framework_asks_inputs_for() -> None:
+    made = inputs(length=17)
+    assert made.max_length == 17
+    assert made.model_keys == ("input_ids", "attention_mask", "token_type_ids")
+    assert (made.num_token_types, made.token_columns, made.rewrite_key, made.isolates) == (2, (), None, False)
+    batch = made.post_process({"words": [["a"]]}, pad_to_multiple_of=8)
+    assert batch["input_ids"].shape == batch["token_type_ids"].shape == (1, 8)
+
+
+@pytest.mark.parametrize("kind", [List, LargeList, lambda value: [value]])
+def test_lists_of_all_kinds(kind: Any) -> None:
+    dataset = Dataset.from_dict({"words": [["a", "b"], ["", "c"]]}, features=Features({"words": kind(Value("string"))}))
+    assert inputs().pre_process(dataset, ORIGIN) is dataset
+    wrong = Dataset.from_dict({"words": [["a"], ["b", None]]}, features=dataset.features)
+    with pytest.raises(DataError, match=r"rows.jsonl:2: word 1 of 'words' is null"):
+        inputs().pre_process(wrong, ORIGIN)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"wrds": [["a"]]}, "no column 'words'. Did you mean 'wrds'"),
+        ({"words": ["a b"]}, "'words' of rows.jsonl holds .*, not lists of words"),
+        ({"words": [[["a"]]]}, "not lists of words"),
+        ({"words": [[b"a"]]}, "not lists of words"),
+        ({"words": [["a"], None]}, "rows.jsonl:2: 'words' is null or has no words"),
+        ({"words": [["a"], [], ["b"]]}, "rows.jsonl:2: 'words' is null or has no words"),
+        ({"words": [["a"], ["", " "]]}, "rows.jsonl:2: 'words' is null or has no words"),
+        ({"words": [["a"], None, ["b", "c", None]]}, "rows.jsonl:3: word 2 of 'words' is null"),
+        ({"words": [["a"], ["\u200d", ""]]}, "rows.jsonl:2: the tokenizer makes no token"),
+    ],
+)
+def test_words_are_checked(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        inputs().pre_process(Dataset.from_dict(values), ORIGIN)
+
+
+def test_numbers_are_words() -> None:
+    made = inputs()
+    made.pre_process(Dataset.from_dict({"words": [[1998, 7]]}), ORIGIN)
+    assert np.array_equal(
+        made.post_process({"words": [[1998, 7]]})["input_ids"],
+        made.post_process({"words": [["1998", "7"]]})["input_ids"],
+    )
+
+
+def test_there_must_be_room_for_a_word() -> None:
+    with pytest.raises(ConfigurationError, match="Use 3 or more"):
+        inputs(length=2)

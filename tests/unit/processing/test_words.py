@@ -1,0 +1,69 @@
+"""Words to pieces: as transformers does it with lists of words, for every kind of tokenizer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from tests import tiny
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.processing.encoding import bare_tokenizer
+from transformers_framework.processing.words import WordTokenizer, first_pieces, word_column
+
+WORDS = [
+    ["The", "quick", "brown", "fox", "isn't", "here", ".", "The"],
+    ["", "Zürich", "\u200d", "雨", "a b", " led", "x-ray", "", "<mask>", "[MASK]", "</s>", "\t", "(", "unbelievable"],
+    [],
+    ["", "\u200d"],
+]
+
+
+def without_space(tokenizer: Any) -> Any:
+    """The same tokenizer as checkpoints have it: a text's first word has no space before it."""
+    from transformers import PreTrainedTokenizerFast
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    kind = state["pre_tokenizer"]
+    kind.update({"add_prefix_space": False} if kind["type"] == "ByteLevel" else {"prepend_scheme": "never"})
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+@pytest.mark.parametrize("spaced", [True, False])
+def test_pieces_are_those_of_transformers(kind: str, spaced: bool) -> None:
+    tokenizer = tiny.tokenizer(kind)
+    bare = tokenizer if spaced or kind == "wordpiece" else without_space(tokenizer)
+    ours = WordTokenizer(bare_tokenizer(bare))
+    assert ours.needs_space is (bare is not tokenizer)
+    for words in WORDS:
+        ids, pieces = ours(words)
+        expected = tokenizer(words, is_split_into_words=True, add_special_tokens=False)
+        assert ids.tolist() == expected["input_ids"]
+        assert np.repeat(np.arange(len(words)), pieces).tolist() == expected.word_ids()
+        assert ids.dtype == pieces.dtype == np.int64
+
+
+def test_a_word_has_the_pieces_that_it_has_in_a_text() -> None:
+    tokenizer = without_space(tiny.tokenizer("bpe"))
+    ids, _ = WordTokenizer(bare_tokenizer(tokenizer))(["the", "quick", "fox"])
+    assert ids.tolist() == tokenizer(" the quick fox", add_special_tokens=False)["input_ids"]
+    assert ids.tolist() != tokenizer("the quick fox", add_special_tokens=False)["input_ids"]
+
+
+def test_first_pieces_of_words_with_and_without_pieces() -> None:
+    words = np.array([[-1, -1, 1, 1, 2, -1], [-1, 0, 0, 0, 4, -1], [-1, -1, -1, -1, -1, -1]])
+    starts = first_pieces(words)
+    assert starts.tolist() == [[-1, 2, 4, -1, -1], [1, -1, -1, -1, 4], [-1] * 5]
+    assert words[0, 2] == 1, "the argument stays as it is"
+    assert first_pieces(np.full((2, 3), -1)).shape == (2, 0)
+    assert first_pieces(np.array([[0, 0, 1]])).tolist() == [[0, 2]], "no special token before the words"
+
+
+@pytest.mark.parametrize("columns", [["a", "b"], ["*a"], ["a:b"], []])
+def test_words_are_one_list_column(columns: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match=r"--input_columns: .*not one list of words"):
+        word_column(columns)

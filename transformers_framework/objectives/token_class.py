@@ -1,0 +1,199 @@
+"""A class for each word of a sequence: parts of speech, entities."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.constants import EVALUATED, IGNORED_LABEL, TRAIN, Stage
+from transformers_framework.exceptions import DataError
+from transformers_framework.losses.classification import cross_entropy
+from transformers_framework.objectives.labels import Classes
+from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.seq_class import SequenceClassification
+from transformers_framework.processing.columns import item_feature, list_sizes
+from transformers_framework.processing.words import first_pieces, word_column
+from transformers_framework.restricted import NonNegativeFloat, PositiveInt
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from torchmetrics import Metric
+
+    from transformers_framework.processing.columns import Origin
+
+MOST_DESCRIBED = 40  # words of a sample that --check shows
+
+logger = logging.getLogger(__name__)
+
+
+class TokenClassification(SequenceClassification):
+    """Learn a class for each word, at its first token.
+
+    Words that do not fit into the input, or of which the tokenizer leaves nothing, have no label, are in no metric and
+    get no prediction. (Long documents are not cut into windows yet.)
+
+    Args:
+        setup: Tokenizer, config and classes of the model.
+        input_columns: The column that holds the list of words of a row.
+        label_column: Column with the list of classes of a row's words: whole numbers from 0 (-100 for a word without a
+            class), names, or ClassLabels.
+        num_labels: Number of classes; taken from the data when not given.
+        label_weights: Weight of each class in the loss, one a class.
+    """
+
+    name = "token_class"
+    head = "AutoModelForTokenClassification"
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        input_columns: list[str],
+        label_column: str | None = None,
+        num_labels: PositiveInt | None = None,
+        label_weights: list[NonNegativeFloat] | None = None,
+    ) -> None:
+        super().__init__(setup, label_column=label_column, num_labels=num_labels, label_weights=label_weights)
+        self.classes = Classes(label_column or "", num_labels, setup.class_names, in_lists=True)
+        self.words = word_column(input_columns)
+
+    @property
+    def needs_words(self) -> bool:
+        """Return whether ``post_process`` wants ``word_ids`` in the batch: always."""
+        return True
+
+    @property
+    def head_config(self) -> dict[str, Any]:
+        """Return the number of classes and their names."""
+        return {key: value for key, value in super().head_config.items() if key != "problem_type"}
+
+    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+        """Find the classes, check every label and that each word has one.
+
+        Raises:
+            DataError: When a label is missing or wrong, or a row has more or fewer labels than words, with its place.
+        """
+        dataset = super().pre_process(dataset, origin)
+        # what else is wrong with the words, inputs say
+        if origin.stage != "predict" and item_feature(dataset.features.get(self.words)) is not None:
+            sizes, labels = list_sizes(dataset, self.words), list_sizes(dataset, self.classes.column)
+            if (different := np.flatnonzero(sizes != labels)).size:
+                row = int(different[0])
+                raise DataError(f"{origin.place(row)}: {self._unequal(int(labels[row]), int(sizes[row]))}")
+        return dataset
+
+    def _unequal(self, num_labels: int, num_words: int) -> str:
+        return (
+            f"'{self.classes.column}' has {num_labels} labels and '{self.words}' has {num_words} words; expected one "
+            "label a word."
+        )
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
+    ) -> dict[str, np.ndarray]:
+        """Return ``labels (B, L) int64``, at the first token of each word.
+
+        Besides, ``word_starts (B, W) int64``, where each word begins, -1 where it has no token; and outside training
+        ``num_words (B,) int64``.
+        """
+        starts = first_pieces(batch["word_ids"])
+        sizes = np.array([len(words or ()) for words in rows[self.words]], dtype=np.int64)
+        own = {"word_starts": starts, **({"num_words": sizes} if context.stage != TRAIN else {})}
+        if context.stage == "predict":
+            return own
+        lists = [labels or () for labels in rows[self.classes.column]]
+        for labels, size in zip(lists, sizes.tolist(), strict=True):
+            if len(labels) != size:  # of a stream, only the first rows were looked at before
+                raise DataError(f"{self._unequal(len(labels), size)} The row was not looked at before training.")
+        classes = self.classes.numbers(list(chain.from_iterable(lists)))
+        row, word = np.nonzero(starts >= 0)
+        dense = np.full(batch["word_ids"].shape, IGNORED_LABEL, dtype=np.int64)
+        dense[row, starts[row, word]] = classes[(np.cumsum(sizes) - sizes)[row] + word]
+        return own | {"labels": dense}
+
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the cross-entropy at the first tokens of words; the most likely class of each and the right one."""
+        logits = at_words(output.logits, batch["word_starts"])  # (B, W, C)
+        labels = at_words(batch["labels"], batch["word_starts"])
+        labels = labels.masked_fill(batch["word_starts"] < 0, IGNORED_LABEL)
+        weights = None if self.label_weights is None else logits.new_tensor(self.label_weights).float()
+        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), weights)
+        preds = logits.detach().argmax(dim=-1)
+        inputs = {"classes": {"preds": preds.flatten(), "target": labels.flatten()}}
+        if "num_words" in batch and self._has_entities:
+            inputs["entities"] = {"preds": preds, "target": labels}
+        return loss, inputs
+
+    @property
+    def _has_entities(self) -> bool:
+        from transformers_framework.metrics.entities import are_entity_tags
+
+        return are_entity_tags(self.classes.names or ())
+
+    def metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Return accuracy and F1 of words; of entities too outside training, when classes are tags of entities."""
+        metrics = super().metrics(stage)
+        if stage in EVALUATED and self._has_entities:
+            from transformers_framework.metrics.entities import EntityMetrics
+
+            metrics["entities"] = EntityMetrics(self.classes.display_names)
+        return metrics
+
+    def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the most likely class of each word and its probability, ``(B, W)``; -1 for words without tokens."""
+        starts = batch["word_starts"]
+        scores, classes = at_words(output.logits, starts).float().softmax(dim=-1).max(dim=-1)
+        return {
+            "scores": scores.masked_fill(starts < 0, -1),
+            "prediction": classes.masked_fill(starts < 0, -1),
+            "num_words": batch["num_words"].clone(),
+        }
+
+    def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
+        """Return a class and its probability for each word of the row, nothing for words that the model did not see."""
+        size, names = predictions["num_words"], self.classes.names
+        classes, scores = ((predictions[key] + [-1] * size)[:size] for key in ("prediction", "scores"))
+        return {
+            "scores": [score if number >= 0 else None for score, number in zip(scores, classes, strict=True)],
+            "prediction": [None if number < 0 else names[number] if names else number for number in classes],
+        }
+
+    def prediction_files(
+        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
+    ) -> dict[str, Iterable[str]]:
+        """Say how many words have no prediction; there are no further files."""
+        num_words, predicted = int(columns["num_words"].sum()), int((columns["prediction"] >= 0).sum())
+        if predicted < num_words:
+            logger.warning(
+                "%s: %d of %d words have no prediction: they lie beyond --max_sequence_length, or the tokenizer leaves "
+                "nothing of them.", stage, num_words - predicted, num_words,
+            )  # fmt: skip
+        return {}
+
+    def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
+        """Say the class of each word, behind its first token."""
+        if "labels" not in batch:
+            return "no labels"
+        starts = batch["word_starts"][row]
+        starts = starts[starts >= 0]
+        classes = batch["labels"][row][starts]
+        tokens = self.setup.tokenizer.convert_ids_to_tokens(batch["input_ids"][row][starts].tolist())
+        names = [self.classes.display_names[number] if number >= 0 else "no label" for number in classes]
+        told = [f"{token}/{name}" for token, name in zip(tokens, names, strict=True)]
+        return " ".join(told[:MOST_DESCRIBED]) + (" …" if len(told) > MOST_DESCRIBED else "")
+
+
+def at_words(values: Tensor, starts: Tensor) -> Tensor:
+    """Return what is at the first token of each word; where a word has none, what is at the first position.
+
+    Args:
+        values: ``(B, L)`` or ``(B, L, C)``.
+        starts: Where words begin, -1 for those without tokens ``(B, W) int64``.
+    """
+    index = starts.clamp(min=0)
+    return values.gather(1, index if values.ndim == starts.ndim else index[..., None].expand(-1, -1, values.shape[-1]))
