@@ -3,8 +3,9 @@
 Answer selection: the question is made from the name of a function, class, method or module of the standard library
 ("what does the method read until of telnet do") or a topic of ``pydoc`` ("what are the rules of comparisons"); the
 candidates are sentences that summarize objects of the same module, exactly one of them is right. Sequence
-classification: which kind of object a sentence summarizes. Whole packages go to train, valid or test, no sentence
-appears twice, and nothing is imported or downloaded: the sources are parsed.
+classification: which kind of object a sentence summarizes. Token classification: what the words of a function's
+signature are. Whole packages go to train, valid or test, no sentence appears twice, and nothing is imported or
+downloaded: the sources are parsed.
 
     python examples/demo_data.py outputs/demo/data
 """
@@ -14,10 +15,13 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import io
 import json
+import keyword
 import random
 import re
 import sysconfig
+import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -34,13 +38,20 @@ QUESTIONS = {
 }
 
 
+KINDS = {tokenize.NAME: "name", tokenize.OP: "operator", tokenize.NUMBER: "number", tokenize.STRING: "string"}
+
+
 class Entry(NamedTuple):
-    """Something to ask for: its module, its kind (a key of ``QUESTIONS``), its name in words, what is said about it."""
+    """Something to ask for: its module, its kind (a key of ``QUESTIONS``), its name in words, what is said about it.
+
+    Functions and methods have a signature too.
+    """
 
     module: str
     kind: str
     name: str
     sentences: list[str]
+    signature: str = ""
 
     @property
     def summary(self) -> str:
@@ -83,7 +94,8 @@ def documented(tree: ast.Module, module: str) -> Iterator[Entry]:
                 inner = (*names, child.name)
                 kind = "class" if isinstance(child, ast.ClassDef) else "method" if names else "function"
                 if (text := ast.get_docstring(child)) and child.name != "__init__":
-                    yield Entry(module, kind, split_words(".".join(inner)), sentences(text))
+                    signature = "" if kind == "class" else f"def {child.name}({ast.unparse(child.args)})"
+                    yield Entry(module, kind, split_words(".".join(inner)), sentences(text), signature)
                 if kind == "class":
                     yield from walk(child, inner)
 
@@ -162,6 +174,46 @@ def class_rows(entries: list[Entry]) -> Iterator[dict[str, object]]:
             yield {"text": entry.summary, "kind": entry.kind}
 
 
+def tagged_words(signature: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the words of a signature, each with its kind in Python and a tag: the names of function and parameters.
+
+    Examples:
+        >>> for word in tagged_words("def read_until(self, end=0)"): print(*word)
+        def keyword O
+        read name B-function
+        until name I-function
+        ( operator O
+        self name B-parameter
+        , operator O
+        end name B-parameter
+        = operator O
+        0 number O
+        ) operator O
+    """
+    depth, before = 0, ""
+    for token in tokenize.generate_tokens(io.StringIO(signature).readline):
+        word, kind = token.string, KINDS.get(token.type)
+        if kind is None:  # the end of the line
+            continue
+        depth += (word in "([{") - (word in ")]}")
+        if kind != "name" or keyword.iskeyword(word):
+            yield word, "keyword" if kind == "name" else kind, "O"
+        else:
+            is_parameter = depth == 1 and before in ("(", ",", "*", "**")
+            tag = "function" if before == "def" else "parameter" if is_parameter else ""
+            for number, part in enumerate(split_words(word).split() or [word]):
+                yield part, kind, f"{'I' if number else 'B'}-{tag}" if tag else "O"
+        before = word
+
+
+def tagged_rows(entries: Iterable[Entry]) -> Iterator[dict[str, object]]:
+    """Yield the rows of token classification: the words of a signature, kinds and tags."""
+    for entry in entries:
+        if entry.signature:
+            words, kinds, tags = zip(*tagged_words(entry.signature), strict=True)
+            yield {"words": words, "kinds": kinds, "tags": tags}
+
+
 def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
     """Write rows as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +221,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
 
 
 def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> list[str]:
-    """Write ``answer_selection/`` and ``seq_class/`` with a file a split; return the training texts."""
+    """Write ``answer_selection/``, ``seq_class/`` and ``token_class/``, a file a split; return the training texts."""
     entries = distinct(standard_library())
     texts = []
     for split in ("train", "valid", "test"):
@@ -180,6 +232,7 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
             texts = [f"{entry.name} {' '.join(entry.sentences)}" for entry in chosen]
         write_rows(folder / "answer_selection" / f"{split}.jsonl", rows)
         write_rows(folder / "seq_class" / f"{split}.jsonl", class_rows(chosen))
+        write_rows(folder / "token_class" / f"{split}.jsonl", tagged_rows(chosen))
         questions = len({row["key"] for row in rows})
         print(f"{split}: {len(chosen)} documented objects, {questions} questions, {len(rows)} candidates")
     return texts

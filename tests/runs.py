@@ -67,11 +67,16 @@ FLAGS: dict[str, Any] = {
 }
 
 
+def pipeline_flags(pipeline: str) -> dict[str, Any]:
+    """Return what a run of a pipeline needs beside its data; one joined by ``+`` needs what its last part does."""
+    return PIPELINE_FLAGS[pipeline.rpartition("+")[2]]
+
+
 def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     """Return ``n`` rows that a pipeline can learn from."""
     if pipeline.endswith("answer_selection"):
         return tiny.pairs(n, seed)
-    if PIPELINE_FLAGS[pipeline]["input_columns"] == "words":
+    if pipeline_flags(pipeline)["input_columns"] == "words":
         return tiny.tagged(n, seed)
     return tiny.classes(n, seed, num_labels=len(CLASSES), names=CLASSES)
 
@@ -98,7 +103,7 @@ def command(tmp_path: Path, *, pipeline: str = "answer_selection", model: str = 
             are those with a data set among them, all when there is none.
     """
     given = {"name": "run", "output_dir": tmp_path / "out", "cache_dir": tmp_path / "cache"}
-    given |= FLAGS | PIPELINE_FLAGS[pipeline.replace("+", "_and_")]
+    given |= FLAGS | pipeline_flags(pipeline)
     if not any(f"{stage}_dataset" in flags for stage in STAGES):
         given |= datasets(tmp_path / "data", pipeline)
     if not flags.keys() & {"pre_trained_model", "pre_trained_config"}:

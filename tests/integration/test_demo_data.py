@@ -100,6 +100,26 @@ def test_classes_are_kinds_of_objects(built):
         assert all(row["text"].strip() for row in rows)
 
 
+def test_words_of_signatures_have_kinds_and_tags(built):
+    for split in ("train", "valid", "test"):
+        rows = rows_of(built, split, "token_class")
+        assert len(rows) > 50
+        assert all(len(row["words"]) == len(row["kinds"]) == len(row["tags"]) for row in rows)
+        assert all(word for row in rows for word in row["words"])
+        assert {row["tags"].count("B-function") for row in rows} == {1}
+    assert {tag for row in rows_of(built, "train", "token_class") for tag in row["tags"]} == {
+        "O", "B-function", "I-function", "B-parameter", "I-parameter",
+    }  # fmt: skip
+
+
+def test_tags_of_a_signature():
+    tagged = list(demo_data.tagged_words("def _f(a: dict[str, int], *moreArgs, key=max(1, x))"))
+    assert [word for word, _, tag in tagged if tag == "B-parameter"] == ["a", "more", "key"]
+    assert [word for word, _, tag in tagged if tag == "I-parameter"] == ["args"]
+    assert [word for word, _, tag in tagged if tag == "B-function"] == ["f"]
+    assert {word: kind for word, kind, _ in tagged}["def"] == "keyword"
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from tests import runs, tiny
 from transformers_framework.cli.main import main
+from transformers_framework.objectives import token_class
 
 SHARED = runs.ROOT.parent / "shared" / "data"
 
@@ -61,17 +63,20 @@ def test_parts_of_speech_of_a_treebank(tmp_path: Path) -> None:
         tmp_path,
         pipeline="pos_tagging",
         model="bert",
-        **model_for(tmp_path / "model", data["train"]),
+        **model_for(tmp_path / "model", data["train"], 1000),
         train_dataset=files["train"],
         valid_dataset=files["dev"],
         test_dataset=files["test"],
         input_columns="tokens",
         label_column="pos",
-        max_sequence_length=64,
+        train_shard_dataset=2,
+        valid_shard_dataset=4,
+        max_sequence_length=48,
         batch_size=32,
-        learning_rate=2e-3,
+        eval_batch_size=128,
+        learning_rate=3e-3,
         length_bucketing=True,
-        max_epochs=4,
+        max_epochs=3,
         log_every_n_steps=50,
         monitor="valid/token_class/accuracy",
     )
@@ -85,12 +90,12 @@ def test_parts_of_speech_of_a_treebank(tmp_path: Path) -> None:
     assert accuracy > 0.6 > 3 * majority
     assert not [name for name in logged if "entity" in name]
     cut = sum(None in line["prediction"] for line in lines)
-    assert 0 < cut < len(lines) / 10, "words beyond 64 tokens have no prediction"
+    assert 0 < cut < len(lines) / 10, "words beyond 48 tokens have no prediction"
 
 
 def test_entities_of_tweets_are_counted_as_seqeval_counts(tmp_path: Path) -> None:
     rows, names = real("wnut17", "train")
-    rows = [row for row in rows if sum(row["labels"])][:250]
+    rows = [row for row in rows if sum(row["labels"])][:160]
     features = Features({"tokens": List(Value("string")), "labels": List(ClassLabel(names=names))})
     Dataset.from_list(rows, features=features).save_to_disk(tmp_path / "rows")
     folders = runs.run(
@@ -123,7 +128,9 @@ def test_entities_of_tweets_are_counted_as_seqeval_counts(tmp_path: Path) -> Non
         assert logged[f"test/token_class/entity_{name}"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_words_that_do_not_fit_have_no_prediction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_words_that_do_not_fit_have_no_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(token_class.logger, "warning", lambda text, *values: said.append(text % values))
     rows = tiny.tagged(24)
     rows[3] = {"words": ["rain"] * 40, "labels": ["O"] * 40}
     rows[5]["words"][0] = "\u200d"
@@ -136,13 +143,12 @@ def test_words_that_do_not_fit_have_no_prediction(tmp_path: Path, caplog: pytest
         absent = [word for word, tag in enumerate(line["prediction"]) if tag is None]
         assert absent == {3: list(range(22, 40)), 5: [0]}.get(number, [])
         assert [word for word, score in enumerate(line["scores"]) if score is None] == absent
-    assert "test: 19 of " in caplog.text
-    assert "words have no prediction" in caplog.text
+    assert [text[:14] for text in said] == ["test: 19 of 19"]
 
 
 def test_two_processes_count_what_one_counts(tmp_path: Path) -> None:
     flags = runs.datasets(tmp_path / "data", "token_class", (40, 23, 27, 9))
-    trained = runs.run(tmp_path, pipeline="token_class", model="bert", max_epochs=8, learning_rate=1e-2, **flags)
+    trained = runs.run(tmp_path, pipeline="token_class", model="bert", max_epochs=16, learning_rate=5e-3, **flags)
     alone = {stage: flags[stage] for stage in ("valid_dataset", "test_dataset")}
     one = runs.run(tmp_path, pipeline="token_class", name="one", ckpt_path=trained.last, **alone)
     two, _ = runs.spawn(
@@ -181,7 +187,6 @@ def test_masking_and_tags_on_one_backbone(tmp_path: Path) -> None:
     )
     written = torch.cat([torch.tensor(line["scores"]) for line in runs.predictions(both)])
     torch.testing.assert_close(scores, written, atol=1e-5, rtol=1e-4)
-    runs.PIPELINE_FLAGS["masked_lm+token_class"] = runs.PIPELINE_FLAGS["token_class"]
     composed = runs.run(tmp_path, pipeline="masked_lm+token_class", name="composed", **flags)
     for head in ("masked_lm", "token_class"):
         ours, theirs = (runs.weights(run.pre_trained_models / "final" / head) for run in (composed, both))
@@ -192,8 +197,8 @@ def test_a_stream_and_workers_give_the_same_as_tables(tmp_path: Path) -> None:
     data = runs.datasets(tmp_path / "data", "token_class")
     plain = runs.run(tmp_path, pipeline="token_class", name="plain", **data)
     streamed = runs.run(tmp_path, pipeline="token_class", name="streamed", iterable=True, num_workers=2, **data)
-    assert len(runs.predictions(streamed)) == len(runs.predictions(plain))
-    assert runs.scalars(streamed).keys() == runs.scalars(plain).keys()
+    assert runs.predictions(streamed) == runs.predictions(plain)
+    assert runs.scalars(streamed)["train/loss"] == runs.scalars(plain)["train/loss"]
 
 
 @pytest.mark.parametrize(
@@ -212,8 +217,6 @@ def test_mistakes_have_a_place(
     file = tiny.write_jsonl(tmp_path / "train.jsonl", rows)
     assert main(runs.command(tmp_path, pipeline="token_class", train_dataset=file, check=True)) == 2
     printed = capsys.readouterr()
-    import re
-
     assert re.search(message, printed.out + printed.err)
     assert "Traceback" not in printed.out + printed.err
 

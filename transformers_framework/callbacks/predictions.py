@@ -52,7 +52,7 @@ class Predictions(pl.Callback):
     def _write(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> None:
         batches, self.batches = self.batches, []
         mine = {
-            name: {key: _joined([batch[name][key] for batch in batches]) for key in batches[0][name]}
+            name: {key: _joined([batch[name][key].cpu().numpy() for batch in batches]) for key in batches[0][name]}
             for name in (batches[0] if batches else {})
         }
         parts = _gathered(mine)
@@ -94,16 +94,15 @@ def in_row_order(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
     Args:
         parts: Columns of each process, all with ``row_ids``: ``(N,) int64``.
     """
-    columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    columns = {key: _joined([part[key] for part in parts]) for key in parts[0]}
     order = np.argsort(columns[ROW_IDS], kind="stable")
     order = order[columns[ROW_IDS][order] >= 0]
     return {key: column[order] for key, column in columns.items()}
 
 
-def _joined(tensors: list[torch.Tensor]) -> np.ndarray:
-    """Put batches one after the other; -1 fills the rows of those that have fewer values a row than others."""
-    width = max(tensor.shape[-1] for tensor in tensors) if tensors[0].ndim > 1 else 0
-    arrays = [tensor.cpu().numpy() for tensor in tensors]
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    """Put arrays one after the other; -1 fills the rows of those that have fewer values a row than others."""
+    width = max(array.shape[-1] for array in arrays) if arrays[0].ndim > 1 else 0
     if any(array.ndim > 1 and array.shape[-1] < width for array in arrays):
         arrays = [
             np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, width - array.shape[-1])], constant_values=-1)

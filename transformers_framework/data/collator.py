@@ -49,12 +49,12 @@ class Collator:
         for objective in self.objectives:
             entries = own[objective.name]
             if self.stage != "predict":
-                normalizers[objective.name] = np.float32(objective.normalizer({**batch, **entries}))
+                normalizers[objective.name] = objective.normalizer({**batch, **entries})
             if objective.sparse:
                 entries["positions"], entries["labels"] = sparse_labels(entries["labels"])
         num_truncated = int(batch.pop("truncated").sum())
-        tensors: dict[str, Any] = _tensors({**batch, **own, NORMALIZERS: normalizers})
-        return tensors | {"num_truncated": num_truncated}
+        # counts stay numbers of Python: strategies in half precision would round tensors
+        return {**_tensors({**batch, **own}), NORMALIZERS: normalizers, "num_truncated": num_truncated}
 
     def arrays(
         self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]
@@ -80,6 +80,5 @@ def _tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor | dict[str, Tensor]]
     import torch
 
     return {
-        key: _tensors(value) if isinstance(value, dict) else torch.from_numpy(np.asarray(value))
-        for key, value in arrays.items()
+        key: _tensors(value) if isinstance(value, dict) else torch.from_numpy(value) for key, value in arrays.items()
     }

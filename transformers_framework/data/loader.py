@@ -198,7 +198,7 @@ def _with_sums(window: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Tell every batch of a window the sums of the normalizers of all."""
     if window:
         names = window[0][NORMALIZERS]
-        sums = {name: torch.stack([batch[NORMALIZERS][name] for batch in window]).sum() for name in names}
+        sums = {name: math.fsum(batch[NORMALIZERS][name] for batch in window) for name in names}
         for batch in window:
             batch[WINDOW] = sums
     return window

@@ -28,14 +28,16 @@ class MeanLoss(Metric):
         # (sum, error) x (total, normalizer); processes are stacked and added in float64 by `compute`
         self.add_state("sums", torch.zeros(2, 2), dist_reduce_fx=None)
 
-    def update(self, total: Tensor, normalizer: Tensor) -> None:
+    def update(self, total: Tensor, normalizer: Tensor | float) -> None:
         """Add a batch.
 
         Args:
             total: Sum of the losses of all that has a label, a scalar.
-            normalizer: Sum of their weights, a scalar: their number when all weigh the same, 0 for a batch of padding.
+            normalizer: Sum of their weights, a scalar or a number: their number when all weigh the same, 0 for a batch of padding.
         """
-        new = torch.stack([total.detach().reshape(()).float(), normalizer.detach().reshape(()).float()])
+        total = total.detach().reshape(()).float()
+        weight = normalizer if isinstance(normalizer, Tensor) else torch.full_like(total, normalizer)
+        new = torch.stack([total, weight.detach().reshape(()).float()])
         old, error = self.sums
         summed = old + new
         rounded = summed - old

@@ -99,7 +99,7 @@ class Isolation:
         assert len({(type(backbone), backbone.config._attn_implementation) for backbone in backbones}) == 1
         backbone, config = backbones[0], backbones[0].config
         self.attention: str = config._attn_implementation
-        self.family, self.dtype = config.model_type, backbone.dtype
+        self.backbone, self.family = backbone, config.model_type
         self.first_position = _first_position(backbone) if config.model_type in COUNT_POSITIONS_PAST_PADDING else 0
         # without them, only distances between tokens count, which are the same in any place of a row
         self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
@@ -123,7 +123,8 @@ class Isolation:
             return same & (segments > 0)[:, None, :]  # (B, L, L): it tells real tokens by who is seen at all
         if self.attention == "sdpa":
             return same[:, None]  # (B, 1, L, L)
-        return torch.zeros_like(same, dtype=self.dtype).masked_fill_(~same, torch.finfo(self.dtype).min)[:, None]
+        dtype = self.backbone.dtype  # now: a strategy may have narrowed the weights
+        return torch.zeros_like(same, dtype=dtype).masked_fill_(~same, torch.finfo(dtype).min)[:, None]
 
 
 def _first_position(backbone: Any) -> int:

@@ -30,8 +30,8 @@ def sample_from(probabilities: Tensor, draws: Tensor) -> Tensor:
     """Draw one token of each row: the one at which the cumulative distribution passes the row's number.
 
     The vocabulary is cut into blocks: first the block is found, then the token in it, so that only sums of blocks are
-    accumulated, in float64. A cumulative sum over 128,000 tokens in float32 misplaces one draw in 20 to 50, and one over
-    30,000 tokens takes five times as long.
+    accumulated, in float64. A cumulative sum over 128,000 tokens in float32 misplaces one draw in 20 to 50, and takes
+    five times as long.
 
     Args:
         probabilities: ``(N, V)`` float; rows need not sum to 1.

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from transformers_framework.objectives.objective import Objective
 
 
+SMALLEST = 1e-30  # divides a sum of no losses
+
+
 class Pipeline(pl.LightningModule):
     """Train the heads of one model on one objective each; families override :meth:`forward_heads`.
 
@@ -85,7 +88,7 @@ class Pipeline(pl.LightningModule):
             }
         )
         self.objective_states = nn.ModuleDict({o.name: o.state for o in objectives if o.state is not None})
-        self._window: dict[str, Tensor] | None = None
+        self._window: dict[str, Any] | None = None
         # matrices are told from vectors now: a strategy that shards makes all of them flat
         self.dimensions = dimensions(model)
 
@@ -126,16 +129,17 @@ class Pipeline(pl.LightningModule):
                 metrics[metric].update(**values)
         return totals, outputs
 
-    def _window_normalizers(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
+    def _window_normalizers(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
         """Return what each loss is divided by: the labels of all batches and processes that make one optimizer step.
 
         So accumulated batches, or those of several processes, weigh by their labels as if they were one large batch.
         """
         if self._window is None or batch_idx % self.trainer.accumulate_grad_batches == 0:
-            window = dict(batch[WINDOW])
+            window = {name: max(count, SMALLEST) for name, count in batch[WINDOW].items()}  # none has a label: loss 0
             if self.trainer.world_size > 1:
-                summed = self.trainer.strategy.reduce(torch.stack(list(window.values())), reduce_op="sum")
-                window = dict(zip(window, cast("Tensor", summed).unbind(), strict=True))
+                mine = torch.tensor(list(window.values()), device=self.device)
+                summed = cast("Tensor", self.trainer.strategy.reduce(mine, reduce_op="sum"))
+                window = dict(zip(window, summed.unbind(), strict=True))
             self._window = window
         return self._window
 
@@ -160,8 +164,7 @@ class Pipeline(pl.LightningModule):
         trainer, scale = self.trainer, self._gradient_scale()
         window = self._window_normalizers(batch, batch_idx)
         totals = self._stage_step(batch, TRAIN)[0]
-        tiny = torch.finfo(torch.float32).tiny  # a window without any label
-        losses = [total * (self.loss_weight(name) * scale) / window[name].clamp(min=tiny) for name, total in totals.items()]
+        losses = [total * (self.loss_weight(name) * scale / window[name]) for name, total in totals.items()]
         steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if steps_now and (trainer.global_step + 1) % logging_interval(trainer) == 0:
             self._log_training()

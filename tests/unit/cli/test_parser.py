@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 
+from transformers_framework import registry
 from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather, read_config, to_yaml
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
@@ -30,10 +31,14 @@ class Inputs:
 
 
 class Classes:
+    name, weight, corrupts = "seq_class", 1.0, False
+
     def __init__(self, *, label_column: str | None = None, num_labels: PositiveInt | None = None): ...
 
 
 class Masked:
+    name, weight, corrupts = "masked_lm", 2.0, True
+
     def __init__(self, *, probability: Probability = 0.15, whole_word_masking: bool = False): ...
 
 
@@ -98,8 +103,9 @@ def resolve(place):
 def _world(monkeypatch):
     optimizers = {"adamw": "adamw", "adafactor": "adafactor", "absent": "absent"}
     schedulers = {"linear_decay": "linear_decay", "cosine": "cosine"}
-    monkeypatch.setattr(parser, "resolve", resolve)
-    monkeypatch.setattr(parser, "PIPELINES", PIPELINES)
+    for module in (parser, registry):
+        monkeypatch.setattr(module, "resolve", resolve)
+        monkeypatch.setattr(module, "PIPELINES", PIPELINES)
     monkeypatch.setattr(parser, "OPTIMIZERS", optimizers)
     monkeypatch.setattr(parser, "SCHEDULERS", schedulers)
     tables = {"pipeline": PIPELINES, "model": {"bert": "bert"}, "optimizer": optimizers, "scheduler": schedulers}
@@ -314,3 +320,14 @@ def test_a_name_that_no_table_has_is_refused_before_anything_is_imported(line, m
     with pytest.raises(ConfigurationError) as error:
         parser.select(gather(line.split()))
     assert message in str(error.value)
+
+
+def test_joined_pipelines_have_the_flags_of_both_and_their_weights():
+    line = REQUIRED.replace("seq_class", "seq_class+masked_lm")
+    options, _ = parse(f"{line} --num_labels 3 --probability 0.3 --seq_class_weight 0.5")
+    assert {name: options[name] for name in options if name.endswith("_weight")} == {
+        "masked_lm_weight": 2.0,
+        "seq_class_weight": 0.5,
+    }
+    assert (options["num_labels"], options["probability"]) == (3, 0.3)
+    assert "this run has no such flag" in refuse(f"{REQUIRED} --probability 0.3")

@@ -215,7 +215,7 @@ class Evens:
 
 
 def sums(made: Loader) -> list[tuple[float, float]]:
-    return [(float(batch["normalizers"]["evens"]), float(batch["window"]["evens"])) for batch in made]
+    return [(batch["normalizers"]["evens"], batch["window"]["evens"]) for batch in made]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

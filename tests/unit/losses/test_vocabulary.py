@@ -26,9 +26,9 @@ def data(n=70, size=501, dtype=torch.float32, scale=3.0, seed=0):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("rows", [128, 16, 70])
-def test_loss_and_gradient_are_those_of_torch_in_double_precision(dtype, rows, monkeypatch):
-    monkeypatch.setattr(vocabulary, "ROWS_AT_ONCE", rows)  # one part, several with a smaller last one, exactly one
+@pytest.mark.parametrize("parts", [1, 2, 3, 100])
+def test_loss_and_gradient_are_those_of_torch_in_double_precision(dtype, parts, monkeypatch):
+    monkeypatch.setattr(vocabulary, "PARTS", parts)  # also with a smaller last one, and more than there are rows
     logits, labels = data(dtype=dtype)
     loss, _ = vocabulary_cross_entropy(logits, labels)
     (loss * 0.7).backward()

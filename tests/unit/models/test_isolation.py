@@ -143,6 +143,44 @@ def test_every_family_is_either_proven_or_refused() -> None:
     assert encoders == ISOLATING | REASONS.keys()
 
 
+@pytest.mark.slow  # flex attention is compiled, and has no backward pass on a CPU
+def test_flex_attention_gets_blocks() -> None:
+    states = []
+    for attention in ("sdpa", "flex_attention"):
+        model = tiny.model_for("bert", hidden_size=64, attn_implementation=attention)
+        packed = tensors(pack(texts(model.config), {}, SIZES, width=32, pad_token_id=model.config.pad_token_id)[0])
+        with torch.no_grad():
+            output = model(input_ids=packed["input_ids"], **Isolation(model)(packed))
+        states.append(output.last_hidden_state[packed["segments"] > 0])
+    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bert", "deberta_v2", "modernbert"])
+def test_masks_and_hooks_can_be_traced(name: str) -> None:
+    """As ``--compile`` does, without generating code: the graph is that of the packed model."""
+    model = tiny.model_for(name)
+    packed = tensors(pack(texts(model.config), {}, SIZES, width=32, pad_token_id=model.config.pad_token_id)[0])
+    inputs = {"input_ids": packed["input_ids"], **Isolation(model)(packed)}
+    with torch.no_grad():
+        expected = model(**inputs).last_hidden_state
+        found = torch.compile(model, backend="eager")(**inputs).last_hidden_state
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_narrow_weights_and_padding_give_numbers(attention: str, dtype: torch.dtype) -> None:
+    model = tiny.model_for("bert", attn_implementation=attention)
+    isolation = Isolation(model)
+    model.to(dtype)
+    batch = tensors(pack(texts(model.config), {}, SIZES, width=60, pad_token_id=model.config.pad_token_id)[0])
+    batch["segments"][2] = 0  # nothing but padding
+    states = model(input_ids=batch["input_ids"], **isolation(batch)).last_hidden_state
+    states.float().sum().backward()
+    assert torch.isfinite(states).all()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
 def test_hooks_leave_usual_masks_alone() -> None:
     for name in ("deberta_v2", "modernbert", "esm"):
         model = tiny.model_for(name, "AutoModelForMaskedLM", **CHANGES.get(name, {}))

@@ -118,6 +118,12 @@ def test_clusters_without_tokens_to_draw_are_left_out():
     assert set(replaced[ids == 3].tolist()) == {4, 5}
 
 
+def test_a_first_cluster_without_tokens_is_not_drawn_by_zero():
+    made = ClusterCounts(np.array([0, 0, 1, 1, 1]), np.array([2, 3, 4]), beta=2.0)
+    ids, zeros = torch.tensor([[2, 3, 4]]), torch.zeros(1, 3, dtype=torch.int32)
+    assert made.replace(ids, ids > 0, zeros, zeros).tolist() == [[3, 2, 2]]
+
+
 def test_numbers_belong_to_tokens_and_not_to_places():
     short, padded = np.array([[1, 0, 1, 1]], dtype=bool), np.array([[0, 0, 1, 0, 1, 1, 0]], dtype=bool)
     mine, its = (draw_at(selected, keys(1, 0, [7], "a")) for selected in (short, padded))
@@ -139,14 +145,14 @@ def test_counts_are_those_of_a_loop(objective_for, only_predictions):
     for step in range(3):
         batch, own = made_batch(objective, "train", epoch=step)
         logits = torch.randn(*batch["input_ids"].shape, 1)
-        objective.evaluate(TokenClassifierOutput(logits=logits), batch | own)
         before = objective.state.counts.clone()
+        objective.evaluate(TokenClassifierOutput(logits=logits), batch | own)
+        assert torch.equal(objective.state.counts, before), "draws of a step are not changed within it"
         for row, column in zip(*np.nonzero(own["labels"].numpy() == 1), strict=True):
             predicted = float(logits[row, column]) > 0
             if predicted or not only_predictions:
                 pair = own["originals"][row, column], batch["input_ids"][row, column]
                 expected[clusters[pair[0]], clusters[pair[1]]] += -1 if predicted else 1
-        assert torch.equal(objective.state.counts, before), "draws of a step are not changed within it"
         objective.end_step()
         np.testing.assert_array_equal(objective.state.counts.numpy(), expected)
         assert not objective.state.pending.any()
