@@ -140,7 +140,9 @@ def prepare_texts(scratch: Path, source: Path | None = None) -> Texts:
         texts = [json.loads(line)["text"] for line in source.read_text("utf-8").splitlines()]
     name = source.parent.name if source else "documentation"
     running, short = scratch / f"running_{name}.jsonl", scratch / f"short_{name}.jsonl"
-    sentences = [part for text in texts for part in re.split(r"(?<=[.!?]) +(?=[A-Z])", text) if len(part) > MIN_SENTENCE]
+    sentences = [
+        part for text in texts for part in re.split(r"(?<=[.!?]) +(?=[A-Z])", text) if len(part) > MIN_SENTENCE
+    ]
     random.Random(17).shuffle(sentences)
     for file, found in ((running, texts), (short, sentences)):
         file.write_text("".join(json.dumps({"text": text}) + "\n" for text in found), "utf-8")

@@ -32,6 +32,7 @@ CLASSES = ("animals", "kitchen", "weather")
 # what a run of a pipeline needs beside its data
 PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
     "answer_selection": {"input_columns": ["question", "answer"], "label_column": "label", "index_column": "key"},
+    "cluster_random_token_detection": {"input_columns": "text"},
     "masked_lm": {"input_columns": "text"},
     "masked_lm_and_answer_selection": {
         "input_columns": ["question", "answer"],
@@ -44,10 +45,10 @@ PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
     "token_detection_and_masked_lm": {"input_columns": "text"},
     "token_detection_and_masked_lm_and_seq_class": {"input_columns": "text", "label_column": "label"},
     "swapped_lm": {"input_columns": "text"},
-    **dict.fromkeys(
-        ("masked_lm_and_token_class", "named_entity_recognition", "pos_tagging", "token_class"),
-        {"input_columns": "words", "label_column": "labels"},
-    ),
+    **{
+        name: {"input_columns": "words", "label_column": "labels"}
+        for name in ("masked_lm_and_token_class", "named_entity_recognition", "pos_tagging", "token_class")
+    },
 }
 # families whose output depends on the padding beside a text: convolutions, landmarks, hashes
 SEE_PADDING = ("convbert", "nystromformer", "yoso")
@@ -111,6 +112,10 @@ def command(tmp_path: Path, *, pipeline: str = "answer_selection", model: str = 
         given["pre_trained_model"] = (
             checkpoint if checkpoint.exists() else tiny.save_checkpoint(model, checkpoint, **LIVELY)
         )
+    if "cluster_random_token_detection" in pipeline and "clusters_filename" not in flags:
+        given["clusters_filename"] = tmp_path / "clusters.txt"
+        tokens = range(tiny.config_for(model).vocab_size)
+        given["clusters_filename"].write_text("".join(f"{token % 7}\n" for token in tokens), encoding="utf-8")
     if model in SEE_PADDING:
         given["eval_batch_size"] = 1
     if "max_steps" in flags:
@@ -293,6 +298,16 @@ def logits_of(checkpoint: Path, texts: Sequence[Sequence[str]], max_length: int 
     encoded = [tokenizer(*text, truncation=True, max_length=max_length, return_tensors="pt") for text in texts]
     with torch.no_grad():
         return torch.cat([model(**row).logits for row in encoded])
+
+
+def token_logits_of(checkpoint: Path, texts: Sequence[str], head: Any) -> torch.Tensor:
+    """Return the logit of every token, text after text, with nothing but transformers, unpadded."""
+    import torch
+    from transformers import AutoTokenizer
+
+    model, tokenizer = head.from_pretrained(checkpoint).eval(), AutoTokenizer.from_pretrained(checkpoint)
+    with torch.no_grad():
+        return torch.cat([model(**tokenizer(text, return_tensors="pt")).logits.flatten() for text in texts])
 
 
 def word_scores_of(checkpoint: Path, rows: Sequence[Sequence[str]]) -> torch.Tensor:

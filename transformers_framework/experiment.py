@@ -88,7 +88,7 @@ class Experiment:
     @cached_property
     def inputs(self) -> Any:
         """What turns rows into model inputs."""
-        from transformers_framework.models.auto import max_positions
+        from transformers_framework.models.positions import max_positions
         from transformers_framework.models.segments import type_vocabulary
 
         family = resolve(self.spec.inputs)

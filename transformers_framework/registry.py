@@ -235,8 +235,8 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
     first, others = [[p for p in parts if corrupts[p] is is_first] for is_first in (True, False)]
     if len(first) > 1:
         raise ConfigurationError(
-            f"--pipeline {name}: {' and '.join(first)} both rewrite the input, and one would hide what the other has to "
-            "learn. Keep one of them."
+            f"--pipeline {name}: {' and '.join(first)} both rewrite the input, and one would hide what the other has "
+            "to learn. Keep one of them."
         )
     inputs = {parts[part].inputs: part for part in others}
     if len(inputs) > 1:

@@ -1,11 +1,13 @@
 """Every pipeline with every family of the registry: trains, validates, tests, predicts, exports, reloads.
 
-One family a pipeline by default, and one with a decoder; the whole grid with ``-m slow``.
+One family a pipeline by default, and one with a decoder; the whole grid with ``-m slow``. A pipeline is a row of
+``CASES``, what is learned a row of ``LEARNED``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,123 +16,188 @@ import torch
 import transformers
 
 from tests import runs, tiny
+from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.registry import MODELS, PIPELINES, resolve
 from transformers_framework.runtime.run_folders import RunFolders
 
-DEFAULT = {("answer_selection", "bert"), ("seq_class", "roberta"), ("seq_class", "bart"), ("token_class", "distilbert")}
-RANKING = ("mean_average_precision", "mean_reciprocal_rank", "ndcg", "precision@1", "hitrate@5")
 CLASS_F1 = tuple(f"f1_class_{name}" for name in runs.CLASSES)
 TAGS = ("B-animals", "B-kitchen", "I-animals", "I-kitchen", "O")
 TAG_F1 = tuple(f"f1_class_{name}" for name in TAGS)
-TAGGING = ("named_entity_recognition", "pos_tagging", "token_class")  # one objective, token_class
-# contract §2: names in logs, in training and outside of it
+RANKING = ("mean_average_precision", "mean_reciprocal_rank", "ndcg", "precision@1", "hitrate@5")
+ENTITIES = ("entity_f1", "entity_precision", "entity_recall")
+# contract §2: what an objective logs in every stage, besides its loss, and what outside training only
 LOGGED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "answer_selection": (("loss", "accuracy", "f1"), ("loss", "accuracy", "f1", *RANKING)),
-    "seq_class": (("loss", "accuracy", "f1", *CLASS_F1), ("loss", "accuracy", "f1", *CLASS_F1)),
-    **dict.fromkeys(
-        TAGGING,
-        (
-            ("loss", "accuracy", "f1", *TAG_F1),
-            ("loss", "accuracy", "f1", *TAG_F1, "entity_f1", "entity_precision", "entity_recall"),
-        ),
+    "answer_selection": (("accuracy", "f1"), RANKING),
+    "masked_lm": (("accuracy", "perplexity"), ()),
+    "seq_class": (("accuracy", "f1", *CLASS_F1), ()),
+    "swapped_lm": (("accuracy", "perplexity"), ()),
+    "token_class": (("accuracy", "f1", *TAG_F1), ENTITIES),
+    "token_detection": (("accuracy", "f1", "precision", "recall", "replaced_ratio"), ()),
+}
+CLASSES = {"answer_selection": ("0", "1"), "seq_class": runs.CLASSES, "token_class": TAGS}
+LABELS = ("label", "labels")  # columns that rows to predict do not have
+
+
+class Case(NamedTuple):
+    """What a pipeline is held to.
+
+    Args:
+        family: The family that is tested by default; all others are slow.
+        objectives: What is learned, by its names in logs.
+        evaluated: What is evaluated too; the rest is there in training only. All of it when not given.
+        alone: The pipeline that loads the export of what is evaluated, as this one cannot load folders of several heads.
+        flags: What the run is given besides.
+    """
+
+    family: str
+    objectives: tuple[str, ...]
+    evaluated: tuple[str, ...] | None = None
+    alone: str | None = None
+    flags: Mapping[str, Any] = {}
+
+
+CASES = {
+    "answer_selection": Case("bert", ("answer_selection",)),
+    "cluster_random_token_detection": Case("bert", ("token_detection",)),
+    "masked_lm": Case("roberta", ("masked_lm",)),
+    "masked_lm_and_answer_selection": Case(
+        "distilbert", ("masked_lm", "answer_selection"), ("answer_selection",), "answer_selection"
     ),
-}
-MONITOR = {
-    "answer_selection": "valid/answer_selection/mean_average_precision",
-    "seq_class": "valid/seq_class/accuracy",
-    **dict.fromkeys(TAGGING, "valid/token_class/accuracy"),
-}
+    "masked_lm_and_seq_class": Case("albert", ("masked_lm", "seq_class"), ("seq_class",), "seq_class"),
+    "masked_lm_and_token_class": Case("roberta", ("masked_lm", "token_class"), ("token_class",), "token_class"),
+    "named_entity_recognition": Case("electra", ("token_class",)),
+    "pos_tagging": Case("bert", ("token_class",)),
+    "random_token_detection": Case("electra", ("token_detection",)),
+    "seq_class": Case("roberta", ("seq_class",)),
+    "swapped_lm": Case("modernbert", ("swapped_lm",)),
+    "token_class": Case("distilbert", ("token_class",)),
+    "token_detection_and_masked_lm": Case(
+        "deberta_v2", ("masked_lm", "token_detection"), flags={"embedding_sharing": "gradient_disentangled"}
+    ),
+    "token_detection_and_masked_lm_and_seq_class": Case(
+        "electra", ("masked_lm", "token_detection", "seq_class"), ("seq_class",), "seq_class",
+        {"embedding_sharing": "shared"},
+    ),
+}  # fmt: skip
+DEFAULT = {(name, case.family) for name, case in CASES.items()} | {("seq_class", "bart")}
+MONITORED = {"answer_selection": "mean_average_precision"}  # accuracy of all others
 TEXTS = {"answer_selection": ("question", "answer"), "seq_class": ("text",)}
 # what a family computes and its classifier never uses: the last layer's local attention of a token that sees everything
 UNUSED = {"longformer": r"layer\.1\.attention\.self\.(query|key|value)\."}
 SIZES = (40, 23, 27, 13)  # of train, valid, test, predict; steps of 8 rows leave a smaller last one
+CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
-def has_head(family: str, head: str) -> bool:
-    configs = transformers.CONFIG_MAPPING
-    return MODELS[family] in configs and configs[MODELS[family]] in getattr(transformers, head)._model_mapping
+def auto_class(objective: str, family: str) -> Any:
+    """Return what loads an exported head."""
+    name = {
+        "answer_selection": "AutoModelForSequenceClassification",
+        "masked_lm": "AutoModelForMaskedLM",
+        "seq_class": "AutoModelForSequenceClassification",
+        "swapped_lm": "AutoModelForMaskedLM",
+        "token_class": "AutoModelForTokenClassification",
+        "token_detection": "AutoModelForPreTraining" if family == "electra" else "AutoModelForTokenClassification",
+    }[objective]
+    return getattr(transformers, name)
 
 
 def grid() -> list[Any]:
     """Every valid pair of pipeline and family, those that are no default marked slow."""
+
+    configs = transformers.CONFIG_MAPPING  # an older transformers lacks some families
+
+    def fits(family: str, case: Case) -> bool:
+        heads = [auto_class(objective, family)._model_mapping for objective in case.objectives]
+        return MODELS[family] in configs and all(configs[MODELS[family]] in known for known in heads)
+
     pairs = [
-        (pipeline, family)
-        for pipeline, spec in PIPELINES.items()
-        for family in MODELS
-        if family != "auto" and all(has_head(family, resolve(place).head) for place in spec.objectives)
+        (name, family) for name, case in CASES.items() for family in MODELS if family != "auto" and fits(family, case)
     ]
-    marks: dict[bool, Any] = {True: (), False: (pytest.mark.slow,)}
-    return [pytest.param(pair, marks=marks[pair in DEFAULT], id="-".join(pair)) for pair in pairs]
+    return [
+        pytest.param(pair, marks=() if pair in DEFAULT else (pytest.mark.slow,), id="-".join(pair)) for pair in pairs
+    ]
 
 
 class Trained(NamedTuple):
-    """A run of two epochs and what is to be known about it."""
+    """A run of two epochs, an untrained twin of it, and what is to be known about both."""
 
     pipeline: str
     family: str
     folder: Path
     folders: RunFolders
+    twin: Any
     start: dict[str, torch.Tensor]
     trained: dict[str, torch.Tensor]
     gradients: dict[str, float]
     log_names: list[str]
 
     @property
-    def objective(self) -> str:
-        return "token_class" if self.pipeline in TAGGING else self.pipeline
+    def case(self) -> Case:
+        return CASES[self.pipeline]
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        return self.case.evaluated or self.case.objectives
+
+    @property
+    def monitor(self) -> str:
+        return monitor_of(self.case)
 
     @property
     def data(self) -> dict[str, Path]:
         return {f"{stage}_dataset": self.folder / "data" / f"{stage}.jsonl" for stage in runs.STAGES}
 
-    def run(self, **flags: Any) -> RunFolders:
-        return runs.run(self.folder, pipeline=self.pipeline, model=self.family, **flags)
-
-    def rows(self, stage: str) -> list[dict[str, Any]]:
-        return runs.rows_for(self.pipeline, SIZES[runs.STAGES.index(stage)], runs.STAGES.index(stage))
-
-    def scores_of(self, checkpoint: Path, stage: str = "test") -> torch.Tensor:
-        """Scores that an exported checkpoint gives, by nothing but transformers, row after row."""
-        if self.pipeline in TAGGING:
-            return runs.word_scores_of(checkpoint, [row["words"] for row in self.rows(stage)])
-        texts = [[row[column] for column in TEXTS[self.pipeline]] for row in self.rows(stage)]
-        logits = runs.logits_of(checkpoint, texts)
-        return logits[:, 1] - logits[:, 0] if self.pipeline == "answer_selection" else logits.softmax(dim=-1).flatten()
-
     @property
     def exports(self) -> Path:
         return self.folders.pre_trained_models
 
+    def run(self, **flags: Any) -> RunFolders:
+        return runs.run(self.folder, **{"pipeline": self.pipeline, "model": self.family, **self.case.flags, **flags})
 
-def scores(rows: list[dict[str, Any]]) -> torch.Tensor:
-    return torch.cat([torch.tensor(row["scores"]).flatten() for row in rows])
+    def rows(self, stage: str) -> list[dict[str, Any]]:
+        return runs.rows_for(self.pipeline, SIZES[runs.STAGES.index(stage)], runs.STAGES.index(stage))
+
+    def predictions(self, stage: str, objective: str, folders: RunFolders | None = None) -> list[dict[str, Any]]:
+        name = stage if len(self.evaluated) == 1 else f"{stage}.{objective}"
+        return runs.predictions(folders or self.folders, name)
+
+    def head(self, checkpoint: str, objective: str) -> Path:
+        """Return where the export of a head is."""
+        folder = self.exports / checkpoint
+        return folder if len(self.case.objectives) == 1 else folder / objective
+
+
+def monitor_of(case: Case) -> str:
+    objective = (case.evaluated or case.objectives)[-1]
+    return f"valid/{objective}/{MONITORED.get(objective, 'accuracy')}"
 
 
 @pytest.fixture(scope="module", params=grid())
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     pipeline, family = request.param
-    folder = tmp_path_factory.mktemp(f"{pipeline}-{family}")
+    folder, case = tmp_path_factory.mktemp(f"{pipeline}-{family}"), CASES[pipeline]
+    flags: dict[str, Any] = {"pipeline": pipeline, "model": family, **case.flags}
+    flags |= runs.datasets(folder / "data", pipeline, SIZES)
     with runs.watched() as seen:
         folders = runs.run(
-            folder,
-            pipeline=pipeline,
-            model=family,
-            **runs.datasets(folder / "data", pipeline, SIZES),
-            max_epochs=2,
-            monitor=MONITOR[pipeline],
-            weight_decay=0.01,
-            learning_rate=3e-3,
+            folder, **flags, max_epochs=2, monitor=monitor_of(case), weight_decay=0.01, learning_rate=3e-3
         )
     module = seen.experiment.module
     parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
-    data = {f"{stage}_dataset": folder / "data" / f"{stage}.jsonl" for stage in runs.STAGES}
-    fresh = runs.build(runs.command(folder, pipeline=pipeline, model=family, **data)).module
-    start = {name: value.detach() for name, value in fresh.named_parameters()}
+    twin = runs.build(runs.command(folder, **flags))
+    start = {name: value.detach().clone() for name, value in twin.module.named_parameters()}
     gradients = {name: seen.gradients.get(id(value), 0.0) for name, value in parameters.items()}
-    names = seen.experiment.log_names
-    return Trained(
-        pipeline, family, folder, folders, start, {k: v.detach() for k, v in parameters.items()}, gradients, names
-    )
+    after = {name: value.detach() for name, value in parameters.items()}
+    return Trained(pipeline, family, folder, folders, twin, start, after, gradients, seen.experiment.log_names)
+
+
+def test_every_pipeline_is_a_case() -> None:
+    assert CASES.keys() == PIPELINES.keys()
+    for name, case in CASES.items():
+        assert case.objectives == tuple(resolve(place).name for place in PIPELINES[name].objectives)
+
+
+# --- learning ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_parameter_has_a_gradient_and_moves(trained: Trained) -> None:
@@ -141,56 +208,159 @@ def test_every_parameter_has_a_gradient_and_moves(trained: Trained) -> None:
     assert [name for name in alive if torch.equal(trained.trained[name], trained.start[name])] == []
 
 
-def test_exports_give_the_logits_of_the_run(trained: Trained) -> None:
-    steps = sorted(path.name for path in trained.exports.glob("ckpt_epoch_*"))
-    assert steps == ["ckpt_epoch_0_step_5", "ckpt_epoch_1_step_10"]
-    best = scores(runs.predictions(trained.folders))  # the best checkpoint is tested, for there is a monitor
-    torch.testing.assert_close(trained.scores_of(trained.exports / "best"), best, atol=2e-5, rtol=1e-4)
-
-    last = trained.run(name="last", ckpt_path=trained.folders.last, test_dataset=trained.data["test_dataset"])
-    expected = scores(runs.predictions(last))
-    for name in ("final", "ckpt_epoch_1_step_10"):
-        torch.testing.assert_close(trained.scores_of(trained.exports / name), expected, atol=2e-5, rtol=1e-4)
-    assert not torch.allclose(trained.scores_of(trained.exports / "ckpt_epoch_0_step_5"), expected, atol=2e-5)
-
-
 def test_logs_are_those_of_the_contract(trained: Trained) -> None:
-    in_training, outside = LOGGED[trained.pipeline]
-    names = {f"{stage}/{trained.objective}/{metric}" for stage in ("valid", "test") for metric in outside}
-    names |= {f"train/{trained.objective}/{metric}" for metric in in_training}
-    names |= {f"{stage}/loss" for stage in ("train", "valid", "test")}
+    names = {f"{stage}/loss" for stage in ("train", "valid", "test")}
+    for objective in trained.case.objectives:
+        always, outside = LOGGED[objective]
+        names |= {f"train/{objective}/{metric}" for metric in ("loss", *always)}
+        if objective in trained.evaluated:
+            names |= {
+                f"{stage}/{objective}/{name}" for stage in ("valid", "test") for name in ("loss", *always, *outside)
+            }
     logged = runs.scalars(trained.folders)
     assert set(logged) - {"epoch", "train/learning_rate"} == names
     assert set(trained.log_names) == {name for name in names if not name.startswith("test/")}
     assert [step for step, _ in logged["train/loss"]] == list(range(10)), "a point each logging step"
-    assert len(logged["valid/loss"]) == len(logged[f"train/{trained.objective}/accuracy"]) == 2, "a point an epoch"
+    for objective in trained.case.objectives:
+        assert len(logged["valid/loss"]) == len(logged[f"train/{objective}/accuracy"]) == 2, "a point an epoch"
     assert all(value == value for values in logged.values() for _, value in values), "no value is nan"
+
+
+# --- exports ----------------------------------------------------------------------------------------------------------
+
+
+def batch_of(trained: Trained) -> dict[str, torch.Tensor]:
+    """Return model inputs of some test rows, as the run collates them."""
+    data = trained.twin.data
+    batch = data.collator("test")((BatchRequest(0, tuple(range(8))), data.datasets["test"][:8]))
+    inputs: dict[str, torch.Tensor] = trained.twin.module._inputs(batch)
+    if trained.family == "longformer":  # as several heads on one backbone see it
+        inputs["global_attention_mask"] = (torch.arange(inputs["input_ids"].shape[1]) == 0).long().expand_as(inputs["input_ids"])  # fmt: skip  # noqa: E501
+    return inputs
+
+
+@torch.no_grad()
+def logits_of_run(trained: Trained, checkpoint: Path, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return what the heads of the run say when its weights are those of a checkpoint of Lightning."""
+    module = trained.twin.module.eval()
+    module.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
+    networks = [module.model.generator, module.model.discriminator] if hasattr(module.model, "generator") else [module.model]  # fmt: skip  # noqa: E501
+    return {name: output.logits for network in networks for name, output in network(**inputs).items()}
+
+
+@torch.no_grad()
+def logits_of_export(trained: Trained, name: str, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the same of an export, with nothing but transformers."""
+    heads = {o: auto_class(o, trained.family).from_pretrained(trained.head(name, o)) for o in trained.case.objectives}
+    return {objective: head.eval()(**inputs).logits for objective, head in heads.items()}
+
+
+def test_exports_give_the_logits_of_the_run(trained: Trained) -> None:
+    steps = sorted(path.name for path in trained.exports.glob("ckpt_epoch_*"))
+    assert steps == ["ckpt_epoch_0_step_5", "ckpt_epoch_1_step_10"]
+    inputs, last = batch_of(trained), {}
+    for checkpoint, names in {"best": ["best"], "last": ["final", "ckpt_epoch_1_step_10"]}.items():
+        last = logits_of_run(trained, trained.folders.checkpoints / f"{checkpoint}.ckpt", inputs)
+        assert tuple(last) == trained.case.objectives
+        for name in names:
+            torch.testing.assert_close(logits_of_export(trained, name, inputs), last, atol=1e-6, rtol=1e-6)
+    first = logits_of_export(trained, "ckpt_epoch_0_step_5", inputs)
+    assert not any(torch.allclose(first[name], last[name], atol=2e-5) for name in last)
+
+
+def scores_of(objective: str, checkpoint: Path, rows: Sequence[Mapping[str, Any]], family: str) -> torch.Tensor:
+    """Return the scores of texts as they are, row after row, unpadded, with nothing but transformers."""
+    if objective == "token_class":
+        return runs.word_scores_of(checkpoint, [row["words"] for row in rows])
+    if objective == "token_detection":
+        return runs.token_logits_of(checkpoint, [row["text"] for row in rows], auto_class(objective, family)).sigmoid()
+    logits = runs.logits_of(checkpoint, [[row[column] for column in TEXTS[objective]] for row in rows])
+    return logits[:, 1] - logits[:, 0] if objective == "answer_selection" else logits.softmax(dim=-1).flatten()
+
+
+@pytest.mark.parametrize("stage", ["test", "predict"])
+def test_exports_give_the_scores_that_were_written(trained: Trained, stage: str) -> None:
+    """The best checkpoint is tested and predicts, for there is a monitor."""
+    texts_are_hidden = {"masked_lm", "swapped_lm", *(["token_detection"] if stage == "test" else [])}
+    objectives = [name for name in trained.evaluated if name not in texts_are_hidden]
+    if not objectives:
+        pytest.skip("the model saw other texts")
+    for objective in objectives:
+        written = [torch.tensor(row["scores"]).flatten() for row in trained.predictions(stage, objective)]
+        found = scores_of(objective, trained.head("best", objective), trained.rows(stage), trained.family)
+        rounded = {"atol": 6e-5, "rtol": 1e-4} if objective == "token_detection" else CLOSE
+        torch.testing.assert_close(found, torch.cat(written), **rounded)
+
+
+def test_model_card_says_where_it_comes_from(trained: Trained) -> None:
+    card = (trained.exports / "best" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    for expected in (
+        f"# {trained.folders.name}",
+        str(trained.data["train_dataset"]),
+        f"| {trained.monitor} | ",
+        "learning_rate: 0.003",
+        f"- transformers {transformers.__version__}",
+        f"- torch {torch.__version__}",
+    ):
+        assert expected in card
+
+
+def test_tokenizer_and_classes_are_in_the_export(trained: Trained) -> None:
+    text = "the rain and a tiger?"
+    for objective in trained.case.objectives:
+        folder = trained.head("best", objective)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        assert tokenizer(text)["input_ids"] == tiny.tokenizer_for(trained.family)(text)["input_ids"]
+        if objective in CLASSES:
+            assert tuple(transformers.AutoConfig.from_pretrained(folder).id2label.values()) == CLASSES[objective]
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+def check_line(objective: str, line: Mapping[str, Any], row: Mapping[str, Any], stage: str) -> set[str]:
+    """Check what is predicted of a row; return the columns that this takes."""
+    prediction = line["prediction"]
+    if objective in ("masked_lm", "swapped_lm"):
+        assert prediction or stage == "predict", "some token is hidden"
+        for hidden in prediction:
+            assert set(hidden) == {"position", "token", "prediction", "score"}
+            assert 0 < hidden["score"] <= 1
+        positions = [hidden["position"] for hidden in prediction]
+        assert positions == sorted(set(positions))
+        return {"prediction"}
+    if objective == "token_detection":
+        assert len(line["tokens"]) == len(line["scores"])
+        assert prediction == [place for place, score in enumerate(line["scores"]) if score > 0.5]
+        return {"prediction", "scores", "tokens", *(["replaced"] if stage == "test" else [])}
+    if objective == "seq_class":
+        assert prediction == runs.CLASSES[max(range(3), key=line["scores"].__getitem__)]
+        assert sum(line["scores"]) == pytest.approx(1, abs=1e-5)
+    elif objective == "token_class":
+        assert len(prediction) == len(line["scores"]) == len(row["words"])
+        assert set(prediction) <= set(TAGS)
+    else:
+        assert prediction == int(line["scores"] > 0)
+    return {"prediction", "scores"}
 
 
 @pytest.mark.parametrize("stage", ["test", "predict"])
 def test_predictions_have_one_row_a_data_row(trained: Trained, stage: str) -> None:
-    rows, found = trained.rows(stage), runs.predictions(trained.folders, stage)
-    assert [row["id"] for row in found] == list(range(len(rows)))
-    for row, line in zip(rows, found, strict=True):
-        row = {key: value for key, value in row.items() if stage == "test" or key not in ("label", "labels")}
-        assert {key: line[key] for key in row} == row
-        assert set(line) == {"id", "scores", "prediction", *row}
-        if trained.pipeline == "seq_class":
-            assert line["prediction"] == runs.CLASSES[max(range(3), key=line["scores"].__getitem__)]
-            assert sum(line["scores"]) == pytest.approx(1, abs=1e-5)
-        elif trained.pipeline in TAGGING:
-            assert len(line["prediction"]) == len(line["scores"]) == len(row["words"])
-            assert set(line["prediction"]) <= set(TAGS)
-        else:
-            assert line["prediction"] == int(line["scores"] > 0)
-    if stage == "predict":
-        torch.testing.assert_close(
-            trained.scores_of(trained.exports / "best", "predict"), scores(found), atol=2e-5, rtol=1e-4
-        )
+    rows = trained.rows(stage)
+    for objective in trained.evaluated:
+        found = trained.predictions(stage, objective)
+        assert [row["id"] for row in found] == list(range(len(rows)))
+        for row, line in zip(rows, found, strict=True):
+            row = {key: value for key, value in row.items() if stage == "test" or key not in LABELS}
+            assert {key: line[key] for key in row} == row
+            assert set(line) == {"id", *row, *check_line(objective, line, row, stage)}
+    written = {path.stem for path in trained.folders.predictions.glob(f"{stage}*.jsonl")}
+    assert written == ({stage} if len(trained.evaluated) == 1 else {f"{stage}.{name}" for name in trained.evaluated})
 
 
 def test_trec_files_give_the_logged_ranking_metrics(trained: Trained) -> None:
-    if trained.pipeline != "answer_selection":
+    if "answer_selection" not in trained.evaluated:
         pytest.skip("nothing is ranked")
     pytrec_eval = pytest.importorskip("pytrec_eval")
     with (trained.folders.predictions / "test.run").open() as run, (
@@ -211,59 +381,60 @@ def test_trec_files_give_the_logged_ranking_metrics(trained: Trained) -> None:
         assert logged[f"test/answer_selection/{ours}"] == pytest.approx(mean, abs=1e-6)
 
 
-def test_model_card_says_where_it_comes_from(trained: Trained) -> None:
-    card = (trained.exports / "best" / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: transformers\n")
-    for expected in (
-        f"# {trained.folders.name}",
-        str(trained.data["train_dataset"]),
-        f"| {MONITOR[trained.pipeline]} | ",
-        "learning_rate: 0.003",
-        f"- transformers {transformers.__version__}",
-        f"- torch {torch.__version__}",
-    ):
-        assert expected in card
+# --- the same again ---------------------------------------------------------------------------------------------------
+
+
+def all_predictions(folders: RunFolders) -> dict[str, Any]:
+    return {path.name: runs.predictions(folders, path.stem) for path in sorted(folders.predictions.glob("*.jsonl"))}
 
 
 def test_config_repeats_the_run(trained: Trained) -> None:
     from transformers_framework.cli.main import main
 
-    again = ["--config", str(trained.folders.config), "--name", "again"]
-    assert main(again) == 0
-    again_folders = RunFolders(trained.folders.output_dir, "again")
+    assert main(["--config", str(trained.folders.config), "--name", "again"]) == 0
+    again = RunFolders(trained.folders.output_dir, "again")
     for name in ("best", "final"):
-        first, second = runs.weights(trained.exports / name), runs.weights(again_folders.pre_trained_models / name)
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first)
-    assert runs.predictions(again_folders) == runs.predictions(trained.folders)
+        for objective in trained.case.objectives:
+            folder = trained.head(name, objective)
+            second = runs.weights(again.pre_trained_models / folder.relative_to(trained.exports))
+            first = runs.weights(folder)
+            assert first.keys() == second.keys()
+            assert all(torch.equal(first[key], second[key]) for key in first)
+    assert all_predictions(again) == all_predictions(trained.folders)
 
 
 def test_a_checkpoint_is_tested_without_training(trained: Trained) -> None:
-    flags = {"test_dataset": trained.data["test_dataset"], "valid_dataset": trained.data["valid_dataset"]}
+    flags = {f"{stage}_dataset": trained.data[f"{stage}_dataset"] for stage in ("valid", "test", "predict")}
     alone = trained.run(name="tested", ckpt_path=trained.folders.best, **flags)
     assert runs.metrics(alone, "test") == runs.metrics(trained.folders, "test")
-    assert runs.predictions(alone) == runs.predictions(trained.folders)
+    assert all_predictions(alone) == all_predictions(trained.folders)
     assert runs.metrics(alone, "valid").keys() == runs.metrics(trained.folders, "valid").keys()
     assert not alone.pre_trained_models.exists(), "what trains nothing exports nothing"
     assert not alone.last.exists()
 
 
 def test_an_export_is_tested_without_training(trained: Trained) -> None:
-    best = trained.exports / "best"
-    alone = trained.run(name="exported", pre_trained_model=best, test_dataset=trained.data["test_dataset"])
-    assert runs.metrics(alone, "test") == pytest.approx(runs.metrics(trained.folders, "test"), abs=1e-6)
-    found, expected = runs.predictions(alone), runs.predictions(trained.folders)
-    assert [row["prediction"] for row in found] == [row["prediction"] for row in expected], "names of classes are kept"
-    torch.testing.assert_close(scores(found), scores(expected), atol=1e-6, rtol=1e-6)
+    objective = trained.evaluated[-1]
+    flags: dict[str, Any] = {"pre_trained_model": trained.head("best", objective)}
+    if trained.case.alone:
+        flags |= {"pipeline": trained.case.alone, **dict.fromkeys(trained.case.flags)}
+    elif len(trained.evaluated) > 1:
+        flags["pre_trained_generator_model"] = trained.head("best", "masked_lm")
+    alone = trained.run(name="exported", **flags, test_dataset=trained.data["test_dataset"])
+    expected = runs.metrics(trained.folders, "test")
+    assert runs.metrics(alone, "test") == pytest.approx(expected, rel=1e-5, abs=1e-6)
     # and what has no label, of which classes could be learned, is predicted all the same
-    unlabelled = trained.run(name="predicted", pre_trained_model=best, predict_dataset=trained.data["predict_dataset"])
-    assert runs.predictions(unlabelled, "predict") == runs.predictions(trained.folders, "predict")
+    unlabelled = trained.run(name="predicted", **flags, predict_dataset=trained.data["predict_dataset"])
+    for run, stage in ((alone, "test"), (unlabelled, "predict")):
+        for name in trained.evaluated:
+            found, expected_rows = trained.predictions(stage, name, run), trained.predictions(stage, name)
+            assert without_scores(found) == without_scores(expected_rows), "names of classes are kept"
 
 
-def test_tokenizer_and_classes_are_in_the_export(trained: Trained) -> None:
-    config = transformers.AutoConfig.from_pretrained(trained.exports / "best")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(trained.exports / "best")
-    text = "the rain and a tiger?"
-    assert tokenizer(text)["input_ids"] == tiny.tokenizer_for(trained.family)(text)["input_ids"]
-    names = {"answer_selection": ("0", "1"), "seq_class": runs.CLASSES}.get(trained.pipeline, TAGS)
-    assert tuple(config.id2label.values()) == tuple(names)
+def without_scores(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is written with numbers of full precision left out."""
+    hidden = [[{**item, "score": None} for item in row["prediction"] if isinstance(item, dict)] for row in rows]
+    return [
+        {**row, "scores": None, "prediction": items or row["prediction"]}
+        for row, items in zip(rows, hidden, strict=True)
+    ]

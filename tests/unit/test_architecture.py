@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "inputs": {"processing"},
     "objectives": {"processing", "losses", "metrics"},
     "models": {"registry", "processing", "runtime"},
-    "pipelines": {"registry", "metrics", "optimizers", "schedulers", "objectives", "models"},
+    "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "objectives", "models"},
     "data": {"processing", "runtime", "inputs", "objectives", "models"},
     "callbacks": {"processing", "runtime", "pipelines", "data"},
     "experiment": {

@@ -10,7 +10,16 @@ import transformers
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Objective
 from transformers_framework.pipelines.pipeline import Pipeline
-from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS, lookup, options_of, resolve
+from transformers_framework.registry import (
+    MODELS,
+    OPTIMIZERS,
+    PIPELINES,
+    SCHEDULERS,
+    lookup,
+    options_of,
+    pipeline_spec,
+    resolve,
+)
 
 TABLES = {"pipeline": PIPELINES, "model": MODELS, "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}
 
@@ -33,9 +42,41 @@ def test_a_pipeline_has_what_its_row_names(name):
 
 
 def test_an_objective_alone_is_called_as_its_pipeline():
+    logged_as = {
+        "cluster_random_token_detection": "token_detection",
+        "random_token_detection": "token_detection",
+        "named_entity_recognition": "token_class",
+        "pos_tagging": "token_class",
+    }
     for name, spec in PIPELINES.items():
         if len(spec.objectives) == 1:
-            assert resolve(spec.objectives[0]).name == name
+            assert resolve(spec.objectives[0]).name == logged_as.get(name, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("masked_lm+swapped_lm", "both rewrite the input"),
+        ("masked_lm+masked_lm", "only once"),
+        ("seq_class+token_class", "must take the same inputs"),
+        ("pos_tagging+token_class", "several parts learn token_class"),
+        ("seq_class+", "unknown pipeline ''"),
+    ],
+)
+def test_parts_that_do_not_go_together_say_why(name, reason):
+    with pytest.raises(ConfigurationError, match=reason):
+        pipeline_spec(name)
+
+
+@pytest.mark.parametrize("name", [name for name in PIPELINES if "_and_" in name])
+def test_joint_rows_are_what_their_parts_make(name):
+    """But for ELECTRA's own two, which no other row has alone."""
+    if name == "token_detection_and_masked_lm":
+        return
+    first, _, last = name.rpartition("_and_")
+    for joined in (f"{first}+{last}", f"{last}+{first}"):
+        made, row = pipeline_spec(joined), PIPELINES[name]
+        assert (made.inputs, made.objectives, made.family) == (row.inputs, row.objectives, row.family)
 
 
 @pytest.mark.parametrize(("name", "place"), [*OPTIMIZERS.items(), *SCHEDULERS.items()])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.constants import ROW_IDS
+from transformers_framework.constants import ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught
 from transformers_framework.runtime.trainer import build_trainer
 
@@ -89,7 +89,10 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.size for mask in masks)
     limit = experiment.inputs.max_length
     yield f"  {tokens / measured:.1f} tokens a row, {100 * cut / measured:.1f} % of the rows are cut to {limit} tokens"
-    yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
+    if stage == TRAIN and data.bins is not None:
+        yield f"  packed into {len(data.bins):,} rows of {limit} tokens, {100 * data.fill:.1f} % full"
+    else:
+        yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
     yield from _samples(experiment, *batches[0], collate.objectives)
 
 

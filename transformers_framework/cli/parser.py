@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 from transformers_framework.cli.flags import REQUIRED, Flag, flags_of, merge
 from transformers_framework.cli.given import ALIASES, Given
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
-from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS, PipelineSpec, lookup, pipeline_spec, resolve
+from transformers_framework.registry import (
+    MODELS,
+    OPTIMIZERS,
+    PIPELINES,
+    SCHEDULERS,
+    PipelineSpec,
+    lookup,
+    pipeline_spec,
+    resolve,
+)
 from transformers_framework.restricted import NonNegativeFloat, NonNegativeInt, PositiveInt, Probability, Range
 
 Groups = dict[str, dict[str, Flag]]
@@ -124,12 +133,11 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
 def weight_flags(spec: PipelineSpec) -> dict[str, Flag]:
     """Return ``--{objective}_weight`` for each objective of a joint pipeline."""
     objectives = [resolve(place) for place in spec.objectives]
-    return {
-        f"{objective.name}{WEIGHT}": Flag(
-            f"{objective.name}{WEIGHT}", NonNegativeFloat, objective.weight, f"Weight of the loss of {objective.name}.", ""
-        )
-        for objective in (objectives if len(objectives) > 1 else [])
-    }
+    flags = [
+        Flag(f"{o.name}{WEIGHT}", NonNegativeFloat, o.weight, f"Weight of the loss of {o.name} in the sum.", "")
+        for o in objectives
+    ]
+    return {flag.name: flag for flag in flags} if len(flags) > 1 else {}
 
 
 def declared(*places: str) -> dict[str, Flag]:

@@ -14,7 +14,7 @@ from transformers_framework.processing.masking import sparse_labels
 from transformers_framework.processing.packing import pack
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 
 class Collator:
@@ -76,7 +76,7 @@ class Collator:
         return batch, own
 
 
-def _tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor | dict[str, Tensor]]:
+def _tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
     return {

@@ -124,6 +124,7 @@ class DataModule(pl.LightningDataModule):
             self.cache_dir /= f"node_{os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))}"
         self.datasets: dict[Stage, Any] = {}
         self.num_rows: dict[Stage, int | None] = {}
+        self.fill = 0.0  # share of tokens in the bins
         self._resumed = {"epoch": 0, "consumed": 0}
 
     def _check_flags(self) -> None:
@@ -331,8 +332,8 @@ class DataModule(pl.LightningDataModule):
             return None
         lengths = self._token_lengths(self.datasets[TRAIN])
         bins = fill_bins(lengths, self.inputs.max_length, self.seed)
-        filled = lengths.sum() / max(1, len(bins) * self.inputs.max_length)
-        logger.info("%d texts are packed into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * filled)
+        self.fill = float(lengths.sum()) / max(1, len(bins) * self.inputs.max_length)
+        logger.info("%d texts are packed into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * self.fill)
         return bins
 
     def _lengths(self, stage: Stage) -> np.ndarray:
@@ -388,4 +389,5 @@ class DataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue behind the rows that were consumed."""
+        self.fill = 0.0  # share of tokens in the bins
         self._resumed = {"epoch": state_dict["epoch"], "consumed": state_dict["consumed"]}

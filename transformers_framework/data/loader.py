@@ -167,12 +167,12 @@ class Loader:
         """
         requests = self.requests
         requests.set_epoch(self.epoch())
-        number = requests.consumed // requests.step_size
-        again = number % self.window
+        done = requests.consumed // requests.step_size
+        again = done % self.window
         requests.consumed -= again * requests.step_size
         window: list[dict[str, Any]] = []
         ready: deque[dict[str, Any]] = deque()
-        for number, batch in enumerate(self._batches(), number - again + 1):
+        for number, batch in enumerate(self._batches(), done - again + 1):
             window.append(batch)
             if number % self.window == 0 or number == self.limit():
                 ready.extend(_with_sums(window)[again:])

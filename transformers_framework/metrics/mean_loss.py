@@ -33,7 +33,8 @@ class MeanLoss(Metric):
 
         Args:
             total: Sum of the losses of all that has a label, a scalar.
-            normalizer: Sum of their weights, a scalar or a number: their number when all weigh the same, 0 for a batch of padding.
+            normalizer: Sum of their weights, a scalar or a number: how many they are when all weigh the same, 0
+                for a batch of padding.
         """
         total = total.detach().reshape(()).float()
         weight = normalizer if isinstance(normalizer, Tensor) else torch.full_like(total, normalizer)

@@ -23,24 +23,6 @@ logger = logging.getLogger(__name__)
 
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
 
-# families that count positions from the padding token's id plus one, which they therefore lose
-COUNT_POSITIONS_PAST_PADDING = frozenset(
-    {
-        "camembert",
-        "data2vec-text",
-        "esm",
-        "ibert",
-        "longformer",
-        "luke",
-        "mpnet",
-        "roberta",
-        "roberta-prelayernorm",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xmod",
-    }
-)
-
 
 class HeadSpec(NamedTuple):
     """One head of a model.
@@ -181,20 +163,6 @@ def _check_family(found: str, wanted: str, flag: str, source: str) -> None:
             f"{_our_name(wanted)} or by --pre_trained_model. Use --model {_our_name(found)} or --model auto, and give "
             "weights and config of one family."
         )
-
-
-def max_positions(config: PreTrainedConfig) -> int | None:
-    """Return the longest sequence that a model takes, in tokens; None where only distances between tokens count."""
-    if getattr(config, "relative_attention", False) and not getattr(config, "position_biased_input", True):
-        return None
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None:
-        return None
-    if config.model_type in COUNT_POSITIONS_PAST_PADDING:
-        if getattr(config, "position_embedding_type", "absolute") != "absolute":
-            return limit
-        return limit - (config.pad_token_id or 0) - 1
-    return limit
 
 
 # --- tokenizer -------------------------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.auto import Attention, HeadSpec, load_model, max_positions, read_config
+from transformers_framework.models.auto import Attention, HeadSpec, load_model, read_config
 from transformers_framework.models.embedding_sharing import Sharing, merged, share_embeddings
 from transformers_framework.models.multi_head import MultiHeadModel
+from transformers_framework.models.positions import max_positions
 from transformers_framework.models.reading import hub_cache, place_of, reading
 from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
 from transformers_framework.restricted import PositiveInt, Range

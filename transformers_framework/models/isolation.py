@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.auto import COUNT_POSITIONS_PAST_PADDING
+from transformers_framework.models.positions import COUNT_POSITIONS_PAST_PADDING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

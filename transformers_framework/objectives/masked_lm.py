@@ -158,7 +158,5 @@ class SwappedLM(MaskedLM):
         "probability_unchanged": 0.0,
     }
 
-    def __init__(
-        self, setup: Setup, *, probability: Probability = 0.15, whole_word_masking: bool = False
-    ) -> None:
+    def __init__(self, setup: Setup, *, probability: Probability = 0.15, whole_word_masking: bool = False) -> None:
         super().__init__(setup, probability=probability, whole_word_masking=whole_word_masking, **self.no_mask)

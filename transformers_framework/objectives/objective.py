@@ -96,7 +96,7 @@ class Objective(ABC):
         return ()
 
     def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
-        """Check a whole data set before training and add what is best computed once. Training data comes first.
+        """Look at a whole data set before training, each time: training data comes first.
 
         Raises:
             DataError: When a column is missing or a value is wrong, with its place.

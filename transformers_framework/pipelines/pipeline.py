@@ -117,7 +117,7 @@ class Pipeline(pl.LightningModule):
 
     def _stage_step(self, batch: dict[str, Any], stage: Stage) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the sum of the losses of each objective, and each head's output."""
-        for name, objective in self.active(stage).items():
+        for objective in self.active(stage).values():
             batch.update(objective.on_device(batch, stage))
         outputs = self.forward_heads(batch, stage)
         totals = {}

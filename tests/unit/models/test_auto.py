@@ -13,15 +13,14 @@ import transformers
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.auto import (
-    COUNT_POSITIONS_PAST_PADDING,
     HeadSpec,
     check_pair,
     load_config,
     load_model,
     load_tokenizer,
-    max_positions,
 )
 from transformers_framework.models.overrides import parse_value
+from transformers_framework.models.positions import COUNT_POSITIONS_PAST_PADDING, max_positions
 from transformers_framework.registry import MODELS, PIPELINES
 
 SEQ_CLASS = {"seq_class": HeadSpec("AutoModelForSequenceClassification", {"num_labels": 3})}

@@ -1,0 +1,40 @@
+"""How long inputs may be: the positions that a model has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+# families that count positions from the padding token's id plus one, which they therefore lose
+COUNT_POSITIONS_PAST_PADDING = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "esm",
+        "ibert",
+        "longformer",
+        "luke",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+
+
+def max_positions(config: PreTrainedConfig) -> int | None:
+    """Return the longest sequence that a model takes, in tokens; None where only distances between tokens count."""
+    if getattr(config, "relative_attention", False) and not getattr(config, "position_biased_input", True):
+        return None
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    if config.model_type in COUNT_POSITIONS_PAST_PADDING:
+        if getattr(config, "position_embedding_type", "absolute") != "absolute":
+            return limit
+        return limit - (config.pad_token_id or 0) - 1
+    return limit
