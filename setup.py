@@ -27,6 +27,7 @@ EXTRAS = {
         "pytrec_eval-terrier",
         "ruff",
         "scikit-learn>=1.4",
+        "seqeval",  # the reference of entity F1
         "s3fs>=2024.2",
         "types-PyYAML",
     ],

@@ -34,6 +34,7 @@ LOGGED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "token_class": (("accuracy", "f1", *TAG_F1), ENTITIES),
     "token_detection": (("accuracy", "f1", "precision", "recall", "replaced_ratio"), ()),
 }
+HIDING = ("masked_lm", "swapped_lm")
 CLASSES = {"answer_selection": ("0", "1"), "seq_class": runs.CLASSES, "token_class": TAGS}
 LABELS = ("label", "labels")  # columns that rows to predict do not have
 
@@ -45,7 +46,7 @@ class Case(NamedTuple):
         family: The family that is tested by default; all others are slow.
         objectives: What is learned, by its names in logs.
         evaluated: What is evaluated too; the rest is there in training only. All of it when not given.
-        alone: The pipeline that loads the export of what is evaluated, as this one cannot load folders of several heads.
+        alone: The pipeline that loads the export of what is evaluated; this one cannot load folders of several heads.
         flags: What the run is given besides.
     """
 
@@ -84,6 +85,8 @@ MONITORED = {"answer_selection": "mean_average_precision"}  # accuracy of all ot
 TEXTS = {"answer_selection": ("question", "answer"), "seq_class": ("text",)}
 # what a family computes and its classifier never uses: the last layer's local attention of a token that sees everything
 UNUSED = {"longformer": r"layer\.1\.attention\.self\.(query|key|value)\."}
+# replacements follow what was counted in training, which a checkpoint of Lightning holds and an export does not
+COUNTED = {("cluster_random_token_detection", "test")}
 SIZES = (40, 23, 27, 13)  # of train, valid, test, predict; steps of 8 rows leave a smaller last one
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
@@ -281,8 +284,8 @@ def scores_of(objective: str, checkpoint: Path, rows: Sequence[Mapping[str, Any]
 @pytest.mark.parametrize("stage", ["test", "predict"])
 def test_exports_give_the_scores_that_were_written(trained: Trained, stage: str) -> None:
     """The best checkpoint is tested and predicts, for there is a monitor."""
-    texts_are_hidden = {"masked_lm", "swapped_lm", *(["token_detection"] if stage == "test" else [])}
-    objectives = [name for name in trained.evaluated if name not in texts_are_hidden]
+    saw_other_texts = {*HIDING, *(["token_detection"] if stage == "test" else [])}
+    objectives = [name for name in trained.evaluated if name not in saw_other_texts]
     if not objectives:
         pytest.skip("the model saw other texts")
     for objective in objectives:
@@ -322,8 +325,8 @@ def test_tokenizer_and_classes_are_in_the_export(trained: Trained) -> None:
 def check_line(objective: str, line: Mapping[str, Any], row: Mapping[str, Any], stage: str) -> set[str]:
     """Check what is predicted of a row; return the columns that this takes."""
     prediction = line["prediction"]
-    if objective in ("masked_lm", "swapped_lm"):
-        assert prediction or stage == "predict", "some token is hidden"
+    if objective in HIDING:
+        assert not prediction or stage == "test", "no text has a mask token of its own"
         for hidden in prediction:
             assert set(hidden) == {"position", "token", "prediction", "score"}
             assert 0 < hidden["score"] <= 1
@@ -355,6 +358,7 @@ def test_predictions_have_one_row_a_data_row(trained: Trained, stage: str) -> No
             row = {key: value for key, value in row.items() if stage == "test" or key not in LABELS}
             assert {key: line[key] for key in row} == row
             assert set(line) == {"id", *row, *check_line(objective, line, row, stage)}
+        assert objective not in HIDING or stage == "predict" or any(line["prediction"] for line in found)
     written = {path.stem for path in trained.folders.predictions.glob(f"{stage}*.jsonl")}
     assert written == ({stage} if len(trained.evaluated) == 1 else {f"{stage}.{name}" for name in trained.evaluated})
 
@@ -421,20 +425,23 @@ def test_an_export_is_tested_without_training(trained: Trained) -> None:
     elif len(trained.evaluated) > 1:
         flags["pre_trained_generator_model"] = trained.head("best", "masked_lm")
     alone = trained.run(name="exported", **flags, test_dataset=trained.data["test_dataset"])
-    expected = runs.metrics(trained.folders, "test")
-    assert runs.metrics(alone, "test") == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    if (trained.pipeline, "test") not in COUNTED:
+        expected = runs.metrics(trained.folders, "test")
+        assert runs.metrics(alone, "test") == pytest.approx(expected, rel=1e-5, abs=1e-6)
     # and what has no label, of which classes could be learned, is predicted all the same
     unlabelled = trained.run(name="predicted", **flags, predict_dataset=trained.data["predict_dataset"])
-    for run, stage in ((alone, "test"), (unlabelled, "predict")):
+    for folders, stage in ((alone, "test"), (unlabelled, "predict")):
         for name in trained.evaluated:
-            found, expected_rows = trained.predictions(stage, name, run), trained.predictions(stage, name)
-            assert without_scores(found) == without_scores(expected_rows), "names of classes are kept"
+            if (trained.pipeline, stage) not in COUNTED:
+                found, written = (trained.predictions(stage, name, run) for run in (folders, trained.folders))
+                assert without_scores(found) == without_scores(written), "names of classes are kept"
 
 
 def without_scores(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what is written with numbers of full precision left out."""
-    hidden = [[{**item, "score": None} for item in row["prediction"] if isinstance(item, dict)] for row in rows]
-    return [
-        {**row, "scores": None, "prediction": items or row["prediction"]}
-        for row, items in zip(rows, hidden, strict=True)
-    ]
+    """Return what is written without numbers of full precision."""
+
+    def kept(prediction: Any) -> Any:
+        hidden = isinstance(prediction, list) and prediction and isinstance(prediction[0], dict)
+        return [{**token, "score": None} for token in prediction] if hidden else prediction
+
+    return [{**row, "scores": None, "prediction": kept(row["prediction"])} for row in rows]
