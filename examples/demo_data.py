@@ -1,11 +1,11 @@
 """Build the demo's data, tokenizer and model configuration from the documentation inside this Python installation.
 
-Answer selection: the question is made from the name of a function, class, method or module of the standard library
-("what does the method read until of telnet do") or a topic of ``pydoc`` ("what are the rules of comparisons"); the
-candidates are sentences that summarize objects of the same module, exactly one of them is right. Sequence
-classification: which kind of object a sentence summarizes. Token classification: what the words of a function's
-signature are. Whole packages go to train, valid or test, no sentence appears twice, and nothing is imported or
-downloaded: the sources are parsed.
+Masked language modelling: a name, and what the documentation says about it. Answer selection: the question is made
+from the name of a function, class, method or module of the standard library ("what does the method read until of
+telnet do") or a topic of ``pydoc`` ("what are the rules of comparisons"); the candidates are sentences that summarize
+objects of the same module, exactly one of them is right. Sequence classification: which kind of object a sentence
+summarizes. Token classification: what the words of a function's signature are. Whole packages go to train, valid or
+test, no sentence appears twice, and nothing is imported or downloaded: the sources are parsed.
 
     python examples/demo_data.py outputs/demo/data
 """
@@ -22,7 +22,8 @@ import random
 import re
 import sysconfig
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import NamedTuple
@@ -34,7 +35,6 @@ QUESTIONS = {
     "class": "what is the class {}",
     "module": "what is the module {} for",
     "topic": "what are the rules of {}",
-    "words": "which one is about {}",
 }
 
 
@@ -136,20 +136,28 @@ def split_of(module: str) -> str:
     return "train" if share < 75 else "valid" if share < 85 else "test"
 
 
-def by_keywords(entries: Iterable[Entry], count: int = 4) -> Iterator[Entry]:
-    """Yield every sentence of the documentation, to be asked for by some of its own long words.
+def passages(entries: Iterable[Entry], length: int = 30) -> Iterator[dict[str, object]]:
+    """Yield the rows of masked language modelling: a name, and sentences about it until they have ``length`` words.
 
-    From these, weights that start at random learn in some hundred steps to compare the words of two texts; from
-    names alone they had learned nothing after 900. It is an inverse cloze task (Lee, Chang, Toutanova 2019,
-    "Latent Retrieval for Weakly Supervised Open Domain Question Answering", section 4). Wrong candidates come from any
-    module, so that these questions are the easy ones.
+    Beside its name a text tells what hidden words it may hold: from such pairs a model learns to compare two texts.
     """
     for entry in entries:
-        for sentence in entry.sentences:
-            words = sorted(set(re.findall(r"[a-z]{4,}", sentence.lower())))
-            if len(words) >= count:
-                words = random.Random(sentence).sample(words, count)
-                yield Entry("any", "words", " ".join(words), [sentence])
+        text: list[str] = []
+        for number, sentence in enumerate(entry.sentences, 1):
+            text += sentence.split()
+            if len(text) >= length or number == len(entry.sentences):
+                yield {"name": entry.name, "text": " ".join(text)}
+                text = []
+
+
+def hidden_words(entries: Iterable[Entry], common: Container[str]) -> Iterator[dict[str, object]]:
+    """Yield texts to fill in: a name, its summary with a common word replaced by the mask token, and that word."""
+    for entry in entries:
+        places = [place for place in re.finditer(r"\b[a-z]{4,}\b", entry.summary) if place[0] in common]
+        if places:
+            place = random.Random(entry.summary).choice(places)
+            text = f"{entry.summary[: place.start()]}[MASK]{entry.summary[place.end() :]}"
+            yield {"name": entry.name, "text": text, "word": place[0]}
 
 
 def ranking_rows(entries: Iterable[Entry], candidates: int) -> Iterator[dict[str, object]]:
@@ -221,20 +229,23 @@ def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
 
 
 def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> list[str]:
-    """Write ``answer_selection/``, ``seq_class/`` and ``token_class/``, a file a split; return the training texts."""
+    """Write a folder a task with a file a split; return the training texts."""
     entries = distinct(standard_library())
     texts = []
     for split in ("train", "valid", "test"):
         chosen = [entry for entry in entries if split_of(entry.module) == split][:limit]
-        rows = list(ranking_rows(chosen, 2 if split == "train" else candidates))
+        rows = list(ranking_rows(chosen, 4 if split == "train" else candidates))
         if split == "train":
-            rows += ranking_rows(distinct(by_keywords(chosen)), 2)
             texts = [f"{entry.name} {' '.join(entry.sentences)}" for entry in chosen]
         write_rows(folder / "answer_selection" / f"{split}.jsonl", rows)
+        write_rows(folder / "masked_lm" / f"{split}.jsonl", passages(chosen))
         write_rows(folder / "seq_class" / f"{split}.jsonl", class_rows(chosen))
         write_rows(folder / "token_class" / f"{split}.jsonl", tagged_rows(chosen))
         questions = len({row["key"] for row in rows})
         print(f"{split}: {len(chosen)} documented objects, {questions} questions, {len(rows)} candidates")
+    counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{4,}\b", text))
+    common = {word for word, _ in counts.most_common(300)}
+    write_rows(folder / "masked_lm" / "predict.jsonl", hidden_words(chosen, common))  # of the test packages
     return texts
 
 
@@ -256,7 +267,7 @@ def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **{f"{name.strip('[]').lower()}_token": name for name in special},
     ).save_pretrained(folder)  # fmt: skip
-    # keyword questions, accuracy after 400 steps: .61 from BERT's own 0.02, .87 from 0.15 (1.2 / sqrt(hidden size))
+    # from BERT's own 0.02 a model of this size had learned nothing after 400 steps; 0.15 is 1.2 / sqrt(hidden size)
     BertConfig(
         vocab_size=wordpiece.get_vocab_size(), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=128, max_position_embeddings=128, hidden_dropout_prob=0.0, initializer_range=0.15,
@@ -267,7 +278,7 @@ def main() -> None:
     """Write the data, and the tokenizer and configuration to ``model/``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder to write to")
-    parser.add_argument("--candidates", type=int, default=8, help="candidates of a valid or test question; training: 2")
+    parser.add_argument("--candidates", type=int, default=8, help="candidates of a valid or test question; training: 4")
     parser.add_argument("--limit", type=int, help="documented objects a split, for quick tries")
     parser.add_argument("--vocabulary", type=int, default=1000, help="size of the tokenizer's vocabulary")
     args = parser.parse_args()

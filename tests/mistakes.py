@@ -21,6 +21,7 @@ from tests import runs, tiny
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
+TAGGED = tiny.tagged(24, 0)
 TRAIN, VALID = tiny.classes(24, 0), tiny.classes(12, 1)
 PAIRS, VALID_PAIRS = tiny.pairs(24, 0), tiny.pairs(12, 1)
 NAMED = tiny.classes(24, 0, names=("cat", "dog"))
@@ -110,6 +111,9 @@ def wrong(
 
 ranking = partial(wrong, pipeline="answer_selection")
 masking = partial(wrong, pipeline="masked_lm")
+generating = partial(wrong, pipeline="token_detection_and_masked_lm")
+clustering = partial(wrong, pipeline="cluster_random_token_detection")
+tagging = partial(wrong, pipeline="token_class")
 
 # fmt: off
 COMMAND_LINE = [
@@ -436,6 +440,55 @@ PRETRAINING = [
     masking("decoder", "--pipeline masked_lm --model t5: transformers has no AutoModelForMaskedLM", model="t5", pre_trained_model=None, pre_trained_config="{made}/t5"),
     masking("monitor of another", "valid/seq_class/accuracy.*Did you mean 'valid/masked_lm/accuracy'", monitor="valid/seq_class/accuracy"),
 ]
+
+GENERATOR = [
+    generating("another vocabulary", "the generator's vocabulary has 399 tokens and the discriminator's 400", pre_trained_generator_config="{made}/vocabulary_399"),
+    generating("another tokenizer", "it was trained with another vocabulary than the tokenizer of --pre_trained_model", pre_trained_generator_model="{made}/other_tokens"),
+    generating("another family", "pre_trained_generator_model .*is of family 'roberta', and not 'bert'", pre_trained_generator_model="{made}/roberta"),
+    generating("absent", "--pre_trained_generator_model .*brt does not exist. Did you mean 'bert'", pre_trained_generator_model="{made}/brt"),
+    generating("no size", "--generator_size: found '0', expected a number greater than 0 and at most 1", generator_size=0),
+    generating("larger", "--generator_size: found '1.5', expected a number greater than 0 and at most 1", generator_size=1.5),
+    generating("two sizes", "--generator_size: --pre_trained_generator_config .* says how large the generator is", generator_size=0.5, pre_trained_generator_config="{made}/bert"),
+    generating("sharing and not", "--tie_generator_discriminator_embeddings asks for what --embedding_sharing none", embedding_sharing="none", tie_generator_discriminator_embeddings=True),
+    generating("embeddings of another size", "--embedding_sharing shared: .*embedding", embedding_sharing="shared", pre_trained_generator_config="{made}/narrow"),
+    generating("unknown sharing", "--embedding_sharing: found 'tied', expected one of none, shared", embedding_sharing="tied"),
+    generating("unknown sampling", "--sample_function: found 'argmax', expected one of gumbel, multinomial", sample_function="argmax"),
+    generating("decoder", "transformers has no AutoModelForMaskedLM for 't5'", model="t5", pre_trained_model=None, pre_trained_config="{made}/t5"),
+    masking("no generator here", "--generator_size: .*belongs to --pipeline token_detection_and_masked_lm", generator_size=0.5),
+]
+
+CLUSTERS = [
+    clustering("none", "Missing: --clusters_filename", clusters_filename=None),
+    clustering("absent", "--clusters_filename .*no.txt: there is no such file", clusters_filename="{tmp}/no.txt"),
+    clustering("too few", "found 3 lines, expected 400", {"few.txt": "0\n1\n0\n"}, clusters_filename="{tmp}/few.txt"),
+    clustering("no number", r"few.txt:2: .*'b'", {"few.txt": "0\nb\n" + "1\n" * 398}, clusters_filename="{tmp}/few.txt"),
+    clustering("negative", r"few.txt:2: .*'-1'", {"few.txt": "0\n-1\n" + "1\n" * 398}, clusters_filename="{tmp}/few.txt"),
+    clustering("negative sharpness", "--beta: found '-1', expected a number at least 0", beta=-1),
+    masking("no clusters here", "--clusters_filename: .*belongs to --pipeline cluster_random_token_detection", clusters_filename="x"),
+]
+
+PACKING = [
+    masking("unknown", "--packing: found 'some', expected one of none, full, isolated", packing="some"),
+    masking("windows of a stream", "--iterable: --packing full", packing="full", iterable=True),
+    masking("bins of a stream", "--iterable: --packing isolated", packing="isolated", iterable=True),
+    masking("pieces of a stream", "--iterable: --split_long_texts", split_long_texts=True, iterable=True),
+    masking("buckets of bins", "--length_bucketing puts rows", packing="isolated", length_bucketing=True),
+    masking("types of windows", "--extended_token_type_ids: with --packing full", packing="full", extended_token_type_ids=[0, 1]),
+    masking("family", "--packing isolated: .*convolutions.*Use --packing full", packing="isolated", model="convbert", pre_trained_model=None, pre_trained_config="{made}/convbert"),
+    masking("attention", "--attention flash_attention_2: ", packing="isolated", attention="flash_attention_2"),
+    masking("beside labels", "--packing: .*belongs to --pipeline", packing="isolated", pipeline="masked_lm_and_seq_class", label_column="label"),
+]
+
+TAGS = [
+    tagging("fewer labels", r"train.jsonl:4: 'labels' has 1 labels and 'words' has \d+ words", {"train.jsonl": changed(TAGGED, 3, labels=["O"])}),
+    tagging("more labels", r"train.jsonl:4: 'labels' has 50 labels and 'words' has", {"train.jsonl": changed(TAGGED, 3, labels=["O"] * 50)}),
+    tagging("unknown label", r"valid.jsonl:4: .*'B-music'; expected one of", {"train.jsonl": TAGGED, "valid.jsonl": changed(TAGGED, 3, words=["drum"], labels=["B-music"])}),
+    tagging("null label", r"train.jsonl:4: .*'labels'.*null", {"train.jsonl": changed(TAGGED, 3, words=["a", "b"], labels=["O", None])}),
+    tagging("null word", r"train.jsonl:4: word 1 of 'words' is null", {"train.jsonl": changed(TAGGED, 3, words=["a", None], labels=["O", "O"])}),
+    tagging("no words", r"train.jsonl:4: 'words' is null or has no words", {"train.jsonl": changed(TAGGED, 3, words=[], labels=[])}),
+    tagging("text", "'text' of .* holds .*, not lists of words", input_columns="text", label_column="label"),
+    tagging("two columns", "--input_columns: ", {"train.jsonl": TAGGED}, input_columns=["words", "labels"]),
+]
 # fmt: on
 
 TABLE = {
@@ -452,6 +505,10 @@ TABLE = {
     "trainer": TRAINER,
     "optimization": OPTIMIZATION,
     "pre-training": PRETRAINING,
+    "generator": GENERATOR,
+    "clusters": CLUSTERS,
+    "packing": PACKING,
+    "tags": TAGS,
 }
 
 
@@ -461,7 +518,7 @@ def words_of(row: Wrong, tmp: Path, made: Path) -> list[str]:
         write(tmp / name, content)
     pipeline = row.flags.get("pipeline", "seq_class")
     folder = made / ("answer_selection" if pipeline.endswith("answer_selection") else "seq_class")
-    flags = {f"{stage}_dataset": folder / f"{stage}.jsonl" for stage in ("train", "valid")}
+    flags: dict[str, Any] = {f"{stage}_dataset": folder / f"{stage}.jsonl" for stage in ("train", "valid")}
     flags |= {"pre_trained_model": made / "bert", "pipeline": "seq_class", "learning_rate": None}
     for name in row.files:
         stage = name.partition(".")[0]

@@ -50,8 +50,8 @@ PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
         for name in ("masked_lm_and_token_class", "named_entity_recognition", "pos_tagging", "token_class")
     },
 }
-# families whose output depends on the padding beside a text: convolutions, landmarks, hashes
-SEE_PADDING = ("convbert", "nystromformer", "yoso")
+# families whose output depends on the padding beside a text: convolutions, neighbours, landmarks, hashes
+SEE_PADDING = ("convbert", "mobilebert", "nystromformer", "yoso")
 # narrow layers say the same about every row unless their weights are large
 LIVELY = {"initializer_range": 0.2, "init_std": 0.2}
 FLAGS: dict[str, Any] = {

@@ -39,8 +39,11 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     for family in ("bert", "roberta", "distilbert"):
         tiny.save_checkpoint(family, folder / family)
-    for family in ("pegasus", "t5"):
+    for family in ("convbert", "pegasus", "t5"):
         tiny.config_for(family).save_pretrained(folder / family)
+    tiny.tokenizer_for("convbert").save_pretrained(folder / "convbert")
+    for name, changes in {"vocabulary_399": {"vocab_size": 399}, "narrow": {"hidden_size": 16}}.items():
+        tiny.config_for("bert", **changes).save_pretrained(folder / name)
     for name, rows in {"seq_class": (TRAIN, VALID), "answer_selection": (PAIRS, VALID_PAIRS)}.items():
         for stage, some in zip(("train", "valid"), rows, strict=True):
             tiny.write_jsonl(folder / name / f"{stage}.jsonl", some)
@@ -66,6 +69,11 @@ def made(tmp_path_factory) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(folder / "bert")
     tokenizer.mask_token = None
     tokenizer.save_pretrained(folder / "no_mask")
+    variant("other_tokens")
+    vocabulary = json.loads((folder / "bert" / "tokenizer.json").read_text())
+    tokens = vocabulary["model"]["vocab"]
+    tokens["the"], tokens["rain"] = tokens["rain"], tokens["the"]
+    write(folder / "other_tokens" / "tokenizer.json", json.dumps(vocabulary))
     CanineTokenizer().save_pretrained(folder / "slow_tokenizer")
     return folder
 

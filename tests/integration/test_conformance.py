@@ -136,7 +136,7 @@ class Trained(NamedTuple):
 
     @property
     def case(self) -> Case:
-        return CASES[self.pipeline]
+        return case_of(self.pipeline, self.family)
 
     @property
     def evaluated(self) -> tuple[str, ...]:
@@ -170,6 +170,11 @@ class Trained(NamedTuple):
         return folder if len(self.case.objectives) == 1 else folder / objective
 
 
+def case_of(pipeline: str, family: str) -> Case:
+    case = CASES[pipeline]
+    return case._replace(flags={}) if family == "ibert" else case  # its quantized embeddings cannot be shared
+
+
 def monitor_of(case: Case) -> str:
     objective = (case.evaluated or case.objectives)[-1]
     return f"valid/{objective}/{MONITORED.get(objective, 'accuracy')}"
@@ -178,7 +183,7 @@ def monitor_of(case: Case) -> str:
 @pytest.fixture(scope="module", params=grid())
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     pipeline, family = request.param
-    folder, case = tmp_path_factory.mktemp(f"{pipeline}-{family}"), CASES[pipeline]
+    folder, case = tmp_path_factory.mktemp(f"{pipeline}-{family}"), case_of(pipeline, family)
     flags: dict[str, Any] = {"pipeline": pipeline, "model": family, **case.flags}
     flags |= runs.datasets(folder / "data", pipeline, SIZES)
     with runs.watched() as seen:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ def questions_of(rows):
     return groups
 
 
-@pytest.mark.parametrize(("split", "most"), [("train", 2), ("valid", 8), ("test", 8)])
+@pytest.mark.parametrize(("split", "most"), [("train", 4), ("valid", 8), ("test", 8)])
 def test_every_question_has_one_right_candidate_among_distinct_ones(built, split, most):
     groups = questions_of(rows_of(built, split))
     assert len(groups) > 50
@@ -66,16 +67,41 @@ def test_packages_and_sentences_of_test_are_not_in_training(built):
         assert not answers[first] & answers[second]
 
 
-def test_keyword_questions_are_in_training_only(built):
-    kinds = {split: {row["key"].split(":")[1] for row in rows_of(built, split)} for split in ("train", "valid", "test")}
-    assert "words" in kinds["train"]
-    assert not {"words"} & (kinds["valid"] | kinds["test"])
+def test_every_sentence_is_in_one_passage_beside_its_name():
+    entry = demo_data.Entry("m", "function", "copy tree", ["Copy a tree.", " ".join(["word"] * 30), "At the end."])
+    passages = list(demo_data.passages([entry]))
+    assert {row["name"] for row in passages} == {"copy tree"}
+    assert [row["text"].split()[0] for row in passages] == ["Copy", "At"]
+    assert " ".join(row["text"] for row in passages) == " ".join(entry.sentences)
+
+
+def test_pre_training_sees_nothing_of_test(built):
+    names = {split: {row["name"] for row in rows_of(built, split, "masked_lm")} for split in ("train", "test")}
+    assert all(names.values())
+    train = " ".join(row["text"] for row in rows_of(built, "train", "masked_lm"))
+    answers = {row["answer"] for row in rows_of(built, "test") if row["label"]}
+    assert not {answer for answer in answers if len(answer) > 40 and answer in train}
+
+
+def test_hidden_words_complete_a_summary_of_test(built):
+    summaries = {(row["key"].split(":")[2], row["answer"]) for row in rows_of(built, "test") if row["label"]}
+    rows = rows_of(built, "predict", "masked_lm")
+    assert len(rows) > 50
+    for row in rows:
+        assert row["text"].count("[MASK]") == 1
+    whole = {(row["name"], row["text"].replace("[MASK]", row["word"])) for row in rows}
+    assert len(whole & summaries) > 0.9 * len(whole)  # modules with fewer than three objects ask nothing
 
 
 def test_rows_are_the_same_in_every_process(built, tmp_path):
     code = "import sys, pathlib, demo_data; demo_data.write_data(pathlib.Path(sys.argv[1]), limit=150)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=EXAMPLES, stdout=subprocess.DEVNULL)
-    for file in ("answer_selection/train.jsonl", "answer_selection/test.jsonl", "seq_class/valid.jsonl"):
+    for file in (
+        "answer_selection/train.jsonl",
+        "answer_selection/test.jsonl",
+        "seq_class/valid.jsonl",
+        "masked_lm/predict.jsonl",
+    ):
         assert (tmp_path / file).read_bytes() == (built / file).read_bytes()
 
 
@@ -170,26 +196,44 @@ def test_rare_words_weigh_more_in_overlap():
     assert score({"question": question, "answer": "tree"}) > score({"question": question, "answer": "the"}) >= 0
 
 
-@pytest.mark.parametrize(("good", "status"), [(True, 0), (False, 1)])
-def test_report_fails_when_the_model_ranks_like_chance(tmp_path, good, status):
+def test_unigram_perplexity():
+    # token 0: (1 + 3) / (4 + 2), token 1: (1 + 1) / (4 + 2)
+    assert demo_report.unigram_perplexity([0, 0, 0, 1], [0, 1], 2) == pytest.approx((2 / 3 * 1 / 3) ** -0.5)
+
+
+def write_run(folder, built, good):
+    """Write what the report reads of the demo's runs."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.copytree(built, folder / "data")
     rows = [
-        {
-            "key": f"q{q}",
-            "question": "copy tree",
-            "answer": f"{i}",
-            "label": int(i == q % 3),
-            "scores": float(good and i == q % 3),
-        }
+        {"key": f"q{q}", "question": "copy tree", "answer": f"{i}", "label": int(i == q % 3)}
         for q in range(9)
         for i in range(3)
     ]
-    (tmp_path / "test.jsonl").write_text("\n".join(json.dumps(row) for row in rows) + "\n")
-    command = [
-        sys.executable,
-        str(EXAMPLES / "demo_report.py"),
-        str(tmp_path / "test.jsonl"),
-        str(tmp_path / "test.jsonl"),
+    filled = [
+        {**row, "prediction": [{"prediction": "file", "score": 0.5}]} for row in rows_of(built, "predict", "masked_lm")
     ]
+    for place, lines in {
+        "from_scratch/test": [{**row, "scores": 0.0} for row in rows],
+        "pre_trained/test": [{**row, "scores": float(good and row["label"])} for row in rows],
+        "masked_lm/predict": filled,
+    }.items():
+        path = folder / "predictions" / f"{place}.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in lines))
+    with SummaryWriter(str(folder / "tensorboard" / "masked_lm")) as writer:
+        writer.add_scalar("test/masked_lm/perplexity", 123.4)
+    return sum(row["word"] == "file" for row in filled), len(filled)
+
+
+@pytest.mark.parametrize(("good", "status"), [(True, 0), (False, 1)])
+def test_report_fails_when_the_model_ranks_like_chance(built, tmp_path, good, status):
+    right, count = write_run(tmp_path, built, good)
+    command = [sys.executable, str(EXAMPLES / "demo_report.py"), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == status, result.stderr
-    assert "random order (expected)  0.611" in result.stdout
+    for told in ("random order (expected)  0.611", "from scratch             0.611", "123.4"):
+        assert told in result.stdout
+    assert f"pre-trained first        {1 if good else 0.611:.3f}" in result.stdout
+    assert f"{right} of {count} are right" in result.stdout

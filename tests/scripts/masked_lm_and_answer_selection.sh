@@ -14,7 +14,7 @@ if [[ ${TINY:-0} == 1 ]]; then
         --input_columns question answer --label_column label --index_column key
     )
     MODEL_FLAGS=(--model bert --pre_trained_config "$DATA/model" --pre_trained_tokenizer "$DATA/model")
-    SIZE_FLAGS=(--batch_size 8 --max_epochs 1 --max_sequence_length 128 --num_warmup_steps 1 --num_workers 0 --learning_rate 1e-3)
+    SIZE_FLAGS=(--batch_size 8 --max_epochs 1 --max_sequence_length 48 --num_warmup_steps 1 --num_workers 0 --learning_rate 1e-3)
 else
     DATA=${DATA:-lucadiliello/asnq}
     DATA_FLAGS=(

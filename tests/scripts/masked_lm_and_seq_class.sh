@@ -13,7 +13,7 @@ if [[ ${TINY:-0} == 1 ]]; then
         --test_dataset "$DATA/seq_class/test.jsonl" --input_columns text --label_column kind
     )
     MODEL_FLAGS=(--model bert --pre_trained_config "$DATA/model" --pre_trained_tokenizer "$DATA/model")
-    SIZE_FLAGS=(--batch_size 8 --max_epochs 1 --max_sequence_length 128 --num_warmup_steps 1 --num_workers 0 --learning_rate 1e-3)
+    SIZE_FLAGS=(--batch_size 8 --max_epochs 1 --max_sequence_length 48 --num_warmup_steps 1 --num_workers 0 --learning_rate 1e-3)
 else
     DATA=${DATA:-stanfordnlp/sst2}
     DATA_FLAGS=(

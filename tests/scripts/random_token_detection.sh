@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Detection of random tokens: roberta-base on full windows of Wikipedia's text, a day on 8 GPUs. DATA is a folder with train/, valid/ and test/, rows with a column text.
+# Detection of random tokens: roberta-base on full windows of text, sizes for 8 GPUs.
+# DATA is a folder with train/, valid/ and test/: rows with a column text.
 # TINY=1: a small model from scratch on the documentation of Python; a minute on a CPU, no network.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -13,7 +14,7 @@ if [[ ${TINY:-0} == 1 ]]; then
         --test_dataset "$DATA/seq_class/test.jsonl" --input_columns text
     )
     MODEL_FLAGS=(--model bert --pre_trained_config "$DATA/model" --pre_trained_tokenizer "$DATA/model")
-    SIZE_FLAGS=(--batch_size 8 --max_epochs 1 --max_sequence_length 128 --num_warmup_steps 1 --num_workers 0 --learning_rate 1e-3)
+    SIZE_FLAGS=(--batch_size 8 --max_epochs 1 --max_sequence_length 48 --num_warmup_steps 1 --num_workers 0 --learning_rate 1e-3)
 else
     DATA=${DATA:-data/wikipedia}
     DATA_FLAGS=(

@@ -302,6 +302,18 @@ def test_weights_come_from_the_checkpoint_and_the_head_starts_fresh(checkpoints,
     assert all(module.training for module in model.modules())
 
 
+@pytest.mark.parametrize("model", ["bert", "data2vec_text", "longformer", "luke", "nystromformer"])
+def test_no_fresh_weight_is_what_memory_held_before(model, tmp_path):
+    checkpoint = tiny.save_checkpoint(model, tmp_path)
+    config = load_config(model=model, pre_trained_model=str(checkpoint))
+    torch.use_deterministic_algorithms(True, warn_only=True)  # memory of new tensors is filled with nan
+    try:
+        found = load_model({"h": HeadSpec("AutoModelForMaskedLM", {})}, config, pre_trained_model=str(checkpoint))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert [name for name, tensor in found.state_dict().items() if not torch.isfinite(tensor.float()).all()] == []
+
+
 def test_a_finished_model_gives_equal_logits_again(tmp_path):
     tiny.save_checkpoint("roberta", tmp_path, "AutoModelForSequenceClassification", num_labels=3)
     model = loaded(str(tmp_path)).eval()
