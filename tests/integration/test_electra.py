@@ -59,7 +59,7 @@ def electra_step(
     masked_lm_loss = functional.cross_entropy(logits.flatten(0, 1), originals.flatten(), ignore_index=-100)
 
     below = logits.detach().double().softmax(-1).cumsum(-1)
-    sampled = (below <= batch["token_detection"]["draws"].double()[..., None]).sum(-1)
+    sampled = (below <= batch["token_detection"]["draws"].double()[..., None] / 2**31).sum(-1)
     hidden = originals != -100
     corrupted = torch.where(hidden, sampled, batch["input_ids"])
     replaced = (hidden & (sampled != originals)).float()

@@ -35,7 +35,7 @@ def sample_from(probabilities: Tensor, draws: Tensor) -> Tensor:
 
     Args:
         probabilities: ``(N, V)`` float; rows need not sum to 1.
-        draws: Numbers in [0, 1), ``(N,)`` float.
+        draws: Numbers in [0, 1), ``(N,)`` float, or integers in [0, 2^31), which no half precision rounds.
 
     Returns:
         Tokens, ``(N,) int64``.
@@ -45,7 +45,8 @@ def sample_from(probabilities: Tensor, draws: Tensor) -> Tensor:
     whole = size // BLOCK
     head, tail = probabilities[:, : whole * BLOCK], probabilities[:, whole * BLOCK :]
     sums = torch.cat([head.unflatten(1, (whole, BLOCK)).sum(2), tail.sum(1, keepdim=True)], 1).to(wide)  # (N, blocks)
-    block, rest = _pass(sums, draws.to(wide) * sums.sum(1))
+    scale = 1.0 if draws.is_floating_point() else 2.0**-31
+    block, rest = _pass(sums, draws.to(wide) * scale * sums.sum(1))
     tokens = block[:, None] * BLOCK + torch.arange(BLOCK, device=block.device)  # (N, BLOCK)
     weights = probabilities.gather(1, tokens.clamp(max=size - 1)).to(wide).where(tokens < size, 0.0)
     within, _ = _pass(weights, rest)

@@ -11,7 +11,8 @@ from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.token_detection import REPLACED, RandomTokenDetection
 from transformers_framework.processing.clusters import read_clusters
-from transformers_framework.processing.random import keys, uniform_at
+from transformers_framework.processing.masking import draws_at
+from transformers_framework.processing.random import keys
 from transformers_framework.restricted import NonNegativeFloat, Probability
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class ClusterRandomTokenDetection(RandomTokenDetection):
         selected, attended = self.select(batch, context), batch["attention_mask"] > 0
         labels = np.where(attended, selected, IGNORED_LABEL)
         return {"labels": labels} | {
-            f"{purpose}_draws": draw_at(
+            f"{purpose}_draws": draws_at(
                 selected, keys(context.seed, context.epoch, context.row_ids, f"{self.name}.{purpose}")
             )
             for purpose in ("cluster", "token")
@@ -113,20 +114,3 @@ class ClusterRandomTokenDetection(RandomTokenDetection):
             return "detect what does not belong there"
         found = batch["input_ids"][row][batch["labels"][row] == REPLACED].tolist()
         return f"detect what replaces {' '.join(self.setup.tokenizer.convert_ids_to_tokens(found)) or 'nothing'}"
-
-
-def draw_at(selected: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Return a uniform number below 2^31 for each selected token, 0 for all others.
-
-    Args:
-        selected: Which tokens need one ``(B, L) bool``.
-        keys: Of the rows, for this purpose alone ``(B,) uint64``.
-
-    Returns:
-        Numbers ``(B, L) int32``. Those of a row are a stream, whatever stands before and behind its tokens.
-    """
-    rows, _ = np.nonzero(selected)
-    numbers = (np.cumsum(selected, axis=1) - 1)[selected]
-    draws = np.zeros(selected.shape, dtype=np.int32)
-    draws[selected] = uniform_at(keys[rows], numbers) * 2.0**31
-    return draws

@@ -10,8 +10,8 @@ import numpy as np
 from transformers_framework.constants import IGNORED_LABEL, Stage
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Objective, Setup
-from transformers_framework.processing.masking import Vocabulary, replace_tokens, select_tokens, select_words
-from transformers_framework.processing.random import keys, uniform_at
+from transformers_framework.processing.masking import Vocabulary, draws_at, replace_tokens, select_tokens, select_words
+from transformers_framework.processing.random import keys
 from transformers_framework.restricted import Probability
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
 ORIGINAL, REPLACED = 0, 1
-_BELOW_ONE = np.float32(1 - 2.0**-24)  # rounding to float32 must not reach 1
 
 
 class Filled(NamedTuple):
@@ -137,19 +136,15 @@ class TokenDetection(Detection):
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``labels (B, L) int64``, of a text in which nothing is replaced yet, and ``draws (B, L) float32``.
+        """Return ``labels (B, L) int64``, of a text in which nothing is replaced yet, and ``draws (B, L) int32``.
 
         In prediction nothing is replaced, and nobody knows what is right.
         """
         if context.stage == "predict":
             return {}
         attended = batch["attention_mask"] > 0
-        draws = np.zeros(attended.shape, dtype=np.float32)
         own = keys(context.seed, context.epoch, context.row_ids, f"{self.name}.sample")
-        places = (np.cumsum(attended, axis=1) - 1)[attended]  # whatever the side of the padding
-        drawn = uniform_at(np.repeat(own, attended.sum(axis=1)), places)
-        draws[attended] = np.minimum(drawn.astype(np.float32), _BELOW_ONE)
-        return {"labels": np.where(attended, ORIGINAL, IGNORED_LABEL), "draws": draws}
+        return {"labels": np.where(attended, ORIGINAL, IGNORED_LABEL), "draws": draws_at(attended, own)}
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say what will be detected: the samples exist only when the generator runs."""
@@ -200,6 +195,8 @@ class RandomTokenDetection(Detection):
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say the tokens that are replacements."""
+        if "labels" not in batch:
+            return "detect what does not belong there"
         found = batch["input_ids"][row][batch["labels"][row] == REPLACED].tolist()
         return f"detect {' '.join(self.setup.tokenizer.convert_ids_to_tokens(found)) or 'nothing'}"
 

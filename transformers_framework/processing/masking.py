@@ -227,6 +227,29 @@ def replace_tokens(input_ids: np.ndarray, selected: np.ndarray, vocabulary: Voca
     return _with(input_ids, selected, vocabulary.others(input_ids[selected], draws))
 
 
+def draws_at(selected: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Draw a number for each selected token, for a choice that is made on the device.
+
+    Integers, because strategies in half precision round whatever is a float.
+
+    Args:
+        selected: Which tokens need one ``(B, L) bool``.
+        keys: Of the rows, for this purpose alone ``(B,) uint64``.
+
+    Returns:
+        Uniform numbers below 2^31, 0 for all other tokens ``(B, L) int32``.
+
+    Examples:
+        >>> from transformers_framework.processing.random import keys
+        >>> draws_at(np.array([[False, True, True]]), keys(1337, 0, [0], "draw")).tolist()
+        [[0, 647688647, 727578417]]
+    """
+    counts, numbers = _places(selected)
+    draws = np.zeros(selected.shape, dtype=np.int32)
+    draws[selected] = uniform_at(np.repeat(keys, counts), numbers) * 2.0**31
+    return draws
+
+
 def labels_of(input_ids: np.ndarray, selected: np.ndarray) -> np.ndarray:
     """Return what is to be predicted: the original of selected tokens, -100 elsewhere ``(B, L) int64``.
 

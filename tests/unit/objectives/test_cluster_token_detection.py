@@ -17,8 +17,9 @@ from tests.integration import interrupted
 from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.cluster_counts import DRAW_BITS, ClusterCounts
-from transformers_framework.objectives.cluster_token_detection import ClusterRandomTokenDetection, draw_at
+from transformers_framework.objectives.cluster_token_detection import ClusterRandomTokenDetection
 from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.processing.masking import draws_at
 from transformers_framework.processing.random import keys
 
 NAME = "token_detection"
@@ -63,7 +64,7 @@ def test_replacements_are_drawn_with_these_probabilities(beta):
     ids = np.tile(REGULAR, (2000, 20))
     made = counts_of(beta)
     draws = [
-        torch.from_numpy(draw_at(ids > 0, keys(1337, 0, np.arange(len(ids)), purpose))) for purpose in ("one", "two")
+        torch.from_numpy(draws_at(ids > 0, keys(1337, 0, np.arange(len(ids)), purpose))) for purpose in ("one", "two")
     ]
     originals = torch.from_numpy(ids)
     replaced = made.replace(originals, originals > 0, *draws).numpy()
@@ -126,11 +127,11 @@ def test_a_first_cluster_without_tokens_is_not_drawn_by_zero():
 
 def test_numbers_belong_to_tokens_and_not_to_places():
     short, padded = np.array([[1, 0, 1, 1]], dtype=bool), np.array([[0, 0, 1, 0, 1, 1, 0]], dtype=bool)
-    mine, its = (draw_at(selected, keys(1, 0, [7], "a")) for selected in (short, padded))
+    mine, its = (draws_at(selected, keys(1, 0, [7], "a")) for selected in (short, padded))
     assert mine.dtype == np.int32
     assert mine[short].tolist() == its[padded].tolist()
     assert (mine[~short] == 0).all()
-    other = draw_at(short, keys(1, 0, [8], "a"))
+    other = draws_at(short, keys(1, 0, [8], "a"))
     assert not set(mine[short]) & set(other[short])
 
 

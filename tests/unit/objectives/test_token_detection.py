@@ -62,8 +62,8 @@ def test_draws_belong_to_seed_epoch_row_and_token() -> None:
         return objective.post_process({}, batch, context(**of))["draws"]
 
     first = draws()
-    assert first.dtype == np.float32
-    assert ((first >= 0) & (first < 1)).all()
+    assert first.dtype == np.int32, "strategies in half precision round what is a float"
+    assert (first[there] > 0).all()
     assert len(np.unique(first[there])) == there.sum()
     assert np.array_equal(first, draws())
     for other in ({"seed": 2}, {"epoch": 1}, {"rows": ROWS + 1000}):
@@ -73,12 +73,6 @@ def test_draws_belong_to_seed_epoch_row_and_token() -> None:
     assert np.array_equal(draws(left)[left["attention_mask"] == 1], first[there]), "and with padding on its left"
     short = {key: values[:, :6] for key, values in batch.items()}
     assert np.array_equal(draws(short), first[:, :6])
-
-
-def test_draws_never_round_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = "transformers_framework.objectives.token_detection.uniform_at"
-    monkeypatch.setattr(place, lambda keys, places: np.full(len(places), 1 - 2.0**-53))
-    assert TokenDetection(setup()).post_process({}, batch_of(), context())["draws"].max() < 1
 
 
 def test_samples_are_labelled_where_they_differ_and_what_fills_up_changes_nothing() -> None:
