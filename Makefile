@@ -24,7 +24,7 @@ $(READY): setup.py constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 
-demo: $(READY) ## Train, test and look at an answer selection model: three minutes, no network
+demo: $(READY) ## Pre-train, fine-tune with and without it, compare: three minutes, no network
 	PATH="$(abspath $(BIN)):$$PATH" bash examples/demo.sh
 
 check: $(READY) ## Lint, formatting, types

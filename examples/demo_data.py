@@ -136,7 +136,7 @@ def split_of(module: str) -> str:
     return "train" if share < 75 else "valid" if share < 85 else "test"
 
 
-def passages(entries: Iterable[Entry], length: int = 30) -> Iterator[dict[str, object]]:
+def passages(entries: Iterable[Entry], length: int = 12) -> Iterator[dict[str, object]]:
     """Yield the rows of masked language modelling: a name, and sentences about it until they have ``length`` words.
 
     Beside its name a text tells what hidden words it may hold: from such pairs a model learns to compare two texts.
@@ -267,10 +267,10 @@ def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **{f"{name.strip('[]').lower()}_token": name for name in special},
     ).save_pretrained(folder)  # fmt: skip
-    # from BERT's own 0.02 a model of this size had learned nothing after 400 steps; 0.15 is 1.2 / sqrt(hidden size)
+    # from BERT's own initializer range of 0.02 a model of this size had learned nothing after some hundred steps
     BertConfig(
-        vocab_size=wordpiece.get_vocab_size(), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=128, max_position_embeddings=128, hidden_dropout_prob=0.0, initializer_range=0.15,
+        vocab_size=wordpiece.get_vocab_size(), hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=128, max_position_embeddings=128, hidden_dropout_prob=0.0, initializer_range=0.08,
     ).save_pretrained(folder)  # fmt: skip
 
 
@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder to write to")
     parser.add_argument("--candidates", type=int, default=8, help="candidates of a valid or test question; training: 4")
     parser.add_argument("--limit", type=int, help="documented objects a split, for quick tries")
-    parser.add_argument("--vocabulary", type=int, default=1000, help="size of the tokenizer's vocabulary")
+    parser.add_argument("--vocabulary", type=int, default=2000, help="size of the tokenizer's vocabulary")
     args = parser.parse_args()
     save_model(args.folder / "model", write_data(args.folder, args.candidates, args.limit), args.vocabulary)
 

@@ -119,6 +119,8 @@ class Experiment:
         if not tuned or self.options.get("pre_trained_model") is None:
             return None
         names = dict(sorted((self.config.id2label or {}).items()))
+        if len(names) == 1:  # a number, or a detector of replaced tokens
+            return None
         return [str(number) if name == f"LABEL_{number}" else name for number, name in names.items()]
 
     @cached_property

@@ -1,7 +1,7 @@
 """Every pipeline with every family of the registry: trains, validates, tests, predicts, exports, reloads.
 
-One family a pipeline by default, and one with a decoder; the whole grid with ``-m slow``. A pipeline is a row of
-``CASES``, what is learned a row of ``LEARNED``.
+One family a pipeline by default, and one with a decoder; the whole grid with ``-m slow``. What a pipeline is
+held to stands in ``tests/cases.py``.
 """
 
 from __future__ import annotations
@@ -16,72 +16,11 @@ import torch
 import transformers
 
 from tests import runs, tiny
+from tests.cases import CASES, CLASSES, DEFAULT, HIDING, LABELS, LOGGED, TAGS, Case, auto_class, case_of, monitor_of
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.registry import MODELS, PIPELINES, resolve
 from transformers_framework.runtime.run_folders import RunFolders
 
-CLASS_F1 = tuple(f"f1_class_{name}" for name in runs.CLASSES)
-TAGS = ("B-animals", "B-kitchen", "I-animals", "I-kitchen", "O")
-TAG_F1 = tuple(f"f1_class_{name}" for name in TAGS)
-RANKING = ("mean_average_precision", "mean_reciprocal_rank", "ndcg", "precision@1", "hitrate@5")
-ENTITIES = ("entity_f1", "entity_precision", "entity_recall")
-# contract §2: what an objective logs in every stage, besides its loss, and what outside training only
-LOGGED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "answer_selection": (("accuracy", "f1"), RANKING),
-    "masked_lm": (("accuracy", "perplexity"), ()),
-    "seq_class": (("accuracy", "f1", *CLASS_F1), ()),
-    "swapped_lm": (("accuracy", "perplexity"), ()),
-    "token_class": (("accuracy", "f1", *TAG_F1), ENTITIES),
-    "token_detection": (("accuracy", "f1", "precision", "recall", "replaced_ratio"), ()),
-}
-HIDING = ("masked_lm", "swapped_lm")
-CLASSES = {"answer_selection": ("0", "1"), "seq_class": runs.CLASSES, "token_class": TAGS}
-LABELS = ("label", "labels")  # columns that rows to predict do not have
-
-
-class Case(NamedTuple):
-    """What a pipeline is held to.
-
-    Args:
-        family: The family that is tested by default; all others are slow.
-        objectives: What is learned, by its names in logs.
-        evaluated: What is evaluated too; the rest is there in training only. All of it when not given.
-        alone: The pipeline that loads the export of what is evaluated; this one cannot load folders of several heads.
-        flags: What the run is given besides.
-    """
-
-    family: str
-    objectives: tuple[str, ...]
-    evaluated: tuple[str, ...] | None = None
-    alone: str | None = None
-    flags: Mapping[str, Any] = {}
-
-
-CASES = {
-    "answer_selection": Case("bert", ("answer_selection",)),
-    "cluster_random_token_detection": Case("bert", ("token_detection",)),
-    "masked_lm": Case("roberta", ("masked_lm",)),
-    "masked_lm_and_answer_selection": Case(
-        "distilbert", ("masked_lm", "answer_selection"), ("answer_selection",), "answer_selection"
-    ),
-    "masked_lm_and_seq_class": Case("albert", ("masked_lm", "seq_class"), ("seq_class",), "seq_class"),
-    "masked_lm_and_token_class": Case("roberta", ("masked_lm", "token_class"), ("token_class",), "token_class"),
-    "named_entity_recognition": Case("electra", ("token_class",)),
-    "pos_tagging": Case("bert", ("token_class",)),
-    "random_token_detection": Case("electra", ("token_detection",)),
-    "seq_class": Case("roberta", ("seq_class",)),
-    "swapped_lm": Case("modernbert", ("swapped_lm",)),
-    "token_class": Case("distilbert", ("token_class",)),
-    "token_detection_and_masked_lm": Case(
-        "deberta_v2", ("masked_lm", "token_detection"), flags={"embedding_sharing": "gradient_disentangled"}
-    ),
-    "token_detection_and_masked_lm_and_seq_class": Case(
-        "electra", ("masked_lm", "token_detection", "seq_class"), ("seq_class",), "seq_class",
-        {"embedding_sharing": "shared"},
-    ),
-}  # fmt: skip
-DEFAULT = {(name, case.family) for name, case in CASES.items()} | {("seq_class", "bart")}
-MONITORED = {"answer_selection": "mean_average_precision"}  # accuracy of all others
 TEXTS = {"answer_selection": ("question", "answer"), "seq_class": ("text",)}
 # what a family computes and its classifier never uses: the last layer's local attention of a token that sees everything
 UNUSED = {"longformer": r"layer\.1\.attention\.self\.(query|key|value)\."}
@@ -89,19 +28,6 @@ UNUSED = {"longformer": r"layer\.1\.attention\.self\.(query|key|value)\."}
 COUNTED = {("cluster_random_token_detection", "test")}
 SIZES = (40, 23, 27, 13)  # of train, valid, test, predict; steps of 8 rows leave a smaller last one
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
-
-
-def auto_class(objective: str, family: str) -> Any:
-    """Return what loads an exported head."""
-    name = {
-        "answer_selection": "AutoModelForSequenceClassification",
-        "masked_lm": "AutoModelForMaskedLM",
-        "seq_class": "AutoModelForSequenceClassification",
-        "swapped_lm": "AutoModelForMaskedLM",
-        "token_class": "AutoModelForTokenClassification",
-        "token_detection": "AutoModelForPreTraining" if family == "electra" else "AutoModelForTokenClassification",
-    }[objective]
-    return getattr(transformers, name)
 
 
 def grid() -> list[Any]:
@@ -170,16 +96,6 @@ class Trained(NamedTuple):
         return folder if len(self.case.objectives) == 1 else folder / objective
 
 
-def case_of(pipeline: str, family: str) -> Case:
-    case = CASES[pipeline]
-    return case._replace(flags={}) if family == "ibert" else case  # its quantized embeddings cannot be shared
-
-
-def monitor_of(case: Case) -> str:
-    objective = (case.evaluated or case.objectives)[-1]
-    return f"valid/{objective}/{MONITORED.get(objective, 'accuracy')}"
-
-
 @pytest.fixture(scope="module", params=grid())
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     pipeline, family = request.param
@@ -242,7 +158,7 @@ def batch_of(trained: Trained) -> dict[str, torch.Tensor]:
     data = trained.twin.data
     batch = data.collator("test")((BatchRequest(0, tuple(range(8))), data.datasets["test"][:8]))
     inputs: dict[str, torch.Tensor] = trained.twin.module._inputs(batch)
-    if trained.family == "longformer":  # as several heads on one backbone see it
+    if trained.family == "longformer" and trained.evaluated[-1] in TEXTS:  # what its classifier decides for all heads
         inputs["global_attention_mask"] = (torch.arange(inputs["input_ids"].shape[1]) == 0).long().expand_as(inputs["input_ids"])  # fmt: skip  # noqa: E501
     return inputs
 

@@ -68,7 +68,7 @@ def test_packages_and_sentences_of_test_are_not_in_training(built):
 
 
 def test_every_sentence_is_in_one_passage_beside_its_name():
-    entry = demo_data.Entry("m", "function", "copy tree", ["Copy a tree.", " ".join(["word"] * 30), "At the end."])
+    entry = demo_data.Entry("m", "function", "copy tree", ["Copy a tree.", " ".join(["word"] * 12), "At the end."])
     passages = list(demo_data.passages([entry]))
     assert {row["name"] for row in passages} == {"copy tree"}
     assert [row["text"].split()[0] for row in passages] == ["Copy", "At"]

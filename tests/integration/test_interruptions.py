@@ -108,3 +108,40 @@ def test_sigterm_saves_before_leaving(command, whole, place, step):
             load_file(whole / f"pre_trained_models/{run}/{kind}/model.safetensors") for run in (name, "whole")
         )
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+PRE_TRAINING = {
+    "masked_lm": "--model bert --whole_word_masking",
+    "token_detection_and_masked_lm": "--model deberta_v2 --embedding_sharing gradient_disentangled",
+}
+
+
+@pytest.mark.parametrize("pipeline", PRE_TRAINING)
+def test_killed_pre_training_of_packed_texts_continues_bit_for_bit(pipeline, tmp_path):
+    """Killed behind the validation after batch 5, whose checkpoint is inside a window of accumulated batches."""
+    model = PRE_TRAINING[pipeline].split()[1]
+    checkpoint = tiny.save_checkpoint(model, tmp_path / model)
+    train, valid = (
+        tiny.write_jsonl(tmp_path / f"{seed}.jsonl", tiny.classes(size, seed)) for seed, size in enumerate((80, 10))
+    )
+
+    def flags(name: str, *more: str) -> list[str]:
+        words = f"""--pipeline {pipeline} {PRE_TRAINING[pipeline]} --name {name} --output_dir {tmp_path}
+            --cache_dir {tmp_path}/cache --pre_trained_model {checkpoint}
+            --train_dataset {train} --valid_dataset {valid} --input_columns text --packing isolated
+            --max_sequence_length 48 --batch_size 2 --accumulate_grad_batches 2 --learning_rate 1e-3
+            --max_epochs 2 --val_check_interval 5 --num_workers 1 --num_sanity_val_steps 0
+            --accelerator cpu --enable_model_summary false"""
+        return [*words.split(), *more]
+
+    log = tmp_path / "log"
+    assert run(flags("whole"), log) == 0, log.read_text()
+    assert run(flags("killed"), log, (STEPS, 6, signal.SIGKILL)) == -signal.SIGKILL, log.read_text()
+    assert torch.load(tmp_path / "checkpoints/killed/last.ckpt", weights_only=True)["global_step"] == 2
+    assert run(flags("killed", "--resume"), log) == 0, log.read_text()
+    ours, theirs = (
+        torch.load(tmp_path / f"checkpoints/{name}/last.ckpt", weights_only=True) for name in ("killed", "whole")
+    )
+    assert ours["global_step"] == theirs["global_step"] >= 8
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    assert all(torch.equal(value, theirs["state_dict"][key]) for key, value in ours["state_dict"].items())

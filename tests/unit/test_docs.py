@@ -106,8 +106,9 @@ def test_examples_parse(path):
     assert options["name"] == options["pipeline"] == path.stem
 
 
-def test_every_pipeline_has_an_example():
-    assert {path.stem for path in EXAMPLES} == set(PIPELINES)
+def test_every_pipeline_has_an_example_and_a_script():
+    scripts = {path.stem for path in (ROOT / "tests" / "scripts").glob("*.sh")}
+    assert {path.stem for path in EXAMPLES} == set(PIPELINES) == scripts
 
 
 def test_the_table_of_pipelines_is_the_registry():

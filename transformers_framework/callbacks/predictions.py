@@ -34,12 +34,12 @@ class Predictions(pl.Callback):
         self.batches: list[Mapping[str, dict[str, torch.Tensor]]] = []
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
-        """Keep the predictions of a batch; they go to the host when the stage ends, not step by step."""
-        self.batches.append(outputs)
+        """Keep the predictions of a batch, on the host: those of all tokens of a data set are many."""
+        self.batches.append(_on_host(outputs))
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Keep the predictions of a batch."""
-        self.batches.append(outputs)
+        self.batches.append(_on_host(outputs))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the predictions of testing."""
@@ -98,6 +98,10 @@ def in_row_order(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
     order = np.argsort(columns[ROW_IDS], kind="stable")
     order = order[columns[ROW_IDS][order] >= 0]
     return {key: column[order] for key, column in columns.items()}
+
+
+def _on_host(outputs: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, torch.Tensor]]:
+    return {name: {key: tensor.cpu() for key, tensor in found.items()} for name, found in outputs.items()}
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:

@@ -193,8 +193,19 @@ class DataModule(pl.LightningDataModule):
             self.num_rows[stage] = known_num_rows(dataset)
             self.datasets[stage] = self._check_stream(dataset, origin, on_error)
         else:
-            self.datasets[stage] = self._prepare(dataset, origin, on_error)
-            self.num_rows[stage] = len(self.datasets[stage])
+            num_mistakes = 0
+
+            def told(error: UserError) -> None:
+                nonlocal num_mistakes
+                num_mistakes += 1
+                if on_error is None:
+                    raise error
+                on_error(error)
+
+            self.datasets[stage] = self._prepare(dataset, origin, told)
+            # rows that could not be made anew or measured are not there
+            if not num_mistakes or (self.inputs.rewrite_key is None and not self.inputs.isolates):
+                self.num_rows[stage] = len(self.datasets[stage])
 
     def origin(self, stage: Stage) -> Origin:
         """Return where a stage's rows come from, for messages."""
@@ -215,16 +226,11 @@ class DataModule(pl.LightningDataModule):
     def _prepare(self, dataset: datasets.Dataset, origin: Origin, on_error: Any) -> datasets.Dataset:
         """Check a data set, each time: objectives learn their classes from it; rewrite it once, if inputs want that."""
         mistakes: list[UserError] = []
-
-        def told(error: UserError) -> None:
-            mistakes.append(error)
-            if on_error is None:
-                raise error
-            on_error(error)
-
         for step in (self.inputs, *self.objectives):
-            with caught(told):
+            with caught(mistakes.append):
                 dataset = step.pre_process(dataset, origin)
+        for mistake in mistakes:
+            on_error(mistake)
         if (key := self.inputs.rewrite_key) is None or mistakes:
             return dataset
 
@@ -319,6 +325,7 @@ class DataModule(pl.LightningDataModule):
             epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,
             window=trainer.accumulate_grad_batches if stage == TRAIN else 1,
             limit=lambda: trainer.num_training_batches,
+            steps_at_end=not trainer.strategy.handles_gradient_accumulation,
         )
 
     def num_places(self, stage: Stage) -> int | None:
@@ -353,6 +360,7 @@ class DataModule(pl.LightningDataModule):
             {"lengths": self.inputs.length_key},
             lambda rows: datasets.Dataset.from_dict({"length": self.inputs.token_lengths(rows)}),
             cache_dir=self.cache_dir,
+            use_cache=self.use_cache,
         )
         return counted.with_format("numpy")["length"][:]
 
@@ -389,5 +397,4 @@ class DataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue behind the rows that were consumed."""
-        self.fill = 0.0  # share of tokens in the bins
         self._resumed = {"epoch": state_dict["epoch"], "consumed": state_dict["consumed"]}

@@ -124,6 +124,8 @@ class Loader:
         epoch: Tells the current epoch.
         window: Batches that make one optimizer step.
         limit: Tells the batches of an epoch that are used.
+        steps_at_end: Whether an epoch's last window steps even when it is short; else its batches weigh as in a whole
+            one.
     """
 
     def __init__(
@@ -138,9 +140,12 @@ class Loader:
         epoch: Callable[[], int] = lambda: 0,
         window: int = 1,
         limit: Callable[[], float] = lambda: math.inf,
+        steps_at_end: bool = True,
     ) -> None:
         self.requests, self.num_rows, self.epoch = sampler, num_rows, epoch  # Lightning would look into a `sampler`
-        self.window, self.limit = window, limit
+        self.window, self.limit, self.steps_at_end = window, limit, steps_at_end
+        # tensors of workers that lie in shared memory keep a file open each: of a long window too many
+        self.copies = window > 1 and num_workers > 0 and not pin_memory
         self.loader = DataLoader(
             rows,
             batch_size=None,
@@ -173,14 +178,14 @@ class Loader:
         window: list[dict[str, Any]] = []
         ready: deque[dict[str, Any]] = deque()
         for number, batch in enumerate(self._batches(), done - again + 1):
-            window.append(batch)
+            window.append(_copied(batch) if self.copies else batch)
             if number % self.window == 0 or number == self.limit():
-                ready.extend(_with_sums(window)[again:])
+                ready.extend(self._with_sums(window)[again:])
                 window, again = [], 0
             if ready:  # one is read for each that is given away: workers never wait for a whole window
                 yield ready.popleft()
         yield from ready
-        yield from _with_sums(window)[again:]
+        yield from self._with_sums(window)[again:]
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         batches = iter(self.loader)
@@ -193,12 +198,18 @@ class Loader:
                 raise type(error)(str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()) from None
             yield batch
 
+    def _with_sums(self, window: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Tell every batch of a window the sums of the normalizers of all."""
+        if window:
+            scale = 1 if self.steps_at_end else self.window / len(window)
+            names = window[0][NORMALIZERS]
+            sums = {name: scale * math.fsum(batch[NORMALIZERS][name] for batch in window) for name in names}
+            for batch in window:
+                batch[WINDOW] = sums
+        return window
 
-def _with_sums(window: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tell every batch of a window the sums of the normalizers of all."""
-    if window:
-        names = window[0][NORMALIZERS]
-        sums = {name: math.fsum(batch[NORMALIZERS][name] for batch in window) for name in names}
-        for batch in window:
-            batch[WINDOW] = sums
-    return window
+
+def _copied(batch: Any) -> Any:
+    if isinstance(batch, dict):
+        return {key: _copied(value) for key, value in batch.items()}
+    return batch.clone() if isinstance(batch, torch.Tensor) else batch

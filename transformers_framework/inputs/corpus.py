@@ -147,7 +147,9 @@ class Corpus(TextInputs):
                 columns["word_ids"] = np.where(words < 0, -1, words - first)
             lengths = np.full(len(source_rows), chunk.shape[1])
             rows = {name: Ragged(values.ravel(), lengths) for name, values in columns.items()}
-            yield self._table(rows, source_rows[:, 0])
+            # what stands between two texts belongs to neither; rows of texts only grow
+            texts = np.where(source_rows < 0, source_rows.max(axis=1, keepdims=True), source_rows)
+            yield self._table(rows, texts.min(axis=1))
 
     def _stream(self, batches: Iterator[Encoded]) -> Iterator[np.ndarray]:
         """Yield all texts one after the other with what stands between two: ``(N, columns) int64``."""
@@ -161,7 +163,7 @@ class Corpus(TextInputs):
                 num_words = int(words[-1])
                 columns.append(_in_line(words, lengths, [-1] * len(between), goes_on=goes_on))
             owners = np.repeat(first_row + np.repeat(np.arange(len(counts)), counts), lengths)
-            columns.append(_in_line(owners, lengths, [first_row] * len(between), goes_on=goes_on))
+            columns.append(_in_line(owners, lengths, [-1] * len(between), goes_on=goes_on))
             yield np.stack(columns, axis=1).astype(np.int64)
             goes_on = True
 

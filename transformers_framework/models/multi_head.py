@@ -218,8 +218,9 @@ class MultiHeadModel(nn.Module):
         if unknown := set(inputs).difference(*(self._accepts[name] for name in names)):
             raise TypeError(f"no head of {names} takes the inputs {sorted(unknown)}")
         call = None if self.shared is None else _OneCall(self.shared, self._declared)
-        if call is not None and "global_attention_mask" in self._declared:
-            # Longformer's classifier lets the first token see everything and its other heads do not: all do it here
+        classifies = any("SequenceClassification" in type(head).__name__ for head in self.heads.values())
+        if call is not None and classifies and "global_attention_mask" in self._declared:
+            # Longformer's classifier lets the first token see everything: beside it, all heads do
             first = torch.arange(inputs["input_ids"].shape[1], device=inputs["input_ids"].device) == 0  # (L,) bool
             inputs.setdefault("global_attention_mask", first.long().expand_as(inputs["input_ids"]))
         outputs = {}

@@ -62,8 +62,14 @@ class ClusterCounts(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.array(table)), persistent=False)
 
     @torch.no_grad()
-    def probabilities(self) -> Tensor:
-        """Return how likely each cluster becomes each other one ``(C, C) float32``; uniform where counts are equal."""
+    def probabilities(self, *, learned: bool = True) -> Tensor:
+        """Return how likely each cluster becomes each other one ``(C, C) float32``.
+
+        Args:
+            learned: By what was counted; else all are as likely, as where counts are equal.
+        """
+        if not learned:
+            return self.allowed.float() / self.allowed.sum(dim=1, keepdim=True)
         limit = torch.iinfo(torch.int64).max
         low = self.counts.where(self.allowed, limit).amin(dim=1, keepdim=True)  # (C, 1)
         high = self.counts.where(self.allowed, -limit).amax(dim=1, keepdim=True)
@@ -71,7 +77,9 @@ class ClusterCounts(nn.Module):
         return (self.beta * scaled).masked_fill(~self.allowed, -torch.inf).softmax(dim=1)
 
     @torch.no_grad()
-    def replace(self, ids: Tensor, selected: Tensor, cluster_draws: Tensor, token_draws: Tensor) -> Tensor:
+    def replace(
+        self, ids: Tensor, selected: Tensor, cluster_draws: Tensor, token_draws: Tensor, *, learned: bool = True
+    ) -> Tensor:
         """Return tokens of which those selected became others; a replacement is never special, never the token itself.
 
         Args:
@@ -79,11 +87,12 @@ class ClusterCounts(nn.Module):
             selected: Which of them change ``(B, L) bool``.
             cluster_draws: Uniform numbers below 2^31 that choose clusters ``(B, L) int32``.
             token_draws: The same for the tokens in them ``(B, L) int32``.
+            learned: Whether clusters are drawn by what was counted; else all are as likely.
 
         Returns:
             Tokens ``(B, L) int64``.
         """
-        cumulated = (self.probabilities() * 2**DRAW_BITS).round().long().cumsum(dim=1)  # (C, C)
+        cumulated = (self.probabilities(learned=learned) * 2**DRAW_BITS).round().long().cumsum(dim=1)  # (C, C)
         totals = cumulated[:, -1].contiguous()  # (C,)
         # one ascending list of all rows, so that no token needs a row of its own
         rows = torch.arange(self.num_clusters, device=ids.device) << _ROW_BITS

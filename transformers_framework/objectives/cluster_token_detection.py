@@ -12,7 +12,6 @@ from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.token_detection import REPLACED, RandomTokenDetection
 from transformers_framework.processing.clusters import read_clusters
 from transformers_framework.processing.masking import draws_at
-from transformers_framework.processing.random import keys
 from transformers_framework.restricted import NonNegativeFloat, Probability
 
 if TYPE_CHECKING:
@@ -79,19 +78,17 @@ class ClusterRandomTokenDetection(RandomTokenDetection):
         selected, attended = self.select(batch, context), batch["attention_mask"] > 0
         labels = np.where(attended, selected, IGNORED_LABEL)
         return {"labels": labels} | {
-            f"{purpose}_draws": draws_at(
-                selected, keys(context.seed, context.epoch, context.row_ids, f"{self.name}.{purpose}")
-            )
+            f"{purpose}_draws": draws_at(selected, context.keys(f"{self.name}.{purpose}"))
             for purpose in ("cluster", "token")
         }
 
     def on_device(self, batch: Mapping[str, Tensor], stage: Stage) -> Mapping[str, Tensor]:
-        """Replace the selected tokens, by what was counted up to the last optimizer step."""
+        """Replace the selected tokens, by what was counted up to the last optimizer step; evaluation never changes."""
         if stage == "predict":
             return batch
         own: Any = batch[self.name]
         ids, selected = batch["input_ids"], own["labels"] == REPLACED
-        replaced = self.state.replace(ids, selected, own["cluster_draws"], own["token_draws"])
+        replaced = self.state.replace(ids, selected, own["cluster_draws"], own["token_draws"], learned=stage == TRAIN)
         return {**batch, "input_ids": replaced, self.name: own | ({"originals": ids} if stage == TRAIN else {})}
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:

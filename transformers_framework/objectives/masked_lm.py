@@ -11,7 +11,6 @@ from transformers_framework.constants import IGNORED_LABEL, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, labels_of, mask_tokens, select_tokens, select_words
-from transformers_framework.processing.random import keys
 from transformers_framework.restricted import Probability
 
 if TYPE_CHECKING:
@@ -73,15 +72,13 @@ class MaskedLM(Objective):
         if context.stage == "predict":
             return {"labels": np.where(input_ids == self.vocabulary.mask_token_id, input_ids, IGNORED_LABEL)}
 
-        def key(purpose: str) -> np.ndarray:
-            return keys(context.seed, context.epoch, context.row_ids, f"{self.name}.{purpose}")
-
+        choose, corrupt = (context.keys(f"{self.name}.{purpose}") for purpose in ("select", "corrupt"))
         eligible = self.vocabulary.eligible(input_ids)
         if self.whole_words:
-            selected = select_words(batch["word_ids"], eligible, self.probability, key("select"))
+            selected = select_words(batch["word_ids"], eligible, self.probability, choose)
         else:
-            selected = select_tokens(eligible, self.probability, key("select"))
-        corrupted = mask_tokens(input_ids, selected, self.vocabulary, key("corrupt"), **self.rates)
+            selected = select_tokens(eligible, self.probability, choose)
+        corrupted = mask_tokens(input_ids, selected, self.vocabulary, corrupt, **self.rates)
         return {"input_ids": corrupted, "labels": labels_of(input_ids, selected)}
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:

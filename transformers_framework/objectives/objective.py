@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
+from transformers_framework.processing.random import keys
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,6 +50,10 @@ class Context:
     seed: int
     epoch: int
     row_ids: np.ndarray
+
+    def keys(self, purpose: str) -> np.ndarray:
+        """Return the key of each row's own random numbers for a purpose ``(B,) uint64``, different in each stage."""
+        return keys(self.seed, self.epoch, self.row_ids, f"{self.stage}.{purpose}")
 
 
 class Objective(ABC):

@@ -106,9 +106,17 @@ class SequenceClassification(Objective):
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Return the cross-entropy of the classes; the most likely class and the right one."""
-        weights = None if self.label_weights is None else output.logits.new_tensor(self.label_weights).float()
+        weights = self.weights_on(output.logits)
         loss = cross_entropy(output.logits, batch["labels"], weights)
         return loss, {"classes": {"preds": output.logits.detach().argmax(dim=-1), "target": batch["labels"]}}
+
+    def weights_on(self, logits: Tensor) -> Tensor | None:
+        """Return the weight of each class on the device of logits ``(C,) float32``; nothing when all weigh the same."""
+        import torch
+
+        if self.label_weights is None:
+            return None
+        return torch.tensor(self.label_weights, dtype=torch.float32).to(logits.device, non_blocking=True)
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return accuracy and F1."""

@@ -121,7 +121,7 @@ class TokenClassification(SequenceClassification):
         logits = at_words(output.logits, batch["word_starts"])  # (B, W, C)
         labels = at_words(batch["labels"], batch["word_starts"])
         labels = labels.masked_fill(batch["word_starts"] < 0, IGNORED_LABEL)
-        weights = None if self.label_weights is None else logits.new_tensor(self.label_weights).float()
+        weights = self.weights_on(output.logits)
         loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), weights)
         preds = logits.detach().argmax(dim=-1)
         inputs = {"classes": {"preds": preds.flatten(), "target": labels.flatten()}}

@@ -11,7 +11,6 @@ from transformers_framework.constants import IGNORED_LABEL, Stage
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, draws_at, replace_tokens, select_tokens, select_words
-from transformers_framework.processing.random import keys
 from transformers_framework.restricted import Probability
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class TokenDetection(Detection):
         if context.stage == "predict":
             return {}
         attended = batch["attention_mask"] > 0
-        own = keys(context.seed, context.epoch, context.row_ids, f"{self.name}.sample")
+        own = context.keys(f"{self.name}.sample")
         return {"labels": np.where(attended, ORIGINAL, IGNORED_LABEL), "draws": draws_at(attended, own)}
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
@@ -181,13 +180,13 @@ class RandomTokenDetection(Detection):
             return {}
         input_ids, attended = batch["input_ids"], batch["attention_mask"] > 0
         selected = self.select(batch, context)
-        own = keys(context.seed, context.epoch, context.row_ids, f"{self.name}.replace")
+        own = context.keys(f"{self.name}.replace")
         replaced = replace_tokens(input_ids, selected, self.vocabulary, own)
         return {"input_ids": replaced, "labels": np.where(attended, replaced != input_ids, IGNORED_LABEL)}
 
     def select(self, batch: Mapping[str, np.ndarray], context: Context) -> np.ndarray:
         """Return which tokens are to be replaced ``(B, L) bool``."""
-        own = keys(context.seed, context.epoch, context.row_ids, f"{self.name}.select")
+        own = context.keys(f"{self.name}.select")
         eligible = self.vocabulary.eligible(batch["input_ids"])
         if self.whole_words:
             return select_words(batch["word_ids"], eligible, self.probability, own)

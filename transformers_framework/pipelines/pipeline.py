@@ -137,7 +137,7 @@ class Pipeline(pl.LightningModule):
         if self._window is None or batch_idx % self.trainer.accumulate_grad_batches == 0:
             window = {name: max(count, SMALLEST) for name, count in batch[WINDOW].items()}  # none has a label: loss 0
             if self.trainer.world_size > 1:
-                mine = torch.tensor(list(window.values()), device=self.device)
+                mine = torch.tensor(list(window.values())).to(self.device, non_blocking=True)
                 summed = cast("Tensor", self.trainer.strategy.reduce(mine, reduce_op="sum"))
                 window = dict(zip(window, summed.unbind(), strict=True))
             self._window = window
@@ -165,7 +165,8 @@ class Pipeline(pl.LightningModule):
         window = self._window_normalizers(batch, batch_idx)
         totals = self._stage_step(batch, TRAIN)[0]
         losses = [total * (self.loss_weight(name) * scale / window[name]) for name, total in totals.items()]
-        steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        steps_at_end = not trainer.strategy.handles_gradient_accumulation
+        steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or (trainer.is_last_batch and steps_at_end)
         if steps_now and (trainer.global_step + 1) % logging_interval(trainer) == 0:
             self._log_training()
         if steps_now:
