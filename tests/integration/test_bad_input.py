@@ -206,6 +206,27 @@ def test_check_reports_independent_mistakes_together(tmp_path, made, capsys):
 
 
 @pytest.mark.usefixtures("alone", "no_training")
+@pytest.mark.parametrize(
+    "flags", [{"packing": "isolated"}, {"packing": "full"}, {"packing": "isolated", "split_long_texts": True}]
+)
+@pytest.mark.parametrize(
+    ("files", "column", "message"),
+    [
+        ({"train.jsonl": changed(TRAIN, 3, text=None)}, "text", "train.jsonl:4: the text in 'text' is null"),
+        ({}, "txt", "no column 'txt'"),
+    ],
+)
+def test_check_of_packed_texts_that_are_wrong(flags, files, column, message, tmp_path, made, capsys):
+    from transformers_framework.cli.main import main
+
+    words = words_of(wrong("", "", files, pipeline="masked_lm", input_columns=column, **flags), tmp_path, made)
+    assert main([*words, "--check"]) == 2
+    said = capsys.readouterr()
+    assert message in said.out
+    assert "Traceback" not in said.out + said.err
+
+
+@pytest.mark.usefixtures("alone", "no_training")
 def test_check_looks_at_the_trainer_when_the_inputs_are_wrong(tmp_path, made, capsys):
     from transformers_framework.cli.main import main
 

@@ -233,3 +233,14 @@ def test_check_shows_words_and_their_classes(tmp_path: Path, capsys: pytest.Capt
     printed = capsys.readouterr().out
     assert "B-animals" in printed
     assert "Nothing is wrong." in printed
+
+
+def test_a_detector_of_replaced_tokens_learns_tags(tmp_path: Path) -> None:
+    """It was exported as a token classifier of one class, which says nothing about the tags."""
+    texts = tiny.write_jsonl(tmp_path / "texts.jsonl", tiny.classes(24))
+    detector = runs.run(tmp_path, pipeline="random_token_detection", name="detector", train_dataset=texts)
+    names = sorted({tag for row in tiny.tagged(60) for tag in row["labels"]})
+    rows = [{**row, "labels": [names.index(tag) for tag in row["labels"]]} for row in tiny.tagged(60)]
+    train = tiny.write_jsonl(tmp_path / "tags.jsonl", rows)
+    start = detector.pre_trained_models / "final"
+    runs.run(tmp_path, pipeline="token_class", name="tagger", train_dataset=train, pre_trained_model=start)

@@ -240,3 +240,21 @@ def test_a_window_is_read_ahead_batch_by_batch() -> None:
     made.loader = (read.append(number) or batch for number, batch in enumerate(inner))  # type: ignore[func-returns-value]
     behind = [len(read) for _ in made]
     assert behind == [3, 4, 5, 6, 7, 7, 7]
+
+
+def test_batches_of_a_window_that_an_engine_carries_over_weigh_as_in_a_whole_one() -> None:
+    """DeepSpeed steps every so many batches, whatever an epoch: its last ones are part of a whole window."""
+    found = sums(loader(objectives=[Evens()], window=3, steps_at_end=False))
+    assert found[:6] == sums(loader(objectives=[Evens()], window=3))[:6]
+    assert found[6][1] == 3 * found[6][0]
+
+
+def test_a_long_window_keeps_no_files_open() -> None:
+    from pathlib import Path
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("nobody tells the open files")
+    made = loader(objectives=[Evens()], window=1000, num_workers=1, num_rows=400)
+    batches = iter(made)
+    next(batches)  # all 50 batches of the window were read
+    assert len(list(Path("/proc/self/fd").iterdir())) < 100, "each batch has four tensors"

@@ -75,6 +75,18 @@ def test_windows_are_the_whole_stream(family: str, words: bool) -> None:
         assert row[len(row) - len(made.template.suffix) :] == list(made.template.suffix)
 
 
+def test_a_window_knows_the_row_of_its_first_text() -> None:
+    """Also one that begins with what stands between two texts, whoever tokenized them together."""
+    texts = {"text": [" ".join(["rain"] * length) for length in (22, 3, 7, 30, 21, 22, 1, 40)]}
+    made = corpus("bert", columns=["text"], packing="full")
+    rows = rewritten(made, texts)
+    sizes = [len(ids) for ids in made.tokenizer(texts["text"], add_special_tokens=False)["input_ids"]]
+    owners = [row for row, size in enumerate(sizes) for _ in range(size + (row > 0))]  # the separator before a text
+    starts = range(0, len(owners), made.capacity)
+    assert rows["source_row"] == [owners[start] for start in starts]
+    assert any(content[0] == made.template.between[0] for content in contents(made, rows)), "such a window is there"
+
+
 @pytest.mark.parametrize("flags", [{"packing": "full"}, {"split_long_texts": True}])
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (4, 1), (2, 2)])
 def test_rows_do_not_depend_on_who_prepares_them(flags: Any, batch_size: int, num_workers: int) -> None:

@@ -167,3 +167,16 @@ def test_queries_are_needed_where_rows_are_ranked() -> None:
     answer_selection(index_column=None).pre_process(dataset, origin("train"))
     with pytest.raises(ConfigurationError, match="--label_column is needed"):
         SequenceClassification(Setup()).pre_process(dataset, origin("train"))
+
+
+def test_class_weights_are_those_that_were_asked_for_in_any_precision() -> None:
+    objective = seq_class(label_weights=[0.3, 70_000.0])
+    loss, _ = objective.evaluate(
+        SimpleNamespace(logits=torch.zeros(1, 2, dtype=torch.float16)), {"labels": torch.ones(1, dtype=torch.int64)}
+    )
+    assert float(loss) == pytest.approx(70_000 * np.log(2), rel=1e-6)
+
+
+def test_random_numbers_of_stages_differ() -> None:
+    keys = [Context(stage, 1, 0, np.arange(5)).keys("select") for stage in ("train", "valid", "test")]
+    assert len(np.unique(np.concatenate(keys))) == 15
