@@ -1,31 +1,13 @@
 #!/usr/bin/env bash
 # Parts of speech by the command line: roberta-base on the treebank tags of CoNLL-2003, half an hour on a GPU.
-# TINY=1: a small model from scratch on signatures of Python's functions; a minute on a CPU, no network.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# TINY=1: its example, a minute on a CPU without network; see train.bash.
+. "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
-if [[ ${TINY:-0} == 1 ]]; then
-    export HF_HUB_OFFLINE=1 ACCELERATOR=${ACCELERATOR:-cpu} PRECISION=${PRECISION:-32}
-    DATA=${DATA:-outputs/scripts/data}
-    python examples/demo_data.py "$DATA" --limit 64
-    DATA_FLAGS=(
-        --train_dataset "$DATA/token_class/train.jsonl" --valid_dataset "$DATA/token_class/valid.jsonl"
-        --test_dataset "$DATA/token_class/test.jsonl" --input_columns words --label_column kinds
-    )
-    MODEL_FLAGS=(--model bert --pre_trained_config "$DATA/model" --pre_trained_tokenizer "$DATA/model")
-    SIZE_FLAGS=(--batch_size 16 --max_epochs 1 --num_warmup_steps 1 --num_workers 0 --learning_rate 1e-3)
-else
-    DATA=${DATA:-lhoestq/conll2003}
-    DATA_FLAGS=(
-        --train_dataset "$DATA/train" --valid_dataset "$DATA/validation" --test_dataset "$DATA/test"
-        --input_columns tokens --label_column pos_tags
-    )
-    MODEL_FLAGS=(--model "${FAMILY:-roberta}" --pre_trained_model "${MODEL:-roberta-base}")
-    SIZE_FLAGS=(--batch_size 32 --max_epochs 5 --num_warmup_steps 200 --num_workers 4 --learning_rate 3e-5)
-fi
-
-python -m transformers_framework --pipeline pos_tagging "${MODEL_FLAGS[@]}" "${DATA_FLAGS[@]}" \
-    --name "${NAME:-pos_tagging}" --output_dir "${OUTPUT:-outputs/scripts}" --overwrite \
-    --accelerator "${ACCELERATOR:-gpu}" --devices "${DEVICES:-1}" --strategy "${STRATEGY:-auto}" --precision "${PRECISION:-16}" \
-    --max_sequence_length 128 "${SIZE_FLAGS[@]}" --val_check_interval 0.5 --log_every_n_steps 10 \
-    --monitor valid/token_class/accuracy --early_stopping --patience 5 "$@"
+data lhoestq/conll2003
+FULL=(
+    --model "${FAMILY:-roberta}" --pre_trained_model "${MODEL:-roberta-base}"
+    --train_dataset "$DATA/train" --valid_dataset "$DATA/validation" --test_dataset "$DATA/test" --input_columns tokens --label_column pos_tags
+    --batch_size 32 --max_epochs 5 --max_sequence_length 128 --num_warmup_steps 200 --learning_rate 3e-5
+    --monitor valid/token_class/accuracy --early_stopping --patience 5
+)
+GPUS=1 train pos_tagging "$@"

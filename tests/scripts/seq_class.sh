@@ -1,31 +1,14 @@
 #!/usr/bin/env bash
 # Sequence classification by its command line: roberta-base on SST-2, an hour on a GPU.
-# TINY=1: a small model from scratch on the documentation of Python; a minute on a CPU, no network.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# TINY=1: its example, a minute on a CPU without network; see train.bash.
+. "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
-if [[ ${TINY:-0} == 1 ]]; then
-    export HF_HUB_OFFLINE=1 ACCELERATOR=${ACCELERATOR:-cpu} PRECISION=${PRECISION:-32}
-    DATA=${DATA:-outputs/scripts/data}
-    python examples/demo_data.py "$DATA" --limit 64
-    DATA_FLAGS=(
-        --train_dataset "$DATA/seq_class/train.jsonl" --valid_dataset "$DATA/seq_class/valid.jsonl"
-        --test_dataset "$DATA/seq_class/test.jsonl" --input_columns text --label_column kind
-    )
-    MODEL_FLAGS=(--model bert --pre_trained_config "$DATA/model" --pre_trained_tokenizer "$DATA/model")
-    SIZE_FLAGS=(--batch_size 16 --max_epochs 1 --num_warmup_steps 1 --num_workers 0 --learning_rate 1e-3)
-else
-    DATA=${DATA:-stanfordnlp/sst2} # labels of its test split are hidden
-    DATA_FLAGS=(
-        --train_dataset "$DATA/train" --valid_dataset "$DATA/validation" --predict_dataset "$DATA/test"
-        --input_columns sentence --label_column label
-    )
-    MODEL_FLAGS=(--model "${FAMILY:-roberta}" --pre_trained_model "${MODEL:-roberta-base}")
-    SIZE_FLAGS=(--batch_size 32 --max_epochs 3 --num_warmup_steps 600 --num_workers 4 --learning_rate 1e-5)
-fi
-
-python -m transformers_framework --pipeline seq_class "${MODEL_FLAGS[@]}" "${DATA_FLAGS[@]}" \
-    --name "${NAME:-seq_class}" --output_dir "${OUTPUT:-outputs/scripts}" --overwrite \
-    --accelerator "${ACCELERATOR:-gpu}" --devices "${DEVICES:-1}" --strategy "${STRATEGY:-auto}" --precision "${PRECISION:-16}" \
-    --max_sequence_length 128 "${SIZE_FLAGS[@]}" --val_check_interval 0.5 --log_every_n_steps 10 \
-    --monitor valid/seq_class/accuracy --early_stopping --patience 5 "$@"
+data stanfordnlp/sst2
+FULL=(
+    --model "${FAMILY:-roberta}" --pre_trained_model "${MODEL:-roberta-base}"
+    --train_dataset "$DATA/train" --valid_dataset "$DATA/validation" --predict_dataset "$DATA/test" # its labels are hidden
+    --input_columns sentence --label_column label --max_sequence_length 128
+    --batch_size 32 --max_epochs 3 --num_warmup_steps 600 --learning_rate 1e-5
+    --monitor valid/seq_class/accuracy --early_stopping --patience 5
+)
+GPUS=1 train seq_class "$@"

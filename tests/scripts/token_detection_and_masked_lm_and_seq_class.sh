@@ -1,33 +1,16 @@
 #!/usr/bin/env bash
 # A class a sequence beside ELECTRA's objectives: electra-base on SST-2, an hour on a GPU.
-# TINY=1: a small model from scratch on the documentation of Python; a minute on a CPU, no network.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+# TINY=1: its example, a minute on a CPU without network; see train.bash.
+. "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
-if [[ ${TINY:-0} == 1 ]]; then
-    export HF_HUB_OFFLINE=1 ACCELERATOR=${ACCELERATOR:-cpu} DEVICES=${DEVICES:-1} PRECISION=${PRECISION:-32}
-    DATA=${DATA:-outputs/scripts/data}
-    python examples/demo_data.py "$DATA" --limit 64
-    DATA_FLAGS=(
-        --train_dataset "$DATA/seq_class/train.jsonl" --valid_dataset "$DATA/seq_class/valid.jsonl"
-        --test_dataset "$DATA/seq_class/test.jsonl" --input_columns text --label_column kind
-    )
-    MODEL_FLAGS=(--model bert --pre_trained_config "$DATA/model" --pre_trained_tokenizer "$DATA/model")
-    SIZE_FLAGS=(--batch_size 8 --max_epochs 1 --max_sequence_length 48 --num_warmup_steps 1 --num_workers 0 --learning_rate 1e-3)
-else
-    DATA=${DATA:-stanfordnlp/sst2}
-    DATA_FLAGS=(
-        --train_dataset "$DATA/train" --valid_dataset "$DATA/validation" --input_columns sentence --label_column label
-    )
-    MODEL_FLAGS=(
-        --model electra --pre_trained_model "${MODEL:-google/electra-base-discriminator}"
-        --pre_trained_generator_model "${GENERATOR:-google/electra-base-generator}"
-    )
-    SIZE_FLAGS=(--batch_size 32 --max_epochs 3 --max_sequence_length 128 --num_warmup_steps 600 --num_workers 4 --learning_rate 1e-5)
-fi
-
-python -m transformers_framework --pipeline token_detection_and_masked_lm_and_seq_class "${MODEL_FLAGS[@]}" "${DATA_FLAGS[@]}" \
-    --name "${NAME:-token_detection_and_masked_lm_and_seq_class}" --output_dir "${OUTPUT:-outputs/scripts}" --overwrite \
-    --accelerator "${ACCELERATOR:-gpu}" --devices "${DEVICES:-1}" --strategy "${STRATEGY:-auto}" --precision "${PRECISION:-16}" \
-    "${SIZE_FLAGS[@]}" --embedding_sharing shared --token_detection_weight 10 --val_check_interval 0.5 --log_every_n_steps 10 \
-    --monitor valid/seq_class/accuracy --early_stopping --patience 5 "$@"
+data stanfordnlp/sst2
+FULL=(
+    --model electra --pre_trained_model "${MODEL:-google/electra-base-discriminator}"
+    --pre_trained_generator_model "${GENERATOR:-google/electra-base-generator}" --embedding_sharing shared
+    --train_dataset "$DATA/train" --valid_dataset "$DATA/validation"
+    --input_columns sentence --label_column label --max_sequence_length 128
+    --batch_size 32 --max_epochs 3 --num_warmup_steps 600 --learning_rate 1e-5
+    --token_detection_weight 10
+    --monitor valid/seq_class/accuracy --early_stopping --patience 5
+)
+GPUS=1 train token_detection_and_masked_lm_and_seq_class "$@"

@@ -1,0 +1,35 @@
+# Sourced by every script beside it, which sets FULL, the flags of its real size, and calls `train PIPELINE "$@"`.
+#
+# TINY=1: the pipeline's example in a small form instead: a model from scratch on what the documentation of Python
+# holds, a minute on a CPU, no network. DATA, MODEL, FAMILY, NAME, OUTPUT, ACCELERATOR, DEVICES, STRATEGY and PRECISION
+# choose otherwise.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+prepare() { # what the example of a pipeline reads, for TINY=1; overridden where that is more
+    python examples/demo_data.py "$DATA" --limit 64
+}
+
+train() {
+    local pipeline=$1 accelerator=gpu devices=${GPUS:-1} precision=16 flags=()
+    if [[ ${TINY:-0} == 1 ]]; then
+        export HF_HUB_OFFLINE=1
+        accelerator=cpu devices=1 precision=32
+        prepare
+        sed "s#outputs/demo/data#$DATA#" "examples/$pipeline.yaml" >"$DATA/$pipeline.yaml"
+        flags=(
+            --config "$DATA/$pipeline.yaml" --max_epochs 1 --check_val_every_n_epoch 1 --num_warmup_steps 1
+            --batch_size 8 --eval_batch_size 64
+        )
+    else
+        flags=(--pipeline "$pipeline" "${FULL[@]}" --val_check_interval 0.5 --num_workers 4)
+    fi
+    python -m transformers_framework "${flags[@]}" --name "${NAME:-$pipeline}" --overwrite \
+        --output_dir "${OUTPUT:-outputs/scripts}" --log_every_n_steps 10 \
+        --accelerator "${ACCELERATOR:-$accelerator}" --devices "${DEVICES:-$devices}" \
+        --strategy "${STRATEGY:-auto}" --precision "${PRECISION:-$precision}" "${@:2}"
+}
+
+data() { # a data set of its own in full size, that of the examples for TINY=1
+    if [[ ${TINY:-0} == 1 ]]; then DATA=${DATA:-outputs/scripts/data}; else DATA=${DATA:-$1}; fi
+}
