@@ -193,19 +193,9 @@ class DataModule(pl.LightningDataModule):
             self.num_rows[stage] = known_num_rows(dataset)
             self.datasets[stage] = self._check_stream(dataset, origin, on_error)
         else:
-            num_mistakes = 0
-
-            def told(error: UserError) -> None:
-                nonlocal num_mistakes
-                num_mistakes += 1
-                if on_error is None:
-                    raise error
-                on_error(error)
-
-            self.datasets[stage] = self._prepare(dataset, origin, told)
-            # rows that could not be made anew or measured are not there
-            if not num_mistakes or (self.inputs.rewrite_key is None and not self.inputs.isolates):
-                self.num_rows[stage] = len(self.datasets[stage])
+            rows = self._prepare(dataset, origin, on_error)
+            if rows is not None:
+                self.datasets[stage], self.num_rows[stage] = rows, len(rows)
 
     def origin(self, stage: Stage) -> Origin:
         """Return where a stage's rows come from, for messages."""
@@ -223,16 +213,20 @@ class DataModule(pl.LightningDataModule):
         place = partial(row_place, source, cache_dir=self.cache_dir, shard=self.shards[stage], stage=stage)
         return Origin(stage, source, place)
 
-    def _prepare(self, dataset: datasets.Dataset, origin: Origin, on_error: Any) -> datasets.Dataset:
-        """Check a data set, each time: objectives learn their classes from it; rewrite it once, if inputs want that."""
+    def _prepare(self, dataset: datasets.Dataset, origin: Origin, on_error: Any) -> datasets.Dataset | None:
+        """Check a data set, each time: objectives learn their classes from it; rewrite it once, if inputs want that.
+
+        Returns nothing where mistakes keep rows from being made anew or measured.
+        """
         mistakes: list[UserError] = []
         for step in (self.inputs, *self.objectives):
-            with caught(mistakes.append):
+            with caught(mistakes.append if on_error else None):
                 dataset = step.pre_process(dataset, origin)
         for mistake in mistakes:
             on_error(mistake)
-        if (key := self.inputs.rewrite_key) is None or mistakes:
-            return dataset
+        key = self.inputs.rewrite_key
+        if mistakes or key is None:
+            return None if mistakes and (key is not None or self.inputs.isolates) else dataset
 
         def build(dataset: datasets.Dataset) -> Iterator[pa.Table]:
             return self.inputs.rewrite(
@@ -251,7 +245,7 @@ class DataModule(pl.LightningDataModule):
                 use_cache=self.use_cache,
                 keep_in_memory=self.keep_in_memory,
             )
-        return dataset
+        return None
 
     def _check_stream(
         self, stream: datasets.IterableDataset, origin: Origin, on_error: Any
