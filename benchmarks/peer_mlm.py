@@ -59,7 +59,7 @@ def main() -> None:
     arguments = TrainingArguments(
         output_dir=str(args.scratch / "outputs_of_peer"),
         per_device_train_batch_size=args.batch_size,
-        num_train_epochs=1,
+        max_steps=args.clock[1],
         learning_rate=5e-5,
         bf16=args.bf16,
         use_cpu=True,
