@@ -43,8 +43,8 @@ def run(texts: Texts, rounds: int, precision: str, threads: int) -> str:
         ours += ["--output_dir", str(texts.scratch / "outputs"), "--cache_dir", str(texts.scratch / "cache")]
         ours += ["--pre_trained_config", str(texts.model), "--train_dataset", str(file), "--input_columns", "text"]
         ours += ["--batch_size", str(BATCH_SIZE), "--max_sequence_length", str(limit), "--num_workers", "0"]
-        ours += ["--learning_rate", "5e-5", "--gradient_clip_val", "1.0", "--accelerator", "cpu", "--max_steps", str(steps)]
-        ours += ["--no_epoch_checkpointing", "--precision", precision]
+        ours += ["--learning_rate", "5e-5", "--gradient_clip_val", "1.0", "--accelerator", "cpu"]
+        ours += ["--max_steps", str(steps), "--no_epoch_checkpointing", "--precision", precision]
         ours += ["--packing", "isolated" if short else "full"]
         commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {PEER: ([*peer, "--clock", *clock], {})}
         if short:  # the longest come first among 50 batches, so all 50 count
