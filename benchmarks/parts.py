@@ -14,14 +14,9 @@ def parts_of(words: Sequence[str], count: int) -> tuple[Any, list[dict[str, Any]
         words: Flags of ``transformers_framework``.
         count: How many batches.
     """
-    from transformers_framework.cli import parser
-    from transformers_framework.cli.given import gather
-    from transformers_framework.experiment import Experiment
-    from transformers_framework.registry import options_of
+    from transformers_framework.cli.main import experiment_of
 
-    given = gather(list(words))
-    options, _ = parser.parse(given, parser.groups_of(parser.select(given)))
-    experiment = Experiment(options, **options_of(Experiment, options))
+    experiment = experiment_of(words)
     experiment.prepare_machine()
     experiment.module.train()
     experiment.data.trainer = experiment.trainer

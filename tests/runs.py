@@ -193,14 +193,9 @@ def run(tmp_path: Path, *, status: int = 0, **flags: Any) -> RunFolders:
 
 def build(words: Sequence[str]) -> Experiment:
     """Return the run of a command line, its parts not yet built."""
-    from transformers_framework.cli import parser
-    from transformers_framework.cli.given import gather
-    from transformers_framework.experiment import Experiment
-    from transformers_framework.registry import options_of
+    from transformers_framework.cli.main import experiment_of
 
-    given = gather(words)
-    options, _ = parser.parse(given, parser.groups_of(parser.select(given)))
-    return Experiment(options, **options_of(Experiment, options))
+    return experiment_of(words)
 
 
 def spawn(

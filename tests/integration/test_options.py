@@ -155,15 +155,15 @@ def test_no_batches_of_a_stage(folder: Path) -> None:
 
 def test_predictions_hold_nothing_of_the_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tensor that a worker made keeps a file descriptor open, and a process has a thousand or so of them."""
-    shared = []
+    owned = []
 
     def look(self: Predictions, *_: Any) -> None:
-        shared.extend(t.is_shared() for batch in self.batches for columns in batch.values() for t in columns.values())
+        owned.extend(kept.flags.owndata for batch in self.batches for own in batch.values() for kept in own.values())
 
     monkeypatch.setattr(Predictions, "on_test_end", look)
     train(folder, "workers", "test", num_workers=1)
-    assert shared
-    assert not any(shared)
+    assert owned
+    assert all(owned)
 
 
 def test_steps_end_a_run_within_an_epoch(folder: Path) -> None:

@@ -31,7 +31,7 @@ class Predictions(pl.Callback):
 
     def __init__(self, folders: RunFolders, data: DataModule) -> None:
         self.folders, self.data = folders, data
-        self.batches: list[Mapping[str, dict[str, torch.Tensor]]] = []
+        self.batches: list[dict[str, dict[str, np.ndarray]]] = []
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Keep the predictions of a batch, on the host: those of all tokens of a data set are many."""
@@ -52,7 +52,7 @@ class Predictions(pl.Callback):
     def _write(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> None:
         batches, self.batches = self.batches, []
         mine = {
-            name: {key: _joined([batch[name][key].cpu().numpy() for batch in batches]) for key in batches[0][name]}
+            name: {key: _joined([batch[name][key] for batch in batches]) for key in batches[0][name]}
             for name in (batches[0] if batches else {})
         }
         parts = _gathered(mine)
@@ -100,8 +100,9 @@ def in_row_order(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
     return {key: column[order] for key, column in columns.items()}
 
 
-def _on_host(outputs: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, torch.Tensor]]:
-    return {name: {key: tensor.cpu() for key, tensor in found.items()} for name, found in outputs.items()}
+def _on_host(outputs: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, np.ndarray]]:
+    """Return copies: a tensor that came from a loader's worker keeps a file descriptor open as long as it lives."""
+    return {name: {key: np.array(tensor.cpu()) for key, tensor in found.items()} for name, found in outputs.items()}
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:

@@ -90,7 +90,7 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     limit = experiment.inputs.max_length
     yield f"  {tokens / measured:.1f} tokens a row, {100 * cut / measured:.1f} % of the rows are cut to {limit} tokens"
     if stage == TRAIN and data.bins is not None:
-        yield f"  packed into {len(data.bins):,} rows of {limit} tokens, {100 * data.fill:.1f} % full"
+        yield f"  packed into {len(data.bins):,} rows of {limit} tokens, {100 * data.bins.fill:.1f} % full"
     else:
         yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
     yield from _samples(experiment, *batches[0], collate.objectives)

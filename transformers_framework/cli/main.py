@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
 from transformers_framework.cli import help as helps
 from transformers_framework.cli.given import gather, to_yaml
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError
+
+if TYPE_CHECKING:
+    from transformers_framework.cli.parser import Groups
+    from transformers_framework.experiment import Experiment
 
 ONCE = ("resume", "overwrite")  # flags that say what to do with an earlier run; a config that repeats it has none
 
@@ -81,17 +86,31 @@ def command(argv: Sequence[str]) -> int:
         _say(to_yaml(parser.grouped(groups, options)))
         return DONE
 
-    from transformers_framework.experiment import Experiment
-    from transformers_framework.registry import options_of
-
-    again = {name: value for name, value in options.items() if name not in ONCE}
-    experiment = Experiment(options, to_yaml(parser.grouped(groups, again)), **options_of(Experiment, options))
+    experiment = _experiment(options, groups)
     if asked.check:
         from transformers_framework.cli.check import check
 
         return DONE if check(experiment) else WRONG
     experiment.run()
     return DONE
+
+
+def experiment_of(argv: Sequence[str]) -> Experiment:
+    """Return the run that a command line describes, its parts not yet built."""
+    from transformers_framework.cli import parser
+
+    given = gather(argv)
+    groups = parser.groups_of(parser.select(given))
+    return _experiment(parser.parse(given, groups)[0], groups)
+
+
+def _experiment(options: Mapping[str, Any], groups: Groups) -> Experiment:
+    from transformers_framework.cli import parser
+    from transformers_framework.experiment import Experiment
+    from transformers_framework.registry import options_of
+
+    again = {name: value for name, value in options.items() if name not in ONCE}
+    return Experiment(options, to_yaml(parser.grouped(groups, again)), **options_of(Experiment, options))
 
 
 def _say(text: str) -> None:

@@ -124,7 +124,6 @@ class DataModule(pl.LightningDataModule):
             self.cache_dir /= f"node_{os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))}"
         self.datasets: dict[Stage, Any] = {}
         self.num_rows: dict[Stage, int | None] = {}
-        self.fill = 0.0  # share of tokens in the bins
         self._resumed = {"epoch": 0, "consumed": 0}
 
     def _check_flags(self) -> None:
@@ -333,8 +332,7 @@ class DataModule(pl.LightningDataModule):
             return None
         lengths = self._token_lengths(self.datasets[TRAIN])
         bins = fill_bins(lengths, self.inputs.max_length, self.seed)
-        self.fill = float(lengths.sum()) / max(1, len(bins) * self.inputs.max_length)
-        logger.info("%d texts are packed into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * self.fill)
+        logger.info("%d texts are packed into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * bins.fill)
         return bins
 
     def _lengths(self, stage: Stage) -> np.ndarray:

@@ -13,7 +13,16 @@ from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.columns import Origin, list_sizes
 from transformers_framework.processing.encoding import number_words, tokenize, tokenize_words
 from transformers_framework.processing.fields import segments
-from transformers_framework.processing.windows import Ragged, inside, joined, pieces, sums_by_row, surrounded, windows
+from transformers_framework.processing.windows import (
+    Ragged,
+    inside,
+    joined,
+    pieces,
+    steps,
+    sums_by_row,
+    surrounded,
+    windows,
+)
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
@@ -188,8 +197,7 @@ class Corpus(TextInputs):
     def _types(self, counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return the type of every token of joined segments; what stands between two has the type of the first."""
         assert self.token_types is not None
-        numbers = np.arange(len(lengths)) - np.repeat(np.cumsum(counts) - counts, counts)
-        types = np.asarray(self.token_types)[np.minimum(numbers, len(self.token_types) - 1)]
+        types = np.asarray(self.token_types)[np.minimum(steps(counts), len(self.token_types) - 1)]
         found = joined(Ragged(np.repeat(types, lengths), lengths), counts, [-1] * len(self.template.between)).values
         return found[np.maximum.accumulate(np.where(found >= 0, np.arange(len(found)), 0))]
 

@@ -12,7 +12,7 @@ from transformers_framework.exceptions import DataError
 from transformers_framework.inputs.text import Pieces, TextInputs
 from transformers_framework.processing.columns import Origin, check_column, first_empty, first_null_item, item_feature
 from transformers_framework.processing.fields import as_text
-from transformers_framework.processing.windows import sums_by_row
+from transformers_framework.processing.windows import steps, sums_by_row
 from transformers_framework.processing.words import WordTokenizer, word_column
 from transformers_framework.restricted import PositiveInt
 
@@ -82,8 +82,7 @@ class WordInputs(TextInputs):
         lists = [words or () for words in rows[self.column]]
         counts = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         ids, pieces = self.tokenize([as_text(word) for word in chain.from_iterable(lists)])
-        numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of each word in its row
-        extra = {"word_ids": np.repeat(numbers, pieces)}
+        extra = {"word_ids": np.repeat(steps(counts), pieces)}
         return ids, sums_by_row(pieces, counts), np.ones(len(lists), dtype=np.int64), extra
 
     def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:

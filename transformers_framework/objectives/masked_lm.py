@@ -10,7 +10,7 @@ import numpy as np
 from transformers_framework.constants import IGNORED_LABEL, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Objective, Setup
-from transformers_framework.processing.masking import Vocabulary, labels_of, mask_tokens, select_tokens, select_words
+from transformers_framework.processing.masking import Vocabulary, labels_of, mask_tokens, select
 from transformers_framework.restricted import Probability
 
 if TYPE_CHECKING:
@@ -74,10 +74,7 @@ class MaskedLM(Objective):
 
         choose, corrupt = (context.keys(f"{self.name}.{purpose}") for purpose in ("select", "corrupt"))
         eligible = self.vocabulary.eligible(input_ids)
-        if self.whole_words:
-            selected = select_words(batch["word_ids"], eligible, self.probability, choose)
-        else:
-            selected = select_tokens(eligible, self.probability, choose)
+        selected = select(eligible, self.probability, choose, batch["word_ids"] if self.whole_words else None)
         corrupted = mask_tokens(input_ids, selected, self.vocabulary, corrupt, **self.rates)
         return {"input_ids": corrupted, "labels": labels_of(input_ids, selected)}
 

@@ -151,7 +151,7 @@ class TokenClassification(SequenceClassification):
         return {
             "scores": scores.masked_fill(starts < 0, -1),
             "prediction": classes.masked_fill(starts < 0, -1),
-            "num_words": batch["num_words"].clone(),
+            "num_words": batch["num_words"],
         }
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from transformers_framework.constants import IGNORED_LABEL, Stage
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Objective, Setup
-from transformers_framework.processing.masking import Vocabulary, draws_at, replace_tokens, select_tokens, select_words
+from transformers_framework.processing.masking import Vocabulary, draws_at, replace_tokens, select
 from transformers_framework.restricted import Probability
 
 if TYPE_CHECKING:
@@ -186,11 +186,8 @@ class RandomTokenDetection(Detection):
 
     def select(self, batch: Mapping[str, np.ndarray], context: Context) -> np.ndarray:
         """Return which tokens are to be replaced ``(B, L) bool``."""
-        own = context.keys(f"{self.name}.select")
-        eligible = self.vocabulary.eligible(batch["input_ids"])
-        if self.whole_words:
-            return select_words(batch["word_ids"], eligible, self.probability, own)
-        return select_tokens(eligible, self.probability, own)
+        own, eligible = context.keys(f"{self.name}.select"), self.vocabulary.eligible(batch["input_ids"])
+        return select(eligible, self.probability, own, batch["word_ids"] if self.whole_words else None)
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say the tokens that are replacements."""

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
-from transformers_framework.constants import EVALUATED, NORMALIZERS, ROW_IDS, TRAIN, WINDOW, Stage
+from transformers_framework.constants import EVALUATED, NORMALIZERS, ROW_IDS, STAGES, TRAIN, WINDOW, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.mean_loss import MeanLoss
 from transformers_framework.models.isolation import Isolation
@@ -65,6 +65,7 @@ class Pipeline(pl.LightningModule):
         super().__init__()
         self.model = model
         self.objectives = {objective.name: objective for objective in objectives}
+        self._active = {stage: {o.name: o for o in active(objectives, stage)} for stage in STAGES}
         self.options = dict(options)
         self.input_keys = tuple(inputs.model_keys)
         self.isolation = Isolation(*model.backbones) if inputs.isolates else None
@@ -74,17 +75,17 @@ class Pipeline(pl.LightningModule):
         # bare stage names would clash with methods of a module
         self.stage_metrics = nn.ModuleDict(
             {
-                f"{stage}_{objective.name}": nn.ModuleDict(objective.metrics(stage))
+                f"{stage}_{name}": nn.ModuleDict(objective.metrics(stage))
                 for stage in (TRAIN, *EVALUATED)
-                for objective in active(objectives, stage)
+                for name, objective in self._active[stage].items()
             }
         )
         self.stage_losses = nn.ModuleDict(
             {
                 # what is logged in training is this process's loss: to gather it would hold up every process
-                f"{stage}_{objective.name}": MeanLoss(sync_on_compute=stage != TRAIN)
+                f"{stage}_{name}": MeanLoss(sync_on_compute=stage != TRAIN)
                 for stage in (TRAIN, *EVALUATED)
-                for objective in active(objectives, stage)
+                for name in self._active[stage]
             }
         )
         self.objective_states = nn.ModuleDict({o.name: o.state for o in objectives if o.state is not None})
@@ -96,7 +97,7 @@ class Pipeline(pl.LightningModule):
 
     def active(self, stage: Stage) -> dict[str, Objective]:
         """Return the objectives of a stage by name."""
-        return {objective.name: objective for objective in active(list(self.objectives.values()), stage)}
+        return self._active[stage]
 
     def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
         """Call the model once; return each head's output by the name of its objective.
@@ -189,9 +190,8 @@ class Pipeline(pl.LightningModule):
     def _predictions(
         self, batch: Mapping[str, Any], outputs: dict[str, Any], stage: Stage
     ) -> dict[str, dict[str, Tensor]]:
-        # a copy: a tensor that came from a loader's worker keeps a file descriptor open as long as it lives
         return {
-            name: {ROW_IDS: batch[ROW_IDS].clone(), **objective.predictions(outputs[name], own_view(batch, name))}
+            name: {ROW_IDS: batch[ROW_IDS], **objective.predictions(outputs[name], own_view(batch, name))}
             for name, objective in self.active(stage).items()
         }
 

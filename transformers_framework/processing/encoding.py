@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.processing.windows import inside, steps
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -304,15 +305,15 @@ def assemble(
     for place, token in enumerate(template.between):
         input_ids[rows, (starts + offsets[:, None])[rows, gaps + 1] - len(template.between) + place] = token
 
-    positions = np.arange(width) - offsets[:, None]
-    inside = (positions >= 0) & (positions < totals[:, None])
-    batch = {"input_ids": input_ids, "attention_mask": inside.astype(np.int64)}
+    taken = inside(totals, width, left=pad_left)
+    batch = {"input_ids": input_ids, "attention_mask": taken.astype(np.int64)}
     if token_types is not None:
         types = np.full((num_rows, width), token_types[0], dtype=np.int64)
+        positions = np.arange(width) - offsets[:, None]
         for segment in range(1, num_segments):
             starts_here = np.where(present[:, segment], starts[:, segment], width)
             types[positions >= starts_here[:, None]] = token_types[min(segment, len(token_types) - 1)]
-        batch["token_type_ids"] = types * inside
+        batch["token_type_ids"] = types * taken
     batch["truncated"] = (kept != by_row).any(axis=1)
     for name, values in (extra or {}).items():
         batch[name] = np.full((num_rows, width), -1, dtype=values.dtype)
@@ -322,8 +323,7 @@ def assemble(
 
 def _moves(lengths: np.ndarray, kept: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray]:
     """Return which tokens are kept, the first ``kept`` of each segment, and where they go, from ``begins`` on."""
-    num_kept = int(kept.sum())
-    steps = np.arange(num_kept) - np.repeat(np.cumsum(kept) - kept, kept)  # 0, 1, … within each segment
-    all_kept = num_kept == lengths.sum()
-    source = slice(None) if all_kept else np.repeat(np.cumsum(lengths) - lengths, kept) + steps
-    return source, np.repeat(begins, kept) + steps
+    within = steps(kept)
+    all_kept = len(within) == lengths.sum()
+    source = slice(None) if all_kept else np.repeat(np.cumsum(lengths) - lengths, kept) + within
+    return source, np.repeat(begins, kept) + within

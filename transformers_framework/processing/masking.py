@@ -15,6 +15,7 @@ import numpy as np
 from transformers_framework.constants import IGNORED_LABEL
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.random import uniform_at
+from transformers_framework.processing.windows import steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -100,6 +101,22 @@ class Vocabulary:
         own = self._ranks[ids]
         places = (draws * (len(self.regular) - (own < len(self.regular)))).astype(np.int64)
         return self.regular[places + (places >= own)]
+
+
+def select(
+    eligible: np.ndarray, probability: float, keys: np.ndarray, word_ids: np.ndarray | None = None
+) -> np.ndarray:
+    """Select tokens, or whole words where their numbers are given: :func:`select_tokens`, :func:`select_words`.
+
+    Examples:
+        >>> from transformers_framework.processing.random import keys
+        >>> eligible, words = np.array([[True, True, True]]), np.array([[0, 0, 1]])
+        >>> select(eligible, 1.0, keys(1337, 0, [0], "mask"), words).tolist()
+        [[True, True, True]]
+    """
+    if word_ids is None:
+        return select_tokens(eligible, probability, keys)
+    return select_words(word_ids, eligible, probability, keys)
 
 
 def select_tokens(eligible: np.ndarray, probability: float, keys: np.ndarray) -> np.ndarray:
@@ -287,7 +304,7 @@ def sparse_labels(labels: np.ndarray, multiple: int = LABELS_MULTIPLE) -> tuple[
 def _places(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how many entries each row has chosen ``(B,)`` and the number of each within its row ``(N,)``."""
     counts = chosen.sum(axis=1)
-    return counts, np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return counts, steps(counts)
 
 
 def _with(input_ids: np.ndarray, selected: np.ndarray, tokens: np.ndarray) -> np.ndarray:

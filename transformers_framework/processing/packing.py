@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from transformers_framework.constants import IGNORED_LABEL
 from transformers_framework.processing.random import permutation
+from transformers_framework.processing.windows import steps
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class Bins:
     Args:
         rows: Row ids, bin after bin ``(N,) int64``.
         sizes: Rows of each bin ``(num_bins,) int64``; sums to N.
+        fill: Share of the bins' places that tokens take.
     """
 
     rows: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    fill: float = 1.0
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -81,7 +84,8 @@ def fill_bins(lengths: NDArray[np.integer], capacity: int, seed: int) -> Bins:
             num_bins += len(bins)
             start = _place(bin_of, start, stop, bins, capacity, length, by_room)
     by_bin = np.argsort(bin_of, kind="stable")
-    return Bins(order[by_bin], np.bincount(bin_of, minlength=num_bins).astype(np.int64))
+    fill = float(lengths.sum()) / max(1, num_bins * capacity)
+    return Bins(order[by_bin], np.bincount(bin_of, minlength=num_bins).astype(np.int64), fill)
 
 
 def _place(
@@ -142,7 +146,7 @@ def pack(
     starts = np.cumsum(lengths) - lengths
     columns = starts - starts[first][bins]  # where each text begins in its bin
     assert (columns + lengths <= width).all(), "a text is longer than it was counted"
-    positions = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+    positions = steps(lengths)
     target = np.repeat(bins * width + columns, lengths) + positions
 
     def laid_out(values: NDArray[Any], fill: int) -> NDArray[Any]:
@@ -158,7 +162,7 @@ def pack(
         }
 
     packed = moved(batch)
-    numbers = np.arange(len(lengths)) - first[bins] + 1
+    numbers = steps(sizes) + 1
     packed["segments"] = laid_out(np.repeat(numbers, lengths), 0)
     packed["position_ids"] = laid_out(positions, 0)
     return packed, {name: moved(entries) for name, entries in own.items()}
