@@ -25,7 +25,9 @@ EXTRAS = {
         "pytest-timeout",
         "pytest-xdist",
         "pytrec_eval-terrier",
+        "rouge-score",
         "ruff",
+        "sacrebleu",
         "scikit-learn>=1.4",
         "seqeval",  # the reference of entity F1
         "s3fs>=2024.2",

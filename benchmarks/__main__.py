@@ -8,13 +8,26 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import collation, electra, masked_lm, masking, overhead, startup, training
-from benchmarks.material import ROOT, THREADS, prepare, prepare_texts
+from benchmarks import (
+    collation,
+    denoising,
+    electra,
+    generation,
+    masked_lm,
+    masking,
+    overhead,
+    seq_to_seq,
+    startup,
+    training,
+)
+from benchmarks.material import ROOT, THREADS, Material, prepare, prepare_texts
 from benchmarks.rounds import machine
 
-NAMES = ("collation", "masking", "training", "overhead", "startup", "masked_lm", "electra")
+OF_TEXTS = ("masked_lm", "electra", "denoising", "seq_to_seq")
+NAMES = ("collation", "masking", "training", "overhead", "startup", *OF_TEXTS, "generation")
 
 
 def main() -> None:
@@ -28,6 +41,9 @@ def main() -> None:
         "without it, the documentation inside this Python",
     )
     parser.add_argument("--texts", type=Path, help="JSON lines with a text each, for pre-training; else as --data")
+    parser.add_argument(
+        "--summaries", type=Path, help="folder with a test.jsonl of document, summary; without it, as --data"
+    )
     parser.add_argument("--rows", type=int, default=2048, help="rows to train on, in whole batches of 32")
     parser.add_argument("--rounds", type=int, default=5, help="runs of every contender; medians are reported")
     parser.add_argument("--precision", nargs="+", default=["32", "bf16"], choices=["32", "bf16"])
@@ -48,22 +64,36 @@ def main() -> None:
     say(f"{machine(threads)}; load {os.getloadavg()[0]:.1f}{', processor time' if args.busy else ''}")
     say(f"data: {material.name}\n")
     for name in args.names or NAMES:
-        if name == "collation":
-            say(collation.run(material, args.rounds, time.process_time if args.busy else time.perf_counter))
-        elif name == "masking":
-            say(masking.run(material, args.rounds, time.process_time if args.busy else time.perf_counter))
-        elif name == "training":
-            for precision in args.precision:
-                say(training.run(material, args.rounds, precision, threads, args.busy))
-        elif name == "overhead":
-            say(overhead.run(material, args.rounds, threads, args.busy))
-        elif name in ("masked_lm", "electra"):
-            texts = prepare_texts(args.scratch.resolve(), args.texts)
-            say(f"texts: {texts.name}\n")
-            for precision in args.precision:
-                say((masked_lm if name == "masked_lm" else electra).run(texts, args.rounds, precision, threads))
-        else:
-            say(startup.run(material, args.rounds, threads, args.busy))
+        for text in tables(name, args, material, threads):
+            say(text)
+
+
+def tables(name: str, args: argparse.Namespace, material: Material, threads: int) -> Iterator[str]:
+    """Run a benchmark and yield its tables."""
+    rounds, busy, clock = args.rounds, args.busy, time.process_time if args.busy else time.perf_counter
+    once: dict[str, Callable[[], str]] = {
+        "collation": lambda: collation.run(material, rounds, clock),
+        "masking": lambda: masking.run(material, rounds, clock),
+        "overhead": lambda: overhead.run(material, rounds, threads, busy),
+        "startup": lambda: startup.run(material, rounds, threads, busy),
+    }
+    each: dict[str, Callable[[str], str]] = {
+        "training": lambda precision: training.run(material, rounds, precision, threads, busy),
+        "generation": lambda precision: generation.run(
+            material.scratch, args.summaries, rounds, precision, threads, busy
+        ),
+    }
+    if name in OF_TEXTS:
+        texts = prepare_texts(material.scratch, args.texts)
+        yield f"texts: {texts.name}\n"
+        once["denoising"] = lambda: denoising.run(texts, rounds, clock)
+        each["masked_lm"] = lambda precision: masked_lm.run(texts, rounds, precision, threads)
+        each["electra"] = lambda precision: electra.run(texts, rounds, precision, threads)
+        each["seq_to_seq"] = lambda precision: seq_to_seq.run(texts, rounds, precision, threads, busy)
+    if name in once:
+        yield once[name]()
+    else:
+        yield from (each[name](precision) for precision in args.precision)
 
 
 def say(text: str) -> None:

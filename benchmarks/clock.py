@@ -33,13 +33,18 @@ class Clock:
         if self.step == self.skip:
             self.started = (time.perf_counter(), time.process_time())
         if self.step == self.stop:
-            scale = 1 if sys.platform == "darwin" else 1024
             result = {
                 "tokens": self.tokens,
                 "padding": 1 - self.tokens / self.places,
                 "seconds": time.perf_counter() - self.started[0],
                 "cpu_seconds": time.process_time() - self.started[1],
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20,
+                "peak_mib": peak_mib(),
             }
             sys.stdout.write(json.dumps(result) + "\n")
             sys.stdout.flush()
+
+
+def peak_mib() -> float:
+    """Return the largest resident set that this process ever had."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 2**20

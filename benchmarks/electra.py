@@ -78,14 +78,13 @@ def _peer(*, at_masks: bool) -> Callable[[Any, dict], Any]:
     import torch
     from torch.nn import functional
 
+    from benchmarks.parts import dense_labels
+
     def step(module: Any, batch: dict) -> Any:
         generator = module.model.generator.heads["masked_lm"]
         discriminator = module.model.discriminator.heads["token_detection"]
         inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in batch}
-        labels = torch.full_like(batch["input_ids"], -100).flatten()
-        own = batch["masked_lm"]
-        labels[own["positions"]] = torch.where(own["labels"] == -100, labels[own["positions"]], own["labels"])
-        labels = labels.view_as(batch["input_ids"])
+        labels = dense_labels(batch["masked_lm"], batch["input_ids"].shape)
         output = generator(**inputs, labels=labels)
         masked = labels != -100
         with torch.no_grad():

@@ -46,14 +46,18 @@ def run(texts: Texts, rounds: int, precision: str, threads: int) -> str:
         ours += ["--learning_rate", "5e-5", "--gradient_clip_val", "1.0", "--accelerator", "cpu"]
         ours += ["--max_steps", str(steps), "--no_epoch_checkpointing", "--precision", precision]
         ours += ["--packing", "isolated" if short else "full"]
-        commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {PEER: ([*peer, "--clock", *clock], {})}
+        commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {PEER: (_until(peer, *clock), {})}
         if short:  # the longest come first among 50 batches, so all 50 count
-            window = ("--clock", str(SKIPPED_STEPS), str(SKIPPED_STEPS + GROUPED_TOGETHER))
-            commands[GROUPED] = ([*peer, "--sampling", "group_by_length", *window], {})
+            window = (str(SKIPPED_STEPS), str(SKIPPED_STEPS + GROUPED_TOGETHER))
+            commands[GROUPED] = (_until([*peer, "--sampling", "group_by_length"], *window), {})
         commands["ours"] = (ours, {})
         commands["ours, allocator as the peer's"] = (ours, {OWN_ALLOCATOR: "1"})
         tables.append(_table(f"{shape}, {precision}", commands, rounds, threads))
     return "\n\n".join(tables)
+
+
+def _until(peer: Sequence[str], skip: str, stop: str) -> list[str]:
+    return [*peer, "--clock", skip, stop, "--max_steps", stop]
 
 
 def _table(

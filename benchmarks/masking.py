@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from benchmarks.material import BATCH_SIZE, COLUMNS, MAX_LENGTH, Material, read_pairs
@@ -103,21 +103,21 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
         "texts to masked tokens": timed(lambda part, number: corrupt(inputs.post_process(columns[number]), part), 1),
         "texts to masked words": timed(lambda part, number: corrupt(of_words.post_process(columns[number]), part), 1),
     }
-    return table(
-        ("masking", "rows/s", "ratio"),
-        [row for group in (tokens, words, raw) for row in _rows(alternate(group, rounds))],
-    )
+    return rates_table("masking", [alternate(group, rounds) for group in (tokens, words, raw)])
 
 
-def full_windows(text: str) -> list[str]:
+def full_windows(text: str, max_length: int = MAX_LENGTH) -> list[str]:
     """Return running text in pieces that have about as many tokens as an input, as pre-training reads them."""
     words = text.split(" ")
-    size = int(MAX_LENGTH / TOKENS_A_WORD)
+    size = int(max_length / TOKENS_A_WORD)
     return [" ".join(words[start : start + size]) for start in range(0, len(words), size)]
 
 
-def _rows(values: Values) -> list[tuple[str, str, str]]:
-    peer = next(iter(values))
-    return [
-        (name, f"{median(rates):,.0f}", f"{median_ratio(values, name, peer):.2f}") for name, rates in values.items()
-    ]
+def rates_table(title: str, groups: Iterable[Values]) -> str:
+    """Return a table of rows per second; each group has ratios to its first contender."""
+    rows = []
+    for values in groups:
+        peer = next(iter(values))
+        for name, rates in values.items():
+            rows.append((name, f"{median(rates):,.0f}", f"{median_ratio(values, name, peer):.2f}"))
+    return table((title, "rows/s", "ratio"), rows)

@@ -1,10 +1,13 @@
-"""The parts of one of our runs, without the run: model and batches."""
+"""The parts of one of our runs, without the run: model and batches, also as other programs have them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Size, Tensor
 
 
 def parts_of(words: Sequence[str], count: int) -> tuple[Any, list[dict[str, Any]]]:
@@ -21,3 +24,16 @@ def parts_of(words: Sequence[str], count: int) -> tuple[Any, list[dict[str, Any]
     experiment.module.train()
     experiment.data.trainer = experiment.trainer
     return experiment, list(islice(experiment.data.loader("train"), count))
+
+
+def dense_labels(own: Mapping[str, Tensor], shape: Size) -> Tensor:
+    """Return the labels of a batch where they are ``(B, L)``, -100 elsewhere.
+
+    Args:
+        own: What is an objective's own in a batch: ``positions`` and ``labels``, ``(N,)``.
+        shape: That of the batch ``(B, L)``.
+    """
+    kept = own["labels"] != -100
+    labels = own["labels"].new_full((shape.numel(),), -100)
+    labels[own["positions"][kept]] = own["labels"][kept]
+    return labels.view(shape)

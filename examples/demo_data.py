@@ -4,8 +4,9 @@ Masked language modelling: a name, and what the documentation says about it. Ans
 from the name of a function, class, method or module of the standard library ("what does the method read until of
 telnet do") or a topic of ``pydoc`` ("what are the rules of comparisons"); the candidates are sentences that summarize
 objects of the same module, exactly one of them is right. Sequence classification: which kind of object a sentence
-summarizes. Token classification: what the words of a function's signature are. Whole packages go to train, valid or
-test, no sentence appears twice, and nothing is imported or downloaded: the sources are parsed.
+summarizes. Token classification: what the words of a function's signature are. Summarization: the texts of masked
+language modelling, each to be given its name. Whole packages go to train, valid or test, no sentence appears twice, and
+nothing is imported or downloaded: the sources are parsed.
 
     python examples/demo_data.py outputs/demo/data
 """
@@ -250,9 +251,12 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
 
 
 def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
-    """Train a lowercase WordPiece tokenizer on texts; save it and the configuration of a small BERT."""
+    """Train a lowercase WordPiece tokenizer on texts; save it and the configuration of a small BERT.
+
+    The folder ``encoder_decoder`` beside it has the same tokenizer and the configuration of a small BART.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import BertConfig, PreTrainedTokenizerFast
+    from transformers import BartConfig, BertConfig, PreTrainedTokenizerFast
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     wordpiece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -262,20 +266,29 @@ def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
     wordpiece.decoder = decoders.WordPiece()
     trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
     wordpiece.train_from_iterator(texts, trainer)
-    PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=wordpiece, model_max_length=128,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **{f"{name.strip('[]').lower()}_token": name for name in special},
-    ).save_pretrained(folder)  # fmt: skip
+    )  # fmt: skip
+    size = wordpiece.get_vocab_size()
     # from BERT's own initializer range of 0.02 a model of this size had learned nothing after some hundred steps
-    BertConfig(
-        vocab_size=wordpiece.get_vocab_size(), hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+    bert = BertConfig(
+        vocab_size=size, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=128, max_position_embeddings=128, hidden_dropout_prob=0.0, initializer_range=0.08,
-    ).save_pretrained(folder)  # fmt: skip
+    )  # fmt: skip
+    bart = BartConfig(
+        vocab_size=size, d_model=64, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=128, decoder_ffn_dim=128, max_position_embeddings=128, dropout=0.0,
+        init_std=0.08, pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3, forced_eos_token_id=3,
+    )  # fmt: skip
+    for where, config in ((folder, bert), (folder.parent / "encoder_decoder", bart)):
+        tokenizer.save_pretrained(where)
+        config.save_pretrained(where)
 
 
 def main() -> None:
-    """Write the data, and the tokenizer and configuration to ``model/``."""
+    """Write the data, and the tokenizer and configurations to ``model/`` and ``encoder_decoder/``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder to write to")
     parser.add_argument("--candidates", type=int, default=8, help="candidates of a valid or test question; training: 4")

@@ -13,19 +13,23 @@ CLASS_F1 = tuple(f"f1_class_{name}" for name in runs.CLASSES)
 TAGS = ("B-animals", "B-kitchen", "I-animals", "I-kitchen", "O")
 TAG_F1 = tuple(f"f1_class_{name}" for name in TAGS)
 RANKING = ("mean_average_precision", "mean_reciprocal_rank", "ndcg", "precision@1", "hitrate@5")
+ROUGE = tuple(f"rouge{kind}_{part}" for kind in ("1", "2", "L", "Lsum") for part in ("fmeasure", "precision", "recall"))
 ENTITIES = ("entity_f1", "entity_precision", "entity_recall")
 # contract §2: what an objective logs in every stage, besides its loss, and what outside training only
 LOGGED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "answer_selection": (("accuracy", "f1"), RANKING),
+    "denoising": (("accuracy", "perplexity"), ()),
     "masked_lm": (("accuracy", "perplexity"), ()),
     "seq_class": (("accuracy", "f1", *CLASS_F1), ()),
+    "summarization": ((), (*ROUGE, "bleu")),
     "swapped_lm": (("accuracy", "perplexity"), ()),
     "token_class": (("accuracy", "f1", *TAG_F1), ENTITIES),
     "token_detection": (("accuracy", "f1", "precision", "recall", "replaced_ratio"), ()),
 }
 HIDING = ("masked_lm", "swapped_lm")
+WRITING = ("denoising", "summarization")
 CLASSES = {"answer_selection": ("0", "1"), "seq_class": runs.CLASSES, "token_class": TAGS}
-LABELS = ("label", "labels")  # columns that rows to predict do not have
+LABELS = runs.UNKNOWN_TO_PREDICT
 
 
 class Case(NamedTuple):
@@ -49,6 +53,7 @@ class Case(NamedTuple):
 CASES = {
     "answer_selection": Case("bert", ("answer_selection",)),
     "cluster_random_token_detection": Case("bert", ("token_detection",)),
+    "denoising": Case("t5", ("denoising",)),
     "masked_lm": Case("roberta", ("masked_lm",)),
     "masked_lm_and_answer_selection": Case(
         "distilbert", ("masked_lm", "answer_selection"), ("answer_selection",), "answer_selection"
@@ -59,6 +64,7 @@ CASES = {
     "pos_tagging": Case("bert", ("token_class",)),
     "random_token_detection": Case("electra", ("token_detection",)),
     "seq_class": Case("roberta", ("seq_class",)),
+    "summarization": Case("bart", ("summarization",)),
     "swapped_lm": Case("modernbert", ("swapped_lm",)),
     "token_class": Case("distilbert", ("token_class",)),
     "token_detection_and_masked_lm": Case(
@@ -69,16 +75,18 @@ CASES = {
         {"embedding_sharing": "shared"},
     ),
 }  # fmt: skip
-DEFAULT = {(name, case.family) for name, case in CASES.items()} | {("seq_class", "bart")}
-MONITORED = {"answer_selection": "mean_average_precision"}  # accuracy of all others
+DEFAULT = {(name, case.family) for name, case in CASES.items()} | {("seq_class", "bart"), ("denoising", "mbart")}
+MONITORED = {"answer_selection": "mean_average_precision", "summarization": "rougeL_fmeasure"}  # accuracy of all others
 
 
 def auto_class(objective: str, family: str) -> Any:
     """Return what loads an exported head."""
     name = {
         "answer_selection": "AutoModelForSequenceClassification",
+        "denoising": "AutoModelForSeq2SeqLM",
         "masked_lm": "AutoModelForMaskedLM",
         "seq_class": "AutoModelForSequenceClassification",
+        "summarization": "AutoModelForSeq2SeqLM",
         "swapped_lm": "AutoModelForMaskedLM",
         "token_class": "AutoModelForTokenClassification",
         "token_detection": "AutoModelForPreTraining" if family == "electra" else "AutoModelForTokenClassification",

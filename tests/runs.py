@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("train", "valid", "test", "predict")
+UNKNOWN_TO_PREDICT = ("label", "labels", "summary")
 CLASSES = ("animals", "kitchen", "weather")
 
 # what a run of a pipeline needs beside its data
 PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
     "answer_selection": {"input_columns": ["question", "answer"], "label_column": "label", "index_column": "key"},
     "cluster_random_token_detection": {"input_columns": "text"},
+    "denoising": {"input_columns": "text"},
     "masked_lm": {"input_columns": "text"},
     "masked_lm_and_answer_selection": {
         "input_columns": ["question", "answer"],
@@ -42,6 +44,7 @@ PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
     "masked_lm_and_seq_class": {"input_columns": "text", "label_column": "label"},
     "random_token_detection": {"input_columns": "text"},
     "seq_class": {"input_columns": "text", "label_column": "label"},
+    "summarization": {"document_column": "text", "summary_column": "summary", "max_sequence_length": [48, 12]},
     "token_detection_and_masked_lm": {"input_columns": "text"},
     "token_detection_and_masked_lm_and_seq_class": {"input_columns": "text", "label_column": "label"},
     "swapped_lm": {"input_columns": "text"},
@@ -77,7 +80,9 @@ def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     """Return ``n`` rows that a pipeline can learn from."""
     if pipeline.endswith("answer_selection"):
         return tiny.pairs(n, seed)
-    if pipeline_flags(pipeline)["input_columns"] == "words":
+    if pipeline == "summarization":
+        return tiny.summaries(n, seed)
+    if pipeline_flags(pipeline).get("input_columns") == "words":
         return tiny.tagged(n, seed)
     return tiny.classes(n, seed, num_labels=len(CLASSES), names=CLASSES)
 
@@ -88,7 +93,7 @@ def datasets(folder: Path, pipeline: str, sizes: Sequence[int] = (40, 23, 27, 13
     for seed, (stage, size) in enumerate(zip(STAGES, sizes, strict=True)):
         rows = rows_for(pipeline, size, seed)
         if stage == "predict":
-            rows = [{key: value for key, value in row.items() if key not in ("label", "labels")} for row in rows]
+            rows = [{key: value for key, value in row.items() if key not in UNKNOWN_TO_PREDICT} for row in rows]
         flags[f"{stage}_dataset"] = tiny.write_jsonl(folder / f"{stage}.jsonl", rows)
     return flags
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformers_framework.models.families import introduce
 from transformers_framework.registry import MODELS
 
 if TYPE_CHECKING:
@@ -108,11 +109,11 @@ _DEFAULT_STYLE = {"wordpiece": "bert", "bpe": "roberta", "unigram": "xlm-roberta
 
 # model_type -> style, where it is not the family's own name
 _STYLE_OF = {
-    **dict.fromkeys(("bart", "data2vec-text", "ibert", "longformer", "luke", "mvp"), "roberta"),
+    **dict.fromkeys(("bart", "data2vec-text", "ibert", "longformer", "luke", "multi_token_bart", "mvp"), "roberta"),
     **dict.fromkeys(("roberta-prelayernorm", "plbart"), "roberta"),
     **dict.fromkeys(("gte", "jina_embeddings_v3", "xlm-roberta-xl", "xmod", "camembert", "esm"), "xlm-roberta"),
     **dict.fromkeys(("big_bird", "rembert", "yoso", "nystromformer"), "albert"),
-    **dict.fromkeys(("mt5", "umt5"), "t5"),
+    **dict.fromkeys(("mt5", "multi_token_t5", "umt5"), "t5"),
     **dict.fromkeys(("eurobert", "ultrabert"), "modernbert"),
 }
 
@@ -213,6 +214,8 @@ _SIZES: dict[str, dict[str, Any]] = {
     "plbart": _SEQ_TO_SEQ,
     "pegasus": _SEQ_TO_SEQ,
     "t5": _T5_SIZES,
+    "multi_token_bart": _SEQ_TO_SEQ,
+    "multi_token_t5": _T5_SIZES,
     "mt5": _T5_SIZES,
     "umt5": _T5_SIZES,
     "big_bird": {**_ENCODER, "attention_type": "original_full"},
@@ -271,6 +274,7 @@ def config_for(model_type: str, **changes: Any) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     model_type = MODELS.get(model_type, model_type)
+    introduce(model_type)
     made = tokenizer_for(model_type)
     options: dict[str, Any] = {"vocab_size": len(made), **_SIZES.get(model_type, _ENCODER)}
     specials = {role: getattr(made, f"{role}_token_id") for role in ("pad", "bos", "eos", "sep", "cls", "mask")}
@@ -376,6 +380,17 @@ def tagged(n: int, seed: int = 0, *, types: Sequence[str] = ("animals", "kitchen
         before, behind = (draw.choices(FILLERS, k=draw.randint(0, 5)) for _ in range(2))
         tags = [f"B-{topic}", *[f"I-{topic}"] * (len(words) - 1)]
         rows.append({"words": before + words + behind, "labels": ["O"] * len(before) + tags + ["O"] * len(behind)})
+    return rows
+
+
+def summaries(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return ``n`` rows of ``text`` and ``summary``, which is the words of the text that belong to a topic."""
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(n):
+        words = draw.choices(TOPICS[draw.choice(sorted(TOPICS))], k=draw.randint(1, 3))
+        text = _sentence(draw, words, draw.randint(6, 14))
+        rows.append({"text": text, "summary": " ".join(word for word in text.split() if word in words)})
     return rows
 
 

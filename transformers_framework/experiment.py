@@ -92,14 +92,22 @@ class Experiment:
         from transformers_framework.models.segments import type_vocabulary
 
         family = resolve(self.spec.inputs)
-        inputs = family(self.tokenizer, type_vocabulary(self.config), **options_of(family, self.options))
+        options = dict(self.options)
+        for objective in self.objectives:
+            options |= objective.input_options
+        inputs = family(self.tokenizer, type_vocabulary(self.config), **options_of(family, options))
         inputs.tracks_words = any(objective.needs_words for objective in self.objectives)
         longest = max_positions(self.config)
-        if longest is not None and inputs.max_length > longest:
+        if longest is not None and self.max_length > longest:
             raise ConfigurationError(
-                f"--max_sequence_length: {inputs.max_length} is longer than the model's {longest} positions."
+                f"--max_sequence_length: {self.max_length} is longer than the model's {longest} positions."
             )
         return inputs
+
+    @property
+    def max_length(self) -> int:
+        """Longest input of the model in tokens; texts that are corrupted may be longer."""
+        return int(self.options["max_sequence_length"][0])
 
     @cached_property
     def objectives(self) -> list[Objective]:
@@ -109,7 +117,7 @@ class Experiment:
         objectives = []
         for family in map(resolve, self.spec.objectives):
             classes = self._known_classes(family.head_for(self.config.model_type))
-            setup = Setup(self.tokenizer, self.config, classes)
+            setup = Setup(self.tokenizer, self.config, classes, self.options["max_sequence_length"])
             objectives.append(family(setup, **options_of(family, self.options)))
         return objectives
 
@@ -173,7 +181,8 @@ class Experiment:
     @cached_property
     def trainer(self) -> pl.Trainer:
         """Lightning's trainer, with the flags of the run and the callbacks that keep its promises."""
-        return build_trainer(self.options, self.folders, self._callbacks(), validates=self.data.has("valid"))
+        validates, family = self.data.has("valid"), self.config.model_type
+        return build_trainer(self.options, self.folders, self._callbacks(), validates=validates, family=family)
 
     def _callbacks(self) -> list[pl.Callback]:
         from transformers_framework.callbacks.export import Exporter
@@ -183,7 +192,7 @@ class Experiment:
         from transformers_framework.callbacks.progress import progress
         from transformers_framework.callbacks.random_state import RandomState
 
-        exporter = Exporter(self.tokenizer, self.options, self.inputs.max_length)
+        exporter = Exporter(self.tokenizer, self.options, self.max_length)
         callbacks: list[pl.Callback] = [
             RandomState(self.seed),
             OpenWindow(),

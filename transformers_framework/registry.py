@@ -25,6 +25,7 @@ class PipelineSpec:
         objectives: Places of the classes that hold labels, loss and metrics, one a head.
         family: Place of the LightningModule.
         model: Place of the function that loads the model with its heads.
+        flags: Places of functions whose keyword-only arguments are flags too.
     """
 
     needs: str
@@ -33,7 +34,15 @@ class PipelineSpec:
     objectives: tuple[str, ...]
     family: str = "pipelines.pipeline:Pipeline"
     model: str = "models.auto:load_model"
+    flags: tuple[str, ...] = ()
 
+    @property
+    def declarations(self) -> tuple[str, ...]:
+        """Places whose flags are those of the pipeline, but for its model's."""
+        return (self.inputs, *self.objectives, self.family, *self.flags)
+
+
+SEQ_TO_SEQ = "pipelines.seq_to_seq:SeqToSeqPipeline"
 
 PIPELINES: dict[str, PipelineSpec] = {
     "answer_selection": PipelineSpec(
@@ -47,6 +56,14 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="which tokens were replaced, from clusters of tokens that turn out hard to tell",
         inputs="inputs.corpus:Corpus",
         objectives=("objectives.cluster_token_detection:ClusterRandomTokenDetection",),
+    ),
+    "denoising": PipelineSpec(
+        needs="1–2 text columns",
+        learns="what was taken out of a text, or the whole text: T5, BART and UL2 pre-training",
+        inputs="inputs.corpus:Corpus",
+        objectives=("objectives.denoising:Denoising",),
+        family=SEQ_TO_SEQ,
+        flags=("models.generation:generation_flags",),
     ),
     "masked_lm": PipelineSpec(
         needs="1–2 text columns",
@@ -95,6 +112,14 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="a class a sequence",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.seq_class:SequenceClassification",),
+    ),
+    "summarization": PipelineSpec(
+        needs="document, one or more summaries",
+        learns="the summary of a document",
+        inputs="inputs.source_target:SourceTarget",
+        objectives=("objectives.summarization:Summarization",),
+        family=SEQ_TO_SEQ,
+        flags=("models.generation:generation_flags",),
     ),
     "swapped_lm": PipelineSpec(
         needs="1–2 text columns",
@@ -160,6 +185,8 @@ MODELS: dict[str, str] = {
     "modernbert": "modernbert",
     "mpnet": "mpnet",
     "mt5": "mt5",
+    "multi_token_bart": "multi_token_bart",
+    "multi_token_t5": "multi_token_t5",
     "mvp": "mvp",
     "nomic_bert": "nomic_bert",
     "nystromformer": "nystromformer",
@@ -231,6 +258,10 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
     """Make a row of several: what is corrupted comes first, and takes the inputs of the others."""
     if len(parts) < name.count(JOINT) + 1:
         raise ConfigurationError(f"--pipeline {name}: each part can be there only once.")
+    if writer := next((part for part in parts if parts[part].family == SEQ_TO_SEQ), None):
+        raise ConfigurationError(
+            f"--pipeline {name}: {writer} learns with a decoder, which no other part shares. Train it alone."
+        )
     corrupts = {part: any(resolve(place).corrupts for place in spec.objectives) for part, spec in parts.items()}
     first, others = [[p for p in parts if corrupts[p] is is_first] for is_first in (True, False)]
     if len(first) > 1:

@@ -16,11 +16,26 @@ import torch
 import transformers
 
 from tests import runs, tiny
-from tests.cases import CASES, CLASSES, DEFAULT, HIDING, LABELS, LOGGED, TAGS, Case, auto_class, case_of, monitor_of
+from tests.cases import (
+    CASES,
+    CLASSES,
+    DEFAULT,
+    HIDING,
+    LABELS,
+    LOGGED,
+    ROUGE,
+    TAGS,
+    WRITING,
+    Case,
+    auto_class,
+    case_of,
+    monitor_of,
+)
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.registry import MODELS, PIPELINES, resolve
 from transformers_framework.runtime.run_folders import RunFolders
 
+WRITTEN_BESIDE = {"denoising": ("target",), "summarization": tuple(n for n in ROUGE if n.endswith("_fmeasure"))}
 TEXTS = {"answer_selection": ("question", "answer"), "seq_class": ("text",)}
 # what a family computes and its classifier never uses: the last layer's local attention of a token that sees everything
 UNUSED = {"longformer": r"layer\.1\.attention\.self\.(query|key|value)\."}
@@ -146,7 +161,8 @@ def test_logs_are_those_of_the_contract(trained: Trained) -> None:
     assert set(trained.log_names) == {name for name in names if not name.startswith("test/")}
     assert [step for step, _ in logged["train/loss"]] == list(range(10)), "a point each logging step"
     for objective in trained.case.objectives:
-        assert len(logged["valid/loss"]) == len(logged[f"train/{objective}/accuracy"]) == 2, "a point an epoch"
+        metrics = LOGGED[objective][0]
+        assert {len(logged[name]) for name in ("valid/loss", *(f"train/{objective}/{m}" for m in metrics))} == {2}
     assert all(value == value for values in logged.values() for _, value in values), "no value is nan"
 
 
@@ -158,6 +174,7 @@ def batch_of(trained: Trained) -> dict[str, torch.Tensor]:
     data = trained.twin.data
     batch = data.collator("test")((BatchRequest(0, tuple(range(8))), data.datasets["test"][:8]))
     inputs: dict[str, torch.Tensor] = trained.twin.module._inputs(batch)
+    inputs |= {key: own[key] for own in batch.values() if isinstance(own, dict) for key in own if key.startswith("decoder_")}  # fmt: skip  # noqa: E501
     if trained.family == "longformer" and trained.evaluated[-1] in TEXTS:  # what its classifier decides for all heads
         inputs["global_attention_mask"] = (torch.arange(inputs["input_ids"].shape[1]) == 0).long().expand_as(inputs["input_ids"])  # fmt: skip  # noqa: E501
     return inputs
@@ -205,7 +222,7 @@ def scores_of(objective: str, checkpoint: Path, rows: Sequence[Mapping[str, Any]
 @pytest.mark.parametrize("stage", ["test", "predict"])
 def test_exports_give_the_scores_that_were_written(trained: Trained, stage: str) -> None:
     """The best checkpoint is tested and predicts, for there is a monitor."""
-    saw_other_texts = {*HIDING, *(["token_detection"] if stage == "test" else [])}
+    saw_other_texts = {*HIDING, *WRITING, *(["token_detection"] if stage == "test" else [])}
     objectives = [name for name in trained.evaluated if name not in saw_other_texts]
     if not objectives:
         pytest.skip("the model saw other texts")
@@ -254,6 +271,9 @@ def check_line(objective: str, line: Mapping[str, Any], row: Mapping[str, Any], 
         positions = [hidden["position"] for hidden in prediction]
         assert positions == sorted(set(positions))
         return {"prediction"}
+    if objective in WRITING:
+        assert isinstance(prediction, str)
+        return {"prediction", *(WRITTEN_BESIDE[objective] if stage == "test" else ())}
     if objective == "token_detection":
         assert len(line["tokens"]) == len(line["scores"])
         assert prediction == [place for place, score in enumerate(line["scores"]) if score > 0.5]

@@ -111,8 +111,9 @@ def test_sigterm_saves_before_leaving(command, whole, place, step):
 
 
 PRE_TRAINING = {
-    "masked_lm": "--model bert --whole_word_masking",
-    "token_detection_and_masked_lm": "--model deberta_v2 --embedding_sharing gradient_disentangled",
+    "masked_lm": "--model bert --whole_word_masking --packing isolated",
+    "denoising": "--model t5 --packing full",
+    "token_detection_and_masked_lm": "--model deberta_v2 --embedding_sharing gradient_disentangled --packing isolated",
 }
 
 
@@ -128,7 +129,7 @@ def test_killed_pre_training_of_packed_texts_continues_bit_for_bit(pipeline, tmp
     def flags(name: str, *more: str) -> list[str]:
         words = f"""--pipeline {pipeline} {PRE_TRAINING[pipeline]} --name {name} --output_dir {tmp_path}
             --cache_dir {tmp_path}/cache --pre_trained_model {checkpoint}
-            --train_dataset {train} --valid_dataset {valid} --input_columns text --packing isolated
+            --train_dataset {train} --valid_dataset {valid} --input_columns text
             --max_sequence_length 48 --batch_size 2 --accumulate_grad_batches 2 --learning_rate 1e-3
             --max_epochs 2 --val_check_interval 5 --num_workers 1 --num_sanity_val_steps 0
             --accelerator cpu --enable_model_summary false"""

@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "metrics": {"processing"},
     "inputs": {"processing"},
     "objectives": {"processing", "losses", "metrics"},
-    "models": {"registry", "processing", "runtime"},
+    "models": {"registry", "processing", "runtime", "losses"},
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "objectives", "models"},
     "data": {"processing", "runtime", "inputs", "objectives", "models"},
     "callbacks": {"processing", "runtime", "pipelines", "data"},

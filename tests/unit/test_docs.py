@@ -149,7 +149,9 @@ def make(family: Any, folder: Path) -> Any:
     config = tiny.config_for("bert")
     (folder / "clusters.txt").write_text("".join(f"{token % 2}\n" for token in range(config.vocab_size)))
     options = {"input_columns": ["words"], "clusters_filename": str(folder / "clusters.txt")}
-    objective = family(Setup(tiny.tokenizer_for("bert"), config), **registry.options_of(family, options))
+    objective = family(
+        Setup(tiny.tokenizer_for("bert"), config, max_sequence_length=[32, 16]), **registry.options_of(family, options)
+    )
     if hasattr(objective, "classes") and not objective.is_ready:
         tags = ["B-a", "I-a", "O"] if objective.name == "token_class" else ["a", "b", "c"]
         objective.classes.settle(tags, trains=True)

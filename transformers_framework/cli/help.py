@@ -36,7 +36,7 @@ def overview() -> str:
             ),
             _fill(f"Every flag of one run: --pipeline {first} --model bert --help", width)
             + "\n"
-            + _fill("Also: --config FILE.yaml, --print_config, --check, --debug, --version", width),
+            + _fill("Also: --config FILE.yaml, --print_config, --check, --preview N, --debug, --version", width),
         ]
     )
 

@@ -90,8 +90,16 @@ def command(argv: Sequence[str]) -> int:
     if asked.check:
         from transformers_framework.cli.check import check
 
-        return DONE if check(experiment) else WRONG
-    experiment.run()
+        if not check(experiment):
+            return WRONG
+    if asked.preview:
+        from transformers_framework.cli.marks import shows_colours
+        from transformers_framework.cli.preview import preview
+
+        lines = preview(experiment, asked.preview, colours=shows_colours(sys.stdout), checked=asked.check)
+        _say("\n".join(lines))
+    if not asked.check and not asked.preview:
+        experiment.run()
     return DONE
 
 

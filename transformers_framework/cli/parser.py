@@ -63,6 +63,8 @@ class Command:
         config: YAML file that gives any flag its value, one 'flag: value' a line. The command line wins over it.
         print_config: Print the values of all flags as YAML that --config reads, and leave.
         check: Find out everything that can be known before training, report all problems at once, and train nothing.
+        preview: Show so many rows as the model will see them, marking what is masked, replaced or to be predicted,
+            and train nothing. A wrong run is refused as by --check; with both, the report of --check comes first.
         debug: Show the traceback of an error.
         help: Show this help, and leave.
         version: Show the version of the framework and of what it stands on, and leave.
@@ -71,6 +73,7 @@ class Command:
     config: str | None = None
     print_config: bool = False
     check: bool = False
+    preview: PositiveInt | None = None
     debug: bool = False
     help: bool = False
     version: bool = False
@@ -116,7 +119,7 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         table, flag = TABLES[name], optimization[name]
         optimization[name] = replace(flag, hint=Literal[tuple(table)])
         optimization = merge([*optimization.values(), *declared(table[chosen.get(name, flag.default)]).values()])
-    pipeline = declared(spec.inputs, *spec.objectives, spec.family) | weight_flags(spec)
+    pipeline = declared(*spec.declarations) | weight_flags(spec)
     groups = {
         "run": declared("cli.parser:Command", "experiment:Experiment"),
         "model": declared("models.auto:load_config", "models.auto:load_tokenizer", spec.model),
@@ -233,10 +236,7 @@ def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
 def _owners(name: str) -> list[tuple[str, str]]:
     """Return the rows of the tables, as flag and row, that have a flag."""
     places: dict[tuple[str, str], tuple[str, ...]] = {
-        **{
-            ("pipeline", row): (spec.inputs, *spec.objectives, spec.family, spec.model)
-            for row, spec in PIPELINES.items()
-        },
+        **{("pipeline", row): (*spec.declarations, spec.model) for row, spec in PIPELINES.items()},
         **{("optimizer", row): (place,) for row, place in OPTIMIZERS.items()},
         **{("scheduler", row): (place,) for row, place in SCHEDULERS.items()},
     }

@@ -50,7 +50,7 @@ class Collator:
             entries = own[objective.name]
             if self.stage != "predict":
                 normalizers[objective.name] = objective.normalizer({**batch, **entries})
-            if objective.sparse:
+            if objective.sparse and "labels" in entries:
                 entries["positions"], entries["labels"] = sparse_labels(entries["labels"])
         num_truncated = int(batch.pop("truncated").sum())
         # counts stay numbers of Python: strategies in half precision would round tensors
@@ -76,9 +76,12 @@ class Collator:
         return batch, own
 
 
-def _tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
+def _tensors(entries: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
-    return {
-        key: _tensors(value) if isinstance(value, dict) else torch.from_numpy(value) for key, value in arrays.items()
-    }
+    def converted(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _tensors(value)
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value  # texts stay what they are
+
+    return {key: converted(value) for key, value in entries.items()}

@@ -57,6 +57,7 @@ class TextInputs:
     """
 
     model_keys = ("input_ids", "attention_mask", "token_type_ids")
+    columns_flag = "input_columns"  # for messages
     tracks_words = False  # set where an objective needs the word of every token
 
     def __init__(
@@ -71,7 +72,7 @@ class TextInputs:
         self.tokenizer = tokenizer
         self.template = Template.of(tokenizer)
         self.backend = bare_tokenizer(tokenizer)
-        self.fields = [parse_field(column) for column in input_columns]
+        self.fields = [parse_field(column, flag=self.columns_flag) for column in input_columns]
         self.max_length = self._single_length(max_sequence_length)
         if extended_token_type_ids is not None:
             self._check_types(extended_token_type_ids)
@@ -146,8 +147,8 @@ class TextInputs:
         """
         for field in self.fields:
             for column in field.columns:
-                check_column(dataset, column, origin, flag="input_columns")
-                check_text_type(dataset, column, origin, is_list=field.is_list)
+                check_column(dataset, column, origin, flag=self.columns_flag)
+                check_text_type(dataset, column, origin, is_list=field.is_list, flag=self.columns_flag)
         for required in self.fields[:NUM_REQUIRED_TEXTS]:
             row = first_empty(dataset, required.columns)
             if row is not None:
@@ -206,9 +207,13 @@ class TextInputs:
             extra=extra,
         )
 
+    def segments(self, rows: Mapping[str, Sequence[Any]]) -> tuple[list[str], np.ndarray]:
+        """Return the texts of all segments, row after row, and how many each of the B rows has: ``(B,) int64``."""
+        return segments(rows, self.fields)
+
     def _ids_of(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
         """Return the ids of all segments, the length of each, the segments of each row, and more about every token."""
-        texts, counts = segments(rows, self.fields)
+        texts, counts = self.segments(rows)
         if not self.tracks_words:
             return *tokenize(self.backend, texts), counts, {}
         ids, lengths, starts = tokenize_words(self.backend, texts, self._word_marks)
@@ -239,7 +244,7 @@ class TextInputs:
         return np.concatenate([self._tokens(chunk) for chunk in chunks] or [np.zeros(0, np.int64)])
 
     def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
-        texts, counts = segments(rows, self.fields)
+        texts, counts = self.segments(rows)
         lengths = tokenize(self.backend, texts)[1]
         return np.minimum(_sums_by_row(lengths, counts) + self.template.num_special(counts), self.max_length)
 
@@ -251,7 +256,7 @@ class TextInputs:
 
     def row_lengths(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
         """Return the same for rows of a stream: ``(B,) int64``."""
-        texts, counts = segments(rows, self.fields)
+        texts, counts = self.segments(rows)
         characters = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         return _sums_by_row(characters, counts)
 

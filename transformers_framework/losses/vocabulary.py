@@ -79,7 +79,7 @@ class _VocabularyCrossEntropy(torch.autograd.Function):
             return None, None
         buffer, index, labelled = ctx.saved_tensors  # complains when an earlier backward has used the buffer up
         scale = torch.where(labelled, of_losses, 0.0).to(buffer.dtype)[:, None]  # (N, 1)
-        buffer = buffer * scale if _graph_is_kept() else buffer.mul_(scale)
+        buffer = buffer * scale if graph_is_kept() else buffer.mul_(scale)
         return buffer.scatter_add_(1, index, -scale).to(ctx.dtype), None
 
 
@@ -99,7 +99,7 @@ def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
     return probabilities, top
 
 
-def _graph_is_kept() -> bool:
+def graph_is_kept() -> bool:
     """Return whether the running backward pass may be followed by another one, as ``retain_graph=True`` allows."""
     ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
     return bool(ask and ask())

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.segments import type_vocabulary
+from transformers_framework.processing.encoding import Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+
+# families whose decoders begin with what ends a text, where nothing else is said: the code of a language, or </s>
+BEGIN_WITH_THE_LAST = frozenset({"mbart", "plbart"})
 
 
 def check_vocabulary(
@@ -47,6 +52,7 @@ def agree_on_special_tokens(
     ids = {role: getattr(tokenizer, f"{role}_token_id") for role in ("pad", "bos", "eos", "sep", "cls", "mask")}
     ids["bos"] = ids["cls"] if ids["bos"] is None else ids["bos"]
     ids["eos"] = ids["sep"] if ids["eos"] is None else ids["eos"]
+    before = {role: getattr(config, f"{role}_token_id", None) for role in ("pad", "bos", "eos")}
     for role, token in ids.items():
         name = f"{role}_token_id"
         said = getattr(config, name, None)
@@ -59,16 +65,37 @@ def agree_on_special_tokens(
                 "The model's config says %s=%s and the tokenizer says %s: the config's is kept for the model, the "
                 "tokenizer's for the texts.", name, said, token,
             )  # fmt: skip
+    if config.is_encoder_decoder:
+        _agree_on_decoder(config, tokenizer, before if from_scratch else {})
+
+
+def _agree_on_decoder(
+    config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, before: Mapping[str, int | None]
+) -> None:
+    """Let the decoder begin, and be made to end, with the tokens that have the roles which its config meant.
+
+    Args:
+        config: Config of an encoder-decoder, whose special tokens are the tokenizer's.
+        tokenizer: The tokenizer.
+        before: What the config's special tokens were, by role, where they may still change.
+    """
+    for name in ("decoder_start_token_id", "forced_eos_token_id"):
+        meant = getattr(config, name, None)
+        role = next((role for role in ("eos", "pad", "bos") if meant is not None and before.get(role) == meant), None)
+        if role is not None:
+            setattr(config, name, getattr(config, f"{role}_token_id"))
     start = getattr(config, "decoder_start_token_id", None)
-    if config.is_encoder_decoder and (start is None or (from_scratch and start >= config.vocab_size)):
-        config.decoder_start_token_id = config.pad_token_id
+    if start is None or start >= config.vocab_size:
+        last = Template.of(tokenizer).suffix[-1:] if config.model_type in BEGIN_WITH_THE_LAST else ()
+        config.decoder_start_token_id = last[0] if last else config.pad_token_id
 
 
 def drop_unknown_inputs(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Keep the tokenizer from making token types for a model without them, or with only one."""
     from transformers import MODEL_MAPPING
 
-    classes = MODEL_MAPPING[type(config)]
+    # a family of ours is known by the one that it extends
+    classes = next(MODEL_MAPPING[kind] for kind in type(config).__mro__ if kind in MODEL_MAPPING)
     model_class: Any = classes[0] if isinstance(classes, tuple) else classes
     unknown = "token_type_ids" not in inspect.signature(model_class.forward).parameters
     if "token_type_ids" in tokenizer.model_input_names and (unknown or type_vocabulary(config) == 1):

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.agreement import agree_on_special_tokens, check_vocabulary, drop_unknown_inputs
+from transformers_framework.models.families import PREDICTIONS, check_predictions, extended_config, introduce
 from transformers_framework.models.overrides import override
 from transformers_framework.models.reading import hub_cache, place_of, reading
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
+from transformers_framework.restricted import PositiveInt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -42,6 +44,7 @@ class HeadSpec(NamedTuple):
 def _has_head(model_type: str, auto_class: str) -> bool:
     import transformers
 
+    introduce(model_type)
     configs = transformers.CONFIG_MAPPING  # an older transformers lacks some families
     return model_type in configs and configs[model_type] in getattr(transformers, auto_class)._model_mapping
 
@@ -87,6 +90,7 @@ def load_config(
     model: str,
     pre_trained_model: str | None = None,
     pre_trained_config: str | None = None,
+    max_multi_token_predictions: PositiveInt | None = None,
     additional_config_kwargs: list[str] | None = None,
     cache_dir: str | None = None,
 ) -> PreTrainedConfig:
@@ -98,6 +102,8 @@ def load_config(
             are taken from it too, unless they are given.
         pre_trained_config: Config of the model: hub name, folder, ``config.json`` or ``s3://bucket/prefix``. Without
             ``--pre_trained_model``, training starts from scratch.
+        max_multi_token_predictions: Tokens that a model of family multi_token_bart or multi_token_t5 predicts at each
+            step of its decoder; by default what its checkpoint says, and 2 where that is a plain BART or T5.
         additional_config_kwargs: Changes of the config as ``KEY=VALUE``; values are typed as YAML.
         cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
 
@@ -108,6 +114,7 @@ def load_config(
     from transformers import CONFIG_MAPPING, __version__
 
     family = lookup(MODELS, model, "model")
+    introduce(family)
     if family != "auto" and family not in CONFIG_MAPPING:
         raise ConfigurationError(f"--model {model}: transformers {__version__} does not have it; install a newer one.")
     if pre_trained_model is None and pre_trained_config is None:
@@ -116,38 +123,47 @@ def load_config(
             "or the second to train from scratch."
         )
     sources = {"pre_trained_model": pre_trained_model, "pre_trained_config": pre_trained_config}
-    config = read_config(sources, family, cache_dir)
+    config = read_config(sources, family, cache_dir, max_multi_token_predictions)
     assert config is not None
     return override(config, additional_config_kwargs or [])
 
 
-def read_config(sources: Mapping[str, str | None], family: str, cache_dir: str | None) -> PreTrainedConfig | None:
+def read_config(
+    sources: Mapping[str, str | None], family: str, cache_dir: str | None, predictions: int | None = None
+) -> PreTrainedConfig | None:
     """Return the config of the last source there is; None without any. All must be of one family.
 
     Args:
         sources: What the flags that can name a config say.
         family: The family, as transformers calls it, or ``auto``.
         cache_dir: Folder for downloads.
+        predictions: Tokens to predict at each step, where the user says so.
 
     Raises:
-        ConfigurationError: When a config cannot be read or is of another family.
+        ConfigurationError: When a config cannot be read, is of another family or predicts another number of tokens.
     """
     config = None
     for flag, source in sources.items():
         if source is not None:
-            config = _read_config(source, flag, family, cache_dir)
+            config = _read_config(source, flag, family, cache_dir, predictions)
             _check_family(config.model_type, family, flag, source)
-            family = config.model_type
+            check_predictions(config, predictions, flag, source)
+            family, predictions = config.model_type, getattr(config, PREDICTIONS, None)
     return config
 
 
-def _read_config(source: str, flag: str, family: str, cache_dir: str | None) -> PreTrainedConfig:
+def _read_config(
+    source: str, flag: str, family: str, cache_dir: str | None, predictions: int | None
+) -> PreTrainedConfig:
     from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
     place = place_of(source, flag, cache_dir)
     with reading(flag, source, "config"):
         values, _ = PreTrainedConfig.get_config_dict(place, cache_dir=hub_cache(cache_dir))
+        if (extended := extended_config(dict(values), family, predictions)) is not None:
+            return extended
         if "model_type" in values or family == "auto":
+            introduce(values.get("model_type"))
             return AutoConfig.from_pretrained(place, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
         return CONFIG_MAPPING[family].from_dict(values)  # as old as BERT: it does not say its family, --model does
 

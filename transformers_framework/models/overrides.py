@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # who decides these instead
 _OWNED = {
     "model_type": "--model",
+    "max_multi_token_predictions": "--max_multi_token_predictions",
     "num_labels": "--num_labels",
     "id2label": "the data",
     "label2id": "the data",

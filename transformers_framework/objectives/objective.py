@@ -28,11 +28,13 @@ class Setup:
         tokenizer: Fast tokenizer of the run.
         config: Config of the backbone.
         class_names: Classes that the checkpoint knows if it was fine-tuned before: names, or numbers as texts.
+        max_sequence_length: Longest input in tokens, and longest target where there are two lengths.
     """
 
     tokenizer: Any = None
     config: Any = None
     class_names: Sequence[str] | None = None
+    max_sequence_length: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,15 @@ class Objective(ABC):
         """Return whether the data told what head and metrics must know; not when they are too wrong for that."""
         return True
 
+    @property
+    def input_options(self) -> dict[str, Any]:
+        """Return the flags of the inputs that the objective decides, as the length of texts that will be corrupted."""
+        return {}
+
+    def generates(self, stage: Stage) -> bool:
+        """Return whether a stage asks the model for texts of its own."""
+        return False
+
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that the labels of a stage are made from."""
         return ()
@@ -115,7 +126,7 @@ class Objective(ABC):
         """Return what the objective adds to a batch of B rows; runs in the loader's workers.
 
         An entry of the name of a model input replaces that input. All others are the objective's own: other objectives
-        do not see them. ``labels``, -100 where there is none, are ``(B, …)``.
+        do not see them. ``labels``, -100 where there is none, are ``(B, …)``. Texts stay lists of Python.
         """
 
     def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:

@@ -50,28 +50,28 @@ def check_column(dataset: Dataset, column: str, origin: Origin, *, flag: str) ->
         )
 
 
-def check_text_type(dataset: Dataset, column: str, origin: Origin, *, is_list: bool) -> None:
+def check_text_type(
+    dataset: Dataset, column: str, origin: Origin, *, is_list: bool, flag: str = "input_columns"
+) -> None:
     """Raise when a column does not hold texts (or lists of them); numbers are read as text.
 
     Raises:
         DataError: With the type that was found.
     """
-    from datasets import List, Value
+    from datasets import Value
 
     feature = dataset.features[column]
-    found_list = isinstance(feature, (list, List))
-    if found_list and not is_list:
+    item = item_feature(feature)
+    if item is not None and not is_list:
         raise DataError(
-            f"--input_columns: '{column}' of {origin.source} is a list column: "
+            f"--{flag}: '{column}' of {origin.source} is a list column: "
             f"write '+{column}' to join its texts or '*{column}' for one segment each."
         )
-    if is_list and not found_list:
-        raise DataError(
-            f"--input_columns: '{column}' of {origin.source} is not a list column: write it without the mark."
-        )
-    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else feature)
-    if not isinstance(inner, Value) or "binary" in inner.dtype:
-        raise DataError(f"--input_columns: '{column}' of {origin.source} holds {feature}, not text.")
+    if item is None and is_list:
+        raise DataError(f"--{flag}: '{column}' of {origin.source} is not a list column: write it without the mark.")
+    value = feature if item is None else item
+    if not isinstance(value, Value) or "binary" in value.dtype:
+        raise DataError(f"--{flag}: '{column}' of {origin.source} holds {feature}, not text.")
 
 
 def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:
@@ -124,6 +124,20 @@ def first_null_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
         if items.null_count:
             rows = pc.list_parent_indices(array).to_numpy()
             place = int(np.argmax(items.is_null().to_numpy(zero_copy_only=False)))
+            return start + int(rows[place]), place - int(np.searchsorted(rows, rows[place]))
+        start += len(array)
+    return None
+
+
+def first_empty_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
+    """Return the first row of a list column that has an item without a visible text, and the place of that in it."""
+    import pyarrow.compute as pc
+
+    start = 0
+    for array in arrow_chunks(dataset, column):
+        if (empty := _lengths(pc.list_flatten(array), visible=True) == 0).any():
+            rows = pc.list_parent_indices(array).to_numpy()
+            place = int(np.argmax(empty))
             return start + int(rows[place]), place - int(np.searchsorted(rows, rows[place]))
         start += len(array)
     return None

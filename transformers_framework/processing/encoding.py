@@ -98,7 +98,7 @@ def _flat(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     return np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(lengths.sum())), lengths
 
 
-_SPACES = ("▁", "Ġ", " ")  # how sentence pieces, byte levels and others write a space before a word
+SPACES = ("▁", "Ġ", " ")  # how sentence pieces, byte levels and others write a space before a word
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class WordMarks:
         if is_bert and prefix == "##" and not any(token.content.startswith(prefix) for token in added.values()):
             begins[[number for token, number in vocabulary.items() if not token.startswith(prefix)]] = True
         elif len(set(backend.encode("a a", add_special_tokens=False).word_ids)) < 2:
-            begins[[number for token, number in vocabulary.items() if token.startswith(_SPACES)]] = True
+            begins[[number for token, number in vocabulary.items() if token.startswith(SPACES)]] = True
         else:
             return None
         # what the model does not know may be a piece of a word

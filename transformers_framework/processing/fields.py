@@ -31,8 +31,12 @@ class Field:
     spreads: bool = False
 
 
-def parse_field(text: str) -> Field:
+def parse_field(text: str, *, flag: str = "input_columns") -> Field:
     """Read one item of the column language.
+
+    Args:
+        text: The item.
+        flag: The flag that it was given to, for the message.
 
     Raises:
         ConfigurationError: When a column name is empty or a marker stands where it means nothing.
@@ -49,7 +53,7 @@ def parse_field(text: str) -> Field:
     columns = tuple(name.split(":"))
     if not all(columns) or (marker and len(columns) > 1):
         raise ConfigurationError(
-            f"--input_columns: '{text}' is not a column. Write 'name', 'first:second' (joined by a space), "
+            f"--{flag}: '{text}' is not a column. Write 'name', 'first:second' (joined by a space), "
             "'+list' (joined by spaces) or '*list' (one segment each)."
         )
     return Field(columns, is_list=bool(marker), spreads=marker == "*")

@@ -9,20 +9,35 @@ logger = logging.getLogger(__name__)
 SHORT_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
 
 
-def full_precision_name(precision: str | int | None, accelerator: str) -> str | None:
-    """Return Lightning's name of a precision; float16 becomes bf16 where the device has no float16 autocast.
+# families that were trained in bfloat16, and whose activations are at times beyond the largest float16, 65504
+OVERFLOW_IN_FLOAT16 = frozenset({"longt5", "mt5", "multi_token_t5", "t5", "umt5"})
+
+
+def full_precision_name(precision: str | int | None, accelerator: str, family: str | None = None) -> str | None:
+    """Return Lightning's name of a precision; float16 becomes bf16 or float32 where a device or model cannot do it.
 
     Args:
         precision: Lightning's name or a short one (16, bf16, 32).
         accelerator: Kind of the device that trains: cpu, cuda, mps, ….
+        family: Family of the model, as transformers calls it.
 
     Examples:
         >>> full_precision_name("bf16", "cpu")
+        'bf16-mixed'
+        >>> full_precision_name(16, "cpu", "t5")
         'bf16-mixed'
         >>> full_precision_name(16, "cuda")
         '16-mixed'
     """
     name = SHORT_NAMES.get(str(precision), None if precision is None else str(precision))
+    if name in ("16-mixed", "16-true") and family in OVERFLOW_IN_FLOAT16:
+        import torch
+
+        instead = "32-true" if accelerator == "cuda" and not torch.cuda.is_bf16_supported() else f"bf{name}"
+        logger.warning(
+            "--precision %s: activations of %s overflow in float16, %s is used instead.", precision, family, instead
+        )
+        return instead
     if name == "16-mixed" and accelerator == "cpu":
         logger.warning("--precision 16: a CPU cannot compute in float16, bf16 is used instead.")
         return "bf16-mixed"

@@ -22,7 +22,12 @@ NAMING_A_DEVICE = ("accelerator", "strategy", "devices", "precision", "profiler"
 
 
 def build_trainer(
-    options: Mapping[str, Any], folders: RunFolders, callbacks: Sequence[pl.Callback] = (), *, validates: bool = True
+    options: Mapping[str, Any],
+    folders: RunFolders,
+    callbacks: Sequence[pl.Callback] = (),
+    *,
+    validates: bool = True,
+    family: str | None = None,
 ) -> pl.Trainer:
     """Return the trainer that the flags ask for.
 
@@ -31,6 +36,7 @@ def build_trainer(
         folders: Where logs go.
         callbacks: What keeps the promises of the run.
         validates: Whether there is anything to validate on.
+        family: Family of the model, as transformers calls it, where that is known.
 
     Raises:
         ConfigurationError: When this machine or Lightning cannot do it, with the flag.
@@ -56,7 +62,7 @@ def build_trainer(
         )
     try:
         device = accelerator_kind(flags.get("accelerator", "auto"))
-        flags["precision"] = full_precision_name(flags.get("precision"), device)
+        flags["precision"] = full_precision_name(flags.get("precision"), device, family)
         flags["use_distributed_sampler"] = False  # ours deals rows to processes
         if not validates:
             flags.pop("val_check_interval", None)  # Lightning would hold it against the training data

@@ -151,7 +151,8 @@ def test_pre_training_flags_that_other_pipelines_share():
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_flags_of_every_run_with_their_defaults(pipeline):
     options, _ = parse(
-        f"--pipeline {pipeline} --model bert --name x --batch_size 1 --max_sequence_length 8 --input_column a"
+        f"--pipeline {pipeline} --model bert --name x --batch_size 1 --max_sequence_length 8 "
+        + ("--document_column a" if pipeline == "summarization" else "--input_column a")
         + (" --clusters_filename c.txt" if "cluster" in pipeline else "")
     )
     assert {name: options[name] for name in DEFAULTS} == DEFAULTS

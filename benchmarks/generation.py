@@ -1,0 +1,127 @@
+"""Evaluation by generation: our command beside ``Seq2SeqTrainer.evaluate``, one model, and whether texts are equal.
+
+BART of 4 + 4 layers with random weights, beams of 4, summaries of at most 64 tokens. Every run is a process of its own
+that loads the model, generates, computes loss, ROUGE and BLEU. What is timed is the evaluation: all that
+``trainer.evaluate`` and our test of a data set do, tokenizing too on our side and writing the predictions.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.clock import peak_mib
+from benchmarks.encoder_decoder import read, save_bart
+from benchmarks.material import environment, prepare
+from benchmarks.rounds import alternate, last_json, median, median_ratio, table
+
+BATCH_SIZE, SOURCE, TARGET, BEAMS = 16, 512, 64, 4
+SPREAD = 0.3  # of random weights: wide enough that no two candidates of a beam are nearly equal
+PEER, OURS = "`Seq2SeqTrainer.evaluate`", "transformers_framework"
+
+
+def run(scratch: Path, data: Path | None, rounds: int, precision: str, threads: int, busy: bool) -> str:
+    """Return a table of rows per second.
+
+    Args:
+        scratch: Folder for all files.
+        data: Folder with a ``test.jsonl`` of ``document`` and ``summary``; none: the demo's, from the documentation.
+        rounds: Runs of every contender.
+        precision: ``32`` or ``bf16``.
+        threads: Threads of every run.
+        busy: Count processor time instead of the wall clock's.
+    """
+    rows, name = (data / "test.jsonl", data.name) if data else (_documentation(scratch), "documentation")
+    model = _model(scratch / f"summarizer_of_{name}", rows)
+    written = {contender: scratch / f"texts_of_{number}.jsonl" for number, contender in enumerate((PEER, OURS))}
+    shared = [str(value) for value in (model, rows, scratch, precision)]
+    commands = {
+        PEER: [sys.executable, "-m", "benchmarks.peer_seq_to_seq", *shared, str(written[PEER])],
+        OURS: [sys.executable, "-m", "benchmarks.generation", *shared, str(written[OURS])],
+    }
+    memory: dict[str, list[float]] = {contender: [] for contender in commands}
+
+    def measured(contender: str) -> Callable[[], float]:
+        def measure() -> float:
+            result = last_json(commands[contender], environment(threads))
+            memory[contender].append(result["peak_mib"])
+            return result["rows"] / result["cpu_seconds" if busy else "seconds"]
+
+        return measure
+
+    values = alternate({contender: measured(contender) for contender in commands}, rounds)
+    theirs, ours = (read(file, "text") for file in written.values())
+    equal = sum(mine == other for mine, other in zip(ours, theirs, strict=True)) / len(theirs)
+    lines = []
+    for contender, rates in values.items():
+        ratio = f"{median_ratio(values, contender, PEER):.2f}"
+        texts = f"{equal:.1%}" if contender == OURS else ""
+        lines.append((contender, f"{median(rates):.2f}", ratio, f"{median(memory[contender]):,.0f}", texts))
+    title = f"evaluation of {len(theirs)} rows of {name}, {precision}"
+    return table((title, "rows/s", "to the peer", "peak MiB", "equal texts"), lines)
+
+
+def _documentation(scratch: Path) -> Path:
+    """Write documents of different lengths, whose summary is their beginning, from the documentation of this Python."""
+    answers = list(dict.fromkeys(read(prepare(scratch).train, "answer")))
+    lengths = random.Random(17)
+    documents = []
+    while len(answers) >= (size := lengths.randint(1, 6)) and len(documents) < 256:
+        documents.append(" ".join(answers.pop() for _ in range(size)))
+    file = scratch / "documents.jsonl"
+    rows = [{"document": text, "summary": text[:120]} for text in documents]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return file
+
+
+def _model(folder: Path, rows: Path) -> Path:
+    """Save a model with random weights and a tokenizer of the documents, unless it is there; return its folder."""
+    if not (folder / "model.safetensors").exists():
+        import torch
+        from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+        save_bart(folder, [*read(rows, "document"), *read(rows, "summary")], vocabulary=None)
+        torch.manual_seed(17)
+        config = AutoConfig.from_pretrained(folder, init_std=SPREAD)
+        AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def main(model: str, rows: str, scratch: str, precision: str, written: str) -> None:
+    """Test our way, and write how long it took and the texts."""
+    from transformers_framework.cli.main import main as program
+    from transformers_framework.experiment import Experiment
+
+    evaluate, result = Experiment._evaluate, {}
+
+    def timed(experiment: Experiment, *args: object) -> None:
+        start, cpu_start = time.perf_counter(), time.process_time()
+        evaluate(experiment, *args)
+        result.update(seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu_start)
+
+    Experiment._evaluate = timed
+    words = [
+        *("--pipeline", "summarization", "--model", "bart", "--name", "generation", "--overwrite"),
+        *("--output_dir", f"{scratch}/outputs", "--cache_dir", f"{scratch}/cache", "--pre_trained_model", model),
+        *("--test_dataset", rows, "--document_column", "document", "--summary_column", "summary"),
+        *("--batch_size", str(BATCH_SIZE), "--max_sequence_length", str(SOURCE), str(TARGET)),
+        *("--generation_num_beams", str(BEAMS), "--precision", precision, "--accelerator", "cpu", "--num_workers", "0"),
+    ]
+    if status := program(words):
+        sys.exit(status)
+    found = read(Path(scratch, "outputs", "predictions", "generation", "test.jsonl"), "prediction")
+    write_result(Path(written), found, result)
+
+
+def write_result(file: Path, texts: list[str], result: dict[str, float]) -> None:
+    """Write generated texts to a file, and say how long they took."""
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    sys.stdout.write("\n" + json.dumps({"rows": len(texts), **result, "peak_mib": peak_mib()}) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,105 @@
+"""Tokens as text in which it is marked what was masked, replaced, kept, put in: by signs, and in colours as well."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transformers_framework.constants import IGNORED_LABEL
+
+KEPT, MASKED, REPLACED, UNCHANGED, PUT_IN, WRITTEN = range(6)  # what became of a token
+COUNTED = {MASKED: "masked", REPLACED: "replaced", UNCHANGED: "unchanged", PUT_IN: "put in"}
+MARKS = {MASKED: "‹{}›", REPLACED: "‹was {}›", UNCHANGED: "‹unchanged›"}  # behind the token; in it what stood there
+COLOURS = {MASKED: "1;33", REPLACED: "1;31", UNCHANGED: "1;36", PUT_IN: "1;33", WRITTEN: "32"}
+BLANK, UNKNOWN = "␣", "?"  # a token that is nothing but a space; what stands behind a mask that was there before
+ANCHOR = "x"  # is decoded before other tokens: the first of a text would lose its space, or keep its ##
+
+
+def shows_colours(stream: TextIO) -> bool:
+    """Return whether colours belong into a stream: the environment forbids or wants them, else it is a terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (os.environ.get("TERM") != "dumb" and stream.isatty())
+
+
+def kinds_of(
+    before: NDArray[np.int64], after: NDArray[np.int64], labels: NDArray[np.int64], mask: int | None, *, sparse: bool
+) -> NDArray[np.int64]:
+    """Tell what became of each token, where all of them kept their places.
+
+    Args:
+        before: Tokens without corruption ``(L,) int64``.
+        after: Tokens that the model sees ``(L,) int64``.
+        labels: What is to be learned of each, -100 where there is nothing ``(L,) int64``.
+        mask: The mask token, where the tokenizer has one.
+        sparse: Whether only tokens that were chosen have a label; else each is to be judged.
+
+    Returns:
+        One of the kinds for each token ``(L,) int64``.
+
+    Examples:
+        >>> text, seen = np.array([5, 6, 7, 8]), np.array([5, 4, 9, 8])
+        >>> [COUNTED.get(kind) for kind in kinds_of(text, seen, np.array([-100, 6, 7, 8]), 4, sparse=True).tolist()]
+        [None, 'masked', 'replaced', 'unchanged']
+        >>> [COUNTED.get(kind) for kind in kinds_of(text, seen, np.array([0, 1, 1, 0]), None, sparse=False).tolist()]
+        [None, 'replaced', 'replaced', None]
+    """
+    changed = after != before
+    chosen = labels != IGNORED_LABEL if sparse else changed
+    masked = chosen & (after == mask) if mask is not None else np.zeros_like(changed)
+    return np.select([masked, changed, chosen], [MASKED, REPLACED, UNCHANGED], KEPT)
+
+
+class Pen:
+    """Writes tokens as the tokenizer decodes them, and marks what became of them.
+
+    Args:
+        tokenizer: Fast tokenizer of the run.
+        colours: Whether the marks are coloured too.
+    """
+
+    def __init__(self, tokenizer: Any, colours: bool) -> None:
+        self.tokenizer, self.colours = tokenizer, colours
+
+    def write(
+        self, tokens: NDArray[np.int64], kinds: NDArray[np.int64], originals: NDArray[np.int64] | None = None
+    ) -> str:
+        """Return the text of tokens; neighbours of one kind are decoded together, so that their bytes are whole.
+
+        Args:
+            tokens: What is to be read ``(L,) int64``.
+            kinds: What became of each ``(L,) int64``.
+            originals: What stood in each place, where a mark says it ``(L,) int64``.
+        """
+        borders = np.flatnonzero(np.diff(kinds, prepend=-1, append=-1)).tolist()
+        before = tokens if originals is None else originals
+        spans = ((int(kinds[a]), tokens[a:b], before[a:b]) for a, b in pairwise(borders))
+        return "".join(self._span(*span) for span in spans).strip(" ")
+
+    def _span(self, kind: int, tokens: NDArray[np.int64], originals: NDArray[np.int64]) -> str:
+        seen, was = self.text(tokens), self.text(originals)
+        if kind == KEPT:
+            return seen
+        spaced = seen.startswith(" ") or (kind == MASKED and was.startswith(" "))  # a mask stands where the word stood
+        if kind == MASKED and np.array_equal(tokens, originals):
+            was = UNKNOWN
+        return " " * spaced + self.mark(kind, seen, was)
+
+    def text(self, tokens: NDArray[np.int64]) -> str:
+        """Return tokens within a text as the tokenizer decodes them, on one line, with a space before if there is."""
+        pieces = self.tokenizer.convert_ids_to_tokens(tokens.tolist())
+        text = self.tokenizer.convert_tokens_to_string([ANCHOR, *pieces]).removeprefix(ANCHOR)
+        # no text may end its line, nor speak to the terminal
+        return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+    def mark(self, kind: int, seen: str, was: str = "") -> str:
+        """Return what is seen, with the mark of its kind, which says what it was."""
+        mark = MARKS.get(kind, "").format(was.strip(" ") or BLANK)
+        return self._paint(kind, seen.strip(" ") or BLANK) + self._paint(WRITTEN, mark)
+
+    def _paint(self, kind: int, text: str) -> str:
+        return f"\033[{COLOURS[kind]}m{text}\033[0m" if self.colours and text else text

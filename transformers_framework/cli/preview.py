@@ -1,0 +1,158 @@
+"""The preview: rows as the model will see them, and what it must learn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from transformers_framework.cli.marks import COUNTED, KEPT, MASKED, PUT_IN, WRITTEN, Pen, kinds_of
+from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, TRAIN
+from transformers_framework.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from transformers_framework.constants import Stage
+    from transformers_framework.experiment import Experiment
+
+
+class Row(NamedTuple):
+    """A row before and after its corruption.
+
+    Args:
+        number: Its number in the data set, from 0.
+        before: Tokens as they are without corruption ``(L,) int64``.
+        after: Tokens that the model sees ``(L',) int64``, in the same places where there is no target.
+        kinds: What became of them ``(L',) int64``.
+        target: What a decoder must write, where one restores the text ``(T,) int64``.
+        notes: What else is to be learned from the row.
+    """
+
+    number: int
+    before: np.ndarray
+    after: np.ndarray
+    kinds: np.ndarray
+    target: np.ndarray | None
+    notes: list[str]
+
+
+def preview(experiment: Experiment, num_rows: int, *, colours: bool = False, checked: bool = False) -> Iterator[str]:
+    """Yield the lines of a report on the first rows of a run, as its first epoch has them; nothing is started.
+
+    Args:
+        experiment: The run.
+        num_rows: Rows to show, of the training data if there are any, else of the first stage that has data.
+        colours: Whether marks are in colours too.
+        checked: Whether it is known that nothing is wrong with the run.
+
+    Raises:
+        ConfigurationError: Lists everything that is wrong with the run.
+    """
+    from transformers_framework.cli.check import find_problems
+
+    if not checked:
+        experiment.prepare_machine()
+        if problems := find_problems(experiment):
+            raise ConfigurationError("\n".join(map(str, problems)))
+    data, pen = experiment.data, Pen(experiment.tokenizer, colours)
+    stage: Stage = next(iter(data.sources))
+    rows, total, place = read(experiment, stage, num_rows), data.num_rows[stage], data.origin(stage).place
+    of_all = "" if total is None else f" of {total:,}"
+    yield f"{stage}: {data.sources[stage]}, {len(rows):,}{of_all} rows as the first epoch has them"
+    yield from _legend(pen, rows, predicts=any(objective.sparse for objective in experiment.objectives))
+    for row in rows:
+        found = {name: int((row.kinds == kind).sum()) for kind, name in COUNTED.items()}
+        counts = [f"{len(row.after)} tokens", *(f"{count} {name}" for name, count in found.items() if count)]
+        yield f"\nrow {row.number} ({place(row.number)}): {', '.join(counts)}"
+        yield from (f"  {line}" for line in (*_texts(pen, row), *row.notes))
+
+
+def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:
+    """Return the first rows of a stage before and after the corruption of the first epoch."""
+    from transformers_framework.data.sampler import BatchRequest
+
+    data, collate = experiment.data, experiment.data.collator(stage)
+    columns = _first(data, stage, num_rows)
+    clean = experiment.inputs.post_process(columns)
+    batch, own = collate.arrays((BatchRequest(0, tuple(range(len(clean["input_ids"])))), columns))
+    seen = _on_device(batch, own, collate.objectives, stage)
+    corrupting = next((o for o in collate.objectives if o.corrupts and "labels" in own[o.name]), None)
+    others = [objective for objective in collate.objectives if objective is not corrupting]
+    rows = []
+    for row, number in enumerate(batch[ROW_IDS].tolist()):
+        there = batch["attention_mask"][row] > 0
+        before, after, target = clean["input_ids"][row][clean["attention_mask"][row] > 0], seen[row][there], None
+        kinds = np.full(len(after), KEPT)
+        if corrupting is not None:
+            entries = own[corrupting.name]
+            labels = entries["labels"][row]
+            if "decoder_input_ids" in entries:
+                kinds, target = _put_in(after, before), labels[labels != IGNORED_LABEL]
+            else:
+                mask = experiment.tokenizer.mask_token_id
+                kinds = kinds_of(before, after, labels[there], mask, sparse=corrupting.sparse)
+        notes = [f"→ {objective.describe({**batch, **own[objective.name]}, row)}" for objective in others]
+        rows.append(Row(number, before, after, kinds, target, [*notes, *_neighbours(data, stage, number)]))
+    return rows
+
+
+def _first(data: Any, stage: Stage, num_rows: int) -> Mapping[str, Sequence[Any]]:
+    names = list(data.columns(stage))
+    dataset = data.datasets[stage].select_columns(names)
+    if stage != TRAIN or not data.iterable:
+        return dataset[:num_rows]
+    examples = list(dataset.take(num_rows))
+    return {name: [example[name] for example in examples] for name in names}
+
+
+def _on_device(
+    batch: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], objectives: Sequence[Any], stage: Stage
+) -> np.ndarray:
+    """Return what the model sees where a part of the corruption is done on its device ``(B, L) int64``."""
+    import torch
+
+    def tensors(entries: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in entries.items()}
+
+    inputs: dict[str, Any] = {**tensors(batch), **{name: tensors(entries) for name, entries in own.items()}}
+    for objective in objectives:
+        inputs.update(objective.on_device(inputs, stage))
+    return inputs["input_ids"].numpy()
+
+
+def _put_in(tokens: np.ndarray, text: np.ndarray) -> np.ndarray:
+    """Tell tokens of a text from those that stand for what was taken out of it, or go before it ``(T,) int64``."""
+    return np.where(np.isin(tokens, text), KEPT, PUT_IN)
+
+
+def _neighbours(data: Any, stage: Stage, number: int) -> list[str]:
+    """Say which rows share a row of the batch with one, where they are packed."""
+    if stage != TRAIN or data.bins is None:
+        return []
+    place = int(np.flatnonzero(data.bins.rows == number)[0])
+    mates = data.bins[int(np.searchsorted(data.bins.sizes.cumsum(), place, side="right"))]
+    others = ", ".join(str(mate) for mate in sorted(mates) if mate != number)
+    return [f"packed with rows {others}" if others else "packed alone"]
+
+
+def _texts(pen: Pen, row: Row) -> Iterator[str]:
+    if row.target is None:
+        yield pen.write(row.after, row.kinds, row.before)
+        return
+    written = np.where(_put_in(row.target, row.before) == PUT_IN, PUT_IN, WRITTEN)
+    yield f"text:   {pen.write(row.before, np.full(len(row.before), KEPT))}"
+    yield f"input:  {pen.write(row.after, row.kinds)}"
+    yield f"target: {pen.write(row.target, written)}"
+
+
+def _legend(pen: Pen, rows: Sequence[Row], *, predicts: bool) -> Iterator[str]:
+    """Yield a line that says what each mark means that occurs, and what the model must do there."""
+    occurring = {kind for row in rows for kind in row.kinds.tolist()} - {KEPT}
+    if not occurring:
+        return
+    put_in = np.concatenate([row.after[row.kinds == PUT_IN] for row in rows])
+    samples = {MASKED: pen.tokenizer.mask_token, PUT_IN: pen.text(put_in[-1:])}
+    marks = [f"{pen.mark(kind, samples.get(kind, 'token'), 'original')} {COUNTED[kind]}" for kind in sorted(occurring)]
+    judges = "to be predicted: the original of each" if predicts else "to be detected: what was replaced"
+    aim = "to be written: the target" if PUT_IN in occurring else judges
+    yield f"marks: {', '.join(marks)}; {aim}"

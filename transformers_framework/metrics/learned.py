@@ -1,0 +1,189 @@
+"""Metrics that are models themselves: BERTScore and BLEURT, with transformers and any checkpoint that fits."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.metrics.generation import References, RowScores
+
+BERT_SCORE_MODEL = "roberta-large"
+BLEURT_MODEL = "Elron/bleurt-base-512"
+BATCH_SIZE = 64  # pairs of texts that are scored together
+UNKNOWN_LENGTH = 1_000_000  # tokenizers that know no longest input say more than this
+SAFE_LENGTH = 510  # of models of 512 positions, two of which RoBERTa's family loses
+# the layer of each model that agrees best with people (Zhang et al. 2020, "BERTScore", appendix B)
+BEST_LAYERS = {
+    "bert-base-uncased": 9,
+    "bert-large-uncased": 18,
+    "bert-base-multilingual-cased": 9,
+    "distilbert-base-uncased": 5,
+    "roberta-base": 10,
+    "roberta-large": 17,
+}
+
+
+class LearnedScores(RowScores):
+    """Scores of a model for each pair of a text and one of its references; a row takes the best of its pairs.
+
+    The model is loaded when the first texts come and given back at the end of a stage.
+
+    Args:
+        model: Hub name or local folder.
+        flag: The flag that names it.
+
+    Raises:
+        ConfigurationError: When there is no such model, or it lacks the head that is needed.
+    """
+
+    auto_class: str
+    _model: Any = None
+
+    def __init__(self, model: str, flag: str) -> None:
+        from transformers import AutoTokenizer
+
+        self.model_name, self.flag = model, flag
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(model)
+            self.config = self._load().config  # the only way to know before training that it will be there behind it
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ConfigurationError(f"--{flag} {model}: no model could be loaded from there. {reason}") from error
+
+    def _load(self) -> Any:
+        import transformers
+
+        family = getattr(transformers, self.auto_class)
+        model, found = family.from_pretrained(self.model_name, dtype=torch.float32, output_loading_info=True)
+        if absent := [key for key in found["missing_keys"] if "pooler" not in key]:
+            raise ConfigurationError(
+                f"--{self.flag} {self.model_name}: the checkpoint has no weights for {', '.join(sorted(absent)[:3])}. "
+                "Give one that was trained for this."
+            )
+        return model.eval()
+
+    @abstractmethod
+    def pair_scores(self, model: Any, preds: list[str], references: list[str]) -> Tensor:
+        """Return the scores of N pairs, (N, size) float32."""
+
+    def scores(self, preds: Sequence[str], references: References) -> NDArray[np.float64]:
+        """Return the scores of B rows: the best of each score over the row's references, (B, size) float64."""
+        counts = np.array([len(rights) for rights in references])
+        texts = [pred for pred, rights in zip(preds, references, strict=True) for _ in rights]
+        targets = list(chain.from_iterable(references))
+        with torch.inference_mode(), self._loaded() as model:
+            pairs = [
+                self.pair_scores(model, texts[start : start + BATCH_SIZE], targets[start : start + BATCH_SIZE])
+                for start in range(0, len(texts), BATCH_SIZE)
+            ]
+        return np.maximum.reduceat(torch.cat(pairs).double().cpu().numpy(), np.cumsum(counts) - counts, axis=0)
+
+    @contextlib.contextmanager
+    def _loaded(self) -> Iterator[Any]:
+        """Yield the model where it runs fastest, in its own precision whatever that of the run is."""
+        if self._model is None:
+            self._model = self._load().to("cuda" if torch.cuda.is_available() else "cpu")
+        with torch.autocast(self._model.device.type, enabled=False):
+            yield self._model
+
+    def release(self) -> None:
+        """Give the model's memory back."""
+        self._model = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a loader's worker is sent: all but the model."""
+        return {**vars(self), "_model": None}
+
+    def encode(self, model: Any, *texts: list[str]) -> Any:
+        """Return texts, or pairs of them, as the model takes them; longer ones are cut."""
+        known = self.tokenizer.model_max_length
+        longest = known if known < UNKNOWN_LENGTH else SAFE_LENGTH
+        options = {"return_special_tokens_mask": True, "return_tensors": "pt"}
+        return self.tokenizer(*texts, padding=True, truncation=True, max_length=longest, **options).to(model.device)
+
+
+class BertScore(LearnedScores):
+    """BERTScore: how well the tokens of two texts can be matched in the space of an encoder.
+
+    Without weights by rarity and without rescaling. Texts without a token score 0.
+    (Zhang, Kishore, Wu, Weinberger, Artzi 2020, "BERTScore: Evaluating Text Generation with BERT", section 3.)
+
+    Args:
+        model: Encoder: a hub name or a local folder.
+        num_layers: Layer whose states are compared; the one its authors chose for a model they tried, else the last.
+
+    Raises:
+        ConfigurationError: When there is no such model, or it has no such layer.
+    """
+
+    names = ("bert_score_precision", "bert_score_recall", "bert_score_f1")
+    auto_class = "AutoModel"
+
+    def __init__(self, model: str, num_layers: int | None = None) -> None:
+        super().__init__(model, "bert_score_model")
+        deepest = self.config.num_hidden_layers
+        self.layer = num_layers or BEST_LAYERS.get(model.split("/")[-1], deepest)
+        if self.layer > deepest:
+            raise ConfigurationError(f"--bert_score_num_layers {self.layer}: {model} has {deepest} layers.")
+
+    def pair_scores(self, model: Any, preds: list[str], references: list[str]) -> Tensor:
+        """Return precision, recall and F1 of N pairs, (N, 3) float32."""
+        (states, taken, weights), (other, other_taken, other_weights) = (
+            self._states(model, texts) for texts in (preds, references)
+        )
+        # as its authors' program: special tokens may be matched but have no weight, padding is like nothing
+        similarity = states @ other.mT * (taken[:, :, None] * other_taken[:, None])  # (N, P, R)
+        precision = (similarity.amax(dim=2) * weights).sum(dim=1)
+        recall = (similarity.amax(dim=1) * other_weights).sum(dim=1)
+        written = weights.any(dim=1) & other_weights.any(dim=1)
+        precision, recall = precision * written, recall * written
+        f1 = torch.nan_to_num(2 * precision * recall / (precision + recall))
+        return torch.stack([precision, recall, f1], dim=1)
+
+    def _states(self, model: Any, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return states of length 1 (N, L, H), which places hold tokens and what each of these weighs (N, L)."""
+        encoded = self.encode(model, texts)
+        special = encoded.pop("special_tokens_mask")
+        states = model(**encoded, output_hidden_states=True).hidden_states[self.layer].float()
+        taken = encoded["attention_mask"].float()
+        weights = taken * (1 - special)
+        weights = weights / weights.sum(dim=1, keepdim=True).clamp(min=1)
+        return states / states.norm(dim=-1, keepdim=True), taken, weights
+
+
+class Bleurt(LearnedScores):
+    """BLEURT: a regression that was trained on what people thought of texts.
+
+    (Sellam, Das, Parikh 2020, "BLEURT: Learning Robust Metrics for Text Generation".)
+
+    Args:
+        model: A model with a head of one number: a hub name or a local folder.
+
+    Raises:
+        ConfigurationError: When there is no such model, or its head has more numbers.
+    """
+
+    names = ("bleurt",)
+    auto_class = "AutoModelForSequenceClassification"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model, "bleurt_model")
+        if self.config.num_labels != 1:
+            raise ConfigurationError(
+                f"--bleurt_model {model}: its head gives {self.config.num_labels} numbers, and a score is one."
+            )
+
+    def pair_scores(self, model: Any, preds: list[str], references: list[str]) -> Tensor:
+        """Return the scores of N pairs, (N, 1) float32."""
+        encoded = self.encode(model, references, preds)  # the reference goes first
+        encoded.pop("special_tokens_mask")
+        return model(**encoded).logits.float()

@@ -1,0 +1,62 @@
+"""Families of this framework beside those of transformers: known to it once they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+# our family -> the family of transformers that it extends, and whose checkpoints it starts from
+EXTENDED = {"multi_token_bart": "bart", "multi_token_t5": "t5"}
+PREDICTIONS = "max_multi_token_predictions"
+
+
+def introduce(family: str | None) -> None:
+    """Let transformers' Auto classes know a family, if it is one of ours."""
+    if family in EXTENDED:
+        importlib.import_module("transformers_framework.models.multi_token")
+
+
+def extended_config(values: Mapping[str, Any], family: str, predictions: int | None) -> PreTrainedConfig | None:
+    """Return the config of a family of ours, made of one of the family that it extends; None where that is not asked.
+
+    Args:
+        values: The config that was found.
+        family: The family that is wanted, or ``auto``.
+        predictions: Tokens to predict at each step, if the user says so.
+    """
+    from transformers import CONFIG_MAPPING
+
+    if family not in EXTENDED or values.get("model_type") != EXTENDED[family]:
+        return None
+    asked = {} if predictions is None else {PREDICTIONS: predictions}
+    return CONFIG_MAPPING[family].from_dict({**values, "model_type": family, "architectures": None, **asked})
+
+
+def check_predictions(config: PreTrainedConfig, predictions: int | None, flag: str, source: str) -> None:
+    """Check that a config predicts as many tokens at each step as was asked before.
+
+    Args:
+        config: The config that was found.
+        predictions: Tokens that were asked for, if they were.
+        flag: Flag that named the config.
+        source: What the flag said.
+
+    Raises:
+        ConfigurationError: When it predicts another number of tokens, or one token only, as plain families do.
+    """
+    found = getattr(config, PREDICTIONS, None)
+    if predictions is None or found == predictions:
+        return
+    if found is None:
+        raise ConfigurationError(f"--{PREDICTIONS} {predictions}: it belongs to --model {', --model '.join(EXTENDED)}.")
+    raise ConfigurationError(
+        f"--{flag} {source} predicts {found} tokens at each step, and not {predictions} as asked by --{PREDICTIONS} or "
+        f"--pre_trained_model. Give --{PREDICTIONS} {found}, or start from a checkpoint of family "
+        f"'{EXTENDED[config.model_type]}' to learn another number."
+    )

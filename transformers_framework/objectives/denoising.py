@@ -1,0 +1,358 @@
+"""Denoising: an encoder-decoder learns to write what was taken out of a text, or the whole text."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from transformers_framework.constants import IGNORED_LABEL, Stage
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.processing.encoding import Template, bare_tokenizer
+from transformers_framework.processing.infilling import SentenceMarks, TextInfilling
+from transformers_framework.processing.span_corruption import Denoiser, Room, SpanCorruption
+from transformers_framework.processing.spans import framed, shifted_right, unframed
+from transformers_framework.processing.windows import Ragged, steps
+from transformers_framework.processing.word_spans import Words, word_starts
+from transformers_framework.restricted import PositiveFloat, PositiveInt, Probability
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchmetrics import Metric
+
+logger = logging.getLogger(__name__)
+
+Style = Literal["t5", "bart"]
+
+T5_FAMILIES = ("t5", "mt5", "umt5", "multi_token_t5")
+PROBABILITY: dict[Style, float] = {"t5": 0.15, "bart": 0.3}
+MEAN_SPAN_LENGTH = 3.0
+SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")  # T5's spelling and mT5's
+LEAST_TOKENS = 2  # a text to learn from: one token is hidden, one is not
+
+
+class Denoising(Objective):
+    """Learn to undo what was done to texts: span corruption as T5, text infilling and shuffled sentences as BART.
+
+    Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", sections
+    3.1.4 and 3.3.4; Lewis et al. 2020, "BART: Denoising Sequence-to-Sequence Pre-training", section 2.2; Tay et al.
+    2022, "UL2: Unifying Language Learning Paradigms", section 3.1.
+
+    Spans are cut out of the text alone, never out of the special tokens around it; what separates two texts of one row
+    counts as text. In prediction nothing is hidden: the model fills the sentinels or masks of the texts themselves.
+
+    Args:
+        setup: Tokenizer and config of the model, and `--max_sequence_length`: that of inputs and of targets. In t5
+            style it is that of corrupted inputs: texts may be longer by as much as is taken out of them.
+        probability: Share of the tokens that are hidden: 0.15 in t5 style, 0.3 in bart style if not given.
+        mean_span_length: Tokens that are hidden in one place, on average; words in bart style with whole words.
+            Default: 3.0.
+        max_number_of_spans: Most spans of a text. Where there would be more, spans are longer; as many tokens are
+            hidden. In t5 style there are never more than the tokenizer has sentinels.
+        whole_word_denoising: Hide whole words: all tokens of a word or none. In t5 style a word of more than 16 tokens
+            may be cut where input or target would be too long otherwise.
+        denoising_style: 't5' hides spans behind sentinels, the target is what they hide; 'bart' puts one mask in the
+            place of each span and shuffles sentences, the target is the whole text. If not given: that of the model's
+            family, or the other one where the tokenizer has only what that needs.
+        shuffle_sentences: Put the sentences of a text in another order; in bart style only, where it is on if not
+            given.
+        denoisers: A mixture in t5 style; each row draws one, anew in each epoch. An entry is 'PROBABILITY,MEAN_LENGTH'
+            or 'PROBABILITY,MEAN_LENGTH,PREFIX', as 0.15,3 or 0.5,32 or 0.25,inf,[S2S]: inf is one span at the end of
+            the text; the prefix is a token that begins the input.
+
+    Raises:
+        ConfigurationError: When the tokenizer lacks what the style needs, or flags contradict each other.
+    """
+
+    name = "denoising"
+    head = "AutoModelForSeq2SeqLM"
+    corrupts = True
+    sparse = True
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        probability: Probability | None = None,
+        mean_span_length: PositiveFloat | None = None,
+        max_number_of_spans: PositiveInt | None = None,
+        whole_word_denoising: bool = False,
+        denoising_style: Style | None = None,
+        shuffle_sentences: bool | None = None,
+        denoisers: list[str] | None = None,
+    ) -> None:
+        super().__init__(setup)
+        tokenizer, limits = setup.tokenizer, setup.max_sequence_length
+        if len(limits) not in (1, 2):
+            raise ConfigurationError(
+                f"--max_sequence_length: {len(limits)} lengths were given. Give one, or that of inputs and that of "
+                "targets."
+            )
+        self.template = Template.of(tokenizer)
+        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        self.after_target = self.template.suffix or tuple(end)
+        self.whole_words = whole_word_denoising
+        self.pad_token_id, self.pads_left = int(tokenizer.pad_token_id or 0), tokenizer.padding_side == "left"
+        around = len(self.template.prefix)
+        self.room = Room(limits[0] - around - len(self.template.suffix), limits[-1] - around - len(self.after_target))
+
+        sentinels = sentinels_of(tokenizer, setup.config.vocab_size)
+        self.style = style_of(setup, sentinels, denoising_style)
+        self.corruption: SpanCorruption | TextInfilling
+        if self.style == "t5":
+            if shuffle_sentences:
+                raise ConfigurationError(
+                    "--shuffle_sentences: t5 style asks for what was hidden and not for the order of sentences. "
+                    "Leave it out, or give --denoising_style bart."
+                )
+            mixture = self._mixture(probability, mean_span_length, denoisers)
+            max_spans = min(len(sentinels), max_number_of_spans or len(sentinels))
+            self.corruption = SpanCorruption(mixture, sentinels, self.room, max_spans, whole_word_denoising)
+        else:
+            if denoisers is not None:
+                raise ConfigurationError(
+                    "--denoisers: a mixture of denoisers is made with sentinels. Leave it out, or give "
+                    "--denoising_style t5."
+                )
+            max_spans = max_number_of_spans or max(limits)
+            self.corruption = self._infilling(probability, mean_span_length, max_spans, shuffle_sentences is not False)
+        if self.corruption.longest < LEAST_TOKENS:
+            raise ConfigurationError(
+                f"--max_sequence_length: {' '.join(map(str, limits))} leaves no room for a text: an input has "
+                f"{limits[0] - self.room.input} special tokens and a target {limits[-1] - self.room.target}."
+            )
+
+    def _mixture(
+        self, probability: float | None, mean_span_length: float | None, denoisers: Sequence[str] | None
+    ) -> list[Denoiser]:
+        """Return the denoisers of t5 style."""
+        given = {"probability": probability, "mean_span_length": mean_span_length}
+        if denoisers is not None:
+            twice = [f"--{name}" for name, value in given.items() if value is not None]
+            if twice:
+                raise ConfigurationError(
+                    f"--denoisers and {' and '.join(twice)}: each denoiser has its own share and length. Leave "
+                    f"{'them' if len(twice) > 1 else 'it'} out."
+                )
+            if not denoisers:
+                raise ConfigurationError("--denoisers: the list is empty. Give one or more, as 0.15,3.")
+            return [denoiser_of(entry, self.setup) for entry in denoisers]
+        if probability == 0:
+            raise ConfigurationError("--probability 0: nothing is hidden, so there is nothing to learn.")
+        if mean_span_length is not None and mean_span_length < 1:
+            raise ConfigurationError(
+                f"--mean_span_length {mean_span_length:g}: in t5 style a span hides 1 token or more."
+            )
+        share = PROBABILITY["t5"] if probability is None else probability
+        return [Denoiser(share, MEAN_SPAN_LENGTH if mean_span_length is None else mean_span_length)]
+
+    def _infilling(
+        self, probability: float | None, mean_span_length: float | None, max_spans: int, shuffles: bool
+    ) -> TextInfilling:
+        """Return the corruption of bart style."""
+        if probability == 0 and not shuffles:
+            raise ConfigurationError("--probability 0 and --shuffle_sentences false: nothing is corrupted.")
+        tokenizer = self.setup.tokenizer
+        return TextInfilling(
+            PROBABILITY["bart"] if probability is None else probability,
+            MEAN_SPAN_LENGTH if mean_span_length is None else mean_span_length,
+            int(tokenizer.mask_token_id),
+            self.room,
+            max_spans,
+            SentenceMarks.of(bare_tokenizer(tokenizer), self.template.between) if shuffles else None,
+        )
+
+    @property
+    def needs_words(self) -> bool:
+        """Return whether whole words are hidden."""
+        return self.whole_words
+
+    @property
+    def input_options(self) -> dict[str, Any]:
+        """Return the length of texts that fill `--max_sequence_length` once they are corrupted."""
+        num_special = len(self.template.prefix) + len(self.template.suffix)
+        return {"max_sequence_length": [self.corruption.longest + num_special]}
+
+    def generates(self, stage: Stage) -> bool:
+        """Return whether the model fills sentinels or masks by itself: in prediction."""
+        return stage == "predict"
+
+    # ---------------------------------------------------------------- batches
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
+    ) -> dict[str, np.ndarray]:
+        """Return corrupted ``input_ids`` and their ``attention_mask``, ``labels`` and ``decoder_input_ids``.
+
+        Inputs are ``(B, L)``, targets ``(B, T)``, all ``int64``.
+        """
+        prefix, suffix = self.template.prefix, self.template.suffix
+        texts, word_ids = (
+            unframed(batch[name], batch["attention_mask"], len(prefix), len(suffix)) if name in batch else None
+            for name in ("input_ids", "word_ids")
+        )
+        assert texts is not None
+        if context.stage == "predict":
+            return self._uncorrupted(texts, batch)
+        words = None
+        if self.whole_words:
+            assert word_ids is not None
+            words = Words.of(word_starts(word_ids.values, texts.lengths), texts.lengths)
+        inputs, targets = self.corruption(texts, words, lambda purpose: context.keys(f"{self.name}.{purpose}"))
+        input_ids, attention_mask = framed(inputs, prefix, suffix, self.pad_token_id, left=self.pads_left)
+        labels, _ = framed(targets, prefix, self.after_target, IGNORED_LABEL)
+        start = getattr(self.setup.config, "decoder_start_token_id", None)
+        return {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "labels": labels,
+            "decoder_input_ids": shifted_right(labels, start, self.pad_token_id),
+        }
+
+    def _uncorrupted(self, texts: Ragged, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return texts as they are, but for the end of those that are longer than an input."""
+        is_cut = texts.lengths > self.room.input
+        if not is_cut.any():
+            return {}
+        kept = texts.values[steps(texts.lengths) < self.room.input]
+        shorter = Ragged(kept, np.minimum(texts.lengths, self.room.input))
+        prefix, suffix = self.template.prefix, self.template.suffix
+        input_ids, attention_mask = framed(shorter, prefix, suffix, self.pad_token_id, left=self.pads_left)
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "truncated": batch["truncated"] | is_cut}
+
+    # ---------------------------------------------------------------- outputs
+
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the cross-entropy over the vocabulary; which tokens are right comes with it."""
+        loss, correct = output.cross_entropy(batch["labels"])
+        return loss, {"tokens": {"losses_sum": loss.detach(), "correct": correct, "labels": batch["labels"]}}
+
+    def metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Return accuracy and perplexity."""
+        from transformers_framework.metrics.token_prediction import TokenPrediction
+
+        return {"tokens": TokenPrediction()}
+
+    def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what is written: given each row's target so far ``(B, T)``, else by the model alone ``(B, R, T)``.
+
+        -1 where a row has fewer tokens.
+        """
+        if output.generated is not None:
+            return {"generated": output.generated}
+        labels, (tokens, _) = batch["labels"], output.top_tokens()
+        kept = labels != IGNORED_LABEL
+        found = {}
+        for name, values in {"tokens": tokens, "labels": labels}.items():
+            table = values.new_full(batch["decoder_input_ids"].shape, -1)
+            table.view(-1)[batch["positions"][kept]] = values[kept]
+            found[name] = table
+        return found
+
+    def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
+        """Return the text that is written, or all where several were asked for, and the target where there is one."""
+        if "generated" not in predictions:
+            return {"prediction": self._text(predictions["tokens"]), "target": self._text(predictions["labels"])}
+        texts = [self._text(tokens) for tokens in predictions["generated"]]
+        return {"prediction": texts[0] if len(texts) == 1 else texts}
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        """Return a text without the special tokens around it; sentinels stay."""
+        config = self.setup.config
+        around = {*self.template.prefix, *self.after_target, self.pad_token_id}
+        around.add(getattr(config, "decoder_start_token_id", None) or self.pad_token_id)
+        return self.setup.tokenizer.decode([token for token in tokens if token >= 0 and token not in around])
+
+    def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
+        """Say what is to be written."""
+        if "labels" not in batch:
+            return "fill in what is hidden"
+        labels = batch["labels"][row]
+        return f"write {self._text(labels[labels != IGNORED_LABEL].tolist())!r}"
+
+
+def sentinels_of(tokenizer: Any, vocab_size: int) -> np.ndarray:
+    """Return the sentinels that a tokenizer has and a model knows, in order: ``<extra_id_0>`` and so on, (N,) int64."""
+    vocabulary = tokenizer.get_vocab()
+    for spelling in SENTINELS:
+        found: list[int] = []
+        while (number := vocabulary.get(spelling.format(len(found)), vocab_size)) < vocab_size:
+            found.append(number)
+        if found:
+            return np.array(found, dtype=np.int64)
+    return np.zeros(0, dtype=np.int64)
+
+
+def style_of(setup: Setup, sentinels: np.ndarray, asked: Style | None) -> Style:
+    """Return how a model learns to denoise: as asked for, as its family does, or as its tokenizer can.
+
+    Raises:
+        ConfigurationError: When the tokenizer lacks what the style needs.
+    """
+    own: Style = "t5" if setup.config.model_type in T5_FAMILIES else "bart"
+    style: Style = asked or own
+    other: Style = "bart" if style == "t5" else "t5"
+    mask = setup.tokenizer.mask_token
+    offers = {"t5": len(sentinels) > 0, "bart": mask is not None}
+    if offers[style]:
+        return style
+    name = type(setup.tokenizer).__name__
+    missing = {"t5": "no sentinels (<extra_id_0>, <extra_id_1>, …)", "bart": "no mask token"}
+    present = {"t5": f"{len(sentinels)} sentinels", "bart": f"the mask token '{mask}'"}
+    if asked is None and offers[other]:
+        logger.warning(
+            "The tokenizer has %s but %s: texts are denoised in %s style", missing[style], present[other], other
+        )
+        return other
+    flag = f"--denoising_style {style}" if asked else "--pre_trained_tokenizer"
+    if offers[other]:
+        remedy = f"It has {present[other]}: give --denoising_style {other}."
+    else:
+        add = {"t5": "'extra_special_tokens' <extra_id_0> to <extra_id_99>", "bart": "a 'mask_token'"}
+        remedy = (
+            f"Use the tokenizer of a model that was pre-trained so, or add {add[style]} to its tokenizer_config.json."
+        )
+    raise ConfigurationError(f"{flag}: {name} has {missing[style]}, which {style} style needs. {remedy}")
+
+
+def denoiser_of(entry: str, setup: Setup) -> Denoiser:
+    """Read one entry of ``--denoisers``.
+
+    Raises:
+        ConfigurationError: When it is none.
+    """
+    flag = f"--denoisers: '{entry}'"
+    parts = [part.strip() for part in entry.split(",")]
+    if len(parts) not in (2, 3) or not all(parts):
+        raise ConfigurationError(
+            f"{flag}: expected PROBABILITY,MEAN_LENGTH or PROBABILITY,MEAN_LENGTH,PREFIX, as 0.15,3 or 0.25,inf,[S2S]."
+        )
+    try:
+        probability, mean = float(parts[0]), float(parts[1])
+    except ValueError:
+        raise ConfigurationError(f"{flag}: expected two numbers first, as 0.15,3 or 0.25,inf.") from None
+    if not 0 < probability < 1:
+        raise ConfigurationError(f"{flag}: the probability is {parts[0]}, expected more than 0 and less than 1.")
+    if math.isnan(mean) or mean < 1:
+        raise ConfigurationError(f"{flag}: the mean length is {parts[1]}, expected at least 1, or inf.")
+    return Denoiser(probability, mean, _prefix(parts[2], flag, setup) if len(parts) == 3 else -1)
+
+
+def _prefix(token: str, flag: str, setup: Setup) -> int:
+    number = setup.tokenizer.get_vocab().get(token)
+    if number is None:
+        raise ConfigurationError(
+            f"{flag}: the tokenizer has no token '{token}'. Add it: tokenizer.add_tokens(['{token}'], "
+            "special_tokens=True), tokenizer.save_pretrained(FOLDER), --pre_trained_tokenizer FOLDER; the model's "
+            "vocab_size must cover it."
+        )
+    if number >= setup.config.vocab_size:
+        raise ConfigurationError(
+            f"{flag}: '{token}' is token {number}, and the model's vocabulary has {setup.config.vocab_size}. Give "
+            f"--additional_config_kwargs vocab_size={number + 1} or more to a model that is trained from scratch."
+        )
+    return int(number)

@@ -1,0 +1,251 @@
+"""Summaries of documents: learned from those that people wrote, generated where they are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, TRAIN, Stage
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.processing.columns import (
+    Origin,
+    check_column,
+    check_text_type,
+    first_empty,
+    first_empty_item,
+    item_feature,
+)
+from transformers_framework.processing.encoding import Template, bare_tokenizer, tokenize
+from transformers_framework.processing.fields import as_text
+from transformers_framework.processing.lengths import source_and_target
+from transformers_framework.processing.spans import framed, shifted_right
+from transformers_framework.processing.windows import Ragged, steps
+from transformers_framework.restricted import PositiveInt
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from torchmetrics import Metric
+
+    from transformers_framework.metrics.generation import RowStatistics
+
+NEEDED_BY = "--pipeline summarization"
+
+
+class Summarization(Objective):
+    """Learn to write the summary of a document; what it writes is judged, not what it would have written next.
+
+    Args:
+        setup: Tokenizer, config and lengths of the model.
+        summary_column: Column of the summary, a text, or a list of summaries: the first of them is learned, a generated
+            summary is compared with all of them.
+        additional_summaries_column: Column of further summaries, a list of texts or a text, that generated ones are
+            compared with.
+        valid_bert_score: Compute BERTScore in validation.
+        test_bert_score: Compute BERTScore in testing.
+        bert_score_model: Encoder of BERTScore: hub name or local folder.
+        bert_score_num_layers: Layer of the encoder whose states are compared; the one that the authors of BERTScore
+            chose where they tried the encoder, else the last.
+        valid_bleurt_score: Compute BLEURT in validation.
+        test_bleurt_score: Compute BLEURT in testing.
+        bleurt_model: Model of BLEURT, any with a head of one number: hub name or local folder.
+    """
+
+    name = "summarization"
+    head = "AutoModelForSeq2SeqLM"
+    sparse = True
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        summary_column: str | None = None,
+        additional_summaries_column: str | None = None,
+        valid_bert_score: bool = False,
+        test_bert_score: bool = False,
+        bert_score_model: str = "roberta-large",
+        bert_score_num_layers: PositiveInt | None = None,
+        valid_bleurt_score: bool = False,
+        test_bleurt_score: bool = False,
+        bleurt_model: str = "Elron/bleurt-base-512",
+    ) -> None:
+        from transformers_framework.metrics.bleu import Bleu
+        from transformers_framework.metrics.learned import BertScore, Bleurt
+        from transformers_framework.metrics.rouge import Rouge
+
+        super().__init__(setup)
+        self.column, self.more_column = summary_column, additional_summaries_column
+        self.max_length = source_and_target(setup.max_sequence_length)[1]
+        self.backend, self.template = bare_tokenizer(setup.tokenizer), target_template(setup.tokenizer)
+        self._check_length()
+        self.rouge, self.bleu = Rouge(NEEDED_BY), Bleu(NEEDED_BY)
+        bert_score = BertScore(bert_score_model, bert_score_num_layers) if valid_bert_score or test_bert_score else None
+        bleurt = Bleurt(bleurt_model) if valid_bleurt_score or test_bleurt_score else None
+        learned = {
+            "valid": (bert_score if valid_bert_score else None, bleurt if valid_bleurt_score else None),
+            "test": (bert_score if test_bert_score else None, bleurt if test_bleurt_score else None),
+        }
+        self.learned: dict[str, list[RowStatistics]] = {
+            stage: [part for part in parts if part is not None] for stage, parts in learned.items()
+        }
+
+    def _check_length(self) -> None:
+        """Refuse targets that have no room for a token, or more of them than the decoder has positions."""
+        if self.max_length <= (special := self.template.num_special(1)):
+            raise ConfigurationError(
+                f"--max_sequence_length: the second length, {self.max_length}, leaves no room beside the {special} "
+                f"special tokens of a summary. Use {special + 1} or more."
+            )
+        names = ("max_decoder_position_embeddings", "max_position_embeddings")
+        positions = next((limit for name in names if (limit := getattr(self.setup.config, name, None))), None)
+        if positions is not None and self.max_length > positions:
+            raise ConfigurationError(
+                f"--max_sequence_length: the second length, {self.max_length}, is longer than the decoder's "
+                f"{positions} positions."
+            )
+
+    def generates(self, stage: Stage) -> bool:
+        """Return whether summaries are generated: wherever nothing is learned."""
+        return stage != TRAIN
+
+    def label_columns(self, stage: Stage) -> tuple[str, ...]:
+        """Return the columns of the summaries; predictions need none, training not the additional ones."""
+        columns = {TRAIN: (self.column,), "predict": ()}.get(stage, (self.column, self.more_column))
+        return tuple(column for column in columns if column is not None)
+
+    # ---------------------------------------------------------------- before training
+
+    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+        """Check every summary.
+
+        Raises:
+            DataError: When a column is missing or holds no texts, or a summary is null or empty, with its place.
+        """
+        if origin.stage == "predict":
+            return dataset
+        if self.column is None:
+            raise ConfigurationError(
+                f"--summary_column is needed for the {origin.stage} data set. "
+                f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
+            )
+        for column in self.label_columns(origin.stage):
+            flag = "summary_column" if column == self.column else "additional_summaries_column"
+            check_column(dataset, column, origin, flag=flag)
+            is_list = item_feature(dataset.features[column]) is not None
+            check_text_type(dataset, column, origin, is_list=is_list, flag=flag)
+            if is_list and (place := first_empty_item(dataset, column)) is not None:
+                row, number = place
+                raise DataError(
+                    f"{origin.place(row)}: summary {number} of '{column}' is null or empty (they are counted from 0). "
+                    "Remove it or fill it in."
+                )
+        if (empty := first_empty(dataset, [self.column])) is not None:
+            raise DataError(
+                f"{origin.place(empty)}: the summary in '{self.column}' is null or empty. Remove the row or fill it in."
+            )
+        return dataset
+
+    # ---------------------------------------------------------------- batches
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
+    ) -> dict[str, Any]:
+        """Return what the decoder must write and what it is given: ``labels``, ``decoder_input_ids (B, T) int64``.
+
+        Outside training also ``references``, the summaries of each row as a list of texts. Rows whose summary was cut
+        are ``truncated`` too.
+        """
+        if context.stage == "predict":
+            return {}
+        references = self._references(rows, context)
+        ids, lengths = tokenize(self.backend, [first for first, *_ in references])
+        kept = np.minimum(lengths, self.max_length - self.template.num_special(1))
+        cut = Ragged(ids[steps(lengths) < np.repeat(kept, lengths)], kept)
+        labels, _ = framed(cut, self.template.prefix, self.template.suffix, IGNORED_LABEL)
+        start = getattr(self.setup.config, "decoder_start_token_id", None)
+        entries = {
+            "labels": labels,
+            "decoder_input_ids": shifted_right(labels, start, int(self.setup.tokenizer.pad_token_id)),
+            "truncated": batch["truncated"] | (kept < lengths),
+        }
+        return entries if context.stage == TRAIN else {**entries, "references": references}
+
+    def _references(self, rows: Mapping[str, Sequence[Any]], context: Context) -> list[list[str]]:
+        """Return the summaries of each row, each of them once, the one that is learned first."""
+        columns = [[_texts(value) for value in rows[column]] for column in self.label_columns(context.stage)]
+        if (row := next((row for row, summaries in enumerate(columns[0]) if not summaries), None)) is not None:
+            raise DataError(  # only the first rows of a stream were looked at before
+                f"row {context.row_ids[row]} of the {context.stage} data: the summary in '{self.column}' is null or "
+                "empty. Remove the row or fill it in."
+            )
+        return [list(dict.fromkeys(chain.from_iterable(lists))) for lists in zip(*columns, strict=True)]
+
+    # ---------------------------------------------------------------- outputs
+
+    def evaluate(self, output: Any, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, dict[str, Any]]]:
+        """Return the cross-entropy of the summaries, each token given those before it; and what was generated."""
+        loss, _ = output.cross_entropy(batch["labels"])
+        if output.generated is None:
+            return loss, {}
+        texts = {"preds": self._best(output), "references": batch["references"], "counted": batch[ROW_IDS] >= 0}
+        return loss, {"texts": texts}
+
+    def _best(self, output: Any) -> list[str]:
+        return self._decoded(output.generated[:, 0].tolist())
+
+    def _decoded(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        texts = self.setup.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Return ROUGE, BLEU and what else was asked for; training has none, since nothing is generated there."""
+        from transformers_framework.metrics.generation import GenerationMetrics
+
+        if stage == TRAIN:
+            return {}
+        return {"texts": GenerationMetrics([self.rouge, self.bleu, *self.learned.get(stage, ())])}
+
+    def predictions(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the tokens that were generated ``(B, R, T)``, and the ROUGE of each row where it has references."""
+        import torch
+
+        found = {"generated": output.generated}
+        if "references" in batch:
+            scores = torch.from_numpy(self.rouge.scores(self._best(output), batch["references"]))
+            columns = zip(self.rouge.names, scores.unbind(dim=1), strict=True)
+            found |= {name: column for name, column in columns if name.endswith("fmeasure")}
+        return found
+
+    def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
+        """Return the summary, and all of them under a name of their own where several were asked for."""
+        written = [[token for token in ids if token >= 0] for ids in predictions.pop("generated")]
+        best, *others = texts = self._decoded(written)
+        return {"prediction": best, **({"predictions": texts} if others else {}), **predictions}
+
+    def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
+        """Say the summary that is to be written, with its special tokens."""
+        if "labels" not in batch:
+            return "no summary"
+        labels = batch["labels"][row]
+        return f"write {self.setup.tokenizer.decode(labels[labels != IGNORED_LABEL])!r}"
+
+
+def target_template(tokenizer: Any) -> Template:
+    """Return the special tokens that a tokenizer puts around a target, which may be others than around a source.
+
+    mBART ends targets with the code of their language.
+    """
+    encoding = tokenizer(text_target="a", truncation=False)
+    ids, owner = encoding["input_ids"], encoding.sequence_ids(0)
+    first, last = owner.index(0), len(owner) - owner[::-1].index(0)
+    return Template(prefix=tuple(ids[:first]), between=(), suffix=tuple(ids[last:]))
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts of a column's value, which is one or a list of them, without empty ones."""
+    texts = map(as_text, value if isinstance(value, list) else [value])
+    return [text for text in texts if text.strip()]

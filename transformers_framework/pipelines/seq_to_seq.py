@@ -1,0 +1,69 @@
+"""The LightningModule of encoder-decoders: targets are forced in training, texts are generated in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+from transformers_framework.constants import Stage
+from transformers_framework.models.generation import generation_config
+from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
+from transformers_framework.pipelines.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from transformers_framework.models.multi_head import MultiHeadModel
+    from transformers_framework.objectives.objective import Objective
+
+
+class SeqToSeqPipeline(Pipeline):
+    """Train an encoder-decoder to write a target, and let it write where that is what is evaluated.
+
+    Args:
+        model: The encoder-decoder.
+        objectives: What is learned, one thing.
+        options: All flags of the run.
+        inputs: Turns rows into model inputs.
+    """
+
+    def __init__(
+        self,
+        model: MultiHeadModel,
+        objectives: Sequence[Objective],
+        options: Mapping[str, Any],
+        inputs: Any,
+        **flags: Any,
+    ) -> None:
+        super().__init__(model, objectives, options, inputs, **flags)
+        (objective,) = objectives
+        self.vocabulary = VocabularyHead(model.heads[objective.name])
+        # one more than a target has tokens: the decoder's start token counts
+        length = self.options["max_sequence_length"][-1] + 1
+        self.generation_config = generation_config(self.options, self.vocabulary.model, length)
+
+    def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
+        """Return what the decoder makes of each label, and the texts that it generates where a stage wants them.
+
+        Args:
+            batch: Model inputs, and under the objective's name ``decoder_input_ids (B, T)`` and ``positions (N,)`` of
+                the labels, where there are any.
+            stage: Stage of the batch.
+        """
+        ((name, objective),) = self.active(stage).items()
+        own, inputs, states, encoded = batch[name], self._inputs(batch), None, {}
+        if "labels" in own:
+            with self.vocabulary.put_off():
+                targets = {"decoder_input_ids": own["decoder_input_ids"], "use_cache": False}
+                output = self.model(active=[name], **targets, **inputs)[name]
+            states = decoder_states(output, own["positions"])
+            encoded = {"encoder_outputs": BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)}
+        generated = self._generate(inputs | encoded) if objective.generates(stage) else None
+        return {name: DecoderOutput(self.vocabulary, states, generated)}
+
+    def _generate(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Return generated texts ``(B, R, T) int64``."""
+        model: Any = self.vocabulary.model
+        found = model.generate(**inputs, generation_config=self.generation_config)
+        return found.view(len(inputs["input_ids"]), -1, found.shape[-1])
