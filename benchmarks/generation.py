@@ -1,6 +1,6 @@
 """Evaluation by generation: our command beside ``Seq2SeqTrainer.evaluate``, one model, and whether texts are equal.
 
-BART of 4 + 4 layers with random weights, beams of 4, summaries of at most 64 tokens. Every run is a process of its own
+BART of 4 + 4 layers with random weights, beams of 4, summaries of 64 tokens (random weights end none before). Every run is a process of its own
 that loads the model, generates, computes loss, ROUGE and BLEU. What is timed is the evaluation: all that
 ``trainer.evaluate`` and our test of a data set do, tokenizing too on our side and writing the predictions.
 """
@@ -109,7 +109,8 @@ def main(model: str, rows: str, scratch: str, precision: str, written: str) -> N
         *("--output_dir", f"{scratch}/outputs", "--cache_dir", f"{scratch}/cache", "--pre_trained_model", model),
         *("--test_dataset", rows, "--document_column", "document", "--summary_column", "summary"),
         *("--batch_size", str(BATCH_SIZE), "--max_sequence_length", str(SOURCE), str(TARGET)),
-        *("--generation_num_beams", str(BEAMS), "--precision", precision, "--accelerator", "cpu", "--num_workers", "0"),
+        *("--generation_num_beams", str(BEAMS), "--generation_max_length", str(TARGET)),
+        *("--precision", precision, "--accelerator", "cpu", "--num_workers", "0"),
     ]
     if status := program(words):
         sys.exit(status)

@@ -24,7 +24,10 @@ from tests import runs, tiny
 TAGGED = tiny.tagged(24, 0)
 TRAIN, VALID = tiny.classes(24, 0), tiny.classes(12, 1)
 PAIRS, VALID_PAIRS = tiny.pairs(24, 0), tiny.pairs(12, 1)
+SUMMARIES, VALID_SUMMARIES = tiny.summaries(24, 0), tiny.summaries(12, 1)
 NAMED = tiny.classes(24, 0, names=("cat", "dog"))
+
+DATA = {"seq_class": (TRAIN, VALID), "answer_selection": (PAIRS, VALID_PAIRS), "summarization": (SUMMARIES, VALID_SUMMARIES)}
 
 
 def changed(rows: list[dict[str, Any]], at: int | None = None, **changes: Any) -> list[dict[str, Any]]:
@@ -114,6 +117,15 @@ masking = partial(wrong, pipeline="masked_lm")
 generating = partial(wrong, pipeline="token_detection_and_masked_lm")
 clustering = partial(wrong, pipeline="cluster_random_token_detection")
 tagging = partial(wrong, pipeline="token_class")
+denoising = partial(wrong, pipeline="denoising", model="t5", pre_trained_model="{made}/t5")
+summarizing = partial(
+    wrong,
+    pipeline="summarization",
+    model="bart",
+    pre_trained_model="{made}/bart",
+    train_dataset="{made}/summarization/train.jsonl",
+    valid_dataset="{made}/summarization/valid.jsonl",
+)
 
 # fmt: off
 COMMAND_LINE = [
@@ -467,6 +479,47 @@ CLUSTERS = [
     masking("no clusters here", "--clusters_filename: .*belongs to --pipeline cluster_random_token_detection", clusters_filename="x"),
 ]
 
+DENOISING = [
+    denoising("encoder", "--pipeline denoising --model bert: transformers has no AutoModelForSeq2SeqLM for 'bert'", model="bert", pre_trained_model="{made}/bert"),
+    denoising("no sentinels", "no sentinels", model="bart", pre_trained_model="{made}/bart", denoising_style="t5"),
+    denoising("no mask", "no mask token", denoising_style="bart"),
+    denoising("three lengths", "--max_sequence_length: 3 lengths were given", max_sequence_length=[48, 24, 12]),
+    denoising("no room", "--max_sequence_length", max_sequence_length=2),
+    denoising("shuffled", "--shuffle_sentences: t5 style asks for what was hidden", shuffle_sentences=True),
+    denoising("mixture in another style", "--denoisers: .*or give --denoising_style t5", model="bart", pre_trained_model="{made}/bart", denoisers=["0.15,3"]),
+    denoising("mixture and share", "--denoisers", denoisers=["0.15,3"], probability=0.2),
+    denoising("no length", "--denoisers: .*0.15", denoisers=["0.15"]),
+    denoising("no share", "--denoisers: .*1.5", denoisers=["1.5,3"]),
+    denoising("no token", "--denoisers: .*S2S", denoisers=["0.5,3,[S2S]"]),
+    denoising("share", "--probability: found '1.5'", probability=1.5),
+    denoising("no spans", "--max_number_of_spans: found '0'", max_number_of_spans=0),
+    denoising("beside another", "--pipeline denoising.seq_class: denoising learns with a decoder", pipeline="denoising+seq_class"),
+    denoising("positions", "--max_sequence_length: 200 is longer than the model's 128 positions", model="bart", pre_trained_model="{made}/bart", max_sequence_length=200),
+    masking("not here", "--denoising_style: .*belongs to --pipeline denoising", denoising_style="t5"),
+]
+
+SUMMARIZATION = [
+    summarizing("one length", "--max_sequence_length: two lengths are needed here", max_sequence_length=48),
+    summarizing("target positions", "second length, 200, is longer than the decoder's 128 positions", max_sequence_length=[48, 200]),
+    summarizing("no room", "second length, 2, leaves no room", max_sequence_length=[48, 2]),
+    summarizing("no document", "Missing: --document_column", document_column=None),
+    summarizing("no summary", "--summary_column is needed for the train data set. Columns of .*text, summary", summary_column=None),
+    summarizing("misspelt document", "--document_column: .*'txt'.*Did you mean 'text'", document_column="txt"),
+    summarizing("misspelt summary", "--summary_column: .*'sumary'.*Did you mean 'summary'", summary_column="sumary"),
+    summarizing("empty summary", r"train.jsonl:4: the summary in 'summary' is null or empty", {"train.jsonl": changed(SUMMARIES, 3, summary="")}, train_dataset="{tmp}/train.jsonl"),
+    summarizing("null document", r"train.jsonl:4: the text in 'text' is null or empty", {"train.jsonl": changed(SUMMARIES, 3, text=None)}, train_dataset="{tmp}/train.jsonl"),
+    summarizing("no summary in a list", r"train.jsonl:4: .*summar", {"train.jsonl": changed([{**r, "summary": [r["summary"]]} for r in SUMMARIES], 3, summary=[])}, train_dataset="{tmp}/train.jsonl"),
+    summarizing("beams and sequences", "--generation_num_return_sequences", generation_num_return_sequences=3),
+    summarizing("temperature", "--generation_temperature", generation_temperature=0.5),
+    summarizing("lengths", "--generation_min_length", generation_min_length=40),
+    summarizing("two lengths", "say the same in two ways", generation_max_length=10, generation_max_new_tokens=9),
+    summarizing("unknown argument", "--generation_num_beam: unknown flag. Did you mean '--generation_num_beams'", generation_num_beam=3),
+    summarizing("no beams", "--generation_num_beams: found '0'", generation_num_beams=0),
+    summarizing("no rouge", r"rouge.score.*pip install .*\[metrics\]", {}, ("rouge_score.rouge_scorer",)),
+    summarizing("monitor", "Did you mean 'valid/summarization/rouge2_", monitor="valid/summarization/rouge2"),
+    masking("elsewhere", "--generation_num_beams: .*belongs to --pipeline denoising, --pipeline summarization", generation_num_beams=2),
+]
+
 PACKING = [
     masking("unknown", "--packing: found 'some', expected one of none, full, isolated", packing="some"),
     masking("windows of a stream", "--iterable: --packing full", packing="full", iterable=True),
@@ -507,6 +560,8 @@ TABLE = {
     "pre-training": PRETRAINING,
     "generator": GENERATOR,
     "clusters": CLUSTERS,
+    "denoising": DENOISING,
+    "summarization": SUMMARIZATION,
     "packing": PACKING,
     "tags": TAGS,
 }

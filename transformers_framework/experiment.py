@@ -196,7 +196,7 @@ class Experiment:
         callbacks: list[pl.Callback] = [
             RandomState(self.seed),
             OpenWindow(),
-            TruncationReport(self.inputs.max_length),
+            TruncationReport(self.options["max_sequence_length"]),
         ]
         if not self.rehearses:
             callbacks.append(Predictions(self.folders, self.data))

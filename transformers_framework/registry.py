@@ -7,7 +7,7 @@ package and a name in it; :func:`resolve` imports it when it is needed.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -294,6 +294,24 @@ def resolve(place: str) -> Any:
     return getattr(importlib.import_module(f"transformers_framework.{module}"), name)
 
 
+def declaring(target: Any) -> list[tuple[Any, Callable[..., Any]]]:
+    """Return the functions whose keyword-only parameters are a target's, each with its owner.
+
+    A function declares its own; a constructor that takes ``**kwargs`` hands them to its parents, which follow.
+    """
+    import inspect
+
+    if not inspect.isclass(target):
+        return [(target, target)]
+    found: list[tuple[Any, Callable[..., Any]]] = []
+    for owner in target.__mro__:
+        if inspect.isfunction(function := vars(owner).get("__init__")):
+            found.append((owner, function))
+            if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values()):
+                break
+    return found
+
+
 def options_of(target: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that a constructor or function takes: its keyword-only parameters.
 
@@ -303,6 +321,6 @@ def options_of(target: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     import inspect
 
-    parameters = inspect.signature(target).parameters.values()
+    parameters = [p for _, function in declaring(target) for p in inspect.signature(function).parameters.values()]
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     return {name: options[name] for name in names if name in options}

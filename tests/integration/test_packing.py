@@ -169,7 +169,7 @@ def test_seeds_share_what_is_prepared_and_other_lengths_do_not(tmp_path: Path) -
 def test_long_texts_are_cut_and_said_or_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = texts(tmp_path, 10, long=3)
     run(tmp_path, "cut", train_dataset=source)
-    assert "3 of 13 texts (23.1 %) were cut to --max_sequence_length 48 tokens" in caplog.text
+    assert "3 of 13 texts (23.1 %) were cut to fit --max_sequence_length 48" in caplog.text
     caplog.clear()
     with runs.watched() as seen:
         run(tmp_path, "split", train_dataset=source, split_long_texts=True, packing="isolated")

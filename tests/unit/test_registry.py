@@ -125,3 +125,10 @@ def test_options_are_those_that_a_signature_asks_for_by_keyword():
 
     assert options_of(target, {"rate": 2, "injected": 3, "also": 4, "other": 5}) == {"rate": 2}
     assert options_of(target, {"size": 1, "rate": 2}) == {"size": 1, "rate": 2}
+
+
+@pytest.mark.parametrize("family", sorted({spec.family for spec in PIPELINES.values()}))
+def test_every_family_gets_the_flags_of_optimization(family):
+    """A constructor that hands ``**kwargs`` to its parent takes the parent's flags."""
+    given = {"optimizer": "adafactor", "weight_decay": 0.3, "scheduler": "cosine", "scheduler_interval": "epoch"}
+    assert options_of(resolve(family), given) == given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -80,11 +80,11 @@ class TruncationReport(pl.Callback):
     """Count the texts that were longer than the model's input, say it once a stage.
 
     Args:
-        max_length: Longest input in tokens.
+        max_lengths: Longest input in tokens, and longest target where there are two lengths.
     """
 
-    def __init__(self, max_length: int) -> None:
-        self.max_length = max_length
+    def __init__(self, max_lengths: Sequence[int]) -> None:
+        self.max_lengths = max_lengths
         self.rows: Counter[str] = Counter()
         self.truncated: Counter[str] = Counter()
         self.reported: set[str] = set()
@@ -100,8 +100,8 @@ class TruncationReport(pl.Callback):
         self.reported.add(stage)
         if cut := self.truncated[stage]:
             logger.warning(
-                "%s: %d of %d texts (%.1f %%) were cut to --max_sequence_length %d tokens.",
-                *(stage, cut, self.rows[stage], 100 * cut / self.rows[stage], self.max_length),
+                "%s: %d of %d texts (%.1f %%) were cut to fit --max_sequence_length %s.",
+                *(stage, cut, self.rows[stage], 100 * cut / self.rows[stage], " ".join(map(str, self.max_lengths))),
             )
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from transformers_framework.cli.given import Given
 from transformers_framework.cli.values import choices_of, convert, describe, expressible
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
+from transformers_framework.registry import declaring
 
 REQUIRED = inspect.Parameter.empty
 
@@ -66,15 +67,13 @@ def flags_of(
 ) -> list[Flag]:
     """Return the flags that a class or a function declares.
 
-    A constructor that takes ``**kwargs`` hands them to its parents, so their flags follow.
-
     Args:
         declaration: The class or function.
         exclude: Parameters that are no flags.
         hints: Types that take the place of the annotated ones.
     """
     flags: dict[str, Flag] = {}
-    for owner, function in _signatures(declaration):
+    for owner, function in declaring(declaration):
         parameters = inspect.signature(function).parameters.values()
         annotations = _annotations(function)
         helps = {**arguments(inspect.getdoc(owner)), **arguments(function.__doc__)}
@@ -84,8 +83,6 @@ def flags_of(
                 flag = Flag(parameter.name, expressible(hint), parameter.default, "", owner.__qualname__)
                 assert flag.hint is not None, f"{flag.owner}: {flag.name} has a type that no flag can have: {hint}"
                 flags[flag.name] = _explain(flag, helps.get(flag.name, ""))
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
     return list(flags.values())
 
 
@@ -100,13 +97,6 @@ def merge(flags: Iterable[Flag]) -> dict[str, Flag]:
         )
         merged[flag.name] = replace(first, help=max(first.help, flag.help, key=len))
     return merged
-
-
-def _signatures(declaration: Any) -> list[tuple[Any, Callable[..., Any]]]:
-    if not inspect.isclass(declaration):
-        return [(declaration, declaration)]
-    inits = ((cls, vars(cls).get("__init__")) for cls in declaration.__mro__)
-    return [(cls, init) for cls, init in inits if inspect.isfunction(init)]
 
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:

@@ -94,8 +94,7 @@ def drop_unknown_inputs(config: PreTrainedConfig, tokenizer: PreTrainedTokenizer
     """Keep the tokenizer from making token types for a model without them, or with only one."""
     from transformers import MODEL_MAPPING
 
-    # a family of ours is known by the one that it extends
-    classes = next(MODEL_MAPPING[kind] for kind in type(config).__mro__ if kind in MODEL_MAPPING)
+    classes = MODEL_MAPPING[type(config)]
     model_class: Any = classes[0] if isinstance(classes, tuple) else classes
     unknown = "token_type_ids" not in inspect.signature(model_class.forward).parameters
     if "token_type_ids" in tokenizer.model_input_names and (unknown or type_vocabulary(config) == 1):

@@ -20,18 +20,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSeq2SeqLM,
     BartConfig,
     BartForConditionalGeneration,
+    BartModel,
     GenerationConfig,
     T5Config,
     T5ForConditionalGeneration,
+    T5Model,
 )
 from transformers.initialization import copy_
 
 NEVER = -1e9  # score of what must not be chosen; transformers adds it too, and ties are broken alike
 MODES = ("greedy_search", "sample", "beam_search", "beam_sample")
-# options of a search that it does not have, with the values that do not ask for them
+# options of other searches, with the values that do not ask for them
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "cache_implementation": (None, "dynamic"),
     "guidance_scale": (None, 1),
@@ -43,15 +46,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "use_cache": (None, True),
 }
 # arguments of transformers' generate that are not for a decoder which is called once for several tokens
-REFUSED = (
-    "assistant_model",
-    "custom_generate",
-    "decoder_attention_mask",
-    "negative_prompt_attention_mask",
-    "negative_prompt_ids",
-    "past_key_values",
-    "streamer",
-)
+REFUSED = ("assistant_model", "custom_generate", "decoder_attention_mask", "past_key_values", "streamer")
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -69,6 +64,18 @@ class MultiTokenT5Config(T5Config):
 
     model_type = "multi_token_t5"
     max_multi_token_predictions: int = 2
+
+
+class MultiTokenBartModel(BartModel):
+    """BART without its heads."""
+
+    config_class = MultiTokenBartConfig
+
+
+class MultiTokenT5Model(T5Model):
+    """T5 without its heads."""
+
+    config_class = MultiTokenT5Config
 
 
 class MultiTokenGenerationMixin:
@@ -295,12 +302,7 @@ class Beams(Rows):
 
     Scores are sums of log-probabilities, divided by the length to the power of ``length_penalty`` once a text has
     ended. It keeps to the rules of transformers and to the order of their sums, so that no tie is broken otherwise.
-
-    Args:
-        ids: What texts begin with (B · k, P) int64.
-        processors: Change the log-probabilities of the next token.
-        criteria: Say which texts end.
-        config: Options.
+    Arguments are those of :class:`Rows`, with N = B · k.
     """
 
     def __init__(self, ids: Tensor, processors: Any, criteria: Any, config: GenerationConfig) -> None:
@@ -385,12 +387,13 @@ def _pick(values: Tensor, chosen: Tensor) -> Tensor:
 
 # --- transformers' Auto classes --------------------------------------------------------------------------------------
 
-MultiTokenBartConfig.register_for_auto_class()
-MultiTokenT5Config.register_for_auto_class()
-MultiTokenBartForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
-MultiTokenT5ForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
-if __name__.partition(".")[0] != "transformers_modules":  # a checkpoint's copy of this file leaves them as they are
-    AutoConfig.register("multi_token_bart", MultiTokenBartConfig)
-    AutoConfig.register("multi_token_t5", MultiTokenT5Config)
-    AutoModelForSeq2SeqLM.register(MultiTokenBartConfig, MultiTokenBartForConditionalGeneration)
-    AutoModelForSeq2SeqLM.register(MultiTokenT5Config, MultiTokenT5ForConditionalGeneration)
+for family, bare, head in (
+    (MultiTokenBartConfig, MultiTokenBartModel, MultiTokenBartForConditionalGeneration),
+    (MultiTokenT5Config, MultiTokenT5Model, MultiTokenT5ForConditionalGeneration),
+):
+    family.register_for_auto_class()
+    head.register_for_auto_class("AutoModelForSeq2SeqLM")
+    if not __name__.startswith("transformers_modules"):  # a checkpoint's copy of this file changes nothing for others
+        AutoConfig.register(family.model_type, family)
+        AutoModel.register(family, bare)
+        AutoModelForSeq2SeqLM.register(family, head)

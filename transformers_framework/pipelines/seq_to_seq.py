@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from transformers_framework.constants import Stage
-from transformers_framework.models.generation import generation_config
+from transformers_framework.models.generation import generate, generation_config
 from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
 from transformers_framework.pipelines.pipeline import Pipeline
 
@@ -39,6 +39,7 @@ class SeqToSeqPipeline(Pipeline):
         super().__init__(model, objectives, options, inputs, **flags)
         (objective,) = objectives
         self.vocabulary = VocabularyHead(model.heads[objective.name])
+        self.tokenizer = inputs.tokenizer
         # one more than a target has tokens: the decoder's start token counts
         length = self.options["max_sequence_length"][-1] + 1
         self.generation_config = generation_config(self.options, self.vocabulary.model, length)
@@ -64,6 +65,5 @@ class SeqToSeqPipeline(Pipeline):
 
     def _generate(self, inputs: Mapping[str, Any]) -> Tensor:
         """Return generated texts ``(B, R, T) int64``."""
-        model: Any = self.vocabulary.model
-        found = model.generate(**inputs, generation_config=self.generation_config)
+        found = generate(self.vocabulary.model, self.generation_config, self.tokenizer, **inputs)
         return found.view(len(inputs["input_ids"]), -1, found.shape[-1])

@@ -174,5 +174,5 @@ def test_texts_to_stop_at_and_outputs_that_no_file_has() -> None:
 def test_what_a_model_cannot_do_is_told() -> None:
     bart = tiny.model_for("bart", "AutoModelForSeq2SeqLM")
     config = generation_config({"generation_use_mtp": True}, bart, 9)
-    with pytest.raises(ConfigurationError, match="^Generation: .*num_mtp_layers"):
+    with pytest.raises(ConfigurationError, match=r"^Generation: .*num_mtp_layers"):
         generate(bart, config, None, input_ids=torch.tensor([[0, 9, 2]]))
