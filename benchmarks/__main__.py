@@ -18,6 +18,7 @@ from benchmarks import (
     generation,
     masked_lm,
     masking,
+    multi_token,
     overhead,
     seq_to_seq,
     startup,
@@ -27,7 +28,7 @@ from benchmarks.material import ROOT, THREADS, Material, prepare, prepare_texts
 from benchmarks.rounds import machine
 
 OF_TEXTS = ("masked_lm", "electra", "denoising", "seq_to_seq")
-NAMES = ("collation", "masking", "training", "overhead", "startup", *OF_TEXTS, "generation")
+NAMES = ("collation", "masking", "training", "overhead", "startup", *OF_TEXTS, "generation", "multi_token")
 
 
 def main() -> None:
@@ -74,6 +75,7 @@ def tables(name: str, args: argparse.Namespace, material: Material, threads: int
     once: dict[str, Callable[[], str]] = {
         "collation": lambda: collation.run(material, rounds, clock),
         "masking": lambda: masking.run(material, rounds, clock),
+        "multi_token": lambda: multi_token.run(rounds, threads, clock),
         "overhead": lambda: overhead.run(material, rounds, threads, busy),
         "startup": lambda: startup.run(material, rounds, threads, busy),
     }

@@ -3,7 +3,8 @@
 Model: BERT, hidden 256, 4 layers, and a generator of half the layers. All contenders run in one process, on batches
 that are collated beforehand: forward, losses, backward, clipping, fused AdamW. The peers compute the vocabulary at
 every position, as transformers' generator does; one samples at masked positions only, the other by Gumbel noise over
-all logits, as the first public ports of ELECTRA do.
+all logits, as the first public ports of ELECTRA do. They run with glibc's own
+allocator, as the peers of all benchmarks.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 
 from benchmarks.material import BATCH_SIZE, MAX_LENGTH, Texts, environment
 from benchmarks.rounds import alternate, last_json, median, median_ratio, table
+from benchmarks.training import OWN_ALLOCATOR
 
 STEPS, SKIPPED = 5, 2
-OURS, AT_MASKS, EVERYWHERE = "ours", "two models, sampling at masks", "two models, Gumbel noise over all logits"
+OURS, PLAIN = "ours", "ours, allocator as the peers'"
+AT_MASKS, EVERYWHERE = "two models, sampling at masks", "two models, Gumbel noise over all logits"
 WEIGHT = 50.0
 
 
@@ -27,9 +30,10 @@ def run(texts: Texts, rounds: int, precision: str, threads: int) -> str:
 
     def measure(name: str) -> Callable[[], float]:
         command = [sys.executable, "-m", "benchmarks.electra", name, *words]
-        return lambda: last_json(command, environment(threads))["steps"]
+        changes = {} if name == OURS else {OWN_ALLOCATOR: "1"}
+        return lambda: last_json(command, environment(threads, **changes))["steps"]
 
-    values = alternate({name: measure(name) for name in (OURS, AT_MASKS, EVERYWHERE)}, rounds)
+    values = alternate({name: measure(name) for name in (OURS, PLAIN, AT_MASKS, EVERYWHERE)}, rounds)
     rows = [(name, f"{median(rates):.2f}", f"{median_ratio(values, OURS, name):.2f}") for name, rates in values.items()]
     return table((f"ELECTRA step, {precision}", "steps/s", "ours to it"), rows)
 
@@ -55,7 +59,7 @@ def main(name: str, running: str, model: str, scratch: str, precision: str) -> N
     experiment, batches = parts_of(command(running, model, scratch), STEPS + SKIPPED)
     networks = experiment.module.model
     optimizer = torch.optim.AdamW(experiment.module.parameters(), lr=1e-4, fused=True)
-    step = {OURS: _ours, AT_MASKS: _peer(at_masks=True), EVERYWHERE: _peer(at_masks=False)}[name]
+    step = {OURS: _ours, PLAIN: _ours, AT_MASKS: _peer(at_masks=True), EVERYWHERE: _peer(at_masks=False)}[name]
     seconds = []
     for batch in batches:
         start = time.perf_counter()

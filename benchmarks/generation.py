@@ -1,8 +1,8 @@
 """Evaluation by generation: our command beside ``Seq2SeqTrainer.evaluate``, one model, and whether texts are equal.
 
-BART of 4 + 4 layers with random weights, beams of 4, summaries of 64 tokens (random weights end none before). Every run is a process of its own
-that loads the model, generates, computes loss, ROUGE and BLEU. What is timed is the evaluation: all that
-``trainer.evaluate`` and our test of a data set do, tokenizing too on our side and writing the predictions.
+BART of 4 + 4 layers with random weights, which end no text before its 64 tokens; beams of 4. Every run is a process of
+its own that loads the model, generates, computes loss, ROUGE and BLEU. What is timed is the evaluation: all that
+``trainer.evaluate`` and our test of a data set do, on our side tokenizing too, and writing the predictions.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ class Collator:
         batch, own = self.arrays(rows)
         if (sizes := rows[0].sizes) is not None:
             pad_token_id = int(self.inputs.tokenizer.pad_token_id)
-            batch, own = pack(batch, own, sizes, width=self.inputs.max_length, pad_token_id=pad_token_id)
+            widths = {"width": self.inputs.max_length, "multiple": self.pad_to_multiple_of}
+            batch, own = pack(batch, own, sizes, pad_token_id=pad_token_id, **widths)
         normalizers = {}
         for objective in self.objectives:
             entries = own[objective.name]

@@ -330,8 +330,10 @@ class DataModule(pl.LightningDataModule):
         """Rows of training that share a row of a batch."""
         if not self.inputs.isolates or TRAIN not in self.datasets:
             return None
-        lengths = self._token_lengths(self.datasets[TRAIN])
-        bins = fill_bins(lengths, self.inputs.max_length, self.seed)
+        lengths, capacity = self._token_lengths(self.datasets[TRAIN]), self.inputs.max_length
+        for objective in self.objectives:
+            lengths, capacity = objective.packed_lengths(lengths, capacity)
+        bins = fill_bins(lengths, capacity, self.seed)
         logger.info("%d texts are packed into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * bins.fill)
         return bins
 

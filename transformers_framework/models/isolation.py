@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.positions import COUNT_POSITIONS_PAST_PADDING
@@ -31,30 +32,37 @@ ISOLATING = frozenset(
     }
 )  # fmt: skip
 
+# families whose decoder keeps to the text of its target as well, which a test shows too
+ISOLATING_SEQ_TO_SEQ = frozenset({"bart", "mbart", "mt5", "mvp", "pegasus", "plbart", "t5", "umt5"})
+
+_LOOKS_AHEAD = "its decoder writes several tokens at once, over the borders of texts"
 REASONS: dict[str, str] = {
     "convbert": "its convolutions run over the borders of texts",
     "longformer": "its windows run over the borders of texts",
+    "multi_token_bart": _LOOKS_AHEAD,
+    "multi_token_t5": _LOOKS_AHEAD,
     "nystromformer": "its landmarks are means over all texts of a row",
     "yoso": "its hashed attention takes no mask between tokens",
 }
 
 
-def check_isolation(config: PreTrainedConfig, attention: str = "sdpa") -> None:
+def check_isolation(config: PreTrainedConfig, attention: str = "sdpa", *, writes: bool = False) -> None:
     """Raise when a model cannot keep the texts of a packed row apart.
 
     Args:
         config: Config of the model.
         attention: Implementation of attention that was asked for.
+        writes: The decoder has targets of its own, which are packed as well.
 
     Raises:
         ConfigurationError: With the reason and what to do instead.
     """
     family, reason = config.model_type, None
-    if config.is_encoder_decoder:
+    if config.is_encoder_decoder and not writes:
         reason = "its decoder sees the whole row"
     elif family in REASONS:
         reason = REASONS[family]
-    elif family not in ISOLATING:
+    elif family not in (ISOLATING_SEQ_TO_SEQ if writes else ISOLATING):
         reason = "nobody has shown that it keeps them apart"
     elif family == "big_bird" and config.attention_type != "original_full":
         reason = "its blocks run over the borders of texts; attention_type=original_full has none"
@@ -92,9 +100,11 @@ class Isolation:
         ConfigurationError: When the model cannot keep texts apart.
     """
 
+    writes = False
+
     def __init__(self, *backbones: PreTrainedModel) -> None:
         for backbone in backbones:
-            check_isolation(backbone.config, backbone.config._attn_implementation)
+            check_isolation(backbone.config, backbone.config._attn_implementation, writes=self.writes)
             _accept_wide_masks(backbone)
         assert len({(type(backbone), backbone.config._attn_implementation) for backbone in backbones}) == 1
         backbone, config = backbones[0], backbones[0].config
@@ -109,37 +119,102 @@ class Isolation:
 
         Args:
             batch: ``segments`` and ``position_ids`` ``(B, L) int64``, as :func:`processing.packing.pack` makes them.
+                Nothing is returned for a batch that has none.
         """
-        inputs = {"attention_mask": self._mask(batch["segments"])}
+        if "segments" not in batch:
+            return {}
+        inputs = {"attention_mask": self._mask(batch["segments"], batch["segments"])}
         if self.takes_positions:
             inputs["position_ids"] = batch["position_ids"] + self.first_position
         return inputs
 
-    def _mask(self, segments: Tensor) -> Any:
+    def _mask(self, queries: Tensor, keys: Tensor, *, causal: bool = False) -> Any:
+        """Return who sees whom, as attention wants it told, given the segments of both ``(B, Q)`` and ``(B, K)``."""
         if self.attention == "flex_attention":
-            return _block_mask(segments)
-        same = segments[:, :, None] == segments[:, None, :]  # (B, L, L); padding sees padding, so no row is empty
+            return _block_mask(queries, keys, causal=causal)
+        same = queries[:, :, None] == keys[:, None, :]  # (B, Q, K); padding sees padding, so no row is empty
+        if keys is not queries:
+            same |= (queries == 0)[:, :, None]  # there may be none on the other side
+        if causal:
+            same = same.tril()
         if self.family in ("deberta", "deberta-v2"):
-            return same & (segments > 0)[:, None, :]  # (B, L, L): it tells real tokens by who is seen at all
+            return same & (keys > 0)[:, None, :]  # (B, L, L): it tells real tokens by who is seen at all
         if self.attention == "sdpa":
-            return same[:, None]  # (B, 1, L, L)
+            return same[:, None]  # (B, 1, Q, K)
         dtype = self.backbone.dtype  # now: a strategy may have narrowed the weights
         return torch.zeros_like(same, dtype=dtype).masked_fill_(~same, torch.finfo(dtype).min)[:, None]
+
+
+class SeqToSeqIsolation(Isolation):
+    """Turn the segments of packed rows into the inputs with which encoder-decoders keep texts apart.
+
+    It takes three masks: within the input, within the target, and from the target to the input. Models give the first
+    one to the decoder as the third, and number the tokens of a row through where positions are embedded. Hooks set both
+    right for the batch that was last seen, and do nothing if it is not packed. They are always there and not only
+    during a step because ``torch.compile`` sees the hooks that it finds when it first traces.
+
+    Args:
+        backbones: One encoder-decoder without its head.
+
+    Raises:
+        ConfigurationError: When the model cannot keep texts apart.
+    """
+
+    writes = True
+
+    def __init__(self, *backbones: PreTrainedModel) -> None:
+        super().__init__(*backbones)
+        (backbone,) = backbones
+        self.across: Any = None  # what the decoder sees of the encoder
+        self.positions: dict[str, Tensor] = {}
+        backbone.get_decoder().register_forward_pre_hook(self._see_across, with_kwargs=True)
+        for side, stack in {"encoder": backbone.get_encoder(), "decoder": backbone.get_decoder()}.items():
+            if hasattr(stack, "embed_positions"):
+                stack.embed_positions.register_forward_hook(partial(self._begin_anew, side=side))
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return ``attention_mask`` and ``decoder_attention_mask``, and make the model ready for the batch.
+
+        Args:
+            batch: ``segments`` and ``position_ids`` ``(B, L) int64``, ``decoder_segments`` and
+                ``decoder_position_ids`` ``(B, T) int64``, as :func:`processing.packing.pack` makes them. Nothing is
+                returned for a batch that has none.
+        """
+        self.across, self.positions = None, {}
+        if "segments" not in batch:
+            return {}
+        read, written = batch["segments"], batch["decoder_segments"]
+        self.across = self._mask(written, read)
+        self.positions = {"encoder": batch["position_ids"], "decoder": batch["decoder_position_ids"]}
+        return {
+            "attention_mask": self._mask(read, read),
+            "decoder_attention_mask": self._mask(written, written, causal=True),
+        }
+
+    def _see_across(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        return args, kwargs if self.across is None else {**kwargs, "encoder_attention_mask": self.across}
+
+    def _begin_anew(self, table: Any, args: tuple[Any, ...], output: Tensor, *, side: str) -> Tensor:
+        """Return the embeddings of positions that begin anew in each text ``(B, L, H)``."""
+        if side not in self.positions:
+            return output
+        return functional.embedding(self.positions[side] + getattr(table, "offset", 0), table.weight)
 
 
 def _first_position(backbone: Any) -> int:
     return int(getattr(backbone.embeddings, "padding_idx", backbone.config.pad_token_id)) + 1
 
 
-def _block_mask(segments: Tensor) -> Any:
+def _block_mask(queries: Tensor, keys: Tensor, *, causal: bool) -> Any:
     """Return what flex attention takes for a mask: it skips blocks of tokens that see nothing of each other."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def same(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return segments[row, query] == segments[row, key]
+        seen = queries[row, query] == keys[row, key]
+        return seen & (query >= key) if causal else seen
 
-    num_rows, length = segments.shape
-    return create_block_mask(same, num_rows, None, length, length, device=str(segments.device))
+    sizes = len(queries), None, queries.shape[1], keys.shape[1]
+    return create_block_mask(same, *sizes, device=str(queries.device))
 
 
 # --- layers that must learn what a mask between tokens is --------------------------------------------------------

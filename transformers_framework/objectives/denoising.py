@@ -14,6 +14,7 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.encoding import Template, bare_tokenizer
 from transformers_framework.processing.infilling import SentenceMarks, TextInfilling
+from transformers_framework.processing.packing import joint_lengths
 from transformers_framework.processing.span_corruption import Denoiser, Room, SpanCorruption
 from transformers_framework.processing.spans import framed, shifted_right, unframed
 from transformers_framework.processing.windows import Ragged, steps
@@ -53,8 +54,8 @@ class Denoising(Objective):
             Default: 3.0.
         max_number_of_spans: Most spans of a text. Where there would be more, spans are longer; as many tokens are
             hidden. In t5 style there are never more than the tokenizer has sentinels.
-        whole_word_denoising: Hide whole words: all tokens of a word or none. In t5 style a word of more than 16 tokens
-            may be cut where input or target would be too long otherwise.
+        whole_word_denoising: Hide whole words: all tokens of a word or none. In t5 style, words of more than 16 tokens
+            and the last one left of a text are cut where input or target would be too long otherwise.
         denoising_style: 't5' hides spans behind sentinels, the target is what they hide; 'bart' puts one mask in the
             place of each span and shuffles sentences, the target is the whole text. If not given: that of the model's
             family, or the other one where the tokenizer has only what that needs.
@@ -176,6 +177,17 @@ class Denoising(Objective):
         """Return the length of texts that fill `--max_sequence_length` once they are corrupted."""
         num_special = len(self.template.prefix) + len(self.template.suffix)
         return {"max_sequence_length": [self.corruption.longest + num_special]}
+
+    def packed_lengths(self, lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
+        """Return how long inputs or targets will be, whichever takes more of its `--max_sequence_length`.
+
+        It is no shorter than any corruption of the text, but for whole words in t5 style: these decide on a few tokens
+        more or less.
+        """
+        limits, num_special = self.setup.max_sequence_length, len(self.template.prefix) + len(self.template.suffix)
+        inputs, targets = self.corruption.corrupted_lengths(lengths - num_special)
+        inputs, targets = inputs + limits[0] - self.room.input, targets + limits[-1] - self.room.target
+        return joint_lengths(inputs, targets, limits[0], limits[-1]), limits[0]
 
     def generates(self, stage: Stage) -> bool:
         """Return whether the model fills sentinels or masks by itself: in prediction."""

@@ -103,6 +103,15 @@ class Objective(ABC):
         """Return the flags of the inputs that the objective decides, as the length of texts that will be corrupted."""
         return {}
 
+    def packed_lengths(self, lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
+        """Return how much room rows take that share a row of a batch, and how much there is.
+
+        Args:
+            lengths: Tokens of each row as the inputs make it ``(N,) int64``.
+            capacity: Tokens of their longest row.
+        """
+        return lengths, capacity
+
     def generates(self, stage: Stage) -> bool:
         """Return whether a stage asks the model for texts of its own."""
         return False

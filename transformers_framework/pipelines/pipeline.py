@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
 import torch
@@ -49,6 +49,8 @@ class Pipeline(pl.LightningModule):
         scheduler_frequency: The learning rate is updated once in so many intervals.
     """
 
+    isolates_with: ClassVar[type[Isolation]] = Isolation
+
     def __init__(
         self,
         model: MultiHeadModel,
@@ -68,7 +70,7 @@ class Pipeline(pl.LightningModule):
         self._active = {stage: {o.name: o for o in active(objectives, stage)} for stage in STAGES}
         self.options = dict(options)
         self.input_keys = tuple(inputs.model_keys)
-        self.isolation = Isolation(*model.backbones) if inputs.isolates else None
+        self.isolation = self.isolates_with(*model.backbones) if inputs.isolates else None
         self.optimizer_name, self.scheduler_name = optimizer, scheduler
         self.weight_decay = weight_decay
         self.scheduler_interval, self.scheduler_frequency = scheduler_interval, scheduler_frequency
@@ -112,7 +114,7 @@ class Pipeline(pl.LightningModule):
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         inputs = {key: batch[key] for key in self.input_keys if key in batch}
-        if self.isolation is not None and "segments" in batch:
+        if self.isolation is not None:
             inputs |= self.isolation(batch)
         return inputs
 

@@ -10,6 +10,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from transformers_framework.constants import Stage
 from transformers_framework.models.generation import generate, generation_config
+from transformers_framework.models.isolation import SeqToSeqIsolation
 from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
 from transformers_framework.pipelines.pipeline import Pipeline
 
@@ -27,6 +28,8 @@ class SeqToSeqPipeline(Pipeline):
         options: All flags of the run.
         inputs: Turns rows into model inputs.
     """
+
+    isolates_with = SeqToSeqIsolation
 
     def __init__(
         self,

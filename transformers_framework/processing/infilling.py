@@ -251,6 +251,14 @@ class TextInfilling:
         """Tokens of the longest text."""
         return min(self.room.input, self.room.target)
 
+    def corrupted_lengths(self, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return how long the inputs of texts are at most, but for rare inserted masks, and their targets ``(N,) int64``.
+
+        Inputs are no longer than texts where a span hides one token or more on average.
+        """
+        growth = max(1.0, 1 + self.probability * (1 / self.mean_span_length - 1))
+        return np.minimum(np.ceil(lengths * growth).astype(np.int64), self.room.input), lengths
+
     def __call__(self, texts: Ragged, words: Words | None, keys: Keys) -> tuple[Ragged, Ragged]:
         """Return inputs and targets of B texts.
 

@@ -88,6 +88,26 @@ def fill_bins(lengths: NDArray[np.integer], capacity: int, seed: int) -> Bins:
     return Bins(order[by_bin], np.bincount(bin_of, minlength=num_bins).astype(np.int64), fill)
 
 
+def joint_lengths(
+    inputs: NDArray[np.int64], targets: NDArray[np.int64], capacity: int, target_capacity: int
+) -> NDArray[np.int64]:
+    """Return one length for an input and its target: rows that fit by it into a bin fit with both.
+
+    Targets are scaled to the places of inputs, rounded up; the longer of the two counts.
+
+    Args:
+        inputs: Tokens of each input ``(N,) int64``.
+        targets: Tokens of each target ``(N,) int64``.
+        capacity: Tokens of a bin of inputs.
+        target_capacity: Tokens of a bin of targets.
+
+    Examples:
+        >>> joint_lengths(np.array([9, 5, 3]), np.array([3, 4, 5]), 64, 48).tolist()
+        [9, 6, 7]
+    """
+    return np.maximum(inputs, -(-targets * capacity // target_capacity))
+
+
 def _place(
     bin_of: NDArray[np.int64],
     start: int,
@@ -112,21 +132,87 @@ def _place(
     return start + placed
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the tokens of texts go when these are laid out into bins.
+
+    Args:
+        mask: Which values of T padded texts are tokens ``(T, L) bool``.
+        sizes: Texts of each bin ``(B,) int64``; sums to T.
+        width: Places of a bin.
+        places: Where each token goes among the places of all bins ``(N,) int64``.
+    """
+
+    mask: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+    width: int
+    places: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_], sizes: Any, width: int | None = None, multiple: int = 1) -> Layout:
+        """Put texts one after the other into bins.
+
+        Args:
+            mask: Which values are tokens ``(T, L) bool``.
+            sizes: Texts of each bin ``(B,)``.
+            width: Places of a bin; none: those of the fullest.
+            multiple: The fullest bin is rounded up to a multiple of this.
+        """
+        lengths, sizes = mask.sum(axis=1), np.asarray(sizes)
+        assert sizes.sum() == len(lengths)
+        starts = np.cumsum(lengths) - lengths
+        columns = starts - np.repeat(starts[np.cumsum(sizes) - sizes], sizes)  # where each text begins in its bin
+        fullest = int((columns + lengths).max(initial=1))
+        if width is None:
+            width = -(-fullest // multiple) * multiple
+        assert fullest <= width, "a text is longer than it was counted"
+        begins = np.repeat(np.arange(len(sizes)) * width, sizes) + columns
+        return cls(mask, sizes, width, np.repeat(begins, lengths) + steps(lengths))
+
+    def numbers(self) -> dict[str, NDArray[np.int64]]:
+        """Return ``segments``, 1, 2, … the texts of a bin, and ``position_ids``, from 0 in each text: 0 at padding."""
+        lengths = self.mask.sum(axis=1)
+        texts = np.repeat(steps(self.sizes) + 1, lengths)
+        return {"segments": self._laid_out(texts, 0), "position_ids": self._laid_out(steps(lengths), 0)}
+
+    def moved(self, entries: Mapping[str, Any], pad_token_id: int) -> dict[str, Any]:
+        """Return entries with all of their ``(T, L, …)`` arrays laid out as ``(B, width, …)``."""
+        fills = {"input_ids": pad_token_id, "decoder_input_ids": pad_token_id, "labels": IGNORED_LABEL}
+        return {
+            key: self._laid_out(value[self.mask], fills.get(key, 0)) if value.shape[:2] == self.mask.shape else value
+            for key, value in entries.items()
+        }
+
+    def _laid_out(self, values: NDArray[Any], fill: int) -> NDArray[Any]:
+        out = np.full((len(self.sizes) * self.width, *values.shape[1:]), fill, dtype=values.dtype)
+        out[self.places] = values
+        return out.reshape(len(self.sizes), self.width, *values.shape[1:])
+
+
 def pack(
-    batch: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], sizes: Any, *, width: int, pad_token_id: int
+    batch: Mapping[str, Any],
+    own: Mapping[str, Mapping[str, Any]],
+    sizes: Any,
+    *,
+    width: int,
+    pad_token_id: int,
+    multiple: int = 1,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Lay the texts of a batch out into bins.
 
     All arrays of one value a token move; those of one value a text stay as they are. Two come to the batch:
     ``segments`` ``(B, width) int64``: 1, 2, … the texts of a bin, 0 padding; and ``position_ids`` ``(B, width) int64``,
-    which begin with 0 in each text.
+    which begin with 0 in each text. Targets, which an objective with ``decoder_input_ids`` has, are laid out into the
+    same bins, in rows of their own: ``decoder_segments`` and ``decoder_position_ids`` are those of these. The rows of
+    both sides are then as long as their fullest bin, which had to be estimated where corruption is random.
 
     Args:
         batch: Model inputs of T texts: ``attention_mask`` and others ``(T, L)``.
         own: What objectives added, by name.
         sizes: Texts of each bin ``(B,)``; sums to T.
         width: Places of a bin.
-        pad_token_id: Fills ``input_ids``; labels are filled with -100, everything else with zeros.
+        pad_token_id: Fills token ids; labels are filled with -100, everything else with zeros.
+        multiple: Rows whose length the fullest bin decides are rounded up to a multiple of this.
 
     Returns:
         The batch and the objectives' entries, ``(B, width)`` where they were ``(T, L)``.
@@ -138,31 +224,13 @@ def pack(
         >>> packed["input_ids"].tolist(), packed["segments"].tolist(), packed["position_ids"].tolist()
         ([[5, 6, 7, 0], [8, 9, 0, 0]], [[1, 1, 2, 0], [1, 1, 0, 0]], [[0, 1, 0, 0], [0, 1, 0, 0]])
     """
-    mask = batch["attention_mask"] > 0  # (T, L)
-    lengths, sizes = mask.sum(axis=1), np.asarray(sizes)
-    assert sizes.sum() == len(lengths)
-    bins = np.repeat(np.arange(len(sizes)), sizes)  # (T,)
-    first = np.cumsum(sizes) - sizes  # first text of each bin
-    starts = np.cumsum(lengths) - lengths
-    columns = starts - starts[first][bins]  # where each text begins in its bin
-    assert (columns + lengths <= width).all(), "a text is longer than it was counted"
-    positions = steps(lengths)
-    target = np.repeat(bins * width + columns, lengths) + positions
-
-    def laid_out(values: NDArray[Any], fill: int) -> NDArray[Any]:
-        out = np.full((len(sizes) * width, *values.shape[1:]), fill, dtype=values.dtype)
-        out[target] = values
-        return out.reshape(len(sizes), width, *values.shape[1:])
-
-    def moved(entries: Mapping[str, Any]) -> dict[str, Any]:
-        fills = {"input_ids": pad_token_id, "labels": IGNORED_LABEL}
-        return {
-            key: laid_out(value[mask], fills.get(key, 0)) if value.shape[:2] == mask.shape else value
-            for key, value in entries.items()
-        }
-
-    packed = moved(batch)
-    numbers = steps(sizes) + 1
-    packed["segments"] = laid_out(np.repeat(numbers, lengths), 0)
-    packed["position_ids"] = laid_out(positions, 0)
-    return packed, {name: moved(entries) for name, entries in own.items()}
+    writes = any("decoder_input_ids" in entries for entries in own.values())
+    inputs = Layout.of(batch["attention_mask"] > 0, sizes, None if writes else width, multiple)
+    packed, moved = {**inputs.moved(batch, pad_token_id), **inputs.numbers()}, {}
+    for name, entries in own.items():
+        layout = inputs
+        if "decoder_input_ids" in entries:
+            layout = Layout.of(entries["labels"] != IGNORED_LABEL, sizes, None, multiple)
+            packed |= {f"decoder_{key}": value for key, value in layout.numbers().items()}
+        moved[name] = layout.moved(entries, pad_token_id)
+    return packed, moved

@@ -14,7 +14,7 @@ from transformers_framework.processing.spans import Keys, Room, prefixed, put_as
 from transformers_framework.processing.windows import Ragged, steps
 from transformers_framework.processing.word_spans import Words, random_word_spans
 
-LONGEST_WORD = 16  # tokens; whole words of up to so many are never cut
+LONGEST_WORD = 16  # tokens; whole words of up to so many are not cut, but for the only one left of a text
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,19 @@ def span_counts(
     return noise, np.minimum(np.minimum(spans, max_spans), np.minimum(noise, lengths - noise))
 
 
+def corrupted_lengths(
+    lengths: NDArray[np.int64], denoiser: Denoiser, max_spans: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how long the inputs and the targets of texts are, both ``(N,) int64``; about so with whole words.
+
+    Examples:
+        >>> [part.tolist() for part in corrupted_lengths(np.array([1, 10, 568]), Denoiser(0.15, 3.0), 100)]
+        [[1, 9, 511], [0, 3, 113]]
+    """
+    noise, spans = span_counts(lengths, denoiser.probability, denoiser.mean_span_length, max_spans)
+    return lengths - noise + spans + (denoiser.prefix >= 0), noise + spans
+
+
 def longest_text(denoiser: Denoiser, room: Room, max_spans: int, *, spare: int = 0) -> int:
     """Return the tokens of the longest text whose corrupted input and whose target fit.
 
@@ -76,8 +89,7 @@ def longest_text(denoiser: Denoiser, room: Room, max_spans: int, *, spare: int =
         [568, 316]
     """
     lengths = np.arange(room.input + room.target + 2)
-    noise, spans = span_counts(lengths, denoiser.probability, denoiser.mean_span_length, max_spans)
-    inputs, targets = lengths - noise + spans + (denoiser.prefix >= 0), noise + spans
+    inputs, targets = corrupted_lengths(lengths, denoiser, max_spans)
     left = room.input + room.target - inputs - targets
     fits = (inputs <= room.input) & (targets <= room.target) & (left >= spare)
     return int(np.argmin(fits)) - 1
@@ -109,6 +121,12 @@ class SpanCorruption:
         """Tokens of the longest text that every denoiser makes fit."""
         spare = LONGEST_WORD - 1 if self.whole_words else 0
         return min(longest_text(one, self.room, self.max_spans, spare=spare) for one in self.denoisers)
+
+    def corrupted_lengths(self, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the longest inputs and targets that a denoiser makes of texts ``(N,) int64``; about, of whole words."""
+        found = np.array([corrupted_lengths(lengths, one, self.max_spans) for one in self.denoisers])  # (D, 2, N)
+        inputs, targets = found.max(axis=0)
+        return inputs, targets
 
     def __call__(self, texts: Ragged, words: Words | None, keys: Keys) -> tuple[Ragged, Ragged]:
         """Return inputs and targets of B texts.

@@ -11,8 +11,16 @@ import transformers
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.isolation import ISOLATING, REASONS, Isolation, check_isolation
+from transformers_framework.models.isolation import (
+    ISOLATING,
+    ISOLATING_SEQ_TO_SEQ,
+    REASONS,
+    Isolation,
+    SeqToSeqIsolation,
+    check_isolation,
+)
 from transformers_framework.processing.packing import pack
+from transformers_framework.processing.spans import shifted_right
 from transformers_framework.registry import MODELS
 
 USUAL = ("bert", "roberta", "distilbert", "electra", "deberta_v2", "modernbert", "esm")
@@ -24,6 +32,11 @@ ISOLATED = [
     pytest.param(name, marks=() if name in USUAL else pytest.mark.slow)
     for name, family in MODELS.items()
     if family in ISOLATING
+]
+SEQ_TO_SEQ = [
+    pytest.param(name, marks=() if name in ("bart", "pegasus", "t5") else pytest.mark.slow)
+    for name, family in MODELS.items()
+    if family in ISOLATING_SEQ_TO_SEQ
 ]
 SIZES = (3, 1, 2)  # texts of each row
 WIDTH = 30
@@ -88,6 +101,81 @@ def test_packed_is_equal_to_unpacked(name: str, attention: str) -> None:
         pytest.skip("the family has eager attention only")
     options = {"attn_implementation": attention, **CHANGES.get(name, {})}
     check_equal(tiny.model_for(name, "AutoModelForMaskedLM", **options).double())
+
+
+def targets(config: Any) -> dict[str, np.ndarray]:
+    """Targets of the six texts, of 2 to 17 tokens."""
+    draw = np.random.default_rng(1)
+    lengths = np.array([11, 2, 17, 3, 9, 5])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    labels = np.where(mask, draw.integers(6, config.vocab_size, mask.shape), -100)
+    start = config.decoder_start_token_id if config.decoder_start_token_id is not None else 2
+    return {
+        "labels": labels,
+        "decoder_input_ids": shifted_right(labels, start, config.pad_token_id),
+        "weights": np.where(mask, draw.random(mask.shape), 0.0),
+    }
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", SEQ_TO_SEQ)
+def test_packed_targets_are_equal_to_unpacked(name: str, attention: str) -> None:
+    """States of encoder and decoder, and the gradients of every parameter, with gradient checkpointing and without."""
+    model = tiny.model_for(name, "AutoModelForSeq2SeqLM", attn_implementation="eager").double()
+    if attention == "sdpa" and not model._supports_sdpa:
+        pytest.skip("the family has eager attention only")
+    model.set_attn_implementation(attention)
+    config = model.config
+    batch, own = texts(config), targets(config)
+    ids, read, written = (torch.from_numpy(part) for part in (batch["input_ids"], batch["attention_mask"] > 0, own["labels"] != -100))  # fmt: skip  # noqa: E501
+    told = tensors(own)
+    expected: dict[str, list[torch.Tensor]] = {"encoder": [], "decoder": []}
+    for row in range(len(ids)):  # without any padding
+        weights = told["weights"][row, written[row]]
+        inputs = {"input_ids": ids[row, read[row]][None], "decoder_input_ids": told["decoder_input_ids"][row, written[row]][None]}  # fmt: skip  # noqa: E501
+        states = model.base_model(**inputs, use_cache=False)
+        states_of_targets(model, inputs, weights)
+        expected["encoder"].append(states.encoder_last_hidden_state[0])
+        expected["decoder"].append(states.last_hidden_state[0])
+    wanted = gradients_of(model)
+
+    packed, moved = pack(batch, {"x": own}, SIZES, width=0, pad_token_id=config.pad_token_id)
+    rows, own_rows = tensors(packed), tensors(moved["x"])
+    isolation = SeqToSeqIsolation(model.base_model)
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.train()
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+                for rate in ("dropout", "attention_dropout", "activation_dropout"):
+                    if isinstance(getattr(module, rate, None), float):
+                        setattr(module, rate, 0.0)
+        inputs = {"input_ids": rows["input_ids"], "decoder_input_ids": own_rows["decoder_input_ids"], **isolation(rows)}
+        states = model.base_model(**inputs, use_cache=False)
+        assert torch.isfinite(states.last_hidden_state).all(), "padding gives nan"
+        for side, segments, found in (
+            ("encoder", rows["segments"], states.encoder_last_hidden_state),
+            ("decoder", rows["decoder_segments"], states.last_hidden_state),
+        ):
+            torch.testing.assert_close(found[segments > 0], torch.cat(expected[side]), **TOLERANCE)
+        states_of_targets(model, inputs, own_rows["weights"])
+        gradients = gradients_of(model)
+        assert gradients.keys() == wanted.keys()
+        for parameter, gradient in gradients.items():
+            scale = wanted[parameter].abs().max().clamp(min=1e-3)
+            assert torch.allclose(gradient / scale, wanted[parameter] / scale, **TOLERANCE), parameter
+
+    isolation({})  # a batch that is not packed: hooks do nothing
+    plain = {"input_ids": ids, "attention_mask": read.long(), "decoder_input_ids": told["decoder_input_ids"]}
+    states = model.base_model(**plain, use_cache=False).last_hidden_state
+    torch.testing.assert_close(states[written], torch.cat(expected["decoder"]), **TOLERANCE)
+
+
+def states_of_targets(model: Any, inputs: dict[str, Any], weights: torch.Tensor) -> None:
+    """Add the gradients of some loss over the tokens of targets."""
+    (model(**inputs, use_cache=False).logits.tanh().sum(dim=-1) * weights).sum().backward()
 
 
 @pytest.mark.slow

@@ -421,6 +421,36 @@ def test_whole_words_fit_whatever_their_lengths(denoiser, room, longest):
         assert room.input - longest < inputs.lengths[:150].mean() <= room.input
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_asked_for_everything_fits_and_nothing_is_lost(seed):
+    draw = np.random.default_rng(seed)
+    tried = 0
+    for epoch in range(150):
+        mixture = [
+            Denoiser(float(draw.choice([0.01, 0.15, 0.5, 0.9, 0.99])), float(draw.choice([1, 1.5, 3, 32, math.inf])))
+            for _ in range(draw.integers(1, 3))
+        ]
+        room, most = Room(*draw.integers(2, 120, size=2).tolist()), int(draw.choice([1, 3, 100]))
+        corrupt = SpanCorruption(mixture, SENTINELS, room, most, whole_words=bool(epoch % 2))
+        if corrupt.longest < 2:
+            continue
+        lengths = np.append(draw.integers(0, corrupt.longest + 1, size=4), corrupt.longest)
+        words = None
+        if corrupt.whole_words:
+            longest = int(draw.choice([1, 5, 300]))
+            numbers = np.concatenate([random_words(draw, length, longest) for length in lengths])
+            words = Words.of(word_starts(numbers, lengths), lengths)
+        texts = texts_of(lengths)
+        inputs, targets = corrupt(texts, words, drawing(5, epoch=epoch))
+        assert inputs.lengths.max() <= room.input
+        assert targets.lengths.max() <= room.target
+        for source, target, text in zip(rows_of(inputs), rows_of(targets), rows_of(texts), strict=True):
+            assert restored(source, target) == text
+            assert sum(token in SENTINELS for token in source) <= most
+        tried += 1
+    assert tried > 100
+
+
 def test_a_word_longer_than_everything_is_cut_and_fits():
     room = Room(63, 63)
     corrupt = SpanCorruption([Denoiser(0.15, 3.0)], SENTINELS, room, len(SENTINELS), whole_words=True)
