@@ -74,6 +74,7 @@ def tables(name: str, args: argparse.Namespace, material: Material, threads: int
     rounds, busy, clock = args.rounds, args.busy, time.process_time if args.busy else time.perf_counter
     once: dict[str, Callable[[], str]] = {
         "collation": lambda: collation.run(material, rounds, clock),
+        "generation": lambda: generation.run(material.scratch, args.summaries, rounds, args.precision, threads, busy),
         "masking": lambda: masking.run(material, rounds, clock),
         "multi_token": lambda: multi_token.run(rounds, threads, clock),
         "overhead": lambda: overhead.run(material, rounds, threads, busy),
@@ -81,9 +82,6 @@ def tables(name: str, args: argparse.Namespace, material: Material, threads: int
     }
     each: dict[str, Callable[[str], str]] = {
         "training": lambda precision: training.run(material, rounds, precision, threads, busy),
-        "generation": lambda precision: generation.run(
-            material.scratch, args.summaries, rounds, precision, threads, busy
-        ),
     }
     if name in OF_TEXTS:
         texts = prepare_texts(material.scratch, args.texts)

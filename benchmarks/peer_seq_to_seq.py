@@ -27,7 +27,7 @@ ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 def main(model_folder: str, rows: str, scratch: str, precision: str, written: str) -> None:
     set_seed(1337)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    model = AutoModelForSeq2SeqLM.from_pretrained(model_folder)
+    model = AutoModelForSeq2SeqLM.from_pretrained(model_folder, dtype="float64" if precision == "64" else "float32")
     dataset = load_dataset("json", data_files=rows, split="train", cache_dir=f"{scratch}/cache_of_peer")
 
     def tokenize(examples: dict) -> dict:
@@ -57,7 +57,6 @@ def main(model_folder: str, rows: str, scratch: str, precision: str, written: st
             predict_with_generate=True,
             generation_max_length=TARGET,
             generation_num_beams=BEAMS,
-            bf16_full_eval=False,
             bf16=precision == "bf16",
             use_cpu=True,
             report_to="none",

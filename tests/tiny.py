@@ -114,6 +114,9 @@ _STYLE_OF = {
     **dict.fromkeys(("gte", "jina_embeddings_v3", "xlm-roberta-xl", "xmod", "camembert", "esm"), "xlm-roberta"),
     **dict.fromkeys(("big_bird", "rembert", "yoso", "nystromformer"), "albert"),
     **dict.fromkeys(("mt5", "multi_token_t5", "umt5"), "t5"),
+    **dict.fromkeys(("blenderbot", "blenderbot-small"), "roberta"),
+    **dict.fromkeys(("bigbird_pegasus", "pegasus_x"), "pegasus"),
+    "m2m_100": "mbart",
     **dict.fromkeys(("eurobert", "ultrabert"), "modernbert"),
 }
 
@@ -212,7 +215,9 @@ _SIZES: dict[str, dict[str, Any]] = {
     "mbart": _SEQ_TO_SEQ,
     "mvp": _SEQ_TO_SEQ,
     "plbart": _SEQ_TO_SEQ,
-    "pegasus": _SEQ_TO_SEQ,
+    **dict.fromkeys(("blenderbot", "blenderbot-small", "m2m_100", "pegasus"), _SEQ_TO_SEQ),
+    "bigbird_pegasus": {**_SEQ_TO_SEQ, "attention_type": "original_full"},
+    "pegasus_x": {**_SEQ_TO_SEQ, "num_global_tokens": 4, "block_size": 8},
     "t5": _T5_SIZES,
     "multi_token_bart": _SEQ_TO_SEQ,
     "multi_token_t5": _T5_SIZES,

@@ -44,3 +44,4 @@ PositiveFloat = Annotated[float, Range(above=0)]
 NonNegativeFloat = Annotated[float, Range(ge=0)]
 Probability = Annotated[float, Range(ge=0, le=1)]
 Beta = Annotated[float, Range(ge=0, below=1)]  # decay rate of a running average
+Smoothing = Annotated[float, Range(ge=0, below=1)]  # share of a label that all classes have in equal parts

@@ -112,7 +112,7 @@ def test_sigterm_saves_before_leaving(command, whole, place, step):
 
 PRE_TRAINING = {
     "masked_lm": "--model bert --whole_word_masking --packing isolated",
-    "denoising": "--model t5 --packing full",
+    "denoising": "--model t5 --packing isolated",
     "token_detection_and_masked_lm": "--model deberta_v2 --embedding_sharing gradient_disentangled --packing isolated",
 }
 

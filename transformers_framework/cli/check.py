@@ -90,7 +90,8 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     limit = experiment.inputs.max_length
     yield f"  {tokens / measured:.1f} tokens a row, {100 * cut / measured:.1f} % of the rows are cut to {limit} tokens"
     if stage == TRAIN and data.bins is not None:
-        yield f"  packed into {len(data.bins):,} rows of {limit} tokens, {100 * data.bins.fill:.1f} % full"
+        packed = f"{len(data.bins):,} rows of {experiment.max_length} tokens"
+        yield f"  packed into {packed}, {100 * data.bins.fill:.1f} % full"
     else:
         yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
     yield from _samples(experiment, *batches[0], collate.objectives)

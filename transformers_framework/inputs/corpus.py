@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.inputs.text import TextInputs
+from transformers_framework.inputs.batches import EncodedBatches
+from transformers_framework.inputs.text import SOURCE_ROW, TextInputs
 from transformers_framework.processing.columns import Origin, list_sizes
 from transformers_framework.processing.encoding import number_words, tokenize, tokenize_words
 from transformers_framework.processing.fields import segments
 from transformers_framework.processing.windows import (
     Ragged,
-    inside,
     joined,
     pieces,
     steps,
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Packing = Literal["none", "full", "isolated"]
+# first row, segments of each row, ids of all segments, tokens of each segment, which tokens begin a word
+Encoded = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-SOURCE_ROW = "source_row"  # column of rewritten rows: the row of the data set that they begin in
 TOKENS = ("input_ids", "word_ids", "token_type_ids")  # columns of rewritten rows, one value a token
 
 
@@ -134,7 +134,7 @@ class Corpus(TextInputs):
             DataError: When a row has no tokens to learn from.
         """
         source = dataset.select_columns(list(super().columns))
-        batches = _Batches(self._encoded, source, batch_size).in_order(num_workers)
+        batches = EncodedBatches(self._encoded, source, batch_size).in_order(num_workers)
         return self._windows(batches) if self.packing == "full" else self._pieces(batches, origin)
 
     def _encoded(self, first_row: int, rows: Mapping[str, list[Any]]) -> Encoded:
@@ -229,16 +229,10 @@ class Corpus(TextInputs):
         """
         if not self.rewrites:
             return super().post_process(rows, pad_to_multiple_of=pad_to_multiple_of)
-        fills = {"input_ids": int(self.tokenizer.pad_token_id), "word_ids": -1, "token_type_ids": 0}
-        tokens = {name: Ragged.of(rows[name]) for name in self.token_columns}
-        lengths, left = tokens["input_ids"].lengths, self.tokenizer.padding_side == "left"
-        longest = int(lengths.max(initial=1))
-        width = min(-(-longest // pad_to_multiple_of) * pad_to_multiple_of, max(longest, self.max_length))
-        batch = {name: ragged.padded(width, fills[name], left=left) for name, ragged in tokens.items()}
-        batch["attention_mask"] = inside(lengths, width, left=left).astype(np.int64)
+        batch = self.padded({name: Ragged.of(rows[name]) for name in self.token_columns}, pad_to_multiple_of)
         if self.token_types is not None and "token_type_ids" not in batch:
             batch["token_type_ids"] = np.zeros_like(batch["input_ids"])
-        batch["truncated"] = np.zeros(len(lengths), dtype=bool)
+        batch["truncated"] = np.zeros(len(batch["input_ids"]), dtype=bool)
         return batch
 
     def lengths(self, dataset: Dataset) -> np.ndarray:
@@ -262,47 +256,3 @@ def _in_line(values: np.ndarray, lengths: np.ndarray, between: Sequence[int], *,
     lead = np.ones(int(goes_on), dtype=lengths.dtype)  # a segment before the first one, cut off again
     segments_ = Ragged(np.concatenate([lead.astype(values.dtype), values]), np.concatenate([lead, lengths]))
     return joined(segments_, np.array([len(segments_)]), between).values[len(lead) :]
-
-
-# first row, segments of each row, ids of all segments, tokens of each segment, which tokens begin a word
-Encoded = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-class _Batches:
-    """What rows of a data set are encoded to, some at a time."""
-
-    def __init__(self, encode: Callable[[int, Mapping[str, list[Any]]], Encoded], source: Dataset, size: int) -> None:
-        self.encode, self.source, self.size = encode, source, size
-
-    def __len__(self) -> int:
-        return -(-len(self.source) // self.size)
-
-    def __getitem__(self, number: int) -> Encoded:
-        start = number * self.size
-        return self.encode(start, self.source[start : start + self.size])
-
-    def in_order(self, num_workers: int) -> Iterator[Encoded]:
-        """Yield all batches, encoded by several processes where there are enough for them."""
-        if min(num_workers, len(self)) <= 1:
-            return (self[number] for number in range(len(self)))
-        import torch
-        from torch.utils.data import DataLoader
-
-        return iter(
-            DataLoader(
-                self,  # type: ignore[arg-type]
-                batch_size=None,
-                collate_fn=_as_it_is,
-                num_workers=min(num_workers, len(self)),
-                worker_init_fn=_tokenize_alone,
-                generator=torch.Generator(),  # else the global one is drawn from
-            )
-        )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _tokenize_alone(worker: int) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes are enough

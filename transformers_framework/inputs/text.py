@@ -28,6 +28,7 @@ from transformers_framework.processing.encoding import (
     tokenize_words,
 )
 from transformers_framework.processing.fields import Field, parse_field, segments
+from transformers_framework.processing.windows import Ragged, inside
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 Pieces = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
+SOURCE_ROW = "source_row"  # column of rewritten rows: the row of the data set that they begin in
 NUM_REQUIRED_TEXTS = 2  # a question and its candidate must not be empty; context around them may be
 
 
@@ -206,6 +208,20 @@ class TextInputs:
             pad_left=self.tokenizer.padding_side == "left",
             extra=extra,
         )
+
+    def padded(self, tokens: Mapping[str, Ragged], pad_to_multiple_of: int) -> dict[str, np.ndarray]:
+        """Lay out rows of tokens that were made before training: ``attention_mask`` and each column, ``(B, L) int64``.
+
+        Args:
+            tokens: Columns with a number a token, ``input_ids`` among them.
+            pad_to_multiple_of: The length of rows is rounded up to a multiple of this.
+        """
+        fills = {"input_ids": int(self.tokenizer.pad_token_id), "word_ids": -1, "token_type_ids": 0}
+        lengths, left = tokens["input_ids"].lengths, self.tokenizer.padding_side == "left"
+        longest = int(lengths.max(initial=1))
+        width = min(-(-longest // pad_to_multiple_of) * pad_to_multiple_of, max(longest, self.max_length))
+        batch = {name: ragged.padded(width, fills[name], left=left) for name, ragged in tokens.items()}
+        return {**batch, "attention_mask": inside(lengths, width, left=left).astype(np.int64)}
 
     def segments(self, rows: Mapping[str, Sequence[Any]]) -> tuple[list[str], np.ndarray]:
         """Return the texts of all segments, row after row, and how many each of the B rows has: ``(B,) int64``."""

@@ -1,4 +1,4 @@
-"""Accuracy and F1 of a whole data set from three exact counters a class."""
+"""Accuracy and F1 of a whole data set from three exact counters a class: one class a row, or any number of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from torch import Tensor
 from torchmetrics import Metric
 
 MAX_NAMED_CLASSES = 50
+
+
+def class_f1(
+    true_positives: NDArray[np.int64], predicted: NDArray[np.int64], actual: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], float]:
+    """Return the F1 of each class, (C,) float64, 0 for one that does not occur, and the mean of those that do.
+
+    Examples:
+        >>> f1, mean = class_f1(np.array([2, 1, 0]), np.array([3, 1, 0]), np.array([2, 2, 0]))
+        >>> f1.round(3).tolist(), round(mean, 3)
+        ([0.8, 0.667, 0.0], 0.733)
+    """
+    either = predicted + actual  # 2 TP + FP + FN
+    f1 = np.where(either > 0, 2 * true_positives / np.maximum(either, 1), 0.0)
+    return f1, float(f1.sum() / max(1, np.count_nonzero(either)))
 
 
 def classification_metrics(
@@ -38,14 +53,53 @@ def classification_metrics(
         {'accuracy': 0.75, 'f1': 0.6666666666666666, 'f1_class_no': 0.8, 'f1_class_yes': 0.6666666666666666}
     """
     num_rows = int(actual.sum())
-    either = predicted + actual  # 2 TP + FP + FN
-    f1 = np.where(either > 0, 2 * true_positives / np.maximum(either, 1), 0.0) if num_rows else either * np.nan
-    mean_f1 = f1[1] if len(f1) == 2 else f1.sum() / max(1, np.count_nonzero(either))
-    return {
-        "accuracy": float(true_positives.sum() / num_rows) if num_rows else float("nan"),
-        "f1": float(mean_f1),
+    f1, mean = class_f1(true_positives, predicted, actual)
+    values = {
+        "accuracy": float(true_positives.sum() / max(1, num_rows)),
+        "f1": float(f1[1]) if len(f1) == 2 else mean,
         **{f"f1_class_{name}": float(value) for name, value in zip(class_names, f1, strict=False)},
     }
+    return values if num_rows else dict.fromkeys(values, float("nan"))
+
+
+def multi_label_metrics(
+    true_positives: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    actual: NDArray[np.int64],
+    *,
+    right_rows: int,
+    num_rows: int,
+    class_names: Sequence[str] = (),
+) -> dict[str, float]:
+    """Compute metrics of rows with any number of classes from counters.
+
+    Args:
+        true_positives: Rows of each class that were predicted to have it, (C,) int64.
+        predicted: Rows predicted to have each class, (C,) int64.
+        actual: Rows that have each class, (C,) int64.
+        right_rows: Rows of which all classes were predicted and no other.
+        num_rows: All rows.
+        class_names: Names of the classes for ``f1_class_{name}``; none without names.
+
+    Returns:
+        ``accuracy``, the share of rows that are wholly right (subset accuracy); ``f1``, the mean over the classes that
+        occur in rows or predictions (macro F1); ``micro_f1``, of the decisions about all classes together;
+        ``f1_class_{name}``, 0 for a class that does not occur. All are nan without rows.
+
+    Examples:
+        >>> counts = np.array([2, 1]), np.array([3, 1]), np.array([2, 2])
+        >>> found = multi_label_metrics(*counts, right_rows=2, num_rows=4, class_names=["new", "old"])
+        >>> {name: round(value, 3) for name, value in found.items()}
+        {'accuracy': 0.5, 'f1': 0.733, 'micro_f1': 0.75, 'f1_class_new': 0.8, 'f1_class_old': 0.667}
+    """
+    f1, mean = class_f1(true_positives, predicted, actual)
+    values = {
+        "accuracy": right_rows / max(1, num_rows),
+        "f1": mean,
+        "micro_f1": float(2 * true_positives.sum() / max(1, (predicted + actual).sum())),
+        **{f"f1_class_{name}": float(value) for name, value in zip(class_names, f1, strict=False)},
+    }
+    return values if num_rows else dict.fromkeys(values, float("nan"))
 
 
 class ClassificationMetrics(Metric):
@@ -67,10 +121,7 @@ class ClassificationMetrics(Metric):
 
     def __init__(self, num_classes: int, *, class_names: Sequence[str] | None = None) -> None:
         super().__init__()
-        names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
-        assert len(names) in (0, num_classes)
-        self.num_classes = num_classes
-        self.class_names = names if num_classes <= MAX_NAMED_CLASSES else []
+        self.num_classes, self.class_names = num_classes, _reported(num_classes, class_names)
         # true positives, predicted, actual; the last column takes what is ignored
         self.add_state("counts", torch.zeros(3, num_classes + 1, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -103,3 +154,58 @@ class ClassificationMetrics(Metric):
         """Return the metrics of all rows that were counted."""
         true_positives, predicted, actual = self.counts[:, : self.num_classes].cpu().numpy()
         return classification_metrics(true_positives, predicted, actual, class_names=self.class_names)
+
+
+class MultiLabelMetrics(Metric):
+    """Accuracy and F1 over all rows, each of any number of classes; see :func:`multi_label_metrics`.
+
+    Args:
+        num_classes: Number of classes C.
+        class_names: Their names, as in :class:`ClassificationMetrics`.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    counts: Tensor
+    rows: Tensor
+
+    def __init__(self, num_classes: int, *, class_names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.class_names = _reported(num_classes, class_names)
+        # true positives, predicted, actual
+        self.add_state("counts", torch.zeros(3, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("rows", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")  # those right, all
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the values that :meth:`compute` returns."""
+        return ["accuracy", "f1", "micro_f1", *(f"f1_class_{name}" for name in self.class_names)]
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            preds: Whether each row is predicted to have each class, (N, C) bool.
+            target: 1 for a class that the row has, else 0, (N, C) integers; rows of negative ones are ignored.
+        """
+        kept = (target >= 0).all(dim=-1)
+        found, wanted = preds & kept[:, None], target > 0
+        counts = [(found & wanted).sum(dim=0), found.sum(dim=0), wanted.sum(dim=0)]
+        right = kept & (found == wanted).all(dim=-1)
+        # new tensors, since those made under inference mode cannot be changed outside of it
+        self.counts = self.counts + torch.stack(counts)
+        self.rows = self.rows + torch.stack([right.sum(), kept.sum()])
+
+    def compute(self) -> dict[str, float]:
+        """Return the metrics of all rows that were counted."""
+        right_rows, num_rows = self.rows.tolist()
+        counts = self.counts.cpu().numpy()
+        return multi_label_metrics(*counts, right_rows=right_rows, num_rows=num_rows, class_names=self.class_names)
+
+
+def _reported(num_classes: int, class_names: Sequence[str] | None) -> list[str]:
+    """Return the names of the classes that are reported one by one."""
+    names = [str(number) for number in range(num_classes)] if class_names is None else list(class_names)
+    assert len(names) in (0, num_classes)
+    return names if num_classes <= MAX_NAMED_CLASSES else []

@@ -33,15 +33,24 @@ ISOLATING = frozenset(
 )  # fmt: skip
 
 # families whose decoder keeps to the text of its target as well, which a test shows too
-ISOLATING_SEQ_TO_SEQ = frozenset({"bart", "mbart", "mt5", "mvp", "pegasus", "plbart", "t5", "umt5"})
+ISOLATING_SEQ_TO_SEQ = frozenset(
+    {
+        "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "m2m_100", "mbart", "mt5", "mvp", "pegasus",
+        "plbart", "t5", "umt5",
+    }
+)  # fmt: skip
 
+_WINDOWS = "its windows run over the borders of texts"
 _LOOKS_AHEAD = "its decoder writes several tokens at once, over the borders of texts"
 REASONS: dict[str, str] = {
     "convbert": "its convolutions run over the borders of texts",
-    "longformer": "its windows run over the borders of texts",
+    "led": _WINDOWS,
+    "longformer": _WINDOWS,
+    "longt5": _WINDOWS,
     "multi_token_bart": _LOOKS_AHEAD,
     "multi_token_t5": _LOOKS_AHEAD,
     "nystromformer": "its landmarks are means over all texts of a row",
+    "pegasus_x": _WINDOWS,
     "yoso": "its hashed attention takes no mask between tokens",
 }
 
@@ -64,7 +73,7 @@ def check_isolation(config: PreTrainedConfig, attention: str = "sdpa", *, writes
         reason = REASONS[family]
     elif family not in (ISOLATING_SEQ_TO_SEQ if writes else ISOLATING):
         reason = "nobody has shown that it keeps them apart"
-    elif family == "big_bird" and config.attention_type != "original_full":
+    elif family in ("big_bird", "bigbird_pegasus") and config.attention_type != "original_full":
         reason = "its blocks run over the borders of texts; attention_type=original_full has none"
     elif family == "deberta-v2" and getattr(config, "conv_kernel_size", 0) > 0:
         reason = "its convolution runs over the borders of texts"
@@ -169,8 +178,10 @@ class SeqToSeqIsolation(Isolation):
         self.positions: dict[str, Tensor] = {}
         backbone.get_decoder().register_forward_pre_hook(self._see_across, with_kwargs=True)
         for side, stack in {"encoder": backbone.get_encoder(), "decoder": backbone.get_decoder()}.items():
-            if hasattr(stack, "embed_positions"):
-                stack.embed_positions.register_forward_hook(partial(self._begin_anew, side=side))
+            if (table := getattr(stack, "embed_positions", None)) is not None:
+                table.register_forward_hook(partial(self._begin_anew, side=side))
+                if self.family == "m2m_100":
+                    table.register_forward_pre_hook(self._count_padding)
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return ``attention_mask`` and ``decoder_attention_mask``, and make the model ready for the batch.
@@ -194,11 +205,18 @@ class SeqToSeqIsolation(Isolation):
     def _see_across(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         return args, kwargs if self.across is None else {**kwargs, "encoder_attention_mask": self.across}
 
-    def _begin_anew(self, table: Any, args: tuple[Any, ...], output: Tensor, *, side: str) -> Tensor:
-        """Return the embeddings of positions that begin anew in each text ``(B, L, H)``."""
+    def _begin_anew(self, table: nn.Module, args: tuple[Any, ...], output: Tensor, *, side: str) -> Tensor:
+        """Return the embeddings of positions that begin anew in each text ``(B, L, H)``.
+
+        They are among those of the places of a row ``(…, L, H)``, whatever these are made from.
+        """
         if side not in self.positions:
             return output
-        return functional.embedding(self.positions[side] + getattr(table, "offset", 0), table.weight)
+        return functional.embedding(self.positions[side], output.flatten(0, -3)[0] if output.ndim > 2 else output)
+
+    def _count_padding(self, table: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Number all places of a row, also those of padding, by not telling tokens."""
+        return (None, *args[1:]) if self.positions else None
 
 
 def _first_position(backbone: Any) -> int:

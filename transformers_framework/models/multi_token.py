@@ -25,6 +25,8 @@ from transformers import (
     BartConfig,
     BartForConditionalGeneration,
     BartModel,
+    DynamicCache,
+    EncoderDecoderCache,
     GenerationConfig,
     T5Config,
     T5ForConditionalGeneration,
@@ -141,12 +143,12 @@ class MultiTokenGenerationMixin:
             for name, value in options.items():
                 if value is not None and hasattr(asked, name):
                     setattr(asked, name, value)
-        wrong = [name for name in REFUSED if arguments.get(name) is not None]
+        wrong = [f"`{name}`" for name in REFUSED if arguments.get(name) is not None]
         for name, neutral in UNSUPPORTED.items():
             if (value := getattr(asked, name, None)) not in neutral:
-                wrong.append(f"{name}={value}")
+                wrong.append(f"`{name}={value}`")
         if (mode := asked.get_generation_mode().value) not in MODES:
-            wrong.append(mode)
+            wrong.append(mode.replace("_", " "))
         if wrong:
             raise ValueError(
                 f"{type(self).__name__} cannot generate with {', '.join(wrong)}. It searches greedily, by sampling and "
@@ -220,9 +222,10 @@ def decode(
         stopping_criteria: Says which texts end.
         generation_config: Options, all filled in.
         synced_gpus: Call the decoder until all processes are done.
-        **model_kwargs: The encoder's output, its mask and the cache.
+        **model_kwargs: The encoder's output and its mask.
     """
-    m, cache = model.config.max_multi_token_predictions, model_kwargs.pop("past_key_values")
+    m, cache = model.config.max_multi_token_predictions, EncoderDecoderCache(DynamicCache(), DynamicCache())
+    model_kwargs |= {"past_key_values": cache, "use_cache": True}
     kind = Beams if generation_config.num_beams > 1 else Rows
     search = kind(input_ids, logits_processor, stopping_criteria, generation_config)
     read = 0  # tokens that the decoder has read
@@ -230,10 +233,7 @@ def decode(
         length = search.ids.shape[1]
         start = (length - 1) // m * m  # the position from which the next tokens are predicted
         logits = model(
-            decoder_input_ids=search.ids[:, min(read, start) : start + 1],
-            past_key_values=cache,
-            return_dict=True,
-            **model_kwargs,
+            decoder_input_ids=search.ids[:, min(read, start) : start + 1], return_dict=True, **model_kwargs
         ).logits[:, -m:]  # (N, m, V)
         read, rows = start + 1, torch.arange(len(logits), device=logits.device)
         for ahead in range(length - 1 - start, m):

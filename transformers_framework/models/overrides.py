@@ -18,7 +18,7 @@ _OWNED = {
     "num_labels": "--num_labels",
     "id2label": "the data",
     "label2id": "the data",
-    "problem_type": "--pipeline",
+    "problem_type": "--problem_type",
     "architectures": "--pipeline",
     "dtype": "--precision",
     "torch_dtype": "--precision",

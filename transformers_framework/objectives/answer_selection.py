@@ -12,8 +12,8 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.labels import listed
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
-from transformers_framework.processing.columns import Origin, arrow_chunks, check_column
-from transformers_framework.restricted import NonNegativeFloat, PositiveInt
+from transformers_framework.processing.columns import Origin, check_column, first_null
+from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,6 +32,7 @@ class AnswerSelection(SequenceClassification):
         index_column: Column with the query id: rows with the same id are candidates of one question.
         num_labels: Number of classes; candidates are ranked by the probability of class 1.
         label_weights: Weight of each class in the loss, the wrong candidates' first.
+        label_smoothing: Share of each label that both classes have in equal parts.
         metrics_empty_target_action: What a question without any right candidate counts in ranking metrics: 'skip'
             leaves it out, 'neg' counts 0, 'pos' counts 1, 'error' stops.
     """
@@ -46,11 +47,19 @@ class AnswerSelection(SequenceClassification):
         index_column: str | None = None,
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
+        label_smoothing: Smoothing = 0.0,
         metrics_empty_target_action: Literal["skip", "neg", "pos", "error"] = "skip",
     ) -> None:
         if num_labels not in (None, NUM_CLASSES):
             raise ConfigurationError(f"--num_labels: answer_selection has {NUM_CLASSES} classes, not {num_labels}.")
-        super().__init__(setup, label_column=label_column, num_labels=NUM_CLASSES, label_weights=label_weights)
+        super().__init__(
+            setup,
+            label_column=label_column,
+            problem_type="single_label",
+            num_labels=NUM_CLASSES,
+            label_weights=label_weights,
+            label_smoothing=label_smoothing,
+        )
         self.index_column = index_column
         self.empty_target_action = metrics_empty_target_action
 
@@ -88,7 +97,7 @@ class AnswerSelection(SequenceClassification):
                 f"--index_column: '{self.index_column}' of {origin.source} holds "
                 f"{dataset.features[self.index_column]}; expected a number or a text, the query's id."
             )
-        row = _first_null(dataset, self.index_column)
+        row = first_null(dataset, self.index_column)
         if row is not None:
             raise DataError(f"{origin.place(row)}: '{self.index_column}' has no query id (null).")
         return dataset
@@ -178,12 +187,3 @@ def query_numbers(ids: Sequence[Any]) -> np.ndarray:
 
     number = {value: blake2b(str(value).encode(), digest_size=8).digest() for value in set(ids)}
     return np.array([int.from_bytes(number[value], "little", signed=True) for value in ids], dtype=np.int64)
-
-
-def _first_null(dataset: Dataset, column: str) -> int | None:
-    start = 0
-    for array in arrow_chunks(dataset, column):
-        if array.null_count:
-            return start + int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-        start += len(array)
-    return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -61,27 +62,30 @@ class Classes:
         feature = item_feature(found) if self.in_lists else found
         if not isinstance(feature, (ClassLabel, Value)):
             expected = "a list of whole numbers or names" if self.in_lists else "a whole number or a name"
+            lists = item_feature(found) is not None and not self.in_lists
             raise DataError(
                 f"--label_column: '{self.column}' of {origin.source} holds {found}; expected {expected} in each row."
+                + (" (seq_class learns lists of classes with --problem_type multi_label.)" if lists else "")
             )
         values = _distinct(dataset, self.column, origin)
         for value, row in sorted(values, key=lambda found: not _is_fraction(found[0])):
             if value is None or (isinstance(value, str) and not value.strip()):
                 raise self._wrong(origin, row, value, "a label")
             if not isinstance(value, (str, int)):
-                raise self._wrong(origin, row, value, "a whole number or a name")
+                remedy = "" if self.in_lists else " (seq_class learns numbers with --problem_type regression)"
+                raise self._wrong(origin, row, value, f"a whole number or a name{remedy}")
         declared = list(feature.names) if isinstance(feature, ClassLabel) else None
         self.settle([value for value, _ in values], declared, trains=origin.stage == TRAIN)
         if declared and self.names and declared != self.names:
             raise DataError(
-                f"--label_column: '{self.column}' of {origin.source} has the classes {', '.join(declared)}; expected "
-                f"{', '.join(self.names)}, in this order. Cast the column to these classes."
+                f"--label_column: '{self.column}' of {origin.source} has the classes {listed(declared)}; expected "
+                f"{listed(self.names)}, in this order. Cast the column to these classes."
             )
         for value, row in values:
             by_name = isinstance(value, str)
             if by_name and not self.names:
                 raise self._wrong(origin, row, value, f"a whole number, 0 to {self.count - 1}")
-            if self.names and (value not in self.names if by_name else self.named_by_data):
+            if self.names and (value not in self._number if by_name else self.named_by_data):
                 raise self._wrong(origin, row, value, f"one of {listed(self.names)}")
             if not by_name and value != IGNORED_LABEL and not 0 <= value < self.count:
                 remedy = ". Hidden test labels: use --predict_dataset" if value == -1 else ""
@@ -106,7 +110,7 @@ class Classes:
         if self.known and not trains:
             if self.num_labels not in (None, len(self.known)):
                 raise ConfigurationError(
-                    f"--pre_trained_model: it has {len(self.known)} classes ({', '.join(self.known)}), "
+                    f"--pre_trained_model: it has {len(self.known)} classes ({listed(self.known)}), "
                     f"{self.num_labels} are needed here."
                 )
             self.num_labels = len(self.known)
@@ -136,7 +140,7 @@ class Classes:
             return
         if self.names:
             if len(self.names) == 1:
-                raise DataError(f"--label_column: every row of '{self.column}' has the label '{self.names[0]}'.")
+                raise DataError(f"--label_column: every label of '{self.column}' is '{self.names[0]}'.")
             return
         present = {int(value) for value in values if value != IGNORED_LABEL}
         absent = list(islice((str(number) for number in range(count) if number not in present), 11))
@@ -167,15 +171,22 @@ class Classes:
         Raises:
             DataError: When a label is none of the classes: only the first rows of a stream were looked at before.
         """
-        number: dict[Any, int] = {name: index for index, name in enumerate(self.names or ())}
-        number |= {index: index for index in range(self.count)} | {IGNORED_LABEL: IGNORED_LABEL, None: IGNORED_LABEL}
         try:
-            return np.array([number[value] for value in values], dtype=np.int64)
+            return np.array([self._number[value] for value in values], dtype=np.int64)
         except KeyError as error:
             raise DataError(
                 f"'{self.column}' has the label {error.args[0]!r} in a row that was not looked at before training; "
                 f"expected one of {listed(self.display_names)}."
             ) from error
+
+    @cached_property
+    def _number(self) -> Mapping[Any, int]:
+        """The number of everything that can stand for a class, made once: there may be thousands."""
+        assert self._settled, "the data was not looked at yet"
+        number: dict[Any, int] = {name: index for index, name in enumerate(self.names or ())}
+        return (
+            number | {index: index for index in range(self.count)} | {None: IGNORED_LABEL, IGNORED_LABEL: IGNORED_LABEL}
+        )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -205,16 +216,15 @@ def _distinct(dataset: Dataset, column: str, origin: Origin) -> list[tuple[Any, 
     in_lists = item_feature(dataset.features[column]) is not None
     for chunk in arrow_chunks(dataset, column):
         array = pc.list_flatten(chunk) if in_lists else chunk
-        distinct = pc.unique(array)
-        if len(distinct) > MAX_CLASSES:
+        encoded = array.dictionary_encode(null_encoding="encode")
+        numbers, places = np.unique(encoded.indices.to_numpy(), return_index=True)
+        if len(numbers) > MAX_CLASSES:
             raise DataError(
                 f"--label_column: '{column}' of {origin.source} has more than {MAX_CLASSES:,} different values. Is it "
                 f"the label? There are: {', '.join(dataset.column_names)}."
             )
-        for value in distinct:
-            if value.as_py() not in first:
-                found = pc.is_null(array) if not value.is_valid else pc.equal(array, value)
-                place = pc.index(found, True).as_py()
-                first[value.as_py()] = start + (pc.list_parent_indices(chunk)[place].as_py() if in_lists else place)
+        rows = pc.list_parent_indices(chunk).to_numpy()[places] if in_lists else places
+        for value, row in zip(encoded.dictionary.take(numbers).to_pylist(), rows.tolist(), strict=True):
+            first.setdefault(value, start + row)
         start += len(chunk)
     return list(first.items())

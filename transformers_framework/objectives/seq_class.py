@@ -1,35 +1,44 @@
-"""A class for a whole sequence."""
+"""A class, several classes or a number for a whole sequence."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, Stage
+from transformers_framework.constants import TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.losses.classification import cross_entropy
 from transformers_framework.objectives.labels import Classes
 from transformers_framework.objectives.objective import Context, Objective, Setup
-from transformers_framework.restricted import NonNegativeFloat, PositiveInt
+from transformers_framework.objectives.problems import MultiLabel, Problem, ProblemType, SingleLabel
+from transformers_framework.objectives.regression import Regression
+from transformers_framework.processing.columns import Origin, item_feature
+from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
     from torchmetrics import Metric
 
-    from transformers_framework.processing.columns import Origin
+logger = logging.getLogger(__name__)
 
 
 class SequenceClassification(Objective):
-    """Learn a class for each row.
+    """Learn what each row is labelled with.
 
     Args:
         setup: Tokenizer, config and classes of the model.
-        label_column: Column with the class: whole numbers from 0, names, or a ClassLabel.
+        label_column: Column with the label: a class (whole numbers from 0, names, or a ClassLabel), a list of classes,
+            or a number to be predicted.
+        problem_type: What a label is: 'single_label' one class, 'multi_label' a list of any number of classes,
+            'regression' a number. When not given, lists are multi_label and all else is single_label; where nothing is
+            trained, the checkpoint says what it was fine-tuned for.
         num_labels: Number of classes; taken from the data when not given.
-        label_weights: Weight of each class in the loss, one a class.
+        label_weights: Weight of each class in the loss, one a class. With multi_label, it is that of the rows that have
+            the class.
+        label_smoothing: Share of each label that all classes have in equal parts; with multi_label, yes and no.
     """
 
     name = "seq_class"
@@ -40,101 +49,123 @@ class SequenceClassification(Objective):
         setup: Setup,
         *,
         label_column: str | None = None,
+        problem_type: ProblemType | None = None,
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
+        label_smoothing: Smoothing = 0.0,
     ) -> None:
         super().__init__(setup)
-        self.classes = Classes(label_column or "", num_labels, setup.class_names)
-        if label_weights is not None and not any(label_weights):
-            raise ConfigurationError("--label_weights: all of them are 0, so nothing would be learned.")
-        self.label_weights = label_weights
+        self.column = label_column or ""
+        self.classes = Classes(self.column, num_labels, setup.class_names)
+        self.label_weights, self.label_smoothing = label_weights, label_smoothing
+        self._problem = self._make(problem_type) if problem_type else None
+
+    def _make(self, problem_type: ProblemType) -> Problem:
+        if problem_type == "regression":
+            of_classes = {"label_weights": self.label_weights, "label_smoothing": self.label_smoothing or None}
+            of_classes["num_labels"] = None if self.classes.num_labels == 1 else self.classes.num_labels
+            if given := [flag for flag, value in of_classes.items() if value is not None]:
+                raise ConfigurationError(f"--{given[0]}: regression learns a number and has no classes. Leave it out.")
+            return Regression(self.column, self.setup.class_names)
+        self.classes.in_lists = problem_type == "multi_label"
+        family = MultiLabel if problem_type == "multi_label" else SingleLabel
+        return family(self.classes, self.label_weights, self.label_smoothing)
+
+    @property
+    def problem(self) -> Problem:
+        """Return what a label is; known once the data was looked at."""
+        assert self._problem is not None, "the data was not looked at yet"
+        return self._problem
 
     @property
     def head_config(self) -> dict[str, Any]:
-        """Return the number of classes and their names."""
-        names = self.classes.display_names
-        return {
-            "num_labels": len(names),
-            "id2label": dict(enumerate(names)),
-            "label2id": {name: number for number, name in enumerate(names)},
-            "problem_type": "single_label_classification",
-        }
+        """Return the number of outputs, their names and what they mean."""
+        return self.problem.head_config
 
     @property
     def is_ready(self) -> bool:
-        """Return whether the number of classes is known."""
-        return self.classes.num_labels is not None
+        """Return whether it is known what is learned."""
+        return self._problem is not None and self._problem.is_ready
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the label column; predictions need none."""
-        return () if stage == "predict" else (self.classes.column,)
+        return () if stage == "predict" else (self.column,)
 
     def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
-        """Find the classes, check every label.
+        """Find out what labels are, check every one.
 
         Raises:
             DataError: When a label is missing or wrong, with its place.
         """
-        if origin.stage == "predict":
-            self.classes.settle(trains=False)
-            return dataset
-        if not self.classes.column:
+        if origin.stage != "predict" and not self.column:
             raise ConfigurationError(
                 f"--label_column is needed for the {origin.stage} data set. "
                 f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
             )
-        self.classes.inspect(dataset, origin)
-        if self.label_weights is not None and len(self.label_weights) != self.classes.count:
-            raise ConfigurationError(
-                f"--label_weights: {len(self.label_weights)} weights for {self.classes.count} classes "
-                f"({', '.join(self.classes.display_names)}). Give one a class, in this order."
-            )
+        if self._problem is None:
+            self._problem = self._make(self._problem_type_of(dataset, origin))
+        if origin.stage == "predict":
+            self.problem.settle()
+        else:
+            self.problem.inspect(dataset, origin)
         return dataset
+
+    def _problem_type_of(self, dataset: Dataset, origin: Origin) -> ProblemType:
+        """Return what the checkpoint was fine-tuned for where nothing is trained; else what the data leave no doubt of.
+
+        That labels with fractions are numbers to be predicted is never guessed: one may be a mistake among classes.
+        """
+        known = None if origin.stage == TRAIN else known_problem_type(self.setup.config)
+        if known is None and item_feature(dataset.features.get(self.column)) is not None:
+            logger.info(
+                "'%s' holds lists, so a row has any number of classes: --problem_type multi_label.", self.column
+            )
+            return "multi_label"
+        return known or "single_label"
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``labels``: ``(B,) int64``; nothing when there is none to learn from."""
-        if context.stage == "predict":
-            return {}
-        return {"labels": self.classes.numbers(rows[self.classes.column])}
+        """Return ``labels``, integers ``(B,)``, of multi_label ``(B, C)``; nothing when there is none to learn from."""
+        return {} if context.stage == "predict" else {"labels": self.problem.labels(rows[self.column])}
 
     def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:
-        """Return the sum of the weights of the rows that have a label."""
-        labels = batch["labels"][batch["labels"] != IGNORED_LABEL]
-        return float(len(labels) if self.label_weights is None else np.take(self.label_weights, labels).sum())
+        """Return what the sum of the losses is divided by, so that it is torch's mean."""
+        return self.problem.normalizer(batch["labels"])
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
-        """Return the cross-entropy of the classes; the most likely class and the right one."""
-        weights = self.weights_on(output.logits)
-        loss = cross_entropy(output.logits, batch["labels"], weights)
-        return loss, {"classes": {"preds": output.logits.detach().argmax(dim=-1), "target": batch["labels"]}}
-
-    def weights_on(self, logits: Tensor) -> Tensor | None:
-        """Return the weight of each class on the device of logits ``(C,) float32``; nothing when all weigh the same."""
-        import torch
-
-        if self.label_weights is None:
-            return None
-        return torch.tensor(self.label_weights, dtype=torch.float32).to(logits.device, non_blocking=True)
+        """Return the sum of the losses; what was predicted and what is right."""
+        return self.problem.evaluate(output.logits, batch["labels"])
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return accuracy and F1."""
-        from transformers_framework.metrics.classification import ClassificationMetrics
-
-        return {"classes": ClassificationMetrics(self.classes.count, class_names=self.classes.display_names)}
+        """Return accuracy and F1; of numbers correlations and errors."""
+        return self.problem.metrics()
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the probability of every class and the most likely one."""
-        scores = output.logits.float().softmax(dim=-1)
-        return {"scores": scores, "prediction": scores.argmax(dim=-1)}
+        """Return the probability of classes and the most likely one, or the number."""
+        return self.problem.predictions(output.logits)
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say the class of a row."""
-        return f"label {self.classes.display_names[batch['labels'][row]]}" if "labels" in batch else "no label"
+        """Say the label of a row."""
+        return self.problem.describe(batch["labels"][row]) if "labels" in batch else "no label"
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return the name of the class where it has one."""
-        if self.classes.names:
-            predictions["prediction"] = self.classes.names[predictions["prediction"]]
-        return predictions
+        """Return names of classes where they have any."""
+        return self.problem.decode(predictions)
+
+
+def known_problem_type(config: Any) -> ProblemType | None:
+    """Return what a checkpoint was fine-tuned for, nothing when it was not, or does not say.
+
+    Raises:
+        ConfigurationError: When it predicts several numbers.
+    """
+    if not any(name.endswith("ForSequenceClassification") for name in getattr(config, "architectures", None) or ()):
+        return None
+    numbers = config.problem_type == Regression.written or (config.problem_type is None and config.num_labels == 1)
+    if numbers and config.num_labels > 1:
+        raise ConfigurationError(
+            f"--pre_trained_model: it predicts {config.num_labels} numbers a row; a single one can be predicted here."
+        )
+    known: dict[str | None, ProblemType] = {MultiLabel.written: "multi_label", SingleLabel.written: "single_label"}
+    return "regression" if numbers else known.get(config.problem_type)

@@ -11,13 +11,11 @@ import numpy as np
 
 from transformers_framework.constants import EVALUATED, IGNORED_LABEL, TRAIN, Stage
 from transformers_framework.exceptions import DataError
-from transformers_framework.losses.classification import cross_entropy
-from transformers_framework.objectives.labels import Classes
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.columns import item_feature, list_sizes
 from transformers_framework.processing.words import first_pieces, word_column
-from transformers_framework.restricted import NonNegativeFloat, PositiveInt
+from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,6 +42,7 @@ class TokenClassification(SequenceClassification):
             class), names, or ClassLabels.
         num_labels: Number of classes; taken from the data when not given.
         label_weights: Weight of each class in the loss, one a class.
+        label_smoothing: Share of each label that all classes have in equal parts.
     """
 
     name = "token_class"
@@ -57,9 +56,17 @@ class TokenClassification(SequenceClassification):
         label_column: str | None = None,
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
+        label_smoothing: Smoothing = 0.0,
     ) -> None:
-        super().__init__(setup, label_column=label_column, num_labels=num_labels, label_weights=label_weights)
-        self.classes = Classes(label_column or "", num_labels, setup.class_names, in_lists=True)
+        super().__init__(
+            setup,
+            label_column=label_column,
+            problem_type="single_label",
+            num_labels=num_labels,
+            label_weights=label_weights,
+            label_smoothing=label_smoothing,
+        )
+        self.classes.in_lists = True
         self.words = word_column(input_columns)
 
     @property
@@ -121,12 +128,9 @@ class TokenClassification(SequenceClassification):
         logits = at_words(output.logits, batch["word_starts"])  # (B, W, C)
         labels = at_words(batch["labels"], batch["word_starts"])
         labels = labels.masked_fill(batch["word_starts"] < 0, IGNORED_LABEL)
-        weights = self.weights_on(output.logits)
-        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), weights)
-        preds = logits.detach().argmax(dim=-1)
-        inputs = {"classes": {"preds": preds.flatten(), "target": labels.flatten()}}
+        loss, inputs = self.problem.evaluate(logits.flatten(0, 1), labels.flatten())
         if "num_words" in batch and self._has_entities:
-            inputs["entities"] = {"preds": preds, "target": labels}
+            inputs["entities"] = {"preds": inputs["classes"]["preds"].view_as(labels), "target": labels}
         return loss, inputs
 
     @property

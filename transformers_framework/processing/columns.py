@@ -114,6 +114,16 @@ def item_feature(feature: Any) -> Any:
     return feature.feature if isinstance(feature, (List, LargeList)) else None
 
 
+def first_null(dataset: Dataset, column: str) -> int | None:
+    """Return the first row where a column is null, or nothing."""
+    start = 0
+    for array in arrow_chunks(dataset, column):
+        if array.null_count:
+            return start + int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+        start += len(array)
+    return None
+
+
 def first_null_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
     """Return the first row of a list column that has a null in its list, and the place of that in the list."""
     import pyarrow.compute as pc

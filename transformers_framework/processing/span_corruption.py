@@ -15,6 +15,7 @@ from transformers_framework.processing.windows import Ragged, steps
 from transformers_framework.processing.word_spans import Words, random_word_spans
 
 LONGEST_WORD = 16  # tokens; whole words of up to so many are not cut, but for the only one left of a text
+SHARE_OF_A_WORD = 2  # tokens that whole words hide more or less than they should, on average at most
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,9 @@ class SpanCorruption:
         """Return the longest inputs and targets that a denoiser makes of texts ``(N,) int64``; about, of whole words."""
         found = np.array([corrupted_lengths(lengths, one, self.max_spans) for one in self.denoisers])  # (D, 2, N)
         inputs, targets = found.max(axis=0)
+        if self.whole_words:  # the last word is taken or left, and of short texts it is the only one
+            inputs = np.minimum(inputs + SHARE_OF_A_WORD, self.room.input)
+            targets = np.minimum(targets + SHARE_OF_A_WORD, self.room.target)
         return inputs, targets
 
     def __call__(self, texts: Ragged, words: Words | None, keys: Keys) -> tuple[Ragged, Ragged]:

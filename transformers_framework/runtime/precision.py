@@ -10,7 +10,7 @@ SHORT_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "6
 
 
 # families that were trained in bfloat16, and whose activations are at times beyond the largest float16, 65504
-OVERFLOW_IN_FLOAT16 = frozenset({"longt5", "mt5", "multi_token_t5", "t5", "umt5"})
+OVERFLOW_IN_FLOAT16 = frozenset({"mt5", "multi_token_t5", "t5", "umt5"})
 
 
 def full_precision_name(precision: str | int | None, accelerator: str, family: str | None = None) -> str | None:

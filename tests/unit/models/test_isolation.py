@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import transformers
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.auto import checkpoint_activations
 from transformers_framework.models.isolation import (
     ISOLATING,
     ISOLATING_SEQ_TO_SEQ,
@@ -25,6 +27,7 @@ from transformers_framework.registry import MODELS
 
 USUAL = ("bert", "roberta", "distilbert", "electra", "deberta_v2", "modernbert", "esm")
 CHANGES: dict[str, dict[str, Any]] = {
+    "bigbird_pegasus": {"attention_type": "original_full"},
     "esm": {"token_dropout": False},
     "mobilebert": {"trigram_input": False},
 }  # what must be turned off for texts to be kept apart
@@ -117,69 +120,82 @@ def targets(config: Any) -> dict[str, np.ndarray]:
     }
 
 
+def states_of_both(model: Any, inputs: dict[str, Any], weights: torch.Tensor) -> list[torch.Tensor]:
+    """Return the states of encoder and decoder, and add the gradients of some loss over the tokens of targets."""
+    found: list[torch.Tensor] = []
+    stacks = (model.get_encoder(), model.get_decoder())
+    hooks = [stack.register_forward_hook(lambda *call: found.append(call[-1][0].detach())) for stack in stacks]
+    (model(**inputs, use_cache=False).logits.tanh().sum(dim=-1) * weights).sum().backward()
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def check_equal_targets(model: Any, isolation: SeqToSeqIsolation, *, prepare: Callable[[], Any] = lambda: None) -> None:
+    batch, own = texts(model.config), targets(model.config)
+    ids, starts, weights = map(torch.from_numpy, (batch["input_ids"], own["decoder_input_ids"], own["weights"]))
+    read, written = torch.from_numpy(batch["attention_mask"] > 0), torch.from_numpy(own["labels"] != -100)
+    alone = []
+    isolation({})
+    for row in range(len(ids)):  # without any padding
+        inputs = {"input_ids": ids[row, read[row]][None], "decoder_input_ids": starts[row, written[row]][None]}
+        alone.append([states[0] for states in states_of_both(model, inputs, weights[row, written[row]])])
+    wanted = gradients_of(model)
+    prepare()
+    packed, moved = pack(batch, {"x": own}, SIZES, width=0, pad_token_id=model.config.pad_token_id)
+    rows, inputs = tensors(packed), {"decoder_input_ids": torch.from_numpy(moved["x"]["decoder_input_ids"])}
+    inputs |= {"input_ids": rows["input_ids"], **isolation(rows)}
+    found = states_of_both(model, inputs, torch.from_numpy(moved["x"]["weights"]))
+    gradients = gradients_of(model)
+    for side, states, segments in zip((0, 1), found, (rows["segments"], rows["decoder_segments"]), strict=True):
+        assert torch.isfinite(states).all(), "padding gives nan"
+        torch.testing.assert_close(states[segments > 0], torch.cat([each[side] for each in alone]), **TOLERANCE)
+    assert gradients.keys() == wanted.keys()
+    for name, gradient in gradients.items():
+        scale = wanted[name].abs().max().clamp(min=1e-3)
+        assert torch.allclose(gradient / scale, wanted[name] / scale, **TOLERANCE), name
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", SEQ_TO_SEQ)
 def test_packed_targets_are_equal_to_unpacked(name: str, attention: str) -> None:
-    """States of encoder and decoder, and the gradients of every parameter, with gradient checkpointing and without."""
-    model = tiny.model_for(name, "AutoModelForSeq2SeqLM", attn_implementation="eager").double()
-    if attention == "sdpa" and not model._supports_sdpa:
+    kind = transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(tiny.config_for(name))]
+    if attention == "sdpa" and not kind._supports_sdpa:
         pytest.skip("the family has eager attention only")
-    model.set_attn_implementation(attention)
-    config = model.config
-    batch, own = texts(config), targets(config)
-    ids, read, written = (torch.from_numpy(part) for part in (batch["input_ids"], batch["attention_mask"] > 0, own["labels"] != -100))  # fmt: skip  # noqa: E501
-    told = tensors(own)
-    expected: dict[str, list[torch.Tensor]] = {"encoder": [], "decoder": []}
-    for row in range(len(ids)):  # without any padding
-        weights = told["weights"][row, written[row]]
-        inputs = {"input_ids": ids[row, read[row]][None], "decoder_input_ids": told["decoder_input_ids"][row, written[row]][None]}  # fmt: skip  # noqa: E501
-        states = model.base_model(**inputs, use_cache=False)
-        states_of_targets(model, inputs, weights)
-        expected["encoder"].append(states.encoder_last_hidden_state[0])
-        expected["decoder"].append(states.last_hidden_state[0])
-    wanted = gradients_of(model)
+    options = {"attn_implementation": attention, **CHANGES.get(name, {})}
+    model = tiny.model_for(name, "AutoModelForSeq2SeqLM", **options).double()
+    check_equal_targets(model, SeqToSeqIsolation(model.base_model))
 
-    packed, moved = pack(batch, {"x": own}, SIZES, width=0, pad_token_id=config.pad_token_id)
-    rows, own_rows = tensors(packed), tensors(moved["x"])
+
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_packed_targets_are_equal_with_layers_that_are_run_again_in_the_backward_pass(name: str) -> None:
+    rates = ("dropout_rate",) if name == "t5" else ("dropout", "attention_dropout", "activation_dropout")
+    model = tiny.model_for(name, "AutoModelForSeq2SeqLM", **dict.fromkeys(rates, 0.0)).double().train()
+
+    def checkpoint() -> None:
+        checkpoint_activations(model)
+        assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+
+    check_equal_targets(model, SeqToSeqIsolation(model.base_model), prepare=checkpoint)
+
+
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_batches_that_are_not_packed_are_left_alone(name: str) -> None:
+    model = tiny.model_for(name, "AutoModelForSeq2SeqLM")
+    batch, own = tensors(texts(model.config)), tensors(targets(model.config))
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    inputs["decoder_input_ids"] = own["decoder_input_ids"]
+    before = model(**inputs).logits
     isolation = SeqToSeqIsolation(model.base_model)
-    for checkpointing in (False, True):
-        if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-            model.train()
-            for module in model.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
-                for rate in ("dropout", "attention_dropout", "activation_dropout"):
-                    if isinstance(getattr(module, rate, None), float):
-                        setattr(module, rate, 0.0)
-        inputs = {"input_ids": rows["input_ids"], "decoder_input_ids": own_rows["decoder_input_ids"], **isolation(rows)}
-        states = model.base_model(**inputs, use_cache=False)
-        assert torch.isfinite(states.last_hidden_state).all(), "padding gives nan"
-        for side, segments, found in (
-            ("encoder", rows["segments"], states.encoder_last_hidden_state),
-            ("decoder", rows["decoder_segments"], states.last_hidden_state),
-        ):
-            torch.testing.assert_close(found[segments > 0], torch.cat(expected[side]), **TOLERANCE)
-        states_of_targets(model, inputs, own_rows["weights"])
-        gradients = gradients_of(model)
-        assert gradients.keys() == wanted.keys()
-        for parameter, gradient in gradients.items():
-            scale = wanted[parameter].abs().max().clamp(min=1e-3)
-            assert torch.allclose(gradient / scale, wanted[parameter] / scale, **TOLERANCE), parameter
-
-    isolation({})  # a batch that is not packed: hooks do nothing
-    plain = {"input_ids": ids, "attention_mask": read.long(), "decoder_input_ids": told["decoder_input_ids"]}
-    states = model.base_model(**plain, use_cache=False).last_hidden_state
-    torch.testing.assert_close(states[written], torch.cat(expected["decoder"]), **TOLERANCE)
-
-
-def states_of_targets(model: Any, inputs: dict[str, Any], weights: torch.Tensor) -> None:
-    """Add the gradients of some loss over the tokens of targets."""
-    (model(**inputs, use_cache=False).logits.tanh().sum(dim=-1) * weights).sum().backward()
+    assert torch.equal(model(**inputs).logits, before)
+    rows, _ = pack(texts(model.config), {"x": targets(model.config)}, SIZES, width=0, pad_token_id=0)
+    assert isolation(tensors(rows)).keys() == {"attention_mask", "decoder_attention_mask"}
+    assert isolation(batch) == {}
+    assert torch.equal(model(**inputs).logits, before)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(name for name, family in MODELS.items() if family in REASONS))
+@pytest.mark.parametrize("name", sorted(REASONS.keys() - {"multi_token_bart", "multi_token_t5"}))
 def test_refused_families_do_mix_texts(name: str) -> None:
     """The other way round: what is refused would be wrong, or not run at all."""
     model = tiny.model_for(name, "AutoModelForMaskedLM")
@@ -214,6 +230,16 @@ def test_what_mixes_texts_is_refused_with_the_reason(name: str, changes: dict[st
         check_isolation(tiny.config_for(name, **changes))
 
 
+@pytest.mark.parametrize(
+    ("name", "message"), [("multi_token_bart", "several tokens at once"), ("blenderbot", "nobody has shown")]
+)
+def test_decoders_that_mix_texts_are_refused_with_the_reason(name: str, message: str) -> None:
+    config = tiny.config_for(name)
+    with pytest.raises(ConfigurationError, match=f"--packing isolated: .*{message}.*--packing full"):
+        check_isolation(config, writes=True)
+    check_isolation(tiny.config_for("bart"), writes=True)
+
+
 @pytest.mark.parametrize(("name", "attention"), [("bert", "flash_attention_2"), ("modernbert", "flex_attention")])
 def test_attention_that_takes_no_such_mask_is_refused(name: str, attention: str) -> None:
     with pytest.raises(ConfigurationError, match=f"--attention {attention}.*--attention sdpa"):
@@ -222,13 +248,13 @@ def test_attention_that_takes_no_such_mask_is_refused(name: str, attention: str)
 
 def test_every_family_is_either_proven_or_refused() -> None:
     """A family that is new in the registry must be looked at."""
-    masked = transformers.MODEL_FOR_MASKED_LM_MAPPING
-    encoders = {
+    kinds = transformers.MODEL_FOR_MASKED_LM_MAPPING, transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    found = {
         family
         for name, family in MODELS.items()
-        if name != "auto" and type(config := tiny.config_for(name)) in masked and not config.is_encoder_decoder
+        if name != "auto" and type(config := tiny.config_for(name)) in kinds[config.is_encoder_decoder]
     }
-    assert encoders == ISOLATING | REASONS.keys()
+    assert found == ISOLATING | ISOLATING_SEQ_TO_SEQ | REASONS.keys()
 
 
 @pytest.mark.slow  # flex attention is compiled, and has no backward pass on a CPU
@@ -241,6 +267,38 @@ def test_flex_attention_gets_blocks() -> None:
             output = model(input_ids=packed["input_ids"], **Isolation(model)(packed))
         states.append(output.last_hidden_state[packed["segments"] > 0])
     torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_flex_attention_gets_blocks_within_targets_and_across() -> None:
+    found = []
+    for attention in ("sdpa", "flex_attention"):
+        model = tiny.model_for("bart", "AutoModelForSeq2SeqLM", d_model=64, attn_implementation=attention)
+        isolation = SeqToSeqIsolation(model.base_model)
+        rows, moved = pack(texts(model.config), {"x": targets(model.config)}, SIZES, width=0, pad_token_id=1, multiple=16)  # fmt: skip  # noqa: E501
+        batch = tensors(rows)
+        inputs = {"input_ids": batch["input_ids"], "decoder_input_ids": tensors(moved["x"])["decoder_input_ids"]}
+        with torch.no_grad():
+            states = model.base_model(**inputs, **isolation(batch), use_cache=False).last_hidden_state
+        found.append(states[batch["decoder_segments"] > 0])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_masks_of_targets_can_be_traced(name: str) -> None:
+    """In training a batch is packed, in evaluation it is not: the hooks of one traced model see both."""
+    torch.compiler.reset()
+    model = tiny.model_for(name, "AutoModelForSeq2SeqLM")
+    isolation = SeqToSeqIsolation(model.base_model)
+    rows, moved = pack(texts(model.config), {"x": targets(model.config)}, SIZES, width=0, pad_token_id=model.config.pad_token_id)  # fmt: skip  # noqa: E501
+    batch, ids = tensors(rows), tensors(moved["x"])["decoder_input_ids"]
+    packed = {"input_ids": batch["input_ids"], "decoder_input_ids": ids, **isolation(batch), "use_cache": False}
+    plain = {**packed, "attention_mask": batch["attention_mask"], "decoder_attention_mask": None}
+    traced = torch.compile(model, backend="eager")
+    with torch.no_grad():
+        for inputs, told in ((packed, batch), (plain, {}), (packed, batch)):
+            isolation(told)
+            torch.testing.assert_close(traced(**inputs).logits, model(**inputs).logits)
 
 
 @pytest.mark.parametrize("name", ["bert", "deberta_v2", "modernbert"])
@@ -266,6 +324,28 @@ def test_narrow_weights_and_padding_give_numbers(attention: str, dtype: torch.dt
     states = model(input_ids=batch["input_ids"], **isolation(batch)).last_hidden_state
     states.float().sum().backward()
     assert torch.isfinite(states).all()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_narrow_weights_and_padding_of_targets_give_numbers(name: str, attention: str, dtype: torch.dtype) -> None:
+    model = tiny.model_for(name, "AutoModelForSeq2SeqLM", attn_implementation=attention)
+    isolation = SeqToSeqIsolation(model.base_model)
+    model.to(dtype)
+    own = {key: value for key, value in targets(model.config).items() if key != "weights"}
+    rows, moved = pack(texts(model.config), {"x": own}, SIZES, width=0, pad_token_id=1, multiple=8)
+    batch, labels = tensors(rows), tensors(moved["x"])["labels"]
+    full = (batch["segments"] > 0).all(dim=1)
+    batch["segments"][0][batch["segments"][0] == 0] = 3  # no padding to be seen, but some of the target's to see
+    batch["segments"][2] = batch["decoder_segments"][2] = 0  # nothing but padding
+    assert not full.any()
+    assert (batch["decoder_segments"][0] == 0).any()
+    ids = tensors(moved["x"])["decoder_input_ids"]
+    logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids, **isolation(batch), use_cache=False).logits
+    logits.float()[labels != -100].sum().backward()
+    assert torch.isfinite(logits).all()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 

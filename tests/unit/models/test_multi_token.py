@@ -279,14 +279,26 @@ def test_the_decoder_is_called_once_a_block(family, m, options):
     assert calls.count == math.ceil(13 / m)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
+def test_a_process_that_is_done_goes_on_calling_until_all_are(family, options, monkeypatch):
+    model = writer_of(family, 4)
+    batch = batch_of(model)
+    expected = model.generate(**batch, max_length=6, **options)
+    calls, others = Calls(model), iter([1, 1, 1, 1, 1, 0])  # another process has five blocks
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda running: running.add_(next(others)))
+    assert torch.equal(model.generate(**batch, max_length=6, **options, synced_gpus=True), expected)
+    assert calls.count == 5
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"use_cache": False}, "use_cache=False"),
-        ({"return_dict_in_generate": True, "cache_implementation": "static"}, "implementation=static, return_dict"),
-        ({"num_beam_groups": 2, "num_beams": 4}, "group_beam_search"),
-        ({"penalty_alpha": 0.6, "top_k": 4}, "contrastive_search"),
-        ({"prompt_lookup_num_tokens": 3}, "assisted_generation"),
+        ({"return_dict_in_generate": True, "cache_implementation": "static"}, "implementation=static`, `return_dict"),
+        ({"num_beam_groups": 2, "num_beams": 4}, "group beam search"),
+        ({"penalty_alpha": 0.6, "top_k": 4}, "contrastive search"),
+        ({"prompt_lookup_num_tokens": 3}, "assisted generation"),
         ({"streamer": object()}, "streamer"),
         ({"guidance_scale": 2.0}, "guidance_scale"),
         ({"stop_strings": ["a"]}, "stop_strings"),

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from transformers_framework.processing.packing import Bins, fill_bins, pack
+from transformers_framework.processing.packing import Bins, fill_bins, joint_lengths, pack
 
 
 def lognormal(n: int, mean: float = 3.4, longest: int = 128, seed: int = 0) -> np.ndarray:
@@ -101,6 +101,37 @@ def test_padding_on_the_left_is_left_out_too() -> None:
     packed, _ = pack(flipped, {}, [2], width=6, pad_token_id=1)
     assert packed["segments"].tolist() == [[1, 1, 2, 2, 2, 0]]
     assert packed["input_ids"][0, :5].tolist() == [11, 10, 15, 14, 13]
+
+
+def test_targets_go_where_their_texts_go() -> None:
+    """Also where rows of inputs and of targets are equally long before they are packed."""
+    lengths, written, sizes = [3, 5, 2, 4], [5, 1, 0, 2], [2, 2]
+    batch = batch_of(lengths)
+    mask = np.arange(5) < np.array(written)[:, None]
+    labels = np.where(mask, 50 + np.arange(20).reshape(4, 5), -100)
+    own = {"x": {"labels": labels, "decoder_input_ids": np.where(mask, labels + 1, 1), "one": np.arange(4)}}
+    packed, moved = pack(batch, own, sizes, width=99, pad_token_id=1, multiple=4)
+    assert packed["segments"].tolist() == [[1, 1, 1, 2, 2, 2, 2, 2], [1, 1, 2, 2, 2, 2, 0, 0]]
+    assert packed["decoder_segments"].tolist() == [[1, 1, 1, 1, 1, 2, 0, 0], [2, 2, 0, 0, 0, 0, 0, 0]]
+    assert packed["decoder_position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0]]
+    real = packed["decoder_segments"] > 0
+    assert moved["x"]["labels"][real].tolist() == labels[mask].tolist()
+    assert (moved["x"]["labels"][~real] == -100).all()
+    assert moved["x"]["decoder_input_ids"].tolist() == np.where(real, moved["x"]["labels"] + 1, 1).tolist()
+    assert packed["input_ids"][packed["segments"] > 0].tolist() == batch["input_ids"][batch["attention_mask"] > 0].tolist()  # fmt: skip  # noqa: E501
+    assert moved["x"]["one"].tolist() == [0, 1, 2, 3]
+
+
+def test_bins_of_joint_lengths_have_room_on_both_sides() -> None:
+    draw = np.random.default_rng(0)
+    for capacity, target_capacity in ((64, 64), (64, 32), (40, 97)):
+        inputs, targets = draw.integers(1, capacity + 1, 500), draw.integers(0, target_capacity + 1, 500)
+        lengths = joint_lengths(inputs, targets, capacity, target_capacity)
+        bins = fill_bins(lengths, capacity, 0)
+        assert sums(bins, inputs).max() <= capacity
+        assert sums(bins, targets).max() <= target_capacity
+        assert (lengths == inputs).any()
+        assert (lengths > inputs).any()
 
 
 def test_types_and_further_dimensions_are_kept() -> None:

@@ -1,0 +1,52 @@
+"""Rows that are made anew before training, encoded some at a time, by one process or several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Encoded = TypeVar("Encoded")
+
+
+class EncodedBatches(Generic[Encoded]):
+    """What rows of a data set are encoded to, some at a time."""
+
+    def __init__(self, encode: Callable[[int, Mapping[str, list[Any]]], Encoded], source: Dataset, size: int) -> None:
+        self.encode, self.source, self.size = encode, source, size
+
+    def __len__(self) -> int:
+        return -(-len(self.source) // self.size)
+
+    def __getitem__(self, number: int) -> Encoded:
+        start = number * self.size
+        return self.encode(start, self.source[start : start + self.size])
+
+    def in_order(self, num_workers: int) -> Iterator[Encoded]:
+        """Yield all batches, encoded by several processes where there are enough for them."""
+        if min(num_workers, len(self)) <= 1:
+            return (self[number] for number in range(len(self)))
+        import torch
+        from torch.utils.data import DataLoader
+
+        return iter(
+            DataLoader(
+                self,  # type: ignore[arg-type]
+                batch_size=None,
+                collate_fn=_as_it_is,
+                num_workers=min(num_workers, len(self)),
+                worker_init_fn=_tokenize_alone,
+                generator=torch.Generator(),  # else the global one is drawn from
+            )
+        )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _tokenize_alone(worker: int) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes are enough

@@ -1,0 +1,119 @@
+"""A number for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.constants import IGNORED_LABEL, TRAIN
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.losses.classification import squared_error
+from transformers_framework.objectives.problems import Problem
+from transformers_framework.processing.columns import Origin, arrow_chunks, check_column
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from torchmetrics import Metric
+
+
+class Regression(Problem):
+    """A number a row, by its squared error.
+
+    Batches carry the bits of float32 numbers as integers: no strategy in half precision rounds them, and -100 is a nan.
+
+    Args:
+        column: The label column.
+        known: Classes of a checkpoint that was fine-tuned before.
+    """
+
+    written = "regression"
+
+    def __init__(self, column: str, known: Sequence[str] | None = None) -> None:
+        self.column, self.known = column, known
+        self._settled = False
+
+    def settle(self, *, trains: bool = False) -> None:
+        """Refuse a checkpoint of classes where nothing is trained."""
+        if self.known and not (trains or self._settled):
+            raise ConfigurationError(
+                f"--pre_trained_model: it was fine-tuned for {len(self.known)} classes, not for a number, and nothing "
+                "is trained. Leave out --problem_type regression."
+            )
+        self._settled = True
+
+    @property
+    def head_config(self) -> dict[str, Any]:
+        """Return that there is one number, called as its column."""
+        names = {"id2label": {0: self.column}, "label2id": {self.column: 0}} if self.column else {}
+        return {"num_labels": 1, **names, "problem_type": self.written}
+
+    def inspect(self, dataset: Dataset, origin: Origin) -> None:
+        """Check that all labels are finite numbers.
+
+        Raises:
+            DataError: When one is not, with its place.
+        """
+        from datasets import Value
+
+        self.settle(trains=origin.stage == TRAIN)
+        check_column(dataset, self.column, origin, flag="label_column")
+        feature = dataset.features[self.column]
+        if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
+            raise DataError(
+                f"--label_column: '{self.column}' of {origin.source} holds {feature}; --problem_type regression needs "
+                "a number in each row."
+            )
+        start = 0
+        for chunk in arrow_chunks(dataset, self.column):
+            numbers = _in_single_precision(chunk.to_numpy(zero_copy_only=False))
+            if (wrong := np.flatnonzero(~np.isfinite(numbers))).size:
+                row, value = int(wrong[0]), chunk[int(wrong[0])].as_py()
+                found = "no label (null)" if value is None else f"the label {value}"
+                raise DataError(f"{origin.place(start + row)}: '{self.column}' has {found}; expected a finite number.")
+            start += len(chunk)
+
+    def labels(self, values: Sequence[Any]) -> np.ndarray:
+        """Return the bits of the number of each row: ``(B,) int32``."""
+        numbers = _in_single_precision(np.array(values, dtype=np.float64))
+        bits = numbers.view(np.int32)
+        for row in np.flatnonzero(~np.isfinite(numbers)).tolist():
+            if values[row] is not None:
+                raise DataError(
+                    f"'{self.column}' has the label {values[row]} in a row that was not looked at before training; "
+                    "expected a finite number."
+                )
+            bits[row] = IGNORED_LABEL
+        return bits
+
+    def normalizer(self, labels: np.ndarray) -> float:
+        """Return the number of labels."""
+        return float(np.count_nonzero(labels != IGNORED_LABEL))
+
+    def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the squared errors; the numbers that were predicted and the right ones."""
+        import torch
+
+        preds, target = logits.squeeze(-1).float(), labels.view(torch.float32)
+        return squared_error(preds, target), {"numbers": {"preds": preds.detach(), "target": target}}
+
+    def metrics(self) -> dict[str, Metric]:
+        """Return correlations and errors."""
+        from transformers_framework.metrics.regression import RegressionMetrics
+
+        return {"numbers": RegressionMetrics()}
+
+    def predictions(self, logits: Tensor) -> dict[str, Tensor]:
+        """Return the number of each row."""
+        return {"prediction": logits.squeeze(-1).float()}
+
+    def describe(self, label: np.ndarray) -> str:
+        """Say the number of a row."""
+        return f"number {np.int32(label).view(np.float32):g}" if label != IGNORED_LABEL else "no label"
+
+
+def _in_single_precision(numbers: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+        return numbers.astype(np.float32)

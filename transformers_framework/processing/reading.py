@@ -1,0 +1,284 @@
+"""Machine reading: windows over long contexts, where answers begin and end in them, and the best spans of logits.
+
+Spans are pairs of tokens of a context, both inclusive, and pairs of characters of it, the end exclusive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from transformers_framework.processing.windows import Ragged, steps
+
+WHITE_SPACE = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
+END = 2**31 - 1  # a character behind every text
+ROWS_AT_ONCE = 8  # whose spans fit into a processor's cache
+
+
+def visible_offsets(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], counts: NDArray[np.int64], texts: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Take the white space off the characters of tokens, which some tokenizers count to the token behind it.
+
+    Args:
+        starts: First character of each token, text after text ``(T,) int64``.
+        ends: The character behind the last one of each token ``(T,) int64``.
+        counts: Tokens of each text ``(N,) int64``.
+        texts: The texts.
+
+    Returns:
+        The same without white space at either end; of a token of nothing else, the start is not before the end.
+
+    Examples:
+        >>> starts, ends = visible_offsets(np.array([0, 2, 4]), np.array([2, 4, 6]), np.array([3]), ["to  be"])
+        >>> starts.tolist(), ends.tolist()
+        ([0, 4, 4], [2, 2, 6])
+    """
+    sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    visible, places = ~np.isin(codes, WHITE_SPACE), np.arange(len(codes))
+    following = np.append(np.where(visible, places, len(codes)), len(codes))
+    following = np.minimum.accumulate(following[::-1])[::-1]  # the first visible character at a place or behind it
+    preceding = np.concatenate([[0], np.maximum.accumulate(np.where(visible, places + 1, 0))])
+    base, size = np.repeat(np.cumsum(sizes) - sizes, counts), np.repeat(sizes, counts)
+    return np.minimum(following[base + starts] - base, size), np.maximum(preceding[base + ends] - base, 0)
+
+
+class Cuts(NamedTuple):
+    """Windows over contexts, context after context.
+
+    Args:
+        contexts: The context of each window ``(W,) int64``.
+        firsts: Its first token in the context ``(W,) int64``.
+        lengths: Its tokens ``(W,) int64``.
+        before: Tokens that it shares with the window before it, of the same context ``(W,) int64``.
+        after: Tokens that it shares with the one behind it ``(W,) int64``.
+    """
+
+    contexts: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+
+
+def cut(lengths: NDArray[np.int64], capacities: NDArray[np.int64], shared: int) -> Cuts:
+    """Cut contexts into windows that overlap.
+
+    All windows of a context are full but the last. A token is in at most two of them: they share at most half.
+
+    Args:
+        lengths: Tokens of each context ``(B,) int64``.
+        capacities: Most tokens of a window of each ``(B,) int64``, at least 1.
+        shared: Tokens that neighbours share, where that is no more than half of a window.
+
+    Examples:
+        >>> cuts = cut(np.array([7, 3]), np.array([4, 4]), shared=1)
+        >>> cuts.contexts.tolist(), cuts.firsts.tolist(), cuts.lengths.tolist()
+        ([0, 0, 1], [0, 3, 0], [4, 4, 3])
+        >>> cuts.before.tolist(), cuts.after.tolist()
+        ([0, 1, 0], [1, 0, 0])
+    """
+    overlaps = np.minimum(shared, capacities // 2)
+    strides = capacities - overlaps
+    counts = 1 + np.maximum(-(-(lengths - capacities) // strides), 0)
+    contexts, number = np.repeat(np.arange(len(lengths)), counts), steps(counts)
+    firsts = number * strides[contexts]
+    return Cuts(
+        contexts,
+        firsts,
+        np.minimum(capacities[contexts], lengths[contexts] - firsts),
+        np.where(number > 0, overlaps[contexts], 0),
+        np.where(number + 1 < counts[contexts], overlaps[contexts], 0),
+    )
+
+
+def target_spans(
+    char_starts: Ragged,
+    char_ends: Ragged,
+    read_from: NDArray[np.int64],
+    read_to: NDArray[np.int64],
+    answers: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Find the tokens of answers: the fewest that hold all of their characters.
+
+    Args:
+        char_starts: First character of each token of B windows.
+        char_ends: The character behind each token.
+        read_from: Where in the text the token before each window ends, 0 when there is none ``(B,) int64``.
+        read_to: Where the token behind each window starts, :data:`END` when there is none ``(B,) int64``.
+        answers: First character of each answer and the one behind it, -1 where there is no answer ``(B, 2) int64``.
+
+    Returns:
+        First and last token of each window, -1 where the window does not hold the whole answer ``(B, 2) int64``.
+
+    Examples:
+        >>> starts, ends = Ragged.of([[0, 3, 6], [6, 9]]), Ragged.of([[2, 5, 8], [8, 11]])  # "so we go on", two windows
+        >>> target_spans(starts, ends, np.array([0, 5]), np.array([9, END]), np.array([[3, 8], [3, 8]])).tolist()
+        [[1, 2], [-1, -1]]
+    """
+    width = int(char_starts.lengths.max(initial=1))
+    starts, ends = char_starts.padded(width, END), char_ends.padded(width, END)
+    first = (ends > answers[:, :1]).argmax(axis=1)
+    last = width - 1 - (starts < answers[:, 1:])[:, ::-1].argmax(axis=1)
+    begins, stops = answers.T
+    there = (starts.min(axis=1, initial=END) < stops) & (first < char_starts.lengths) & (first <= last)
+    holds = there & (begins >= np.maximum(read_from, 0)) & (stops <= read_to)
+    return np.where(holds[:, None], np.stack([first, last], axis=1), -1)
+
+
+class Spans(NamedTuple):
+    """The best spans of B windows or documents, best first; fewer than n have scores of minus infinity behind them.
+
+    Args:
+        scores: Sum of the logits at both ends ``(B, n) float32``.
+        starts: First token or character ``(B, n) int64``.
+        ends: Last token, or the character behind the last one ``(B, n) int64``.
+    """
+
+    scores: NDArray[np.float32]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+def best_spans(
+    start_logits: NDArray[np.float32],
+    end_logits: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    *,
+    n: int,
+    longest: int,
+) -> Spans:
+    """Find the n best spans of each window, exactly: no start or end is left out beforehand.
+
+    A span that lies in two windows belongs to the one in which it has more context, counted in tokens on its shorter
+    side, and to the first of them when both have as much; so each span of a document is found once. With one token a
+    span, that is the maximum context of Devlin et al. 2019, "BERT" (their ``run_squad.py``).
+
+    Args:
+        start_logits: Of each context token, minus infinity where no answer can start ``(B, C) float32``.
+        end_logits: The same of ends ``(B, C) float32``.
+        lengths: Tokens of each window ``(B,) int64``.
+        before: Tokens that it shares with the window before it ``(B,) int64``.
+        after: Tokens that it shares with the one behind it ``(B,) int64``.
+        n: Spans of each window.
+        longest: Most tokens of a span.
+
+    Examples:
+        >>> start, end = np.float32([[0, 1, 4]]), np.float32([[1, 0, 2]])
+        >>> none = np.array([0])
+        >>> found = best_spans(start, end, np.array([3]), none, none, n=2, longest=3)
+        >>> found.scores.tolist(), found.starts.tolist(), found.ends.tolist()
+        ([[6.0, 3.0]], [[2, 1]], [[2, 2]])
+        >>> best_spans(start, end, np.array([3]), none, np.array([2]), n=1, longest=3).starts.tolist()  # 2 is not its
+        [[1]]
+    """
+    num_rows, width = start_logits.shape
+    longest = min(longest, width)
+    of_rows = [
+        _best_spans(*(part[row : row + ROWS_AT_ONCE] for part in (start_logits, end_logits, lengths, before, after)),
+                    n, longest)
+        for row in range(0, num_rows, ROWS_AT_ONCE)
+    ]  # fmt: skip
+    empty = Spans(*(np.zeros((0, n), dtype=kind) for kind in (np.float32, np.int64, np.int64)))
+    return Spans(*map(np.concatenate, zip(*of_rows, strict=True))) if of_rows else empty
+
+
+def _best_spans(
+    start_logits: NDArray[np.float32],
+    end_logits: NDArray[np.float32],
+    lengths: NDArray[np.int64],
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    n: int,
+    longest: int,
+) -> Spans:
+    width = start_logits.shape[1]
+    ends = np.pad(end_logits, [(0, 0), (0, longest - 1)], constant_values=-np.inf)
+    scores = start_logits[:, :, None] + sliding_window_view(ends, longest, axis=1)  # (B, C, A): of start and length
+    shares = np.flatnonzero((before > 0) | (after > 0))
+    if len(shares):
+        # min(a, L-1-b) tokens are on the shorter side of a span; the next window has more of them when
+        # a + b > 2L - 1 - after, and the one before has as many or more when a + b < before
+        sums = 2 * np.arange(width)[:, None] + np.arange(longest)  # (C, A): a + b
+        highest = (2 * lengths - 1 - after)[shares, None, None]
+        scores[shares] = np.where((sums < before[shares, None, None]) | (sums > highest), -np.inf, scores[shares])
+    # each of the n best spans starts at one of the n tokens whose best spans are best
+    by_start = scores.max(axis=2)
+    top = _largest(by_start, n)  # (B, m)
+    of_top = np.take_along_axis(scores, top[:, :, None], axis=1)
+    found = _largest(of_top.reshape(len(scores), -1), n)  # (B, n')
+    place, size = np.divmod(found, longest)
+    starts = np.take_along_axis(top, place, axis=1)
+    best = np.take_along_axis(of_top.reshape(len(scores), -1), found, axis=1)
+    missing = [(0, 0), (0, n - found.shape[1])]
+    return Spans(
+        np.pad(best, missing, constant_values=-np.inf), np.pad(starts, missing), np.pad(starts + size, missing)
+    )
+
+
+def _largest(values: NDArray[np.float32], n: int) -> NDArray[np.int64]:
+    """Return the places of the n largest values of each row, largest first; of equal ones the first."""
+    if n < values.shape[1]:
+        places = np.sort(np.argpartition(-values, n - 1, axis=1)[:, :n], axis=1)
+    else:
+        places = np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1)
+
+
+class Documents(NamedTuple):
+    """What was found in the documents of some windows.
+
+    Args:
+        rows: Row of each document in its data set, rising ``(D,) int64``.
+        null_scores: Score of no answer: the smallest of its windows', of which each says whether it has one
+            ``(D,) float32``.
+        spans: The best spans of each document, in characters.
+    """
+
+    rows: NDArray[np.int64]
+    null_scores: NDArray[np.float32]
+    spans: Spans
+
+
+def merge(rows: NDArray[np.int64], null_scores: NDArray[np.float32], spans: Spans) -> Documents:
+    """Merge the best spans of windows, which come in any order, to those of documents.
+
+    Args:
+        rows: Row of the data set that each window is of ``(W,) int64``.
+        null_scores: Score of no answer in each window ``(W,) float32``.
+        spans: Spans of each window, in characters ``(W, n)``. Of equal ones the best counts.
+
+    Examples:
+        >>> spans = Spans(np.float32([[3, 1], [2, -np.inf]]), np.array([[5, 0], [9, 0]]), np.array([[7, 4], [12, 0]]))
+        >>> found = merge(np.array([4, 4]), np.float32([0.5, 0.1]), spans)
+        >>> found.rows.tolist(), found.spans.scores.tolist(), found.spans.starts.tolist()
+        ([4], [[3.0, 2.0]], [[5, 9]])
+    """
+    documents, owner = np.unique(rows, return_inverse=True)
+    n = spans.scores.shape[1]
+    nulls = np.full(len(documents), np.inf, dtype=np.float32)
+    np.minimum.at(nulls, owner, null_scores)
+    flat = [np.repeat(owner, n), spans.scores.ravel(), spans.starts.ravel(), spans.ends.ravel()]
+    owner, scores, starts, ends = (values[np.isfinite(flat[1])] for values in flat)
+    order = np.lexsort((-scores, ends, starts, owner))
+    keys = np.stack([owner, starts, ends])[:, order]
+    order = order[np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))[: len(order)]]
+    order = order[np.lexsort((ends[order], starts[order], -scores[order], owner[order]))]
+    counts = np.bincount(owner[order], minlength=len(documents))
+    rank = steps(counts)
+    kept = order[rank < n]
+    place = (owner[kept], rank[rank < n])
+    merged = Spans(
+        np.full((len(documents), n), -np.inf, dtype=np.float32), *np.zeros((2, len(documents), n), dtype=np.int64)
+    )
+    for column, values in zip(merged, (scores, starts, ends), strict=True):
+        column[place] = values[kept]
+    return Documents(documents, nulls, merged)
