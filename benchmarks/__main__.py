@@ -86,10 +86,14 @@ def tables(name: str, args: argparse.Namespace, material: Material, threads: int
     if name in OF_TEXTS:
         texts = prepare_texts(material.scratch, args.texts)
         yield f"texts: {texts.name}\n"
-        once["denoising"] = lambda: denoising.run(texts, rounds, clock)
-        each["masked_lm"] = lambda precision: masked_lm.run(texts, rounds, precision, threads)
-        each["electra"] = lambda precision: electra.run(texts, rounds, precision, threads)
-        each["seq_to_seq"] = lambda precision: seq_to_seq.run(texts, rounds, precision, threads, busy)
+        once |= {
+            "denoising": lambda: denoising.run(texts, rounds, clock),
+            "seq_to_seq": lambda: seq_to_seq.run(texts, rounds, args.precision, threads, busy),
+        }
+        each |= {
+            "electra": lambda precision: electra.run(texts, rounds, precision, threads),
+            "masked_lm": lambda precision: masked_lm.run(texts, rounds, precision, threads),
+        }
     if name in once:
         yield once[name]()
     else:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PREDICTIONS = (1, 2, 4)
 BATCH_SIZE, SOURCE, TARGET, BEAMS = 16, 128, 64, 4
 PEER = "transformers' `generate`"
-# of the task: ids 0 to 3 are special, those from 4 on are words, the even ones to be written
-PAD, START, EOS, WORDS, VOCABULARY = 1, 2, 2, 4, 204
+# of the task: ids 0 to 3 are special, then each place of a text has its own words, the even ones to be written
+PAD, START, EOS, WORDS, PLACES, WORDS_A_PLACE = 1, 2, 2, 4, 24, 8
 SIZES = {
     "encoder_attention_heads": 4,
     "decoder_attention_heads": 4,
@@ -32,7 +32,8 @@ SIZES = {
     "forced_eos_token_id": None,
 }
 LARGE = {"vocab_size": 30522, "d_model": 256, "encoder_layers": 4, "decoder_layers": 4, "encoder_ffn_dim": 1024}
-SMALL = {"vocab_size": VOCABULARY, "d_model": 128, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 256}
+SMALL = {"d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 128}
+SMALL["vocab_size"] = WORDS + PLACES * WORDS_A_PLACE
 
 
 def run(rounds: int, threads: int, clock: Callable[[], float], steps: int = 2000) -> str:
@@ -113,12 +114,13 @@ def quality(steps: int) -> str:
     return table((f"multi-token decoding, {steps} steps", "loss", "ROUGE-L", "exact texts"), rows)
 
 
-def texts(rows: int, seed: int, length: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return sources (B, length) and targets (B, T), both int64: the even words of each source, the end, padding."""
+def texts(rows: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return sources (B, 24) and targets (B, T), both int64: the even words of each source, the end, padding."""
     import torch
 
     draw = torch.Generator().manual_seed(seed + 1)
-    sources = torch.randint(WORDS, VOCABULARY, (rows, length), generator=draw)
+    words = torch.randint(WORDS_A_PLACE, (rows, PLACES), generator=draw)
+    sources = WORDS + WORDS_A_PLACE * torch.arange(PLACES) + words
     chosen = [row[row % 2 == 0] for row in sources]
     targets = torch.nn.utils.rnn.pad_sequence(
         [torch.cat([row, row.new_tensor([EOS])]) for row in chosen], batch_first=True, padding_value=PAD
@@ -131,8 +133,8 @@ def learned(m: int, steps: int) -> tuple[Any, float]:
     import torch
 
     model = model_of(m, {**SMALL, "dropout": 0.0}).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
     losses = []
     for step in range(steps):
         sources, targets = texts(32, seed=step)

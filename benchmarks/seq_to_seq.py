@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,15 @@ STEPS, SKIPPED = 6, 2
 PEER, OURS = "transformers' `model(labels=…)`", "ours"
 
 
-def run(texts: Texts, rounds: int, precision: str, threads: int, busy: bool) -> str:
-    """Return the tables of one precision: of T5's loop in 32-bit, of BART's step in any."""
+def run(texts: Texts, rounds: int, precisions: Sequence[str], threads: int, busy: bool) -> str:
+    """Return the tables of T5's loop, in 32-bit, and of BART's step in some precisions."""
     corpus = read(texts.running, "text")
-    tables = []
-    if precision == "32":
-        model = save_t5(texts.scratch / f"t5_of_{texts.running.stem}", corpus)
-        words = denoising_command("t5", texts.running, model, texts.scratch, batch_size=T5_BATCH, max_length=T5_LENGTH)
-        tables.append(compare(f"T5 overhead, {T5_BATCH} × {T5_LENGTH}", words, rounds, threads, busy))
+    model = save_t5(texts.scratch / f"t5_of_{texts.running.stem}", corpus)
+    words = denoising_command("t5", texts.running, model, texts.scratch, batch_size=T5_BATCH, max_length=T5_LENGTH)
+    tables = [compare(f"T5 overhead, {T5_BATCH} × {T5_LENGTH}", words, rounds, threads, busy)]
     model = save_bart(texts.scratch / f"bart_of_{texts.running.stem}", corpus)
-    tables += [_bart(texts, model, shape, rounds, precision, threads, busy) for shape in BART_SHAPES]
+    for precision in precisions:
+        tables += [_bart(texts, model, shape, rounds, precision, threads, busy) for shape in BART_SHAPES]
     return "\n\n".join(tables)
 
 

@@ -14,12 +14,14 @@ TAGS = ("B-animals", "B-kitchen", "I-animals", "I-kitchen", "O")
 TAG_F1 = tuple(f"f1_class_{name}" for name in TAGS)
 RANKING = ("mean_average_precision", "mean_reciprocal_rank", "ndcg", "precision@1", "hitrate@5")
 ROUGE = tuple(f"rouge{kind}_{part}" for kind in ("1", "2", "L", "Lsum") for part in ("fmeasure", "precision", "recall"))
+READING = tuple(f"{part}{name}" for part in ("", "has_answer_", "no_answer_") for name in ("exact_match", "f1"))
 ENTITIES = ("entity_f1", "entity_precision", "entity_recall")
 # contract §2: what an objective logs in every stage, besides its loss, and what outside training only
 LOGGED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "answer_selection": (("accuracy", "f1"), RANKING),
     "denoising": (("accuracy", "perplexity"), ()),
     "masked_lm": (("accuracy", "perplexity"), ()),
+    "question_answering": (("start_accuracy", "end_accuracy"), READING),
     "seq_class": (("accuracy", "f1", *CLASS_F1), ()),
     "summarization": ((), (*ROUGE, "bleu")),
     "swapped_lm": (("accuracy", "perplexity"), ()),
@@ -62,6 +64,7 @@ CASES = {
     "masked_lm_and_token_class": Case("roberta", ("masked_lm", "token_class"), ("token_class",), "token_class"),
     "named_entity_recognition": Case("electra", ("token_class",)),
     "pos_tagging": Case("bert", ("token_class",)),
+    "question_answering": Case("roberta", ("question_answering",)),
     "random_token_detection": Case("electra", ("token_detection",)),
     "seq_class": Case("roberta", ("seq_class",)),
     "summarization": Case("bart", ("summarization",)),
@@ -76,7 +79,7 @@ CASES = {
     ),
 }  # fmt: skip
 DEFAULT = {(name, case.family) for name, case in CASES.items()} | {("seq_class", "bart"), ("denoising", "mbart")}
-MONITORED = {"answer_selection": "mean_average_precision", "summarization": "rougeL_fmeasure"}  # accuracy of all others
+MONITORED = {"answer_selection": "mean_average_precision", "question_answering": "f1", "summarization": "rougeL_fmeasure"}  # accuracy of all others
 
 
 def auto_class(objective: str, family: str) -> Any:
@@ -85,6 +88,7 @@ def auto_class(objective: str, family: str) -> Any:
         "answer_selection": "AutoModelForSequenceClassification",
         "denoising": "AutoModelForSeq2SeqLM",
         "masked_lm": "AutoModelForMaskedLM",
+        "question_answering": "AutoModelForQuestionAnswering",
         "seq_class": "AutoModelForSequenceClassification",
         "summarization": "AutoModelForSeq2SeqLM",
         "swapped_lm": "AutoModelForMaskedLM",

@@ -517,6 +517,8 @@ SUMMARIZATION = [
     summarizing("no beams", "--generation_num_beams: found '0'", generation_num_beams=0),
     summarizing("no rouge", r"rouge.score.*pip install .*\[metrics\]", {}, ("rouge_score.rouge_scorer",)),
     summarizing("monitor", "Did you mean 'valid/summarization/rouge2_", monitor="valid/summarization/rouge2"),
+    summarizing("unsupported", "cannot generate with --generation_stop_strings", model="multi_token_bart", generation_stop_strings=["a"]),
+    summarizing("no several tokens", "--max_multi_token_predictions 2: it belongs to --model multi_token_bart, --model multi_token_t5", max_multi_token_predictions=2),
     masking("elsewhere", "--generation_num_beams: .*belongs to --pipeline denoising, --pipeline summarization", generation_num_beams=2),
 ]
 

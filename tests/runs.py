@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("train", "valid", "test", "predict")
-UNKNOWN_TO_PREDICT = ("label", "labels", "summary")
+UNKNOWN_TO_PREDICT = ("label", "labels", "summary", "answers")
 CLASSES = ("animals", "kitchen", "weather")
 
 # what a run of a pipeline needs beside its data
@@ -42,6 +42,12 @@ PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
         "index_column": "key",
     },
     "masked_lm_and_seq_class": {"input_columns": "text", "label_column": "label"},
+    "question_answering": {
+        "query_column": "question",
+        "context_column": "context",
+        "answers_column": "answers",
+        "doc_stride": 8,
+    },
     "random_token_detection": {"input_columns": "text"},
     "seq_class": {"input_columns": "text", "label_column": "label"},
     "summarization": {"document_column": "text", "summary_column": "summary", "max_sequence_length": [48, 12]},
@@ -82,6 +88,8 @@ def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
         return tiny.pairs(n, seed)
     if pipeline == "summarization":
         return tiny.summaries(n, seed)
+    if pipeline.endswith("question_answering"):  # training rows are a window each, so that steps are known
+        return tiny.questions(n, seed, longest=60 if seed else 4)
     if pipeline_flags(pipeline).get("input_columns") == "words":
         return tiny.tagged(n, seed)
     return tiny.classes(n, seed, num_labels=len(CLASSES), names=CLASSES)

@@ -399,6 +399,26 @@ def summaries(n: int, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def questions(n: int, seed: int = 0, *, longest: int = 4) -> list[dict[str, Any]]:
+    """Return ``n`` rows of ``question``, ``context`` and SQuAD's ``answers``: the words of a topic answer "which topic?".
+
+    Args:
+        n: Rows; in each fourth one the topic that is asked for does not occur, so that there is no answer. Others have
+            one or two right answers.
+        seed: Rows are a function of it.
+        longest: Most words before and behind the answer.
+    """
+    draw, rows = random.Random(seed), []
+    for i in range(n):
+        asked, other = draw.sample(sorted(TOPICS), 2)
+        answer = " ".join(draw.sample(TOPICS[other if i % 4 == 3 else asked], draw.randint(1, 2)))
+        before, behind = (" ".join(draw.choices(FILLERS, k=draw.randint(1, longest))) for _ in range(2))
+        texts = [] if i % 4 == 3 else [answer, answer.split()[0]][: draw.randint(1, 2)]
+        answers = {"text": texts, "answer_start": [len(before) + 1] * len(texts)}
+        rows.append({"question": f"which {asked}?", "context": f"{before} {answer} {behind}", "answers": answers})
+    return rows
+
+
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
     """Write rows as JSON lines; return the path."""
     path = Path(path)

@@ -14,6 +14,8 @@ EVALUATED: Final[tuple[Stage, ...]] = ("valid", "test")  # stages with metrics o
 IGNORED_LABEL: Final = -100  # labels with this value take part in no loss and no metric
 ROW_IDS: Final = "row_ids"  # batch key: the row of the data set, -1 for a row that only evens out processes
 
+SOURCE_ROW: Final = "source_row"  # column of rewritten rows: the row of the data set that they begin in
+
 NORMALIZERS: Final = "normalizers"  # batch key: what each objective's sum of losses in this batch is divided by
 WINDOW: Final = "window"  # batch key: the same for all batches of one optimizer step
 

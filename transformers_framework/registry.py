@@ -101,6 +101,12 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.words:WordInputs",
         objectives=("objectives.token_class:TokenClassification",),
     ),
+    "question_answering": PipelineSpec(
+        needs="question, context, answers",
+        learns="where in a text the answer to a question stands, or that it has none",
+        inputs="inputs.question_context:QuestionContext",
+        objectives=("objectives.question_answering:QuestionAnswering",),
+    ),
     "random_token_detection": PipelineSpec(
         needs="1–2 text columns",
         learns="which tokens were replaced by random ones",

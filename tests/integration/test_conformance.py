@@ -186,14 +186,19 @@ def logits_of_run(trained: Trained, checkpoint: Path, inputs: Mapping[str, torch
     module = trained.twin.module.eval()
     module.load_state_dict(torch.load(checkpoint, weights_only=True)["state_dict"])
     networks = [module.model.generator, module.model.discriminator] if hasattr(module.model, "generator") else [module.model]  # fmt: skip  # noqa: E501
-    return {name: output.logits for network in networks for name, output in network(**inputs).items()}
+    return {name: logits_of(output) for network in networks for name, output in network(**inputs).items()}
+
+
+def logits_of(output: Any) -> torch.Tensor:
+    """Return what a head says, of starts and ends together."""
+    return output.logits if "logits" in output else torch.stack([output.start_logits, output.end_logits])
 
 
 @torch.no_grad()
 def logits_of_export(trained: Trained, name: str, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the same of an export, with nothing but transformers."""
     heads = {o: auto_class(o, trained.family).from_pretrained(trained.head(name, o)) for o in trained.case.objectives}
-    return {objective: head.eval()(**inputs).logits for objective, head in heads.items()}
+    return {objective: logits_of(head.eval()(**inputs)) for objective, head in heads.items()}
 
 
 def test_exports_give_the_logits_of_the_run(trained: Trained) -> None:
@@ -222,7 +227,7 @@ def scores_of(objective: str, checkpoint: Path, rows: Sequence[Mapping[str, Any]
 @pytest.mark.parametrize("stage", ["test", "predict"])
 def test_exports_give_the_scores_that_were_written(trained: Trained, stage: str) -> None:
     """The best checkpoint is tested and predicts, for there is a monitor."""
-    saw_other_texts = {*HIDING, *WRITING, *(["token_detection"] if stage == "test" else [])}
+    saw_other_texts = {"question_answering", *HIDING, *WRITING, *(["token_detection"] if stage == "test" else [])}
     objectives = [name for name in trained.evaluated if name not in saw_other_texts]
     if not objectives:
         pytest.skip("the model saw other texts")
@@ -278,6 +283,11 @@ def check_line(objective: str, line: Mapping[str, Any], row: Mapping[str, Any], 
         assert len(line["tokens"]) == len(line["scores"])
         assert prediction == [place for place, score in enumerate(line["scores"]) if score > 0.5]
         return {"prediction", "scores", "tokens", *(["replaced"] if stage == "test" else [])}
+    if objective == "question_answering":
+        assert prediction in row["context"]
+        best = [answer for answer in line["n_best"] if bool(answer["text"]) == bool(prediction)][0]
+        assert (best["text"], best["score"]) == (prediction, line["score"])
+        return {"prediction", "score", "n_best", "null_score"}
     if objective == "seq_class":
         assert prediction == runs.CLASSES[max(range(3), key=line["scores"].__getitem__)]
         assert sum(line["scores"]) == pytest.approx(1, abs=1e-5)
@@ -385,4 +395,5 @@ def without_scores(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         hidden = isinstance(prediction, list) and prediction and isinstance(prediction[0], dict)
         return [{**token, "score": None} for token in prediction] if hidden else prediction
 
-    return [{**row, "scores": None, "prediction": kept(row["prediction"])} for row in rows]
+    numbers = dict.fromkeys(("score", "scores", "null_score", "n_best"))
+    return [{**row, **numbers, "prediction": kept(row["prediction"])} for row in rows]

@@ -35,7 +35,7 @@ def texts(folder: Path, n: int = NUM_ROWS, *, long: int = 0) -> Path:
 
 def run(folder: Path, name: str, **flags: Any) -> RunFolders:
     given = {"pipeline": "masked_lm", "train_dataset": texts(folder), "batch_size": 2}
-    given["additional_config_kwargs"] = NO_DROPOUT[flags.get("model", "bert")]
+    given["additional_config_kwargs"] = NO_DROPOUT.get(flags.get("model"), NO_DROPOUT["bert"])
     return runs.run(folder, name=name, **(given | flags))
 
 
@@ -144,7 +144,7 @@ def test_isolated_packing_learns_what_no_packing_learns(tmp_path: Path, pipeline
     flags = {"pipeline": pipeline, "model": model, "batch_size": NUM_ROWS, "max_epochs": 3}
     none = run(tmp_path, "none", **flags)
     isolated = run(tmp_path, "isolated", packing="isolated", **flags)
-    if model != "bart":  # biases of keys have no gradient but rounding, of which Adam makes steps: BERT's by chance none
+    if model != "bart":  # the biases of its keys have no gradient but rounding, of which Adam makes steps
         runs.assert_weights_are_close(*(each.pre_trained_models / "final" for each in (none, isolated)), atol=5e-5)
     losses = [[value for _, value in runs.scalars(each)["train/loss"]] for each in (none, isolated)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

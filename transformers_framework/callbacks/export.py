@@ -31,7 +31,11 @@ class Exporter:
         if not trainer.is_global_zero:
             return
         with whole_folder(folder) as aside:
-            cast("Pipeline", trainer.lightning_module).model.export(aside, self.tokenizer)
+            pipeline = cast("Pipeline", trainer.lightning_module)
+            for name, objective in pipeline.objectives.items():
+                if found := objective.learned_config:
+                    pipeline.model.heads[name].config.update(found)
+            pipeline.model.export(aside, self.tokenizer)
             card = model_card(
                 self.options,
                 metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},

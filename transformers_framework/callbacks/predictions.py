@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from transformers_framework.runtime.files import whole_file
 from transformers_framework.runtime.run_folders import RunFolders
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from transformers_framework.data.datamodule import DataModule
+    from transformers_framework.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
 
@@ -62,30 +66,42 @@ class Predictions(pl.Callback):
         objectives = pl_module.active(stage)
         for name, objective in objectives.items():
             columns = in_row_order([part[name] for part in parts if part])
+            whole = objective.whole_rows(stage, columns)
+            columns, rows = (
+                (whole[0], partial(chunks, whole[1])) if whole else (columns, partial(self.data.rows, stage))
+            )
             suffix = f".{name}" if len(objectives) > 1 else ""
             path = self.folders.predictions / f"{stage}{suffix}.jsonl"
             with whole_file(path) as aside, aside.open("w", encoding="utf-8") as file:
-                for row, line in self._lines(stage, objective, columns):
+                for row, line in lines_of(rows(), objective, columns):
                     file.write(json.dumps(row | line, ensure_ascii=False, default=str) + "\n")
-            for extra, lines in objective.prediction_files(stage, columns, self.data.rows(stage)).items():
+            for extra, lines in objective.prediction_files(stage, columns, rows()).items():
                 with whole_file(path.with_suffix(extra)) as aside:
                     aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             logger.info("Predictions of %d rows are in %s", len(columns[ROW_IDS]), path)
 
-    def _lines(self, stage: Stage, objective: Any, columns: Mapping[str, np.ndarray]) -> Any:
-        """Yield the row of the data set and its predictions, both as dictionaries."""
-        position = 0
-        ids = columns[ROW_IDS]
-        values = {key: column.tolist() for key, column in columns.items() if key != ROW_IDS}
-        start = 0
-        for rows in self.data.rows(stage):
-            size = len(next(iter(rows.values())))
-            while position < len(ids) and ids[position] < start + size:
-                row = {key: column[ids[position] - start] for key, column in rows.items()}
-                predicted = {key: column[position] for key, column in values.items()}
-                yield {"id": int(ids[position]), **row}, objective.decode(predicted)
-                position += 1
-            start += size
+
+def chunks(dataset: Dataset, size: int = 1000) -> Iterator[Mapping[str, list[Any]]]:
+    """Yield the rows of a data set, some at a time, as columns."""
+    return (dataset[start : start + size] for start in range(0, len(dataset), size))
+
+
+def lines_of(
+    chunks: Iterator[Mapping[str, list[Any]]], objective: Objective, columns: Mapping[str, np.ndarray]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each row of the data set that was predicted, and its predictions."""
+    position = 0
+    ids = columns[ROW_IDS]
+    values = {key: column.tolist() for key, column in columns.items() if key != ROW_IDS}
+    start = 0
+    for rows in chunks:
+        size = len(next(iter(rows.values())))
+        while position < len(ids) and ids[position] < start + size:
+            row = {key: column[ids[position] - start] for key, column in rows.items()}
+            predicted = {key: column[position] for key, column in values.items()}
+            yield {"id": int(ids[position]), **row}, objective.decode(predicted)
+            position += 1
+        start += size
 
 
 def in_row_order(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches
-from transformers_framework.inputs.text import SOURCE_ROW, TextInputs
+from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.columns import Origin, list_sizes
 from transformers_framework.processing.encoding import number_words, tokenize, tokenize_words
 from transformers_framework.processing.fields import segments

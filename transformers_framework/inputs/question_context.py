@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches
-from transformers_framework.inputs.text import SOURCE_ROW, TextInputs
+from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.columns import Origin, check_column, check_text_type, first_empty, list_sizes
 from transformers_framework.processing.encoding import number_words
 from transformers_framework.processing.fields import as_text
@@ -63,8 +64,8 @@ class QuestionContext(TextInputs):
         for flag, column in self.by_flag.items():
             if column[:1] in ("+", "*") or ":" in column:
                 raise ConfigurationError(
-                    f"--{flag}: '{column}' would be made of several texts, and answers are places in a single one. Give "
-                    "the name of one text column."
+                    f"--{flag}: '{column}' would be made of several texts, and answers are places in a single one. "
+                    "Give the name of one text column."
                 )
         if query_column == context_column:
             raise ConfigurationError(
@@ -119,7 +120,7 @@ class QuestionContext(TextInputs):
 
         A window has its ``input_ids``, question and special tokens included; ``context_start``, the place of its first
         token of the context; ``char_starts`` and ``char_ends``, the characters of each token of the context;
-        ``read_from`` and ``read_to``, the characters at which the tokens before and behind the window end and start;
+        ``read_from`` and ``read_to``, the characters between which it holds an answer whole;
         ``shared_before`` and ``shared_after``, the tokens that it shares with its neighbours; ``is_cut``, whether the
         question was; and its ``source_row``. All are ``int32`` but the last two.
 
@@ -162,10 +163,11 @@ class QuestionContext(TextInputs):
             columns["word_ids"] = surrounded(words, *around)
         char_starts, char_ends = _characters(encodings[len(number) :], sizes[len(number) :], list(places))
         of_context = begins[read] - sizes[: len(number)].sum()  # of each context in its characters
+        of_window = np.repeat(of_context[row] + cuts.firsts, cuts.lengths) + steps(cuts.lengths)
         columns |= {
-            name: Ragged(values[np.repeat(of_context[row] + cuts.firsts, cuts.lengths) + steps(cuts.lengths)], cuts.lengths)
+            name: Ragged(values[of_window], cuts.lengths)
             for name, values in zip(OFFSETS, (char_starts, char_ends), strict=True)
-        }  # fmt: skip
+        }
         read_from, read_to = _read(cuts, of_context[row], sizes[read][row], char_starts, char_ends)
         context_start = len(self.template.prefix) + kept[row] + len(between)
         scalars = (context_start, read_from, read_to, cuts.before, cuts.after)
@@ -206,7 +208,7 @@ class QuestionContext(TextInputs):
 
 
 def _characters(encodings: Sequence[Any], sizes: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the characters of all tokens, without white space around them: first and behind the last ``(T,) int64``."""
+    """Return the first character of every token and the one behind its last ``(T,) int64``, none of them a space."""
     numbers = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
     offsets = np.fromiter(numbers, dtype=np.int64, count=2 * int(sizes.sum())).reshape(-1, 2)
     return visible_offsets(offsets[:, 0], offsets[:, 1], sizes, texts)
@@ -215,10 +217,11 @@ def _characters(encodings: Sequence[Any], sizes: np.ndarray, texts: Sequence[str
 def _read(
     cuts: Cuts, begins: np.ndarray, sizes: np.ndarray, char_starts: np.ndarray, char_ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the characters between which each window reads: where its outer neighbours end and start ``(W,) int64``."""
-    before, behind = begins + cuts.firsts - 1, begins + cuts.firsts + cuts.lengths
+    """Return where answers in each window can begin, and where the token behind it starts ``(W,) int64``."""
+    first, behind = begins + cuts.firsts, begins + cuts.firsts + cuts.lengths
     is_first, is_last = cuts.firsts == 0, cuts.firsts + cuts.lengths == sizes
-    read_from = np.where(is_first, 0, char_ends[np.where(is_first, 0, before)])
+    # of tokens of the same character, an answer begins with the last one
+    read_from = np.where(is_first, 0, np.minimum(char_ends[first - 1], char_starts[first]))
     return read_from, np.where(is_last, END, char_starts[np.where(is_last, 0, behind)])
 
 

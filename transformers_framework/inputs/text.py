@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 Pieces = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
-SOURCE_ROW = "source_row"  # column of rewritten rows: the row of the data set that they begin in
 NUM_REQUIRED_TEXTS = 2  # a question and its candidate must not be empty; context around them may be
 
 

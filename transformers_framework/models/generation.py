@@ -134,6 +134,11 @@ def generation_config(options: Mapping[str, Any], model: Any, max_length: int) -
     if config.max_new_tokens is not None:  # the checkpoint's own, which would win over the length
         config.max_new_tokens = config.max_length - 1
     _check_lengths(config, given, model)
+    if (check := getattr(model, "check_generation", None)) is not None:  # a generator of its own knows what it can do
+        try:
+            check(config)
+        except ValueError as error:
+            raise ConfigurationError(_told(str(error))) from None
     return config
 
 
@@ -178,7 +183,7 @@ def _told(text: str) -> str:
     """Say what transformers says, in one line and with our flags for its arguments."""
     text = text.removeprefix("GenerationConfig is invalid: ").partition("\nIf you're using a pretrained model")[0]
     text = re.sub(r"^- `\w+`: ", "", text.strip(), flags=re.MULTILINE)
-    flagged = re.sub(r"`(\w+)(=\w+|>1)?`", lambda name: _flagged(name[1], name[2]), text)
+    flagged = re.sub(r"`(\w+)(=[^`]+|>1)?`", lambda name: _flagged(name[1], name[2]), text)
     return "Generation: " + " ".join(flagged.split())
 
 

@@ -44,9 +44,7 @@ _WINDOWS = "its windows run over the borders of texts"
 _LOOKS_AHEAD = "its decoder writes several tokens at once, over the borders of texts"
 REASONS: dict[str, str] = {
     "convbert": "its convolutions run over the borders of texts",
-    "led": _WINDOWS,
     "longformer": _WINDOWS,
-    "longt5": _WINDOWS,
     "multi_token_bart": _LOOKS_AHEAD,
     "multi_token_t5": _LOOKS_AHEAD,
     "nystromformer": "its landmarks are means over all texts of a row",

@@ -224,7 +224,8 @@ def decode(
         synced_gpus: Call the decoder until all processes are done.
         **model_kwargs: The encoder's output and its mask.
     """
-    m, cache = model.config.max_multi_token_predictions, EncoderDecoderCache(DynamicCache(), DynamicCache())
+    m: int = model.config.max_multi_token_predictions
+    cache: Any = EncoderDecoderCache(DynamicCache(), DynamicCache())
     model_kwargs |= {"past_key_values": cache, "use_cache": True}
     kind = Beams if generation_config.num_beams > 1 else Rows
     search = kind(input_ids, logits_processor, stopping_criteria, generation_config)
@@ -239,8 +240,7 @@ def decode(
         for ahead in range(length - 1 - start, m):
             if search.is_done:
                 break
-            # a copy of the scores, as processors may write into them
-            rows = rows[search.extend(logits[:, ahead].index_select(0, rows).float())]
+            rows = rows[search.extend(logits[:, ahead].index_select(0, rows).float())]  # processors may write into it
         if isinstance(search, Beams):
             # beams of one source see the same encoder: only what was read of the targets moves with them
             cache.self_attention_cache.reorder_cache(rows)

@@ -94,6 +94,11 @@ class Objective(ABC):
         return {}
 
     @property
+    def learned_config(self) -> dict[str, Any]:
+        """Return what the config of an export must say besides, as it was found in training."""
+        return {}
+
+    @property
     def is_ready(self) -> bool:
         """Return whether the data told what head and metrics must know; not when they are too wrong for that."""
         return True
@@ -181,6 +186,17 @@ class Objective(ABC):
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say what the model must predict for a row of a batch, for people; labels are dense here."""
         return f"labels {batch['labels'][row].tolist()}" if "labels" in batch else "no labels"
+
+    def whole_rows(
+        self, stage: Stage, columns: Mapping[str, np.ndarray]
+    ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
+        """Return what is predicted of whole rows, and these, where inputs cut them into windows; else nothing.
+
+        Args:
+            stage: The stage that was predicted.
+            columns: Predictions of all windows in order, with ``row_ids``: ``(N,) int64``.
+        """
+        return None
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]

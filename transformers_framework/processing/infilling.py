@@ -252,9 +252,9 @@ class TextInfilling:
         return min(self.room.input, self.room.target)
 
     def corrupted_lengths(self, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return how long the inputs of texts are at most, but for rare inserted masks, and their targets ``(N,) int64``.
+        """Return how long the inputs of texts are at most, and how long their targets are, both ``(N,) int64``.
 
-        Inputs are no longer than texts where a span hides one token or more on average.
+        Few texts, of which next to nothing is hidden, may grow by a mask more that is inserted.
         """
         growth = max(1.0, 1 + self.probability * (1 / self.mean_span_length - 1))
         return np.minimum(np.ceil(lengths * growth).astype(np.int64), self.room.input), lengths

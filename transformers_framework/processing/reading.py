@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers_framework.processing.windows import Ragged, steps
 
 WHITE_SPACE = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
-END = 2**31 - 1  # a character behind every text
+END = 2**31 - 1  # a character behind those of every text
 ROWS_AT_ONCE = 8  # whose spans fit into a processor's cache
 
 
@@ -109,7 +109,7 @@ def target_spans(
     Args:
         char_starts: First character of each token of B windows.
         char_ends: The character behind each token.
-        read_from: Where in the text the token before each window ends, 0 when there is none ``(B,) int64``.
+        read_from: The first character at which an answer in each window can begin ``(B,) int64``.
         read_to: Where the token behind each window starts, :data:`END` when there is none ``(B,) int64``.
         answers: First character of each answer and the one behind it, -1 where there is no answer ``(B, 2) int64``.
 
@@ -123,12 +123,17 @@ def target_spans(
     """
     width = int(char_starts.lengths.max(initial=1))
     starts, ends = char_starts.padded(width, END), char_ends.padded(width, END)
-    first = (ends > answers[:, :1]).argmax(axis=1)
-    last = width - 1 - (starts < answers[:, 1:])[:, ::-1].argmax(axis=1)
     begins, stops = answers.T
-    there = (starts.min(axis=1, initial=END) < stops) & (first < char_starts.lengths) & (first <= last)
-    holds = there & (begins >= np.maximum(read_from, 0)) & (stops <= read_to)
-    return np.where(holds[:, None], np.stack([first, last], axis=1), -1)
+    # two tokens may stand for the same character: the mark of a word's begin, which some write alone, stays out
+    first = np.maximum((ends > begins[:, None]).argmax(axis=1), _last(starts <= begins[:, None]))
+    last = _last(starts < stops[:, None])
+    holds = (first < char_starts.lengths) & (first <= last) & (begins >= read_from) & (stops <= read_to)
+    return np.where((holds & (begins >= 0))[:, None], np.stack([first, last], axis=1), -1)
+
+
+def _last(found: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the last place of each row, -1 where there is none ``(B,) int64``."""
+    return np.where(found.any(axis=1), found.shape[1] - 1 - found[:, ::-1].argmax(axis=1), -1)
 
 
 class Spans(NamedTuple):
@@ -181,13 +186,16 @@ def best_spans(
     """
     num_rows, width = start_logits.shape
     longest = min(longest, width)
-    of_rows = [
-        _best_spans(*(part[row : row + ROWS_AT_ONCE] for part in (start_logits, end_logits, lengths, before, after)),
-                    n, longest)
-        for row in range(0, num_rows, ROWS_AT_ONCE)
-    ]  # fmt: skip
-    empty = Spans(*(np.zeros((0, n), dtype=kind) for kind in (np.float32, np.int64, np.int64)))
-    return Spans(*map(np.concatenate, zip(*of_rows, strict=True))) if of_rows else empty
+    some = (slice(row, row + ROWS_AT_ONCE) for row in range(0, num_rows, ROWS_AT_ONCE))
+    found = [
+        _best_spans(start_logits[row], end_logits[row], lengths[row], before[row], after[row], n, longest)
+        for row in some
+    ]
+    return Spans(
+        np.concatenate([spans.scores for spans in found]),
+        np.concatenate([spans.starts for spans in found]),
+        np.concatenate([spans.ends for spans in found]),
+    )
 
 
 def _best_spans(
@@ -217,10 +225,8 @@ def _best_spans(
     place, size = np.divmod(found, longest)
     starts = np.take_along_axis(top, place, axis=1)
     best = np.take_along_axis(of_top.reshape(len(scores), -1), found, axis=1)
-    missing = [(0, 0), (0, n - found.shape[1])]
-    return Spans(
-        np.pad(best, missing, constant_values=-np.inf), np.pad(starts, missing), np.pad(starts + size, missing)
-    )
+    missing, last = [(0, 0), (0, n - found.shape[1])], np.minimum(starts + size, width - 1)  # of scores that are finite
+    return Spans(np.pad(best, missing, constant_values=-np.inf), np.pad(starts, missing), np.pad(last, missing))
 
 
 def _largest(values: NDArray[np.float32], n: int) -> NDArray[np.int64]:
@@ -266,19 +272,17 @@ def merge(rows: NDArray[np.int64], null_scores: NDArray[np.float32], spans: Span
     n = spans.scores.shape[1]
     nulls = np.full(len(documents), np.inf, dtype=np.float32)
     np.minimum.at(nulls, owner, null_scores)
-    flat = [np.repeat(owner, n), spans.scores.ravel(), spans.starts.ravel(), spans.ends.ravel()]
-    owner, scores, starts, ends = (values[np.isfinite(flat[1])] for values in flat)
+    there = np.isfinite(spans.scores)
+    owner, scores = np.repeat(owner, there.sum(axis=1)), spans.scores[there]
+    starts, ends = spans.starts[there], spans.ends[there]
     order = np.lexsort((-scores, ends, starts, owner))
     keys = np.stack([owner, starts, ends])[:, order]
     order = order[np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))[: len(order)]]
     order = order[np.lexsort((ends[order], starts[order], -scores[order], owner[order]))]
-    counts = np.bincount(owner[order], minlength=len(documents))
-    rank = steps(counts)
+    rank = steps(np.bincount(owner[order], minlength=len(documents)))
     kept = order[rank < n]
     place = (owner[kept], rank[rank < n])
-    merged = Spans(
-        np.full((len(documents), n), -np.inf, dtype=np.float32), *np.zeros((2, len(documents), n), dtype=np.int64)
-    )
-    for column, values in zip(merged, (scores, starts, ends), strict=True):
-        column[place] = values[kept]
-    return Documents(documents, nulls, merged)
+    shape = (len(documents), n)
+    best = Spans(np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    best.scores[place], best.starts[place], best.ends[place] = scores[kept], starts[kept], ends[kept]
+    return Documents(documents, nulls, best)

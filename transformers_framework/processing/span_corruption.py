@@ -124,7 +124,7 @@ class SpanCorruption:
         return min(longest_text(one, self.room, self.max_spans, spare=spare) for one in self.denoisers)
 
     def corrupted_lengths(self, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the longest inputs and targets that a denoiser makes of texts ``(N,) int64``; about, of whole words."""
+        """Return how long inputs and targets of texts are at most, both ``(N,) int64``; nearly so with whole words."""
         found = np.array([corrupted_lengths(lengths, one, self.max_spans) for one in self.denoisers])  # (D, 2, N)
         inputs, targets = found.max(axis=0)
         if self.whole_words:  # the last word is taken or left, and of short texts it is the only one

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
-from transformers_framework.metrics.classification import ClassificationMetrics
+from transformers_framework.metrics.classification import ClassificationMetrics, MultiLabelMetrics
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")
 
@@ -134,3 +134,56 @@ def test_an_update_is_cheap():
             metric.update(logits, target)
         best = min(best, (time.perf_counter() - start) / 20)
     assert best < 1e-3  # 40 µs measured
+
+
+# --- any number of classes a row --------------------------------------------------------------------------------------
+
+
+def random_labels(num_classes, n=300, seed=0):
+    draw = np.random.default_rng(seed)
+    target = (draw.random((n, num_classes)) < 0.3).astype(np.int8)
+    target[:, -1] = 0  # a class that no row has
+    preds = np.where(draw.random((n, num_classes)) < 0.15, 1 - target, target).astype(bool)
+    preds[:, -1] = False
+    target[::17] = -100
+    return preds, target
+
+
+@pytest.mark.parametrize("batch_size", [1, 32, 300])
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_rows_of_many_classes_equal_scikit_learns(num_classes, batch_size):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    preds, target = random_labels(num_classes)
+    metric = MultiLabelMetrics(num_classes)
+    for start in range(0, len(preds), batch_size):
+        part = slice(start, start + batch_size)
+        metric.update(torch.from_numpy(preds[part]), torch.from_numpy(target[part]))
+    result, kept = metric.compute(), target[:, 0] >= 0
+    preds, target = preds[kept], target[kept]
+    assert metric.names == list(result)
+    assert result["accuracy"] == pytest.approx(sklearn.accuracy_score(target, preds))
+    assert result["micro_f1"] == pytest.approx(sklearn.f1_score(target, preds, average="micro"))
+    of_classes = sklearn.f1_score(target, preds, average=None, zero_division=0)
+    assert [result[f"f1_class_{c}"] for c in range(num_classes)] == pytest.approx(of_classes.tolist())
+    assert result["f1"] == pytest.approx(of_classes[:-1].mean()), "the class that does not occur is left out"
+
+
+def test_rows_without_any_class_are_right_when_nothing_is_predicted():
+    metric = MultiLabelMetrics(3)
+    metric.update(torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, dtype=torch.int8))
+    assert metric.compute() == {
+        "accuracy": 1,
+        "f1": 0,
+        "micro_f1": 0,
+        "f1_class_0": 0,
+        "f1_class_1": 0,
+        "f1_class_2": 0,
+    }
+    assert all(np.isnan(value) for value in MultiLabelMetrics(3).compute().values())
+
+
+@pytest.mark.parametrize("metric", [ClassificationMetrics, MultiLabelMetrics])
+def test_thousands_of_classes_take_memory_that_is_linear_in_them(metric):
+    made = metric(5000)
+    assert sum(state.numel() for state in (getattr(made, name) for name in made._defaults)) < 4 * 5001
+    assert not any(name.startswith("f1_class_") for name in made.names)

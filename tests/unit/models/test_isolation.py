@@ -195,7 +195,15 @@ def test_batches_that_are_not_packed_are_left_alone(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(REASONS.keys() - {"multi_token_bart", "multi_token_t5"}))
+def test_refused_decoders_do_mix_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers_framework.models.isolation.check_isolation", lambda *_, **__: None)
+    model = tiny.model_for("pegasus_x", "AutoModelForSeq2SeqLM").double()
+    with pytest.raises((AssertionError, RuntimeError)):
+        check_equal_targets(model, SeqToSeqIsolation(model.base_model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(REASONS.keys() - {"multi_token_bart", "multi_token_t5", "pegasus_x"}))
 def test_refused_families_do_mix_texts(name: str) -> None:
     """The other way round: what is refused would be wrong, or not run at all."""
     model = tiny.model_for(name, "AutoModelForMaskedLM")
@@ -231,10 +239,10 @@ def test_what_mixes_texts_is_refused_with_the_reason(name: str, changes: dict[st
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("multi_token_bart", "several tokens at once"), ("blenderbot", "nobody has shown")]
+    ("name", "message"), [("multi_token_bart", "several tokens at once"), ("marian", "nobody has shown")]
 )
 def test_decoders_that_mix_texts_are_refused_with_the_reason(name: str, message: str) -> None:
-    config = tiny.config_for(name)
+    config = tiny.config_for(name) if name in MODELS else transformers.AutoConfig.for_model(name)
     with pytest.raises(ConfigurationError, match=f"--packing isolated: .*{message}.*--packing full"):
         check_isolation(config, writes=True)
     check_isolation(tiny.config_for("bart"), writes=True)

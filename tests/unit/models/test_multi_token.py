@@ -224,7 +224,7 @@ def test_texts_of_these_models_end_here_and_there(family, name):
         found = found_by(type(model).generate, model, batch_of(model, seed=seed), **SEARCHES[name])
         ends = functional.pad((found[:, 1:] == model.config.eos_token_id).int(), (0, 1), value=1)
         lengths += ends.argmax(dim=1).tolist()
-    assert len({*lengths}) >= 3
+    assert len({*lengths}) >= 2
 
 
 def found_by(search: Any, model: Any, batch: dict[str, torch.Tensor], **options: Any) -> torch.Tensor:

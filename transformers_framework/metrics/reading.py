@@ -1,0 +1,97 @@
+"""Metrics of machine reading: of windows, and of the documents that they were cut from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from transformers_framework.processing.reading import Documents, Spans, merge
+
+
+class SpanAccuracy(Metric):
+    """How often the most likely start and the most likely end of an answer are right, over windows."""
+
+    full_state_update = False
+    is_differentiable = False
+    counts: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("counts", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the values that :meth:`compute` returns."""
+        return ["start_accuracy", "end_accuracy"]
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            preds: Most likely start and end of each window, (B, 2) int64.
+            target: The right ones, (B, 2) int64; rows of negative ones do not count.
+        """
+        counted = target[:, 0] >= 0
+        right = (preds == target) & counted[:, None]
+        # a new tensor, since one made under inference mode cannot be changed outside of it
+        self.counts = self.counts + torch.cat([right.sum(dim=0), counted.sum()[None]])
+
+    def compute(self) -> dict[str, float]:
+        """Return the shares of all windows that were counted: nan when there was none."""
+        *right, total = self.counts.tolist()
+        return {name: count / total if total else float("nan") for name, count in zip(self.names, right, strict=True)}
+
+
+class ReadingMetrics(Metric):
+    """What is judged of documents, whose windows were read in any order and by any process.
+
+    Args:
+        judge: Returns the values of documents.
+        names: Names of these values.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    rows: list[Tensor]
+    null_scores: list[Tensor]
+    scores: list[Tensor]
+    starts: list[Tensor]
+    ends: list[Tensor]
+
+    def __init__(self, judge: Callable[[Documents], Mapping[str, float]], names: Sequence[str]) -> None:
+        super().__init__()
+        self.judge, self.value_names = judge, list(names)
+        for name in ("rows", "null_scores", "scores", "starts", "ends"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the values that :meth:`compute` returns."""
+        return self.value_names
+
+    def update(self, rows: Tensor, null_scores: Tensor, scores: Tensor, starts: Tensor, ends: Tensor) -> None:
+        """Keep the best spans of B windows.
+
+        Args:
+            rows: The row of the data set that each window is of, (B,) int64; negative ones do not count.
+            null_scores: Score of no answer, (B,) float32.
+            scores: Scores of spans, minus infinity where there are fewer, (B, n) float32.
+            starts: First character of each, (B, n) int64.
+            ends: The character behind each, (B, n) int64.
+        """
+        counted = rows >= 0
+        for name, values in zip(self._defaults, (rows, null_scores, scores, starts, ends), strict=True):
+            getattr(self, name).append(values[counted])
+
+    def compute(self) -> dict[str, float]:
+        """Return what is judged of all documents; nan when there is none."""
+        kept = [getattr(self, name) for name in self._defaults]
+        if not len(kept[0]) or not len(rows := dim_zero_cat(kept[0])):
+            return dict.fromkeys(self.names, float("nan"))
+        nulls, *spans = (dim_zero_cat(state).cpu().numpy() for state in kept[1:])
+        values = self.judge(merge(rows.cpu().numpy(), nulls, Spans(*spans)))
+        return {name: values.get(name, float("nan")) for name in self.names}

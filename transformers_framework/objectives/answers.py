@@ -1,0 +1,188 @@
+"""Answers of questions in a data set: their texts, and where in the context they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.processing.answers import normalized
+from transformers_framework.processing.columns import Origin, check_column, item_feature
+from transformers_framework.processing.fields import as_text
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+CHUNK = 1000  # rows that are read together
+NOWHERE = (-1, -1)
+SQUAD_KEYS = ("text", "answer_start")
+
+Span = tuple[int, int]  # first character, and the one behind the last
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers in one of two forms: as SQuAD has them, or a list of texts beside a list of spans.
+
+    Args:
+        context_column: Column of the text that they are parts of.
+        answers_column: Column of SQuAD's ``{text: […], answer_start: […]}``, or of a list of texts.
+        spans_column: Column of the spans of such texts.
+    """
+
+    context_column: str
+    answers_column: str | None
+    spans_column: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are read beside the context."""
+        return tuple(column for column in (self.answers_column, self.spans_column) if column is not None)
+
+    def check_columns(self, dataset: Dataset, origin: Origin) -> None:
+        """Check that there are columns of the right types.
+
+        Raises:
+            ConfigurationError: When a column is needed and not given.
+            DataError: When a column is missing or holds something else.
+        """
+        if self.answers_column is None:
+            raise ConfigurationError(
+                f"--answers_column is needed for the {origin.stage} data set. "
+                f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
+            )
+        check_column(dataset, self.answers_column, origin, flag="answers_column")
+        feature = dataset.features[self.answers_column]
+        is_squad, is_list = _is_squad(feature), _is_text(item_feature(feature))
+        if not (is_squad or is_list):
+            raise DataError(
+                f"--answers_column: '{self.answers_column}' of {origin.source} holds {feature}; expected SQuAD's "
+                "{text: [...], answer_start: [...]}, or a list of texts beside --label_column."
+            )
+        if is_squad and self.spans_column is not None:
+            raise ConfigurationError(
+                f"--label_column: '{self.answers_column}' says itself where answers start. Leave the flag out."
+            )
+        if is_list and self.spans_column is None:
+            raise ConfigurationError(
+                f"--label_column is needed: '{self.answers_column}' of {origin.source} holds texts, and not where they "
+                "stand. Give the column of their spans, the characters of the context that each begins and ends with."
+            )
+        if self.spans_column is not None:
+            check_column(dataset, self.spans_column, origin, flag="label_column")
+
+    def read(self, dataset: Dataset) -> Iterator[tuple[int, list[str], Any, str]]:
+        """Yield the number of each row, its answers, the value that says where they stand, and its context."""
+        columns = dataset.select_columns([self.context_column, *self.columns])
+        for start in range(0, len(columns), CHUNK):
+            rows = columns[start : start + CHUNK]
+            spans = rows[self.spans_column] if self.spans_column else rows[self.answers_column]
+            values = zip(rows[self.answers_column], spans, rows[self.context_column], strict=True)
+            for row, (value, where, context) in enumerate(values, start):
+                yield row, texts_of(value), where, as_text(context)
+
+    def spans(self, dataset: Dataset, origin: Origin) -> np.ndarray:
+        """Return the characters of the first answer of each row, -1 where there is none ``(N, 2) int64``.
+
+        White space around an answer is not a part of it.
+
+        Raises:
+            DataError: When an answer does not stand where it should, with its place.
+        """
+        found = np.full((len(dataset), 2), -1, dtype=np.int64)
+        for row, texts, where, context in self.read(dataset):
+            if where is None:
+                raise DataError(
+                    f"{origin.place(row)}: '{self.columns[-1]}' is null. A question without an answer has empty lists."
+                )
+            try:
+                spans = _spans(where, texts, context) if self.spans_column else _starts(where, texts, context)
+            except ValueError as error:
+                raise DataError(f"{origin.place(row)}: {error}. Mend the row or remove it.") from None
+            found[row] = next(iter(spans), NOWHERE)
+        return found
+
+
+def texts_of(value: Any) -> list[str]:
+    """Return the texts of answers in either form.
+
+    Examples:
+        >>> texts_of({"text": ["a", "b"], "answer_start": [0, 2]}), texts_of(["a"]), texts_of(None)
+        (['a', 'b'], ['a'], [])
+    """
+    if isinstance(value, Mapping):
+        value = value[SQUAD_KEYS[0]]
+    return [as_text(item[SQUAD_KEYS[0]] if isinstance(item, Mapping) else item) for item in value or ()]
+
+
+def _is_squad(feature: Any) -> bool:
+    feature = item_feature(feature) or feature
+    return isinstance(feature, Mapping) and all(key in feature for key in SQUAD_KEYS)
+
+
+def _is_text(feature: Any) -> bool:
+    from datasets import Value
+
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "null")
+
+
+def _starts(value: Any, texts: Sequence[str], context: str) -> list[Span]:
+    """Return the visible characters of SQuAD's answers.
+
+    Raises:
+        ValueError: When a text does not stand at its start.
+    """
+    starts = value[SQUAD_KEYS[1]] if isinstance(value, Mapping) else [item[SQUAD_KEYS[1]] for item in value]
+    if len(starts or ()) != len(texts):
+        raise ValueError(f"there are {len(texts)} answers and {len(starts or ())} starts of them")
+    for text, start in zip(texts, starts or (), strict=True):
+        if start is None or not 0 <= start <= len(context) - len(text):
+            raise ValueError(f"the answer {text!r} starts at {start}, and the context has {len(context)} characters")
+        if (found := context[start : start + len(text)]) != text:
+            raise ValueError(f"the answer {text!r} starts at {start}, and there the context has {found!r}")
+    spans = (_visible(context, start, start + len(text)) for text, start in zip(texts, starts or (), strict=True))
+    return [span for span in spans if span != NOWHERE]
+
+
+def _spans(value: Any, texts: Sequence[str], context: str) -> list[Span]:
+    """Return the visible characters of answers whose spans are given.
+
+    A span may end with the last character of an answer or behind it: its text says which.
+
+    Raises:
+        ValueError: When a span is none of the answers, or there are answers without one.
+    """
+    pairs, wanted = list(_pairs(value)), {normalized(text) for text in texts}
+    if bool(pairs) != bool(texts):
+        raise ValueError(f"there are {len(texts)} answers and {len(pairs)} spans of them")
+    spans = []
+    for begin, last in pairs:
+        if begin is None or last is None or not 0 <= begin <= last <= len(context):
+            raise ValueError(f"the span {begin} to {last} is none of a context of {len(context)} characters")
+        ends = [end for end in (last, last + 1) if context[begin:end] in texts]
+        ends += [end for end in (last + 1, last) if normalized(context[begin:end]) in wanted]
+        if not ends:
+            raise ValueError(f"the span {begin} to {last} is {context[begin : last + 1]!r}, which is no answer")
+        spans.append(_visible(context, begin, ends[0]))
+    return [span for span in spans if span != NOWHERE]
+
+
+def _pairs(value: Any) -> Iterator[Span]:
+    """Yield first and last of all spans: of pairs, or of ``{start, end}`` with a number or a list of them each."""
+    if isinstance(value, Mapping):
+        starts, ends = (item if isinstance(item, list) else [item] for item in (value["start"], value["end"]))
+        yield from zip(starts, ends, strict=True)
+    elif len(value) == 2 and all(type(item) is int for item in value):
+        yield value[0], value[1]
+    else:
+        yield from chain.from_iterable(map(_pairs, value))
+
+
+def _visible(context: str, begin: int, end: int) -> Span:
+    text = context[begin:end]
+    bare = text.strip()
+    return (begin + len(text) - len(text.lstrip()), end - len(text) + len(text.rstrip())) if bare else NOWHERE

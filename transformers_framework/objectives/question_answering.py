@@ -1,0 +1,367 @@
+"""Machine reading: where in a text the answer to a question stands, and whether it is there at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.losses.classification import cross_entropy
+from transformers_framework.objectives.answers import CHUNK, Answers, texts_of
+from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.processing.answers import all_scores, best_threshold, metric_names, reading_metrics
+from transformers_framework.processing.encoding import Template
+from transformers_framework.processing.fields import as_text
+from transformers_framework.processing.reading import Documents, Spans, best_spans, merge, target_spans
+from transformers_framework.processing.windows import Ragged
+from transformers_framework.restricted import PositiveInt
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from torchmetrics import Metric
+
+    from transformers_framework.processing.columns import Origin
+
+THRESHOLD = "null_score_threshold"  # in an export's config too
+ALWAYS_ANSWERED = math.inf
+HIGHEST = float(np.finfo(np.float32).max)  # where there is no span at all; JSON has no infinity
+
+
+class Windows(NamedTuple):
+    """What is to be known of B windows when their logits are there; it stays on the host.
+
+    Args:
+        starts: Place of the first token of the context ``(B,) int64``.
+        nulls: Place that stands for no answer ``(B,) int64``.
+        lengths: Tokens of the context ``(B,) int64``.
+        before: Tokens that a window shares with the one before it ``(B,) int64``.
+        after: Tokens that it shares with the one behind it ``(B,) int64``.
+        char_starts: First character of each token of the context ``(B, C) int64``.
+        char_ends: The character behind its last ``(B, C) int64``; no character where it is not behind the first.
+        rows: Row of the data set that each is of ``(B,) int64``.
+    """
+
+    starts: np.ndarray
+    nulls: np.ndarray
+    lengths: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    char_starts: np.ndarray
+    char_ends: np.ndarray
+    rows: np.ndarray
+
+
+class QuestionAnswering(Objective):
+    """Learn where in a context the answer to a question starts and ends; the first token stands for no answer.
+
+    Args:
+        setup: Tokenizer and config of the model.
+        context_column: Text column of what the question is asked about, and the answer is a part of.
+        answers_column: Column of right answers, as SQuAD has them, {text: [...], answer_start: [...]}, or a list of
+            texts beside `label_column`. The first one is learned, an answer is compared with all of them; where the
+            lists are empty, there is none.
+        label_column: Column of the spans of answers that are a list of texts: the characters of the context that each
+            begins and ends with, as [[3, 7]] or as {start: [3], end: [7]}.
+        index_column: Column of the ids of questions in the official file of predictions; 'id' where there is one, else
+            numbers of rows.
+        max_answer_length: Longest answer that is predicted, in tokens.
+        n_best_size: Answers that are considered of each window and written of each question.
+        null_score_threshold: A question gets no answer when the score of none exceeds that of the best answer by more
+            than this. 'auto' searches the value of the best F1 in each validation; tests, predictions and the export
+            have it too. Not given: that of a checkpoint that has one, else 0 where questions of the run's data have no
+            answer, else every question gets one.
+    """
+
+    name = "question_answering"
+    head = "AutoModelForQuestionAnswering"
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        context_column: str,
+        answers_column: str | None = None,
+        label_column: str | None = None,
+        index_column: str | None = None,
+        max_answer_length: PositiveInt = 30,
+        n_best_size: PositiveInt = 20,
+        null_score_threshold: float | Literal["auto"] | None = None,
+    ) -> None:
+        import torch
+
+        super().__init__(setup)
+        self.context_column, self.index_column = context_column, index_column
+        self.answers = Answers(context_column, answers_column, label_column)
+        self.longest, self.n = max_answer_length, n_best_size
+        self.wanted_threshold = null_score_threshold
+        known = getattr(setup.config, THRESHOLD, None)
+        self.state = torch.nn.Module()
+        self.state.register_buffer(THRESHOLD, torch.tensor(math.nan if known is None else float(known)))
+        self.null_place = null_place(setup.tokenizer)
+        self.documents: dict[Stage, Dataset] = {}
+        self.spans: dict[Stage, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a loader's worker needs: neither documents nor what lies on the device."""
+        return vars(self) | {"state": None, "documents": {}}
+
+    # ---------------------------------------------------------------- before training
+
+    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+        """Check every answer, find the first one of each row.
+
+        Raises:
+            ConfigurationError: When a column is needed and not given, or a threshold cannot be searched.
+            DataError: When a column is missing or an answer does not stand where it should, with its place.
+        """
+        self.documents[origin.stage] = dataset
+        if self.index_column is not None and self.index_column not in dataset.column_names:
+            raise ConfigurationError(
+                f"--index_column: the {origin.stage} data set ({origin.source}) has no column '{self.index_column}'. "
+                f"It has: {', '.join(dataset.column_names)}."
+            )
+        if origin.stage != "predict":
+            self.answers.check_columns(dataset, origin)
+            if self.context_column in dataset.column_names:  # else inputs say so
+                self.spans[origin.stage] = self.answers.spans(dataset, origin)
+        return dataset
+
+    @property
+    def head_config(self) -> dict[str, Any]:
+        """Return nothing: the head needs no more than its class.
+
+        Raises:
+            ConfigurationError: When a threshold is to be searched and there is nothing to search it on.
+        """
+        if self.wanted_threshold == "auto" and TRAIN in self.documents and not self.has_unanswerable("valid"):
+            raise ConfigurationError(
+                "--null_score_threshold auto searches on questions without an answer, and --valid_dataset "
+                f"{'has none of them' if 'valid' in self.documents else 'is not given'}. Leave the flag out or give a "
+                "number."
+            )
+        return {}
+
+    def has_unanswerable(self, stage: Stage) -> bool:
+        """Return whether questions of a stage are known to have no answer."""
+        return stage in self.spans and bool((self.spans[stage] < 0).any())
+
+    # ---------------------------------------------------------------- the threshold
+
+    @property
+    def threshold(self) -> float:
+        """By how much the score of no answer must exceed that of the best one to be the answer."""
+        if isinstance(self.wanted_threshold, (int, float)):
+            return float(self.wanted_threshold)
+        if not math.isnan(found := float(self.state.get_buffer(THRESHOLD))):  # type: ignore[union-attr]
+            return found
+        return 0.0 if any(map(self.has_unanswerable, self.spans)) else ALWAYS_ANSWERED
+
+    @property
+    def learned_config(self) -> dict[str, Any]:
+        """Return the threshold, where questions may have no answer."""
+        return {} if self.threshold == ALWAYS_ANSWERED else {THRESHOLD: self.threshold}
+
+    # ---------------------------------------------------------------- batches of windows
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
+    ) -> dict[str, Any]:
+        """Return ``labels (B, 2) int64``, the places of the answer's first and last token.
+
+        Windows that do not hold the whole answer have the place that stands for none. Outside training also what turns
+        logits into characters: ``windows``.
+        """
+        starts, ends = Ragged.of(rows["char_starts"]), Ragged.of(rows["char_ends"])
+        sources, nulls = np.asarray(rows[SOURCE_ROW]), self._null_places(batch["attention_mask"])
+        first_tokens = batch["attention_mask"].argmax(axis=1) + np.asarray(rows["context_start"])
+        own: dict[str, Any] = {}
+        if context.stage != "predict":
+            read_from, read_to = np.asarray(rows["read_from"]), np.asarray(rows["read_to"])
+            found = target_spans(starts, ends, read_from, read_to, self.spans[context.stage][sources])
+            own["labels"] = np.where(found < 0, nulls[:, None], first_tokens[:, None] + found)
+        if context.stage != TRAIN:
+            width = int(starts.lengths.max(initial=1))
+            own["windows"] = Windows(
+                starts=first_tokens,
+                nulls=nulls,
+                lengths=starts.lengths,
+                before=np.asarray(rows["shared_before"]),
+                after=np.asarray(rows["shared_after"]),
+                char_starts=starts.padded(width, 0),
+                char_ends=ends.padded(width, 0),
+                rows=sources,
+            )
+        return own
+
+    def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
+        """Say the answer, as the tokens write it."""
+        if "labels" not in batch:
+            return "no answers"
+        first, last = batch["labels"][row]
+        if last == self._null_places(batch["attention_mask"])[row]:
+            return "no answer in it"
+        return f"answer {self.setup.tokenizer.decode(batch['input_ids'][row][first : last + 1])!r}"
+
+    def _null_places(self, attention_mask: np.ndarray) -> np.ndarray:
+        """Return the place of each row that stands for no answer: its [CLS], else its first token ``(B,) int64``."""
+        begins, sizes = attention_mask.argmax(axis=1), attention_mask.sum(axis=1)
+        return begins + (self.null_place if self.null_place >= 0 else sizes + self.null_place)
+
+    # ---------------------------------------------------------------- outputs
+
+    def evaluate(self, output: Any, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, dict[str, Any]]]:
+        """Return the cross-entropy of starts and of ends; their most likely places, and the best spans of windows."""
+        import torch
+
+        labels, outside = batch["labels"], batch["attention_mask"] == 0
+        lowest = torch.finfo(torch.float32).min  # padding is no place, however much of it there is
+        logits = [values.float().masked_fill(outside, lowest) for values in (output.start_logits, output.end_logits)]
+        losses = [cross_entropy(values, labels[:, which]) for which, values in enumerate(logits)]
+        preds = torch.stack([values.detach().argmax(dim=-1) for values in logits], dim=1)
+        inputs: dict[str, dict[str, Any]] = {"places": {"preds": preds, "target": labels}}
+        if "windows" in batch:
+            found = self._spans(output, batch["windows"])
+            inputs["answers"] = {**found, "rows": found["rows"].where(batch[ROW_IDS] >= 0, -1)}
+        return losses[0] + losses[1], inputs
+
+    def _spans(self, output: Any, windows: Windows) -> dict[str, Tensor]:
+        """Return the best spans of B windows in characters, and their scores of no answer, once for each output."""
+        if (known := getattr(output, "spans_of_windows", None)) is not None:
+            return known
+        import torch
+
+        both = torch.stack([output.start_logits, output.end_logits]).detach().float()
+        logits = both.cpu().numpy()  # (2, B, L)
+        places = windows.starts[:, None] + np.arange(windows.char_starts.shape[1])
+        of_context = np.take_along_axis(logits, np.minimum(places, logits.shape[2] - 1)[None], axis=2)
+        of_context[:, windows.char_ends <= windows.char_starts] = -np.inf
+        start, end = of_context
+        shared = windows.before, windows.after
+        spans = best_spans(start, end, windows.lengths, *shared, n=self.n, longest=self.longest)
+        found = {
+            "rows": windows.rows,
+            "null_scores": np.take_along_axis(logits, windows.nulls[None, :, None], axis=2).sum(axis=(0, 2)),
+            "scores": spans.scores,
+            "starts": np.take_along_axis(windows.char_starts, spans.starts, axis=1),
+            "ends": np.take_along_axis(windows.char_ends, spans.ends, axis=1),
+        }
+        output.spans_of_windows = {name: torch.from_numpy(value).to(both.device) for name, value in found.items()}
+        return output.spans_of_windows
+
+    def metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Return how often starts and ends are right; outside training exact match and F1 of questions."""
+        from transformers_framework.metrics.reading import ReadingMetrics, SpanAccuracy
+
+        metrics: dict[str, Metric] = {"places": SpanAccuracy()}
+        if stage != TRAIN:
+            names = metric_names(with_unanswerable=self.has_unanswerable(stage))
+            searched = [THRESHOLD] if self._searches(stage) else []
+            metrics["answers"] = ReadingMetrics(partial(self.judge, stage), [*names, *searched])
+        return metrics
+
+    def _searches(self, stage: Stage) -> bool:
+        return stage == "valid" and self.wanted_threshold == "auto" and self.has_unanswerable(stage)
+
+    def judge(self, stage: Stage, found: Documents) -> dict[str, float]:
+        """Return exact match and F1 of questions; search the threshold first, where validation is to find it."""
+        with_unanswerable = self.has_unanswerable(stage)
+        golds = [texts_of(value) for value in self._column(stage, self.answers.columns[0], found.rows)]
+        best, differences = self._best_texts(stage, found), null_differences(found)
+        scores = all_scores(best, golds, with_unanswerable=with_unanswerable)
+        empty = all_scores([""] * len(best), golds, with_unanswerable=with_unanswerable)
+        if searches := self._searches(stage):
+            self.state.get_buffer(THRESHOLD).fill_(best_threshold(differences, scores[:, 1], empty[:, 1]))  # type: ignore[union-attr]
+        scores = np.where((differences > self.threshold)[:, None], empty, scores)
+        values = reading_metrics(scores, [bool(right) for right in golds])
+        return values | ({THRESHOLD: self.threshold} if searches else {})
+
+    def _column(self, stage: Stage, column: str, rows: np.ndarray) -> Iterator[Any]:
+        dataset = self.documents[stage].select_columns([column])
+        for start in range(0, len(rows), CHUNK):
+            yield from dataset[rows[start : start + CHUNK].tolist()][column]
+
+    def _best_texts(self, stage: Stage, found: Documents) -> list[str]:
+        contexts = self._column(stage, self.context_column, found.rows)
+        spans = zip(contexts, found.spans.starts[:, 0].tolist(), found.spans.ends[:, 0].tolist(), strict=True)
+        return [as_text(context)[start:end] for context, start, end in spans]
+
+    # ---------------------------------------------------------------- predictions
+
+    def predictions(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the best spans of windows."""
+        return self._spans(output, batch["windows"])
+
+    def whole_rows(self, stage: Stage, columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Dataset]:
+        """Return the answer of each question with its score, what else was considered, and the score of no answer."""
+        spans = Spans(columns["scores"], columns["starts"], columns["ends"])
+        found = merge(columns["rows"], columns["null_scores"], spans)
+        scores, starts, ends = (part.tolist() for part in found.spans)
+        contexts = self._column(stage, self.context_column, found.rows)
+        nulls, may_be_empty = found.null_scores.tolist(), self.threshold != ALWAYS_ANSWERED
+        n_best = np.empty(len(found.rows), dtype=object)
+        for row, context in enumerate(map(as_text, contexts)):
+            pairs = zip(scores[row], starts[row], ends[row], strict=True)
+            answers = [(score, context[start:end]) for score, start, end in pairs if score > -math.inf]
+            n_best[row] = _with_probabilities(answers + [(nulls[row], "")] * (may_be_empty or not answers))
+        is_empty = null_differences(found) > self.threshold
+        written: dict[str, np.ndarray] = {
+            ROW_IDS: found.rows,
+            "prediction": np.where(is_empty, "", np.array(self._best_texts(stage, found), dtype=object)),
+            "score": np.where(
+                is_empty | ~np.isfinite(found.spans.scores[:, 0]), found.null_scores, found.spans.scores[:, 0]
+            ),
+            "n_best": n_best,
+            "null_score": found.null_scores,
+        }
+        return written, self.documents[stage]
+
+    def prediction_files(
+        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
+    ) -> dict[str, Iterable[str]]:
+        """Return the answers by the ids of questions, as the official scripts read them.
+
+        Where questions may have no answer, also by how much the score of none exceeds that of the best answer.
+        """
+        column = self.index_column or "id"
+        ids: list[Any] = []
+        for chunk in rows:
+            ids += chunk.get(column, range(len(ids), len(ids) + len(next(iter(chunk.values())))))
+        keys = [str(ids[row]) for row in columns[ROW_IDS].tolist()]
+        files = {".official.json": dict(zip(keys, columns["prediction"].tolist(), strict=True))}
+        if self.threshold != ALWAYS_ANSWERED:
+            best = [
+                max((answer["score"] for answer in n if answer["text"]), default=-math.inf) for n in columns["n_best"]
+            ]
+            odds = np.nan_to_num(columns["null_score"] - np.array(best), posinf=HIGHEST).tolist()
+            files[".null_odds.json"] = dict(zip(keys, odds, strict=True))
+        return {suffix: [json.dumps(content, ensure_ascii=False)] for suffix, content in files.items()}
+
+
+def null_place(tokenizer: Any) -> int:
+    """Return the place in an input that stands for no answer: its [CLS], counted from the end when it is there."""
+    template, cls = Template.of(tokenizer), tokenizer.cls_token_id
+    if cls in template.suffix and cls not in template.prefix:
+        return template.suffix.index(cls) - len(template.suffix)
+    return template.prefix.index(cls) if cls in template.prefix else 0
+
+
+def null_differences(found: Documents) -> np.ndarray:
+    """Return by how much the score of no answer exceeds that of the best one ``(D,) float64``."""
+    return np.nan_to_num(found.null_scores.astype(np.float64) - found.spans.scores[:, 0], posinf=HIGHEST)
+
+
+def _with_probabilities(answers: list[tuple[float, str]]) -> list[dict[str, Any]]:
+    """Return answers with their scores and what a softmax makes of these, best first."""
+    answers = sorted(answers, key=lambda answer: -answer[0])
+    weights = [math.exp(score - answers[0][0]) for score, _ in answers]
+    return [
+        {"text": text, "score": score, "probability": weight / sum(weights)}
+        for (score, text), weight in zip(answers, weights, strict=True)
+    ]
