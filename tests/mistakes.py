@@ -26,6 +26,7 @@ TRAIN, VALID = tiny.classes(24, 0), tiny.classes(12, 1)
 PAIRS, VALID_PAIRS = tiny.pairs(24, 0), tiny.pairs(12, 1)
 SUMMARIES, VALID_SUMMARIES = tiny.summaries(24, 0), tiny.summaries(12, 1)
 NAMED = tiny.classes(24, 0, names=("cat", "dog"))
+LISTS = [{**row, "label": [row["label"]]} for row in TRAIN]
 
 DATA = {"seq_class": (TRAIN, VALID), "answer_selection": (PAIRS, VALID_PAIRS), "summarization": (SUMMARIES, VALID_SUMMARIES)}
 
@@ -295,6 +296,20 @@ LABELS = [
     wrong("fewer asked for", r"train.jsonl:\d+: .* expected 0 to 1 \(--num_labels 2\)", {"train.jsonl": changed(TRAIN, 3, label=2)}, num_labels=2),
     wrong("more asked for", "--num_labels: 3 classes were asked for, 'label' has 2: cat, dog", {"train.jsonl": NAMED}, num_labels=3),
     ranking("three for ranking", "--num_labels: answer_selection has 2 classes", num_labels=3),
+    wrong("number among classes", "the label 0.5; expected a whole number or a name .seq_class learns numbers with --problem_type regression", {"train.jsonl": changed(TRAIN, 3, label=0.5)}),
+    wrong("classes for numbers", "'label' of .* holds .*string.*; --problem_type regression needs a number", {"train.jsonl": NAMED}, problem_type="regression"),
+    wrong("no number", r"train.jsonl:4: 'label' has no label \(null\); expected a finite number", {"train.jsonl": changed(TRAIN, 3, label=None)}, problem_type="regression"),
+    wrong("not a number", r"train.jsonl:4: 'label' has the label nan; expected a finite number", {"train.jsonl": lines(TRAIN, 3, '{"text": "a", "label": NaN}')}, problem_type="regression"),
+    wrong("weights of numbers", "--label_weights: regression learns a number and has no classes", problem_type="regression", label_weights=[1, 2]),
+    wrong("smooth numbers", "--label_smoothing: regression learns a number", problem_type="regression", label_smoothing=0.1),
+    wrong("all smoothed", "--label_smoothing: found '1', expected a number at least 0 and less than 1", label_smoothing=1),
+    wrong("one for several", "holds Value.*; expected a list of whole numbers or names", problem_type="multi_label"),
+    wrong("null list", r"valid.jsonl:4: 'label' has no labels \(null\)", {"train.jsonl": LISTS, "valid.jsonl": changed(LISTS, 3, label=None)}),
+    wrong("twice in a list", r"train.jsonl:4: 'label' has the label 1 twice; .*zeros and ones", {"train.jsonl": changed(LISTS, 3, label=[0, 1, 1])}),
+    wrong("class of a list", r"valid.jsonl:4: 'label' has the label 2; expected 0 to 1", {"train.jsonl": LISTS, "valid.jsonl": changed(LISTS, 3, label=[0, 2])}),
+    wrong("no classes at all", "no row of .* has any label in 'label'", {"train.jsonl": changed(LISTS, label=[])}),
+    wrong("problem", "--problem_type: found 'multi', expected one of single_label, multi_label, regression", problem_type="multi"),
+    ranking("problem of another", "--problem_type: .*belongs to --pipeline", problem_type="regression"),
     wrong("weights", r"--label_weights: 3 weights for 2 classes \(0, 1\)", label_weights=[1, 2, 3]),
     wrong("no weights", "--label_weights: all of them are 0", label_weights=[0, 0]),
     ranking("action", "--metrics_empty_target_action: found 'ignore', expected one of skip", metrics_empty_target_action="ignore"),

@@ -115,7 +115,7 @@ PIPELINES: dict[str, PipelineSpec] = {
     ),
     "seq_class": PipelineSpec(
         needs="text columns, label",
-        learns="a class a sequence",
+        learns="a class a sequence, several classes, or a number",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.seq_class:SequenceClassification",),
     ),

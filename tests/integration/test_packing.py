@@ -280,9 +280,10 @@ def test_pieces_of_packed_rows_are_not_seen_by_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_pack_as_one(tmp_path: Path) -> None:
-    flags = {"packing": "isolated", "max_epochs": 2, "train_dataset": texts(tmp_path, 60), "pipeline": "masked_lm",
-             "additional_config_kwargs": NO_DROPOUT["bert"]}  # fmt: skip
+@pytest.mark.parametrize(("pipeline", "model"), [("masked_lm", "bert"), ("denoising", "t5")])
+def test_two_processes_pack_as_one(tmp_path: Path, pipeline: str, model: str) -> None:
+    flags = {"packing": "isolated", "max_epochs": 2, "train_dataset": texts(tmp_path, 60), "pipeline": pipeline,
+             "model": model, "additional_config_kwargs": NO_DROPOUT[model]}  # fmt: skip
     one = runs.run(tmp_path, name="one", batch_size=4, **flags)
     two, _ = runs.spawn(tmp_path, name="two", batch_size=2, devices=2, strategy="ddp", **flags)
     runs.assert_weights_are_close(*(each.pre_trained_models / "final" for each in (one, two)), atol=5e-5)

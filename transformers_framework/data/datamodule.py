@@ -139,7 +139,7 @@ class DataModule(pl.LightningDataModule):
             self._check_packing(labels)
 
     def _check_packing(self, labels: set[str]) -> None:
-        flag = "--packing isolated" if self.inputs.isolates else "--packing full and --split_long_texts"
+        flag = "--packing isolated" if self.inputs.isolates else self.inputs.rewriting
         if self.iterable:
             raise ConfigurationError(
                 f"--iterable: {flag} must see all texts before training, a stream is never seen as a whole. Leave "

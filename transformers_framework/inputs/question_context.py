@@ -49,6 +49,8 @@ class QuestionContext(TextInputs):
         ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
     """
 
+    rewriting = "--pipeline question_answering"
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,

@@ -59,6 +59,7 @@ class TextInputs:
 
     model_keys = ("input_ids", "attention_mask", "token_type_ids")
     columns_flag = "input_columns"  # for messages
+    rewriting = "--packing full and --split_long_texts"  # what makes rows anew
     tracks_words = False  # set where an objective needs the word of every token
 
     def __init__(

@@ -369,12 +369,12 @@ def _logits(output: ModelOutput) -> list[torch.Tensor]:
 
 
 def _eight_tokens(model: MultiHeadModel) -> dict[str, torch.Tensor]:
-    """One row that every family accepts: it ends as sequences end, and its decoder reads the same."""
+    """One row that every family accepts: a pair that ends as sequences end; its decoder reads the same."""
     config, device = model.config, next(model.parameters()).device
     ids = torch.full((1, 8), 1 if config.pad_token_id == 0 else 0, device=device)
     end = getattr(config, "eos_token_id", None)
     if isinstance(end, int) and end < config.vocab_size:
-        ids[0, -1] = end
+        ids[0, [3, 4, -1]] = end  # Longformer's reader looks for all three of RoBERTa's separators
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids}
     accepted = frozenset().union(*model._accepts.values())
     return {name: value for name, value in inputs.items() if name in accepted}
