@@ -4,7 +4,8 @@ Masked language modelling: a name, and what the documentation says about it. Ans
 from the name of a function, class, method or module of the standard library ("what does the method read until of
 telnet do") or a topic of ``pydoc`` ("what are the rules of comparisons"); the candidates are sentences that summarize
 objects of the same module, exactly one of them is right. Sequence classification: which kind of object a sentence
-summarizes. Token classification: what the words of a function's signature are. Summarization: the texts of masked
+summarizes. Token classification: what the words of a function's signature are. Machine reading: where in a signature
+the answer to a question about it stands, if it has one. Summarization: the texts of masked
 language modelling, each to be given its name. Whole packages go to train, valid or test, no sentence appears twice, and
 nothing is imported or downloaded: the sources are parsed.
 
@@ -223,6 +224,37 @@ def tagged_rows(entries: Iterable[Entry]) -> Iterator[dict[str, object]]:
             yield {"words": words, "kinds": kinds, "tags": tags}
 
 
+def reading_rows(entries: Iterable[Entry]) -> Iterator[dict[str, object]]:
+    """Yield the rows of machine reading: two questions about each signature, with the answer's place in it.
+
+    Examples:
+        >>> entry = Entry("m", "function", "read", [], "def read(self, end=0)")
+        >>> for row in reading_rows([entry]): print(row["question"], row["answers"])
+        which is the last parameter {'text': ['end'], 'answer_start': [15]}
+        which is the first parameter {'text': ['self'], 'answer_start': [9]}
+    """
+    for entry in entries:
+        signature = entry.signature
+        if not signature.isascii() or not signature:  # places in a tree of Python are counted in bytes
+            continue
+        function = ast.parse(f"{signature}: pass").body[0]
+        assert isinstance(function, ast.FunctionDef)
+        parameters = [(arg.col_offset, arg.arg) for arg in function.args.args]
+        defaults = [
+            (node.col_offset, signature[node.col_offset : node.end_col_offset]) for node in function.args.defaults
+        ]
+        answers = {
+            "which function is it": [(len("def "), function.name)],
+            "which is the first parameter": parameters[:1],
+            "which is the last parameter": parameters[-1:],
+            "what is the last default": defaults[-1:],
+        }
+        for question in random.Random(signature).sample(sorted(answers), 2):
+            starts, texts = zip(*answers[question], strict=True) if answers[question] else ((), ())
+            found = {"text": list(texts), "answer_start": list(starts)}
+            yield {"question": question, "signature": signature, "answers": found}
+
+
 def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
     """Write rows as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,6 +272,7 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
             texts = [f"{entry.name} {' '.join(entry.sentences)}" for entry in chosen]
         write_rows(folder / "answer_selection" / f"{split}.jsonl", rows)
         write_rows(folder / "masked_lm" / f"{split}.jsonl", passages(chosen))
+        write_rows(folder / "question_answering" / f"{split}.jsonl", reading_rows(chosen))
         write_rows(folder / "seq_class" / f"{split}.jsonl", class_rows(chosen))
         write_rows(folder / "token_class" / f"{split}.jsonl", tagged_rows(chosen))
         questions = len({row["key"] for row in rows})

@@ -79,7 +79,11 @@ CASES = {
     ),
 }  # fmt: skip
 DEFAULT = {(name, case.family) for name, case in CASES.items()} | {("seq_class", "bart"), ("denoising", "mbart")}
-MONITORED = {"answer_selection": "mean_average_precision", "question_answering": "f1", "summarization": "rougeL_fmeasure"}  # accuracy of all others
+MONITORED = {  # accuracy of all others
+    "answer_selection": "mean_average_precision",
+    "question_answering": "f1",
+    "summarization": "rougeL_fmeasure",
+}
 
 
 def auto_class(objective: str, family: str) -> Any:

@@ -25,10 +25,28 @@ TAGGED = tiny.tagged(24, 0)
 TRAIN, VALID = tiny.classes(24, 0), tiny.classes(12, 1)
 PAIRS, VALID_PAIRS = tiny.pairs(24, 0), tiny.pairs(12, 1)
 SUMMARIES, VALID_SUMMARIES = tiny.summaries(24, 0), tiny.summaries(12, 1)
+QUESTIONS, VALID_QUESTIONS = tiny.questions(24, 0), tiny.questions(12, 1)
+ANSWERED = [row for row in VALID_QUESTIONS if row["answers"]["text"]]
+# the same answers as texts, and where they stand
+SPANS = [
+    [
+        [start, start + len(text)]
+        for start, text in zip(row["answers"]["answer_start"], row["answers"]["text"], strict=True)
+    ]
+    for row in QUESTIONS
+]
+TEXTS = [
+    {**row, "answers": row["answers"]["text"], "where": spans} for row, spans in zip(QUESTIONS, SPANS, strict=True)
+]
 NAMED = tiny.classes(24, 0, names=("cat", "dog"))
 LISTS = [{**row, "label": [row["label"]]} for row in TRAIN]
 
-DATA = {"seq_class": (TRAIN, VALID), "answer_selection": (PAIRS, VALID_PAIRS), "summarization": (SUMMARIES, VALID_SUMMARIES)}
+DATA = {
+    "seq_class": (TRAIN, VALID),
+    "answer_selection": (PAIRS, VALID_PAIRS),
+    "summarization": (SUMMARIES, VALID_SUMMARIES),
+    "question_answering": (QUESTIONS, VALID_QUESTIONS),
+}
 
 
 def changed(rows: list[dict[str, Any]], at: int | None = None, **changes: Any) -> list[dict[str, Any]]:
@@ -127,6 +145,15 @@ summarizing = partial(
     train_dataset="{made}/summarization/train.jsonl",
     valid_dataset="{made}/summarization/valid.jsonl",
 )
+
+reading = partial(
+    wrong,
+    pipeline="question_answering",
+    train_dataset="{made}/question_answering/train.jsonl",
+    valid_dataset="{made}/question_answering/valid.jsonl",
+)
+reading_rows = partial(reading, train_dataset="{tmp}/train.jsonl")
+reading_spans = partial(reading_rows, label_column="where")
 
 # fmt: off
 COMMAND_LINE = [
@@ -549,6 +576,42 @@ PACKING = [
     masking("beside labels", "--packing: .*belongs to --pipeline", packing="isolated", pipeline="masked_lm_and_seq_class", label_column="label"),
 ]
 
+READING = [
+    reading("no question", "Missing: --query_column", query_column=None),
+    reading("absent question", "--query_column: the train .* no column 'questio'. Did you mean 'question'", query_column="questio"),
+    reading("absent context", "--context_column: the train .* no column 'contxt'. Did you mean 'context'", context_column="contxt"),
+    reading("one column", "--context_column: 'question' is --query_column too", context_column="question"),
+    reading("joined columns", "--context_column: 'title:context' would be made of several texts", context_column="title:context"),
+    reading_rows("list", "'context' of .* is a list column", {"train.jsonl": changed(QUESTIONS, context=["a"])}),
+    reading_rows("null context", r"train.jsonl:4: the text in 'context' is null or empty", {"train.jsonl": changed(QUESTIONS, 3, context=None)}),
+    reading_rows("empty question", r"train.jsonl:4: the text in 'question' is null or empty", {"train.jsonl": changed(QUESTIONS, 3, question=" ")}),
+    reading_rows("no token", r"train.jsonl:4: the tokenizer makes no token of the text in 'question'", {"train.jsonl": changed(QUESTIONS, 3, question="\u200b\u0007")}),
+    reading("no answers", "--answers_column is needed for the train data set. Columns of .*: question, context, answers", answers_column=None),
+    reading("absent answers", "--answers_column: the train .* no column 'answer'. Did you mean 'answers'", answers_column="answer"),
+    reading("text", "--answers_column: 'question' of .* holds .*; expected SQuAD's", answers_column="question"),
+    reading_rows("another place", r"train.jsonl:2: the answer 'zebra' starts at 0, and there the context has", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["zebra"], "answer_start": [0]})}),
+    reading_rows("behind the end", r"train.jsonl:2: the answer 'rain' starts at 10000, and the context has \d+ characters", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["rain"], "answer_start": [10000]})}),
+    reading_rows("before the start", r"train.jsonl:2: the answer 'rain' starts at -1", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["rain"], "answer_start": [-1]})}),
+    reading_rows("fewer starts", r"train.jsonl:2: there are 2 answers and 1 starts", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["a", "b"], "answer_start": [0]})}),
+    reading_rows("null answers", r"train.jsonl:2: 'answers' is null", {"train.jsonl": changed(QUESTIONS, 1, answers=None)}),
+    reading("answers of validation", r"valid.jsonl:2: the answer 'zebra' starts at 0", {"valid.jsonl": changed(VALID_QUESTIONS, 1, answers={"text": ["zebra"], "answer_start": [0]})}, valid_dataset="{tmp}/valid.jsonl"),
+    reading_rows("texts alone", "--label_column is needed: 'answers' of .* holds texts", {"train.jsonl": TEXTS}),
+    reading("spans twice", "--label_column: 'answers' says itself where answers start", label_column="question"),
+    reading_spans("absent spans", "--label_column: the train .* no column 'wher'. Did you mean 'where'", {"train.jsonl": TEXTS}, label_column="wher"),
+    reading_spans("other span", r"train.jsonl:1: the span 0 to 1 is '.*', which is no answer", {"train.jsonl": changed(TEXTS, 0, where=[[0, 1]])}),
+    reading_spans("span backwards", r"train.jsonl:1: the span 5 to 2 is none of a context", {"train.jsonl": changed(TEXTS, 0, where=[[5, 2]])}),
+    reading_spans("no span", r"train.jsonl:1: there are \d answers and 0 spans", {"train.jsonl": changed(TEXTS, 0, where=[])}),
+    reading_spans("spans of another type", "--label_column: 'question' of .* holds .*; expected spans", {"train.jsonl": TEXTS}, label_column="question"),
+    reading("absent ids", "--index_column: the train data set .* has no column 'key'", index_column="key"),
+    reading("threshold", "--null_score_threshold: found 'best', expected auto or a number", null_score_threshold="best"),
+    reading("threshold of nothing", "--null_score_threshold auto searches .* --valid_dataset is not given", valid_dataset=None, null_score_threshold="auto"),
+    reading("threshold of answered questions", "--null_score_threshold auto searches .* has none of them", {"valid.jsonl": ANSWERED}, valid_dataset="{tmp}/valid.jsonl", null_score_threshold="auto"),
+    reading("too short", "--max_sequence_length: 4 leaves no room for 2 texts", max_sequence_length=4),
+    reading("negative stride", "--doc_stride: found '-1'", doc_stride=-1),
+    reading("stream", "--iterable: --pipeline question_answering must see all texts", iterable=True),
+    reading("no answers of a window", "--n_best_size: found '0'", n_best_size=0),
+]
+
 TAGS = [
     tagging("fewer labels", r"train.jsonl:4: 'labels' has 1 labels and 'words' has \d+ words", {"train.jsonl": changed(TAGGED, 3, labels=["O"])}),
     tagging("more labels", r"train.jsonl:4: 'labels' has 50 labels and 'words' has", {"train.jsonl": changed(TAGGED, 3, labels=["O"] * 50)}),
@@ -580,6 +643,7 @@ TABLE = {
     "denoising": DENOISING,
     "summarization": SUMMARIZATION,
     "packing": PACKING,
+    "reading": READING,
     "tags": TAGS,
 }
 

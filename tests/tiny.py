@@ -400,7 +400,7 @@ def summaries(n: int, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def questions(n: int, seed: int = 0, *, longest: int = 4) -> list[dict[str, Any]]:
-    """Return ``n`` rows of ``question``, ``context`` and SQuAD's ``answers``: the words of a topic answer "which topic?".
+    """Return ``n`` rows of ``question``, ``context`` and SQuAD's ``answers``: words of a topic answer "which topic?".
 
     Args:
         n: Rows; in each fourth one the topic that is asked for does not occur, so that there is no answer. Others have

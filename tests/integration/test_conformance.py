@@ -285,7 +285,7 @@ def check_line(objective: str, line: Mapping[str, Any], row: Mapping[str, Any], 
         return {"prediction", "scores", "tokens", *(["replaced"] if stage == "test" else [])}
     if objective == "question_answering":
         assert prediction in row["context"]
-        best = [answer for answer in line["n_best"] if bool(answer["text"]) == bool(prediction)][0]
+        best = next(answer for answer in line["n_best"] if bool(answer["text"]) == bool(prediction))
         assert (best["text"], best["score"]) == (prediction, line["score"])
         return {"prediction", "score", "n_best", "null_score"}
     if objective == "seq_class":

@@ -6,7 +6,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
+from transformers_framework.processing.windows import Ragged
+
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 Encoded = TypeVar("Encoded")
@@ -50,3 +55,11 @@ def _as_it_is(batch: Any) -> Any:
 
 def _tokenize_alone(worker: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes are enough
+
+
+def list_array(rows: Ragged) -> pa.ListArray:
+    """Return rows of numbers as Arrow holds them, ``int32``."""
+    import pyarrow as pa
+
+    offsets = np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, rows.values.astype(np.int32))

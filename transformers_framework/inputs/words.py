@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import DataError
+from transformers_framework.inputs.batches import EncodedBatches, list_array
 from transformers_framework.inputs.text import Pieces, TextInputs
-from transformers_framework.processing.columns import Origin, check_column, first_empty, first_null_item, item_feature
+from transformers_framework.processing.columns import (
+    Origin,
+    check_column,
+    first_empty,
+    first_null_item,
+    item_feature,
+    list_sizes,
+)
 from transformers_framework.processing.fields import as_text
-from transformers_framework.processing.windows import steps, sums_by_row
-from transformers_framework.processing.words import WordTokenizer, word_column
-from transformers_framework.restricted import PositiveInt
+from transformers_framework.processing.windows import Ragged, steps, sums_by_row, surrounded
+from transformers_framework.processing.words import WordTokenizer, cut_words, word_column
+from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+
+TOKENS = ("input_ids", "word_ids")  # columns of windows with a number a token
+PLACES = ("first_word", "owns_from", "owns_to", "num_words")  # with a number a window
 
 
 class WordInputs(TextInputs):
     """The words of a row, each of which becomes tokens on its own, between the tokenizer's special tokens.
 
-    Batches always have ``word_ids``: a word's place in the list of its row.
+    Rows that are long are cut into windows, which overlap, before training. Each word belongs to one of them, in which
+    it is learned and predicted. Batches always have ``word_ids``: a word's place among those of its window.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
         type_vocabulary: Token types that the model can tell apart; 0 when it has none.
         input_columns: The column that holds the list of words of a row.
-        max_sequence_length: Longest input in tokens, special tokens included. Words beyond it are left out, of the last
-            one pieces may stay; such rows are counted.
+        max_sequence_length: Longest input in tokens, special tokens included. A row that is longer has several windows.
+        doc_stride: Tokens of a long row that a window shares with the one before it, at most; where that is more than
+            half of a window, they share half.
+        iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows. Then
+            words beyond `max_sequence_length` are left out.
 
     Raises:
         ConfigurationError: When it is not one column, the length makes no sense, or the tokenizer is a slow one.
@@ -46,8 +64,11 @@ class WordInputs(TextInputs):
         *,
         input_columns: list[str],
         max_sequence_length: list[PositiveInt],
+        doc_stride: NonNegativeInt = 128,
+        iterable: bool = False,
     ) -> None:
         self.column = word_column(input_columns)
+        self.doc_stride, self.rewrites = doc_stride, not iterable
         columns, length = [f"+{self.column}"], max_sequence_length
         super().__init__(tokenizer, type_vocabulary, input_columns=columns, max_sequence_length=length)
         self.tokenize = WordTokenizer(self.backend)
@@ -78,15 +99,99 @@ class WordInputs(TextInputs):
         self._check_tokens(dataset, self.fields[0], origin)
         return dataset
 
-    def _ids_of(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
+    # ---------------------------------------------------------------- windows, before training
+
+    @property
+    def rewrite_key(self) -> dict[str, Any] | None:
+        """What windows depend on besides the data, as JSON can hold it; nothing when rows stay as they are."""
+        return {**self.length_key, "doc_stride": self.doc_stride} if self.rewrites else None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that batches are made from."""
+        return (*TOKENS, *PLACES, "is_cut", SOURCE_ROW) if self.rewrites else super().columns
+
+    @property
+    def token_columns(self) -> tuple[str, ...]:
+        """Columns of windows with one number a token."""
+        return TOKENS if self.rewrites else ()
+
+    def rewrite(self, dataset: Dataset, origin: Origin, *, batch_size: int, num_workers: int = 1) -> Iterator[pa.Table]:
+        """Return all windows, row after row, as Arrow tables.
+
+        A window has its ``input_ids``, special tokens included, and ``word_ids``, the words of these counted from its
+        first; ``first_word``, the place of that in its row; ``owns_from`` and ``owns_to``, the words of the row, the
+        second exclusive, that are its own; ``num_words``, how many the whole row has; ``is_cut``, whether its only word
+        lost tokens; and its ``source_row``. All are ``int32`` but the last two.
+
+        Args:
+            dataset: Lists of words.
+            origin: Where they come from, for messages.
+            batch_size: Rows that are tokenized together.
+            num_workers: Processes that tokenize.
+        """
+        return EncodedBatches(self._windows, dataset.select_columns([self.column]), batch_size).in_order(num_workers)
+
+    def _windows(self, first_row: int, rows: Mapping[str, list[Any]]) -> pa.Table:
+        import pyarrow as pa
+
+        ids, pieces, counts = self._pieces_of(rows)
+        capacity = self.max_length - self.template.num_special(1)
+        row, starts, ends, owns_from, owns_to = cut_words(pieces, counts, capacity=capacity, shared=self.doc_stride)
+        before = np.concatenate([[0], np.cumsum(pieces)])
+        sizes = before[ends] - before[starts]
+        lengths = np.minimum(sizes, capacity)
+        taken = np.repeat(before[starts], lengths) + steps(lengths)
+        numbers = np.repeat(np.arange(len(pieces)), pieces)[taken] - np.repeat(starts, lengths)
+        prefix, suffix = self.template.prefix, self.template.suffix
+        row_starts = (np.cumsum(counts) - counts)[row]
+        places = (starts - row_starts, owns_from - row_starts, owns_to - row_starts, counts[row])
+        return pa.table(
+            {
+                "input_ids": list_array(surrounded(Ragged(ids[taken], lengths), prefix, suffix)),
+                "word_ids": list_array(surrounded(Ragged(numbers, lengths), [-1] * len(prefix), [-1] * len(suffix))),
+                **{name: values.astype(np.int32) for name, values in zip(PLACES, places, strict=True)},
+                "is_cut": lengths < sizes,
+                SOURCE_ROW: first_row + row,
+            }
+        )
+
+    # ---------------------------------------------------------------- batches
+
+    def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
+        """Turn B windows, or rows of a stream, into ``input_ids``, ``attention_mask`` and ``token_type_ids``.
+
+        Also returns ``truncated``, which lost tokens: ``(B,) bool``; and the number of each token's word,
+        ``word_ids (B, L) int64``, -1 at special tokens and padding.
+        """
+        if SOURCE_ROW not in rows:
+            return super().post_process(rows, pad_to_multiple_of=pad_to_multiple_of)
+        batch = self.padded({name: Ragged.of(rows[name]) for name in TOKENS}, pad_to_multiple_of)
+        if self.token_types is not None:
+            batch["token_type_ids"] = batch["attention_mask"] * self.token_types[0]
+        return {**batch, "truncated": np.asarray(rows["is_cut"], dtype=bool)}
+
+    def _pieces_of(self, rows: Mapping[str, Sequence[Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the ids of all words, the tokens of each word and the words of each row."""
         lists = [words or () for words in rows[self.column]]
         counts = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
-        ids, pieces = self.tokenize([as_text(word) for word in chain.from_iterable(lists)])
+        return *self.tokenize([as_text(word) for word in chain.from_iterable(lists)]), counts
+
+    def _ids_of(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
+        ids, pieces, counts = self._pieces_of(rows)
         extra = {"word_ids": np.repeat(steps(counts), pieces)}
-        return ids, sums_by_row(pieces, counts), np.ones(len(lists), dtype=np.int64), extra
+        return ids, sums_by_row(pieces, counts), np.ones(len(counts), dtype=np.int64), extra
 
     def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
         return np.minimum(self._ids_of(rows)[1] + self.template.num_special(1), self.max_length)
+
+    def lengths(self, dataset: Dataset) -> np.ndarray:
+        """Return the tokens of every window, or the characters of every row: ``(N,) int64``."""
+        return list_sizes(dataset, "input_ids") if self.rewrites else super().lengths(dataset)
+
+    def token_lengths(self, dataset: Dataset) -> np.ndarray:
+        """Return the tokens of every window or row: ``(N,) int64``."""
+        return list_sizes(dataset, "input_ids") if self.rewrites else super().token_lengths(dataset)
 
     @property
     def length_key(self) -> dict[str, Any]:

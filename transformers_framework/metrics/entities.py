@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
 PREFIXES = {"O": OUTSIDE, "B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE}
@@ -76,6 +77,8 @@ def entity_metrics(correct: int, predicted: int, actual: int) -> dict[str, float
 class EntityMetrics(Metric):
     """F1, precision and recall of entities over all rows, see :func:`entity_metrics`.
 
+    Whole rows are counted at once. Words of rows that were cut into windows are kept, 16 bytes each, until the end.
+
     Args:
         class_names: Tags, in the order of the classes.
     """
@@ -86,6 +89,7 @@ class EntityMetrics(Metric):
     higher_is_better = True
     is_differentiable = False
     counts: Tensor
+    words: list[Tensor]
 
     def __init__(self, class_names: Sequence[str]) -> None:
         super().__init__()
@@ -94,31 +98,53 @@ class EntityMetrics(Metric):
         self.prefixes = np.array([*(PREFIXES[name[0]] for name in class_names), OUTSIDE])
         self.types = np.array([*(kinds[name[2:]] for name in class_names), -1])
         self.add_state("counts", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("words", [], dist_reduce_fx="cat")  # row, place in it, predicted class, class: (N, 4) int32
 
     @property
     def names(self) -> list[str]:
         """Names of the values that :meth:`compute` returns."""
         return list(self.NAMES)
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
+    def update(
+        self, preds: Tensor, target: Tensor, documents: Tensor | None = None, firsts: Tensor | None = None
+    ) -> None:
         """Count a batch. Words without a tag are left out, as if they did not stand there.
 
         Args:
-            preds: Predicted classes of the words of each row, (B, W) int64.
-            target: Classes, (B, W) int64; negative ones are ignored.
+            preds: Predicted classes of the words of each row or window, (B, W) int64.
+            target: Classes, (B, W) int64; negative ones are ignored. Of all windows, one has the class of a word.
+            documents: The row that each window is of, -1 for a whole row, (B,) int64; none: all are whole.
+            firsts: Place of the first word of each window in its row, (B,) int64.
         """
         tags = torch.stack([preds, target]).cpu().numpy()  # one wait for the device, outside training
-        tags = np.pad(tags, [(0, 0), (0, 0), (0, 1)], constant_values=-1)
+        if documents is not None and firsts is not None:
+            of = documents.cpu().numpy()
+            window, word = np.nonzero((tags[1] >= 0) & (of >= 0)[:, None])
+            place = firsts.cpu().numpy()[window] + word
+            kept = np.stack([of[window], place, *tags[:, window, word]], axis=1).astype(np.int32)
+            if len(kept) or not len(self.words):  # processes can only gather what all of them have
+                self.words.append(torch.from_numpy(kept).to(self.counts.device))
+            tags = tags[:, of < 0]
+        tags = np.pad(tags, [(0, 0), (0, 0), (0, 1)], constant_values=-1)  # behind each row an O
         counted = tags[1] >= 0
         counted[:, -1] = True
-        found, wanted = tags[0][counted], tags[1][counted]  # all rows one after the other, each behind an O
-        ends, begins = entity_spans(self.prefixes[found], self.types[found])
-        true_ends, true_begins = entity_spans(self.prefixes[wanted], self.types[wanted])
-        both = ends & true_ends & (begins == true_begins) & (self.types[found] == self.types[wanted])
-        new = torch.tensor([both.sum(), ends.sum(), true_ends.sum()], device=self.counts.device)
+        new = torch.from_numpy(self._entities(*tags[:, counted])).to(self.counts.device)
         # a new tensor, since one made under inference mode cannot be changed outside of it
         self.counts = self.counts + new
 
+    def _entities(self, found: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return right, predicted and actual entities (3,) int64 of the tags of rows, each behind an O that is -1."""
+        ends, begins = entity_spans(self.prefixes[found], self.types[found])
+        true_ends, true_begins = entity_spans(self.prefixes[wanted], self.types[wanted])
+        both = ends & true_ends & (begins == true_begins) & (self.types[found] == self.types[wanted])
+        return np.array([both.sum(), ends.sum(), true_ends.sum()], dtype=np.int64)
+
     def compute(self) -> dict[str, float]:
         """Return the metrics of all entities that were counted."""
-        return entity_metrics(*self.counts.tolist())
+        counts = self.counts.cpu().numpy()
+        if len(self.words):
+            rows, places, found, wanted = dim_zero_cat(self.words).cpu().numpy().astype(np.int64).T
+            order = np.lexsort((places, rows))
+            bounds = np.flatnonzero(np.diff(rows[order])) + 1
+            counts = counts + self._entities(*(np.insert(tags[order], bounds, -1) for tags in (found, wanted)))
+        return entity_metrics(*counts.tolist())

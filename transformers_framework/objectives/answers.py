@@ -74,6 +74,11 @@ class Answers:
             )
         if self.spans_column is not None:
             check_column(dataset, self.spans_column, origin, flag="label_column")
+            if not _holds_spans(found := dataset.features[self.spans_column]):
+                raise DataError(
+                    f"--label_column: '{self.spans_column}' of {origin.source} holds {found}; expected spans of "
+                    "characters, a list of [first, last] or of {start, end}."
+                )
 
     def read(self, dataset: Dataset) -> Iterator[tuple[int, list[str], Any, str]]:
         """Yield the number of each row, its answers, the value that says where they stand, and its context."""
@@ -128,6 +133,17 @@ def _is_text(feature: Any) -> bool:
     from datasets import Value
 
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "null")
+
+
+def _holds_spans(feature: Any) -> bool:
+    """Return whether a column holds numbers in lists or in ``{start, end}``; of lists that are all empty, nothing."""
+    from datasets import Value
+
+    while (item := item_feature(feature)) is not None:
+        feature = item
+        if isinstance(feature, Value):
+            return "int" in feature.dtype or feature.dtype == "null"
+    return isinstance(feature, Mapping) and {"start", "end"} <= feature.keys()
 
 
 def _starts(value: Any, texts: Sequence[str], context: str) -> list[Span]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import EVALUATED, IGNORED_LABEL, TRAIN, Stage
-from transformers_framework.exceptions import DataError
+from transformers_framework.constants import EVALUATED, IGNORED_LABEL, ROW_IDS, SOURCE_ROW, TRAIN, Stage
+from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
-from transformers_framework.processing.columns import item_feature, list_sizes
+from transformers_framework.processing.columns import arrow_chunks, item_feature, list_sizes
 from transformers_framework.processing.words import first_pieces, word_column
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
 
@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 class TokenClassification(SequenceClassification):
     """Learn a class for each word, at its first token.
 
-    Words that do not fit into the input, or of which the tokenizer leaves nothing, have no label, are in no metric and
-    get no prediction. (Long documents are not cut into windows yet.)
+    A word of a row that was cut into windows is learned and predicted in the one that it belongs to. Words of which the
+    tokenizer leaves nothing have no label, are in no metric and get no prediction.
 
     Args:
         setup: Tokenizer, config and classes of the model.
@@ -43,6 +43,8 @@ class TokenClassification(SequenceClassification):
         num_labels: Number of classes; taken from the data when not given.
         label_weights: Weight of each class in the loss, one a class.
         label_smoothing: Share of each label that all classes have in equal parts.
+        iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows. Then
+            words beyond `max_sequence_length` are left out.
     """
 
     name = "token_class"
@@ -57,6 +59,7 @@ class TokenClassification(SequenceClassification):
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
         label_smoothing: Smoothing = 0.0,
+        iterable: bool = False,
     ) -> None:
         super().__init__(
             setup,
@@ -68,6 +71,17 @@ class TokenClassification(SequenceClassification):
         )
         self.classes.in_lists = True
         self.words = word_column(input_columns)
+        if self.column == self.words:
+            raise ConfigurationError(
+                f"--label_column: '{self.column}' is --input_columns too, so the model would read what it must predict."
+            )
+        self.streams = iterable
+        self.documents: dict[Stage, Dataset] = {}
+        self.tags: dict[Stage, tuple[np.ndarray, np.ndarray]] = {}  # classes of all words, where each row's begin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a loader's worker needs: no documents."""
+        return vars(self) | {"documents": {}}
 
     @property
     def needs_words(self) -> bool:
@@ -79,6 +93,10 @@ class TokenClassification(SequenceClassification):
         """Return the number of classes and their names."""
         return {key: value for key, value in super().head_config.items() if key != "problem_type"}
 
+    def label_columns(self, stage: Stage) -> tuple[str, ...]:
+        """Return the label column of a stream; else windows find their labels by rows and words."""
+        return super().label_columns(stage) if self.streams else ()
+
     def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
         """Find the classes, check every label and that each word has one.
 
@@ -86,13 +104,22 @@ class TokenClassification(SequenceClassification):
             DataError: When a label is missing or wrong, or a row has more or fewer labels than words, with its place.
         """
         dataset = super().pre_process(dataset, origin)
+        self.documents[origin.stage] = dataset
         # what else is wrong with the words, inputs say
         if origin.stage != "predict" and item_feature(dataset.features.get(self.words)) is not None:
             sizes, labels = list_sizes(dataset, self.words), list_sizes(dataset, self.classes.column)
             if (different := np.flatnonzero(sizes != labels)).size:
                 row = int(different[0])
                 raise DataError(f"{origin.place(row)}: {self._unequal(int(labels[row]), int(sizes[row]))}")
+            if not self.streams:
+                self.tags[origin.stage] = self._classes_of(dataset), np.cumsum(sizes) - sizes
         return dataset
+
+    def _classes_of(self, dataset: Dataset) -> np.ndarray:
+        """Return the classes of all words, row after row: ``(N,) int32``."""
+        chunks = (chunk.flatten().to_pylist() for chunk in arrow_chunks(dataset, self.column))
+        found = [self.classes.numbers(values).astype(np.int32) for values in chunks]
+        return np.concatenate(found or [np.zeros(0, np.int32)])
 
     def _unequal(self, num_labels: int, num_words: int) -> str:
         return (
@@ -105,10 +132,13 @@ class TokenClassification(SequenceClassification):
     ) -> dict[str, np.ndarray]:
         """Return ``labels (B, L) int64``, at the first token of each word.
 
-        Besides, ``word_starts (B, W) int64``, where each word begins, -1 where it has no token; and outside training
-        ``num_words (B,) int64``.
+        Besides, ``word_starts (B, W) int64``, where each word begins, -1 where it has no token or is another window's;
+        and outside training ``num_words (B,) int64``. Of windows also ``source_rows (B,) int64``, ``first_words``, the
+        place of their first word, and ``documents``, which are the source rows of those that were cut, else -1.
         """
         starts = first_pieces(batch["word_ids"])
+        if SOURCE_ROW in rows:
+            return self._of_windows(rows, starts, batch["word_ids"].shape, context)
         sizes = np.array([len(words or ()) for words in rows[self.words]], dtype=np.int64)
         own = {"word_starts": starts, **({"num_words": sizes} if context.stage != TRAIN else {})}
         if context.stage == "predict":
@@ -123,6 +153,28 @@ class TokenClassification(SequenceClassification):
         dense[row, starts[row, word]] = classes[(np.cumsum(sizes) - sizes)[row] + word]
         return own | {"labels": dense}
 
+    def _of_windows(
+        self, rows: Mapping[str, Sequence[Any]], starts: np.ndarray, shape: tuple[int, ...], context: Context
+    ) -> dict[str, np.ndarray]:
+        sources, firsts, owns_from, owns_to, sizes = (
+            np.asarray(rows[name], dtype=np.int64)
+            for name in (SOURCE_ROW, "first_word", "owns_from", "owns_to", "num_words")
+        )
+        places = firsts[:, None] + np.arange(starts.shape[1])  # of words in their rows
+        starts = np.where((places >= owns_from[:, None]) & (places < owns_to[:, None]), starts, -1)
+        own = {"word_starts": starts}
+        if context.stage != TRAIN:
+            whole = owns_to - owns_from == sizes
+            own |= {"num_words": sizes, "source_rows": sources, "first_words": firsts}
+            own["documents"] = np.where(whole, -1, sources)
+        if context.stage == "predict":
+            return own
+        classes, begins = self.tags[context.stage]
+        window, word = np.nonzero(starts >= 0)
+        dense = np.full(shape, IGNORED_LABEL, dtype=np.int64)
+        dense[window, starts[window, word]] = classes[begins[sources[window]] + places[window, word]]
+        return own | {"labels": dense}
+
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Return the cross-entropy at the first tokens of words; the most likely class of each and the right one."""
         logits = at_words(output.logits, batch["word_starts"])  # (B, W, C)
@@ -131,6 +183,8 @@ class TokenClassification(SequenceClassification):
         loss, inputs = self.problem.evaluate(logits.flatten(0, 1), labels.flatten())
         if "num_words" in batch and self._has_entities:
             inputs["entities"] = {"preds": inputs["classes"]["preds"].view_as(labels), "target": labels}
+            if "documents" in batch:
+                inputs["entities"] |= {"documents": batch["documents"], "firsts": batch["first_words"]}
         return loss, inputs
 
     @property
@@ -155,8 +209,28 @@ class TokenClassification(SequenceClassification):
         return {
             "scores": scores.masked_fill(starts < 0, -1),
             "prediction": classes.masked_fill(starts < 0, -1),
-            "num_words": batch["num_words"],
+            **{name: batch[name] for name in ("num_words", "source_rows", "first_words") if name in batch},
         }
+
+    def whole_rows(
+        self, stage: Stage, columns: Mapping[str, np.ndarray]
+    ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
+        """Return the classes and scores of the words of whole rows, each from the window that it belongs to."""
+        if "source_rows" not in columns:
+            return None
+        rows, first, owner = np.unique(columns["source_rows"], return_index=True, return_inverse=True)
+        sizes = columns["num_words"][first]
+        begins = np.cumsum(sizes) - sizes
+        window, word = np.nonzero(columns["prediction"] >= 0)
+        places = begins[owner[window]] + columns["first_words"][window] + word
+        found: dict[str, np.ndarray] = {ROW_IDS: rows, "num_words": sizes}
+        for name in ("scores", "prediction"):
+            flat = np.full(int(sizes.sum()), -1, dtype=columns[name].dtype)
+            flat[places] = columns[name][window, word]
+            found[name] = np.empty(len(rows), dtype=object)
+            for row, (begin, size) in enumerate(zip(begins, sizes, strict=True)):
+                found[name][row] = flat[begin : begin + size].tolist()
+        return found, self.documents[stage]
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
         """Return a class and its probability for each word of the row, nothing for words that the model did not see."""
@@ -171,11 +245,13 @@ class TokenClassification(SequenceClassification):
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
         """Say how many words have no prediction; there are no further files."""
-        num_words, predicted = int(columns["num_words"].sum()), int((columns["prediction"] >= 0).sum())
+        num_words = int(columns["num_words"].sum())
+        predicted = sum(int((np.asarray(classes) >= 0).sum()) for classes in columns["prediction"])
         if predicted < num_words:
+            beyond = "they lie beyond --max_sequence_length (--iterable cuts no windows), or " if self.streams else ""
             logger.warning(
-                "%s: %d of %d words have no prediction: they lie beyond --max_sequence_length, or the tokenizer leaves "
-                "nothing of them.", stage, num_words - predicted, num_words,
+                "%s: %d of %d words have no prediction: %sthe tokenizer leaves nothing of them.",
+                stage, num_words - predicted, num_words, beyond,
             )  # fmt: skip
         return {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -92,3 +92,67 @@ def first_pieces(word_ids: np.ndarray) -> np.ndarray:
     found = np.full((len(word_ids), 1 + int(word_ids.max(initial=-1))), -1, dtype=np.int64)
     found[rows, word_ids[rows, positions]] = positions
     return found
+
+
+class WordWindows(NamedTuple):
+    """Windows over lists of words, row after row; words are counted through all rows, and ends are exclusive.
+
+    Args:
+        rows: The row of each window ``(W,) int64``.
+        starts: Its first word ``(W,) int64``.
+        ends: The word behind its last one ``(W,) int64``.
+        owns_from: The first word that is its own; each word is one window's ``(W,) int64``.
+        owns_to: The word behind those ``(W,) int64``.
+    """
+
+    rows: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    owns_from: np.ndarray
+    owns_to: np.ndarray
+
+
+def cut_words(pieces: np.ndarray, counts: np.ndarray, *, capacity: int, shared: int) -> WordWindows:
+    """Cut lists of words into windows that overlap, between words: none is torn but one that is longer than a window.
+
+    A word that lies in several windows is the one's in which it has more context, counted in tokens on its shorter
+    side, and the first one's when both have as much: the maximum context of Devlin et al. 2019, "BERT" (their
+    ``run_squad.py``).
+
+    Args:
+        pieces: Tokens of each word, row after row ``(N,) int64``.
+        counts: Words of each row ``(B,) int64``; sums to N.
+        capacity: Most tokens of a window.
+        shared: Most tokens that neighbours share, where that is no more than half of a window.
+
+    Examples:
+        >>> cuts = cut_words(np.array([1, 1, 2, 1, 1, 1]), np.array([5, 1]), capacity=4, shared=2)
+        >>> cuts.rows.tolist(), cuts.starts.tolist(), cuts.ends.tolist()
+        ([0, 0, 1], [0, 2, 5], [3, 5, 6])
+        >>> cuts.owns_from.tolist(), cuts.owns_to.tolist()
+        ([0, 3, 5], [3, 5, 6])
+    """
+    before = np.concatenate([[0], np.cumsum(pieces)])  # tokens before each word
+    row_ends = np.cumsum(counts)
+    shared = min(shared, capacity // 2)
+    rows, starts = np.arange(len(counts)), row_ends - counts
+    found = []
+    while len(rows):  # the next window of all rows that have another one
+        fits = np.searchsorted(before, before[starts] + capacity, side="right") - 1
+        ends = np.minimum(np.maximum(fits, starts + 1), row_ends[rows])
+        found.append(np.stack([rows, starts, ends]))
+        goes_on = ends < row_ends[rows]
+        rows, starts, ends = rows[goes_on], starts[goes_on], ends[goes_on]
+        shares = np.searchsorted(before, before[ends] - shared)
+        has_room = np.searchsorted(before, before[ends + 1] - capacity)  # for the word behind
+        starts = np.minimum(np.maximum.reduce([shares, has_room, starts + 1]), ends)
+    windows = np.concatenate(found, axis=1)
+    rows, starts, ends = windows[:, np.lexsort((windows[1], windows[0]))]
+    # with s and e the tokens before a window's end and the next one's start, a word is the next one's when
+    # e - (tokens up to its end) < (tokens before it) - s
+    bounds = np.searchsorted(before[:-1] + before[1:], before[ends[:-1]] + before[starts[1:]], side="right")
+    bounds = np.clip(bounds, starts[1:], ends[:-1])
+    same = rows[1:] == rows[:-1]
+    owns_from, owns_to = starts.copy(), ends.copy()
+    owns_from[1:][same] = owns_to[:-1][same] = bounds[same]
+    return WordWindows(rows, starts, ends, owns_from, owns_to)

@@ -24,8 +24,8 @@ ROWS = [
 ]
 
 
-def inputs(family: str = "bert", length: int = 20, *, column: str = "words") -> WordInputs:
-    return WordInputs(tiny.tokenizer_for(family), 2, input_columns=[column], max_sequence_length=[length])
+def inputs(family: str = "bert", length: int = 20, *, column: str = "words", **flags: Any) -> WordInputs:
+    return WordInputs(tiny.tokenizer_for(family), 2, input_columns=[column], max_sequence_length=[length], **flags)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "deberta_v2", "modernbert", "t5", "mpnet"])
@@ -50,7 +50,7 @@ def test_equal_to_the_tokenizer(family: str, length: int, side: str) -> None:
 def test_a_list_may_be_marked_as_one() -> None:
     plain, marked = (inputs(column=column).post_process({"words": ROWS}) for column in ("words", "+words"))
     assert all(np.array_equal(plain[key], marked[key]) for key in plain)
-    assert inputs(column="+words").columns == ("words",)
+    assert inputs(column="+words", iterable=True).columns == ("words",)
 
 
 def test_a_word_that_is_cut_keeps_its_first_pieces() -> None:
@@ -61,7 +61,7 @@ def test_a_word_that_is_cut_keeps_its_first_pieces() -> None:
 
 def test_lengths_are_those_of_batches() -> None:
     dataset = Dataset.from_dict({"words": ROWS})
-    made = inputs("roberta", 12)
+    made = inputs("roberta", 12, iterable=True)
     assert made.token_lengths(dataset).tolist() == made.post_process({"words": ROWS})["attention_mask"].sum(1).tolist()
     assert made.lengths(dataset).tolist() == made.row_lengths({"words": ROWS}).tolist()
     text = TextInputs(made.tokenizer, 2, input_columns=["+words"], max_sequence_length=[12])
@@ -69,7 +69,7 @@ def test_lengths_are_those_of_batches() -> None:
 
 
 def test_what_the_framework_asks_inputs_for() -> None:
-    made = inputs(length=17)
+    made = inputs(length=17, iterable=True)
     assert made.max_length == 17
     assert made.model_keys == ("input_ids", "attention_mask", "token_type_ids")
     assert (made.num_token_types, made.token_columns, made.rewrite_key, made.isolates) == (2, (), None, False)
@@ -117,3 +117,61 @@ def test_numbers_are_words() -> None:
 def test_there_must_be_room_for_a_word() -> None:
     with pytest.raises(ConfigurationError, match="Use 3 or more"):
         inputs(length=2)
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+def windows_of(made: WordInputs, rows: Any, batch_size: int = 2) -> Any:
+    import pyarrow as pa
+
+    dataset = Dataset.from_dict({"words": rows})
+    tables = list(made.rewrite(dataset, ORIGIN, batch_size=batch_size))
+    return Dataset(pa.concat_tables(tables))[:]
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "t5"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_that_fit_are_one_window_each(family: str, side: str) -> None:
+    made = inputs(family, 300)
+    made.tokenizer.padding_side = side
+    windows = windows_of(made, ROWS)
+    assert windows["source_row"] == list(range(len(ROWS)))
+    assert windows["num_words"] == windows["owns_to"] == [len(words) for words in ROWS]
+    assert set(windows["first_word"]) == set(windows["owns_from"]) == {0}
+    whole, cut = made.post_process({"words": ROWS}), made.post_process(windows)
+    assert whole.keys() == cut.keys()
+    assert all(np.array_equal(whole[name], cut[name]) for name in whole)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize(("length", "stride"), [(9, 0), (9, 3), (20, 128), (13, 4)])
+def test_windows_hold_words_as_they_stand_in_their_rows(family: str, length: int, stride: int) -> None:
+    made = inputs(family, length, doc_stride=stride)
+    rows = [["the", "old", "lighthouse", "", "is", "near"] * 7, *ROWS, ["rain"] * 50]
+    windows = windows_of(made, rows)
+    pieces = {word: made.tokenize([word])[0].tolist() for words in rows for word in words}
+    owned: list[list[int]] = [[] for _ in rows]
+    prefix, suffix = len(made.template.prefix), len(made.template.suffix)
+    names = ("input_ids", "word_ids", "source_row", "first_word", "owns_from", "owns_to", "is_cut")
+    for ids, words, row, first, owns_from, owns_to, is_cut in zip(*(windows[name] for name in names), strict=True):
+        assert len(ids) <= length
+        inner = list(zip(ids, words, strict=True))[prefix : len(ids) - suffix]
+        assert {word for word, _ in [*list(zip(words, ids, strict=True))[:prefix]]} <= {-1}
+        seen = list(dict.fromkeys(word for _, word in inner))
+        for word in seen:
+            found = [token for token, of in inner if of == word]
+            expected = pieces[rows[row][first + word]]
+            assert found == (expected[: len(found)] if is_cut else expected), "no word is torn"
+        there = {first + word for word in seen}
+        assert {word for word in range(owns_from, owns_to) if pieces[rows[row][word]]} <= there
+        owned[row] += range(owns_from, owns_to)
+    assert owned == [list(range(len(words))) for words in rows], "each word is one window's"
+    assert made.rewrite_key != inputs(family, length, doc_stride=stride + 1).rewrite_key
+
+
+def test_a_stream_has_no_windows() -> None:
+    made = inputs(iterable=True)
+    assert made.rewrite_key is None
+    assert made.token_columns == ()
+    assert inputs().rewrite_key is not None

@@ -131,3 +131,31 @@ def test_an_empty_sequence_has_no_entities() -> None:
 )  # fmt: skip
 def test_tags_are_told_from_other_classes(names: list[str], expected: bool) -> None:
     assert are_entity_tags(names) is expected
+
+
+@pytest.mark.parametrize("names", [BIO, IOBES], ids=["bio", "iobes"])
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_entities_across_windows_are_those_of_whole_rows(names: list[str]) -> None:
+    """Windows of some rows come in any order, in batches with whole rows."""
+    draw = np.random.default_rng(3)
+    preds, truth = drawn(names, 5, rows=40)
+    parts = []  # document, first word, preds, truth
+    for row, (found, wanted) in enumerate(zip(preds, truth, strict=True)):
+        if row % 3:
+            parts.append((-1, 0, found, wanted))
+            continue
+        bounds = sorted(draw.choice(np.arange(1, len(found)), size=min(2, len(found) - 1), replace=False))
+        for start, end in zip([0, *bounds], [*bounds, len(found)], strict=True):
+            first = max(0, start - 2)  # words of the window before have no class here
+            holes = [-100] * (start - first)
+            parts.append((row, first, found[first:end], holes + wanted[start:end]))
+    order = draw.permutation(len(parts))
+    metric = EntityMetrics(names)
+    for start in range(0, len(parts), 8):
+        some = [parts[place] for place in order[start : start + 8]]
+        width = max(len(part[2]) for part in some)
+        tags = [torch.tensor([p[k] + [-100] * (width - len(p[k])) for p in some]) for k in (2, 3)]
+        metric.update(tags[0].clamp(min=0), tags[1], *(torch.tensor([p[k] for p in some]) for k in (0, 1)))
+    expected = counted(names, preds, truth, 40).compute()
+    assert 0 < expected["entity_f1"] < 1
+    assert metric.compute() == expected

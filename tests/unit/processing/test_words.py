@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.encoding import bare_tokenizer
-from transformers_framework.processing.words import WordTokenizer, first_pieces, word_column
+from transformers_framework.processing.words import WordTokenizer, cut_words, first_pieces, word_column
 
 WORDS = [
     ["The", "quick", "brown", "fox", "isn't", "here", ".", "The"],
@@ -67,3 +67,42 @@ def test_first_pieces_of_words_with_and_without_pieces() -> None:
 def test_words_are_one_list_column(columns: list[str]) -> None:
     with pytest.raises(ConfigurationError, match=r"--input_columns: .*not one list of words"):
         word_column(columns)
+
+
+@pytest.mark.parametrize("capacity", [1, 4, 7, 50])
+@pytest.mark.parametrize("shared", [0, 1, 3, 100])
+def test_a_word_is_the_windows_in_which_it_has_most_context(capacity: int, shared: int) -> None:
+    """Against all windows and words, one by one."""
+    draw = np.random.default_rng(capacity * 100 + shared)
+    counts = draw.integers(0, 40, size=12)
+    pieces = draw.choice([0, 1, 1, 1, 2, 3, 6], size=counts.sum())
+    cuts = cut_words(pieces, counts, capacity=capacity, shared=shared)
+    row_of = np.repeat(np.arange(len(counts)), counts)
+    owners: dict[int, int] = {}
+    for window, (row, start, end, owns_from, owns_to) in enumerate(zip(*cuts, strict=True)):
+        size = pieces[start:end].sum()
+        assert size <= capacity or end - start == 1, "only a word that is longer than a window is cut"
+        assert set(row_of[start:end]) <= {row}
+        if window and cuts.rows[window - 1] == row:
+            assert cuts.starts[window - 1] < start <= cuts.ends[window - 1] < end
+            assert pieces[start : cuts.ends[window - 1]].sum() <= min(shared, capacity // 2)
+        for word in range(owns_from, owns_to):
+            assert word not in owners
+            owners[word] = window
+    assert sorted(owners) == list(range(counts.sum()))
+
+    def context(window: int, word: int) -> int:
+        start, end = cuts.starts[window], cuts.ends[window]
+        return min(pieces[start:word].sum(), pieces[word + 1 : end].sum())
+
+    for word, owner in owners.items():
+        of = [w for w in range(len(cuts.rows)) if cuts.starts[w] <= word < cuts.ends[w]]
+        if len(of) <= 2:  # in three of them only where a neighbour is longer than half a window
+            assert owner == max(of, key=lambda window: (context(window, word), -window))
+        assert owner in of
+
+
+def test_windows_are_as_full_as_words_allow() -> None:
+    cuts = cut_words(np.ones(100, dtype=np.int64), np.array([100]), capacity=10, shared=4)
+    assert set((cuts.ends - cuts.starts)[:-1]) == {10}
+    assert cuts.starts.tolist() == list(range(0, 91, 6))
