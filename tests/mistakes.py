@@ -620,6 +620,8 @@ TAGS = [
     tagging("null word", r"train.jsonl:4: word 1 of 'words' is null", {"train.jsonl": changed(TAGGED, 3, words=["a", None], labels=["O", "O"])}),
     tagging("no words", r"train.jsonl:4: 'words' is null or has no words", {"train.jsonl": changed(TAGGED, 3, words=[], labels=[])}),
     tagging("text", "'text' of .* holds .*, not lists of words", input_columns="text", label_column="label"),
+    tagging("words are labels", "--label_column: 'words' is --input_columns too", {"train.jsonl": TAGGED}, label_column="words"),
+    tagging("negative overlap", "--doc_stride: found '-1'", doc_stride=-1),
     tagging("two columns", "--input_columns: ", {"train.jsonl": TAGGED}, input_columns=["words", "labels"]),
 ]
 # fmt: on

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -97,6 +98,8 @@ class Experiment:
             options |= objective.input_options
         inputs = family(self.tokenizer, type_vocabulary(self.config), **options_of(family, options))
         inputs.tracks_words = any(objective.needs_words for objective in self.objectives)
+        if not all(objective.separates for objective in self.objectives):
+            inputs.template = replace(inputs.template, between=())
         longest = max_positions(self.config)
         if longest is not None and self.max_length > longest:
             raise ConfigurationError(

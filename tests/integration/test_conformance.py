@@ -32,6 +32,7 @@ from tests.cases import (
     monitor_of,
 )
 from transformers_framework.data.sampler import BatchRequest
+from transformers_framework.models.families import introduce
 from transformers_framework.registry import MODELS, PIPELINES, resolve
 from transformers_framework.runtime.run_folders import RunFolders
 
@@ -51,6 +52,7 @@ def grid() -> list[Any]:
     configs = transformers.CONFIG_MAPPING  # an older transformers lacks some families
 
     def fits(family: str, case: Case) -> bool:
+        introduce(MODELS[family])
         heads = [auto_class(objective, family)._model_mapping for objective in case.objectives]
         return MODELS[family] in configs and all(configs[MODELS[family]] in known for known in heads)
 

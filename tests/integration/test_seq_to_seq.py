@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from tests import runs, tiny
 
@@ -68,12 +69,46 @@ def test_a_tiny_model_learns_to_summarize_by_copying(tmp_path: Path) -> None:
     done = runs.run(
         tmp_path, pipeline="summarization", model="bart", **data, batch_size=32, max_sequence_length=[32, 12],
         max_steps=400, learning_rate=5e-3, num_warmup_steps=40, no_epoch_checkpointing=True, log_every_n_steps=50,
-        additional_config_kwargs="dropout=0.0",
+        additional_config_kwargs="dropout=0.0", generation_num_beams=2, generation_no_repeat_ngram_size=3,
     )  # fmt: skip
     metrics = runs.metrics(done, "test")
     right = [row["prediction"] == row["summary"] for row in runs.predictions(done)]
     assert metrics["test/summarization/rouge2_fmeasure"] > 0.8
     assert sum(right) / len(right) > 0.8
+    assert generated_by(done.pre_trained_models / "final", [row["text"] for row in runs.predictions(done)]) == [
+        row["prediction"] for row in runs.predictions(done)
+    ]
+
+
+def generated_by(checkpoint: Path, texts: list[str]) -> list[str]:
+    """Return what an export writes by itself, with nothing but transformers and no argument."""
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(checkpoint).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    ids = [model.generate(**tokenizer(text, return_tensors="pt"))[0] for text in texts]
+    return [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def test_sampled_texts_are_the_same_again_and_leave_training_alone(tmp_path: Path) -> None:
+    sizes = {
+        stage: tiny.write_jsonl(tmp_path / f"{stage}.jsonl", tiny.summaries(n))
+        for stage, n in (("train", 24), ("test", 9))
+    }
+    data: dict[str, Any] = {"pipeline": "summarization", "model": "bart", "test_dataset": sizes["test"]}
+    trains = {"train_dataset": sizes["train"], "valid_dataset": sizes["test"], "max_epochs": 2}
+    sampled = runs.run(tmp_path, name="sampled", **data, **trains, generation_do_sample=True)
+    greedy = runs.run(tmp_path, name="greedy", **data, **trains)
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (sampled, greedy)), atol=0)
+    alone = runs.run(tmp_path, name="alone", **data, ckpt_path=sampled.last, generation_do_sample=True)
+    assert runs.predictions(alone) == runs.predictions(sampled) != runs.predictions(greedy)
+
+
+@pytest.mark.parametrize(("family", "separates"), [("t5", False), ("bart", True)])
+def test_windows_of_t5_have_no_end_of_a_text_inside(tmp_path: Path, family: str, separates: bool) -> None:
+    """It would be hidden, and what is written behind ``</s>`` is never generated."""
+    experiment = runs.build(runs.command(tmp_path, pipeline="denoising", model=family, packing="full"))
+    rows, end = experiment.data.datasets["train"][:]["input_ids"], experiment.tokenizer.eos_token_id
+    assert all(row[-1] == end for row in rows)
+    assert any(end in row[:-1] for row in rows) == separates
 
 
 @pytest.mark.skipif(not SCITLDR.exists(), reason="no data set")

@@ -112,7 +112,7 @@ def test_entities_of_tweets_are_counted_as_seqeval_counts(tmp_path: Path) -> Non
         batch_size=16,
         learning_rate=3e-3,
         label_weights=[0.5] + [2.0] * (len(names) - 1),
-        max_epochs=12,
+        max_epochs=7,
         log_every_n_steps=50,
     )
     lines, logged = runs.predictions(folders), runs.metrics(folders, "test")
@@ -148,7 +148,7 @@ def test_words_without_a_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         absent = [word for word, tag in enumerate(line["prediction"]) if tag is None]
         assert absent == {3: list(range(22, 40)) if streams else [], 5: [0]}.get(number, [])
         assert [word for word, score in enumerate(line["scores"]) if score is None] == absent
-    assert [text[:14] for text in said] == ["test: 19 of 19" if streams else "test: 1 of 193"]
+    assert [text[:14] for text in said] == ["test: 19 of 19" if streams else "test: 1 of 194"]
 
 
 def long_rows(seed: int, lengths: Sequence[int]) -> list[dict[str, Any]]:

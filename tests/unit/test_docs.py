@@ -148,7 +148,11 @@ def make(family: Any, folder: Path) -> Any:
     """Return an objective of a small model, its classes settled."""
     config = tiny.config_for("bert")
     (folder / "clusters.txt").write_text("".join(f"{token % 2}\n" for token in range(config.vocab_size)))
-    options = {"input_columns": ["words"], "clusters_filename": str(folder / "clusters.txt")}
+    options = {
+        "input_columns": ["words"],
+        "context_column": "context",
+        "clusters_filename": str(folder / "clusters.txt"),
+    }
     options |= {"problem_type": "single_label"}  # what others log is told below the table
     objective = family(
         Setup(tiny.tokenizer_for("bert"), config, max_sequence_length=[32, 16]), **registry.options_of(family, options)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from transformers_framework.data.datamodule import DataModule
-    from transformers_framework.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def chunks(dataset: Dataset, size: int = 1000) -> Iterator[Mapping[str, list[Any
 
 
 def lines_of(
-    chunks: Iterator[Mapping[str, list[Any]]], objective: Objective, columns: Mapping[str, np.ndarray]
+    chunks: Iterator[Mapping[str, list[Any]]], objective: Any, columns: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each row of the data set that was predicted, and its predictions."""
     position = 0

@@ -104,7 +104,8 @@ class Corpus(TextInputs):
         if not self.rewrites:
             return None
         form = "windows" if self.packing == "full" else "pieces"
-        return {**super().length_key, "form": form, "columns": self.token_columns, "types": self.token_types}
+        shape = {"form": form, "columns": self.token_columns, "types": self.token_types}
+        return {**super().length_key, **shape, "between": self.template.between}
 
     @property
     def columns(self) -> tuple[str, ...]:

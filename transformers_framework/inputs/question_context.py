@@ -13,7 +13,7 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.columns import Origin, check_column, check_text_type, first_empty, list_sizes
-from transformers_framework.processing.encoding import number_words
+from transformers_framework.processing.encoding import number_words, tokenize, tokenize_words
 from transformers_framework.processing.fields import as_text
 from transformers_framework.processing.reading import END, Cuts, cut, visible_offsets
 from transformers_framework.processing.windows import Ragged, joined, steps, sums_by_row, surrounded
@@ -89,7 +89,8 @@ class QuestionContext(TextInputs):
     def rewrite_key(self) -> dict[str, Any]:
         """What windows depend on besides the data, as JSON can hold it."""
         sizes = {"doc_stride": self.doc_stride, "max_query_length": self.max_query_length}
-        return {**super().length_key, **sizes, "form": "reading", "columns": self.columns}
+        special = [self.template.prefix, self.template.between, self.template.suffix]
+        return {**super().length_key, **sizes, "form": "reading", "columns": self.columns, "special": special}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -141,9 +142,11 @@ class QuestionContext(TextInputs):
         questions, contexts = ([as_text(text) for text in rows[column]] for column in self.by_flag.values())
         number = {text: place for place, text in enumerate(dict.fromkeys(text.strip() for text in questions))}
         places = {text: place for place, text in enumerate(dict.fromkeys(contexts), len(number))}
-        encodings = self.backend.encode_batch([*number, *places], add_special_tokens=False)
-        sizes = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
-        ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int32, count=int(sizes.sum()))
+        encodings = self.backend.encode_batch([*places], add_special_tokens=False)
+        of_questions, lengths = tokenize(self.backend, [*number])  # whose characters nobody asks for
+        of_contexts = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
+        ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=int(of_contexts.sum()))
+        ids, sizes = np.concatenate([of_questions, ids]), np.concatenate([lengths, of_contexts])
         begins = np.cumsum(sizes) - sizes  # of each text in the ids
 
         asked = np.array([number[text.strip()] for text in questions])
@@ -159,12 +162,13 @@ class QuestionContext(TextInputs):
         tokens = joined(Ragged(ids[taken], lengths), counts, between)
         columns = {"input_ids": surrounded(tokens, self.template.prefix, self.template.suffix)}
         if self.tracks_words:
-            numbers = number_words(_word_starts(encodings)[taken], sums_by_row(lengths, counts))
+            starts = tokenize_words(self.backend, [*number], self._word_marks)[2], _word_starts(encodings)
+            numbers = number_words(np.concatenate(starts)[taken], sums_by_row(lengths, counts))
             words = joined(Ragged(numbers, lengths), counts, [-1] * len(between))
             around = [-1] * len(self.template.prefix), [-1] * len(self.template.suffix)
             columns["word_ids"] = surrounded(words, *around)
-        char_starts, char_ends = _characters(encodings[len(number) :], sizes[len(number) :], list(places))
-        of_context = begins[read] - sizes[: len(number)].sum()  # of each context in its characters
+        char_starts, char_ends = _characters(encodings, of_contexts, list(places))
+        of_context = begins[read] - len(of_questions)  # of each context in its characters
         of_window = np.repeat(of_context[row] + cuts.firsts, cuts.lengths) + steps(cuts.lengths)
         columns |= {
             name: Ragged(values[of_window], cuts.lengths)

@@ -43,8 +43,9 @@ class Denoising(Objective):
     3.1.4 and 3.3.4; Lewis et al. 2020, "BART: Denoising Sequence-to-Sequence Pre-training", section 2.2; Tay et al.
     2022, "UL2: Unifying Language Learning Paradigms", section 3.1.
 
-    Spans are cut out of the text alone, never out of the special tokens around it; what separates two texts of one row
-    counts as text. In prediction nothing is hidden: the model fills the sentinels or masks of the texts themselves.
+    Spans are cut out of the text alone, never out of the special tokens around it. Texts that are joined follow each
+    other without a separator in t5 style, as in T5; in bart style it counts as text. In prediction nothing is hidden:
+    the model fills the sentinels or masks of the texts themselves.
 
     Args:
         setup: Tokenizer and config of the model, and `--max_sequence_length`: that of inputs and of targets. In t5
@@ -189,6 +190,11 @@ class Denoising(Objective):
         inputs, targets = inputs + limits[0] - self.room.input, targets + limits[-1] - self.room.target
         return joint_lengths(inputs, targets, limits[0], limits[-1]), limits[0]
 
+    @property
+    def separates(self) -> bool:
+        """Return whether joined texts stand apart: not in t5 style, where ``</s>`` would be hidden and end targets."""
+        return self.style != "t5"
+
     def generates(self, stage: Stage) -> bool:
         """Return whether the model fills sentinels or masks by itself: in prediction."""
         return stage == "predict"
@@ -217,6 +223,7 @@ class Denoising(Objective):
         inputs, targets = self.corruption(texts, words, lambda purpose: context.keys(f"{self.name}.{purpose}"))
         input_ids, attention_mask = framed(inputs, prefix, suffix, self.pad_token_id, left=self.pads_left)
         labels, _ = framed(targets, prefix, self.after_target, IGNORED_LABEL)
+        labels[targets.lengths == 0] = IGNORED_LABEL  # too short to hide anything: there is nothing to learn
         start = getattr(self.setup.config, "decoder_start_token_id", None)
         return {
             "input_ids": input_ids,

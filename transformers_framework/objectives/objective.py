@@ -117,6 +117,11 @@ class Objective(ABC):
         """
         return lengths, capacity
 
+    @property
+    def separates(self) -> bool:
+        """Return whether texts that are joined stand apart, by what the tokenizer puts between two."""
+        return True
+
     def generates(self, stage: Stage) -> bool:
         """Return whether a stage asks the model for texts of its own."""
         return False

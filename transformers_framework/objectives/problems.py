@@ -310,4 +310,4 @@ class MultiLabel(OfClasses):
     def describe(self, label: np.ndarray) -> str:
         """Say the classes of a row."""
         names = [self.classes.display_names[number] for number in np.flatnonzero(label > 0)]
-        return f"labels {listed(names)}" if names else "no label"
+        return f"labels {listed(names)}" if names else "none of the classes"

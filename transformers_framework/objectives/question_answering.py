@@ -18,7 +18,7 @@ from transformers_framework.objectives.objective import Context, Objective, Setu
 from transformers_framework.processing.answers import all_scores, best_threshold, metric_names, reading_metrics
 from transformers_framework.processing.encoding import Template
 from transformers_framework.processing.fields import as_text
-from transformers_framework.processing.reading import Documents, Spans, best_spans, merge, target_spans
+from transformers_framework.processing.reading import Documents, Spans, answer_ends, best_spans, merge, target_spans
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.restricted import PositiveInt
 
@@ -241,8 +241,8 @@ class QuestionAnswering(Objective):
         logits = both.cpu().numpy()  # (2, B, L)
         places = windows.starts[:, None] + np.arange(windows.char_starts.shape[1])
         of_context = np.take_along_axis(logits, np.minimum(places, logits.shape[2] - 1)[None], axis=2)
-        of_context[:, windows.char_ends <= windows.char_starts] = -np.inf
-        start, end = of_context
+        usable = answer_ends(windows.char_starts, windows.char_ends)
+        start, end = np.where(usable, of_context, -np.inf).astype(np.float32)
         shared = windows.before, windows.after
         spans = best_spans(start, end, windows.lengths, *shared, n=self.n, longest=self.longest)
         found = {
@@ -302,14 +302,6 @@ class QuestionAnswering(Objective):
         """Return the answer of each question with its score, what else was considered, and the score of no answer."""
         spans = Spans(columns["scores"], columns["starts"], columns["ends"])
         found = merge(columns["rows"], columns["null_scores"], spans)
-        scores, starts, ends = (part.tolist() for part in found.spans)
-        contexts = self._column(stage, self.context_column, found.rows)
-        nulls, may_be_empty = found.null_scores.tolist(), self.threshold != ALWAYS_ANSWERED
-        n_best = np.empty(len(found.rows), dtype=object)
-        for row, context in enumerate(map(as_text, contexts)):
-            pairs = zip(scores[row], starts[row], ends[row], strict=True)
-            answers = [(score, context[start:end]) for score, start, end in pairs if score > -math.inf]
-            n_best[row] = _with_probabilities(answers + [(nulls[row], "")] * (may_be_empty or not answers))
         is_empty = null_differences(found) > self.threshold
         written: dict[str, np.ndarray] = {
             ROW_IDS: found.rows,
@@ -317,10 +309,36 @@ class QuestionAnswering(Objective):
             "score": np.where(
                 is_empty | ~np.isfinite(found.spans.scores[:, 0]), found.null_scores, found.spans.scores[:, 0]
             ),
-            "n_best": n_best,
+            "n_best": self._n_best(stage, found),
             "null_score": found.null_scores,
         }
         return written, self.documents[stage]
+
+    def _n_best(self, stage: Stage, found: Documents) -> np.ndarray:
+        """Return the best answers of each question, and none where it may have none: dictionaries, ``(D,) object``.
+
+        Probabilities are a softmax over what is listed.
+        """
+        spans, may_be_empty = found.spans, self.threshold != ALWAYS_ANSWERED
+        empty = may_be_empty | ~np.isfinite(spans.scores[:, :1])
+        scores = np.concatenate([spans.scores, np.where(empty, found.null_scores[:, None], -np.inf)], axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        scores = np.take_along_axis(scores, order, axis=1)
+        weights = np.exp(scores.astype(np.float64) - scores[:, :1])
+        probabilities = weights / weights.sum(axis=1, keepdims=True)
+        # of no answer, the text is that from 0 to 0
+        starts, ends = (np.take_along_axis(np.pad(part, [(0, 0), (0, 1)]), order, axis=1) for part in spans[1:])
+        columns = (part.tolist() for part in (scores, probabilities, starts, ends, np.isfinite(scores).sum(axis=1)))
+        listed = np.empty(len(found.rows), dtype=object)
+        contexts = self._column(stage, self.context_column, found.rows)
+        for row, (context, score, probability, start, end, size) in enumerate(
+            zip(map(as_text, contexts), *columns, strict=True)
+        ):
+            listed[row] = [
+                {"text": context[start[i] : end[i]], "score": score[i], "probability": probability[i]}
+                for i in range(size)
+            ]
+        return listed
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
@@ -355,13 +373,3 @@ def null_place(tokenizer: Any) -> int:
 def null_differences(found: Documents) -> np.ndarray:
     """Return by how much the score of no answer exceeds that of the best one ``(D,) float64``."""
     return np.nan_to_num(found.null_scores.astype(np.float64) - found.spans.scores[:, 0], posinf=HIGHEST)
-
-
-def _with_probabilities(answers: list[tuple[float, str]]) -> list[dict[str, Any]]:
-    """Return answers with their scores and what a softmax makes of these, best first."""
-    answers = sorted(answers, key=lambda answer: -answer[0])
-    weights = [math.exp(score - answers[0][0]) for score, _ in answers]
-    return [
-        {"text": text, "score": score, "probability": weight / sum(weights)}
-        for (score, text), weight in zip(answers, weights, strict=True)
-    ]

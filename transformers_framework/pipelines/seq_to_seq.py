@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
-from transformers_framework.constants import Stage
+from transformers_framework.constants import ROW_IDS, Stage
 from transformers_framework.models.generation import generate, generation_config
 from transformers_framework.models.isolation import SeqToSeqIsolation
 from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
+from transformers_framework.objectives.objective import Context
 from transformers_framework.pipelines.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class SeqToSeqPipeline(Pipeline):
         # one more than a target has tokens: the decoder's start token counts
         length = self.options["max_sequence_length"][-1] + 1
         self.generation_config = generation_config(self.options, self.vocabulary.model, length)
+        self.vocabulary.model.generation_config = self.generation_config  # exports generate as the run does
 
     def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
         """Return what the decoder makes of each label, and the texts that it generates where a stage wants them.
@@ -63,10 +66,18 @@ class SeqToSeqPipeline(Pipeline):
                 output = self.model(active=[name], **targets, **inputs)[name]
             states = decoder_states(output, own["positions"])
             encoded = {"encoder_outputs": BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)}
-        generated = self._generate(inputs | encoded) if objective.generates(stage) else None
+        generated = self._generate(inputs | encoded, batch[ROW_IDS]) if objective.generates(stage) else None
         return {name: DecoderOutput(self.vocabulary, states, generated)}
 
-    def _generate(self, inputs: Mapping[str, Any]) -> Tensor:
-        """Return generated texts ``(B, R, T) int64``."""
-        found = generate(self.vocabulary.model, self.generation_config, self.tokenizer, **inputs)
+    def _generate(self, inputs: Mapping[str, Any], row_ids: Tensor) -> Tensor:
+        """Return generated texts ``(B, R, T) int64``.
+
+        What is sampled depends on the seed and the rows of the batch; dropout draws on as if nothing had been sampled.
+        """
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices, enabled=bool(self.generation_config.do_sample)):
+            if self.generation_config.do_sample:
+                drawn_for = Context("predict", self.options["seed"], 0, row_ids[:1].cpu().numpy())
+                torch.manual_seed(int(drawn_for.keys("generation")[0] >> 1))
+            found = generate(self.vocabulary.model, self.generation_config, self.tokenizer, **inputs)
         return found.view(len(inputs["input_ids"]), -1, found.shape[-1])

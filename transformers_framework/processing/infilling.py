@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -182,6 +183,7 @@ def poisson_lengths(
     return Ragged(lengths, counts)
 
 
+@lru_cache
 def _poisson_table(mean: float) -> NDArray[np.float64]:
     """Return the probability of at most 0, 1, … ``(n,) float64``, as far as they are told from 1."""
     numbers = range(int(mean + 12 * math.sqrt(mean) + 30))

@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from transformers_framework.processing.windows import Ragged, steps
 
 WHITE_SPACE = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
 END = 2**31 - 1  # a character behind those of every text
-ROWS_AT_ONCE = 8  # whose spans fit into a processor's cache
 
 
 def visible_offsets(
@@ -136,6 +134,35 @@ def _last(found: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.where(found.any(axis=1), found.shape[1] - 1 - found[:, ::-1].argmax(axis=1), -1)
 
 
+def answer_ends(
+    char_starts: NDArray[np.int64], char_ends: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which tokens an answer can start and end with, such that each text of characters is one span of tokens.
+
+    Tokens of no visible character are out; of several that start, or end, with the same one, the last is in.
+
+    Args:
+        char_starts: First character of each token ``(B, C) int64``.
+        char_ends: The character behind its last, not behind the first where there is no token ``(B, C) int64``.
+
+    Returns:
+        For starts and for ends ``(B, C) bool``.
+
+    Examples:
+        >>> starts, ends = answer_ends(np.array([[0, 0, 3, 3]]), np.array([[1, 2, 2, 4]]))  # "▁", "so", " ", "I"
+        >>> starts.tolist(), ends.tolist()
+        ([[False, True, False, True]], [[True, True, False, True]])
+    """
+    seen = char_ends > char_starts
+    found = []
+    for places in (char_starts, char_ends):
+        of_seen = np.where(seen, places, -1)
+        last = np.ones_like(seen)
+        last[:, :-1] = of_seen[:, 1:] != of_seen[:, :-1]
+        found.append(seen & last)
+    return found[0], found[1]
+
+
 class Spans(NamedTuple):
     """The best spans of B windows or documents, best first; fewer than n have scores of minus infinity behind them.
 
@@ -184,49 +211,50 @@ def best_spans(
         >>> best_spans(start, end, np.array([3]), none, np.array([2]), n=1, longest=3).starts.tolist()  # 2 is not its
         [[1]]
     """
-    num_rows, width = start_logits.shape
-    longest = min(longest, width)
-    some = (slice(row, row + ROWS_AT_ONCE) for row in range(0, num_rows, ROWS_AT_ONCE))
-    found = [
-        _best_spans(start_logits[row], end_logits[row], lengths[row], before[row], after[row], n, longest)
-        for row in some
-    ]
-    return Spans(
-        np.concatenate([spans.scores for spans in found]),
-        np.concatenate([spans.starts for spans in found]),
-        np.concatenate([spans.ends for spans in found]),
-    )
-
-
-def _best_spans(
-    start_logits: NDArray[np.float32],
-    end_logits: NDArray[np.float32],
-    lengths: NDArray[np.int64],
-    before: NDArray[np.int64],
-    after: NDArray[np.int64],
-    n: int,
-    longest: int,
-) -> Spans:
     width = start_logits.shape[1]
-    ends = np.pad(end_logits, [(0, 0), (0, longest - 1)], constant_values=-np.inf)
-    scores = start_logits[:, :, None] + sliding_window_view(ends, longest, axis=1)  # (B, C, A): of start and length
-    shares = np.flatnonzero((before > 0) | (after > 0))
-    if len(shares):
-        # min(a, L-1-b) tokens are on the shorter side of a span; the next window has more of them when
-        # a + b > 2L - 1 - after, and the one before has as many or more when a + b < before
-        sums = 2 * np.arange(width)[:, None] + np.arange(longest)  # (C, A): a + b
-        highest = (2 * lengths - 1 - after)[shares, None, None]
-        scores[shares] = np.where((sums < before[shares, None, None]) | (sums > highest), -np.inf, scores[shares])
+    longest, places = min(longest, width), np.arange(width)
+    # min(a, L-1-b) tokens are on the shorter side of a span; the next window has more of them when
+    # a + b > 2L - 1 - after, and the one before has as many or more when a + b < before
+    first_end = np.maximum(places, before[:, None] - places)  # (B, C)
+    last_end = np.minimum(
+        np.minimum(places + longest, lengths[:, None]) - 1, (2 * lengths - 1 - after)[:, None] - places
+    )
+    by_start = start_logits + _range_max(end_logits, first_end, last_end, longest)
     # each of the n best spans starts at one of the n tokens whose best spans are best
-    by_start = scores.max(axis=2)
     top = _largest(by_start, n)  # (B, m)
-    of_top = np.take_along_axis(scores, top[:, :, None], axis=1)
-    found = _largest(of_top.reshape(len(scores), -1), n)  # (B, n')
+    ends = top[:, :, None] + np.arange(longest)  # (B, m, A)
+    first_end, last_end = (np.take_along_axis(bound, top, axis=1)[:, :, None] for bound in (first_end, last_end))
+    row = np.arange(len(top))[:, None, None]
+    of_top = np.take_along_axis(start_logits, top, axis=1)[:, :, None] + end_logits[row, np.minimum(ends, width - 1)]
+    of_top = np.where((ends >= first_end) & (ends <= last_end), of_top, -np.inf).reshape(len(top), -1)
+    found = _largest(of_top, n)  # (B, n')
     place, size = np.divmod(found, longest)
     starts = np.take_along_axis(top, place, axis=1)
-    best = np.take_along_axis(of_top.reshape(len(scores), -1), found, axis=1)
-    missing, last = [(0, 0), (0, n - found.shape[1])], np.minimum(starts + size, width - 1)  # of scores that are finite
-    return Spans(np.pad(best, missing, constant_values=-np.inf), np.pad(starts, missing), np.pad(last, missing))
+    last = np.minimum(starts + size, width - 1)  # of all that are finite
+    missing = [(0, 0), (0, n - found.shape[1])]
+    best = np.pad(np.take_along_axis(of_top, found, axis=1), missing, constant_values=-np.inf)
+    return Spans(best, np.pad(starts, missing), np.pad(last, missing))
+
+
+def _range_max(
+    values: NDArray[np.float32], first: NDArray[np.int64], last: NDArray[np.int64], longest: int
+) -> NDArray[np.float32]:
+    """Return the largest value of a range of at most so many places for each place, minus infinity of an empty one.
+
+    Maxima of ranges of 1, 2, 4, … places are made once; two of them that overlap make any other.
+    """
+    num_rows, width = values.shape
+    maxima = [values]
+    while (size := 2 ** len(maxima)) <= longest:
+        shifted = np.full_like(values, -np.inf)
+        shifted[:, : width - size // 2] = maxima[-1][:, size // 2 :]
+        maxima.append(np.maximum(maxima[-1], shifted))
+    sizes = last - first + 1
+    level = (np.frexp(np.clip(sizes, 1, longest))[1] - 1).astype(np.int64)  # exact, where a logarithm may not be
+    table, row = np.stack(maxima), np.arange(num_rows)[:, None]
+    ends = np.clip(last - (1 << level) + 1, 0, width - 1)
+    found = np.maximum(table[level, row, np.clip(first, 0, width - 1)], table[level, row, ends])
+    return np.where(sizes > 0, found, -np.inf)
 
 
 def _largest(values: NDArray[np.float32], n: int) -> NDArray[np.int64]:
@@ -260,7 +288,8 @@ def merge(rows: NDArray[np.int64], null_scores: NDArray[np.float32], spans: Span
     Args:
         rows: Row of the data set that each window is of ``(W,) int64``.
         null_scores: Score of no answer in each window ``(W,) float32``.
-        spans: Spans of each window, in characters ``(W, n)``. Of equal ones the best counts.
+        spans: Spans of each window, in characters, all different ``(W, n)``. Of equal ones of two windows the best one
+            counts.
 
     Examples:
         >>> spans = Spans(np.float32([[3, 1], [2, -np.inf]]), np.array([[5, 0], [9, 0]]), np.array([[7, 4], [12, 0]]))
@@ -268,10 +297,21 @@ def merge(rows: NDArray[np.int64], null_scores: NDArray[np.float32], spans: Span
         >>> found.rows.tolist(), found.spans.scores.tolist(), found.spans.starts.tolist()
         ([4], [[3.0, 2.0]], [[5, 9]])
     """
-    documents, owner = np.unique(rows, return_inverse=True)
-    n = spans.scores.shape[1]
+    documents, owner, counts = np.unique(rows, return_inverse=True, return_counts=True)
     nulls = np.full(len(documents), np.inf, dtype=np.float32)
     np.minimum.at(nulls, owner, null_scores)
+    shape = (len(documents), spans.scores.shape[1])
+    best = Spans(np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+    alone = counts[owner] == 1
+    place = owner[alone]
+    best.scores[place], best.starts[place], best.ends[place] = (part[alone] for part in spans)
+    several = Spans(spans.scores[~alone], spans.starts[~alone], spans.ends[~alone])
+    _merge_several(best, owner[~alone], several)
+    return Documents(documents, nulls, best)
+
+
+def _merge_several(best: Spans, owner: NDArray[np.int64], spans: Spans) -> None:
+    """Put the best spans of documents with several windows in their places, whatever order the windows are in."""
     there = np.isfinite(spans.scores)
     owner, scores = np.repeat(owner, there.sum(axis=1)), spans.scores[there]
     starts, ends = spans.starts[there], spans.ends[there]
@@ -279,10 +319,7 @@ def merge(rows: NDArray[np.int64], null_scores: NDArray[np.float32], spans: Span
     keys = np.stack([owner, starts, ends])[:, order]
     order = order[np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))[: len(order)]]
     order = order[np.lexsort((ends[order], starts[order], -scores[order], owner[order]))]
-    rank = steps(np.bincount(owner[order], minlength=len(documents)))
-    kept = order[rank < n]
-    place = (owner[kept], rank[rank < n])
-    shape = (len(documents), n)
-    best = Spans(np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int64), np.zeros(shape, np.int64))
-    best.scores[place], best.starts[place], best.ends[place] = scores[kept], starts[kept], ends[kept]
-    return Documents(documents, nulls, best)
+    rank = steps(np.bincount(owner[order], minlength=len(best.scores)))
+    kept = rank < best.scores.shape[1]
+    place, order = (owner[order][kept], rank[kept]), order[kept]
+    best.scores[place], best.starts[place], best.ends[place] = scores[order], starts[order], ends[order]

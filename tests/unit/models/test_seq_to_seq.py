@@ -10,10 +10,13 @@ import transformers
 from torch.nn import functional
 
 from tests import tiny
+from transformers_framework.models.families import introduce
 from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
 from transformers_framework.processing.masking import sparse_labels
 from transformers_framework.registry import MODELS
 
+for family in MODELS.values():
+    introduce(family)
 HEADS = transformers.AutoModelForSeq2SeqLM._model_mapping
 FAMILIES = sorted(
     name

@@ -120,7 +120,7 @@ def test_labels_of_several_classes() -> None:
     assert found.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1], [1, 1, 1]]
     assert found.dtype == np.int8
     assert made.head_config["id2label"] == {0: "rain", 1: "snow", 2: "wind"}
-    assert [made.describe({"labels": found}, row) for row in (0, 1)] == ["labels rain, snow", "no label"]
+    assert [made.describe({"labels": found}, row) for row in (0, 1)] == ["labels rain, snow", "none of the classes"]
     declared = Features({"y": List(ClassLabel(names=["no", "yes", "maybe"]))})
     assert objective([[0], []], features=declared).classes.names == ["no", "yes", "maybe"]
 

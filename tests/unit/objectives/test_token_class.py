@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from tests import tiny
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.sampler import BatchRequest
-from transformers_framework.exceptions import DataError
+from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.words import WordInputs
 from transformers_framework.objectives import token_class
 from transformers_framework.objectives.masked_lm import MaskedLM
@@ -276,3 +276,56 @@ def test_a_stream_is_checked_row_by_row() -> None:
         batch_of(rows=rows)
     with pytest.raises(DataError, match="'tags' has the label 'B-q'"):
         batch_of(rows={"words": [["a"]], "tags": [["B-q"]]})
+
+
+@pytest.mark.parametrize("stage", ["train", "valid", "predict"])
+def test_each_word_is_learned_in_one_window(stage: Any) -> None:
+    import pyarrow as pa
+
+    rows = [{"words": ["the", "unbelievable", "", "rain"] * 12, "tags": ["O", "B-x", "O", "B-y"] * 12}]
+    rows += [{"words": words, "tags": tags} for words, tags in zip(ROWS["words"], ROWS["tags"], strict=True)]
+    made = TokenClassification(Setup(tiny.tokenizer_for("bert")), input_columns=["words"], label_column="tags")
+    dataset = Dataset.from_list(rows)
+    for seen in dict.fromkeys(("train", stage)):
+        made.pre_process(dataset, origin(seen))
+    inputs = WordInputs(made.setup.tokenizer, 2, input_columns=["words"], max_sequence_length=[12], doc_stride=4)
+    windows = Dataset(pa.concat_tables(list(inputs.rewrite(dataset, origin(stage), batch_size=3))))[:]
+    assert windows["source_row"].count(0) > 3
+    order = np.random.default_rng(0).permutation(len(windows["source_row"]))
+    windows = {name: [values[place] for place in order] for name, values in windows.items()}
+    batch, own = Collator(inputs, [made], stage, 1).arrays((BatchRequest(0, tuple(range(len(order)))), windows))
+    words = inputs.post_process(windows)["word_ids"]
+    if stage != "predict":
+        found = []
+        for window, labels in enumerate(own["token_class"]["labels"]):
+            for place in np.flatnonzero(labels != -100):
+                word = windows["first_word"][window] + int(words[window, place])
+                found.append((windows["source_row"][window], word, made.classes.names[labels[place]]))
+        tokens = {word: len(made.setup.tokenizer(word, add_special_tokens=False)["input_ids"]) for row in rows for word in row["words"]}  # fmt: skip  # noqa: E501
+        assert sorted(found) == [
+            (number, word, tag)
+            for number, row in enumerate(rows)
+            for word, (text, tag) in enumerate(zip(row["words"], row["tags"], strict=True))
+            if tokens[text]
+        ]
+    if stage == "train":
+        assert set(own["token_class"]) == {"labels", "word_starts"}
+        return
+    sources = windows["source_row"]
+    assert own["token_class"]["documents"].tolist() == [row if sources.count(row) > 1 else -1 for row in sources]
+    logits = torch.randn(*batch["input_ids"].shape, 4)
+    tensors = {key: torch.from_numpy(value) for key, value in own["token_class"].items()}
+    columns = {key: value.numpy() for key, value in made.predictions(SimpleNamespace(logits=logits), tensors).items()}
+    whole = made.whole_rows(stage, {**columns, "row_ids": np.arange(len(order))})
+    assert whole is not None
+    assert whole[0]["row_ids"].tolist() == [0, 1, 2, 3]
+    assert whole[1] is dataset
+    for number, row in enumerate(rows):
+        line = made.decode({key: whole[0][key].tolist()[number] for key in ("num_words", "prediction", "scores")})
+        assert len(line["prediction"]) == len(row["words"])
+        assert [tag is None for tag in line["prediction"]] == [word in ("", "\u200d") for word in row["words"]]
+
+
+def test_words_that_are_their_own_labels() -> None:
+    with pytest.raises(ConfigurationError, match="--label_column: 'words' is --input_columns too"):
+        TokenClassification(Setup(), input_columns=["words"], label_column="words")

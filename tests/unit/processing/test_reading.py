@@ -20,6 +20,7 @@ from transformers_framework.processing.columns import Origin
 from transformers_framework.processing.reading import (
     END,
     Spans,
+    answer_ends,
     best_spans,
     cut,
     merge,
@@ -236,8 +237,9 @@ def test_perfect_logits_give_the_right_answer(name: str, stage: str, kind: str, 
         holds = found[:, 0] >= 0
         width, longest = int(starts.lengths.max()), 1 + int((found[:, 1] - found[:, 0]).max())
         char_starts, char_ends = starts.padded(width, 0), ends.padded(width, 0)
-        start, end = np.where(char_ends > char_starts, np.float32(0), np.float32(-np.inf))[None].repeat(2, axis=0)
-        start[holds, found[holds, 0]] = end[holds, found[holds, 1]] = 10
+        start, end = np.where(answer_ends(char_starts, char_ends), np.float32(0), np.float32(-np.inf))
+        start[holds, found[holds, 0]] += 10
+        end[holds, found[holds, 1]] += 10
         shared = np.array(columns["shared_before"]), np.array(columns["shared_after"])
         best = best_spans(start, end, starts.lengths, *shared, n=2, longest=longest)
         places = np.arange(len(sources))[:, None]
