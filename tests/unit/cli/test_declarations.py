@@ -21,6 +21,7 @@ ANSWER_SELECTION = """
     --log_every_n_steps 100 --early_stopping --patience 5 --weight_decay 0.0 --num_warmup_steps 10000
     --monitor valid/answer_selection/mean_average_precision --val_check_interval 0.5 --num_workers 4
 """
+COLUMNS = {"question_answering": "--query_column a --context_column b", "summarization": "--document_column a"}
 ASKED = {
     "pipeline": "answer_selection",
     "model": "roberta",
@@ -152,7 +153,7 @@ def test_pre_training_flags_that_other_pipelines_share():
 def test_flags_of_every_run_with_their_defaults(pipeline):
     options, _ = parse(
         f"--pipeline {pipeline} --model bert --name x --batch_size 1 --max_sequence_length 8 "
-        + ("--document_column a" if pipeline == "summarization" else "--input_column a")
+        + COLUMNS.get(pipeline, "--input_column a")
         + (" --clusters_filename c.txt" if "cluster" in pipeline else "")
     )
     assert {name: options[name] for name in DEFAULTS} == DEFAULTS

@@ -212,7 +212,10 @@ class Expected:
 
 
 SIZES = [(384, 128, 64), (96, 40, 16), (40, 0, 40)]
-QUICK = [(SETS[2], "letters", SIZES[0]), *((SETS[-1], kind, size) for kind in TOKENIZERS for size in SIZES[1:])]
+QUICK = [
+    *((data, "letters", SIZES[0]) for data in SETS),
+    *((SETS[-1], kind, size) for kind in TOKENIZERS for size in SIZES[1:]),
+]
 GRID = [
     pytest.param(*data, kind, size, marks=() if (data, kind, size) in QUICK else pytest.mark.slow)
     for data in SETS
