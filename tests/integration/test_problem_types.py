@@ -85,9 +85,10 @@ def test_one_process_says_what_two_say(done: Done) -> None:
         **data,
     }
     one = runs.run(done.folder, pipeline="seq_class", name="one", eval_batch_size=5, **flags)
-    assert runs.metrics(one, "test") == pytest.approx(runs.metrics(done.two, "test"), abs=1e-6)
+    # Batches of other sizes round predictions otherwise (1e-7), and a correlation divides by their small spread.
+    assert runs.metrics(one, "test") == pytest.approx(runs.metrics(done.two, "test"), abs=2e-5)
     best = max(value for _, value in runs.scalars(done.two)[MONITOR[done.kind]])
-    assert runs.metrics(one, "valid")[MONITOR[done.kind]] == pytest.approx(best, abs=1e-6)
+    assert runs.metrics(one, "valid")[MONITOR[done.kind]] == pytest.approx(best, abs=2e-5)
     for stage in ("test", "predict"):
         ours, theirs = runs.predictions(one, stage), runs.predictions(done.two, stage)
         assert [row["id"] for row in ours] == list(range(SIZES[stage]))

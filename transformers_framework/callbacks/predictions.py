@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,11 @@ import pytorch_lightning as pl
 import torch
 
 from transformers_framework.constants import ROW_IDS, Stage
+from transformers_framework.processing.columns import chunks
 from transformers_framework.runtime.files import whole_file
 from transformers_framework.runtime.run_folders import RunFolders
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from transformers_framework.data.datamodule import DataModule
 
 logger = logging.getLogger(__name__)
@@ -80,13 +79,8 @@ class Predictions(pl.Callback):
             logger.info("Predictions of %d rows are in %s", len(columns[ROW_IDS]), path)
 
 
-def chunks(dataset: Dataset, size: int = 1000) -> Iterator[Mapping[str, list[Any]]]:
-    """Yield the rows of a data set, some at a time, as columns."""
-    return (dataset[start : start + size] for start in range(0, len(dataset), size))
-
-
 def lines_of(
-    chunks: Iterator[Mapping[str, list[Any]]], objective: Any, columns: Mapping[str, np.ndarray]
+    chunks: Iterator[Mapping[str, Sequence[Any]]], objective: Any, columns: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each row of the data set that was predicted, and its predictions."""
     position = 0

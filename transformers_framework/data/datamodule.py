@@ -18,7 +18,7 @@ from transformers_framework.data.loading import load_dataset, row_place
 from transformers_framework.data.loading import num_rows as known_num_rows
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
-from transformers_framework.processing.columns import Origin
+from transformers_framework.processing.columns import Origin, chunks
 from transformers_framework.processing.packing import Bins, fill_bins
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.runtime.folders import cache_folder
@@ -258,11 +258,9 @@ class DataModule(pl.LightningDataModule):
                 step.pre_process(head, origin)
         return stream
 
-    def rows(self, stage: Stage, size: int = 1000) -> Iterator[Mapping[str, list[Any]]]:
-        """Yield the rows of a stage in the order of the data set, some at a time, as columns."""
-        dataset = self.datasets[stage]
-        for start in range(0, len(dataset), size):
-            yield self.inputs.readable(dataset[start : start + size])
+    def rows(self, stage: Stage) -> Iterator[Mapping[str, Sequence[Any]]]:
+        """Return the rows of a stage in the order of the data set, some at a time, as columns."""
+        return map(self.inputs.readable, chunks(self.datasets[stage]))
 
     # ---------------------------------------------------------------- batches
 

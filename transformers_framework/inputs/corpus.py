@@ -9,9 +9,9 @@ import numpy as np
 
 from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.inputs.batches import EncodedBatches
+from transformers_framework.inputs.batches import EncodedBatches, list_array
 from transformers_framework.inputs.text import TextInputs
-from transformers_framework.processing.columns import Origin, list_sizes
+from transformers_framework.processing.columns import Origin
 from transformers_framework.processing.encoding import number_words, tokenize, tokenize_words
 from transformers_framework.processing.fields import segments
 from transformers_framework.processing.windows import (
@@ -217,8 +217,7 @@ class Corpus(TextInputs):
                     whole.values[whole.starts + place] = rows.values[rows.starts]
                 for place in range(1, len(suffix) + 1):
                     whole.values[ends - place] = rows.values[np.cumsum(rows.lengths) - 1]
-            offsets = np.concatenate([[0], np.cumsum(whole.lengths)]).astype(np.int32)
-            columns[name] = pa.ListArray.from_arrays(offsets, whole.values.astype(np.int32))
+            columns[name] = list_array(whole)
         return pa.table({**columns, SOURCE_ROW: source_rows.astype(np.int64)})
 
     # ---------------------------------------------------------------- rewritten rows
@@ -236,14 +235,6 @@ class Corpus(TextInputs):
             batch["token_type_ids"] = np.zeros_like(batch["input_ids"])
         batch["truncated"] = np.zeros(len(batch["input_ids"]), dtype=bool)
         return batch
-
-    def lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the tokens of every rewritten row, or the characters of every text: ``(N,) int64``."""
-        return list_sizes(dataset, "input_ids") if self.rewrites else super().lengths(dataset)
-
-    def token_lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the tokens of every row as the model will see it, special tokens included: ``(N,) int64``."""
-        return list_sizes(dataset, "input_ids") if self.rewrites else super().token_lengths(dataset)
 
     def readable(self, rows: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
         """Return rewritten rows as people can read them: the text and the row of the data set that it begins in."""

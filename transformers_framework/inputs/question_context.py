@@ -10,10 +10,10 @@ import numpy as np
 
 from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.inputs.batches import EncodedBatches
+from transformers_framework.inputs.batches import EncodedBatches, list_array
 from transformers_framework.inputs.text import TextInputs
-from transformers_framework.processing.columns import Origin, check_column, check_text_type, first_empty, list_sizes
-from transformers_framework.processing.encoding import number_words, tokenize, tokenize_words
+from transformers_framework.processing.columns import Origin, check_column, check_text_type, first_empty
+from transformers_framework.processing.encoding import encoded_word_starts, flat, number_words, tokenize, tokenize_words
 from transformers_framework.processing.fields import as_text
 from transformers_framework.processing.reading import END, Cuts, cut, visible_offsets
 from transformers_framework.processing.windows import Ragged, joined, steps, sums_by_row, surrounded
@@ -143,9 +143,8 @@ class QuestionContext(TextInputs):
         number = {text: place for place, text in enumerate(dict.fromkeys(text.strip() for text in questions))}
         places = {text: place for place, text in enumerate(dict.fromkeys(contexts), len(number))}
         encodings = self.backend.encode_batch([*places], add_special_tokens=False)
-        of_questions, lengths = tokenize(self.backend, [*number])  # whose characters nobody asks for
-        of_contexts = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
-        ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=int(of_contexts.sum()))
+        of_questions, lengths, *starts = self._asked([*number])
+        ids, of_contexts = flat([encoding.ids for encoding in encodings])
         ids, sizes = np.concatenate([of_questions, ids]), np.concatenate([lengths, of_contexts])
         begins = np.cumsum(sizes) - sizes  # of each text in the ids
 
@@ -162,7 +161,7 @@ class QuestionContext(TextInputs):
         tokens = joined(Ragged(ids[taken], lengths), counts, between)
         columns = {"input_ids": surrounded(tokens, self.template.prefix, self.template.suffix)}
         if self.tracks_words:
-            starts = tokenize_words(self.backend, [*number], self._word_marks)[2], _word_starts(encodings)
+            starts.append(encoded_word_starts(encodings, of_contexts))
             numbers = number_words(np.concatenate(starts)[taken], sums_by_row(lengths, counts))
             words = joined(Ragged(numbers, lengths), counts, [-1] * len(between))
             around = [-1] * len(self.template.prefix), [-1] * len(self.template.suffix)
@@ -179,12 +178,18 @@ class QuestionContext(TextInputs):
         scalars = (context_start, read_from, read_to, cuts.before, cuts.after)
         return pa.table(
             {
-                **{name: _lists(ragged) for name, ragged in columns.items()},
+                **{name: list_array(ragged) for name, ragged in columns.items()},
                 **{name: values.astype(np.int32) for name, values in zip(PLACES, scalars, strict=True)},
                 "is_cut": (kept < sizes[asked])[row],
                 SOURCE_ROW: first_row + row,
             }
         )
+
+    def _asked(self, questions: list[str]) -> tuple[np.ndarray, ...]:
+        """Return ids and lengths of questions, whose characters nobody asks for; and where words begin, if tracked."""
+        if self.tracks_words:
+            return tokenize_words(self.backend, questions, self._word_marks)
+        return tokenize(self.backend, questions)
 
     # ---------------------------------------------------------------- batches of windows
 
@@ -204,14 +209,6 @@ class QuestionContext(TextInputs):
         batch["truncated"] = np.asarray(rows["is_cut"], dtype=bool)
         return batch
 
-    def lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the tokens of every window: ``(N,) int64``."""
-        return list_sizes(dataset, "input_ids")
-
-    def token_lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the tokens of every window: ``(N,) int64``."""
-        return list_sizes(dataset, "input_ids")
-
 
 def _characters(encodings: Sequence[Any], sizes: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the first character of every token and the one behind its last ``(T,) int64``, none of them a space."""
@@ -229,16 +226,3 @@ def _read(
     # of tokens of the same character, an answer begins with the last one
     read_from = np.where(is_first, 0, np.minimum(char_ends[first - 1], char_starts[first]))
     return read_from, np.where(is_last, END, char_starts[np.where(is_last, 0, behind)])
-
-
-def _word_starts(encodings: Sequence[Any]) -> np.ndarray:
-    """Return which tokens begin a word: ``(T,) bool``; a token without a word is one of its own."""
-    words = [np.array(encoding.word_ids, dtype=np.float64) for encoding in encodings]
-    return np.concatenate([np.append(True, found[1:] != found[:-1])[: len(found)] for found in words])
-
-
-def _lists(rows: Ragged) -> pa.ListArray:
-    import pyarrow as pa
-
-    offsets = np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, rows.values.astype(np.int32))

@@ -13,6 +13,7 @@ from transformers_framework.processing.columns import (
     Origin,
     check_column,
     check_text_type,
+    chunks,
     column_lengths,
     first_empty,
     list_sizes,
@@ -28,7 +29,7 @@ from transformers_framework.processing.encoding import (
     tokenize_words,
 )
 from transformers_framework.processing.fields import Field, parse_field, segments
-from transformers_framework.processing.windows import Ragged, inside
+from transformers_framework.processing.windows import Ragged, inside, sums_by_row
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class TextInputs:
         if not len(doubtful):
             return
         texts, counts = segments(dataset.select_columns(list(field.columns))[doubtful], [field])
-        empty = np.flatnonzero(_sums_by_row(tokenize(self.backend, texts)[1], counts) == 0)
+        empty = np.flatnonzero(sums_by_row(tokenize(self.backend, texts)[1], counts) == 0)
         if len(empty):
             raise DataError(
                 f"{origin.place(int(doubtful[empty[0]]))}: the tokenizer makes no token of the text in "
@@ -233,7 +234,7 @@ class TextInputs:
         if not self.tracks_words:
             return *tokenize(self.backend, texts), counts, {}
         ids, lengths, starts = tokenize_words(self.backend, texts, self._word_marks)
-        return ids, lengths, counts, {"word_ids": number_words(starts, _sums_by_row(lengths, counts))}
+        return ids, lengths, counts, {"word_ids": number_words(starts, sums_by_row(lengths, counts))}
 
     @cached_property
     def _word_marks(self) -> WordMarks | None:
@@ -242,8 +243,11 @@ class TextInputs:
     def lengths(self, dataset: Dataset) -> np.ndarray:
         """Return the characters of every row, a stand-in for its tokens that needs no tokenizer: ``(N,) int64``.
 
-        A token of usual text is four to five characters; where the input is cut, so is the estimate.
+        A token of usual text is four to five characters; where the input is cut, so is the estimate. Of rows that were
+        made of tokens before training, their tokens.
         """
+        if self.token_columns:
+            return list_sizes(dataset, "input_ids")
         total = np.zeros(len(dataset), dtype=np.int64)
         for column in self.columns:
             total += column_lengths(dataset, column)
@@ -255,14 +259,15 @@ class TextInputs:
         Grouped by these, batches have a third of the padding that :meth:`lengths` leaves. Some 14,000 rows a second
         and core.
         """
-        columns = dataset.select_columns(list(self.columns))
-        chunks = [columns[start : start + 1000] for start in range(0, len(columns), 1000)]
-        return np.concatenate([self._tokens(chunk) for chunk in chunks] or [np.zeros(0, np.int64)])
+        if self.token_columns:
+            return list_sizes(dataset, "input_ids")
+        rows = chunks(dataset.select_columns(list(self.columns)))
+        return np.concatenate([self._tokens(chunk) for chunk in rows] or [np.zeros(0, np.int64)])
 
     def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
         texts, counts = self.segments(rows)
         lengths = tokenize(self.backend, texts)[1]
-        return np.minimum(_sums_by_row(lengths, counts) + self.template.num_special(counts), self.max_length)
+        return np.minimum(sums_by_row(lengths, counts) + self.template.num_special(counts), self.max_length)
 
     @property
     def length_key(self) -> dict[str, Any]:
@@ -274,10 +279,4 @@ class TextInputs:
         """Return the same for rows of a stream: ``(B,) int64``."""
         texts, counts = self.segments(rows)
         characters = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-        return _sums_by_row(characters, counts)
-
-
-def _sums_by_row(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Add up the values of each row's segments, of which it may have none."""
-    ends = np.concatenate([[0], np.cumsum(values)])[np.cumsum(counts)]
-    return np.diff(ends, prepend=0)
+        return sums_by_row(characters, counts)

@@ -18,7 +18,6 @@ from transformers_framework.processing.columns import (
     first_empty,
     first_null_item,
     item_feature,
-    list_sizes,
 )
 from transformers_framework.processing.fields import as_text
 from transformers_framework.processing.windows import Ragged, steps, sums_by_row, surrounded
@@ -184,14 +183,6 @@ class WordInputs(TextInputs):
 
     def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
         return np.minimum(self._ids_of(rows)[1] + self.template.num_special(1), self.max_length)
-
-    def lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the tokens of every window, or the characters of every row: ``(N,) int64``."""
-        return list_sizes(dataset, "input_ids") if self.rewrites else super().lengths(dataset)
-
-    def token_lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the tokens of every window or row: ``(N,) int64``."""
-        return list_sizes(dataset, "input_ids") if self.rewrites else super().token_lengths(dataset)
 
     @property
     def length_key(self) -> dict[str, Any]:

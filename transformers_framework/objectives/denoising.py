@@ -12,13 +12,13 @@ import numpy as np
 from transformers_framework.constants import IGNORED_LABEL, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Objective, Setup
-from transformers_framework.processing.encoding import Template, bare_tokenizer
+from transformers_framework.processing.encoding import Template, bare_tokenizer, word_starts
 from transformers_framework.processing.infilling import SentenceMarks, TextInfilling
 from transformers_framework.processing.packing import joint_lengths
 from transformers_framework.processing.span_corruption import Denoiser, Room, SpanCorruption
 from transformers_framework.processing.spans import framed, shifted_right, unframed
 from transformers_framework.processing.windows import Ragged, steps
-from transformers_framework.processing.word_spans import Words, word_starts
+from transformers_framework.processing.word_spans import Words
 from transformers_framework.restricted import PositiveFloat, PositiveInt, Probability
 
 if TYPE_CHECKING:

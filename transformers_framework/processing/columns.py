@@ -30,6 +30,11 @@ class Origin:
     place: Callable[[int], str]
 
 
+def chunks(dataset: Dataset, size: int = 1000) -> Iterator[dict[str, list[Any]]]:
+    """Yield the rows of a data set, some at a time, as columns."""
+    return (dataset[start : start + size] for start in range(0, len(dataset), size))
+
+
 def arrow_chunks(dataset: Dataset, column: str, size: int = 100_000) -> Iterator[Any]:
     """Yield a column as Arrow arrays, chunk after chunk, in the order of rows."""
     table = dataset.select_columns([column]).with_format("arrow")

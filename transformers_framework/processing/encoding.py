@@ -18,7 +18,7 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.windows import inside, steps
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,16 @@ def tokenize(backend: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.n
     Returns:
         The ids of all texts one after the other ``(T,) int64`` and the length of each ``(N,) int64``.
     """
-    return _flat([encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)])
+    return flat([encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)])
 
 
-def _flat(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def flat(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids of N texts one after the other ``(T,) int64`` and the length of each ``(N,) int64``.
+
+    Examples:
+        >>> [part.tolist() for part in flat([[5, 6], [], [7]])]
+        [[5, 6, 7], [2, 0, 1]]
+    """
     lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
     return np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(lengths.sum())), lengths
 
@@ -166,15 +172,40 @@ def tokenize_words(
     if marks is not None:
         ids, lengths = tokenize(backend, texts)
         starts = marks.starts(ids)
+        starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
     else:
         encodings = backend.encode_batch(texts, add_special_tokens=False)
-        ids, lengths = _flat([encoding.ids for encoding in encodings])
-        # a token without a word becomes nan, which differs from its neighbours
-        words = np.array(list(chain.from_iterable(encoding.word_ids for encoding in encodings)), dtype=np.float64)
-        starts = np.ones(len(ids), dtype=bool)
-        starts[1:] = words[1:] != words[:-1]
-    starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+        ids, lengths = flat([encoding.ids for encoding in encodings])
+        starts = encoded_word_starts(encodings, lengths)
     return ids, lengths, starts
+
+
+def word_starts(word_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return which tokens begin a word; one that belongs to none, as a separator of texts, is a word of its own.
+
+    Args:
+        word_ids: Number of each token's word within its row, row after row ``(T,)``; -1 or nan where it has none.
+        lengths: Tokens of each row ``(B,) int64``.
+
+    Examples:
+        >>> word_starts(np.array([0, 0, -1, -1, 1, 1]), np.array([5, 0, 1])).astype(int).tolist()
+        [1, 0, 1, 1, 1, 1]
+    """
+    starts = word_ids < 0
+    starts[1:] |= word_ids[1:] != word_ids[:-1]
+    starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+    return starts
+
+
+def encoded_word_starts(encodings: Sequence[Encoding], lengths: np.ndarray) -> np.ndarray:
+    """Return which tokens begin a word by what the tokenizer says of them, encoding after encoding: ``(T,) bool``.
+
+    Args:
+        encodings: What a tokenizer made of N texts.
+        lengths: Tokens of each ``(N,) int64``.
+    """
+    words = chain.from_iterable(encoding.word_ids for encoding in encodings)
+    return word_starts(np.array(list(words), dtype=np.float64), lengths)  # a token without a word becomes nan
 
 
 def number_words(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

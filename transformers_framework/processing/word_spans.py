@@ -53,23 +53,6 @@ class Words:
         return Spans(starts, edges[spans.starts + spans.lengths] - starts, spans.counts)
 
 
-def word_starts(word_ids: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which tokens begin a word; one that belongs to none, as a separator of texts, is a word of its own.
-
-    Args:
-        word_ids: Number of each token's word within its row, row after row ``(T,) int64``; -1 where it has none.
-        lengths: Tokens of each row ``(B,) int64``.
-
-    Examples:
-        >>> word_starts(np.array([0, 0, -1, -1, 1, 1]), np.array([5, 0, 1])).astype(int).tolist()
-        [1, 0, 1, 1, 1, 1]
-    """
-    starts = word_ids < 0
-    starts[1:] |= word_ids[1:] != word_ids[:-1]
-    starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
-    return starts
-
-
 def random_word_spans(
     words: Words,
     noise: NDArray[np.int64],

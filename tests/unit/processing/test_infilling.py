@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from transformers_framework.processing.encoding import bare_tokenizer
+from tests.draws import bound, chi_squared, drawing, rows_of, streams
+from transformers_framework.processing.encoding import bare_tokenizer, word_starts
 from transformers_framework.processing.infilling import (
     SentenceMarks,
     TextInfilling,
@@ -19,33 +20,11 @@ from transformers_framework.processing.infilling import (
     scattered,
     shuffled,
 )
-from transformers_framework.processing.random import keys
 from transformers_framework.processing.spans import Room
 from transformers_framework.processing.windows import Ragged
-from transformers_framework.processing.word_spans import Words, word_starts
+from transformers_framework.processing.word_spans import Words
 
 MASK = 5000
-
-
-def streams(n, seed=1, purpose="test"):
-    return keys(seed, 0, np.arange(n), purpose)
-
-
-def drawing(n, seed=1, epoch=0, rows=None):
-    return lambda purpose: keys(seed, epoch, np.arange(n) if rows is None else rows, purpose)
-
-
-def bound(df):
-    """A chi-squared value that is exceeded once in some 30,000 times."""
-    return df + 4 * math.sqrt(2 * df) + 8
-
-
-def chi_squared(found, expected):
-    return float(((found - expected) ** 2 / expected).sum())
-
-
-def rows_of(ragged):
-    return [part.tolist() for part in np.split(ragged.values, np.cumsum(ragged.lengths)[:-1])]
 
 
 def texts_of(lengths):

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from transformers_framework.processing.random import keys
+from tests.draws import bound, chi_squared, drawing, rows_of, streams
+from transformers_framework.processing.encoding import word_starts
 from transformers_framework.processing.span_corruption import (
     LONGEST_WORD,
     Denoiser,
@@ -29,26 +30,9 @@ from transformers_framework.processing.spans import (
     unframed,
 )
 from transformers_framework.processing.windows import Ragged
-from transformers_framework.processing.word_spans import Words, word_starts
+from transformers_framework.processing.word_spans import Words
 
 SENTINELS = np.arange(1000, 1100)
-
-
-def streams(n, seed=1, purpose="test"):
-    return keys(seed, 0, np.arange(n), purpose)
-
-
-def drawing(n, seed=1, epoch=0, rows=None):
-    return lambda purpose: keys(seed, epoch, np.arange(n) if rows is None else rows, purpose)
-
-
-def bound(df):
-    """A chi-squared value that is exceeded once in some 30,000 times."""
-    return df + 4 * math.sqrt(2 * df) + 8
-
-
-def chi_squared(found, expected):
-    return float(((found - expected) ** 2 / expected).sum())
 
 
 def same_distribution(first, second, df=None):
@@ -252,10 +236,6 @@ def restored(source, target):
     assert [token for token in source if token in SENTINELS] == list(found)
     assert all(found.values()), "no span is empty"
     return [piece for token in source for piece in found.get(token, [token])]
-
-
-def rows_of(ragged):
-    return [part.tolist() for part in np.split(ragged.values, np.cumsum(ragged.lengths)[:-1])]
 
 
 def test_input_and_target_give_the_text_back():
