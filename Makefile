@@ -12,7 +12,7 @@ READY := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo check format test test-all test-scripts bench clean
+.PHONY: help env demo check format test test-all test-scripts audit soak bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,13 @@ test-all: $(READY) ## The slow tests too (on a GPU machine: CUDA_VISIBLE_DEVICES
 test-scripts: $(READY) ## Every pipeline by its command line, tiny, on the CPU
 	@set -e; for script in tests/scripts/*.sh; do \
 		echo "== $$script"; PATH="$(abspath $(BIN)):$$PATH" TINY=1 bash "$$script"; done
+
+audit: $(READY) ## Known vulnerabilities of the tested versions (asks PyPI)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet pip-audit
+	$(BIN)/pip-audit --no-deps --disable-pip -r constraints.txt
+
+soak: $(READY) ## Every pipeline for half an hour, killed at random and continued
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(READY) ## Speed and memory against peers (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)

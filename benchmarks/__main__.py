@@ -15,20 +15,28 @@ from benchmarks import (
     collation,
     denoising,
     electra,
+    fine_tuning,
     generation,
+    joint,
     masked_lm,
     masking,
+    metrics,
     multi_token,
     overhead,
+    reading,
+    retrieval,
     seq_to_seq,
     startup,
     training,
 )
 from benchmarks.material import ROOT, THREADS, Material, prepare, prepare_texts
 from benchmarks.rounds import machine
+from benchmarks.tasks import prepare_tasks
 
-OF_TEXTS = ("masked_lm", "electra", "denoising", "seq_to_seq")
-NAMES = ("collation", "masking", "training", "overhead", "startup", *OF_TEXTS, "generation", "multi_token")
+OF_TEXTS = ("masked_lm", "electra", "denoising", "seq_to_seq", "retrieval", "metrics")
+OF_TASKS = ("reading", "fine_tuning")
+OF_PAIRS = ("collation", "masking", "training", "overhead", "startup", "joint")
+NAMES = (*OF_PAIRS, *OF_TEXTS, "generation", "multi_token", *OF_TASKS)
 
 
 def main() -> None:
@@ -44,6 +52,12 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, help="JSON lines with a text each, for pre-training; else as --data")
     parser.add_argument(
         "--summaries", type=Path, help="folder with a test.jsonl of document, summary; without it, as --data"
+    )
+    parser.add_argument(
+        "--tasks", type=Path, help="folder of folders squad, wnut17 and snli, a train.jsonl in each; else as --data"
+    )
+    parser.add_argument(
+        "--model", type=Path, help="tokenizer and configuration of a BERT for these; without it, 6 layers of 384"
     )
     parser.add_argument("--rows", type=int, default=2048, help="rows to train on, in whole batches of 32")
     parser.add_argument("--rounds", type=int, default=5, help="runs of every contender; medians are reported")
@@ -75,6 +89,7 @@ def tables(name: str, args: argparse.Namespace, material: Material, threads: int
     once: dict[str, Callable[[], str]] = {
         "collation": lambda: collation.run(material, rounds, clock),
         "generation": lambda: generation.run(material.scratch, args.summaries, rounds, args.precision, threads, busy),
+        "joint": lambda: joint.run(material, rounds, threads, clock),
         "masking": lambda: masking.run(material, rounds, clock),
         "multi_token": lambda: multi_token.run(rounds, threads, clock),
         "overhead": lambda: overhead.run(material, rounds, threads, busy),
@@ -88,12 +103,19 @@ def tables(name: str, args: argparse.Namespace, material: Material, threads: int
         yield f"texts: {texts.name}\n"
         once |= {
             "denoising": lambda: denoising.run(texts, rounds, clock),
+            "metrics": lambda: metrics.run(texts, rounds, threads, busy),
+            "retrieval": lambda: retrieval.run(texts, rounds, threads, clock),
             "seq_to_seq": lambda: seq_to_seq.run(texts, rounds, args.precision, threads, busy),
         }
         each |= {
             "electra": lambda precision: electra.run(texts, rounds, precision, threads),
             "masked_lm": lambda precision: masked_lm.run(texts, rounds, precision, threads),
         }
+    if name in OF_TASKS:
+        tasks = prepare_tasks(material.scratch, args.tasks, args.model)
+        yield f"tasks: {tasks.name}\n"
+        once["reading"] = lambda: reading.run(tasks, rounds, threads, clock)
+        each["fine_tuning"] = lambda precision: fine_tuning.run(tasks, rounds, precision, threads, busy)
     if name in once:
         yield once[name]()
     else:

@@ -8,16 +8,14 @@ both prepare batches in the training process, and the tokenization of full windo
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from benchmarks.material import BATCH_SIZE, MAX_LENGTH, Texts, environment
-from benchmarks.rounds import alternate, last_json, median, median_ratio, table
-from benchmarks.training import OWN_ALLOCATOR
+from benchmarks.material import BATCH_SIZE, MAX_LENGTH, Texts
+from benchmarks.training import GROUPED_PEER, OWN_ALLOCATOR, PEER, table_of_runs
 
 SKIPPED_STEPS = 3
 SHORT_LIMIT = 256
 GROUPED_TOGETHER = 50  # batches, as the peer has it
-PEER, GROUPED = "Trainer", "Trainer, `group_by_length`"
 
 
 def run(texts: Texts, rounds: int, precision: str, threads: int) -> str:
@@ -49,37 +47,13 @@ def run(texts: Texts, rounds: int, precision: str, threads: int) -> str:
         commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {PEER: (_until(peer, *clock), {})}
         if short:  # the longest come first among 50 batches, so all 50 count
             window = (str(SKIPPED_STEPS), str(SKIPPED_STEPS + GROUPED_TOGETHER))
-            commands[GROUPED] = (_until([*peer, "--sampling", "group_by_length"], *window), {})
+            commands[GROUPED_PEER] = (_until([*peer, "--sampling", "group_by_length"], *window), {})
         commands["ours"] = (ours, {})
         commands["ours, allocator as the peer's"] = (ours, {OWN_ALLOCATOR: "1"})
-        tables.append(_table(f"{shape}, {precision}", commands, rounds, threads))
+        peers = [name for name in (PEER, GROUPED_PEER) if name in commands]
+        tables.append(table_of_runs(f"{shape}, {precision}", commands, peers, rounds, threads))
     return "\n\n".join(tables)
 
 
 def _until(peer: Sequence[str], skip: str, stop: str) -> list[str]:
     return [*peer, "--clock", skip, stop, "--max_steps", stop]
-
-
-def _table(
-    title: str, commands: Mapping[str, tuple[Sequence[str], Mapping[str, str]]], rounds: int, threads: int
-) -> str:
-    results: dict[str, list[dict]] = {}
-
-    def measured(name: str, command: Sequence[str], changes: Mapping[str, str]) -> Callable[[], float]:
-        def measure() -> float:
-            result = last_json(command, environment(threads, **changes))
-            results.setdefault(name, []).append(result)
-            return result["tokens"] / result["seconds"]
-
-        return measure
-
-    values = alternate({name: measured(name, *command) for name, command in commands.items()}, rounds)
-    peers = [name for name in (PEER, GROUPED) if name in commands]
-    rows = []
-    for name, rates in values.items():
-        padding, memory = (median(result[key] for result in results[name]) for key in ("padding", "peak_mib"))
-        share = memory / median(result["peak_mib"] for result in results[PEER])
-        ratios = [f"{median_ratio(values, name, peer):.2f}" for peer in peers]
-        rows.append((name, f"{median(rates):,.0f}", *ratios, f"{padding:.0%}", f"{memory:,.0f}", f"{share:.2f}"))
-    heads = [f"to {peer}" for peer in peers]
-    return table((title, "real tokens/s", *heads, "padding", "peak MiB", "of Trainer's"), rows)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 BATCH_SIZE, MAX_LENGTH, VOCABULARY = 32, 128, 30522
 COLUMNS = ("question", "answer")
+SMALL_BERT = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
 MIN_SENTENCE = 20  # characters
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -69,17 +70,17 @@ def read_pairs(material: Material) -> tuple[list[str], list[str]]:
     return list(first), list(second)
 
 
-def save_model(folder: Path, texts: Sequence[str]) -> None:
-    """Save a BERT of 11 M parameters: hidden 256, 4 layers, 4 heads, feed-forward 1024, 30522 embeddings."""
+def save_model(
+    folder: Path, texts: Sequence[str], *, max_length: int = MAX_LENGTH, sizes: Mapping[str, int] = SMALL_BERT
+) -> None:
+    """Save the configuration of a BERT with 30522 embeddings, 11 M parameters by default, and a tokenizer for it."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertTokenizerFast
 
     wordpiece = BertWordPieceTokenizer(lowercase=True)
     wordpiece.train_from_iterator(texts, vocab_size=VOCABULARY, min_frequency=2, show_progress=False)
-    BertTokenizerFast(tokenizer_object=wordpiece._tokenizer, model_max_length=MAX_LENGTH).save_pretrained(folder)
-    BertConfig(
-        vocab_size=VOCABULARY, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024
-    ).save_pretrained(folder)
+    BertTokenizerFast(tokenizer_object=wordpiece._tokenizer, model_max_length=max_length).save_pretrained(folder)
+    BertConfig(vocab_size=VOCABULARY, **sizes).save_pretrained(folder)
 
 
 def our_command(material: Material, name: str, *extra: str) -> list[str]:

@@ -18,6 +18,8 @@ SKIPPED_STEPS = 4
 OWN_ALLOCATOR = "TRANSFORMERS_FRAMEWORK_KEEP_ALLOCATOR"
 PEER, GROUPED_PEER = "Trainer", "Trainer, `group_by_length`"
 
+Commands = Mapping[str, tuple[Sequence[str], Mapping[str, str]]]
+
 
 def run(material: Material, rounds: int, precision: str, threads: int, busy: bool) -> str:
     """Return a table of one precision.
@@ -35,6 +37,30 @@ def run(material: Material, rounds: int, precision: str, threads: int, busy: boo
     ours += ["--precision", precision]
     peer = [sys.executable, "-m", "benchmarks.peer", *peer_command(material, "--clock", *clock)]
     peer += ["--bf16"] if precision == "bf16" else []
+    commands: Commands = {
+        PEER: (peer, {}),
+        GROUPED_PEER: ([*peer, "--sampling", "group_by_length"], {}),
+        "ours": (ours, {}),
+        "ours, `--length_bucketing`": ([*ours, "--length_bucketing"], {}),
+        "ours, `--length_bucketing`, allocator as the peer's": ([*ours, "--length_bucketing"], {OWN_ALLOCATOR: "1"}),
+    }
+    return table_of_runs(f"training, {precision}", commands, (PEER, GROUPED_PEER), rounds, threads, busy)
+
+
+def table_of_runs(
+    title: str, commands: Commands, peers: Sequence[str], rounds: int, threads: int, busy: bool = False
+) -> str:
+    """Run training in turns; return a table of real tokens per second, padding and memory.
+
+    Args:
+        title: Of the table.
+        commands: Programs that write the result of a :class:`~benchmarks.clock.Clock`, and what differs in their
+            environment.
+        peers: Those that all are compared with; in memory, with the first.
+        rounds: Runs of every contender.
+        threads: Threads of every run.
+        busy: Count processor time instead of the wall clock's.
+    """
     results: dict[str, list[dict]] = {}
 
     def measured(name: str, command: Sequence[str], changes: Mapping[str, str]) -> Callable[[], float]:
@@ -45,19 +71,12 @@ def run(material: Material, rounds: int, precision: str, threads: int, busy: boo
 
         return measure
 
-    commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
-        PEER: (peer, {}),
-        GROUPED_PEER: ([*peer, "--sampling", "group_by_length"], {}),
-        "ours": (ours, {}),
-        "ours, `--length_bucketing`": ([*ours, "--length_bucketing"], {}),
-        "ours, `--length_bucketing`, allocator as the peer's": ([*ours, "--length_bucketing"], {OWN_ALLOCATOR: "1"}),
-    }
     values = alternate({name: measured(name, *command) for name, command in commands.items()}, rounds)
     rows = []
     for name, rates in values.items():
-        padding, memory = (median(r[key] for r in results[name]) for key in ("padding", "peak_mib"))
-        ratios = [f"{median_ratio(values, name, peer):.2f}" for peer in (PEER, GROUPED_PEER)]
-        rows.append((name, f"{median(rates):,.0f}", *ratios, f"{padding:.0%}", f"{memory:,.0f}"))
-    return table(
-        (f"training, {precision}", "real tokens/s", "to Trainer", "to Trainer grouped", "padding", "peak MiB"), rows
-    )
+        padding, memory = (median(result[key] for result in results[name]) for key in ("padding", "peak_mib"))
+        share = memory / median(result["peak_mib"] for result in results[peers[0]])
+        ratios = [f"{median_ratio(values, name, peer):.2f}" for peer in peers]
+        rows.append((name, f"{median(rates):,.0f}", *ratios, f"{padding:.0%}", f"{memory:,.0f}", f"{share:.2f}"))
+    heads = [f"to {peer}" for peer in peers]
+    return table((title, "real tokens/s", *heads, "padding", "peak MiB", "of Trainer's"), rows)

@@ -6,8 +6,9 @@ telnet do") or a topic of ``pydoc`` ("what are the rules of comparisons"); the c
 objects of the same module, exactly one of them is right. Sequence classification: which kind of object a sentence
 summarizes. Token classification: what the words of a function's signature are. Machine reading: where in a signature
 the answer to a question about it stands, if it has one. Summarization: the texts of masked
-language modelling, each to be given its name. Whole packages go to train, valid or test, no sentence appears twice, and
-nothing is imported or downloaded: the sources are parsed.
+language modelling, each to be given its name. Retrieval: the questions of answer selection, and all of its sentences.
+Whole packages go to train, valid or test, no sentence appears twice, and nothing is imported or downloaded: the sources
+are parsed.
 
     python examples/demo_data.py outputs/demo/data
 """
@@ -264,10 +265,11 @@ def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
 def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> list[str]:
     """Write a folder a task with a file a split; return the training texts."""
     entries = distinct(standard_library())
-    texts = []
+    texts, answers = [], []
     for split in ("train", "valid", "test"):
         chosen = [entry for entry in entries if split_of(entry.module) == split][:limit]
         rows = list(ranking_rows(chosen, 4 if split == "train" else candidates))
+        answers += [row["answer"] for row in rows]
         if split == "train":
             texts = [f"{entry.name} {' '.join(entry.sentences)}" for entry in chosen]
         write_rows(folder / "answer_selection" / f"{split}.jsonl", rows)
@@ -277,6 +279,8 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
         write_rows(folder / "token_class" / f"{split}.jsonl", tagged_rows(chosen))
         questions = len({row["key"] for row in rows})
         print(f"{split}: {len(chosen)} documented objects, {questions} questions, {len(rows)} candidates")
+    corpus = [{"answer": answer} for answer in dict.fromkeys(answers)]
+    write_rows(folder / "retrieval" / "corpus.jsonl", corpus)
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{4,}\b", text))
     common = {word for word, _ in counts.most_common(300)}
     write_rows(folder / "masked_lm" / "predict.jsonl", hidden_words(chosen, common))  # of the test packages

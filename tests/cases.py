@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import transformers
 
 from tests import runs
+from transformers_framework.registry import MODELS, resolve
 
 CLASS_F1 = tuple(f"f1_class_{name}" for name in runs.CLASSES)
 TAGS = ("B-animals", "B-kitchen", "I-animals", "I-kitchen", "O")
 TAG_F1 = tuple(f"f1_class_{name}" for name in TAGS)
 RANKING = ("mean_average_precision", "mean_reciprocal_rank", "ndcg", "precision@1", "hitrate@5")
+RETRIEVAL = (*RANKING, "precision@5", "hitrate@100")
 ROUGE = tuple(f"rouge{kind}_{part}" for kind in ("1", "2", "L", "Lsum") for part in ("fmeasure", "precision", "recall"))
 READING = tuple(f"{part}{name}" for part in ("", "has_answer_", "no_answer_") for name in ("exact_match", "f1"))
 ENTITIES = ("entity_f1", "entity_precision", "entity_recall")
@@ -22,6 +24,7 @@ LOGGED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "denoising": (("accuracy", "perplexity"), ()),
     "masked_lm": (("accuracy", "perplexity"), ()),
     "question_answering": (("start_accuracy", "end_accuracy"), READING),
+    "retrieval": ((), RETRIEVAL),
     "seq_class": (("accuracy", "f1", *CLASS_F1), ()),
     "summarization": ((), (*ROUGE, "bleu")),
     "swapped_lm": (("accuracy", "perplexity"), ()),
@@ -66,6 +69,7 @@ CASES = {
     "pos_tagging": Case("bert", ("token_class",)),
     "question_answering": Case("roberta", ("question_answering",)),
     "random_token_detection": Case("electra", ("token_detection",)),
+    "retrieval": Case("bert", ("retrieval",)),
     "seq_class": Case("roberta", ("seq_class",)),
     "summarization": Case("bart", ("summarization",)),
     "swapped_lm": Case("modernbert", ("swapped_lm",)),
@@ -82,6 +86,7 @@ DEFAULT = {(name, case.family) for name, case in CASES.items()} | {("seq_class",
 MONITORED = {  # accuracy of all others
     "answer_selection": "mean_average_precision",
     "question_answering": "f1",
+    "retrieval": "mean_average_precision",
     "summarization": "rougeL_fmeasure",
 }
 
@@ -93,6 +98,7 @@ def auto_class(objective: str, family: str) -> Any:
         "denoising": "AutoModelForSeq2SeqLM",
         "masked_lm": "AutoModelForMaskedLM",
         "question_answering": "AutoModelForQuestionAnswering",
+        "retrieval": resolve("objectives.retrieval:Retrieval").head_for(MODELS[family]),
         "seq_class": "AutoModelForSequenceClassification",
         "summarization": "AutoModelForSeq2SeqLM",
         "swapped_lm": "AutoModelForMaskedLM",

@@ -132,6 +132,7 @@ def wrong(
 
 
 ranking = partial(wrong, pipeline="answer_selection")
+joint = partial(ranking, k=4, max_sequence_length=100)
 masking = partial(wrong, pipeline="masked_lm")
 generating = partial(wrong, pipeline="token_detection_and_masked_lm")
 clustering = partial(wrong, pipeline="cluster_random_token_detection")
@@ -154,6 +155,18 @@ reading = partial(
 )
 reading_rows = partial(reading, train_dataset="{tmp}/train.jsonl")
 reading_spans = partial(reading_rows, label_column="where")
+
+retrieving = partial(
+    wrong,
+    pipeline="retrieval",
+    train_dataset="{made}/answer_selection/train.jsonl",
+    valid_dataset="{made}/answer_selection/valid.jsonl",
+)
+retrieving_rows = partial(retrieving, train_dataset="{tmp}/train.jsonl")
+searching = partial(retrieving, corpus_dataset="{tmp}/corpus.jsonl")
+CORPUS = [{"answer": answer, "pid": i} for i, answer in enumerate(dict.fromkeys(row["answer"] for row in VALID_PAIRS))]
+WRONGS = [{**row, "wrong": "no " + row["answer"], "wrongs": ["a", "b"]} for row in PAIRS]
+ASKED = [{"question": row["question"], "key": row["key"], "right": 0} for row in VALID_PAIRS]
 
 # fmt: off
 COMMAND_LINE = [
@@ -321,6 +334,11 @@ LABELS = [
     wrong("class that no row has", "no row is of class 2, 3, .*, …: mend", {"train.jsonl": changed(TRAIN, 3, label=10**9)}),
     wrong("one class", "every label of 'label' is 'cat'", {"train.jsonl": changed(TRAIN, label="cat")}),
     wrong("fewer asked for", r"train.jsonl:\d+: .* expected 0 to 1 \(--num_labels 2\)", {"train.jsonl": changed(TRAIN, 3, label=2)}, num_labels=2),
+    wrong("one name", "--labels: found cat; expected two or more different names", labels="cat"),
+    wrong("a name twice", "--labels: found cat, dog, cat; expected two or more different", labels=["cat", "dog", "cat"]),
+    wrong("names and their number", "--num_labels 3: --labels has 2 names", labels=["cat", "dog"], num_labels=3),
+    wrong("label without a name", r"train.jsonl:\d+: .* expected one of dog, bird", {"train.jsonl": NAMED}, labels=["dog", "bird"]),
+    wrong("names of numbers", "--labels: regression learns a number", labels=["cat", "dog"], problem_type="regression"),
     wrong("more asked for", "--num_labels: 3 classes were asked for, 'label' has 2: cat, dog", {"train.jsonl": NAMED}, num_labels=3),
     ranking("three for ranking", "--num_labels: answer_selection has 2 classes", num_labels=3),
     wrong("number among classes", "the label 0.5; expected a whole number or a name .seq_class learns numbers with --problem_type regression", {"train.jsonl": changed(TRAIN, 3, label=0.5)}),
@@ -443,7 +461,10 @@ TRAINER = [
         ("deepspeed",),
         strategy="deepspeed_stage_2",
     ),
-    wrong("sharded weights", "--strategy fsdp: it shards the weights.*Use ddp", strategy="fsdp"),
+    wrong("no room for a node", "--num_nodes.* need MASTER_ADDR and MASTER_PORT and NODE_RANK", num_nodes=2),
+    wrong("sharded weights", "--strategy fsdp: it needs GPUs", strategy="fsdp"),
+    wrong("split models", "--strategy model_parallel: .*use fsdp", strategy="model_parallel"),
+    wrong("weights on a disk", "--strategy deepspeed_stage_3_offload_nvme: .*use deepspeed_stage_3_offload", strategy="deepspeed_stage_3_offload_nvme"),
     wrong("no device", "--devices 0: .*not a valid input", devices=0),
     wrong("device", "--devices many: .*should be an int > 0", devices="many"),
     wrong("accelerator", "--accelerator: found 'gpuu', .*Did you mean 'gpu'", accelerator="gpuu"),
@@ -588,6 +609,9 @@ READING = [
     reading_rows("no token", r"train.jsonl:4: the tokenizer makes no token of the text in 'question'", {"train.jsonl": changed(QUESTIONS, 3, question="\u200b\u0007")}),
     reading("no answers", "--answers_column is needed for the train data set. Columns of .*: question, context, answers", answers_column=None),
     reading("absent answers", "--answers_column: the train .* no column 'answer'. Did you mean 'answers'", answers_column="answer"),
+    reading("starts that are texts", "--answers_column: 'answers' of .* holds .*; expected SQuAD's .* whole numbers", {"train.jsonl": [{**row, "answers": {"text": ["a"], "answer_start": ["0"]}} for row in QUESTIONS]}, train_dataset="{tmp}/train.jsonl"),
+    reading("starts that are fractions", "--answers_column: 'answers' of .* holds .*; expected SQuAD's", {"train.jsonl": [{**row, "answers": {"text": ["a"], "answer_start": [0.0]}} for row in QUESTIONS]}, train_dataset="{tmp}/train.jsonl"),
+    reading("an answer without lists", "--answers_column: 'answers' of .* holds .*; expected SQuAD's", {"train.jsonl": [{**row, "answers": {"text": "a", "answer_start": 0}} for row in QUESTIONS]}, train_dataset="{tmp}/train.jsonl"),
     reading("text", "--answers_column: 'question' of .* holds .*; expected SQuAD's", answers_column="question"),
     reading_rows("another place", r"train.jsonl:2: the answer 'zebra' starts at 0, and there the context has", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["zebra"], "answer_start": [0]})}),
     reading_rows("behind the end", r"train.jsonl:2: the answer 'rain' starts at 10000, and the context has \d+ characters", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["rain"], "answer_start": [10000]})}),
@@ -622,9 +646,384 @@ TAGS = [
     tagging("text", "'text' of .* holds .*, not lists of words", input_columns="text", label_column="label"),
     tagging("words are labels", "--label_column: 'words' is --input_columns too", {"train.jsonl": TAGGED}, label_column="words"),
     tagging("negative overlap", "--doc_stride: found '-1'", doc_stride=-1),
+    tagging("overlap of a stream", "--doc_stride: --iterable cuts no windows", {"train.jsonl": TAGGED}, iterable=True, doc_stride=8),
     tagging("two columns", "--input_columns: ", {"train.jsonl": TAGGED}, input_columns=["words", "labels"]),
 ]
 # fmt: on
+
+RETRIEVAL = [
+    retrieving("one column", "--input_columns: 'question' names one column; two are needed", input_columns="question"),
+    retrieving(
+        "absent passage", "--input_columns: .*'anser'.*Did you mean 'answer'", input_columns=["question", "anser"]
+    ),
+    retrieving(
+        "several passages",
+        r"--input_columns: '\*answer' would be several texts.*'\+answer'",
+        input_columns=["question", "*answer"],
+    ),
+    retrieving("three lengths", "--max_sequence_length: 3 lengths were given", max_sequence_length=[8, 8, 8]),
+    retrieving(
+        "positions",
+        "--max_sequence_length: 200 is longer than the model's 128 positions",
+        max_sequence_length=[48, 200],
+    ),
+    retrieving("long prefix", "--passage_prefix: its tokens and the special ones are", passage_prefix="rain " * 60),
+    retrieving("unknown loss", "--loss_fn: found 'triplet', expected one of", loss_fn="triplet"),
+    retrieving("unknown score", "--scores_fn: found 'cosine', expected one of", scores_fn="cosine"),
+    retrieving(
+        "no label to learn",
+        "--label_column is needed for the train data set: --loss_fn contrastive_loss learns from labels",
+        loss_fn="contrastive_loss",
+        label_column=None,
+    ),
+    retrieving(
+        "no label to rank",
+        "--label_column is needed for the valid data set: its candidates are ranked",
+        label_column=None,
+    ),
+    retrieving("no query id", "--index_column is needed to rank the valid data set", index_column=None),
+    retrieving("absent label", "--label_column: .*'lable'.*Did you mean 'label'", label_column="lable"),
+    retrieving(
+        "text as label",
+        "--label_column: 'answer2' of .* holds string; expected 1 .right. or 0",
+        {"train.jsonl": changed(PAIRS, answer2="yes")},
+        train_dataset="{tmp}/train.jsonl",
+        label_column="answer2",
+    ),
+    retrieving_rows(
+        "label of no pair",
+        r"train.jsonl:4: 'label' is 2; expected 1 .right. or 0 .wrong. .cosine_similarity_loss",
+        {"train.jsonl": changed(PAIRS, 3, label=2)},
+    ),
+    retrieving_rows(
+        "fraction",
+        r"train.jsonl:4: 'label' is 0.5; expected 1",
+        {"train.jsonl": changed(changed(PAIRS, label=1.0), 3, label=0.5)},
+        loss_fn="online_contrastive_loss",
+    ),
+    retrieving_rows(
+        "null label",
+        r"train.jsonl:4: 'label' is None; expected a number, the similarity",
+        {"train.jsonl": changed(PAIRS, 3, label=None)},
+        loss_fn="cosine_similarity_loss",
+    ),
+    retrieving_rows(
+        "all wrong",
+        "no row of .*train.jsonl has label 1 in 'label', and --loss_fn multiple_negatives_ranking_loss",
+        {"train.jsonl": changed(PAIRS, label=0)},
+    ),
+    retrieving_rows(
+        "null query id", r"train.jsonl:4: 'key' has no query id", {"train.jsonl": changed(PAIRS, 3, key=None)}
+    ),
+    retrieving_rows(
+        "empty passage",
+        r"train.jsonl:4: the text in 'answer' is null or empty",
+        {"train.jsonl": changed(PAIRS, 3, answer=" ")},
+    ),
+    retrieving_rows(
+        "empty wrong passage",
+        r"train.jsonl:4: the text in 'wrong' is null or empty",
+        {"train.jsonl": changed(WRONGS, 3, wrong=None)},
+        input_columns=["question", "answer", "wrong"],
+    ),
+    retrieving_rows(
+        "fewer wrong passages",
+        r"train.jsonl:4: 'wrongs' has 1 wrong passages; expected 2",
+        {"train.jsonl": changed(WRONGS, 3, wrongs=["a"])},
+        input_columns=["question", "answer", "*wrongs"],
+    ),
+    retrieving_rows(
+        "no wrong passages",
+        r"train.jsonl:1: 'wrongs' has 0 wrong passages",
+        {"train.jsonl": changed(WRONGS, wrongs=[])},
+        input_columns=["question", "answer", "*wrongs"],
+    ),
+    retrieving(
+        "no third column",
+        "--loss_fn triplet_loss compares the passage of a row with a wrong one: give its column",
+        loss_fn="triplet_loss",
+    ),
+    retrieving(
+        "third column of pairs",
+        "--loss_fn contrastive_loss learns from pairs and would not see the wrong passages in 'wrong'",
+        loss_fn="contrastive_loss",
+        input_columns=["question", "answer", "wrong"],
+    ),
+    retrieving(
+        "several margins",
+        "--loss_fn margin_mse_loss has one margin",
+        loss_fn="margin_mse_loss",
+        input_columns=["question", "answer", "wrong", "wrong2"],
+    ),
+    retrieving("idle margin", "--margin: --loss_fn multiple_negatives_ranking_loss has none", margin=1),
+    retrieving(
+        "idle scale",
+        "--scale: --loss_fn triplet_loss has none",
+        loss_fn="triplet_loss",
+        scale=1,
+        input_columns=["question", "answer", "wrong"],
+    ),
+    retrieving(
+        "idle distance",
+        "--distance_fn: --loss_fn cosine_similarity_loss has none",
+        loss_fn="cosine_similarity_loss",
+        distance_fn="euclidean",
+    ),
+    retrieving(
+        "negative margin",
+        "--margin: found '-1', expected a number greater than 0",
+        loss_fn="contrastive_loss",
+        margin=-1,
+    ),
+    retrieving(
+        "batch of one",
+        "--batch_size 1: --loss_fn multiple_negatives_ranking_loss compares the texts of a batch",
+        batch_size=1,
+    ),
+    retrieving("label among the inputs", "--label_column: 'answer' is among --input_columns", label_column="answer"),
+    retrieving(
+        "decoder",
+        "transformers has no AutoModelForTextEncoding for 'bart'",
+        model="bart",
+        pre_trained_model="{made}/bart",
+    ),
+    retrieving(
+        "passages of another family",
+        "--pre_trained_passage_model .*roberta is of family 'roberta', and not 'bert'",
+        pre_trained_passage_model="{made}/roberta",
+    ),
+    retrieving(
+        "passages of another vocabulary",
+        "--pre_trained_passage_model .*it knows 399 tokens",
+        pre_trained_passage_model="{made}/vocabulary_399",
+    ),
+    retrieving(
+        "pooling",
+        "--pre_trained_model .*max_pooling: its pooling is 'max'.*Give --pooling",
+        pre_trained_model="{made}/max_pooling",
+    ),
+    retrieving(
+        "step",
+        "--pre_trained_model .*other_step: its embeddings are made by 'WordWeights'",
+        pre_trained_model="{made}/other_step",
+    ),
+    retrieving(
+        "broken steps",
+        "--pre_trained_model .*broken_steps: its modules.json is not one",
+        pre_trained_model="{made}/broken_steps",
+    ),
+    retrieving(
+        "monitor", "Did you mean 'valid/retrieval/mean_reciprocal_rank'", monitor="valid/retrieval/mean_reciprocal_ran"
+    ),
+    retrieving(
+        "beside another",
+        "--pipeline retrieval.seq_class: retrieval encodes two texts apart",
+        pipeline="retrieval+seq_class",
+    ),
+    masking("elsewhere", "--pooling: .*belongs to --pipeline retrieval", pooling="cls"),
+    retrieving("no corpus", "--corpus_column needs --corpus_dataset", corpus_column="answer"),
+    retrieving("absent corpus", "--corpus_dataset .*corpus.jsonl.*does not exist", corpus_dataset="{tmp}/corpus.jsonl"),
+    searching("empty corpus", "--corpus_dataset .*corpus.jsonl: .*empty|no rows", {"corpus.jsonl": ""}),
+    searching(
+        "column of the corpus",
+        "--corpus_column: the corpus data set .* no column 'text'",
+        {"corpus.jsonl": CORPUS},
+        corpus_column="text",
+    ),
+    searching(
+        "id of the corpus",
+        "--corpus_id_column: the corpus data set .* no column 'id'. Did you mean 'pid'",
+        {"corpus.jsonl": CORPUS},
+        corpus_id_column="id",
+    ),
+    searching(
+        "empty text",
+        "corpus.jsonl:2: the text in 'answer' is null or empty",
+        {"corpus.jsonl": changed(CORPUS, 1, answer="")},
+    ),
+    searching(
+        "null id",
+        "corpus.jsonl:2: 'pid' has no id",
+        {"corpus.jsonl": changed(CORPUS, 1, pid=None)},
+        corpus_id_column="pid",
+    ),
+    searching(
+        "one id, two texts",
+        "corpus.jsonl:2: 'pid' is 0, which is the id of another text",
+        {"corpus.jsonl": changed(CORPUS, 1, pid=0)},
+        corpus_id_column="pid",
+    ),
+    searching(
+        "right passage of no corpus",
+        r"valid.jsonl:\d: its passage is right, and the corpus does not have it .*1 of 3",
+        {
+            "corpus.jsonl": [
+                row for row in CORPUS if row["answer"] != next(pair["answer"] for pair in VALID_PAIRS if pair["label"])
+            ]
+        },
+    ),
+    searching(
+        "unknown id",
+        "valid.jsonl:2: 'right' names 99, and no passage of the corpus has this id",
+        {"corpus.jsonl": CORPUS, "valid.jsonl": changed(ASKED, 1, right=99)},
+        valid_dataset="{tmp}/valid.jsonl",
+        relevant_column="right",
+        label_column=None,
+    ),
+    searching(
+        "absent ids",
+        "--relevant_column: the valid data set .* no column 'wright'. Did you mean 'right'",
+        {"corpus.jsonl": CORPUS, "valid.jsonl": ASKED},
+        valid_dataset="{tmp}/valid.jsonl",
+        relevant_column="wright",
+        label_column=None,
+    ),
+    searching(
+        "nothing says what is right",
+        "--relevant_column is needed: rows of .*valid.jsonl have no passage of their own",
+        {"corpus.jsonl": CORPUS, "valid.jsonl": ASKED},
+        valid_dataset="{tmp}/valid.jsonl",
+        label_column=None,
+    ),
+    searching(
+        "no right passage",
+        "valid.jsonl:1: no passage is right for this query and for 2 others",
+        {"corpus.jsonl": CORPUS, "valid.jsonl": changed(VALID_PAIRS, label=0)},
+        valid_dataset="{tmp}/valid.jsonl",
+        metrics_empty_target_action="error",
+    ),
+    searching("no depth", "--top_k: found '0'", {"corpus.jsonl": CORPUS}, top_k=0),
+]
+
+SCORED = [row | {"score": i / 10} for i, row in enumerate(PAIRS)]
+OF_QUESTIONS = [
+    {"question": PAIRS[i]["question"], "answers": [row["answer"] for row in PAIRS[i : i + 4]], "labels": [0, 1, 0, 0]}
+    for i in range(0, 24, 4)
+]
+LISTED: dict[str, Any] = {"input_columns": ["question", "*answers"], "label_column": "labels", "valid_dataset": None}
+
+JOINT_RANKING = [
+    joint("no candidates", "-k: found '0', expected an integer at least 1", k=0),
+    joint("two numbers", "-k: found '5' '3'", k=[5, 3]),
+    ranking("grouping of nothing", "--grouping: .*belongs to --pipeline answer_selection -k", grouping="random"),
+    ranking(
+        "head of nothing",
+        "--classification_head_type: .*belongs to .*answer_selection -k",
+        classification_head_type="IE_k",
+    ),
+    wrong("nothing to rank", "-k: .*belongs to --pipeline answer_selection", k=5),
+    summarizing("summaries", "-k: .*belongs to --pipeline answer_selection", k=5),
+    joint("grouping", "--grouping: found 'shuffled', expected one of fixed, random", grouping="shuffled"),
+    joint("head", "--classification_head_type: found 'IE_2'.*Did you mean 'IE_[1k]'", classification_head_type="IE_2"),
+    joint(
+        "small group", r"train.jsonl:1: question '0' has 4 candidates, which make no whole groups of 3.*--pad_to_k", k=3
+    ),
+    joint("small question", r"train.jsonl:1: question '0' has 4 candidates", k=5, classification_head_type="IE_1"),
+    joint("no query", "--index_column is needed with -k", index_column=None),
+    joint("null query", r"train.jsonl:4: 'key' has no query id", {"train.jsonl": changed(PAIRS, 3, key=None)}),
+    joint(
+        "one id, two questions",
+        r"train.jsonl:4: 'key' is 0 as in .*train.jsonl:1, but 'question' is another",
+        {"train.jsonl": changed(PAIRS, 3, question="and who?")},
+    ),
+    joint(
+        "context",
+        "--input_columns: found question answer label; -k needs two",
+        input_columns=["question", "answer", "label"],
+        label_column="key",
+    ),
+    joint("no candidate column", "--input_columns: found question; -k needs two", input_columns="question"),
+    joint("stream", "--iterable: -k puts all candidates of a question into groups", iterable=True),
+    joint("selection without scores", "--selection says which .*--scores_column by which scores", selection="best"),
+    joint(
+        "scores without selection", "--selection says which .*--scores_column by which scores", scores_column="score"
+    ),
+    joint(
+        "absent scores",
+        "--scores_column: .* no column 'scor'. Did you mean 'score'",
+        {"train.jsonl": SCORED},
+        selection="best",
+        scores_column="scor",
+    ),
+    joint(
+        "scores that are texts",
+        "--scores_column: 'answer' of .* holds .*; expected a number",
+        selection="best",
+        scores_column="answer",
+    ),
+    joint(
+        "null score",
+        r"train.jsonl:3: 'score' has no score",
+        {"train.jsonl": changed(SCORED, 2, score=None)},
+        selection="best",
+        scores_column="score",
+    ),
+    joint(
+        "no room",
+        "--max_sequence_length: 10 leaves no room for a question and 4 candidates .* Use 11",
+        max_sequence_length=10,
+    ),
+    joint(
+        "no room for a text",
+        "--max_sequence_length: 2 leaves no room for a text .* Use 3",
+        max_sequence_length=2,
+        separated=True,
+    ),
+    joint(
+        "longer than the model",
+        "5 texts of 40, joined, is longer than the model's 128",
+        max_sequence_length=40,
+        separated=True,
+    ),
+    joint(
+        "types of more candidates",
+        "6 types for the question and 4 candidates",
+        extended_token_type_ids=[0, 1, 2, 3, 4, 4],
+    ),
+    joint("type of no segment", "type 9 needs as many embeddings", extended_token_type_ids=[0, 9]),
+    joint(
+        "labels that are too few",
+        "train.jsonl:3: 'labels' has 3 items for the 4 candidates",
+        {"train.jsonl": changed(OF_QUESTIONS, 2, labels=[0, 1, 0])},
+        **LISTED,
+    ),
+    joint(
+        "empty candidate",
+        "train.jsonl:3: candidate 1 of 'answers' is null or empty",
+        {"train.jsonl": changed(OF_QUESTIONS, 2, answers=["a", " ", "b", "c"])},
+        **LISTED,
+    ),
+    joint(
+        "no candidates in a row",
+        "train.jsonl:3: the text in 'answers' is null or empty",
+        {"train.jsonl": changed(OF_QUESTIONS, 2, answers=[], labels=[])},
+        **LISTED,
+    ),
+    joint(
+        "label of a list",
+        "train.jsonl:3: 'labels' has the label 2; expected 0 to 1",
+        {"train.jsonl": changed(OF_QUESTIONS, 2, labels=[0, 2, 0, 1])},
+        **LISTED,
+    ),
+    joint(
+        "list without its mark",
+        "'answers' of .* is a list column",
+        {"train.jsonl": OF_QUESTIONS},
+        **LISTED | {"input_columns": ["question", "answers"], "index_column": "question"},
+    ),
+    joint(
+        "one label for all",
+        "--label_column: 'labels' of .* holds Value",
+        {"train.jsonl": changed(OF_QUESTIONS, labels=1)},
+        **LISTED,
+    ),
+    joint(
+        "encoder and decoder",
+        "has no AutoModelForJointReRanking for 'bart'",
+        model="bart",
+        pre_trained_model="{made}/bart",
+    ),
+]
 
 TABLE = {
     "command line": COMMAND_LINE,
@@ -647,6 +1046,8 @@ TABLE = {
     "packing": PACKING,
     "reading": READING,
     "tags": TAGS,
+    "retrieval": RETRIEVAL,
+    "joint re-ranking": JOINT_RANKING,
 }
 
 

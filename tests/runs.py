@@ -49,6 +49,7 @@ PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
         "doc_stride": 8,
     },
     "random_token_detection": {"input_columns": "text"},
+    "retrieval": {"input_columns": ["question", "answer"], "label_column": "label", "index_column": "key"},
     "seq_class": {"input_columns": "text", "label_column": "label"},
     "summarization": {"document_column": "text", "summary_column": "summary", "max_sequence_length": [48, 12]},
     "token_detection_and_masked_lm": {"input_columns": "text"},
@@ -86,6 +87,8 @@ def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
     """Return ``n`` rows that a pipeline can learn from."""
     if pipeline.endswith("answer_selection"):
         return tiny.pairs(n, seed)
+    if pipeline == "retrieval":  # of which each batch has right ones
+        return tiny.pairs(n, seed, candidates=2)
     if pipeline == "summarization":
         return tiny.summaries(n, seed)
     if pipeline.endswith("question_answering"):  # training rows are a window each, so that steps are known
@@ -316,6 +319,21 @@ def token_logits_of(checkpoint: Path, texts: Sequence[str], head: Any) -> torch.
     model, tokenizer = head.from_pretrained(checkpoint).eval(), AutoTokenizer.from_pretrained(checkpoint)
     with torch.no_grad():
         return torch.cat([model(**tokenizer(text, return_tensors="pt")).logits.flatten() for text in texts])
+
+
+def similarities_of(checkpoint: Path, rows: Sequence[tuple[str, str]], head: Any) -> torch.Tensor:
+    """Return the cosine similarity of the mean states of pairs of texts, with nothing but transformers, unpadded."""
+    import torch
+    from transformers import AutoTokenizer
+
+    model, tokenizer = head.from_pretrained(checkpoint).eval(), AutoTokenizer.from_pretrained(checkpoint)
+
+    def embedding(text: str) -> torch.Tensor:
+        return model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
+
+    with torch.no_grad():
+        pairs = [torch.stack([embedding(text) for text in row]) for row in rows]
+    return torch.stack([torch.nn.functional.cosine_similarity(*pair, dim=0) for pair in pairs])
 
 
 def word_scores_of(checkpoint: Path, rows: Sequence[Sequence[str]]) -> torch.Tensor:

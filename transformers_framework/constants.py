@@ -16,6 +16,10 @@ ROW_IDS: Final = "row_ids"  # batch key: the row of the data set, -1 for a row t
 
 SOURCE_ROW: Final = "source_row"  # column of rewritten rows: the row of the data set that they begin in
 
+# batch keys: model inputs of passages, beside those of queries; which of the texts of a batch each row has
+PASSAGE: Final = "passage_"
+ROWS: Final = "rows"
+
 NORMALIZERS: Final = "normalizers"  # batch key: what each objective's sum of losses in this batch is divided by
 WINDOW: Final = "window"  # batch key: the same for all batches of one optimizer step
 

@@ -14,16 +14,22 @@ from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import NonNegativeInt
+from transformers_framework.runtime.failures import told
+from transformers_framework.runtime.garbage import settle
+from transformers_framework.runtime.processes import follow_parent, for_all, together
 from transformers_framework.runtime.run_folders import RunFolders, is_first_process
 from transformers_framework.runtime.steps import Steps
-from transformers_framework.runtime.trainer import SHARDED, build_trainer
+from transformers_framework.runtime.strategies import shards_checkpoints
+from transformers_framework.runtime.trainer import build_trainer
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
+    from transformers_framework.callbacks.corpus_search import CorpusSearch
     from transformers_framework.callbacks.selection import Selection
     from transformers_framework.data.datamodule import DataModule
     from transformers_framework.objectives.objective import Objective
+    from transformers_framework.objectives.retrieval import Retrieval
     from transformers_framework.pipelines.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -45,6 +51,7 @@ class Experiment:
         resume: Continue this run's last checkpoint if there is one, else start.
         ckpt_path: Lightning checkpoint to start from, or to test or predict with when nothing is trained.
         overwrite: Remove the files of an earlier run of this name.
+        allow_other_batch_size: Continue a checkpoint although an optimizer step has another number of rows now.
     """
 
     def __init__(
@@ -60,12 +67,14 @@ class Experiment:
         resume: bool = False,
         ckpt_path: str | None = None,
         overwrite: bool = False,
+        allow_other_batch_size: bool = False,
     ) -> None:
         self.options, self.config_yaml = dict(options), config_yaml
         self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
-        self.spec: PipelineSpec = pipeline_spec(pipeline)
+        self.spec: PipelineSpec = pipeline_spec(pipeline, jointly=self.options.get("k") is not None)
         self.folders = RunFolders(output_dir, name)
         self.resume, self.ckpt_path, self.overwrite = resume, ckpt_path, overwrite
+        self.allow_other_batch_size = allow_other_batch_size
         self.on_data_error: Callable[[UserError], None] | None = None  # a check goes on to find all mistakes
 
     # ---------------------------------------------------------------- parts
@@ -76,6 +85,9 @@ class Experiment:
         from transformers_framework.models.auto import check_pair, load_config
 
         config = load_config(**options_of(load_config, self.options))
+        if self.spec.remembers is not None:
+            known = resolve(self.spec.remembers)
+            self.options |= known(**options_of(known, self.options))
         check_pair(self.pipeline_name, self.spec, config.model_type)
         return config
 
@@ -92,19 +104,18 @@ class Experiment:
         from transformers_framework.models.positions import max_positions
         from transformers_framework.models.segments import type_vocabulary
 
-        family = resolve(self.spec.inputs)
+        family, config = resolve(self.spec.inputs), self.config
         options = dict(self.options)
         for objective in self.objectives:
             options |= objective.input_options
-        inputs = family(self.tokenizer, type_vocabulary(self.config), **options_of(family, options))
+        inputs = family(self.tokenizer, type_vocabulary(config), **options_of(family, options))
         inputs.tracks_words = any(objective.needs_words for objective in self.objectives)
         if not all(objective.separates for objective in self.objectives):
             inputs.template = replace(inputs.template, between=())
-        longest = max_positions(self.config)
-        if longest is not None and self.max_length > longest:
-            raise ConfigurationError(
-                f"--max_sequence_length: {self.max_length} is longer than the model's {longest} positions."
-            )
+        longest, parts = max_positions(self.config), inputs.num_joined
+        if longest is not None and self.max_length * parts > longest:
+            length = str(self.max_length) if parts == 1 else f"{parts} texts of {self.max_length}, joined,"
+            raise ConfigurationError(f"--max_sequence_length: {length} is longer than the model's {longest} positions.")
         return inputs
 
     @property
@@ -165,6 +176,19 @@ class Experiment:
         return family(model, self.objectives, self.options, self.inputs, **options_of(family, self.options))
 
     @cached_property
+    def search(self) -> CorpusSearch | None:
+        """What searches a corpus in evaluation, where one was given."""
+        if "corpus_dataset" not in self.options:
+            return None
+        from transformers_framework.callbacks.corpus_search import CorpusSearch
+        from transformers_framework.data.passages import load_corpus
+
+        corpus = load_corpus(self.inputs, **options_of(load_corpus, self.options))
+        (objective,) = self.objectives
+        folders = None if self.rehearses else self.folders
+        return None if corpus is None else CorpusSearch(corpus, self.data, cast("Retrieval", objective), folders)
+
+    @cached_property
     def selection(self) -> Selection:
         """Which state is best and when training ends."""
         from transformers_framework.callbacks.selection import Selection
@@ -184,12 +208,13 @@ class Experiment:
     @cached_property
     def trainer(self) -> pl.Trainer:
         """Lightning's trainer, with the flags of the run and the callbacks that keep its promises."""
-        validates, family = self.data.has("valid"), self.config.model_type
-        return build_trainer(self.options, self.folders, self._callbacks(), validates=validates, family=family)
+        validates = self.data.has("valid")
+        return build_trainer(self.options, self.folders, self._callbacks(), validates=validates, config=self.config)
 
     def _callbacks(self) -> list[pl.Callback]:
         from transformers_framework.callbacks.export import Exporter
         from transformers_framework.callbacks.guards import FiniteLoss, TruncationReport
+        from transformers_framework.callbacks.leaving import Leaving
         from transformers_framework.callbacks.open_window import OpenWindow
         from transformers_framework.callbacks.predictions import Predictions
         from transformers_framework.callbacks.progress import progress
@@ -197,13 +222,16 @@ class Experiment:
 
         exporter = Exporter(self.tokenizer, self.options, self.max_length)
         callbacks: list[pl.Callback] = [
+            Leaving(),
             RandomState(self.seed),
-            OpenWindow(),
-            TruncationReport(self.options["max_sequence_length"]),
+            OpenWindow(self.allow_other_batch_size),
+            TruncationReport(*self.inputs.truncation(self.options["max_sequence_length"])),
         ]
         if not self.rehearses:
             callbacks.append(Predictions(self.folders, self.data))
             callbacks += self.selection.callbacks(self.folders, exporter, self.options["learning_rate"])
+        if self.search is not None:
+            callbacks.append(self.search)
         if self.data.has("train"):
             callbacks.insert(0, FiniteLoss(self.data.origin("train").place))
         if self.options.get("enable_progress_bar") is not False:
@@ -226,15 +254,16 @@ class Experiment:
         assert self.module is not None  # all is built before anything is written
         for check in self.checks:
             check()
-        if self.rehearses:
-            self._run_stages(trains)
-            return
-        if is_first_process():
+        if is_first_process() and not self.rehearses:
             self.folders.claim(overwrite=self.overwrite and trains)
         try:
-            if trains:
-                self._write_config()
-            self._run_stages(trains)
+            with told(self.folders.output_dir):
+                if trains and not self.rehearses:
+                    self.folders.write_config(self.config_yaml)
+                    self.folders.go_on_from(self._start)
+                settle()
+                with together(self.trainer, self.options, self.data.num_rows):
+                    self._run_stages(trains)
         finally:
             self.folders.release()
 
@@ -246,10 +275,11 @@ class Experiment:
     def _run_stages(self, trains: bool) -> None:
         trainer, module, data = self.trainer, self.module, self.data
         if trains:
-            if self._start is not None:
-                logger.info("Continuing %s", self._start)
-            trainer.fit(module, data, ckpt_path=self._start)
-        weights = self._weights(trains)
+            start = for_all(trainer, self._start, self.folders.checkpoints)
+            if start is not None:
+                logger.info("Continuing %s", start)
+            trainer.fit(module, data, ckpt_path=start)
+        weights = for_all(trainer, self._weights(trains), self.folders.checkpoints)
         for stage in EVALUATED:
             if data.has(stage) and not (trains and stage == "valid"):
                 self._evaluate(stage, weights)
@@ -265,7 +295,8 @@ class Experiment:
     def checks(self) -> list[Callable[[], None]]:
         """What must be right once all parts are there; each raises on its own, so that all mistakes can be found."""
         in_training = [self.check_monitor, self.check_optimizer, self.check_steps, self.check_schedule]
-        return [*(in_training if self.data.has("train") else []), self.check_checkpoint]
+        of_files = [self.check_corpus, self.check_checkpoint, self.check_space]
+        return [*(in_training if self.data.has("train") else []), *of_files]
 
     def check_monitor(self) -> None:
         """Raise when nothing of the monitored name is logged."""
@@ -291,23 +322,38 @@ class Experiment:
 
     def check_checkpoint(self) -> None:
         """Raise when the checkpoint to start from or to test is none, or one of another model."""
-        from transformers_framework.runtime.checkpoint_io import check_checkpoint
+        from transformers_framework.callbacks.open_window import DATA, check_rows_of_step
+        from transformers_framework.runtime.checkpoint_io import check_checkpoint, check_shards
 
         start = self._start
-        if start is None:
+        if start is None or not is_first_process():
             return
         if self.overwrite and self.folders.checkpoints.resolve() in Path(start).resolve().parents:
             raise ConfigurationError(
                 f"--ckpt_path: {start} is one of the files that --overwrite removes; copy it first."
             )
-        if not self.options.get("strategy", "auto").startswith(SHARDED):
-            check_checkpoint(Path(start), self.module.state_dict())
+        if shards_checkpoints(self.options.get("strategy", "auto")):
+            check_shards(Path(start), self.trainer.world_size)
+        else:
+            state = check_checkpoint(Path(start), self.module.state_dict())
+            if self.data.has("train") and not self.allow_other_batch_size:
+                check_rows_of_step(self.data, self.trainer, state.get(DATA, {}))
+
+    def check_space(self) -> None:
+        """Raise when what training writes has no room."""
+        if self.data.has("train") and not self.rehearses and is_first_process():
+            self.folders.check_space(self.module.parameters())
+
+    def check_corpus(self) -> None:
+        """Raise when a right passage is not in the corpus that is searched."""
+        if self.search is not None:
+            self.search.check()
 
     def check_folders(self) -> None:
         """Raise when files of an earlier run would be written over, or those to start from are absent."""
         if self.resume and self.overwrite:
             raise ConfigurationError("--resume continues a run and --overwrite removes it: give one of them.")
-        if self.ckpt_path is not None and not Path(self.ckpt_path).exists():
+        if self.ckpt_path is not None and is_first_process() and not Path(self.ckpt_path).exists():
             raise ConfigurationError(f"--ckpt_path: there is no file {self.ckpt_path}.")
         predicts = tuple(stage for stage in ("test", "predict") if self.options.get(f"{stage}_dataset"))
         trains = self.options.get("train_dataset") is not None
@@ -320,16 +366,18 @@ class Experiment:
         from transformers_framework.runtime.log import set_up_logging
         from transformers_framework.runtime.precision import accelerator_kind
 
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            follow_parent()
         set_up_logging()
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.options.get("num_workers") == 0 else "false")
         if accelerator_kind(self.options.get("accelerator") or "auto") == "cpu":
             keep_freed_memory()
 
-    @property
+    @cached_property
     def _start(self) -> str | None:
-        """Checkpoint that training goes on from."""
-        if self.resume and self.folders.last.exists():
-            return str(self.folders.last)
+        """Checkpoint that training goes on from; the first process knows."""
+        if self.resume and is_first_process() and (found := self.folders.resumable()):
+            return str(found)
         return self.ckpt_path
 
     def _weights(self, trained: bool) -> str | None:
@@ -346,11 +394,3 @@ class Experiment:
         logger.info("%s of %s", stage, weights or "the weights at hand")
         for name, value in (found[0] if found else {}).items():  # nothing with a limit of no batches
             logger.info("  %s %.4f", name, value)
-
-    def _write_config(self) -> None:
-        """Write the flags that repeat the run beside its checkpoints."""
-        from transformers_framework.runtime.files import whole_file
-
-        if is_first_process():
-            with whole_file(self.folders.config) as aside:
-                aside.write_text(self.config_yaml, encoding="utf-8")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
@@ -26,6 +26,7 @@ class PipelineSpec:
         family: Place of the LightningModule.
         model: Place of the function that loads the model with its heads.
         flags: Places of functions whose keyword-only arguments are flags too.
+        remembers: Place of a function that returns the values of flags that were not given and a checkpoint knows.
     """
 
     needs: str
@@ -35,6 +36,7 @@ class PipelineSpec:
     family: str = "pipelines.pipeline:Pipeline"
     model: str = "models.auto:load_model"
     flags: tuple[str, ...] = ()
+    remembers: str | None = None
 
     @property
     def declarations(self) -> tuple[str, ...]:
@@ -43,11 +45,16 @@ class PipelineSpec:
 
 
 SEQ_TO_SEQ = "pipelines.seq_to_seq:SeqToSeqPipeline"
+BI_ENCODER = "pipelines.bi_encoder:BiEncoderPipeline"
+ALONE = {
+    SEQ_TO_SEQ: "learns with a decoder, which no other part shares",
+    BI_ENCODER: "encodes two texts apart, which no other part does",
+}
 
 PIPELINES: dict[str, PipelineSpec] = {
     "answer_selection": PipelineSpec(
         needs="question and candidate, label, query id",
-        learns="ranking of candidates, one by one, with or without context",
+        learns="ranking of candidates, one by one, in context, or k jointly",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.answer_selection:AnswerSelection",),
     ),
@@ -113,6 +120,16 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.corpus:Corpus",
         objectives=("objectives.token_detection:RandomTokenDetection",),
     ),
+    "retrieval": PipelineSpec(
+        needs="query and passage, or query and a corpus; label, query id",
+        learns="embeddings of both, by which passages are found",
+        inputs="inputs.query_passage:QueryPassage",
+        objectives=("objectives.retrieval:Retrieval",),
+        family=BI_ENCODER,
+        model="models.towers:load_bi_encoder",
+        flags=("data.passages:load_corpus",),
+        remembers="models.sentence_transformers:remembered",
+    ),
     "seq_class": PipelineSpec(
         needs="text columns, label",
         learns="a class a sequence, several classes, or a number",
@@ -160,6 +177,14 @@ PIPELINES: dict[str, PipelineSpec] = {
         model="models.generator:load_generator_discriminator",
     ),
 }
+
+# what -k puts in the place of inputs and objectives: k candidates of a question share an input
+JOINT_RANKING = {
+    "inputs.text:TextInputs": "inputs.candidates:Candidates",
+    "objectives.answer_selection:AnswerSelection": "objectives.joint_answer_selection:JointAnswerSelection",
+}
+# Auto classes that transformers does not have
+OWN_HEADS = {"AutoModelForJointReRanking": "models.joint:AutoModelForJointReRanking"}
 
 JOINT = "+"  # --pipeline masked_lm+seq_class: both on one backbone
 
@@ -255,24 +280,37 @@ def lookup(table: Mapping[str, Any], name: str, flag: str) -> Any:
     return table[name]
 
 
-def pipeline_spec(name: str) -> PipelineSpec:
+def pipeline_spec(name: str, *, jointly: bool = False) -> PipelineSpec:
     """Return the row of a pipeline, or make one of several joined by ``+``: their objectives on one backbone.
+
+    Args:
+        name: The pipeline, or several.
+        jointly: Whether ``-k`` is given, so that candidates are ranked together where the pipeline ranks any.
 
     Raises:
         ConfigurationError: When there is no such pipeline, or the parts cannot be trained together; says why.
     """
     parts = [lookup(PIPELINES, part, "pipeline") for part in name.split(JOINT)]
-    return parts[0] if len(parts) == 1 else _joint(dict(zip(name.split(JOINT), parts, strict=True)), name)
+    spec = parts[0] if len(parts) == 1 else _joint(dict(zip(name.split(JOINT), parts, strict=True)), name)
+    return (ranks_jointly(spec) or spec) if jointly else spec
+
+
+def ranks_jointly(spec: PipelineSpec) -> PipelineSpec | None:
+    """Return what a pipeline becomes with ``-k``, nothing when it ranks no candidates."""
+    objectives = tuple(JOINT_RANKING.get(place, place) for place in spec.objectives)
+    return (
+        None
+        if objectives == spec.objectives
+        else replace(spec, inputs=JOINT_RANKING[spec.inputs], objectives=objectives)
+    )
 
 
 def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
     """Make a row of several: what is corrupted comes first, and takes the inputs of the others."""
     if len(parts) < name.count(JOINT) + 1:
         raise ConfigurationError(f"--pipeline {name}: each part can be there only once.")
-    if writer := next((part for part in parts if parts[part].family == SEQ_TO_SEQ), None):
-        raise ConfigurationError(
-            f"--pipeline {name}: {writer} learns with a decoder, which no other part shares. Train it alone."
-        )
+    if loner := next((part for part in parts if parts[part].family in ALONE), None):
+        raise ConfigurationError(f"--pipeline {name}: {loner} {ALONE[parts[loner].family]}. Train it alone.")
     corrupts = {part: any(resolve(place).corrupts for place in spec.objectives) for part, spec in parts.items()}
     first, others = [[p for p in parts if corrupts[p] is is_first] for is_first in (True, False)]
     if len(first) > 1:

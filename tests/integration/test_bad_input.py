@@ -75,6 +75,11 @@ def made(tmp_path_factory) -> Path:
     tokens["the"], tokens["rain"] = tokens["rain"], tokens["the"]
     write(folder / "other_tokens" / "tokenizer.json", json.dumps(vocabulary))
     CanineTokenizer().save_pretrained(folder / "slow_tokenizer")
+    steps = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"} for i, (kind, path) in enumerate((("Transformer", ""), ("Pooling", "1_Pooling"), ("WordWeights", "2")))]  # fmt: skip  # noqa: E501
+    variant("max_pooling", modules__json=json.dumps(steps[:2]))
+    write(folder / "max_pooling" / "1_Pooling" / "config.json", '{"pooling_mode": "max"}')
+    variant("other_step", modules__json=json.dumps(steps))
+    variant("broken_steps", modules__json="[")
     return folder
 
 
@@ -305,4 +310,6 @@ print(json.dumps([status, [name for name in optional if name in sys.modules]]))
 def test_a_run_imports_no_optional_package(tmp_path, made):
     row = wrong("", "", {"test.jsonl": VALID_PAIRS}, pipeline="answer_selection", test_dataset="{tmp}/test.jsonl")
     done = python("-c", NEVER_IMPORTED, *words_of(row, tmp_path, made), cwd=tmp_path)
-    assert json.loads(done.stdout.splitlines()[-1]) == [0, []], done.stdout + done.stderr
+    status, imported = json.loads(done.stdout.splitlines()[-1])
+    # where DeepSpeed and accelerate are installed, `save_pretrained` of transformers imports both
+    assert (status, set(imported) - {"deepspeed"}) == (0, set()), done.stdout + done.stderr

@@ -37,7 +37,7 @@ from transformers_framework.registry import MODELS, PIPELINES, resolve
 from transformers_framework.runtime.run_folders import RunFolders
 
 WRITTEN_BESIDE = {"denoising": ("target",), "summarization": tuple(n for n in ROUGE if n.endswith("_fmeasure"))}
-TEXTS = {"answer_selection": ("question", "answer"), "seq_class": ("text",)}
+TEXTS = {"answer_selection": ("question", "answer"), "retrieval": ("question", "answer"), "seq_class": ("text",)}
 # what a family computes and its classifier never uses: the last layer's local attention of a token that sees everything
 UNUSED = {"longformer": r"layer\.1\.attention\.self\.(query|key|value)\."}
 # replacements follow what was counted in training, which a checkpoint of Lightning holds and an export does not
@@ -193,6 +193,8 @@ def logits_of_run(trained: Trained, checkpoint: Path, inputs: Mapping[str, torch
 
 def logits_of(output: Any) -> torch.Tensor:
     """Return what a head says, of starts and ends together."""
+    if "last_hidden_state" in output:
+        return output.last_hidden_state
     return output.logits if "logits" in output else torch.stack([output.start_logits, output.end_logits])
 
 
@@ -222,6 +224,9 @@ def scores_of(objective: str, checkpoint: Path, rows: Sequence[Mapping[str, Any]
         return runs.word_scores_of(checkpoint, [row["words"] for row in rows])
     if objective == "token_detection":
         return runs.token_logits_of(checkpoint, [row["text"] for row in rows], auto_class(objective, family)).sigmoid()
+    if objective == "retrieval":
+        pairs = [tuple(row[column] for column in TEXTS[objective]) for row in rows]
+        return runs.similarities_of(checkpoint, pairs, auto_class(objective, family))
     logits = runs.logits_of(checkpoint, [[row[column] for column in TEXTS[objective]] for row in rows])
     return logits[:, 1] - logits[:, 0] if objective == "answer_selection" else logits.softmax(dim=-1).flatten()
 
@@ -269,6 +274,9 @@ def test_tokenizer_and_classes_are_in_the_export(trained: Trained) -> None:
 
 def check_line(objective: str, line: Mapping[str, Any], row: Mapping[str, Any], stage: str) -> set[str]:
     """Check what is predicted of a row; return the columns that this takes."""
+    if objective == "retrieval":
+        assert -1 <= line["scores"] <= 1
+        return {"scores"}
     prediction = line["prediction"]
     if objective in HIDING:
         assert not prediction or stage == "test", "no text has a mask token of its own"
@@ -296,7 +304,7 @@ def check_line(objective: str, line: Mapping[str, Any], row: Mapping[str, Any], 
     elif objective == "token_class":
         assert len(prediction) == len(line["scores"]) == len(row["words"])
         assert set(prediction) <= set(TAGS)
-    else:
+    elif objective == "answer_selection":
         assert prediction == int(line["scores"] > 0)
     return {"prediction", "scores"}
 
@@ -317,7 +325,7 @@ def test_predictions_have_one_row_a_data_row(trained: Trained, stage: str) -> No
 
 
 def test_trec_files_give_the_logged_ranking_metrics(trained: Trained) -> None:
-    if "answer_selection" not in trained.evaluated:
+    if not {"answer_selection", "retrieval"}.intersection(trained.evaluated):
         pytest.skip("nothing is ranked")
     pytrec_eval = pytest.importorskip("pytrec_eval")
     with (trained.folders.predictions / "test.run").open() as run, (
@@ -335,7 +343,7 @@ def test_trec_files_give_the_logged_ranking_metrics(trained: Trained) -> None:
     logged = runs.metrics(trained.folders, "test")
     for theirs, ours in names.items():
         mean = sum(query[theirs] for query in per_query.values()) / len(per_query)
-        assert logged[f"test/answer_selection/{ours}"] == pytest.approx(mean, abs=1e-6)
+        assert logged[f"test/{trained.evaluated[-1]}/{ours}"] == pytest.approx(mean, abs=1e-6)
 
 
 # --- the same again ---------------------------------------------------------------------------------------------------
@@ -398,4 +406,4 @@ def without_scores(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{**token, "score": None} for token in prediction] if hidden else prediction
 
     numbers = dict.fromkeys(("score", "scores", "null_score", "n_best"))
-    return [{**row, **numbers, "prediction": kept(row["prediction"])} for row in rows]
+    return [{**row, **numbers, "prediction": kept(row.get("prediction"))} for row in rows]

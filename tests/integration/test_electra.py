@@ -346,7 +346,7 @@ def deberta_v3(folder: Path, dropout: float = 0.1, **flags: Any) -> list[str]:
 
 def deepspeed(words: list[str]) -> RunFolders:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.deepspeed_cpu", *words],
+        [sys.executable, "-m", "tests.sharded_cpu", *words],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(runs.ROOT), os.environ.get("PYTHONPATH")])),
@@ -373,8 +373,9 @@ def test_the_deberta_v3_command_runs_with_deepspeed(tmp_path: Path) -> None:
     assert metrics["valid/token_detection/replaced_ratio"] > 0.05
     assert all(math.isfinite(value) for value in metrics.values())
     final = run.pre_trained_models / "final"
-    transformers.AutoModelForMaskedLM.from_pretrained(final / "masked_lm")
-    transformers.AutoModelForTokenClassification.from_pretrained(final / "token_detection")
+    generator = transformers.AutoModelForMaskedLM.from_pretrained(final / "masked_lm")
+    discriminator = transformers.AutoModelForTokenClassification.from_pretrained(final / "token_detection")
+    assert generator.dtype == discriminator.dtype == torch.float32, "the optimizer's weights, not those of the engine"
     words = deberta_v3(tmp_path, max_steps=6, resume=True)
     deepspeed(words)
     assert (run.pre_trained_models / "final").exists()

@@ -1,21 +1,9 @@
 """Losses that are not finite, texts that were cut: nothing of it goes unseen."""
 
-import logging
-
-import pytest
 import torch
 
 from tests import runs, tiny
 from transformers_framework.pipelines.pipeline import Pipeline
-
-
-@pytest.fixture
-def said(caplog):
-    """What the package said, which does not reach the root logger."""
-    logger = logging.getLogger("transformers_framework")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(tmp_path, capsys):

@@ -237,7 +237,7 @@ def test_the_check_reads_what_training_reads(
     said = capsys.readouterr().out
     assert "Nothing is wrong." in said
     assert "predict " in said
-    assert (" 5.1 % of the rows are cut" in said) is ("isolated" in flags.values()), "two of 39"
+    assert (" 5.1 % of the texts were cut" in said) is ("isolated" in flags.values()), "two of 39"
 
 
 @pytest.mark.parametrize(

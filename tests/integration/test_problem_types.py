@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from datasets import Dataset, Features, List, Value
 
@@ -187,3 +188,19 @@ def test_smoothing_changes_the_loss_as_torch_would(tmp_path: Path, pipeline: str
         losses.append(runs.metrics(done, "test")["test/loss"])
     assert losses[0] != pytest.approx(losses[1], abs=1e-5)
     assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], abs=1e-5), "it is linear in the share"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_resume_is_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    """In the middle of an epoch, with dropout; the classes of several labels are found again."""
+    flags: dict[str, Any] = {
+        "pipeline": "seq_class", "label_column": "labels", "scheduler": "constant", "no_epoch_checkpointing": True,
+        "train_dataset": tiny.write_jsonl(tmp_path / "train.jsonl", rows(kind, 40, 5)),
+        **({"problem_type": kind} if kind == "regression" else {}),
+    }  # fmt: skip
+    whole = runs.run(tmp_path, name="whole", max_steps=8, **flags)  # 5 steps an epoch
+    runs.run(tmp_path, name="parts", max_steps=3, **flags)
+    parts = runs.run(tmp_path, name="parts", max_steps=8, resume=True, **flags)
+    ours, theirs = (runs.weights(folders.pre_trained_models / "final") for folders in (parts, whole))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -79,6 +79,19 @@ def test_metrics_and_predictions_of_two_processes_are_those_of_one(twins: Twins)
     assert (twins.two.predictions / "test.qrels").read_text() == (alone.predictions / "test.qrels").read_text()
 
 
+@pytest.mark.slow
+def test_three_processes_are_as_one(twins: Twins) -> None:
+    """Steps of 6 rows leave 5, 3 and 3, of two and one for each process."""
+    data = {f"{stage}_dataset": twins.folder / "data" / f"{stage}.jsonl" for stage in ("valid", "test", "predict")}
+    three, _ = runs.spawn(
+        twins.folder, name="three", ckpt_path=twins.two.best, batch_size=2, **{**TWO, "devices": 3}, **data
+    )
+    for stage in ("valid", "test"):
+        assert runs.metrics(three, stage) == pytest.approx(runs.metrics(twins.two, stage), abs=1e-6), stage
+    for stage in ("test", "predict"):
+        assert_close(three, twins.two, stage, atol=1e-6)
+
+
 def test_training_metrics_count_every_row_once(twins: Twins) -> None:
     """Accuracy of the training epoch is that of all processes' rows."""
     name = "train/answer_selection/accuracy"

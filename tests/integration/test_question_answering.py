@@ -303,7 +303,7 @@ def test_workers_and_chunks_change_no_window(tmp_path: Path) -> None:
     assert tables[0] == tables[1]
 
 
-def test_a_question_that_is_long_is_cut_and_counted(tmp_path: Path) -> None:
+def test_a_question_that_is_long_is_cut_and_counted(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     rows, flags = documents(tmp_path)
     rows[3]["question"] = "which " * 40 + "animals?"
     tiny.write_jsonl(tmp_path / "test.jsonl", rows)
@@ -313,8 +313,29 @@ def test_a_question_that_is_long_is_cut_and_counted(tmp_path: Path) -> None:
     assert is_cut == {3}
     numbers = tuple(range(len(dataset)))
     batch = data.collator("test")((BatchRequest(0, numbers), dataset[list(numbers)]))
-    assert batch["num_truncated"] == dataset["source_row"][:].count(3) > 1
+    assert batch["num_truncated"] == (cut := dataset["source_row"][:].count(3)) > 1
     assert batch["input_ids"].shape[1] <= 32
+    runs.run(tmp_path, **flags)
+    assert f"test: {cut} of {len(dataset)} windows ({100 * cut / len(dataset):.1f} %) have a question that was cut to 8 tokens (--max_query_length" in said.text  # fmt: skip  # noqa: E501
+
+
+def test_ids_that_are_not_different_are_told(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    rows, flags = documents(tmp_path)
+    tiny.write_jsonl(tmp_path / "test.jsonl", [{**row, "id": f"q{number // 2}"} for number, row in enumerate(rows)])
+    folders = runs.run(tmp_path, **flags)
+    assert f"test: {len(rows)} questions have {len(rows) // 2} ids ('id')" in said.text
+    assert list(official_file(folders).values()) == [line["prediction"] for line in runs.predictions(folders)[1::2]]
+
+
+def test_a_threshold_that_nothing_is_searched_on_is_told(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    """Testing alone keeps that of the checkpoint."""
+    _, flags = documents(tmp_path, null_score_threshold="auto")
+    checkpoint = tiny.save_checkpoint("bert", tmp_path / "reader", "AutoModelForQuestionAnswering", **runs.LIVELY)
+    config = json.loads((checkpoint / "config.json").read_text("utf-8"))
+    (checkpoint / "config.json").write_text(json.dumps(config | {"null_score_threshold": -1e6}), "utf-8")
+    folders = runs.run(tmp_path, pre_trained_model=checkpoint, **flags)
+    assert "--null_score_threshold auto searches on questions without an answer; --valid_dataset is not" in said.text
+    assert not any(official_file(folders).values())
 
 
 def test_masked_words_are_learned_beside_it(tmp_path: Path) -> None:

@@ -205,6 +205,23 @@ def test_a_broken_connection_is_tried_again(s3, cache):
     assert len(s3.downloads) >= 2
 
 
+def test_a_server_that_stalls_is_not_waited_for(s3, cache, monkeypatch):
+    import s3fs
+
+    s3.put("m/config.json", "{}")
+    monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", 0.3)
+    stalls = [1.0] * 3
+    s3.before = lambda key: threading.Event().wait(stalls.pop() if stalls else 0.1)
+    folder = fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
+    assert Path(folder, "config.json").read_text() == "{}"
+    assert not stalls
+    monkeypatch.setattr(sources, "ATTEMPTS", 1)
+    s3.before = lambda key: threading.Event().wait(1.0)
+    s3.put("n/config.json", "{}")
+    with pytest.raises(ConfigurationError, match=r"s3://bucket/n: the download failed .*the same command starts again"):
+        fetch("s3://bucket/n", cache_dir=cache, what="pre_trained_model")
+
+
 def test_an_object_that_changes_meanwhile(s3, cache):
     s3.put("d/a.jsonl", lines(ROWS))
     s3.put("d/b.jsonl", lines(ROWS))

@@ -330,3 +330,20 @@ def test_a_detector_of_replaced_tokens_learns_tags(tmp_path: Path) -> None:
     train = tiny.write_jsonl(tmp_path / "tags.jsonl", rows)
     start = detector.pre_trained_models / "final"
     runs.run(tmp_path, pipeline="token_class", name="tagger", train_dataset=train, pre_trained_model=start)
+
+
+def test_numbers_are_tags_when_they_are_named(tmp_path: Path) -> None:
+    """Entities need names, which JSON lines with numbers have not; the export has them, and a test without the flag."""
+    names = ["O", "I-topic", "B-topic", "B-none"]
+    rows = [{"words": ["rain", "snow", "cup"], "labels": [2, 1, 0]}, {"words": ["cup"], "labels": [0]}] * 8
+    data = {f"{stage}_dataset": tiny.write_jsonl(tmp_path / "rows.jsonl", rows) for stage in ("train", "test")}
+    folders = runs.run(tmp_path, pipeline="token_class", labels=names, learning_rate=1e-2, max_epochs=8, **data)
+    best = folders.pre_trained_models / "final"
+    numbers = json.loads((best / "config.json").read_text("utf-8"))["label2id"]
+    assert sorted(numbers, key=numbers.__getitem__) == names
+    assert runs.metrics(folders, "test")["test/token_class/entity_f1"] == 1
+    assert [line["prediction"] for line in runs.predictions(folders)][:2] == [["B-topic", "I-topic", "O"], ["O"]]
+    again = runs.run(
+        tmp_path, name="again", pipeline="token_class", pre_trained_model=best, test_dataset=data["test_dataset"]
+    )
+    assert runs.metrics(again, "test") == pytest.approx(runs.metrics(folders, "test"), abs=1e-6)

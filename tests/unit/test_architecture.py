@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "models": {"registry", "processing", "runtime", "losses"},
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "objectives", "models"},
     "data": {"processing", "runtime", "inputs", "objectives", "models"},
-    "callbacks": {"processing", "runtime", "pipelines", "data"},
+    "callbacks": {"processing", "metrics", "objectives", "runtime", "pipelines", "data"},
     "experiment": {
         "registry",
         "runtime",

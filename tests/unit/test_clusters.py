@@ -154,7 +154,7 @@ def test_a_file_is_replaced_only_when_asked(tmp_path, checkpoint, capsys):
         ({"num_starts": 0}, "--num_starts: found '0'"),
         ({"pre_trained_model": "./nowhere"}, "--pre_trained_model ./nowhere: nowhere does not exist."),
         ({"output": "."}, "this is a folder"),
-        ({"batch_size": 3}, "--batch_size: unknown flag."),
+        ({"rounds": 3}, "--rounds: unknown flag."),
     ],
 )
 def test_a_wrong_command_is_told(tmp_path, checkpoint, capsys, changes, says):

@@ -23,7 +23,7 @@ from transformers_framework.runtime.run_folders import RunFolders
 
 ROOT = runs.ROOT
 README, PIPELINES_README = ROOT / "README.md", ROOT / "transformers_framework" / "pipelines" / "README.md"
-DOCUMENTS = [README, PIPELINES_README]
+DOCUMENTS = [README, PIPELINES_README, *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 PROGRAM = ["python", "-m", "transformers_framework"]
 OTHERS = {"logdir", "num_clusters", "output"}  # flags of other programs
@@ -70,7 +70,7 @@ def flags() -> set[str]:
     known: set[str] = set(parser.ALIASES)
     for pipeline in PIPELINES:
         chosen = [{"optimizer": name} for name in OPTIMIZERS] + [{"scheduler": name} for name in SCHEDULERS]
-        for rows in chosen:
+        for rows in [*chosen, {"k": "5"}]:
             groups = parser.groups_of({"pipeline": pipeline, "model": "auto", **rows})
             known |= {name for members in groups.values() for name in members}
     return known
@@ -151,9 +151,11 @@ def make(family: Any, folder: Path) -> Any:
     options = {
         "input_columns": ["words"],
         "context_column": "context",
+        "batch_size": 8,
         "clusters_filename": str(folder / "clusters.txt"),
     }
     options |= {"problem_type": "single_label"}  # what others log is told below the table
+    options |= {"label_column": "label"} if family.name == "retrieval" else {}
     objective = family(
         Setup(tiny.tokenizer_for("bert"), config, max_sequence_length=[32, 16]), **registry.options_of(family, options)
     )

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
 from transformers_framework.callbacks.guards import FiniteLoss
-from transformers_framework.runtime.files import link_file, link_folder
+from transformers_framework.runtime.files import link_file, link_folder, replace
 from transformers_framework.runtime.run_folders import RunFolders
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save weights that were averaged at the very end."""
         if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-            trainer.save_checkpoint(self.folders.last)
+            self._write(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Export the final state, also when the run that continues had only this left to do."""
@@ -112,7 +112,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Save before leaving when told to leave; after a failure the last good checkpoint stays."""
         if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.state.fn == "fit":
-            trainer.save_checkpoint(self.folders.last)
+            self._write(trainer)
             logger.warning("Stopped at step %d; --resume goes on from %s", trainer.global_step, self.folders.last)
 
     # ---------------------------------------------------------------- files
@@ -143,15 +143,23 @@ class Checkpoints(pl.callbacks.Checkpoint):
         if keep and step != self.exported:  # what an earlier process left may be of other flags
             self.exporter.export(trainer, models / step)
             self.exported = step
-        if not best:
-            trainer.save_checkpoint(self.folders.last)
-            return
-        if not keep:
+        if best and not keep:
             self.exporter.export(trainer, models / "best")
-        elif trainer.is_global_zero:
+        elif best and trainer.is_global_zero:
             link_folder(models / step, models / "best")
-        trainer.save_checkpoint(self.folders.best)
-        if self.folders.best.is_dir():  # a strategy that shards writes folders
-            trainer.save_checkpoint(self.folders.last)
-        elif trainer.is_global_zero:
-            link_file(self.folders.best, self.folders.last)
+        self._write(trainer, best=best)
+
+    def _write(self, trainer: pl.Trainer, *, best: bool = False) -> None:
+        """Write the state aside, as one file or as a folder of shards, then let it be the last one."""
+        folders = self.folders
+        aside = folders.checkpoints / ".state.part"
+        trainer.save_checkpoint(aside)
+        # nodes without a folder in common have each a part of what was sharded
+        for leads in (trainer.is_global_zero, trainer.local_rank == 0):
+            if leads and aside.exists():
+                if best:
+                    (link_folder if aside.is_dir() else link_file)(aside, folders.best)
+                if folders.last.exists():
+                    replace(folders.last, folders.previous)
+                replace(aside, folders.last)
+            trainer.strategy.barrier()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytorch_lightning as pl
 
 from transformers_framework.runtime.files import whole_folder
+from transformers_framework.runtime.strategies import whole_weights
 
 if TYPE_CHECKING:
     from transformers_framework.pipelines.pipeline import Pipeline
@@ -28,6 +30,7 @@ class Exporter:
 
     def export(self, trainer: pl.Trainer, folder: Path) -> None:
         """Write a checkpoint, whole or not at all; one folder a head when there are several."""
+        weights = whole_weights(trainer)
         if not trainer.is_global_zero:
             return
         with whole_folder(folder) as aside:
@@ -35,7 +38,9 @@ class Exporter:
             for name, objective in pipeline.objectives.items():
                 if found := objective.learned_config:
                     pipeline.model.heads[name].config.update(found)
-            pipeline.model.export(aside, self.tokenizer)
+            pipeline.model.export(aside, self.tokenizer, state_dict=weights)
+            if weights is not None:
+                _say_precision(aside)
             card = model_card(
                 self.options,
                 metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
@@ -43,6 +48,13 @@ class Exporter:
                 step=trainer.global_step,
             )
             (aside / "README.md").write_text(card, encoding="utf-8")
+
+
+def _say_precision(folder: Path) -> None:
+    """Let configs tell of weights in float32: transformers writes what the model computes in."""
+    for path in folder.rglob("config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def model_card(options: Mapping[str, Any], *, metrics: Mapping[str, float], epoch: int, step: int) -> str:

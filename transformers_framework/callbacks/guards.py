@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -77,14 +77,15 @@ class FiniteLoss(pl.Callback):
 
 
 class TruncationReport(pl.Callback):
-    """Count the texts that were longer than the model's input, say it once a stage.
+    """Count the rows of batches that lost tokens, say it once a stage.
 
     Args:
-        max_lengths: Longest input in tokens, and longest target where there are two lengths.
+        what: What these rows are.
+        reason: Why they lost tokens.
     """
 
-    def __init__(self, max_lengths: Sequence[int]) -> None:
-        self.max_lengths = max_lengths
+    def __init__(self, what: str, reason: str) -> None:
+        self.what, self.reason = what, reason
         self.rows: Counter[str] = Counter()
         self.truncated: Counter[str] = Counter()
         self.reported: set[str] = set()
@@ -99,10 +100,8 @@ class TruncationReport(pl.Callback):
             return
         self.reported.add(stage)
         if cut := self.truncated[stage]:
-            logger.warning(
-                "%s: %d of %d texts (%.1f %%) were cut to fit --max_sequence_length %s.",
-                *(stage, cut, self.rows[stage], 100 * cut / self.rows[stage], " ".join(map(str, self.max_lengths))),
-            )
+            rows = self.rows[stage]
+            logger.warning("%s: %d of %d %s (%.1f %%) %s.", stage, cut, rows, self.what, 100 * cut / rows, self.reason)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count a batch of training."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.constants import ROW_IDS, TRAIN
+from transformers_framework.constants import PASSAGE, ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught
 from transformers_framework.runtime.trainer import build_trainer
 
@@ -73,7 +73,7 @@ def _report(experiment: Experiment, problems: list[UserError]) -> Iterator[str]:
 
 
 def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
-    from transformers_framework.data.sampler import BatchRequest
+    from transformers_framework.data.sampler import requests_in_order
 
     data, num_rows = experiment.data, experiment.data.num_rows[stage]
     yield f"\n{stage}: {data.sources[stage]}, {'unknown' if num_rows is None else f'{num_rows:,}'} rows"
@@ -81,14 +81,18 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
         return
     collate, size = data.collator(stage), data.batch_sizes[stage]
     rows = data.datasets[stage].select_columns(list(data.columns(stage)))
-    starts = range(0, num_rows, max(size, num_rows * size // NUM_ROWS_MEASURED))
-    requests = [BatchRequest(0, tuple(range(start, min(start + size, num_rows)))) for start in starts]
+    groups = data.inputs.groups(stage, data.seed, 0) if data.inputs.groups_rows else None
+    num_places = num_rows if groups is None else len(groups)
+    starts = range(0, num_places, max(size, num_places * size // NUM_ROWS_MEASURED))
+    requests = requests_in_order([(start, min(start + size, num_places)) for start in starts], groups)
     batches = [collate.arrays((request, rows[list(request.rows)])) for request in requests]
-    measured, cut = sum(map(len, requests)), sum(int(batch["truncated"].sum()) for batch, _ in batches)
-    masks = [batch["attention_mask"] for batch, _ in batches]
+    measured = sum(len(batch[ROW_IDS]) for batch, _ in batches)
+    cut = sum(int(batch["truncated"].sum()) for batch, _ in batches)
+    names = ("attention_mask", f"{PASSAGE}attention_mask")
+    masks = [batch[name][: len(batch[ROW_IDS])] for batch, _ in batches for name in names if name in batch]
     tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.size for mask in masks)
-    limit = experiment.inputs.max_length
-    yield f"  {tokens / measured:.1f} tokens a row, {100 * cut / measured:.1f} % of the rows are cut to {limit} tokens"
+    what, reason = experiment.inputs.truncation(experiment.options["max_sequence_length"])
+    yield f"  {tokens / measured:.1f} tokens a row, {100 * cut / measured:.1f} % of the {what} {reason}"
     if stage == TRAIN and data.bins is not None:
         packed = f"{len(data.bins):,} rows of {experiment.max_length} tokens"
         yield f"  packed into {packed}, {100 * data.bins.fill:.1f} % full"
@@ -98,7 +102,7 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
 
 
 def _samples(experiment: Experiment, batch: Any, own: Any, objectives: list[Any]) -> Iterator[str]:
-    for row in range(min(NUM_SAMPLES, len(batch["input_ids"]))):
+    for row in range(min(NUM_SAMPLES, len(batch[ROW_IDS]))):
         text = experiment.tokenizer.decode(batch["input_ids"][row][batch["attention_mask"][row] > 0])
         wanted = "; ".join(objective.describe({**batch, **own[objective.name]}, row) for objective in objectives)
         yield f"  row {batch[ROW_IDS][row]}: {text!r} → {wanted}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers_framework.cli import help as helps
 from transformers_framework.cli.given import gather, to_yaml
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError
+from transformers_framework.runtime.garbage import collect_rarely
 
 if TYPE_CHECKING:
     from transformers_framework.cli.parser import Groups
@@ -28,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; those of the process when absent.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        collect_rarely()  # the process is ours, and ends with the command
+        argv = sys.argv[1:]
     try:
         return command(argv)
     except (UserError, RunError) as error:

@@ -17,9 +17,11 @@ from transformers_framework.registry import (
     PipelineSpec,
     lookup,
     pipeline_spec,
+    ranks_jointly,
     resolve,
 )
 from transformers_framework.restricted import NonNegativeFloat, NonNegativeInt, PositiveInt, Probability, Range
+from transformers_framework.runtime.strategies import refusal
 
 Groups = dict[str, dict[str, Flag]]
 
@@ -41,14 +43,7 @@ NOT_OF_THE_TRAINER = {
     "model_registry": "models are written to the folder 'pre_trained_models' of --output_dir",
 }
 
-# strategies that Lightning has or had, by a part of their names
-REFUSED_STRATEGIES = {
-    "dp": "it copied the model to every device at each step and is gone from Lightning: use ddp",
-    "spawn": "its processes start inside a running Python and get a copy of the whole run: use ddp, which starts this "
-    "command once for each device",
-    "fork": "it forks a process that has threads already, which can hang: use ddp",
-    "notebook": "it is for notebooks, not for a command: use ddp",
-}
+ABSENT = ((None,), ("none",), ("null",))  # words that say that a flag has no value
 WEIGHT = "_weight"  # a flag for each objective of a joint pipeline ends so
 # the numbers that make sense, where Lightning takes any
 UNLIMITED = Annotated[int, Range(ge=-1)]
@@ -104,6 +99,8 @@ def select(given: Mapping[str, Given]) -> dict[str, str]:
                 raise ConfigurationError(f"{given[flag].place}: expected one name of {', '.join(sorted(table))}.")
             pipeline_spec(words[0]) if flag == "pipeline" else lookup(table, words[0], flag)
             chosen[flag] = words[0]
+    if "k" in given and given["k"].words not in ABSENT:
+        chosen["k"] = str(given["k"].words)
     return chosen
 
 
@@ -113,7 +110,7 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
     Args:
         chosen: What :func:`select` returned, with a pipeline.
     """
-    spec = pipeline_spec(chosen["pipeline"])
+    spec = pipeline_spec(chosen["pipeline"], jointly="k" in chosen)
     optimization = merge(declared(OPTIMIZATION).values())
     for name in ("optimizer", "scheduler"):
         table, flag = TABLES[name], optimization[name]
@@ -152,17 +149,17 @@ def trainer_flags() -> list[Flag]:
     """Return the flags of Lightning's Trainer: its own names, defaults and helps, with types that words can express."""
     import pytorch_lightning as pl
     from pytorch_lightning.accelerators import AcceleratorRegistry
-    from pytorch_lightning.strategies import StrategyRegistry
+
+    from transformers_framework.runtime import strategies
 
     duration = Annotated[str, Duration()]
     accelerators = ("auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators()))
-    strategies = ("auto", *(name for name in StrategyRegistry.available_strategies() if not refusal(name)))
     return flags_of(
         pl.Trainer,
         exclude=NOT_OF_THE_TRAINER,
         hints={
             "accelerator": Literal[accelerators],
-            "strategy": Literal[strategies],
+            "strategy": Literal[strategies.names()],
             "max_time": duration | None,
             "val_check_interval": PositiveInt | Annotated[float, Range(above=0, le=1)] | duration | None,
             "gradient_clip_algorithm": Literal["norm", "value"] | None,
@@ -178,11 +175,6 @@ def trainer_flags() -> list[Flag]:
             "overfit_batches": NonNegativeInt | Probability,
         },
     )
-
-
-def refusal(strategy: str | None) -> str | None:
-    """Say why a strategy of Lightning is not used here; nothing when it may be."""
-    return next((REFUSED_STRATEGIES[part] for part in (strategy or "").split("_") if part in REFUSED_STRATEGIES), None)
 
 
 def parse(given: Mapping[str, Given], groups: Groups) -> tuple[dict[str, Any], Command]:
@@ -241,6 +233,9 @@ def _owners(name: str) -> list[tuple[str, str]]:
         **{("scheduler", row): (place,) for row, place in SCHEDULERS.items()},
     }
     owners = [owner for owner, row_places in places.items() if _declares(name, row_places)]
+    jointly = {row: joint for row, spec in PIPELINES.items() if (joint := ranks_jointly(spec))}
+    if not owners:
+        owners = [("pipeline", f"{row} -k") for row, spec in jointly.items() if _declares(name, spec.declarations)]
     if name.endswith(WEIGHT):
         owners += [("pipeline", row) for row, spec in PIPELINES.items() if name in weight_flags(spec)]
     return owners

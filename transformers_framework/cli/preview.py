@@ -13,6 +13,7 @@ from transformers_framework.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from transformers_framework.constants import Stage
+    from transformers_framework.data.sampler import BatchRequest
     from transformers_framework.experiment import Experiment
 
 
@@ -69,12 +70,10 @@ def preview(experiment: Experiment, num_rows: int, *, colours: bool = False, che
 
 def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:
     """Return the first rows of a stage before and after the corruption of the first epoch."""
-    from transformers_framework.data.sampler import BatchRequest
-
     data, collate = experiment.data, experiment.data.collator(stage)
-    columns = _first(data, stage, num_rows)
-    clean = experiment.inputs.post_process(columns)
-    batch, own = collate.arrays((BatchRequest(0, tuple(range(len(clean["input_ids"])))), columns))
+    request, columns = _first(data, stage, num_rows)
+    clean = experiment.inputs.post_process(collate.rows_of(request, columns))
+    batch, own = collate.arrays((request, columns))
     seen = _on_device(batch, own, collate.objectives, stage)
     corrupting = next((o for o in collate.objectives if o.corrupts and "labels" in own[o.name]), None)
     others = [objective for objective in collate.objectives if objective is not corrupting]
@@ -96,13 +95,21 @@ def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:
     return rows
 
 
-def _first(data: Any, stage: Stage, num_rows: int) -> Mapping[str, Sequence[Any]]:
+def _first(data: Any, stage: Stage, num_rows: int) -> tuple[BatchRequest, Mapping[str, Sequence[Any]]]:
+    """Return the first rows of a stage, or its first groups of rows, and what asks for them."""
+    from transformers_framework.data.sampler import requests_in_order
+
     names = list(data.columns(stage))
     dataset = data.datasets[stage].select_columns(names)
     if stage != TRAIN or not data.iterable:
-        return dataset[:num_rows]
+        groups = data.inputs.groups(stage, data.seed, 0) if data.inputs.groups_rows else None
+        request = requests_in_order(
+            [(0, min(num_rows, data.num_rows[stage] if groups is None else len(groups)))], groups
+        )[0]
+        return request, dataset[list(request.rows)]
     examples = list(dataset.take(num_rows))
-    return {name: [example[name] for example in examples] for name in names}
+    columns = {name: [example[name] for example in examples] for name in names}
+    return requests_in_order([(0, len(examples))])[0], columns
 
 
 def _on_device(

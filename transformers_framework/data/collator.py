@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, NORMALIZERS, ROW_IDS, Stage
+from transformers_framework.constants import IGNORED_LABEL, NORMALIZERS, ROW_IDS, TRAIN, Stage
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.objectives.objective import Context, Objective, active
 from transformers_framework.processing.masking import sparse_labels
 from transformers_framework.processing.packing import pack
-
-if TYPE_CHECKING:
-    pass
 
 
 class Collator:
@@ -42,10 +39,12 @@ class Collator:
         those of all texts.
         """
         batch, own = self.arrays(rows)
-        if (sizes := rows[0].sizes) is not None:
+        if (sizes := rows[0].sizes) is not None and self.inputs.isolates:
             pad_token_id = int(self.inputs.tokenizer.pad_token_id)
             widths = {"width": self.inputs.max_length, "multiple": self.pad_to_multiple_of}
             batch, own = pack(batch, own, sizes, pad_token_id=pad_token_id, **widths)
+        if self.stage != TRAIN:
+            batch = self.inputs.distinct(batch)
         normalizers = {}
         for objective in self.objectives:
             entries = own[objective.name]
@@ -57,23 +56,34 @@ class Collator:
         # counts stay numbers of Python: strategies in half precision would round tensors
         return {**_tensors({**batch, **own}), NORMALIZERS: normalizers, "num_truncated": num_truncated}
 
+    def rows_of(self, request: BatchRequest, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+        """Return what is an input each: rows as they were read, or groups of them, whose columns hold lists."""
+        if request.sizes is None or self.inputs.isolates:
+            return columns
+        return self.inputs.in_groups(columns, request.sizes, request.row_ids, self.stage)
+
     def arrays(
         self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
         """Return the shared entries of a batch and those of each objective by name, labels dense."""
-        request, columns = rows
-        context = Context(self.stage, self.seed, request.epoch, request.row_ids)
+        request, columns = rows[0], self.rows_of(*rows)
+        row_ids, padding = request.row_ids, request.is_padding
+        if request.sizes is not None and not self.inputs.isolates:  # a group goes by its first row
+            firsts = np.cumsum(request.sizes) - np.asarray(request.sizes)
+            row_ids, padding = row_ids[firsts], padding[firsts]
+        context = Context(self.stage, self.seed, request.epoch, row_ids)
         batch = self.inputs.post_process(columns, pad_to_multiple_of=self.pad_to_multiple_of)
-        padding, own = request.is_padding, {}
+        own = {}
         for objective in self.objectives:
             entries = objective.post_process(columns, batch, context)
             batch |= {key: entries.pop(key) for key in batch.keys() & entries.keys()}
-            if "labels" in entries and padding.any():
-                entries["labels"][padding] = IGNORED_LABEL
+            if padding.any():
+                for name in entries.keys() & {"labels", ROW_IDS}:
+                    entries[name][padding] = IGNORED_LABEL  # negative, as the row of no data set
             own[objective.name] = entries
         batch.pop("word_ids", None)
-        batch["truncated"] &= ~padding
-        batch[ROW_IDS] = np.where(padding, -1, request.row_ids)
+        batch["truncated"] = batch["truncated"][: len(padding)] & ~padding
+        batch[ROW_IDS] = np.where(padding, -1, row_ids)
         return batch, own
 
 

@@ -135,7 +135,7 @@ class DataModule(pl.LightningDataModule):
             raise ConfigurationError(
                 f"--label_column: '{seen[0]}' is among --input_columns, so the model would read what it must predict."
             )
-        if self.inputs.isolates or self.inputs.rewrite_key is not None:
+        if self.inputs.isolates or (self.inputs.rewrite_key is not None and not self.inputs.groups_rows):
             self._check_packing(labels)
 
     def _check_packing(self, labels: set[str]) -> None:
@@ -225,7 +225,8 @@ class DataModule(pl.LightningDataModule):
             on_error(mistake)
         key = self.inputs.rewrite_key
         if mistakes or key is None:
-            return None if mistakes and (key is not None or self.inputs.isolates) else dataset
+            must_be_right = key is not None or self.inputs.isolates or self.inputs.groups_rows
+            return None if mistakes and must_be_right else dataset
 
         def build(dataset: datasets.Dataset) -> Iterator[pa.Table]:
             return self.inputs.rewrite(
@@ -276,7 +277,7 @@ class DataModule(pl.LightningDataModule):
     def columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that a stage reads."""
         labels = (column for objective in self.objectives for column in objective.label_columns(stage))
-        return tuple(dict.fromkeys((*self.inputs.columns, *labels)))
+        return tuple(dict.fromkeys((*self.inputs.columns_of(stage), *labels)))
 
     def collator(self, stage: Stage, pad_to_multiple_of: int = 1) -> Collator:
         """Return what turns rows of a stage into tensors."""
@@ -298,6 +299,7 @@ class DataModule(pl.LightningDataModule):
             world_size=trainer.world_size,
             lengths=self._lengths(stage) if grouped else None,
             bins=self.bins if stage == TRAIN else None,
+            regroup=partial(self.inputs.groups, stage, self.seed) if self.inputs.groups_rows else None,
         )
         device = trainer.strategy.root_device.type
         narrow = "16" in str(trainer.precision) and device != "cpu"  # tensor cores want multiples of 8
@@ -311,16 +313,17 @@ class DataModule(pl.LightningDataModule):
             sampler,
             self.collator(stage, pad_to_multiple_of=8 if narrow else 1),
             num_rows=num_places,
-            num_workers=self._num_workers(trainer.num_devices),
+            num_workers=self.workers_of(trainer),
             pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # whose memory is the host's
             epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,
             window=trainer.accumulate_grad_batches if stage == TRAIN else 1,
             limit=lambda: trainer.num_training_batches,
-            steps_at_end=not trainer.strategy.handles_gradient_accumulation,
         )
 
     def num_places(self, stage: Stage) -> int | None:
-        """Return how many rows the batches of a stage have in all: bins where rows are packed."""
+        """Return how many rows the batches of a stage have in all: bins where rows are packed, or groups."""
+        if (groups := self.inputs.num_groups(stage)) is not None:
+            return int(groups)
         return len(self.bins) if stage == TRAIN and self.bins is not None else self.num_rows[stage]
 
     @cached_property
@@ -356,11 +359,12 @@ class DataModule(pl.LightningDataModule):
         )
         return counted.with_format("numpy")["length"][:]
 
-    def _num_workers(self, local_devices: int) -> int:
+    def workers_of(self, trainer: pl.Trainer) -> int:
+        """Return how many processes prepare batches for each device."""
         if self.num_workers is not None:
             return self.num_workers
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cpus // max(1, local_devices)
+        return cpus // max(1, trainer.num_devices)
 
     def train_dataloader(self) -> Loader:
         """Return the batches of training."""
@@ -385,7 +389,9 @@ class DataModule(pl.LightningDataModule):
         assert self.trainer is not None
         loop = self.trainer.fit_loop
         done = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        return {"epoch": loop.epoch_progress.current.completed, "consumed": self._train_sampler.rows_after(done)}
+        sampler, epoch = self._train_sampler, loop.epoch_progress.current.completed
+        rows_of_step = sampler.step_size * self.trainer.accumulate_grad_batches
+        return {"epoch": epoch, "consumed": sampler.rows_after(done), "rows_of_step": rows_of_step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue behind the rows that were consumed."""

@@ -124,8 +124,6 @@ class Loader:
         epoch: Tells the current epoch.
         window: Batches that make one optimizer step.
         limit: Tells the batches of an epoch that are used.
-        steps_at_end: Whether an epoch's last window steps even when it is short; else its batches weigh as in a whole
-            one.
     """
 
     def __init__(
@@ -140,10 +138,9 @@ class Loader:
         epoch: Callable[[], int] = lambda: 0,
         window: int = 1,
         limit: Callable[[], float] = lambda: math.inf,
-        steps_at_end: bool = True,
     ) -> None:
         self.requests, self.num_rows, self.epoch = sampler, num_rows, epoch  # Lightning would look into a `sampler`
-        self.window, self.limit, self.steps_at_end = window, limit, steps_at_end
+        self.window, self.limit = window, limit
         # tensors of workers that lie in shared memory keep a file open each: of a long window too many
         self.copies = window > 1 and num_workers > 0 and not pin_memory
         self.loader = DataLoader(
@@ -201,9 +198,8 @@ class Loader:
     def _with_sums(self, window: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Tell every batch of a window the sums of the normalizers of all."""
         if window:
-            scale = 1 if self.steps_at_end else self.window / len(window)
             names = window[0][NORMALIZERS]
-            sums = {name: scale * math.fsum(batch[NORMALIZERS][name] for batch in window) for name in names}
+            sums = {name: math.fsum(batch[NORMALIZERS][name] for batch in window) for name in names}
             for batch in window:
                 batch[WINDOW] = sums
         return window

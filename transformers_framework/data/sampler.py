@@ -2,19 +2,22 @@
 
 An epoch is one global list of rows. It is cut into steps of ``batch_size * world_size`` rows, and each step is dealt to
 the ranks in equal consecutive parts: with the same product, any number of processes sees the same rows at each step.
-Where rows are packed, all of this is true of bins instead: the same rows share a bin in each epoch.
+Where rows are packed, all of this is true of bins instead: the same rows share a bin in each epoch. So it is where the
+candidates of a question share an input, but that bins may be others in each epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from transformers_framework.processing.packing import Bins
 from transformers_framework.processing.random import permutation
+from transformers_framework.processing.windows import sums_by_row
 
 MEGA_BATCH_STEPS = 100
 
@@ -67,6 +70,8 @@ class BatchSampler:
         world_size: Number of processes.
         lengths: Length of each row in any unit, (num_rows,) integers. Rows of similar length then share steps.
         bins: Which rows share a bin; requests then name the rows of theirs.
+        regroup: Returns the bins of an epoch, ``num_rows`` of them, where these are others each time; ``lengths`` are
+            then those of rows, which add up.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class BatchSampler:
         world_size: int = 1,
         lengths: ArrayLike | None = None,
         bins: Bins | None = None,
+        regroup: Callable[[int], Bins] | None = None,
     ) -> None:
         assert num_rows >= 0
         assert bins is None or len(bins) == num_rows
@@ -87,9 +93,9 @@ class BatchSampler:
         assert 0 <= rank < world_size
         self.num_rows, self.batch_size, self.seed, self.shuffle = num_rows, batch_size, seed, shuffle
         self.rank, self.world_size = rank, world_size
-        self.lengths = None if lengths is None else np.asarray(lengths)
-        assert self.lengths is None or self.lengths.shape == (num_rows,)
-        self.bins = bins
+        self.lengths = self.row_lengths = None if lengths is None else np.asarray(lengths)
+        assert self.lengths is None or regroup is not None or self.lengths.shape == (num_rows,)
+        self.bins, self.regroup = bins, regroup
         self.epoch = 0
         self.consumed = 0
 
@@ -146,10 +152,15 @@ class BatchSampler:
         )  # ordered only at the first `next`: Lightning makes idle iterators
 
     def _requests(self, epoch: int, start: int) -> Iterator[BatchRequest]:
+        drawn = epoch if self.shuffle else 0
+        if self.regroup is not None:
+            self.bins = self.regroup(drawn)
+            if self.row_lengths is not None:
+                self.lengths = sums_by_row(self.row_lengths[self.bins.rows], self.bins.sizes)
         order = self.order()
         for step in range(start, len(self)):
             rows = order[step * self.step_size : (step + 1) * self.step_size]
-            yield self._request(epoch if self.shuffle else 0, self._deal(rows))
+            yield self._request(drawn, self._deal(rows))
         if epoch == self.epoch:
             self.consumed = 0
 
@@ -170,6 +181,19 @@ class BatchSampler:
         if 0 < ranks_with_one_more <= self.rank:
             mine.append(-1 - int(rows[-1]))  # the shortest row of the step when rows are grouped by length
         return tuple(mine)
+
+
+def requests_in_order(spans: Iterable[tuple[int, int]], bins: Bins | None = None) -> list[BatchRequest]:
+    """Return what asks for rows, or bins, from one to another, in the order of the data and the first epoch.
+
+    Examples:
+        >>> requests_in_order([(0, 2)], Bins(np.array([4, 7, 5]), np.array([2, 1])))
+        [BatchRequest(epoch=0, rows=(4, 7, 5), sizes=(2, 1))]
+    """
+    if bins is None:
+        return [BatchRequest(0, tuple(range(*span))) for span in spans]
+    groups = [[bins[number] for number in range(*span)] for span in spans]
+    return [BatchRequest(0, tuple(chain.from_iterable(rows)), tuple(map(len, rows))) for rows in groups]
 
 
 def bucketed_order(seed: int, epoch: int, lengths: NDArray[np.integer], step_size: int) -> NDArray[np.int64]:

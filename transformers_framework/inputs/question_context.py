@@ -83,6 +83,11 @@ class QuestionContext(TextInputs):
         self.room = self.max_length - self.template.num_special(2)
         self.max_query_length = min(max_query_length, self.room // 2)
 
+    def truncation(self, lengths: Sequence[int]) -> tuple[str, str]:
+        """Return what may lose tokens and why, for messages: nothing but questions does."""
+        longest = f"--max_query_length, at most half of --max_sequence_length {lengths[0]}"
+        return "windows", f"have a question that was cut to {self.max_query_length} tokens ({longest})"
+
     # ---------------------------------------------------------------- windows, before training
 
     @property

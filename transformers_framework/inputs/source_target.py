@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.text import TextInputs
@@ -14,7 +11,6 @@ from transformers_framework.processing.lengths import source_and_target
 from transformers_framework.restricted import PositiveInt
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 
@@ -59,17 +55,3 @@ class SourceTarget(TextInputs):
                 f"--prefix: its tokens and the special ones are {taken}, which leaves no room for a document in "
                 f"--max_sequence_length {longest}. Shorten it, or raise the first length."
             )
-
-    def segments(self, rows: Mapping[str, Sequence[Any]]) -> tuple[list[str], np.ndarray]:
-        """Return the document of each row behind the prefix, and ones ``(B,) int64``."""
-        texts, counts = super().segments(rows)
-        return [self.prefix + text for text in texts] if self.prefix else texts, counts
-
-    def lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the characters of every row, those of the prefix too: ``(N,) int64``."""
-        return super().lengths(dataset) + len(self.prefix)
-
-    @property
-    def length_key(self) -> dict[str, Any]:
-        """What token lengths depend on besides the data, as JSON can hold it."""
-        return {**super().length_key, "prefix": self.prefix}

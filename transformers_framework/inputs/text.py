@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.processing.columns import (
     Origin,
@@ -58,10 +59,13 @@ class TextInputs:
         ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
     """
 
-    model_keys = ("input_ids", "attention_mask", "token_type_ids")
+    model_keys: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
     columns_flag = "input_columns"  # for messages
     rewriting = "--packing full and --split_long_texts"  # what makes rows anew
+    num_joined = 1  # texts of --max_sequence_length each that make one input
+    groups_rows = False  # whether several rows share an input, each with a label of its own
     tracks_words = False  # set where an objective needs the word of every token
+    prefix = ""  # words before every text, where a model wants to be told what to do
 
     def __init__(
         self,
@@ -118,6 +122,18 @@ class TextInputs:
         """Columns that are read."""
         return tuple(dict.fromkeys(column for field in self.fields for column in field.columns))
 
+    def truncation(self, lengths: Sequence[int]) -> tuple[str, str]:
+        """Return what may lose tokens and why, for messages.
+
+        Args:
+            lengths: The value of ``--max_sequence_length``.
+        """
+        return "texts", f"were cut to fit --max_sequence_length {' '.join(map(str, lengths))}"
+
+    def columns_of(self, stage: Stage) -> tuple[str, ...]:
+        """Return the columns that are read in a stage."""
+        return self.columns
+
     @property
     def token_columns(self) -> tuple[str, ...]:
         """Those of the columns that hold lists of numbers, one a token."""
@@ -132,6 +148,10 @@ class TextInputs:
     def isolates(self) -> bool:
         """Whether several rows share one of a training batch."""
         return False
+
+    def num_groups(self, stage: Stage) -> int | None:
+        """Return how many inputs a stage has where several rows share one, each time others; none where they do not."""
+        return None
 
     def readable(self, rows: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
         """Return columns of rows as people want to see them beside predictions."""
@@ -148,11 +168,17 @@ class TextInputs:
         Raises:
             DataError: When a column is missing or not text, or a needed text is null or empty.
         """
-        for field in self.fields:
+        self._check_texts(dataset, self.fields, origin, num_required=NUM_REQUIRED_TEXTS)
+        self._check_room(dataset, origin)
+        return dataset
+
+    def _check_texts(self, dataset: Dataset, fields: Sequence[Field], origin: Origin, *, num_required: int) -> None:
+        """Raise when a column is missing or not text, or one of the first texts is null or empty."""
+        for field in fields:
             for column in field.columns:
                 check_column(dataset, column, origin, flag=self.columns_flag)
                 check_text_type(dataset, column, origin, is_list=field.is_list, flag=self.columns_flag)
-        for required in self.fields[:NUM_REQUIRED_TEXTS]:
+        for required in fields[:num_required]:
             row = first_empty(dataset, required.columns)
             if row is not None:
                 raise DataError(
@@ -160,8 +186,6 @@ class TextInputs:
                     "Remove the row or fill it in."
                 )
             self._check_tokens(dataset, required, origin)
-        self._check_room(dataset, origin)
-        return dataset
 
     def _check_tokens(self, dataset: Dataset, field: Field, origin: Origin) -> None:
         """Raise when a text is none to the tokenizer; only those of doubtful characters are tokenized."""
@@ -226,7 +250,12 @@ class TextInputs:
 
     def segments(self, rows: Mapping[str, Sequence[Any]]) -> tuple[list[str], np.ndarray]:
         """Return the texts of all segments, row after row, and how many each of the B rows has: ``(B,) int64``."""
-        return segments(rows, self.fields)
+        texts, counts = segments(rows, self.fields)
+        return [self.prefix + text for text in texts] if self.prefix else texts, counts
+
+    def distinct(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return a batch of evaluation without what need not be computed twice."""
+        return batch
 
     def _ids_of(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
         """Return the ids of all segments, the length of each, the segments of each row, and more about every token."""
@@ -248,7 +277,7 @@ class TextInputs:
         """
         if self.token_columns:
             return list_sizes(dataset, "input_ids")
-        total = np.zeros(len(dataset), dtype=np.int64)
+        total = np.full(len(dataset), len(self.prefix), dtype=np.int64)
         for column in self.columns:
             total += column_lengths(dataset, column)
         return total
@@ -273,7 +302,8 @@ class TextInputs:
     def length_key(self) -> dict[str, Any]:
         """What token lengths depend on besides the data, as JSON can hold it."""
         fields = [vars(field) for field in self.fields]
-        return {"tokenizer": self.backend.to_str(), "fields": fields, "max_length": self.max_length}
+        told = {"prefix": self.prefix} if self.prefix else {}
+        return {"tokenizer": self.backend.to_str(), "fields": fields, "max_length": self.max_length, **told}
 
     def row_lengths(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
         """Return the same for rows of a stream: ``(B,) int64``."""

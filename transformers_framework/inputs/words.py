@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.constants import SOURCE_ROW
-from transformers_framework.exceptions import DataError
+from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches, list_array
 from transformers_framework.inputs.text import Pieces, TextInputs
 from transformers_framework.processing.columns import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+DOC_STRIDE = 128
 TOKENS = ("input_ids", "word_ids")  # columns of windows with a number a token
 PLACES = ("first_word", "owns_from", "owns_to", "num_words")  # with a number a window
 
@@ -46,12 +47,13 @@ class WordInputs(TextInputs):
         input_columns: The column that holds the list of words of a row.
         max_sequence_length: Longest input in tokens, special tokens included. A row that is longer has several windows.
         doc_stride: Tokens of a long row that a window shares with the one before it, at most; where that is more than
-            half of a window, they share half.
+            half of a window, they share half. 128 when not given.
         iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows. Then
             words beyond `max_sequence_length` are left out.
 
     Raises:
-        ConfigurationError: When it is not one column, the length makes no sense, or the tokenizer is a slow one.
+        ConfigurationError: When it is not one column, the length makes no sense, the tokenizer is a slow one, or there
+            are no windows that could share tokens.
     """
 
     tracks_words = True
@@ -63,11 +65,16 @@ class WordInputs(TextInputs):
         *,
         input_columns: list[str],
         max_sequence_length: list[PositiveInt],
-        doc_stride: NonNegativeInt = 128,
+        doc_stride: NonNegativeInt | None = None,
         iterable: bool = False,
     ) -> None:
+        if iterable and doc_stride is not None:
+            raise ConfigurationError(
+                "--doc_stride: --iterable cuts no windows, words beyond --max_sequence_length are left out. Leave one "
+                "of both flags out."
+            )
         self.column = word_column(input_columns)
-        self.doc_stride, self.rewrites = doc_stride, not iterable
+        self.doc_stride, self.rewrites = DOC_STRIDE if doc_stride is None else doc_stride, not iterable
         columns, length = [f"+{self.column}"], max_sequence_length
         super().__init__(tokenizer, type_vocabulary, input_columns=columns, max_sequence_length=length)
         self.tokenize = WordTokenizer(self.backend)

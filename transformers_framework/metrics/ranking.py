@@ -87,12 +87,50 @@ def ranking_metrics(
             "query. Remove these queries, or choose skip, neg or pos."
         )
 
+    return means_of_ranks(
+        query,
+        rank,
+        num_positives,
+        empty_target_action=empty_target_action,
+        precision_at=precision_at,
+        hitrate_at=hitrate_at,
+    )
+
+
+def means_of_ranks(
+    query: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    num_positives: NDArray[np.int64],
+    *,
+    empty_target_action: EmptyTargetAction = "skip",
+    precision_at: Sequence[int] = (1,),
+    hitrate_at: Sequence[int] = (5,),
+    recall_at: Sequence[int] = (),
+) -> dict[str, float]:
+    """Compute the means of ranking metrics over queries from the places of right candidates.
+
+    Args:
+        query: Query of each right candidate that was found, from 0, in ascending order (N,) int64.
+        rank: Its place among the candidates of the query, from 1, in ascending order within a query (N,) int64.
+        num_positives: Right candidates of each query, those that were not found too (Q,) int64.
+        empty_target_action: What a query without a right candidate is worth; an ``error`` is the caller's.
+        precision_at: Cut-offs k of ``precision@k``.
+        hitrate_at: Cut-offs k of ``hitrate@k``.
+        recall_at: Cut-offs k of ``recall@k``: right candidates among the first k, as a share of all right ones.
+
+    Examples:
+        >>> found = means_of_ranks(np.array([0, 0]), np.array([1, 4]), np.array([2]), recall_at=[1, 5])
+        >>> found["mean_average_precision"], found["recall@1"], found["recall@5"]
+        (0.75, 0.5, 1.0)
+    """
+    empty = num_positives == 0
+
     def total(values: NDArray) -> NDArray:
-        return np.bincount(query, values, minlength=rows.num_queries)
+        return np.bincount(query, values, minlength=len(num_positives))
 
     at_least_one = np.maximum(num_positives, 1)
-    starts = np.cumsum(num_positives) - num_positives
-    position = np.arange(1, len(query) + 1) - starts[query]  # 1 for the first right candidate of a query
+    found = np.bincount(query, minlength=len(num_positives))
+    position = np.arange(1, len(query) + 1) - (np.cumsum(found) - found)[query]  # 1 for the first of a query
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, num_positives.max(initial=0) + 2)))])
     per_query = {
         "mean_average_precision": total(position / rank) / at_least_one,
@@ -100,6 +138,7 @@ def ranking_metrics(
         "ndcg": total(1 / np.log2(rank + 1)) / np.where(empty, 1, ideal[num_positives]),
         **{f"precision@{k}": total(rank <= k) / k for k in precision_at},
         **{f"hitrate@{k}": total((position == 1) & (rank <= k)) for k in hitrate_at},
+        **{f"recall@{k}": total(rank <= k) / at_least_one for k in recall_at},
     }
     counted = ~empty if empty_target_action == "skip" else np.ones_like(empty)
     worth = {"neg": 0.0, "pos": 1.0}.get(empty_target_action, np.nan)
@@ -127,7 +166,7 @@ def trec_run_lines(preds: ArrayLike, queries: ArrayLike, row_ids: ArrayLike, *, 
     scores, numbers = np.asarray(preds, dtype=np.float32), np.asarray(row_ids)
     rows = _sort(scores, np.zeros(len(scores)), queries, numbers)
     columns = (_query_column(rows), _docno_column(numbers[rows.order]), rows.rank.tolist(), scores[rows.order].tolist())
-    run = _column(tag)
+    run = trec_name(tag)
     for query, document, rank, score in zip(*columns, strict=True):
         yield f"{query} Q0 {document} {rank} {score:.9g} {run}"
 
@@ -215,16 +254,17 @@ class RankingMetrics(Metric):
 
     def compute(self) -> dict[str, float]:
         """Return the means over all queries that were kept."""
-        columns = [
-            dim_zero_cat(state).cpu().numpy() if len(state) else np.zeros(0)
-            for state in (self.preds, self.target, self.indexes, self.row_ids)
-        ]
         return ranking_metrics(
-            *columns,
+            *map(kept, (self.preds, self.target, self.indexes, self.row_ids)),
             empty_target_action=self.empty_target_action,
             precision_at=self.precision_at,
             hitrate_at=self.hitrate_at,
         )
+
+
+def kept(state: list[Tensor]) -> NDArray:
+    """Return what a metric kept batch by batch as one array, of all processes while the metric is computed."""
+    return dim_zero_cat(state).cpu().numpy() if len(state) else np.zeros(0)
 
 
 class _Sorted(NamedTuple):
@@ -252,7 +292,7 @@ def _sort(preds: ArrayLike, target: ArrayLike, indexes: ArrayLike, row_ids: Arra
 
 
 def _query_column(rows: _Sorted) -> Iterator[str]:
-    columns = [_column(name) for name in rows.names.tolist()]
+    columns = [trec_name(name) for name in rows.names.tolist()]
     return (columns[query] for query in rows.query.tolist())
 
 
@@ -260,5 +300,6 @@ def _docno_column(row_ids: NDArray) -> Iterator[str]:
     return (f"{spread:016x}-{row}" for spread, row in zip(mix64(row_ids).tolist(), row_ids.tolist(), strict=True))
 
 
-def _column(value: object) -> str:
+def trec_name(value: object) -> str:
+    """Return a query or document as one column of a TREC file: ``%`` and white space are percent-encoded."""
     return re.sub(r"[%\s]", lambda match: quote(match[0]), str(value))

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.agreement import agree_on_special_tokens, check_vocabulary, drop_unknown_inputs
-from transformers_framework.models.families import PREDICTIONS, check_predictions, extended_config, introduce
+from transformers_framework.models.families import (
+    PREDICTIONS,
+    auto_class_of,
+    check_predictions,
+    extended_config,
+    introduce,
+)
 from transformers_framework.models.overrides import override
 from transformers_framework.models.reading import hub_cache, place_of, reading
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
@@ -41,12 +47,12 @@ class HeadSpec(NamedTuple):
 # --- pairs of pipeline and model -------------------------------------------------------------------------------------
 
 
-def _has_head(model_type: str, auto_class: str) -> bool:
+def _has_head(model_type: str, head: str) -> bool:
     import transformers
 
     introduce(model_type)
     configs = transformers.CONFIG_MAPPING  # an older transformers lacks some families
-    return model_type in configs and configs[model_type] in getattr(transformers, auto_class)._model_mapping
+    return model_type in configs and configs[model_type] in auto_class_of(head)._model_mapping
 
 
 def missing_heads(spec: PipelineSpec, model_type: str) -> list[str]:
@@ -267,18 +273,14 @@ def load_model(
     Raises:
         ConfigurationError: When weights cannot be read or do not fit the config, or the family lacks what was asked.
     """
-    import transformers
-
     from transformers_framework.models.multi_head import MultiHeadModel, freeze_unreached
 
     source = pre_trained_model and place_of(pre_trained_model, flag, cache_dir)
-    first = getattr(transformers, next(iter(heads.values()))[0])
-    implementation = _attention(first._model_mapping[type(config)], attention)
+    first = auto_class_of(next(iter(heads.values()))[0])._model_mapping[type(config)]
+    implementation = _attention(first, attention)
     models: dict[str, PreTrainedModel] = {}
-    for name, spec in heads.items():
-        auto_class, config_kwargs = spec
-        auto = getattr(transformers, auto_class)
-        own = copy.deepcopy(config)
+    for name, (head, config_kwargs) in heads.items():
+        auto, own = auto_class_of(head), copy.deepcopy(config)
         own.update(dict(config_kwargs))
         if source is None:
             models[name] = _draw_weights(auto, own, implementation, flag)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.registry import OWN_HEADS, resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -20,6 +21,13 @@ def introduce(family: str | None) -> None:
     """Let transformers' Auto classes know a family, if it is one of ours."""
     if family in EXTENDED:
         importlib.import_module("transformers_framework.models.multi_token")
+
+
+def auto_class_of(head: str) -> Any:
+    """Return the class that makes a head in any family that has it: transformers' of this name, or ours."""
+    import transformers
+
+    return resolve(OWN_HEADS[head]) if head in OWN_HEADS else getattr(transformers, head)
 
 
 def extended_config(values: Mapping[str, Any], family: str, predictions: int | None) -> PreTrainedConfig | None:

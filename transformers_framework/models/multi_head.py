@@ -248,6 +248,11 @@ class MultiHeadModel(nn.Module):
                 "cannot be given single positions. Choose another --model."
             )
 
+    def accepted(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return those of the inputs of several models that a head of this one takes."""
+        known = frozenset().union(*self._accepts.values())
+        return {name: value for name, value in inputs.items() if name in known}
+
     # --- files -------------------------------------------------------------------------------------------------------
 
     def export(
@@ -376,5 +381,5 @@ def _eight_tokens(model: MultiHeadModel) -> dict[str, torch.Tensor]:
     if isinstance(end, int) and end < config.vocab_size:
         ids[0, [3, 4, -1]] = end  # Longformer's reader looks for all three of RoBERTa's separators
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids}
-    accepted = frozenset().union(*model._accepts.values())
-    return {name: value for name, value in inputs.items() if name in accepted}
+    inputs["first_tokens"] = torch.tensor([[0, 4]], device=device)  # of a question and one candidate
+    return model.accepted(inputs)

@@ -81,10 +81,14 @@ def model_files(names: list[str]) -> list[str]:
     Examples:
         >>> model_files(["config.json", "model.safetensors", "pytorch_model.bin", "optimizer.pt", "best/config.json"])
         ['config.json', 'model.safetensors']
+        >>> model_files(["config.json", "modules.json", "1_Pooling/config.json"])
+        ['config.json', 'modules.json', '1_Pooling/config.json']
     """
-    names = [name for name in names if "/" not in name and not name.endswith((".ckpt", ".pt", ".pth", ".pkl"))]
+    # steps of sentence-transformers have folders of their own
+    names = [name for name in names if "/" not in name or re.fullmatch(r"\d+_[A-Z]\w*/[^/]+", name)]
+    names = [name for name in names if not name.endswith((".ckpt", ".pt", ".pth", ".pkl"))]
     names = [name for name in names if not name.endswith((".h5", ".msgpack", ".ot", ".onnx"))]
-    if any(name.endswith(".safetensors") for name in names):
+    if any(name.endswith(".safetensors") and "/" not in name for name in names):
         names = [name for name in names if not re.match(r"pytorch_model.*\.bin", name)]
     return names
 

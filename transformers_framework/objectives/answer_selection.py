@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,13 +12,16 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.labels import listed
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
-from transformers_framework.processing.columns import Origin, check_column, first_null
+from transformers_framework.processing.columns import Origin, check_queries
+from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
     from torchmetrics import Metric
+
+    from transformers_framework.metrics.ranking import EmptyTargetAction
 
 NUM_CLASSES = 2
 
@@ -30,6 +33,7 @@ class AnswerSelection(SequenceClassification):
         setup: Tokenizer, config and classes of the model.
         label_column: Column with 1 for a right candidate and 0 for a wrong one.
         index_column: Column with the query id: rows with the same id are candidates of one question.
+        k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
         num_labels: Number of classes; candidates are ranked by the probability of class 1.
         label_weights: Weight of each class in the loss, the wrong candidates' first.
         label_smoothing: Share of each label that both classes have in equal parts.
@@ -45,6 +49,7 @@ class AnswerSelection(SequenceClassification):
         *,
         label_column: str | None = None,
         index_column: str | None = None,
+        k: PositiveInt | None = None,
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
         label_smoothing: Smoothing = 0.0,
@@ -76,31 +81,29 @@ class AnswerSelection(SequenceClassification):
         Raises:
             DataError: When a label or query id is missing or wrong, with its place.
         """
-        from datasets import ClassLabel, Value
-
         dataset = super().pre_process(dataset, origin)
         if self.classes.named_by_data and self.classes.names != ["0", "1"]:
             raise DataError(
                 f"--label_column: '{self.classes.column}' of {origin.source} holds {listed(self.classes.names or ())}, "
                 "which does not say what is right. Write 1 for a right candidate and 0 for a wrong one."
             )
-        if origin.stage not in EVALUATED:
-            return dataset
+        if origin.stage in EVALUATED:
+            self.check_queries(dataset, origin)
+        return dataset
+
+    def check_queries(self, dataset: Dataset, origin: Origin) -> None:
+        """Check that each row says which question it belongs to.
+
+        Raises:
+            ConfigurationError: When no column is said to.
+            DataError: When a query id is missing or wrong, with its place.
+        """
         if self.index_column is None:
             raise ConfigurationError(
                 f"--index_column is needed to rank the {origin.stage} data set: the column that says which question "
                 f"a row belongs to. Columns of {origin.source}: {', '.join(dataset.column_names)}."
             )
-        check_column(dataset, self.index_column, origin, flag="index_column")
-        if not isinstance(dataset.features[self.index_column], (ClassLabel, Value)):
-            raise DataError(
-                f"--index_column: '{self.index_column}' of {origin.source} holds "
-                f"{dataset.features[self.index_column]}; expected a number or a text, the query's id."
-            )
-        row = first_null(dataset, self.index_column)
-        if row is not None:
-            raise DataError(f"{origin.place(row)}: '{self.index_column}' has no query id (null).")
-        return dataset
+        check_queries(dataset, self.index_column, origin)
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
@@ -142,31 +145,61 @@ class AnswerSelection(SequenceClassification):
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
         """Return the ranking as a TREC run and, where labels are known, what is right as TREC qrels."""
-        from transformers_framework.metrics.ranking import qrels_lines, trec_run_lines
+        label_column = self.classes.column if stage == "test" else None
+        return trec_files(
+            columns,
+            rows,
+            self.index_column,
+            label_column,
+            self.classes.numbers,
+            empty_target_action=self.empty_target_action,
+        )
 
-        names = {"queries": self.index_column, "labels": self.classes.column if stage == "test" else None}
-        values: dict[str, list[Any]] = {name: [] for name, column in names.items() if column}
-        for chunk in rows:
-            for name, found in values.items():
-                found += chunk.get(str(names[name]), [])
-        row_ids = columns[ROW_IDS]
-        if not values.get("queries"):
-            return {}
-        queries = [values["queries"][row] for row in row_ids]
-        files: dict[str, Iterable[str]] = {".run": trec_run_lines(columns["scores"], queries, row_ids)}
-        if "labels" in values:
-            target = self.classes.numbers([values["labels"][row] for row in row_ids])
-            files[".qrels"] = qrels_lines(target, queries, row_ids, empty_target_action=self.empty_target_action)
-        return files
+
+def trec_files(
+    columns: Mapping[str, np.ndarray],
+    rows: Iterator[Mapping[str, Sequence[Any]]],
+    index_column: str | None,
+    label_column: str | None,
+    target_of: Callable[[Sequence[Any]], np.ndarray],
+    *,
+    empty_target_action: EmptyTargetAction,
+) -> dict[str, Iterable[str]]:
+    """Return a ranking as the lines of a TREC run and of TREC qrels, by suffix.
+
+    Args:
+        columns: ``scores`` and ``row_ids`` of all rows, ``(N,)``.
+        rows: Columns of the data set, some rows at a time, in order.
+        index_column: Column of the query id; without its values there is no file.
+        label_column: Column of the labels; without it there are no qrels.
+        target_of: Turns N labels into 1 right, 0 wrong, negative ignored ``(N,) int64``.
+        empty_target_action: What a query without a right candidate is worth.
+    """
+    from transformers_framework.metrics.ranking import qrels_lines, trec_run_lines
+
+    names = {"queries": index_column, "labels": label_column}
+    values: dict[str, list[Any]] = {name: [] for name, column in names.items() if column}
+    for chunk in rows:
+        for name, found in values.items():
+            found += chunk.get(str(names[name]), [])
+    row_ids = columns[ROW_IDS]
+    if not values.get("queries"):
+        return {}
+    queries = [values["queries"][row] for row in row_ids]
+    files: dict[str, Iterable[str]] = {".run": trec_run_lines(columns["scores"], queries, row_ids)}
+    if values.get("labels"):
+        target = target_of([values["labels"][row] for row in row_ids])
+        files[".qrels"] = qrels_lines(target, queries, row_ids, empty_target_action=empty_target_action)
+    return files
 
 
 def ranking_scores(output: Any) -> Tensor:
-    """Return by how much each candidate is rather right than wrong, as a difference of logits: ``(B,) float32``.
+    """Return by how much each candidate is rather right than wrong, as a difference of logits: ``(B, …) float32``.
 
     It ranks as the probability of class 1 does, and keeps apart what a probability rounds to 1.
     """
     logits = output.logits.detach().float()
-    return logits[:, 1] - logits[:, 0]
+    return logits[..., 1] - logits[..., 0]
 
 
 def query_numbers(ids: Sequence[Any]) -> np.ndarray:
@@ -183,7 +216,4 @@ def query_numbers(ids: Sequence[Any]) -> np.ndarray:
     """
     if all(type(value) is int for value in ids):
         return np.array(ids, dtype=np.int64)
-    from hashlib import blake2b
-
-    number = {value: blake2b(str(value).encode(), digest_size=8).digest() for value in set(ids)}
-    return np.array([int.from_bytes(number[value], "little", signed=True) for value in ids], dtype=np.int64)
+    return value_hashes(ids)

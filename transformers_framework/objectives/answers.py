@@ -61,7 +61,7 @@ class Answers:
         if not (is_squad or is_list):
             raise DataError(
                 f"--answers_column: '{self.answers_column}' of {origin.source} holds {feature}; expected SQuAD's "
-                "{text: [...], answer_start: [...]}, or a list of texts beside --label_column."
+                "{text: [...], answer_start: [...]}, texts and whole numbers, or a list of texts beside --label_column."
             )
         if is_squad and self.spans_column is not None:
             raise ConfigurationError(
@@ -119,14 +119,17 @@ def texts_of(value: Any) -> list[str]:
         >>> texts_of({"text": ["a", "b"], "answer_start": [0, 2]}), texts_of(["a"]), texts_of(None)
         (['a', 'b'], ['a'], [])
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = value[SQUAD_KEYS[0]]
-    return [as_text(item[SQUAD_KEYS[0]] if isinstance(item, Mapping) else item) for item in value or ()]
+    return [as_text(item[SQUAD_KEYS[0]] if isinstance(item, dict) else item) for item in value or ()]
 
 
 def _is_squad(feature: Any) -> bool:
-    feature = item_feature(feature) or feature
-    return isinstance(feature, Mapping) and all(key in feature for key in SQUAD_KEYS)
+    """Return whether a column holds lists of texts and of whole numbers, or a list of pairs of them."""
+    pair = item_feature(feature)
+    if pair is None and isinstance(feature, Mapping):
+        pair = {key: item_feature(feature.get(key)) for key in SQUAD_KEYS}
+    return isinstance(pair, Mapping) and _is_text(pair.get(SQUAD_KEYS[0])) and _is_number(pair.get(SQUAD_KEYS[1]))
 
 
 def _is_text(feature: Any) -> bool:
@@ -135,15 +138,21 @@ def _is_text(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "null")
 
 
-def _holds_spans(feature: Any) -> bool:
-    """Return whether a column holds numbers in lists or in ``{start, end}``; of lists that are all empty, nothing."""
+def _is_number(feature: Any) -> bool:
     from datasets import Value
 
+    return isinstance(feature, Value) and ("int" in feature.dtype or feature.dtype == "null")
+
+
+def _holds_spans(feature: Any) -> bool:
+    """Return whether a column holds numbers in lists or in ``{start, end}``; of lists that are all empty, nothing."""
     while (item := item_feature(feature)) is not None:
         feature = item
-        if isinstance(feature, Value):
-            return "int" in feature.dtype or feature.dtype == "null"
-    return isinstance(feature, Mapping) and {"start", "end"} <= feature.keys()
+        if _is_number(feature):
+            return True
+    if not isinstance(feature, Mapping) or not {"start", "end"} <= feature.keys():
+        return False
+    return all(_is_number(feature[key]) or _is_number(item_feature(feature[key])) for key in ("start", "end"))
 
 
 def _starts(value: Any, texts: Sequence[str], context: str) -> list[Span]:
@@ -152,7 +161,7 @@ def _starts(value: Any, texts: Sequence[str], context: str) -> list[Span]:
     Raises:
         ValueError: When a text does not stand at its start.
     """
-    starts = value[SQUAD_KEYS[1]] if isinstance(value, Mapping) else [item[SQUAD_KEYS[1]] for item in value]
+    starts = value[SQUAD_KEYS[1]] if isinstance(value, dict) else [item[SQUAD_KEYS[1]] for item in value]
     if len(starts or ()) != len(texts):
         raise ValueError(f"there are {len(texts)} answers and {len(starts or ())} starts of them")
     for text, start in zip(texts, starts or (), strict=True):
@@ -189,7 +198,7 @@ def _spans(value: Any, texts: Sequence[str], context: str) -> list[Span]:
 
 def _pairs(value: Any) -> Iterator[Span]:
     """Yield first and last of all spans: of pairs, or of ``{start, end}`` with a number or a list of them each."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         starts, ends = (item if isinstance(item, list) else [item] for item in (value["start"], value["end"]))
         yield from zip(starts, ends, strict=True)
     elif len(value) == 2 and all(type(item) is int for item in value):

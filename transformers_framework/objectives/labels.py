@@ -23,14 +23,18 @@ MAX_CLASSES = 10_000  # more distinct labels than this are no labels
 class Classes:
     """The classes of one column: how many, how they are called, which number each has.
 
-    What is trained decides: ``ClassLabel`` names, sorted strings, or ints from 0. Where nothing is trained, it is the
-    checkpoint that knows.
+    What is trained decides, where names were not asked for: ``ClassLabel`` names, sorted strings, or ints from 0. Where
+    nothing is trained, it is the checkpoint that knows.
 
     Args:
         column: The label column.
         num_labels: Number of classes when it was asked for; else it is found.
         known: Classes of a checkpoint that was fine-tuned before: names, or numbers where they have none.
+        asked: Names of all classes in the order of their numbers, when they were asked for.
         in_lists: Each row has a list of labels.
+
+    Raises:
+        ConfigurationError: When names were asked for that cannot be those of classes, or of another number of them.
     """
 
     def __init__(
@@ -38,11 +42,14 @@ class Classes:
         column: str,
         num_labels: int | None = None,
         known: Sequence[str] | None = None,
+        asked: Sequence[str] | None = None,
         *,
         in_lists: bool = False,
     ) -> None:
+        if asked is not None:
+            _check_names(asked, num_labels)
         self.column, self.in_lists = column, in_lists
-        self.num_labels = num_labels
+        self.num_labels, self.asked = num_labels, list(asked or ())
         self.known = list(known or ())
         numbered = self.known == [str(number) for number in range(len(self.known))]
         self.names = None if numbered else self.known
@@ -100,13 +107,22 @@ class Classes:
             trains: Whether it is trained on; else the checkpoint's classes are the only ones that make sense.
 
         Raises:
-            ConfigurationError: When nothing is trained and the checkpoint has another number of classes.
+            ConfigurationError: When nothing is trained and the checkpoint has other classes than asked for.
             DataError: When the data leave no doubt that their labels are wrong, or leave doubts about how many there
                 are.
         """
         if self._settled:
             return
         self._settled = True
+        if self.asked:
+            others = (self.names and self.names != self.asked) or len(self.known) != len(self.asked)
+            if self.known and not trains and others:
+                raise ConfigurationError(
+                    f"--labels: the checkpoint has the classes {listed(self.known)}; found {listed(self.asked)}. Leave "
+                    "the flag out, or give these in their order."
+                )
+            self.names, self.num_labels = self.asked, len(self.asked)
+            return
         if self.known and not trains:
             if self.num_labels not in (None, len(self.known)):
                 raise ConfigurationError(
@@ -187,6 +203,15 @@ class Classes:
         return (
             number | {index: index for index in range(self.count)} | {None: IGNORED_LABEL, IGNORED_LABEL: IGNORED_LABEL}
         )
+
+
+def _check_names(names: Sequence[str], num_labels: int | None) -> None:
+    if not all(name.strip() for name in names) or len(set(names)) < max(2, len(names)):
+        raise ConfigurationError(
+            f"--labels: found {listed(names) or 'nothing'}; expected two or more different names, one a class."
+        )
+    if num_labels not in (None, len(names)):
+        raise ConfigurationError(f"--num_labels {num_labels}: --labels has {len(names)} names. Leave one of them out.")
 
 
 def listed(names: Sequence[str]) -> str:

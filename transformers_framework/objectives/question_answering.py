@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
     from transformers_framework.processing.columns import Origin
+
+logger = logging.getLogger(__name__)
 
 THRESHOLD = "null_score_threshold"  # in an export's config too
 ALWAYS_ANSWERED = math.inf
@@ -138,14 +142,14 @@ class QuestionAnswering(Objective):
         """Return nothing: the head needs no more than its class.
 
         Raises:
-            ConfigurationError: When a threshold is to be searched and there is nothing to search it on.
+            ConfigurationError: When a threshold is to be searched while training, and there is nothing to search it on.
         """
-        if self.wanted_threshold == "auto" and TRAIN in self.documents and not self.has_unanswerable("valid"):
-            raise ConfigurationError(
-                "--null_score_threshold auto searches on questions without an answer, and --valid_dataset "
-                f"{'has none of them' if 'valid' in self.documents else 'is not given'}. Leave the flag out or give a "
-                "number."
-            )
+        if self.wanted_threshold == "auto" and not self.has_unanswerable("valid"):
+            there = "has none of them" if "valid" in self.documents else "is not given"
+            trouble = f"--null_score_threshold auto searches on questions without an answer; --valid_dataset {there}"
+            if TRAIN in self.documents:
+                raise ConfigurationError(f"{trouble}. Leave the flag out or give a number.")
+            logger.warning("%s. The threshold of the checkpoint counts, the flag's default where it has none.", trouble)
         return {}
 
     def has_unanswerable(self, stage: Stage) -> bool:
@@ -238,19 +242,19 @@ class QuestionAnswering(Objective):
         import torch
 
         both = torch.stack([output.start_logits, output.end_logits]).detach().float()
-        logits = both.cpu().numpy()  # (2, B, L)
+        logits, row = both.cpu().numpy(), np.arange(len(windows.rows))[:, None]  # (2, B, L), (B, 1)
         places = windows.starts[:, None] + np.arange(windows.char_starts.shape[1])
-        of_context = np.take_along_axis(logits, np.minimum(places, logits.shape[2] - 1)[None], axis=2)
-        usable = answer_ends(windows.char_starts, windows.char_ends)
-        start, end = np.where(usable, of_context, -np.inf).astype(np.float32)
+        of_context = logits[:, row, np.minimum(places, logits.shape[2] - 1)]
+        of_context[~np.stack(answer_ends(windows.char_starts, windows.char_ends))] = -np.inf
+        start, end = of_context
         shared = windows.before, windows.after
         spans = best_spans(start, end, windows.lengths, *shared, n=self.n, longest=self.longest)
         found = {
             "rows": windows.rows,
-            "null_scores": np.take_along_axis(logits, windows.nulls[None, :, None], axis=2).sum(axis=(0, 2)),
+            "null_scores": logits[:, row[:, 0], windows.nulls].sum(axis=0),
             "scores": spans.scores,
-            "starts": np.take_along_axis(windows.char_starts, spans.starts, axis=1),
-            "ends": np.take_along_axis(windows.char_ends, spans.ends, axis=1),
+            "starts": windows.char_starts[row, spans.starts],
+            "ends": windows.char_ends[row, spans.ends],
         }
         output.spans_of_windows = {name: torch.from_numpy(value).to(both.device) for name, value in found.items()}
         return output.spans_of_windows
@@ -302,14 +306,15 @@ class QuestionAnswering(Objective):
         """Return the answer of each question with its score, what else was considered, and the score of no answer."""
         spans = Spans(columns["scores"], columns["starts"], columns["ends"])
         found = merge(columns["rows"], columns["null_scores"], spans)
-        is_empty = null_differences(found) > self.threshold
+        is_empty, n_best = null_differences(found) > self.threshold, self._n_best(stage, found)
+        best = [next((answer["text"] for answer in answers if answer["text"]), "") for answers in n_best]
         written: dict[str, np.ndarray] = {
             ROW_IDS: found.rows,
-            "prediction": np.where(is_empty, "", np.array(self._best_texts(stage, found), dtype=object)),
+            "prediction": np.where(is_empty, "", np.array(best, dtype=object)),
             "score": np.where(
                 is_empty | ~np.isfinite(found.spans.scores[:, 0]), found.null_scores, found.spans.scores[:, 0]
             ),
-            "n_best": self._n_best(stage, found),
+            "n_best": n_best,
             "null_score": found.null_scores,
         }
         return written, self.documents[stage]
@@ -328,15 +333,13 @@ class QuestionAnswering(Objective):
         probabilities = weights / weights.sum(axis=1, keepdims=True)
         # of no answer, the text is that from 0 to 0
         starts, ends = (np.take_along_axis(np.pad(part, [(0, 0), (0, 1)]), order, axis=1) for part in spans[1:])
-        columns = (part.tolist() for part in (scores, probabilities, starts, ends, np.isfinite(scores).sum(axis=1)))
+        columns = (part.tolist() for part in (np.isfinite(scores).sum(axis=1), scores, probabilities, starts, ends))
         listed = np.empty(len(found.rows), dtype=object)
-        contexts = self._column(stage, self.context_column, found.rows)
-        for row, (context, score, probability, start, end, size) in enumerate(
-            zip(map(as_text, contexts), *columns, strict=True)
-        ):
+        contexts = map(as_text, self._column(stage, self.context_column, found.rows))
+        for row, (context, size, *answers) in enumerate(zip(contexts, *columns, strict=True)):
             listed[row] = [
-                {"text": context[start[i] : end[i]], "score": score[i], "probability": probability[i]}
-                for i in range(size)
+                {"text": context[start:end], "score": score, "probability": probability}
+                for score, probability, start, end in islice(zip(*answers, strict=True), size)
             ]
         return listed
 
@@ -352,6 +355,11 @@ class QuestionAnswering(Objective):
         for chunk in rows:
             ids += chunk.get(column, range(len(ids), len(ids) + len(next(iter(chunk.values())))))
         keys = [str(ids[row]) for row in columns[ROW_IDS].tolist()]
+        if len(keys) > (distinct := len(set(keys))):
+            logger.warning(
+                "%s: %d questions have %d ids ('%s'); the official file has the last answer of each.",
+                *(stage, len(keys), distinct, column),
+            )
         files = {".official.json": dict(zip(keys, columns["prediction"].tolist(), strict=True))}
         if self.threshold != ALWAYS_ANSWERED:
             best = [

@@ -35,6 +35,7 @@ class SequenceClassification(Objective):
         problem_type: What a label is: 'single_label' one class, 'multi_label' a list of any number of classes,
             'regression' a number. When not given, lists are multi_label and all else is single_label; where nothing is
             trained, the checkpoint says what it was fine-tuned for.
+        labels: Names of all classes, in the order of their numbers; taken from the data when not given.
         num_labels: Number of classes; taken from the data when not given.
         label_weights: Weight of each class in the loss, one a class. With multi_label, it is that of the rows that have
             the class.
@@ -50,20 +51,25 @@ class SequenceClassification(Objective):
         *,
         label_column: str | None = None,
         problem_type: ProblemType | None = None,
+        labels: list[str] | None = None,
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
         label_smoothing: Smoothing = 0.0,
     ) -> None:
         super().__init__(setup)
         self.column = label_column or ""
-        self.classes = Classes(self.column, num_labels, setup.class_names)
+        self.classes = Classes(self.column, num_labels, setup.class_names, labels)
         self.label_weights, self.label_smoothing = label_weights, label_smoothing
         self._problem = self._make(problem_type) if problem_type else None
 
     def _make(self, problem_type: ProblemType) -> Problem:
         if problem_type == "regression":
-            of_classes = {"label_weights": self.label_weights, "label_smoothing": self.label_smoothing or None}
-            of_classes["num_labels"] = None if self.classes.num_labels == 1 else self.classes.num_labels
+            of_classes = {
+                "labels": self.classes.asked or None,
+                "num_labels": None if self.classes.num_labels == 1 else self.classes.num_labels,
+                "label_weights": self.label_weights,
+                "label_smoothing": self.label_smoothing or None,
+            }
             if given := [flag for flag, value in of_classes.items() if value is not None]:
                 raise ConfigurationError(f"--{given[0]}: regression learns a number and has no classes. Leave it out.")
             return Regression(self.column, self.setup.class_names)

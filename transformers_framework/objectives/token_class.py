@@ -40,6 +40,8 @@ class TokenClassification(SequenceClassification):
         input_columns: The column that holds the list of words of a row.
         label_column: Column with the list of classes of a row's words: whole numbers from 0 (-100 for a word without a
             class), names, or ClassLabels.
+        labels: Names of all classes, in the order of their numbers; taken from the data when not given. Of tags such as
+            O, B-person and I-person, entities are scored too.
         num_labels: Number of classes; taken from the data when not given.
         label_weights: Weight of each class in the loss, one a class.
         label_smoothing: Share of each label that all classes have in equal parts.
@@ -56,6 +58,7 @@ class TokenClassification(SequenceClassification):
         *,
         input_columns: list[str],
         label_column: str | None = None,
+        labels: list[str] | None = None,
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
         label_smoothing: Smoothing = 0.0,
@@ -65,6 +68,7 @@ class TokenClassification(SequenceClassification):
             setup,
             label_column=label_column,
             problem_type="single_label",
+            labels=labels,
             num_labels=num_labels,
             label_weights=label_weights,
             label_smoothing=label_smoothing,

@@ -50,7 +50,7 @@ class GeneratorDiscriminatorPipeline(Pipeline):
         generator: MultiHeadModel, inputs: dict[str, Tensor], own: dict[str, Tensor]
     ) -> tuple[Filled, Tensor]:
         """Return what the generator says of the masked tokens, and its probabilities ``(N, V)``."""
-        output = generator(positions={GENERATED: own["positions"]}, **inputs)[GENERATED]
+        output = generator(positions={GENERATED: own["positions"]}, **generator.accepted(inputs))[GENERATED]
         loss, correct, probabilities = cross_entropy_and_probabilities(output.logits, own["labels"])
         return Filled(output.logits, loss, correct), probabilities
 

@@ -148,9 +148,7 @@ class Pipeline(pl.LightningModule):
 
     def _gradient_scale(self) -> float:
         """Return what undoes the means that are taken of our sums: over batches by Lightning, over processes by DDP."""
-        strategy, accumulated = self.trainer.strategy, self.trainer.accumulate_grad_batches
-        engine = accumulated if strategy.handles_gradient_accumulation else 1  # divides by it a second time
-        return float(accumulated * engine * self.trainer.world_size)
+        return float(self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def _metrics(self, stage: Stage, objective: str) -> dict[str, Metric]:
         return cast("dict[str, Metric]", self.stage_metrics[f"{stage}_{objective}"])
@@ -168,8 +166,7 @@ class Pipeline(pl.LightningModule):
         window = self._window_normalizers(batch, batch_idx)
         totals = self._stage_step(batch, TRAIN)[0]
         losses = [total * (self.loss_weight(name) * scale / window[name]) for name, total in totals.items()]
-        steps_at_end = not trainer.strategy.handles_gradient_accumulation
-        steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or (trainer.is_last_batch and steps_at_end)
+        steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if steps_now and (trainer.global_step + 1) % logging_interval(trainer) == 0:
             self._log_training()
         if steps_now:
@@ -222,13 +219,17 @@ class Pipeline(pl.LightningModule):
         self._log_metrics("test")
 
     def _log_losses(self, stage: Stage, *, on_step: bool = False) -> None:
-        means = {name: self._mean_loss(stage, name).compute() for name in self.active(stage)}
+        means = {name: self._mean(stage, name) for name in self.active(stage)}
         weighted = sum(self.loss_weight(name) * mean for name, mean in means.items())
         self.log(f"{stage}/loss", weighted, prog_bar=True, on_step=on_step, on_epoch=not on_step)
         losses = {f"{stage}/{name}/loss": mean for name, mean in means.items()}
         self.log_dict(losses, on_step=on_step, on_epoch=not on_step)
         for name in means:
             self._mean_loss(stage, name).reset()
+
+    def _mean(self, stage: Stage, objective: str) -> float:
+        """Return the mean loss of a stage."""
+        return self._mean_loss(stage, objective).compute()
 
     def _log_metrics(self, stage: Stage) -> None:
         for name in self.active(stage):
@@ -310,15 +311,17 @@ class Pipeline(pl.LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and free the gradients at once: Lightning keeps them through the next forward pass, at its peak."""
         super().optimizer_step(*args, **kwargs)
-        if not self.trainer.strategy.handles_gradient_accumulation:  # such strategies own the gradients
+        if not getattr(self.trainer.strategy, "owns_gradients", False):
             self.zero_grad(set_to_none=True)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip gradients; Lightning refuses to in bf16 with a fused optimizer, though nothing is scaled there."""
-        precision = self.trainer.precision_plugin
-        if not gradient_clip_val or not isinstance(precision, MixedPrecision) or precision.scaler is not None:
+        precision, strategy = self.trainer.precision_plugin, self.trainer.strategy
+        if gradient_clip_val and hasattr(strategy, "clip") and gradient_clip_algorithm != "value":
+            strategy.clip(gradient_clip_val)  # each process has a part of the gradients
+        elif not gradient_clip_val or not isinstance(precision, MixedPrecision) or precision.scaler is not None:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)

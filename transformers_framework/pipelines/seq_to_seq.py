@@ -75,6 +75,8 @@ class SeqToSeqPipeline(Pipeline):
         What is sampled depends on the seed and the rows of the batch; dropout draws on as if nothing had been sampled.
         """
         devices = [self.device] if self.device.type == "cuda" else []
+        # each step of each process gathers weights of all: who is done steps on until all are
+        inputs = {**inputs, "synced_gpus": True} if getattr(self.trainer.strategy, "shards_weights", False) else inputs
         with torch.random.fork_rng(devices, enabled=bool(self.generation_config.do_sample)):
             if self.generation_config.do_sample:
                 drawn_for = Context("predict", self.options["seed"], 0, row_ids[:1].cpu().numpy())

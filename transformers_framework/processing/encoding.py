@@ -276,6 +276,7 @@ def assemble(
     token_types: Sequence[int] | None = None,
     pad_left: bool = False,
     extra: Mapping[str, np.ndarray] | None = None,
+    leading: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Place segments and special tokens into rows of equal length.
 
@@ -290,11 +291,14 @@ def assemble(
         token_types: Type of each segment, the last value repeats; none: no ``token_type_ids``.
         pad_left: Put the padding before the tokens.
         extra: Further numbers of every token, by name ``(T,)``, to be placed as the ids are.
+        leading: How many of the special tokens before a segment are its own and have its type. When it is given, so is
+            where segments are.
 
     Returns:
         ``input_ids``, ``attention_mask`` and, when asked for, ``token_type_ids``: ``(B, L) int64``; and
         ``truncated``, which rows lost tokens: ``(B,) bool``. Each of ``extra`` as ``(B, L)``, -1 at special tokens and
-        padding.
+        padding. With ``leading``, ``starts (B, S) int64``: the place of the first token of each segment, or where it
+        would be if it had any; -1 where a row has no such segment.
 
     Examples:
         >>> bert = Template(prefix=(1,), between=(2,), suffix=(2,))
@@ -342,10 +346,12 @@ def assemble(
         types = np.full((num_rows, width), token_types[0], dtype=np.int64)
         positions = np.arange(width) - offsets[:, None]
         for segment in range(1, num_segments):
-            starts_here = np.where(present[:, segment], starts[:, segment], width)
+            starts_here = np.where(present[:, segment], starts[:, segment] - (leading or 0), width)
             types[positions >= starts_here[:, None]] = token_types[min(segment, len(token_types) - 1)]
         batch["token_type_ids"] = types * taken
     batch["truncated"] = (kept != by_row).any(axis=1)
+    if leading is not None:
+        batch["starts"] = np.where(present, starts + offsets[:, None], -1)
     for name, values in (extra or {}).items():
         batch[name] = np.full((num_rows, width), -1, dtype=values.dtype)
         batch[name].reshape(-1)[places] = values[source]

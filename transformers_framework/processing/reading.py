@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from transformers_framework.processing.windows import Ragged, steps
 
-WHITE_SPACE = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype=np.uint32)
+IS_VISIBLE = ~np.array([chr(code).isspace() for code in range(0x3002)])  # white space ends with 0x3000
 END = 2**31 - 1  # a character behind those of every text
 
 
@@ -38,11 +39,14 @@ def visible_offsets(
     """
     sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    visible, places = ~np.isin(codes, WHITE_SPACE), np.arange(len(codes))
+    base, size = np.repeat(np.cumsum(sizes) - sizes, counts), np.repeat(sizes, counts)
+    visible = IS_VISIBLE[np.minimum(codes, len(IS_VISIBLE) - 1)]
+    if (starts < ends).all() and visible[base + starts].all() and visible[base + ends - 1].all():
+        return starts, ends
+    places = np.arange(len(codes))
     following = np.append(np.where(visible, places, len(codes)), len(codes))
     following = np.minimum.accumulate(following[::-1])[::-1]  # the first visible character at a place or behind it
     preceding = np.concatenate([[0], np.maximum.accumulate(np.where(visible, places + 1, 0))])
-    base, size = np.repeat(np.cumsum(sizes) - sizes, counts), np.repeat(sizes, counts)
     return np.minimum(following[base + starts] - base, size), np.maximum(preceding[base + ends] - base, 0)
 
 
@@ -119,19 +123,22 @@ def target_spans(
         >>> target_spans(starts, ends, np.array([0, 5]), np.array([9, END]), np.array([[3, 8], [3, 8]])).tolist()
         [[1, 2], [-1, -1]]
     """
-    width = int(char_starts.lengths.max(initial=1))
-    starts, ends = char_starts.padded(width, END), char_ends.padded(width, END)
     begins, stops = answers.T
     # two tokens may stand for the same character: the mark of a word's begin, which some write alone, stays out
-    first = np.maximum((ends > begins[:, None]).argmax(axis=1), _last(starts <= begins[:, None]))
-    last = _last(starts < stops[:, None])
+    first = np.maximum(_count(char_ends, begins + 1), _count(char_starts, begins + 1) - 1)
+    last = _count(char_starts, stops) - 1
     holds = (first < char_starts.lengths) & (first <= last) & (begins >= read_from) & (stops <= read_to)
     return np.where((holds & (begins >= 0))[:, None], np.stack([first, last], axis=1), -1)
 
 
-def _last(found: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the last place of each row, -1 where there is none ``(B,) int64``."""
-    return np.where(found.any(axis=1), found.shape[1] - 1 - found[:, ::-1].argmax(axis=1), -1)
+def _count(values: Ragged, limits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many values of each row, which never fall, are smaller than its limit ``(B,) int64``."""
+    lowest, highest, starts = np.zeros_like(values.lengths), values.lengths.copy(), values.starts
+    for _ in range(int(values.lengths.max(initial=0)).bit_length()):
+        middle = (lowest + highest) // 2
+        smaller = (middle < highest) & (values.values[np.minimum(starts + middle, len(values.values) - 1)] < limits)
+        lowest, highest = np.where(smaller, middle + 1, lowest), np.where(smaller, highest, middle)
+    return lowest
 
 
 def answer_ends(
@@ -195,7 +202,7 @@ def best_spans(
 
     Args:
         start_logits: Of each context token, minus infinity where no answer can start ``(B, C) float32``.
-        end_logits: The same of ends ``(B, C) float32``.
+        end_logits: The same of ends, behind each window too ``(B, C) float32``.
         lengths: Tokens of each window ``(B,) int64``.
         before: Tokens that it shares with the window before it ``(B,) int64``.
         after: Tokens that it shares with the one behind it ``(B,) int64``.
@@ -212,59 +219,74 @@ def best_spans(
         [[1]]
     """
     width = start_logits.shape[1]
-    longest, places = min(longest, width), np.arange(width)
+    longest, row = min(longest, width), np.arange(len(lengths))[:, None]
     # min(a, L-1-b) tokens are on the shorter side of a span; the next window has more of them when
     # a + b > 2L - 1 - after, and the one before has as many or more when a + b < before
-    first_end = np.maximum(places, before[:, None] - places)  # (B, C)
-    last_end = np.minimum(
-        np.minimum(places + longest, lengths[:, None]) - 1, (2 * lengths - 1 - after)[:, None] - places
-    )
-    by_start = start_logits + _range_max(end_logits, first_end, last_end, longest)
+    least, most = before[:, None], np.where(after > 0, 2 * lengths - 1 - after, 3 * width)[:, None]
+    shares = before.any() or after.any()
+    end_logits = np.pad(end_logits, [(0, 0), (0, longest - 1)], constant_values=-np.inf)
+    by_start = start_logits + _best_ends(end_logits, longest, (least, most) if shares else None)
     # each of the n best spans starts at one of the n tokens whose best spans are best
     top = _largest(by_start, n)  # (B, m)
-    ends = top[:, :, None] + np.arange(longest)  # (B, m, A)
-    first_end, last_end = (np.take_along_axis(bound, top, axis=1)[:, :, None] for bound in (first_end, last_end))
-    row = np.arange(len(top))[:, None, None]
-    of_top = np.take_along_axis(start_logits, top, axis=1)[:, :, None] + end_logits[row, np.minimum(ends, width - 1)]
-    of_top = np.where((ends >= first_end) & (ends <= last_end), of_top, -np.inf).reshape(len(top), -1)
+    of_top = sliding_window_view(end_logits, longest, axis=1)[row, top]  # (B, m, A)
+    of_top += start_logits[row, top][:, :, None]
+    if shares:
+        sums = 2 * top[:, :, None] + np.arange(longest)
+        of_top[(sums < least[:, None]) | (sums > most[:, None])] = -np.inf
+    of_top = of_top.reshape(len(top), -1)
     found = _largest(of_top, n)  # (B, n')
     place, size = np.divmod(found, longest)
-    starts = np.take_along_axis(top, place, axis=1)
+    starts = top[row, place]
     last = np.minimum(starts + size, width - 1)  # of all that are finite
-    missing = [(0, 0), (0, n - found.shape[1])]
-    best = np.pad(np.take_along_axis(of_top, found, axis=1), missing, constant_values=-np.inf)
-    return Spans(best, np.pad(starts, missing), np.pad(last, missing))
+    best = [of_top[row, found], starts, last]
+    if (missing := n - found.shape[1]) > 0:
+        around, fills = [(0, 0), (0, missing)], (-np.inf, 0, 0)
+        best = [np.pad(part, around, constant_values=fill) for part, fill in zip(best, fills, strict=True)]
+    return Spans(*best)
 
 
-def _range_max(
-    values: NDArray[np.float32], first: NDArray[np.int64], last: NDArray[np.int64], longest: int
+def _best_ends(
+    end_logits: NDArray[np.float32], longest: int, sums: tuple[NDArray[np.int64], NDArray[np.int64]] | None
 ) -> NDArray[np.float32]:
-    """Return the largest value of a range of at most so many places for each place, minus infinity of an empty one.
+    """Return the best end of a span from each start, minus infinity where there is none ``(B, C) float32``.
 
-    Maxima of ranges of 1, 2, 4, … places are made once; two of them that overlap make any other.
+    Maxima of 1, 2, 4, … neighbours are made once; two of them that overlap make that of any other number.
+
+    Args:
+        end_logits: ``(B, C + longest - 1) float32``.
+        longest: Most tokens of a span.
+        sums: The smallest and the largest sum of start and end in each row ``(B, 1) int64``; none: any.
     """
-    num_rows, width = values.shape
-    maxima = [values]
+    maxima = [end_logits]
     while (size := 2 ** len(maxima)) <= longest:
-        shifted = np.full_like(values, -np.inf)
-        shifted[:, : width - size // 2] = maxima[-1][:, size // 2 :]
-        maxima.append(np.maximum(maxima[-1], shifted))
-    sizes = last - first + 1
-    level = (np.frexp(np.clip(sizes, 1, longest))[1] - 1).astype(np.int64)  # exact, where a logarithm may not be
-    table, row = np.stack(maxima), np.arange(num_rows)[:, None]
-    ends = np.clip(last - (1 << level) + 1, 0, width - 1)
-    found = np.maximum(table[level, row, np.clip(first, 0, width - 1)], table[level, row, ends])
-    return np.where(sizes > 0, found, -np.inf)
+        maxima.append(np.maximum(maxima[-1][:, : -size // 2], maxima[-1][:, size // 2 :]))
+    reach = longest - size // 2
+    best = np.maximum(maxima[-1][:, : maxima[-1].shape[1] - reach], maxima[-1][:, reach:])
+    if sums is None:
+        return best
+    least, most = sums
+    starts = np.arange(best.shape[1])
+    row, start = np.nonzero((2 * starts < least) | (2 * starts + longest - 1 > most))
+    first = np.maximum(least[row, 0] - start, start)
+    last = np.minimum(most[row, 0] - start, start + longest - 1)
+    level = np.frexp(np.maximum(last - first + 1, 1))[1] - 1  # exact, where a logarithm may not be
+    best[row, start] = -np.inf
+    for number, of_level in enumerate(maxima):
+        mine = np.flatnonzero((level == number) & (first <= last))
+        rows, ends = row[mine], last[mine] - (1 << number) + 1
+        best[rows, start[mine]] = np.maximum(of_level[rows, first[mine]], of_level[rows, ends])
+    return best
 
 
 def _largest(values: NDArray[np.float32], n: int) -> NDArray[np.int64]:
     """Return the places of the n largest values of each row, largest first; of equal ones the first."""
-    if n < values.shape[1]:
-        places = np.sort(np.argpartition(-values, n - 1, axis=1)[:, :n], axis=1)
+    row, width = np.arange(len(values))[:, None], values.shape[1]
+    if n < width:
+        places = np.sort(np.argpartition(values, width - n, axis=1)[:, width - n :], axis=1)
     else:
-        places = np.broadcast_to(np.arange(values.shape[1]), values.shape)
-    order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(places, order, axis=1)
+        places = np.broadcast_to(np.arange(width), values.shape)
+    order = np.argsort(-values[row, places], axis=1, kind="stable")
+    return places[row, order]
 
 
 class Documents(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -13,6 +14,13 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.runtime.files import whole_file
+
+# what DeepSpeed's files hold beside tensors and plain values
+SAFE = {
+    "deepspeed.runtime.fp16.loss_scaler": ("LossScaler", "DynamicLossScaler"),
+    "deepspeed.runtime.zero.config": ("ZeroStageEnum",),
+    "deepspeed.utils.tensor_fragment": ("fragment_address",),
+}
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -65,8 +73,8 @@ def read_checkpoint(path: Any, map_location: Any = "cpu", *, outline: bool = Fal
     return checkpoint
 
 
-def check_checkpoint(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    """Check that a checkpoint can be loaded, before anything is written.
+def check_checkpoint(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Check that a checkpoint can be loaded, before anything is written; return its outline.
 
     Args:
         path: The file.
@@ -75,7 +83,8 @@ def check_checkpoint(path: Path, state: Mapping[str, torch.Tensor]) -> None:
     Raises:
         ConfigurationError: When it is no checkpoint, or one of another model.
     """
-    there = {name: tuple(tensor.shape) for name, tensor in read_checkpoint(path, outline=True)["state_dict"].items()}
+    outline = read_checkpoint(path, outline=True)
+    there = {name: tuple(tensor.shape) for name, tensor in outline["state_dict"].items()}
     here = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
     if wrong:
@@ -83,3 +92,43 @@ def check_checkpoint(path: Path, state: Mapping[str, torch.Tensor]) -> None:
             f"--ckpt_path: {path} is of another model: {len(wrong)} tensors differ, as {wrong[0]}, which is "
             f"{there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} in this run."
         )
+    return outline
+
+
+def safe_to_read() -> Any:
+    """Return a context in which torch reads the few kinds of objects that DeepSpeed's files hold."""
+    known = [getattr(importlib.import_module(module), name) for module, names in SAFE.items() for name in names]
+    return torch.serialization.safe_globals(known)
+
+
+def check_shards(folder: Path, world_size: int) -> None:
+    """Check that a folder holds a checkpoint of DeepSpeed for this number of processes, and no code.
+
+    Args:
+        folder: The checkpoint.
+        world_size: Number of processes.
+
+    Raises:
+        ConfigurationError: When it does not.
+    """
+    files = sorted(folder.glob("checkpoint/*.pt"))
+    optimizers = [file for file in files if file.name.endswith("optim_states.pt")]
+    if not files:
+        raise ConfigurationError(f"--ckpt_path: {folder} is no checkpoint of DeepSpeed, which is a folder of shards.")
+    if len(optimizers) not in (0, world_size):
+        raise ConfigurationError(
+            f"--ckpt_path: {folder} has the shards of {len(optimizers)} processes and {world_size} are running: "
+            "DeepSpeed continues with as many as there were. Start as many, or start from an export: "
+            "--pre_trained_model."
+        )
+    with safe_to_read():
+        for file in files:
+            try:
+                torch.load(file, "meta", weights_only=True, mmap=True)
+            except pickle.UnpicklingError as error:
+                raise ConfigurationError(
+                    f"--ckpt_path: {file} holds objects that could run code when they are read, which is refused "
+                    f"({str(error).splitlines()[0]})."
+                ) from error
+            except RuntimeError as error:
+                raise ConfigurationError(f"--ckpt_path: {file} is broken ({str(error).splitlines()[0]}).") from error

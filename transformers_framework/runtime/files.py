@@ -53,6 +53,17 @@ def clear_leftovers(parent: Path) -> None:
         shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
+def replace(source: Path, target: Path) -> None:
+    """Let a file or folder take the place of another; for a moment neither may be there when they are folders."""
+    if target.is_dir():
+        old = target.with_name(f".{target.name}.0.old")  # as clear_leftovers knows them
+        target.rename(old)
+        source.replace(target)
+        shutil.rmtree(old)
+    else:
+        source.replace(target)
+
+
 def link_folder(source: Path, target: Path) -> None:
     """Make ``target`` hold the files of ``source`` without writing them twice, where the disk can."""
     with whole_folder(target) as aside:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.runtime.files import clear_leftovers
+from transformers_framework.runtime.files import clear_leftovers, whole_file
 
 KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
-LAST, BEST, CONFIG = "last.ckpt", "best.ckpt", "config.yaml"
+LAST, PREVIOUS, BEST, CONFIG = "last.ckpt", "previous.ckpt", "best.ckpt", "config.yaml"
+
+logger = logging.getLogger(__name__)
 
 
 class RunFolders:
@@ -40,6 +46,11 @@ class RunFolders:
         return self.checkpoints / LAST
 
     @property
+    def previous(self) -> Path:
+        """The checkpoint before the last one, should that be damaged."""
+        return self.checkpoints / PREVIOUS
+
+    @property
     def best(self) -> Path:
         """The checkpoint that was best by the monitored metric."""
         return self.checkpoints / BEST
@@ -48,6 +59,53 @@ class RunFolders:
     def config(self) -> Path:
         """The flags that repeat the run."""
         return self.checkpoints / CONFIG
+
+    def resumable(self) -> Path | None:
+        """Return the last checkpoint that is not damaged; the last one anyway when all are, nothing without any."""
+        there = [path for path in (self.last, self.previous, self.best) if path.exists()]
+        whole = next((path for path in there if not is_damaged(path)), None)
+        if whole not in (None, self.last):
+            logger.warning("%s is %s: going on from %s", self.last, "damaged" if self.last in there else "gone", whole)
+        return whole or (there[0] if there else None)
+
+    def go_on_from(self, start: str | None) -> None:
+        """Remove a damaged last checkpoint, which would take the place of the one before it."""
+        if start is not None and Path(start) in (self.previous, self.best) and is_first_process():
+            shutil.rmtree(self.last) if self.last.is_dir() else self.last.unlink(missing_ok=True)
+
+    def write_config(self, text: str) -> None:
+        """Write the flags that repeat the run beside its checkpoints."""
+        if is_first_process():
+            with whole_file(self.config) as aside:
+                aside.write_text(text, encoding="utf-8")
+
+    def check_space(self, parameters: Iterable[Any]) -> None:
+        """Raise when the disk cannot hold one checkpoint and one export, warn when it may not hold all.
+
+        Args:
+            parameters: Those of the model; Adam keeps two numbers beside each that is trained.
+
+        Raises:
+            ConfigurationError: With what is free and what is needed.
+        """
+        sizes = [(4 * parameter.numel(), 8 * parameter.numel() * parameter.requires_grad) for parameter in parameters]
+        weights, state = sum(size for size, _ in sizes), sum(map(sum, sizes))
+        there = next(path for path in (self.checkpoints, *self.checkpoints.parents) if path.exists())
+        total, _, free = shutil.disk_usage(there)
+        remedy = "Free some space, or choose another folder"
+        if not total:  # no disk, as /proc is none
+            return
+        if free < 2 * weights:
+            raise ConfigurationError(
+                f"--output_dir: {self.output_dir} has {size_of(free)} left, and one checkpoint and one export of the "
+                f"model need {size_of(state + weights)}. {remedy}."
+            )
+        if free < 3 * state + 2 * weights:
+            logger.warning(
+                "--output_dir: %s has %s left; a checkpoint takes up to %s and an export %s, and several are kept. %s, "
+                "or keep fewer exports: --no_val_checkpointing, --no_epoch_checkpointing.",
+                *(self.output_dir, size_of(free), size_of(state), size_of(weights), remedy),
+            )
 
     def check_free(self, *, trains: bool, resume: bool, overwrite: bool, predicts: tuple[str, ...]) -> None:
         """Raise when the run could not write, or would write over the files of an earlier one.
@@ -113,6 +171,33 @@ class RunFolders:
                 if path.name == ".lock":
                     continue
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def size_of(number: int) -> str:
+    """Return a number of bytes for people.
+
+    Examples:
+        >>> size_of(3 * 2**30)
+        '3.0 GiB'
+        >>> size_of(5000)
+        '4.9 KiB'
+    """
+    size, unit = float(number), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size >= 1024:
+            size, unit = size / 1024, larger
+    return f"{size:.1f} {unit}"
+
+
+def is_damaged(path: Path) -> bool:
+    """Tell whether a file of torch.save was cut or changed: it holds a checksum of each of its parts."""
+    if path.is_dir():
+        return False
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is not None
+    except (OSError, zipfile.BadZipFile, EOFError, zlib.error):
+        return True
 
 
 def is_first_process() -> bool:

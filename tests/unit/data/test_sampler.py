@@ -148,6 +148,7 @@ def test_buckets_reduce_padding_and_keep_steps_random():
     assert after < 0.1
     tops = np.array([lengths[list(batch.rows)].max() for batch in bucketed])[1:-1]
     assert abs(np.corrcoef(np.arange(tops.size), tops)[0, 1]) < 0.15  # short and long steps are mixed
+    assert abs(np.corrcoef(tops[1:], tops[:-1])[0, 1]) < 0.15  # and long ones do not follow long ones
     first = {frozenset(batch.rows) for batch in bucketed}
     bucketed.set_epoch(1)
     second = {frozenset(batch.rows) for batch in bucketed}

@@ -43,6 +43,11 @@ def found(*steps: tuple[Stage, Dataset], **options: Any) -> Classes:
         (data(["no", "yes"]), {"known": ["yes", "no", "maybe"]}, ["yes", "no", "maybe"]),
         (data(["a", "b"]), {"known": ["yes", "no", "maybe"]}, ["a", "b"]),
         (data([0, 1]), {"known": ["0", "1", "2"]}, ["0", "1"]),
+        # names that are asked for are all there are, in their order, whatever the data have
+        (data([0, 1]), {"asked": ["z", "y", "x"]}, ["z", "y", "x"]),
+        (data(["y", "z"]), {"asked": ["z", "y", "x"]}, ["z", "y", "x"]),
+        (data([1, 0], ["z", "y"]), {"asked": ["z", "y"]}, ["z", "y"]),
+        (data([0, 1]), {"known": ["a", "b", "c"], "asked": ["z", "y"]}, ["z", "y"]),
     ],
 )
 def test_training_data_decide(dataset: Dataset, options: dict[str, Any], names: list[str]) -> None:
@@ -65,6 +70,13 @@ def test_a_checkpoint_that_is_tested_decides(dataset: Dataset, known: list[str],
     assert found(("test", dataset), known=known).display_names == names
 
 
+def test_a_checkpoint_without_names_takes_those_that_are_asked_for() -> None:
+    options: dict[str, Any] = {"known": ["0", "1"], "asked": ["z", "y"]}
+    classes = found(("test", data([0, 1])), **options)
+    assert classes.display_names == ["z", "y"]
+    assert classes.numbers([1, "y", -100]).tolist() == [1, 1, -100]
+
+
 def test_nothing_but_texts_to_predict() -> None:
     classes = Classes("", known=["x", "y", "z"])
     classes.settle(trains=False)
@@ -77,6 +89,9 @@ def test_nothing_but_texts_to_predict() -> None:
 @pytest.mark.parametrize(
     ("steps", "options", "message"),
     [
+        ([("train", data(["x", "w"]))], {"asked": ["z", "x"]}, "train.jsonl:2: 'y' has the label 'w'; expected one of"),
+        ([("train", data([0, 2]))], {"asked": ["z", "x"]}, "train.jsonl:2: 'y' has the label 2; expected 0 to 1"),
+        ([("train", data([0, 1], ["x", "z"]))], {"asked": ["z", "x"]}, "has the classes x, z; expected z, x"),
         ([("train", data([0, None]))], {}, "train.jsonl:2: 'y' has no label \\(null\\)"),
         ([("train", data([0.5, 1.0]))], {}, "train.jsonl:1: 'y' has the label 0.5"),
         ([("train", data([0, 3]))], {"num_labels": 3}, "train.jsonl:2: .* 3; expected 0 to 2"),

@@ -1,0 +1,338 @@
+"""Whole runs of retrieval: a corpus is searched exactly, exports embed alike elsewhere, towers, processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests import runs, tiny
+from transformers_framework.metrics.corpus import NAMES
+from transformers_framework.runtime.run_folders import RunFolders
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+COLUMNS = {"index_column": "key", "label_column": "label", "input_columns": ["question", "answer"]}
+
+
+def rows_of(n: int, seed: int = 0, **options: Any) -> list[dict[str, Any]]:
+    return tiny.pairs(n, seed, candidates=2, **options)
+
+
+def corpus_of(folder: Path, rows: Sequence[dict[str, Any]]) -> tuple[Path, list[dict[str, Any]]]:
+    """Write the answers of rows, some of them twice, and others; return the file and its rows."""
+    passages = [{"pid": f"p {i}", "text": row["answer"]} for i, row in enumerate([*rows, *rows_of(37, 9), *rows[:3]])]
+    return tiny.write_jsonl(folder / "corpus.jsonl", passages), passages
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.save_checkpoint("bert", tmp_path_factory.mktemp("checkpoint") / "bert", **runs.LIVELY)
+
+
+@torch.no_grad()
+def embeddings_of(checkpoint: Path, texts: Sequence[str], max_length: int = 48) -> np.ndarray:
+    """Return the mean of the states of texts, with nothing but transformers, unpadded, of length 1."""
+    from transformers import AutoModel, AutoTokenizer
+
+    model, tokenizer = AutoModel.from_pretrained(checkpoint).eval(), AutoTokenizer.from_pretrained(checkpoint)
+    encoded = (tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt") for text in texts)
+    found = torch.cat([model(**text).last_hidden_state.mean(dim=1) for text in encoded])
+    return torch.nn.functional.normalize(found, dim=-1).numpy()
+
+
+# --- search ----------------------------------------------------------------------------------------------------------
+
+
+def brute_force(
+    queries: np.ndarray, passages: np.ndarray, relevant: Sequence[set[int]], depth: int
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Rank all passages for every query and compute the metrics one query at a time, by their definitions."""
+    order = np.argsort(-(queries @ passages.T), axis=1)[:, :depth]
+    values: dict[str, list[float]] = {name.removeprefix("corpus_"): [] for name in NAMES}
+    for ranking, right in zip(order.tolist(), relevant, strict=True):
+        hits = [rank for rank, passage in enumerate(ranking, 1) if passage in right]
+        ideal = sum(1 / np.log2(rank + 1) for rank in range(1, len(right) + 1))
+        values["mean_average_precision"].append(sum(n / rank for n, rank in enumerate(hits, 1)) / len(right))
+        values["mean_reciprocal_rank"].append(1 / hits[0] if hits else 0)
+        values["ndcg"].append(sum(1 / np.log2(rank + 1) for rank in hits) / ideal)
+        for name in values:
+            kind, _, cut = name.partition("@")
+            found = sum(rank <= int(cut) for rank in hits) if cut else 0
+            if cut:
+                values[name].append({"precision": found / int(cut), "hitrate": float(found > 0), "recall": found / len(right)}[kind])  # fmt: skip  # noqa: E501
+    return order, {f"corpus_{name}": float(np.mean(found)) for name, found in values.items()}
+
+
+@pytest.mark.parametrize("top_k", [7, 1000])
+def test_corpus_search_is_brute_force(top_k: int, tmp_path: Path, checkpoint: Path) -> None:
+    rows = rows_of(26, 2)
+    file, corpus = corpus_of(tmp_path, rows)
+    texts = list(dict.fromkeys(row["text"] for row in corpus))
+    folders = runs.run(
+        tmp_path,
+        pipeline="retrieval",
+        pre_trained_model=checkpoint,
+        test_dataset=tiny.write_jsonl(tmp_path / "test.jsonl", rows),
+        corpus_dataset=file,
+        corpus_column="text",
+        corpus_id_column="pid",
+        top_k=top_k,
+        eval_batch_size=5,
+    )
+    asked = list({row["key"]: row["question"] for row in rows}.values())
+    relevant = [{texts.index(row["answer"]) for row in rows if row["key"] == key and row["label"]} for key in range(13)]
+    queries, passages = embeddings_of(checkpoint, asked), embeddings_of(checkpoint, texts)
+    order, expected = brute_force(queries, passages, relevant, top_k)
+    logged = runs.metrics(folders, "test")
+    assert {name: logged[f"test/retrieval/{name}"] for name in NAMES} == pytest.approx(expected, abs=1e-6)
+    assert 0.01 < expected["corpus_mean_reciprocal_rank"] < 0.99, "nothing is tested where all is found or nothing"
+    found = runs.predictions(folders, "test.corpus")
+    assert [line["query"] for line in found] == list(range(13))
+    pids = {row["text"]: row["pid"] for row in reversed(corpus)}  # the first of equal texts
+    for query, line in enumerate(found):
+        scores = np.array(line["scores"])
+        assert len(scores) == min(top_k, len(texts))
+        assert (np.diff(scores) <= 0).all()
+        np.testing.assert_allclose(scores, (queries[query] @ passages.T)[order[query]], atol=1e-5)
+        if np.diff(np.sort(queries[query] @ passages.T)).min() > 1e-5:
+            assert line["passages"] == [pids[texts[number]] for number in order[query]]
+    check_trec(folders, logged, depth=top_k)
+
+
+def check_trec(folders: RunFolders, logged: dict[str, float], depth: int) -> None:
+    pytrec_eval = pytest.importorskip("pytrec_eval")
+    with (folders.predictions / "test.corpus.run").open() as run, (
+        folders.predictions / "test.corpus.qrels"
+    ).open() as qrels:  # fmt: skip
+        judged, ranked = pytrec_eval.parse_qrel(qrels), pytrec_eval.parse_run(run)
+    names = {"map": "mean_average_precision", "recip_rank": "mean_reciprocal_rank", "ndcg": "ndcg", "recall_10": "recall@10"}  # fmt: skip  # noqa: E501
+    per_query = pytrec_eval.RelevanceEvaluator(judged, {"map", "recip_rank", "ndcg", "recall"}).evaluate(ranked)
+    for theirs, ours in names.items():
+        mean = np.mean([query[theirs] for query in per_query.values()])
+        assert logged[f"test/retrieval/corpus_{ours}"] == pytest.approx(mean, abs=1e-4), "ties apart"
+
+
+def test_queries_alone_find_passages_by_their_ids(tmp_path: Path, checkpoint: Path) -> None:
+    """Rows without a passage and label of their own, with lists of ids; the corpus is searched after validation too."""
+    rows = rows_of(26, 2)
+    file, corpus = corpus_of(tmp_path, rows)
+    pids = {row["text"]: row["pid"] for row in corpus}  # the last of equal texts: an id of each is right
+    asked = [{"question": row["question"], "right": [pids[row["answer"]]], "key": f"q{row['key']}"} for row in rows if row["label"]]  # fmt: skip  # noqa: E501
+    queries = tiny.write_jsonl(tmp_path / "queries.jsonl", asked)
+    search = {"corpus_dataset": file, "corpus_column": "text", "corpus_id_column": "pid", "relevant_column": "right"}
+    shared = {"pipeline": "retrieval", "pre_trained_model": checkpoint, **search, "label_column": None}
+    folders = runs.run(
+        tmp_path,
+        **shared,
+        train_dataset=tiny.write_jsonl(tmp_path / "train.jsonl", [row for row in rows if row["label"]]),
+        valid_dataset=queries,
+        predict_dataset=tiny.write_jsonl(tmp_path / "asked.jsonl", [{"question": row["question"]} for row in asked]),
+        index_column=None,
+        monitor="valid/retrieval/corpus_mean_reciprocal_rank",
+    )
+    logged = runs.metrics(folders, "valid")
+    assert set(logged) >= {f"valid/retrieval/{name}" for name in NAMES}
+    assert "valid/retrieval/mean_average_precision" not in logged, "rows have no candidates"
+    found = runs.predictions(folders, "predict.corpus")
+    assert len(found) == len({row["question"] for row in asked})
+    assert len(runs.predictions(folders, "predict")) == len(asked)
+    best = embeddings_of(folders.pre_trained_models / "best", [row["text"] for row in corpus])
+    query = embeddings_of(folders.pre_trained_models / "best", [asked[0]["question"]])
+    assert found[0]["scores"][0] == pytest.approx((query @ best.T).max(), abs=1e-5)
+
+
+# --- exports ---------------------------------------------------------------------------------------------------------
+
+TEXTS = ["what about the rain?", "a tiger near the old moon and the spoon", "snow", "bread " * 80]
+MADE: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "cls": {"pooling": "cls", "normalize_embeddings": True},
+    "dense": {
+        "embedding_size": 8,
+        "scores_fn": "dot_product_similarity",
+        "query_prefix": "query: ",
+        "passage_prefix": "the answer ",
+    },
+}
+
+
+@pytest.fixture(scope="module", params=MADE)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Any:
+    folder = tmp_path_factory.mktemp(request.param)
+    flags = {"pipeline": "retrieval", "pre_trained_model": checkpoint, **runs.datasets(folder / "data", "retrieval")}
+    return runs.run(folder, **flags, **MADE[request.param]), MADE[request.param], flags, folder
+
+
+def test_exports_are_read_back(trained: Any) -> None:
+    """Pooling, dense layers, normalization, prefixes and similarity are the checkpoint's, unless they are given."""
+    first, made, flags, folder = trained
+    again = {**flags, "pre_trained_model": first.pre_trained_models / "final", "train_dataset": None, "name": "again"}
+    second = runs.run(folder, **again)
+    found, wanted = ([row["scores"] for row in runs.predictions(run)] for run in (second, first))
+    np.testing.assert_allclose(found, wanted, **CLOSE)
+    assert runs.metrics(second, "test") == pytest.approx(runs.metrics(first, "test"), abs=1e-5)
+    if made.get("embedding_size"):
+        other = runs.run(folder, **again | {"name": "other", "query_prefix": "the rain "})
+        assert not np.allclose([row["scores"] for row in runs.predictions(other)], wanted, **CLOSE)
+
+
+def test_exports_load_in_sentence_transformers(trained: Any) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folders, made, _, _ = trained
+    model = sentence_transformers.SentenceTransformer(str(folders.pre_trained_models / "final"), device="cpu")
+    assert model.max_seq_length == 48
+    rows = runs.rows_for("retrieval", 27, 2)
+    queries = model.encode([row["question"] for row in rows], prompt_name="query", convert_to_tensor=True)
+    passages = model.encode([row["answer"] for row in rows], prompt_name="document", convert_to_tensor=True)
+    assert queries.shape[1] == made.get("embedding_size", 32)
+    if made.get("normalize_embeddings"):
+        torch.testing.assert_close(queries.norm(dim=1), torch.ones(len(rows)))
+    scores = torch.tensor([row["scores"] for row in runs.predictions(folders)])
+    torch.testing.assert_close(model.similarity_pairwise(queries, passages), scores, **CLOSE)
+
+
+def test_checkpoints_of_sentence_transformers_are_read(tmp_path: Path, checkpoint: Path) -> None:
+    """Written by its newest version, in its newest form, with a dense layer that has an activation."""
+    pytest.importorskip("sentence_transformers")
+    from sentence_transformers import SentenceTransformer, models
+
+    modules = [
+        models.Transformer(str(checkpoint), max_seq_length=48),
+        models.Pooling(32, pooling_mode="mean"),
+        models.Dense(32, 8, activation_function=torch.nn.Tanh()),
+        models.Normalize(),
+    ]
+    prompts = {"query": "the query ", "document": "the moon "}
+    theirs = SentenceTransformer(modules=modules, prompts=prompts, device="cpu")
+    theirs.save_pretrained(str(tmp_path / "theirs"))
+    rows = runs.rows_for("retrieval", 27, 2)
+    test = tiny.write_jsonl(tmp_path / "test.jsonl", rows)
+    folders = runs.run(tmp_path, pipeline="retrieval", pre_trained_model=tmp_path / "theirs", test_dataset=test)
+    queries, passages = (
+        theirs.encode([row[column] for row in rows], prompt_name=name, convert_to_tensor=True)
+        for column, name in (("question", "query"), ("answer", "document"))
+    )
+    found = torch.tensor([row["scores"] for row in runs.predictions(folders)])
+    torch.testing.assert_close(found, (queries * passages).sum(dim=1), **CLOSE)
+
+
+def test_towers_of_their_own(tmp_path: Path, checkpoint: Path) -> None:
+    """Each is exported, learns for itself, and can start from a checkpoint of its own."""
+    data = runs.datasets(tmp_path / "data", "retrieval")
+    flags = {"pipeline": "retrieval", "pre_trained_model": checkpoint, **data, "embedding_size": 8}
+    first = runs.run(tmp_path, **flags, separate_towers=True, name="first")
+    folder = first.pre_trained_models / "final"
+    weights = [runs.weights(folder / side) for side in ("query", "passage")]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    again = {**flags, "pre_trained_model": folder / "query", "pre_trained_passage_model": folder / "passage"}
+    second = runs.run(tmp_path, **again | {"train_dataset": None, "embedding_size": None}, name="second")
+    wanted = [row["scores"] for row in runs.predictions(first)]
+    np.testing.assert_allclose([row["scores"] for row in runs.predictions(second)], wanted, **CLOSE)
+    sentence_transformers = pytest.importorskip("sentence_transformers", minversion="5.0")
+    model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    rows = runs.rows_for("retrieval", 27, 2)
+    queries = model.encode_query([row["question"] for row in rows], convert_to_tensor=True)
+    passages = model.encode_document([row["answer"] for row in rows], convert_to_tensor=True)
+    torch.testing.assert_close(model.similarity_pairwise(queries, passages), torch.tensor(wanted), **CLOSE)
+
+
+# --- batches and processes -------------------------------------------------------------------------------------------
+
+
+def test_one_call_of_the_encoder_is_two(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of both sides padded to one length, wrong passages among them, have the embeddings that they have alone."""
+    from transformers_framework.data.sampler import BatchRequest
+    from transformers_framework.pipelines import bi_encoder
+
+    rows = [{**row, "wrong": "the snow " * (i % 5 + 1)} for i, row in enumerate(rows_of(16, 2))]
+    flags = {"pipeline": "retrieval", "pre_trained_model": checkpoint, "query_prefix": "the rain and the old moon "}
+    flags |= {"train_dataset": tiny.write_jsonl(tmp_path / "train.jsonl", rows)}
+    columns = ["question", "answer", "wrong"]
+    experiment = runs.build(runs.command(tmp_path, **flags, input_columns=columns))
+    module, data = experiment.module.eval(), experiment.data
+    batch = data.collator("train")((BatchRequest(0, tuple(range(16))), data.datasets["train"][:16]))
+    calls: list[Any] = []
+    monkeypatch.setattr(module.model.tower("query").encoder, "forward", _counted(module.model.tower("query").encoder.forward, calls))  # fmt: skip  # noqa: E501
+    found = []
+    for tolerated, expected in ((0.0, 2), (100.0, 1)):
+        calls.clear()
+        monkeypatch.setattr(bi_encoder, "TOLERATED_PADDING", tolerated)
+        with torch.no_grad():
+            found.append(module.forward_heads(dict(batch), "train")["retrieval"])
+        assert len(calls) == expected
+    for apart, together in zip(*found, strict=True):
+        torch.testing.assert_close(apart, together, **CLOSE)
+    assert found[0].negatives.shape == (16, 1, 32)
+
+
+def _counted(function: Any, calls: list[Any]) -> Any:
+    def counted(**inputs: Any) -> Any:
+        calls.append(inputs)
+        return function(**inputs)
+
+    return counted
+
+
+def test_evaluation_does_not_depend_on_batches(tmp_path: Path, checkpoint: Path) -> None:
+    """Neither do losses of in-batch negatives and triplets, which are of whole queries there."""
+    test = tiny.write_jsonl(tmp_path / "test.jsonl", tiny.pairs(27, 5, candidates=5, positives=2))
+    for loss in ("multiple_negatives_symmetric_ranking_loss", "batch_hard_triplet_loss", "online_contrastive_loss"):
+        shared = {"pipeline": "retrieval", "pre_trained_model": checkpoint, "loss_fn": loss, "test_dataset": test}
+        found = [runs.metrics(runs.run(tmp_path, name=f"{loss}{size}", eval_batch_size=size, **shared), "test") for size in (4, 27)]  # fmt: skip  # noqa: E501
+        assert found[0] == pytest.approx(found[1], abs=1e-5)
+        assert found[0]["test/loss"] > 0
+
+
+STILL = {"additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
+TWO = {"batch_size": 4, "devices": 2, "strategy": "ddp"}
+
+
+def symmetric(tmp_path: Path, checkpoint: Path) -> dict[str, Any]:
+    """Flags of a run whose loss compares all texts of a batch in both directions, and searches a corpus."""
+    rows = rows_of(26, 2)
+    return {
+        "pipeline": "retrieval",
+        "pre_trained_model": checkpoint,
+        **runs.datasets(tmp_path / "data", "retrieval", (44, 23, 27, 13)),
+        "corpus_dataset": corpus_of(tmp_path, rows)[0],
+        "corpus_column": "text",
+        "test_dataset": tiny.write_jsonl(tmp_path / "test.jsonl", rows),
+        "valid_dataset": None,
+        "loss_fn": "multiple_negatives_symmetric_ranking_loss",
+        **STILL,
+    }
+
+
+def test_two_processes_are_one(tmp_path: Path, checkpoint: Path) -> None:
+    """With --sync_devices the texts of all processes are one batch; the corpus is searched by both."""
+    flags = symmetric(tmp_path, checkpoint)
+    two, _ = runs.spawn(tmp_path, name="two", **TWO, sync_devices=True, **flags)
+    one = runs.run(tmp_path, name="one", batch_size=8, **flags)
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)), atol=2e-5)
+    assert runs.metrics(one, "test") == pytest.approx(runs.metrics(two, "test"), abs=1e-4)
+    lines = [json.loads((run.predictions / "test.corpus.jsonl").read_text().splitlines()[0]) for run in (one, two)]
+    assert lines[0]["passages"][:3] == lines[1]["passages"][:3]
+    np.testing.assert_allclose(lines[0]["scores"], lines[1]["scores"], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_are_two_without_being_asked(tmp_path: Path, checkpoint: Path) -> None:
+    flags = symmetric(tmp_path, checkpoint)
+    two, _ = runs.spawn(tmp_path, name="two", **TWO, **flags)
+    one = runs.run(tmp_path, name="one", batch_size=8, **flags)
+    with pytest.raises(AssertionError):
+        runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)), atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["batch_hard_triplet_loss", "online_contrastive_loss"])
+def test_losses_of_whole_batches_are_synced(loss: str, tmp_path: Path, checkpoint: Path) -> None:
+    flags = symmetric(tmp_path, checkpoint) | {"loss_fn": loss}
+    two, _ = runs.spawn(tmp_path, name="two", **TWO, sync_devices=True, **flags)
+    one = runs.run(tmp_path, name="one", batch_size=8, **flags)
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)), atol=2e-5)

@@ -1,0 +1,278 @@
+"""Losses of embeddings: equal to formulas written out here, and to sentence-transformers' own where it is installed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from transformers_framework.losses import contrastive
+from transformers_framework.objectives.retrieval_losses import LOSSES, Embedded, RetrievalLoss
+
+SIZE, ROWS = 6, 8
+MARGIN, SCALE = 0.6, 12.0
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+SCORES = ("cosine_similarity", "dot_product_similarity")
+
+
+def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+
+
+def texts(num_negatives: int = 0) -> Embedded:
+    query, passage = drawn(ROWS, SIZE, seed=1), drawn(ROWS, SIZE, seed=2)
+    return Embedded(query, passage, drawn(ROWS, num_negatives, SIZE, seed=3) if num_negatives else None)
+
+
+def batch_of(labels: Any, num_negatives: int = 0, **changes: Any) -> dict[str, torch.Tensor]:
+    """A batch whose queries and texts are all different."""
+    numbers = torch.arange(ROWS * (1 + num_negatives)) + 1000
+    found = {"labels": torch.tensor(labels, dtype=torch.float32), "queries": torch.arange(ROWS), "passages": numbers}
+    return found | {name: torch.as_tensor(value) for name, value in changes.items()}
+
+
+RIGHT = [1] * ROWS
+MIXED = [1, 0, 1, 1, 0, 0, 1, 0]
+NUMBERS = [0.9, 0.1, -0.3, 0.5, 1.0, 0.0, 0.25, 0.75]
+
+
+# --- written out -----------------------------------------------------------------------------------------------------
+
+
+def score(a: Any, b: Any, scores_fn: str) -> float:
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.hypot(*a) / math.hypot(*b) if scores_fn == "cosine_similarity" else dot
+
+
+def distance(a: Any, b: Any, distance_fn: str) -> float:
+    if distance_fn == "cosine":
+        return 1 - score(a, b, "cosine_similarity")
+    differences = [abs(x - y) for x, y in zip(a, b, strict=True)]
+    return math.hypot(*differences) if distance_fn == "euclidean" else sum(differences)
+
+
+def softmax_loss(right: float, others: list[float]) -> float:
+    return math.log(sum(math.exp(value) for value in [right, *others])) - right
+
+
+def expected(name: str, found: Embedded, labels: Any, scores_fn: str, distance_fn: str) -> float:
+    """The mean loss of a batch whose queries and texts are all different, by its definition."""
+    q, p = found.query.tolist(), found.passage.tolist()
+    n = found.negatives.tolist() if found.negatives is not None else [[] for _ in q]
+    rows = range(len(q))
+    apart = [distance(q[i], p[i], distance_fn) for i in rows]
+    if name == "contrastive_loss":
+        losses = [d**2 if label else max(0, MARGIN - d) ** 2 for d, label in zip(apart, labels, strict=True)]
+        return sum(losses) / 2 / len(losses)
+    if name == "online_contrastive_loss":
+        right = [d for d, label in zip(apart, labels, strict=True) if label]
+        wrong = [d for d, label in zip(apart, labels, strict=True) if not label]
+        hard_right = [d for d in right if d > (min(wrong) if len(wrong) > 1 else np.mean(right))]
+        hard_wrong = [d for d in wrong if d < (max(right) if len(right) > 1 else np.mean(wrong))]
+        return (sum(d**2 for d in hard_right) + sum(max(0, MARGIN - d) ** 2 for d in hard_wrong)) / len(q)
+    if name == "cosine_similarity_loss":
+        return float(np.mean([(score(q[i], p[i], scores_fn) - labels[i]) ** 2 for i in rows]))
+    if name == "margin_mse_loss":
+        margins = [score(q[i], p[i], scores_fn) - score(q[i], n[i][0], scores_fn) for i in rows]
+        return float(np.mean([(margin - label) ** 2 for margin, label in zip(margins, labels, strict=True)]))
+    if name == "triplet_loss":
+        return float(np.mean([max(0, apart[i] - distance(q[i], wrong, distance_fn) + MARGIN) for i in rows for wrong in n[i]]))  # fmt: skip  # noqa: E501
+    if name.startswith("multiple"):
+        among = [*p, *(wrong for row in n for wrong in row)]
+        forward = [softmax_loss(SCALE * score(q[i], p[i], scores_fn), [SCALE * score(q[i], c, scores_fn) for j, c in enumerate(among) if j != i]) for i in rows if labels[i]]  # fmt: skip  # noqa: E501
+        if "symmetric" not in name:
+            return float(np.mean(forward))
+        back = [softmax_loss(SCALE * score(q[i], p[i], scores_fn), [SCALE * score(q[j], p[i], scores_fn) for j in rows if j != i]) for i in rows if labels[i]]  # fmt: skip  # noqa: E501
+        return float(np.mean(forward) + np.mean(back)) / 2
+    everything = [*q, *p]
+    classes = [*rows, *(i if labels[i] else -1 - i for i in rows)]
+    between = [[distance(a, b, distance_fn) for b in everything] for a in everything]
+    same = {i: [j for j in range(len(classes)) if j != i and classes[i] == classes[j]] for i in range(len(classes))}
+    other = {i: [j for j in range(len(classes)) if classes[i] != classes[j]] for i in range(len(classes))}
+    if name == "batch_all_triplet_loss":
+        losses = [between[i][j] - between[i][k] + MARGIN for i in same for j in same[i] for k in other[i]]
+        return float(np.mean([loss for loss in losses if loss > 0]))
+    if name == "batch_semi_hard_triplet_loss":
+        losses = []
+        for i in same:
+            for j in same[i]:
+                farther = [between[i][k] for k in other[i] if between[i][k] > between[i][j]]
+                wrong = min(farther) if farther else max(between[i][k] for k in other[i])
+                losses.append(max(0, between[i][j] - wrong + MARGIN))
+        return float(np.mean(losses))
+    gaps = [max(between[i][j] for j in same[i]) - min(between[i][k] for k in other[i]) for i in same if same[i]]
+    soft = name == "batch_hard_soft_margin_triplet_loss"
+    return float(np.mean([math.log1p(math.exp(gap)) if soft else max(0, gap + MARGIN) for gap in gaps]))
+
+
+def ours(name: str, scores_fn: str, distance_fn: str) -> RetrievalLoss:
+    return RetrievalLoss(name, scores_fn, distance_fn, MARGIN, SCALE)  # type: ignore[arg-type]
+
+
+def labels_for(name: str) -> list[float]:
+    learns_numbers = name in ("cosine_similarity_loss", "margin_mse_loss")
+    return NUMBERS if learns_numbers else MIXED if name in ("contrastive_loss", "online_contrastive_loss") else RIGHT
+
+
+@pytest.mark.parametrize("scores_fn", SCORES)
+@pytest.mark.parametrize("distance_fn", ["cosine", "euclidean", "manhattan"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_what_they_are_defined_as(name: str, scores_fn: str, distance_fn: str) -> None:
+    num_negatives = {"margin_mse_loss": 1, "triplet_loss": 3}.get(name, 2 if name.startswith("multiple") else 0)
+    found, labels = texts(num_negatives), labels_for(name)
+    loss = ours(name, scores_fn, distance_fn)
+    total = loss.of_batch(found, batch_of(labels, num_negatives))
+    wanted = expected(name, found, labels, scores_fn, distance_fn)
+    assert total.item() / loss.count(np.array(labels)) == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    total.backward()
+    assert all(bool(part.grad.abs().sum() > 0) for part in found if part is not None)
+
+
+@pytest.mark.parametrize("name", [name for name, traits in LOSSES.items() if traits.in_batch])
+def test_labels_of_in_batch_losses(name: str) -> None:
+    """Rows with label 0 add wrong passages; they are right for nobody."""
+    found, labels = texts(), [1, 1, 0, 1, 1, 0, 1, 1]
+    loss = ours(name, "cosine_similarity", "cosine")
+    wanted = expected(name, found, labels, "cosine_similarity", "cosine")
+    assert loss.of_batch(found, batch_of(labels)).item() / loss.count(np.array(labels)) == pytest.approx(
+        wanted, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_padding_weighs_nothing(name: str) -> None:
+    num_negatives = 1 if LOSSES[name].negatives == "needed" else 0
+    found, labels = texts(num_negatives), labels_for(name)
+    loss = ours(name, "cosine_similarity", "cosine")
+    padded = Embedded(*(part if part is None else torch.cat([part, part[:1]]) for part in found))
+    batch = batch_of(labels, num_negatives)
+    numbers = batch["passages"]
+    more = {
+        "labels": torch.cat([batch["labels"], torch.tensor([-100.0])]),
+        "queries": torch.cat([batch["queries"], batch["queries"][:1]]),
+        "passages": torch.cat([numbers[:ROWS], numbers[:1], numbers[ROWS:], numbers[ROWS : ROWS + num_negatives]]),
+    }
+    torch.testing.assert_close(loss.of_batch(padded, more), loss.of_batch(found, batch), **CLOSE)
+    assert loss.count(more["labels"].numpy()) == loss.count(batch["labels"].numpy())
+
+
+def test_right_passages_are_never_wrong_ones() -> None:
+    """Rows 0 and 1 are about one query; rows 2 and 3 have one passage: neither is a negative of the other."""
+    batch = {"labels": torch.ones(4), "queries": torch.tensor([7, 7, 8, 9]), "passages": torch.tensor([1, 2, 3, 3])}
+    query, passage = drawn(4, SIZE, seed=1), drawn(4, SIZE, seed=2)
+    found = contrastive.score_matrix(query, passage, "cosine_similarity") * SCALE
+    among = [[0, 2, 3], [1, 2, 3], [2, 0, 1], [3, 0, 1]]  # the right one first
+    scores = [[found[i, j].item() for j in row] for i, row in enumerate(among)]
+    total = ours("multiple_negatives_ranking_loss", "cosine_similarity", "cosine").of_batch(
+        Embedded(query, passage), batch
+    )
+    assert total.item() == pytest.approx(sum(softmax_loss(row[0], row[1:]) for row in scores), rel=1e-5)
+    back = [[found[j, i].item() for j in row] for i, row in enumerate(among)]
+    both = ours("multiple_negatives_symmetric_ranking_loss", "cosine_similarity", "cosine")
+    other = sum(softmax_loss(row[0], row[1:]) for row in back)
+    assert both.of_batch(Embedded(query, passage), batch).item() == pytest.approx((total.item() + other) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, traits in LOSSES.items() if traits.in_batch])
+def test_a_copy_of_a_right_passage_is_not_wrong(name: str) -> None:
+    """It is said to be wrong for another query; where it lies changes nothing."""
+    labels, numbers = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([1, 1, 2])
+    batch = {"labels": labels, "queries": torch.tensor([7, 8, 7]), "passages": numbers}
+    query, passage = drawn(3, SIZE, seed=1), drawn(3, SIZE, seed=2)
+    query = torch.stack([query[0], query[1] + 90, query[0]])  # the other query is far away, and wrong for nobody
+    moved = passage.detach().clone()
+    moved[1] = query[0] + 1e-3 * moved[1]
+    loss = ours(name, "cosine_similarity", "euclidean")
+    first, second = (loss.of_batch(Embedded(query, found), batch) for found in (passage, moved))
+    assert first.item() == pytest.approx(second.item(), abs=1e-4)
+
+
+def test_one_pair_of_a_kind() -> None:
+    """Where there is one wrong pair or none, online contrastive loss compares right ones with their mean."""
+    for labels in ([1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]):
+        found = Embedded(drawn(4, SIZE, seed=4), drawn(4, SIZE, seed=5))
+        wanted = expected("online_contrastive_loss", found, labels, "cosine_similarity", "euclidean") * 4
+        apart = contrastive.distances(found.query, found.passage, "euclidean")
+        value = contrastive.online_contrastive_loss(apart, torch.tensor(labels), margin=MARGIN)
+        assert value.item() == pytest.approx(wanted, rel=1e-5), labels
+
+
+def test_a_batch_without_right_pairs_has_no_loss_and_no_bad_gradient() -> None:
+    for name, traits in LOSSES.items():
+        if traits.in_batch:
+            found = texts()
+            value = ours(name, "cosine_similarity", "cosine").of_batch(found, batch_of([0] * ROWS))
+            value.backward()
+            assert value.item() == 0, name
+            assert all(bool(torch.isfinite(part.grad).all()) for part in (found.query, found.passage)), name
+
+
+# --- sentence-transformers -------------------------------------------------------------------------------------------
+
+
+class Given(torch.nn.Module):
+    """A model of sentence-transformers whose embeddings are those that it is given."""
+
+    def forward(self, features: dict[str, torch.Tensor], **_: Any) -> dict[str, torch.Tensor]:
+        return {"sentence_embedding": features["embeddings"]}
+
+
+def theirs(name: str, scores_fn: str) -> Any:
+    """Their loss with the settings that ours has."""
+    losses = pytest.importorskip("sentence_transformers.losses")
+    util = pytest.importorskip("sentence_transformers.util")
+    by_cosine, model = scores_fn == "cosine_similarity", Given()
+    pairwise = losses.SiameseDistanceMetric.COSINE_DISTANCE if by_cosine else losses.SiameseDistanceMetric.EUCLIDEAN
+    of_triplets = losses.TripletDistanceMetric.COSINE if by_cosine else losses.TripletDistanceMetric.EUCLIDEAN
+    functions = losses.BatchHardTripletLossDistanceFunction
+    of_batch = functions.cosine_distance if by_cosine else functions.eucledian_distance
+    similarity = util.cos_sim if by_cosine else util.dot_score
+    by_name = {
+        "contrastive_loss": lambda: losses.ContrastiveLoss(model, pairwise, MARGIN),
+        "online_contrastive_loss": lambda: losses.OnlineContrastiveLoss(model, pairwise, MARGIN),
+        "cosine_similarity_loss": lambda: losses.CosineSimilarityLoss(model),
+        "margin_mse_loss": lambda: losses.MarginMSELoss(
+            model, util.pairwise_cos_sim if by_cosine else util.pairwise_dot_score
+        ),
+        "triplet_loss": lambda: losses.TripletLoss(model, of_triplets, MARGIN),
+        "multiple_negatives_ranking_loss": lambda: losses.MultipleNegativesRankingLoss(model, SCALE, similarity),
+        "multiple_negatives_symmetric_ranking_loss": lambda: losses.MultipleNegativesSymmetricRankingLoss(
+            model, SCALE, similarity
+        ),
+        "batch_all_triplet_loss": lambda: losses.BatchAllTripletLoss(model, of_batch, MARGIN),
+        "batch_hard_triplet_loss": lambda: losses.BatchHardTripletLoss(model, of_batch, MARGIN),
+        "batch_hard_soft_margin_triplet_loss": lambda: losses.BatchHardSoftMarginTripletLoss(model, of_batch),
+        "batch_semi_hard_triplet_loss": lambda: losses.BatchSemiHardTripletLoss(model, of_batch, MARGIN),
+    }
+    return by_name[name]()
+
+
+@pytest.mark.parametrize("scores_fn", SCORES)
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_equal_those_of_sentence_transformers(name: str, scores_fn: str) -> None:
+    if name == "cosine_similarity_loss" and scores_fn != "cosine_similarity":
+        pytest.skip("theirs has cosine similarities only")
+    loss = theirs(name, scores_fn)
+    num_negatives = {"margin_mse_loss": 1, "triplet_loss": 1}.get(name, 2 if name.startswith("multiple") else 0)
+    found, labels = texts(num_negatives), torch.tensor(labels_for(name), dtype=torch.float32)
+    columns = [found.query, found.passage]
+    if found.negatives is not None:
+        columns += [found.negatives[:, i] for i in range(num_negatives)]
+    if name.startswith("batch"):
+        columns, labels = [torch.cat(columns)], torch.arange(ROWS).repeat(2)
+    elif not LOSSES[name].needs_label:
+        labels = None
+    wanted = loss([{"embeddings": column} for column in columns], labels)
+    mine = ours(name, scores_fn, "cosine" if scores_fn == "cosine_similarity" else "euclidean")
+    rows = labels_for(name)
+    total = mine.of_batch(found, batch_of(rows, num_negatives))
+    whole = 1 if name == "online_contrastive_loss" else mine.count(np.array(rows))  # theirs is a sum there
+    torch.testing.assert_close(total / whole, wanted, **CLOSE)
+    inputs = [part for part in found if part is not None]
+    for first, second in zip(
+        torch.autograd.grad(total / whole, inputs), torch.autograd.grad(wanted, inputs), strict=True
+    ):
+        torch.testing.assert_close(first, second, **CLOSE)

@@ -1,0 +1,94 @@
+"""The format of sentence-transformers, as its old and new versions write it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.sentence_transformers import read_format, remembered
+
+OLD, NEW = "sentence_transformers.models.", "sentence_transformers.sentence_transformer.modules."
+OLD_POOLING = {"word_embedding_dimension": 4, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+NEW_POOLING = {"embedding_dimension": 4, "pooling_mode": "cls", "include_prompt": True}
+WEIGHTS = {"linear.weight": torch.arange(8.0).view(2, 4), "linear.bias": torch.ones(2)}
+
+
+def folder_of(tmp_path: Path, kinds: str, pooling: dict[str, Any], steps: tuple[str, ...] = ("Pooling",)) -> Path:
+    """Write what stands beside a checkpoint."""
+    names = ["", *(f"{i}_{kind}" for i, kind in enumerate(steps, 1))]
+    types = ["Transformer", *steps]
+    modules = [{"idx": i, "name": str(i), "path": path, "type": kinds + kind} for i, (path, kind) in enumerate(zip(names, types, strict=True))]  # fmt: skip  # noqa: E501
+    files = {"modules.json": modules, "config.json": {"model_type": "bert"}, "1_Pooling/config.json": pooling}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("kinds", "pooling"), [(OLD, OLD_POOLING), (NEW, NEW_POOLING)])
+@pytest.mark.parametrize("pickled", [True, False])
+def test_both_forms_are_read(kinds: str, pooling: dict[str, Any], pickled: bool, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, kinds, pooling, ("Pooling", "Dense", "Normalize"))
+    dense = folder / "2_Dense"
+    dense.mkdir()
+    config = {
+        "in_features": 4,
+        "out_features": 2,
+        "bias": True,
+        "activation_function": "torch.nn.modules.activation.Tanh",
+    }
+    (dense / "config.json").write_text(json.dumps(config))
+    torch.save(WEIGHTS, dense / "pytorch_model.bin") if pickled else save_file(WEIGHTS, dense / "model.safetensors")
+    said = {"prompts": {"query": "q: ", "passage": "p: "}, "similarity_fn_name": "dot"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(said))
+    found = read_format(str(folder), "pre_trained_model", None)
+    assert found is not None
+    assert (found.pooling, found.normalizes, found.scores_fn) == ("cls", True, "dot_product_similarity")
+    assert found.prompts == {"query": "q: ", "passage": "p: "}
+    (projection,) = found.projections
+    assert (projection.in_features, projection.out_features, projection.activation) == (4, 2, "Tanh")
+    assert projection.weights is not None
+    assert all(torch.equal(projection.weights[name], value) for name, value in WEIGHTS.items())
+    told = {
+        "pooling": "cls",
+        "normalize_embeddings": True,
+        "scores_fn": "dot_product_similarity",
+        "query_prefix": "q: ",
+        "passage_prefix": "p: ",
+    }
+    assert remembered(pre_trained_model=str(folder)) == told
+    given = {"pooling": "mean", "normalize_embeddings": False, "query_prefix": ""}
+    rest = {name: value for name, value in told.items() if name not in given}
+    assert remembered(pre_trained_model=str(folder), **given) == rest, "what was asked for stays"  # type: ignore[arg-type]
+
+
+def test_a_plain_checkpoint_remembers_nothing(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert read_format(str(tmp_path), "pre_trained_model", None) is None
+    assert remembered(pre_trained_model=str(tmp_path)) == {}
+    assert remembered() == {}
+
+
+def test_another_pooling_must_be_replaced(tmp_path: Path) -> None:
+    folder = str(folder_of(tmp_path, NEW, {"pooling_mode": ["mean", "max"]}))
+    with pytest.raises(ConfigurationError, match=r"its pooling is 'mean\+max'"):
+        remembered(pre_trained_model=folder)
+    assert "pooling" not in remembered(pre_trained_model=folder, pooling="mean")
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+    from tests.mistakes import malicious
+
+    folder = folder_of(tmp_path, OLD, OLD_POOLING, ("Pooling", "Dense"))
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "config.json").write_text(json.dumps({"in_features": 4, "out_features": 2}))
+    malicious(folder / "2_Dense" / "pytorch_model.bin")
+    with pytest.raises(ConfigurationError, match="pickle that could run code"):
+        read_format(str(folder), "pre_trained_model", None)
+    assert not (folder / "2_Dense" / "ran").exists()

@@ -1,0 +1,228 @@
+"""Search of a whole corpus at the end of each evaluation: every passage is encoded once, all are compared."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.nn import functional
+
+from transformers_framework.constants import ROW_IDS, STAGES, Stage
+from transformers_framework.exceptions import DataError
+from transformers_framework.metrics.corpus import corpus_metrics, qrels_lines, run_lines
+from transformers_framework.metrics.search import TopPassages, ranked
+from transformers_framework.runtime.files import whole_file
+
+if TYPE_CHECKING:
+    from transformers_framework.data.datamodule import DataModule
+    from transformers_framework.data.passages import Batch, Corpus, Numbers, Queries
+    from transformers_framework.objectives.retrieval import Retrieval
+    from transformers_framework.runtime.run_folders import RunFolders
+
+PASSAGES_TOGETHER = 4096  # are compared with queries at once
+
+logger = logging.getLogger(__name__)
+
+
+class CorpusSearch(pl.Callback):
+    """Find the passages of a corpus that are most similar to the queries of a data set.
+
+    Each process encodes its share of the passages and keeps the best of them for every query; passages' embeddings are
+    forgotten at once, so that memory does not depend on how many there are.
+
+    Args:
+        corpus: Passages.
+        data: Queries.
+        objective: Says how similar embeddings are.
+        folders: Where files go; none: nothing is written.
+    """
+
+    def __init__(self, corpus: Corpus, data: DataModule, objective: Retrieval, folders: RunFolders | None) -> None:
+        self.corpus, self.data, self.objective, self.folders = corpus, data, objective, folders
+        self.kept: list[tuple[np.ndarray, torch.Tensor]] = []
+        self.queries = cache(self._queries)
+
+    def _queries(self, stage: Stage) -> Queries:
+        objective = self.objective
+        columns = {"index_column": objective.index_column, "label_column": objective.label_column}
+        return self.corpus.queries(self.data.datasets[stage], self.data.origin(stage), **columns)
+
+    def check(self) -> None:
+        """Look for right passages in the corpus, before anything is trained.
+
+        Raises:
+            DataError: When one is not there, or a query has none and none is an error, with the place.
+        """
+        for stage in STAGES[1:]:
+            if not self.data.has(stage):
+                continue
+            queries = self.queries(stage)
+            empty = np.setdiff1d(np.arange(len(queries.rows)), queries.query)
+            if len(empty) and stage != "predict" and self.objective.empty_target_action == "error":
+                raise DataError(
+                    f"{self.data.origin(stage).place(int(queries.rows[empty[0]]))}: no passage is right for this query "
+                    f"and for {len(empty) - 1} others, and --metrics_empty_target_action is error. Remove these "
+                    "queries, or choose skip, neg or pos."
+                )
+
+    # ---------------------------------------------------------------- stages
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        """Keep the queries of a batch."""
+        if not trainer.sanity_checking:
+            self._keep("valid", pl_module, batch)
+
+    def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:
+        """Keep the queries of a batch."""
+        self._keep("test", pl_module, batch)
+
+    def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:
+        """Keep the queries of a batch."""
+        self._keep("predict", pl_module, batch)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Search, and log how well right passages are found."""
+        if not trainer.sanity_checking:
+            self._evaluate(trainer, pl_module, "valid")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Search, log how well right passages are found, write what was found."""
+        self._write("test", *self._evaluate(trainer, pl_module, "test"))
+
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Search and write what was found."""
+        self._write("predict", *self._search(trainer, pl_module, "predict"))
+
+    def _keep(self, stage: Stage, pl_module: Any, batch: Any) -> None:
+        rows = batch[ROW_IDS].cpu().numpy()
+        mine = np.flatnonzero(np.isin(rows, self.queries(stage).rows))
+        embeddings = pl_module.embedded.query[torch.from_numpy(mine).to(pl_module.device)]
+        self.kept.append((rows[mine], self._comparable(embeddings)))
+
+    def _comparable(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return embeddings whose inner product is the score."""
+        by_cosine = self.objective.scores_fn == "cosine_similarity"
+        return functional.normalize(embeddings.float(), dim=-1) if by_cosine else embeddings.float()
+
+    def _evaluate(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> tuple[Numbers, np.ndarray, Numbers]:
+        seen, scores, found = self._search(trainer, pl_module, stage)
+        queries = self.queries(stage)
+        place = np.full(len(queries.rows), -1)
+        place[seen] = np.arange(len(seen))
+        known = place[queries.query] >= 0  # all, unless batches are limited
+        action = self.objective.empty_target_action
+        values = corpus_metrics(found, place[queries.query[known]], queries.relevant[known], empty_target_action=action)
+        pl_module.log_dict({f"{stage}/{self.objective.name}/{name}": value for name, value in values.items()})
+        return seen, scores, found
+
+    # ---------------------------------------------------------------- search
+
+    def _search(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> tuple[Numbers, np.ndarray, Numbers]:
+        """Return which queries were seen ``(Q,)``, and the scores and numbers of their best passages ``(Q, K)``."""
+        kept, self.kept = self.kept, []
+        parts = _gathered([(rows, embeddings.cpu()) for rows, embeddings in kept])
+        rows, embeddings = zip(*(pair for part in parts for pair in part), strict=True)
+        order = np.argsort(joined := np.concatenate(rows), kind="stable")
+        queries = torch.cat(embeddings)[torch.from_numpy(order)].to(pl_module.device)
+        wanted = self.queries(stage).rows
+        by_row = np.argsort(wanted)
+        seen = by_row[np.searchsorted(wanted[by_row], joined[order])]
+        best = TopPassages(queries, self.corpus.top_k)
+        for passages, numbers in self._passages(trainer, pl_module):
+            best.add(passages, numbers)
+        mine = best.scores.cpu().numpy(), best.numbers.cpu().numpy()
+        all_scores, all_numbers = (np.concatenate(part, axis=1) for part in zip(*_gathered(mine), strict=True))
+        return seen, *ranked(all_scores, all_numbers, self.corpus.top_k)
+
+    def _passages(self, trainer: pl.Trainer, pl_module: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the passages of this process, encoded, many at a time."""
+        device = pl_module.device
+        narrow = "16" in str(trainer.precision) and device.type != "cpu"  # tensor cores want multiples of 8
+        batches = self.corpus.batches(
+            self.data.batch_sizes["valid"],
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            num_workers=self.data.workers_of(trainer),
+            pad_to_multiple_of=8 if narrow else 1,
+        )
+        context = trainer.precision_plugin.forward_context
+        waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for embeddings, numbers in encoded(batches, pl_module.model.tower("passage"), device, context):
+            waiting.append((self._comparable(embeddings), numbers))
+            if sum(len(found) for found, _ in waiting) >= PASSAGES_TOGETHER:
+                yield _joined(waiting)
+                waiting = []
+        if waiting:
+            yield _joined(waiting)
+
+    # ---------------------------------------------------------------- files
+
+    def _write(self, stage: Stage, seen: Numbers, scores: np.ndarray, found: Numbers) -> None:
+        if self.folders is None or (torch.distributed.is_initialized() and torch.distributed.get_rank() > 0):
+            return
+        queries = self.queries(stage)
+        names = [queries.names[query] for query in seen]
+        distinct, places = np.unique(found, return_inverse=True)
+        ids = np.array([*self.corpus.ids(distinct), None], dtype=object)[:-1]
+        passages = ids[places.reshape(found.shape)].tolist()
+        self.folders.predictions.mkdir(parents=True, exist_ok=True)
+        path = self.folders.predictions / f"{stage}.corpus.jsonl"
+        rows = zip(queries.rows[seen].tolist(), names, passages, scores.tolist(), strict=True)
+        lines = (
+            {"id": row, "query": name, "passages": best, "scores": [round(score, 7) for score in values]}
+            for row, name, best, values in rows
+        )
+        files: dict[Path, Iterator[str]] = {path: (json.dumps(line, ensure_ascii=False, default=str) for line in lines)}
+        files[path.with_suffix(".run")] = run_lines(names, passages, scores)
+        if stage != "predict":
+            relevant = self.corpus.ids(queries.relevant)
+            files[path.with_suffix(".qrels")] = qrels_lines([queries.names[query] for query in queries.query], relevant)
+        for file, content in files.items():
+            with whole_file(file) as aside, aside.open("w", encoding="utf-8") as open_file:
+                open_file.writelines(f"{line}\n" for line in content)
+        logger.info("The best of %d passages for %d queries are in %s", len(self.corpus), len(seen), path)
+
+
+def encoded(
+    batches: Iterator[Batch],
+    tower: Callable[..., torch.Tensor],
+    device: torch.device,
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield embeddings ``(B, E) float32`` and numbers ``(B,) int64`` of batches of passages.
+
+    Args:
+        batches: As :meth:`Corpus.batches` yields them.
+        tower: What encodes.
+        device: Where it is.
+        context: What it runs in, as autocast.
+    """
+    for numbers, batch in batches:
+        inputs = {key: torch.from_numpy(values).to(device, non_blocking=True) for key, values in batch.items()}
+        with context():
+            embeddings = tower(**inputs)
+        yield embeddings, torch.from_numpy(numbers).to(device)
+
+
+def _joined(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    embeddings, numbers = zip(*parts, strict=True)
+    return torch.cat(embeddings), torch.cat(numbers)
+
+
+def _gathered(mine: Any) -> list[Any]:
+    """Return what all processes have, the same for each."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [mine]
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, mine)
+    return parts

@@ -1,0 +1,325 @@
+"""The corpus that is searched: each distinct passage once, found again by its text or its id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.data.loading import load_dataset, row_place
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.inputs.batches import EncodedBatches
+from transformers_framework.processing.columns import (
+    Origin,
+    check_column,
+    check_text_type,
+    chunks,
+    column_lengths,
+    first_empty,
+    first_null,
+    item_feature,
+)
+from transformers_framework.processing.fields import Field, field_texts, parse_field
+from transformers_framework.processing.text_ids import value_hashes
+from transformers_framework.restricted import PositiveInt
+from transformers_framework.runtime.folders import cache_folder
+
+if TYPE_CHECKING:
+    import datasets
+
+    from transformers_framework.inputs.query_passage import QueryPassage
+
+Numbers = NDArray[np.int64]
+Batch = tuple[Numbers, dict[str, np.ndarray]]
+
+BATCHES_TOGETHER = 32  # are tokenized in one call and sorted by their tokens
+RELEVANT = 0.5  # a row with this label or a higher one holds a right passage
+
+
+class Lookup:
+    """Find numbers by keys.
+
+    Args:
+        keys: Keys, which may repeat, (N,) int64.
+        numbers: Number of each, (N,) int64; those of equal keys are equal.
+    """
+
+    def __init__(self, keys: Numbers, numbers: Numbers) -> None:
+        order = np.argsort(keys, kind="stable")
+        self.keys, self.numbers = keys[order], numbers[order]
+
+    def __call__(self, keys: Numbers) -> Numbers:
+        """Return the numbers of keys, -1 for one that is not there, (M,) int64."""
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return np.where(self.keys[places] == keys, self.numbers[places], -1)
+
+
+class Queries(NamedTuple):
+    """The queries of a data set, and which passages are right for them.
+
+    Args:
+        rows: A row of each query, (Q,) int64.
+        names: What each is called.
+        query: Query of each right passage, (R,) int64.
+        relevant: The right passage, (R,) int64; no pair of both occurs twice.
+    """
+
+    rows: Numbers
+    names: Sequence[Any]
+    query: Numbers
+    relevant: Numbers
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Passages to search.
+
+    Args:
+        dataset: Where they are.
+        origin: Where it comes from, for messages.
+        inputs: Turns texts into model inputs.
+        field: Column of the text.
+        id_column: Column of the id; without it, the row is the id.
+        relevant_column: Column of queries' data with ids of right passages; without it, right are the texts of rows
+            with label 1.
+        top_k: Passages to find for each query.
+        first: A row of each distinct passage, (U,) int64.
+        by_text: Finds passages by the hash of their text.
+        by_id: Finds them by the hash of their id.
+    """
+
+    dataset: datasets.Dataset
+    origin: Origin
+    inputs: QueryPassage
+    field: Field
+    id_column: str | None
+    relevant_column: str | None
+    top_k: int
+    first: Numbers
+    by_text: Lookup
+    by_id: Lookup
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def ids(self, numbers: Numbers) -> list[Any]:
+        """Return the ids of passages, of the first row where several have one text."""
+        rows = self.first[numbers]
+        if self.id_column is None:
+            return rows.tolist()
+        return list(self.dataset.select_columns([self.id_column])[rows.tolist()][self.id_column]) if len(rows) else []
+
+    # ---------------------------------------------------------------- batches
+
+    def batches(
+        self, batch_size: int, *, rank: int = 0, world_size: int = 1, num_workers: int = 0, pad_to_multiple_of: int = 1
+    ) -> Iterator[Batch]:
+        """Yield the passages of a process: numbers ``(B,) int64`` and model inputs ``(B, L) int64``, longest first.
+
+        Sorted by characters, and some batches at a time by tokens too, for these are what padding is counted in.
+        """
+        lengths = np.zeros(len(self.dataset), dtype=np.int64)
+        for column in self.field.columns:
+            lengths += column_lengths(self.dataset, column)
+        order = np.argsort(-lengths[self.first], kind="stable")[rank::world_size]
+        rows = self.dataset.select_columns(list(self.field.columns)).select(self.first[order])
+
+        encode = partial(_encoded, self.inputs, self.field, order, batch_size, pad_to_multiple_of)
+        for found in EncodedBatches(encode, rows, batch_size * BATCHES_TOGETHER).in_order(num_workers):
+            yield from found
+
+    # ---------------------------------------------------------------- what is to be found
+
+    def queries(
+        self,
+        dataset: datasets.Dataset,
+        origin: Origin,
+        *,
+        index_column: str | None = None,
+        label_column: str | None = None,
+    ) -> Queries:
+        """Return the queries of a data set and their right passages; none are right where it is only predicted.
+
+        Args:
+            dataset: Rows with queries.
+            origin: Where they come from, for messages.
+            index_column: Column of the query's id; without it, rows with one text are one query.
+            label_column: Column that says whether the passage of a row is right; without it, all are.
+
+        Raises:
+            DataError: When a right passage is not in the corpus, with the place of the row.
+        """
+        names, keys = self._names(dataset, index_column)
+        _, first, query = np.unique(keys, return_index=True, return_inverse=True)
+        by_place = np.argsort(first)  # queries in the order of the data
+        rows, query = first[by_place], np.argsort(by_place)[query.reshape(-1)]
+        pairs = np.zeros((0, 2), dtype=np.int64)
+        if origin.stage != "predict":
+            of_row, passages = self._relevant(dataset, origin, label_column)
+            pairs = np.unique(np.stack([query[of_row], passages], axis=1), axis=0)
+        return Queries(rows, [names[row] for row in rows.tolist()], pairs[:, 0], pairs[:, 1])
+
+    def _names(self, dataset: datasets.Dataset, index_column: str | None) -> tuple[list[Any], Numbers]:
+        if index_column is not None and index_column in dataset.column_names:
+            names = list(dataset[index_column])
+            return names, value_hashes(names)
+        names, field = list(range(len(dataset))), self.inputs.query_field
+        texts = chunks(dataset.select_columns(list(field.columns)))
+        return names, np.concatenate([value_hashes(field_texts(rows, field)) for rows in texts])
+
+    def _relevant(self, dataset: datasets.Dataset, origin: Origin, label_column: str | None) -> tuple[Numbers, Numbers]:
+        """Return rows and the numbers of passages that are right for them."""
+        if self.relevant_column is not None:
+            check_column(dataset, self.relevant_column, origin, flag="relevant_column")
+            values = dataset[self.relevant_column]
+            lists = item_feature(dataset.features[self.relevant_column]) is not None
+            found = [list(value or ()) for value in values] if lists else [[value] for value in values]
+            of_row = np.repeat(np.arange(len(found)), [len(ids) for ids in found])
+            wanted = [value for ids in found for value in ids]
+            numbers = self.by_id(value_hashes(wanted)) if wanted else np.zeros(0, np.int64)
+            self._check_found(
+                of_row,
+                numbers,
+                origin,
+                lambda at: f"'{self.relevant_column}' names {wanted[at]!r}, and no passage of the corpus has this id",
+            )
+            return of_row, numbers
+        if not self.inputs.has_passages(origin.stage):
+            raise ConfigurationError(
+                f"--relevant_column is needed: rows of {origin.source} have no passage of their own, so that nothing "
+                f"says which of the corpus are right. It is the column with their ids; there are: "
+                f"{', '.join(dataset.column_names)}."
+            )
+        of_row = np.arange(len(dataset))
+        if label_column is not None:
+            labels = np.array(dataset[label_column], dtype=np.float64)
+            of_row = np.flatnonzero((labels >= RELEVANT) & (labels != IGNORED_LABEL))
+        field = self.inputs.passage_field
+        rows = chunks(dataset.select_columns(list(field.columns)).select(of_row))
+        hashes = [value_hashes(field_texts(columns, field)) for columns in rows]
+        numbers = self.by_text(np.concatenate(hashes)) if hashes else np.zeros(0, np.int64)
+        self._check_found(of_row, numbers, origin, lambda at: "its passage is right, and the corpus does not have it")
+        return of_row, numbers
+
+    def _check_found(self, of_row: Numbers, numbers: Numbers, origin: Origin, what: Any) -> None:
+        if len(absent := np.flatnonzero(numbers < 0)):
+            at = int(absent[0])
+            raise DataError(
+                f"{origin.place(int(of_row[at]))}: {what(at)} ({self.origin.source}; {len(absent)} of {len(numbers)} "
+                "right passages are not there). Add them, or check --corpus_column, --corpus_id_column and "
+                "--relevant_column."
+            )
+
+
+def _encoded(
+    inputs: QueryPassage,
+    field: Field,
+    numbers: Numbers,
+    batch_size: int,
+    pad_to_multiple_of: int,
+    start: int,
+    columns: Mapping[str, list[Any]],
+) -> list[Batch]:
+    """Return batches of some rows, which begin at ``start`` of those that have these numbers."""
+    found = inputs.encoded_by_length("passage", field_texts(columns, field), batch_size, pad_to_multiple_of)
+    return [(numbers[start + places], batch) for places, batch in found]
+
+
+def load_corpus(
+    inputs: QueryPassage,
+    *,
+    input_columns: list[str],
+    corpus_dataset: str | None = None,
+    corpus_config: str | None = None,
+    corpus_column: str | None = None,
+    corpus_id_column: str | None = None,
+    relevant_column: str | None = None,
+    top_k: PositiveInt = 100,
+    keep_in_memory: bool = False,
+    cache_dir: str | None = None,
+) -> Corpus | None:
+    """Load and check the passages to search; nothing where none were asked for.
+
+    Args:
+        inputs: Turns texts into model inputs.
+        input_columns: Columns of queries and passages.
+        corpus_dataset: Passages to search in evaluation and prediction, from the same kinds of places as other data:
+            for each query, the most similar passages of all are found, and metrics are logged as `corpus_…`.
+        corpus_config: Hub configuration of the corpus.
+        corpus_column: Text column of the corpus. By default the second of `input_columns`.
+        corpus_id_column: Column of the corpus with the id of each passage. By default its row is its id.
+        relevant_column: Column of evaluated rows with the id of the right passage, or a list of several. By default the
+            texts of rows with label 1, or of all rows where there are no labels, are right.
+        top_k: Passages to find for each query; metrics count what lies behind them as not found.
+        keep_in_memory: Load data into memory instead of mapping files.
+        cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
+
+    Raises:
+        ConfigurationError: When flags of a corpus are given without one.
+        DataError: When a column is missing, a text or an id is empty, or an id has several texts.
+    """
+    given = {
+        "corpus_config": corpus_config,
+        "corpus_column": corpus_column,
+        "corpus_id_column": corpus_id_column,
+        "relevant_column": relevant_column,
+    }
+    if corpus_dataset is None:
+        if idle := [flag for flag, value in given.items() if value is not None]:
+            raise ConfigurationError(f"--{idle[0]} needs --corpus_dataset.")
+        return None
+    folder, stage = cache_folder(cache_dir), "corpus"
+    dataset: Any = load_dataset(
+        corpus_dataset, stage=stage, config=corpus_config, cache_dir=folder, keep_in_memory=keep_in_memory
+    )
+    place = partial(row_place, corpus_dataset, cache_dir=folder, stage=stage)
+    origin = Origin(stage, corpus_dataset, place)  # type: ignore[arg-type]
+    flag = "corpus_column" if corpus_column is not None else "input_columns"
+    field = parse_field(corpus_column or input_columns[1], flag=flag)
+    for column in field.columns:
+        check_column(dataset, column, origin, flag="corpus_column")
+        check_text_type(dataset, column, origin, is_list=field.is_list, flag="corpus_column")
+    if (row := first_empty(dataset, field.columns)) is not None:
+        raise DataError(f"{place(row)}: the text in '{':'.join(field.columns)}' is null or empty. Remove the row.")
+    texts = np.concatenate([value_hashes(field_texts(rows, field)) for rows in chunks(dataset)])
+    _, first, number = np.unique(texts, return_index=True, return_inverse=True)
+    return Corpus(
+        dataset,
+        origin,
+        inputs,
+        field,
+        corpus_id_column,
+        relevant_column,
+        top_k,
+        first,
+        Lookup(texts, number := number.reshape(-1)),
+        Lookup(_ids(dataset, corpus_id_column, origin, number), number),
+    )
+
+
+def _ids(dataset: datasets.Dataset, column: str | None, origin: Origin, number: Numbers) -> Numbers:
+    """Return the hash of each row's id (N,) int64.
+
+    Raises:
+        DataError: When an id is null, or stands for two texts.
+    """
+    if column is None:
+        return value_hashes(list(range(len(dataset))))
+    check_column(dataset, column, origin, flag="corpus_id_column")
+    if (row := first_null(dataset, column)) is not None:
+        raise DataError(f"{origin.place(row)}: '{column}' has no id (null).")
+    ids = np.concatenate([value_hashes(rows[column]) for rows in chunks(dataset.select_columns([column]))])
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero((np.diff(ids[order]) == 0) & (np.diff(number[order]) != 0))
+    if len(twice):
+        row = int(order[twice + 1].min())
+        raise DataError(
+            f"{origin.place(row)}: '{column}' is {dataset[row][column]!r}, which is the id of another text before. "
+            "Give each passage an id of its own."
+        )
+    return ids

@@ -1,0 +1,95 @@
+"""Ranking metrics of a search over a whole corpus, cut at a depth, as trec_eval defines them on such a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transformers_framework.metrics.ranking import MEANS, EmptyTargetAction, means_of_ranks, trec_name
+
+PREFIX = "corpus_"  # before the names of metrics in logs
+PRECISION_AT, HITRATE_AT, RECALL_AT = (1, 5), (5, 100), (1, 5, 10, 100)
+NAMES = tuple(
+    PREFIX + name
+    for name in (
+        *MEANS,
+        *(f"precision@{k}" for k in PRECISION_AT),
+        *(f"hitrate@{k}" for k in HITRATE_AT),
+        *(f"recall@{k}" for k in RECALL_AT),
+    )
+)
+
+
+def corpus_metrics(
+    found: NDArray[np.int64],
+    query: NDArray[np.int64],
+    relevant: NDArray[np.int64],
+    *,
+    empty_target_action: EmptyTargetAction = "skip",
+) -> dict[str, float]:
+    """Compute the means of ranking metrics over queries; a passage behind the depth of the search was not found.
+
+    Args:
+        found: Passages that were found for each query, the best first, (Q, K) int64.
+        query: Query of each right passage, from 0, (R,) int64.
+        relevant: The right passage, (R,) int64; no pair of both occurs twice.
+        empty_target_action: What a query without a right passage is worth: nothing (``skip``), 0 (``neg``), 1
+            (``pos``).
+
+    Returns:
+        The values of ``NAMES``.
+
+    Examples:
+        >>> values = corpus_metrics(np.array([[3, 8, 5]]), np.array([0, 0]), np.array([8, 9]))
+        >>> values["corpus_mean_average_precision"], values["corpus_recall@5"], values["corpus_hitrate@5"]
+        (0.25, 0.5, 1.0)
+    """
+    num_queries, depth = found.shape
+    # a number a (query, passage), so that one lookup finds all: numbers of passages are small
+    stride = 1 + max(int(found.max(initial=0)), int(relevant.max(initial=0)))
+    wanted = np.sort(query * stride + relevant)
+    places = (np.arange(num_queries)[:, None] * stride + found).ravel()
+    at = np.minimum(np.searchsorted(wanted, places), max(0, len(wanted) - 1))
+    hits = np.flatnonzero(wanted[at] == places) if len(wanted) else np.zeros(0, np.int64)
+    means = means_of_ranks(
+        hits // max(1, depth),
+        hits % max(1, depth) + 1,
+        np.bincount(query, minlength=num_queries),
+        empty_target_action=empty_target_action,
+        precision_at=PRECISION_AT,
+        hitrate_at=HITRATE_AT,
+        recall_at=RECALL_AT,
+    )
+    return {PREFIX + name: value for name, value in means.items()}
+
+
+def run_lines(
+    queries: Sequence[object], passages: Sequence[Sequence[object]], scores: NDArray[np.float32], *, tag: str = "model"
+) -> Iterator[str]:
+    """Yield the lines of a TREC run file, the best passages of a query first.
+
+    Args:
+        queries: Names of Q queries.
+        passages: Names of the K passages that were found for each, the best first.
+        scores: Their scores, (Q, K) float32.
+        tag: Name of the run.
+
+    Examples:
+        >>> list(run_lines(["who?"], [["p 1"]], np.float32([[0.5]])))
+        ['who? Q0 p%201 1 0.5 model']
+    """
+    for query, names, values in zip(queries, passages, scores.tolist(), strict=True):
+        for rank, (name, score) in enumerate(zip(names, values, strict=True), 1):
+            yield f"{trec_name(query)} Q0 {trec_name(name)} {rank} {score:.9g} {trec_name(tag)}"
+
+
+def qrels_lines(queries: Sequence[object], passages: Sequence[object]) -> Iterator[str]:
+    """Yield the lines of a TREC qrels file: pairs of a query and a right passage.
+
+    Examples:
+        >>> list(qrels_lines([7], ["p 1"]))
+        ['7 0 p%201 1']
+    """
+    return (f"{trec_name(query)} 0 {trec_name(name)} 1" for query, name in zip(queries, passages, strict=True))

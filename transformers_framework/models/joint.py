@@ -1,0 +1,287 @@
+"""Models that read a question and several candidates at once, of any family of encoders: heads, loading, use.
+
+A joint re-ranker is a family's own backbone with a head on the first tokens of the question and of each candidate. Its
+class is made from the family's, so that transformers loads and saves it as any other head, and an export is a
+checkpoint from which ``AutoModel`` takes the backbone; :class:`JointReRanker` takes all of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.processing.encoding import Template, bare_tokenizer, tokenize
+from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+SUFFIX = "ForJointReRanking"
+# families whose layers are BERT's: attention, then what adds its residual, then a feed-forward part
+SHORTENED = frozenset({"bert", "camembert", "deberta", "deberta-v2", "electra", "ernie", "roberta", "xlm-roberta"})
+
+
+class JointHead(nn.Module):
+    """Dropout, dense, tanh, dropout and a linear layer on the states of first tokens.
+
+    With h_0 the state of the question's first token and h_i of candidate i's: IE_1 reads h_0 for the first candidate,
+    IE_k each h_i, AE_1 the sum of h_1 … h_k, AE_k each [h_0; h_i], RE_1 h_0 for the group, and RE_k h_0 for all
+    candidates, by k·C outputs (Di Liello, Garg, Soldaini, Moschitti 2022, "Paragraph-based Transformer Pre-training for
+    Multi-Sentence Inference", section 4).
+
+    Args:
+        config: Says ``classification_head_type``, ``num_candidates`` and ``num_labels``.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.kind, self.num_labels = config.classification_head_type, config.num_labels
+        hidden = config.hidden_size
+        names = ("classifier_dropout", "hidden_dropout_prob", "hidden_dropout", "dropout")
+        rates = (getattr(config, name, None) for name in names)
+        self.dropout = nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
+        self.dense = nn.Linear(2 * hidden if self.kind == "AE_k" else hidden, hidden)
+        self.out_proj = nn.Linear(hidden, self.num_labels * (config.num_candidates if self.kind == "RE_k" else 1))
+
+    def forward(self, states: Tensor, present: Tensor) -> Tensor:
+        """Return logits ``(B, K, C)``, or ``(B, 1, C)`` of heads with one label.
+
+        Args:
+            states: States of the first tokens of the question and K candidates ``(B, 1 + K, H)``.
+            present: Which candidates there are ``(B, K) bool``.
+        """
+        question, candidates = states[:, :1], states[:, 1:]
+        if self.kind == "IE_k":
+            seen = candidates
+        elif self.kind == "AE_1":
+            seen = (candidates * present[..., None]).sum(dim=1, keepdim=True)
+        elif self.kind == "AE_k":
+            seen = torch.cat([question.expand_as(candidates), candidates], dim=-1)
+        else:
+            seen = question
+        logits = self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(seen)))))
+        if self.kind == "RE_k":
+            return logits[:, 0].unflatten(1, (-1, self.num_labels))[:, : candidates.shape[1]]
+        return logits
+
+
+class FirstTokens:
+    """What a head reads of hidden states; it is taken as early in the last layer as a family allows.
+
+    Behind its attention a layer sees each token by itself, so what follows need not run where nothing is read: three
+    quarters of the layer, with 4 layers of BERT a sixth of the time.
+    """
+
+    def __init__(self) -> None:
+        self.places: Tensor | None = None  # (B, 1 + K) int64, while the backbone runs for the head alone
+
+    def watch(self, backbone: Any) -> bool:
+        """Watch the last layer of a backbone; return whether it is one that can be shortened."""
+        layers = backbone.encoder.layer if backbone.config.model_type in SHORTENED else []
+        if len(layers) < 2:  # DeBERTa-v2's first layer is followed by a convolution
+            return False
+        layers[-1].attention.output.register_forward_pre_hook(self.before)
+        return True
+
+    def before(self, output: nn.Module, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Leave what the head reads of what attention found and of its residual, before they are added up."""
+        return states if self.places is None else tuple(take(hidden, self.places) for hidden in states)
+
+
+def take(hidden: Tensor, places: Tensor) -> Tensor:
+    """Return the states ``(B, S, H)`` at places ``(B, S) int64`` of ``(B, L, H)``."""
+    return hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[-1]))
+
+
+class _JointReRanking:
+    """What a family's ``PreTrainedModel`` becomes a joint re-ranker with."""
+
+    backbone_class: Any
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)  # type: ignore[call-arg]
+        model: Any = self
+        pools = "add_pooling_layer" in inspect.signature(self.backbone_class.__init__).parameters
+        backbone = self.backbone_class(config, **({"add_pooling_layer": False} if pools else {}))
+        setattr(model, model.base_model_prefix, backbone)
+        model.first_tokens = FirstTokens()
+        model.shortens = model.first_tokens.watch(backbone)
+        model.classifier = JointHead(config)
+        model.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        first_tokens: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Return the logits of K candidates, ``(B, K, C)``, or of their group, ``(B, 1, C)``.
+
+        Args:
+            input_ids: Question and candidates in one sequence ``(B, L) int64``.
+            attention_mask: 0 at padding ``(B, L)``.
+            token_type_ids: Type of each token ``(B, L) int64``.
+            position_ids: Position of each token ``(B, L) int64``.
+            first_tokens: Where the question and each candidate begin, -1 where there is none ``(B, 1 + K) int64``.
+            **kwargs: Further arguments of the backbone.
+        """
+        assert first_tokens is not None
+        given = {
+            "attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids
+        } | kwargs  # fmt: skip
+        model: Any = self
+        backbone, places = getattr(model, model.base_model_prefix), first_tokens.clamp(min=0)
+        # beside other heads the backbone runs for all of them; a layer that is computed again must find what it found
+        alone = isinstance(backbone, self.backbone_class) and not recomputes(backbone)
+        shortened = model.shortens and alone
+        model.first_tokens.places = places if shortened else None
+        try:
+            hidden = backbone(input_ids, **{name: value for name, value in given.items() if value is not None})[0]
+        finally:
+            model.first_tokens.places = None
+        states = hidden if shortened else take(hidden, places)
+        return SequenceClassifierOutput(logits=model.classifier(states, first_tokens[:, 1:] >= 0))
+
+
+def recomputes(backbone: Any) -> bool:
+    """Return whether a backbone keeps no activations, under whichever name it says so."""
+    newer = getattr(backbone, "is_activation_checkpointing", None)
+    return bool(backbone.is_gradient_checkpointing if newer is None else newer)
+
+
+@cache
+def joint_class(config_class: Any) -> Any:
+    """Return the joint re-ranker of a family, by the class of its configs."""
+    from transformers import AutoModel
+
+    backbone: Any = AutoModel._model_mapping[config_class]
+    family = next(base for base in backbone.__mro__ if base.__name__.endswith("PreTrainedModel"))
+    name = family.__name__.removesuffix("PreTrainedModel") + SUFFIX
+    return type(name, (_JointReRanking, family), {"backbone_class": backbone, "__module__": __name__})
+
+
+class _Families:
+    """The joint re-ranker of each class of configs, as the mappings of transformers' Auto classes tell theirs."""
+
+    def __contains__(self, config_class: type[PreTrainedConfig]) -> bool:
+        from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoModelForTokenClassification
+
+        encodes = (
+            config_class in AutoModel._model_mapping and config_class in AutoModelForTokenClassification._model_mapping
+        )
+        return encodes and config_class not in AutoModelForSeq2SeqLM._model_mapping
+
+    def __getitem__(self, config_class: type[PreTrainedConfig]) -> Any:
+        return joint_class(config_class)  # type: ignore[arg-type]
+
+
+class AutoModelForJointReRanking:
+    """Makes joint re-rankers as transformers' Auto classes make their heads."""
+
+    _model_mapping = _Families()
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, **options: Any) -> Any:
+        """Return a model with drawn weights."""
+        return cls._model_mapping[type(config)]._from_config(config, **options)
+
+    @classmethod
+    def from_pretrained(cls, place: str | Path, *, config: PreTrainedConfig | None = None, **options: Any) -> Any:
+        """Return a model with the weights of a checkpoint, of any head of its family."""
+        from transformers import AutoConfig
+
+        options.pop("trust_remote_code", None)
+        config = config or AutoConfig.from_pretrained(place)
+        return cls._model_mapping[type(config)].from_pretrained(place, config=config, **options)
+
+
+class JointReRanker:
+    """A trained joint re-ranker with its tokenizer: scores candidates, k at a time, as testing does.
+
+    Args:
+        model: A model of :class:`AutoModelForJointReRanking`.
+        tokenizer: Its tokenizer, a fast one.
+    """
+
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.template, self.backend = Template.of(tokenizer), bare_tokenizer(tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> JointReRanker:
+        """Load what a run exported.
+
+        Args:
+            folder: A folder of ``pre_trained_models``, or that of the head ``answer_selection`` in it.
+            **options: As for ``from_pretrained`` of transformers, as ``dtype``.
+
+        Raises:
+            ConfigurationError: When it is no joint re-ranker.
+        """
+        from transformers import AutoConfig, AutoTokenizer
+
+        config = AutoConfig.from_pretrained(folder)
+        if not any(name.endswith(SUFFIX) for name in config.architectures or ()):
+            raise ConfigurationError(f"{folder}: {config.architectures} is no joint re-ranker. Train one with -k.")
+        model = AutoModelForJointReRanking.from_pretrained(folder, config=config, **options)
+        return cls(model, AutoTokenizer.from_pretrained(folder))
+
+    @torch.inference_mode()
+    def score(
+        self, questions: Sequence[str], candidates: Sequence[Sequence[str]], *, batch_size: int = 32
+    ) -> list[list[float]]:
+        """Return by how much each candidate is rather right than wrong: the ``scores`` of predictions.
+
+        Args:
+            questions: Questions.
+            candidates: The candidates of each, in the order in which they are put into groups.
+            batch_size: Groups that are computed together.
+        """
+        config = self.model.config
+        sizes = [len(texts) for texts in candidates]
+        owners, flat = np.repeat(np.arange(len(questions)), sizes), list(chain.from_iterable(candidates))
+        grouping = Grouping.of(
+            owners, k=config.num_candidates, in_turn=(in_turn := config.classification_head_type in IN_TURN)
+        )
+        bins, found = grouping.bins(0, 0), np.zeros(len(flat))
+        lengths = np.array([len(text) for text in flat])
+        groups = [bins[number] for number in range(len(bins))]
+        groups.sort(key=lambda rows: -int(lengths[rows].sum()))
+        for start in range(0, len(groups), batch_size):
+            batch = groups[start : start + batch_size]
+            texts = [[questions[owners[rows[0]]], *(flat[row] for row in rows)] for rows in batch]
+            logits = self.model(**self._encoded(texts)).logits.float()
+            scores = (logits[..., 1] - logits[..., 0]).cpu().numpy()
+            for rows, values in zip(batch, scores, strict=True):
+                found[rows[:1] if in_turn else rows] = values[: len(rows)]
+        return [part.tolist() for part in np.split(found, np.cumsum(sizes)[:-1])]
+
+    def _encoded(self, texts: Sequence[Sequence[str]]) -> dict[str, Tensor]:
+        config, types = self.model.config, self.template.token_types
+        knows = int(getattr(config, "type_vocab_size", 0) or 0)
+        counts = np.array([len(row) for row in texts])
+        batch = assemble_candidates(
+            *tokenize(self.backend, list(chain.from_iterable(texts))),
+            counts,
+            self.template,
+            max_length=config.candidate_length,
+            separated=config.separated,
+            pad_token_id=int(self.tokenizer.pad_token_id),
+            token_types=config.candidate_token_types or (types if 0 < max(types) < knows else None),
+            pad_left=self.tokenizer.padding_side == "left",
+        )
+        del batch["truncated"]
+        return {name: torch.from_numpy(values).to(self.model.device) for name, values in batch.items()}

@@ -1,0 +1,244 @@
+"""Ranking of the candidates of a question, k of them at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, SOURCE_ROW, Stage
+from transformers_framework.objectives.answer_selection import AnswerSelection, ranking_scores
+from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.processing.columns import Origin, list_sizes
+from transformers_framework.processing.fields import parse_field
+from transformers_framework.processing.grouping import IN_TURN
+from transformers_framework.processing.windows import Ragged
+from transformers_framework.restricted import NonNegativeInt, PositiveInt
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from torchmetrics import Metric
+
+WHOLE_GROUP = "RE_1"  # the head that says something of the group alone
+# what makes an input, in the order of what a checkpoint says of it
+LAYOUT_FLAGS = ("-k", "--classification_head_type", "--separated", "--max_sequence_length", "--extended_token_type_ids")
+ABSENT = -1  # row of a candidate that is not there
+
+logger = logging.getLogger(__name__)
+
+
+class JointAnswerSelection(AnswerSelection):
+    """Learn which of k candidates answer a question, seeing all of them at once.
+
+    The heads are those of Di Liello, Garg, Soldaini, Moschitti 2022, "Paragraph-based Transformer Pre-training for
+    Multi-Sentence Inference". Every candidate of a data set is scored once, whatever the head: those of IE_1 and AE_1
+    by the group in which they are the first. RE_1 learns whether any candidate of a group is right; all of them get the
+    score of their group, so that groups are ranked, and accuracy and F1 are those of groups.
+
+    Args:
+        setup: Tokenizer, config and classes of the model.
+        input_columns: The question's column and the candidates'.
+        max_sequence_length: Longest input in tokens, special tokens included.
+        k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
+        classification_head_type: What is predicted from which states.
+        separated: Each text has the special tokens and the length that it would have alone, then they are joined.
+        extended_token_type_ids: Token type of each segment; the last value repeats.
+        permutation_check: Test each group in so many random orders of its candidates as well.
+        **pointwise: What ranking has without k.
+    """
+
+    head = "AutoModelForJointReRanking"
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        input_columns: list[str],
+        max_sequence_length: list[PositiveInt],
+        k: PositiveInt | None = None,
+        classification_head_type: Literal["IE_1", "IE_k", "AE_1", "AE_k", "RE_1", "RE_k"] | None = None,
+        separated: bool = False,
+        extended_token_type_ids: list[NonNegativeInt] | None = None,
+        permutation_check: NonNegativeInt = 0,
+        **pointwise: Any,
+    ) -> None:
+        super().__init__(setup, **pointwise)
+        assert k is not None
+        self.head_type = classification_head_type or getattr(setup.config, "classification_head_type", None) or "IE_k"
+        self.layout = {
+            "num_candidates": k,
+            "classification_head_type": self.head_type,
+            "separated": separated,
+            "candidate_length": max_sequence_length[0],
+            "candidate_token_types": extended_token_type_ids,
+        }
+        for (name, value), flag in zip(self.layout.items(), LAYOUT_FLAGS, strict=True):
+            if (known := getattr(setup.config, name, value)) != value:
+                logger.warning("The checkpoint was trained with %s %s, this run has %s.", flag, known, value)
+        self.num_orders = permutation_check
+        candidates = parse_field(input_columns[-1])
+        self.in_lists, self.candidates = candidates.spreads, candidates.columns[0]
+        self.classes.in_lists = self.in_lists
+        if self.in_lists:
+            self.index_column = self.index_column or SOURCE_ROW
+        self.documents: dict[Stage, Dataset] = {}
+
+    @property
+    def input_options(self) -> dict[str, Any]:
+        """Return the head, which a checkpoint may decide."""
+        return {"classification_head_type": self.head_type}
+
+    @property
+    def head_config(self) -> dict[str, Any]:
+        """Return classes, kind of head, and what makes an input."""
+        return super().head_config | self.layout
+
+    # ---------------------------------------------------------------- rows
+
+    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+        """Check labels and query ids, or lists of labels.
+
+        Raises:
+            DataError: When a label or query id is missing or wrong, with its place.
+        """
+        if self.in_lists:
+            self.documents[origin.stage] = dataset
+        return super().pre_process(dataset, origin)
+
+    def check_queries(self, dataset: Dataset, origin: Origin) -> None:
+        """Check that each row says which question it belongs to; one with all candidates of a question need not."""
+        if self.index_column != SOURCE_ROW:
+            super().check_queries(dataset, origin)
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
+    ) -> dict[str, np.ndarray]:
+        """Return ``labels``, ``row_ids`` and, outside training, ``indexes`` of the candidates that are scored.
+
+        All are ``(B, S) int64``, where S is K, or 1 of heads that score the first candidate alone; -100 and -1 where a
+        group has fewer. Labels of RE_1 are ``(B, 1)``, and ``targets (B, K)`` are the candidates' own. In other orders
+        of the candidates, ``permuted (P·B, S)`` has the rows that are scored.
+        """
+        count, every = len(context.row_ids), Ragged.of(rows[ROW_IDS])
+        width = int(every.lengths.max(initial=1))
+
+        def laid_out(values: np.ndarray, nothing: int) -> np.ndarray:
+            table = Ragged(values, every.lengths[:count]).padded(width, nothing)
+            return table[:, :1] if self.head_type in IN_TURN else table
+
+        flat = {name: list(chain.from_iterable(values[:count])) for name, values in rows.items() if name != ROW_IDS}
+        own = super().post_process(flat, batch, context)
+        own = {name: laid_out(values, IGNORED_LABEL) for name, values in own.items()}
+        ids = every.padded(width, ABSENT)
+        ids = ids[:, :1] if self.head_type in IN_TURN else ids
+        own[ROW_IDS] = ids[:count]
+        if len(ids) > count:
+            own["permuted"] = ids[count:]
+        if self.head_type == WHOLE_GROUP and "labels" in own:
+            own["targets"], own["labels"] = own["labels"], own["labels"].max(axis=1, keepdims=True)
+        return own
+
+    def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
+        """Say the labels of a group."""
+        if "labels" not in batch:
+            return "no labels"
+        known = batch["labels"][row] != IGNORED_LABEL
+        return "; ".join(self.problem.describe(label) for label in batch["labels"][row][known])
+
+    # ---------------------------------------------------------------- outputs
+
+    def metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Return those of ranking one by one, and how much scores move where that is asked for."""
+        metrics = super().metrics(stage)
+        if stage == "test" and self.num_orders:
+            from transformers_framework.metrics.permutations import PermutationMetrics
+
+            metrics["permutations"] = PermutationMetrics()
+        return metrics
+
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the cross-entropy; classes for accuracy, scores and queries for ranking, scores in other orders."""
+        labels, row_ids = batch["labels"], batch[ROW_IDS]
+        loss, inputs = self.problem.evaluate(output.logits[: len(labels)].flatten(0, 1), labels.flatten())
+        if "indexes" not in batch:
+            return loss, inputs
+        scores = ranking_scores(output)
+        target = batch.get("targets", labels).masked_fill(row_ids < 0, IGNORED_LABEL)
+        columns = {"preds": _of_rows(scores, row_ids), "target": target, "indexes": batch["indexes"], ROW_IDS: row_ids}
+        inputs["ranking"] = {name: values.flatten() for name, values in columns.items()}
+        if "permuted" in batch:
+            inputs["permutations"] = {
+                "preds": _of_rows(scores, row_ids),
+                "permuted": _of_rows(scores[len(row_ids) :], batch["permuted"]),
+                "row_ids": row_ids,
+                "permuted_ids": batch["permuted"],
+            }
+        return loss, inputs
+
+    def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the score that ranks each candidate, and whether it is taken for right, with its row."""
+        scores = _of_rows(ranking_scores(output), batch[ROW_IDS]).flatten()
+        return {ROW_IDS: batch[ROW_IDS].flatten(), "scores": scores, "prediction": (scores > 0).long()}
+
+    # ---------------------------------------------------------------- rows with lists
+
+    def whole_rows(
+        self, stage: Stage, columns: Mapping[str, np.ndarray]
+    ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
+        """Return a list of scores and predictions a row, where rows have lists of candidates."""
+        if not self.in_lists:
+            return None
+        dataset = self.documents[stage]
+        sizes = list_sizes(dataset, self.candidates)
+        row_of = np.repeat(np.arange(len(dataset)), sizes)
+        rows = np.unique(row_of[columns[ROW_IDS]])
+        found: dict[str, np.ndarray] = {ROW_IDS: rows}
+        for name in ("scores", "prediction"):
+            flat = np.full(len(row_of), None, dtype=object)  # of what no batch has had, there is nothing
+            flat[columns[ROW_IDS]] = columns[name].tolist()
+            lists = np.empty(len(sizes), dtype=object)
+            lists[:] = [part.tolist() for part in np.split(flat, np.cumsum(sizes)[:-1])]
+            found[name] = lists[rows]
+        return found, dataset
+
+    def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
+        """Return the names of classes, of each candidate where a row has a list of them."""
+        if not self.in_lists:
+            return super().decode(predictions)
+        names = self.classes.names or range(self.classes.count)
+        return predictions | {"prediction": [None if n is None else names[n] for n in predictions["prediction"]]}
+
+    def prediction_files(
+        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
+    ) -> dict[str, Iterable[str]]:
+        """Return the ranking as a TREC run and, where labels are known, what is right as TREC qrels."""
+        if not self.in_lists:
+            return super().prediction_files(stage, columns, rows)
+        sizes = list_sizes(self.documents[stage], self.candidates)
+        start_of, predicted = np.cumsum(sizes) - sizes, zip(columns[ROW_IDS], columns["scores"], strict=True)
+        scores = {
+            start_of[row] + i: score for row, found in predicted for i, score in enumerate(found) if score is not None
+        }
+        pairs = {ROW_IDS: np.array(list(scores), dtype=np.int64), "scores": np.array(list(scores.values()))}
+        return super().prediction_files(stage, pairs, self._taken_apart(rows))
+
+    def _taken_apart(self, rows: Iterator[Mapping[str, Sequence[Any]]]) -> Iterator[dict[str, list[Any]]]:
+        """Yield the query and the label of every candidate."""
+        start = 0
+        for chunk in rows:
+            lists = chunk[self.candidates]
+            queries = chunk.get(str(self.index_column), range(start, start + len(lists)))
+            taken = {self.index_column: [query for query, items in zip(queries, lists, strict=True) for _ in items]}
+            if self.column in chunk:
+                taken[self.column] = list(chain.from_iterable(chunk[self.column]))
+            yield {str(name): values for name, values in taken.items()}
+            start += len(lists)
+
+
+def _of_rows(scores: Tensor, row_ids: Tensor) -> Tensor:
+    """Return a score for each row ``(B, S)``: those of a group ``(B, 1)`` are of all its candidates."""
+    return scores[: len(row_ids)].expand_as(row_ids)

@@ -1,0 +1,299 @@
+"""Embeddings of queries and passages: right ones are drawn together, candidates are ranked by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from transformers_framework.constants import EVALUATED, IGNORED_LABEL, ROW_IDS, TRAIN, Stage
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.objectives.answer_selection import query_numbers, trec_files
+from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.objectives.retrieval_losses import BINARY, LOSSES, Embedded, LossName, RetrievalLoss
+from transformers_framework.processing.columns import Origin, arrow_chunks, check_column, check_queries
+from transformers_framework.processing.text_ids import token_hashes
+from transformers_framework.restricted import PositiveFloat, PositiveInt
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from torchmetrics import Metric
+
+NUM_PAIR = 2
+
+
+class Retrieval(Objective):
+    """Learn embeddings in which a query is close to its passages and far from all others.
+
+    Args:
+        setup: Tokenizer, config and classes of the model.
+        input_columns: Columns of queries, passages and wrong passages.
+        label_column: Column with what a row's passage is to its query: 1 right, 0 wrong, or the number that the loss
+            learns. Without it, all rows of training are right.
+        index_column: Column with the query id: rows with the same id are about one query. In evaluation they are its
+            candidates; in training, no right passage of a query counts as a wrong one of it. Without it, rows with the
+            same text as query are about one.
+        loss_fn: What is learned. With labels: 'contrastive_loss', 'online_contrastive_loss' (1 and 0),
+            'cosine_similarity_loss' (a number, the similarity), 'margin_mse_loss' (by how much the passage is to be
+            more similar than the wrong one of the third column). In-batch negatives, with or without labels:
+            'multiple_negatives_ranking_loss', 'multiple_negatives_symmetric_ranking_loss' (passages choose queries
+            too), and triplets of a batch, where a query and its right passages belong together:
+            'batch_all_triplet_loss', 'batch_hard_triplet_loss', 'batch_hard_soft_margin_triplet_loss',
+            'batch_semi_hard_triplet_loss'. 'triplet_loss' compares the passage with the wrong ones of further columns.
+        scores_fn: How similar two embeddings are. By default what the checkpoint says, else 'cosine_similarity'.
+        distance_fn: How far apart two embeddings are, for contrastive losses and triplets: 'cosine' (1 - similarity),
+            'euclidean' or 'manhattan'. By default 'cosine' where that is the score, else 'euclidean'.
+        margin: How far apart wrong pairs shall be (contrastive losses), or by how much wrong texts shall be farther
+            away than right ones (triplets). By default 0.5, and 5 for triplets of other than cosine distances.
+        scale: What scores of in-batch negatives are multiplied by: the inverse of the temperature. By default 20 for
+            cosine similarities, 1 for dot products.
+        sync_devices: Take the texts of all processes as one batch; gradients flow to the process that a text is on.
+        metrics_empty_target_action: What a query without any right passage counts in ranking metrics: 'skip' leaves it
+            out, 'neg' counts 0, 'pos' counts 1, 'error' stops.
+        batch_size: Rows of a batch; in-batch negatives need two.
+        corpus_dataset: Passages to search in evaluation.
+    """
+
+    name = "retrieval"
+    head = "AutoModel"
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        input_columns: list[str],
+        label_column: str | None = None,
+        index_column: str | None = None,
+        loss_fn: LossName = "multiple_negatives_ranking_loss",
+        scores_fn: Literal["cosine_similarity", "dot_product_similarity"] | None = None,
+        distance_fn: Literal["cosine", "euclidean", "manhattan"] | None = None,
+        margin: PositiveFloat | None = None,
+        scale: PositiveFloat | None = None,
+        sync_devices: bool = False,
+        metrics_empty_target_action: Literal["skip", "neg", "pos", "error"] = "skip",
+        batch_size: PositiveInt,
+        corpus_dataset: str | None = None,
+    ) -> None:
+        super().__init__(setup)
+        self.label_column, self.index_column = label_column, index_column
+        self.scores_fn = scores_fn or "cosine_similarity"
+        by_cosine = self.scores_fn == "cosine_similarity"
+        distance = distance_fn or ("cosine" if by_cosine else "euclidean")
+        far = 5.0 if "triplet" in loss_fn and distance != "cosine" else 0.5
+        self.loss = RetrievalLoss(
+            loss_fn, self.scores_fn, distance, margin or far, scale or (20.0 if by_cosine else 1.0), sync_devices
+        )
+        self.empty_target_action, self.searches = metrics_empty_target_action, corpus_dataset is not None
+        _check_columns(loss_fn, input_columns)
+        given = {"margin": margin, "scale": scale, "distance_fn": distance_fn}
+        if idle := [flag for flag, value in given.items() if value is not None and flag not in LOSSES[loss_fn].flags]:
+            raise ConfigurationError(
+                f"--{idle[0]}: --loss_fn {loss_fn} has none. Leave it out, or choose another loss."
+            )
+        if LOSSES[loss_fn].in_batch and batch_size == 1 and len(input_columns) == NUM_PAIR and not sync_devices:
+            raise ConfigurationError(
+                f"--batch_size 1: --loss_fn {loss_fn} compares the texts of a batch with each other, and there would "
+                "be nothing to compare with. Use as many as memory allows."
+            )
+
+    @classmethod
+    def head_for(cls, model_type: str) -> str:
+        """Return the Auto class of the head in a family: of one with a decoder, that of its encoder alone."""
+        from transformers import CONFIG_MAPPING, AutoModelForSeq2SeqLM
+
+        writes = model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type] in AutoModelForSeq2SeqLM._model_mapping
+        return "AutoModelForTextEncoding" if writes else cls.head
+
+    # ---------------------------------------------------------------- data
+
+    def label_columns(self, stage: Stage) -> tuple[str, ...]:
+        """Return the columns of labels and query ids."""
+        if stage == "predict":
+            return ()
+        return tuple(column for column in (self.label_column, self.index_column) if column)
+
+    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+        """Check labels and query ids.
+
+        Raises:
+            ConfigurationError: When the loss or the evaluation needs a column that was not named.
+            DataError: When a label or query id is missing or wrong, with its place.
+        """
+        if origin.stage == "predict":
+            return dataset
+        trains, traits = origin.stage == TRAIN, self.loss.traits
+        columns = f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
+        if self.label_column is not None:
+            self._check_labels(dataset, origin)
+        elif traits.needs_label if trains else not self.searches:
+            learns = f"--loss_fn {self.loss.name} learns from labels, {traits.label}"
+            ranks = "its candidates are ranked, and must be known to be right or wrong; or give a --corpus_dataset"
+            raise ConfigurationError(
+                f"--label_column is needed for the {origin.stage} data set: {learns if trains else ranks}. {columns}"
+            )
+        if self.index_column is not None:
+            check_queries(dataset, self.index_column, origin)
+        elif not trains and self.label_column is not None:
+            raise ConfigurationError(
+                f"--index_column is needed to rank the {origin.stage} data set: the column that says which query a row "
+                f"belongs to. {columns}"
+            )
+        return dataset
+
+    def _check_labels(self, dataset: Dataset, origin: Origin) -> None:
+        column, traits, trains = str(self.label_column), self.loss.traits, origin.stage == TRAIN
+        check_column(dataset, column, origin, flag="label_column")
+        numbers = traits.label != BINARY
+        expected = traits.label if trains or not numbers else "a number, 0.5 or more where the passage is right"
+        hint = "" if numbers else " (cosine_similarity_loss learns numbers)"
+        start, any_right = 0, False
+        for array in arrow_chunks(dataset, column):
+            values = _numbers(array, f"--label_column: '{column}' of {origin.source}", expected)
+            wrong = ~np.isfinite(values) if numbers else ~np.isin(values, (0, 1, IGNORED_LABEL))
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise DataError(
+                    f"{origin.place(start + row)}: '{column}' is {array[row].as_py()!r}; expected {expected}{hint}."
+                )
+            any_right |= bool((values == 1).any())
+            start += len(values)
+        if trains and not numbers and not traits.needs_label and not any_right:
+            raise DataError(
+                f"--label_column: no row of {origin.source} has label 1 in '{column}', and --loss_fn {self.loss.name} "
+                "learns from right passages: rows with label 0 only add wrong ones."
+            )
+
+    def post_process(
+        self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
+    ) -> dict[str, np.ndarray]:
+        """Return ``labels (B,) float32``, and which queries and texts are the same.
+
+        Those are in training ``queries (B,)``, the query of each row, and ``passages (B + B·N,)``, a number for each
+        text; in evaluation ``indexes (B,)``, the query of each row: all int64.
+        """
+        own: dict[str, np.ndarray] = {}
+        if context.stage == "predict":
+            return own
+        if self.label_column is not None:
+            own["labels"] = np.array(rows[self.label_column], dtype=np.float32)
+        elif context.stage == TRAIN:
+            own["labels"] = np.ones(len(batch["input_ids"]), dtype=np.float32)
+        queries = query_numbers(rows[self.index_column]) if self.index_column is not None else None
+        if context.stage != TRAIN:
+            return own if queries is None else own | {"indexes": queries}
+        if queries is None:
+            queries = token_hashes(batch["input_ids"], batch["attention_mask"])
+        passages = token_hashes(batch["passage_input_ids"], batch["passage_attention_mask"])
+        return own | {"queries": queries, "passages": passages}
+
+    def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:
+        """Return what the sum of losses is divided by: right rows, or all rows that have a label."""
+        return self.loss.count(batch["labels"]) if "labels" in batch else 0.0
+
+    def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
+        """Say what the model must predict for a row of a batch, for people."""
+        parts = []
+        if "passage_input_ids" in batch:
+            tokens = batch["passage_input_ids"][row][batch["passage_attention_mask"][row] > 0]
+            parts.append(repr(self.setup.tokenizer.decode(tokens)))
+        if "labels" in batch:
+            parts.append(f"label {batch['labels'][row]:g}")
+        return " ".join(parts) or "no passage"
+
+    # ---------------------------------------------------------------- loss, metrics, predictions
+
+    def evaluate(self, output: Embedded, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the sum of the losses; outside training what ranks candidates too."""
+        import torch
+
+        # scores are computed in float32: bf16 has 8 bits, and similarities differ in less
+        with torch.autocast(output.query.device.type, enabled=False):
+            if "queries" in batch:
+                return self.loss.of_batch(output, batch), {}
+            if "labels" not in batch or output.passage is None:
+                return output.query.new_zeros(()), {}
+            found, labels = (output.query, output.passage), batch["labels"]
+            ranked = {
+                "preds": self.scores(output),
+                "labels": labels,
+                "indexes": batch["indexes"],
+                "row_ids": batch[ROW_IDS],
+            }
+            if self.loss.of_lists is not None:
+                ranked["values"] = self.loss.compared(*found)
+            return self.loss.of_rows(*found, labels), {"candidates": ranked}
+
+    def scores(self, output: Embedded) -> Tensor:
+        """Return how similar query and passage of each row are ``(B,) float32``."""
+        from transformers_framework.losses.contrastive import scores
+
+        assert output.passage is not None
+        return scores(output.query, output.passage, self.scores_fn)
+
+    def metrics(self, stage: Stage) -> dict[str, Metric]:
+        """Return ranking metrics outside training, where candidates have labels."""
+        if stage not in EVALUATED or self.label_column is None:
+            return {}
+        from transformers_framework.metrics.candidates import CandidateMetrics
+
+        return {"candidates": CandidateMetrics(self.loss.of_lists, empty_target_action=self.empty_target_action)}
+
+    def log_names(self, stage: Stage) -> list[str]:
+        """Return the names that a stage will log, those of a search too, without prefix."""
+        from transformers_framework.metrics.corpus import NAMES
+
+        return [*super().log_names(stage), *(NAMES if self.searches and stage in EVALUATED else ())]
+
+    def predictions(self, output: Embedded, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return how similar query and passage of each row are, where rows have a passage."""
+        return {} if output.passage is None else {"scores": self.scores(output)}
+
+    def prediction_files(
+        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
+    ) -> dict[str, Iterable[str]]:
+        """Return the ranking as a TREC run and, where labels are known, what is right as TREC qrels."""
+        if "scores" not in columns:
+            return {}
+        label_column = self.label_column if stage == "test" else None
+        action = self.empty_target_action
+        return trec_files(columns, rows, self.index_column, label_column, _target_of, empty_target_action=action)
+
+
+def _target_of(labels: Sequence[Any]) -> np.ndarray:
+    """Return 1 for a right candidate, 0 for a wrong one, -100 for one that does not count ``(N,) int64``."""
+    from transformers_framework.metrics.candidates import RELEVANT
+
+    numbers = np.array(labels, dtype=np.float64)
+    return np.where(numbers == IGNORED_LABEL, IGNORED_LABEL, numbers >= RELEVANT).astype(np.int64)
+
+
+def _check_columns(loss_fn: str, columns: Sequence[str]) -> None:
+    traits, more = LOSSES[loss_fn], columns[NUM_PAIR:]
+    if traits.negatives == "needed" and not more:
+        raise ConfigurationError(
+            f"--loss_fn {loss_fn} compares the passage of a row with a wrong one: give its column as the third of "
+            f"--input_columns, which are '{' '.join(columns)}'."
+        )
+    if traits.negatives == "refused" and more:
+        raise ConfigurationError(
+            f"--loss_fn {loss_fn} learns from pairs and would not see the wrong passages in '{more[0]}': give two "
+            "--input_columns, or choose another loss."
+        )
+    if loss_fn == "margin_mse_loss" and (len(more) > 1 or more[0].startswith("*")):
+        raise ConfigurationError(
+            f"--input_columns: '{' '.join(more)}' are several wrong passages, and --loss_fn {loss_fn} has one margin a "
+            "row. Give three columns, each with one text."
+        )
+
+
+def _numbers(array: Any, what: str, expected: str) -> np.ndarray:
+    """Return labels of an Arrow array as numbers ``(N,) float64``, nan where one is null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    if not any(is_kind(array.type) for is_kind in kinds):
+        raise DataError(f"{what} holds {array.type}; expected {expected}.")
+    return np.asarray(pc.fill_null(pc.cast(array, pa.float64()), float("nan")).to_numpy(zero_copy_only=False))

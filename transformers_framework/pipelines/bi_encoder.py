@@ -1,0 +1,103 @@
+"""The LightningModule of retrieval: queries and passages are encoded apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from transformers_framework.constants import PASSAGE, ROWS, TRAIN, Stage
+from transformers_framework.objectives.retrieval_losses import Embedded
+from transformers_framework.pipelines.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from transformers_framework.models.towers import BiEncoder
+    from transformers_framework.objectives.objective import Objective
+
+# one call of the encoder instead of two, where it computes at most so much more: on a CPU one call takes 0.95 of the
+# time of two where lengths are equal, and 1.05 of it with 3 % more padding
+TOLERATED_PADDING = 1.02
+
+
+class BiEncoderPipeline(Pipeline):
+    """Train and evaluate encoders of queries and passages.
+
+    A tower that both share is called once in training where queries are as long as passages, else once for each:
+    padding to one length would cost more than a call.
+
+    Args:
+        model: The towers.
+        objectives: What is learned, one thing.
+        options: All flags of the run.
+        inputs: Turns rows into model inputs.
+    """
+
+    embedded: Embedded | None = None  # what the last batch of evaluation became, for a search of a corpus
+
+    def __init__(
+        self,
+        model: BiEncoder,
+        objectives: Sequence[Objective],
+        options: Mapping[str, Any],
+        inputs: Any,
+        **flags: Any,
+    ) -> None:
+        super().__init__(model, objectives, options, inputs, **flags)  # type: ignore[arg-type]
+        self.pad_token_id = int(inputs.tokenizer.pad_token_id)
+        self.pads_left = inputs.tokenizer.padding_side == "left"
+
+    def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
+        """Return the embeddings of all texts of a batch, row by row.
+
+        Args:
+            batch: Model inputs of queries, and of passages with ``passage_`` before their names. In evaluation each
+                text is there once; ``rows`` and ``passage_rows`` say where the text of each row stands.
+            stage: Stage of the batch.
+        """
+        query, passage = self._embeddings(self._inputs(batch), self._inputs(batch, PASSAGE), together=stage == TRAIN)
+        query = query if ROWS not in batch else query.index_select(0, batch[ROWS])
+        negatives = None
+        if passage is not None and PASSAGE + ROWS in batch:
+            passage = passage.index_select(0, batch[PASSAGE + ROWS])
+        elif passage is not None and len(passage) > len(query):
+            wrong = passage[len(query) :]
+            passage, negatives = passage[: len(query)], wrong.view(len(query), -1, wrong.shape[-1])
+        found = Embedded(query, passage, negatives)
+        self.embedded = found if stage != TRAIN else None
+        return dict.fromkeys(self.active(stage), found)
+
+    def _inputs(self, batch: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+        return {key: batch[prefix + key] for key in self.input_keys if prefix + key in batch}
+
+    def _embeddings(
+        self, queries: dict[str, Tensor], passages: dict[str, Tensor], *, together: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        model: Any = self.model
+        if not passages:
+            return model.tower("query")(**queries), None
+        shapes = [side["input_ids"].shape for side in (queries, passages)]
+        rows, width = sum(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
+        most = TOLERATED_PADDING * sum(shape.numel() for shape in shapes)
+        if not together or not model.shares or rows * width > most:
+            return model.tower("query")(**queries), model.tower("passage")(**passages)
+        pairs = {key: (queries[key], passages[key]) for key in queries}
+        joined = {key: torch.cat([self._padded(side, width, key) for side in pair]) for key, pair in pairs.items()}
+        found = model.tower("query")(**joined)
+        return found[: shapes[0][0]], found[shapes[0][0] :]
+
+    def _padded(self, values: Tensor, width: int, key: str) -> Tensor:
+        missing = width - values.shape[1]
+        fill = self.pad_token_id if key == "input_ids" else 0
+        where = (missing, 0) if self.pads_left else (0, missing)
+        return torch.nn.functional.pad(values, where, value=fill) if missing else values
+
+    def _mean(self, stage: Stage, objective: str) -> float:
+        """Return the mean loss of a stage; that of lists of candidates once they are whole."""
+        metrics = self._metrics(stage, objective)
+        candidates: Any = metrics["candidates"] if "candidates" in metrics else None  # noqa: SIM401 a ModuleDict has no get
+        if candidates is None or candidates.loss is None:
+            return super()._mean(stage, objective)
+        candidates.compute()  # kept, so that it is not computed again for the log
+        return candidates.mean_loss

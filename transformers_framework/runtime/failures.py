@@ -1,0 +1,79 @@
+"""What a run dies of that is no mistake of the program, told in one line with what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers_framework.exceptions import RunError, UserError
+
+if TYPE_CHECKING:
+    from transformers_framework.runtime.lifeline import Lifeline
+
+LAST_GOOD = "Checkpoints that were written are whole, and --resume goes on from the last one."
+NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
+NO_RIGHT = frozenset((errno.EACCES, errno.EPERM))
+# a message of torch, and what it means; groups of the first fill the second
+KNOWN = {
+    r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed|exited unexpectedly)": (
+        "A process that prepares batches (pid {0}) was killed. The machine is out of memory, most likely: use fewer "
+        "--num_workers, or a smaller --batch_size."
+    ),
+    r"(?:CUDA|MPS|HIP) ?(?:backend )?(?:error: )?out of memory": (
+        "The device is out of memory: use a smaller --batch_size with --accumulate_grad_batches, "
+        "--gradient_checkpointing, a shorter --max_sequence_length, or a --strategy that shards."
+    ),
+    r"PytorchStreamWriter failed|inline_container\.cc|unexpected pos|file write failed|os error (?:5|27|28|30|122)\b": (
+        "A file cannot be written: the disk of --output_dir is full, or refuses to. Free some space."
+    ),
+}
+
+
+@contextlib.contextmanager
+def told(output_dir: Path, lifeline: Lifeline | None = None) -> Iterator[None]:
+    """Turn what a run can die of into a message.
+
+    Args:
+        output_dir: Where the run writes.
+        lifeline: Knows of other processes that died.
+
+    Raises:
+        RunError: With what happened and what to do.
+    """
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except Exception as error:
+        if lifeline is not None and lifeline.explains(error):
+            raise RunError(lifeline.message) from error
+        if message := explanation(error, output_dir):
+            raise RunError(f"{message} {LAST_GOOD}") from error
+        raise
+
+
+def explanation(error: BaseException, output_dir: Path) -> str | None:
+    """Return what an error, or one that it came of, means for a run; nothing when that is unknown.
+
+    Args:
+        error: The error.
+        output_dir: Where the run writes.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            return "The machine is out of memory: use fewer --num_workers, or a smaller --batch_size."
+        if isinstance(cause, OSError):
+            place = Path(cause.filename or output_dir)
+            ours = output_dir.absolute() in (place.absolute(), *place.absolute().parents)
+            if cause.errno in NO_SPACE or (ours and cause.errno in NO_RIGHT):
+                return f"{place} cannot be written ({cause.strerror}): free some space there, or see who may write."
+        for pattern, meaning in KNOWN.items():
+            if found := re.search(pattern, str(cause)):
+                return meaning.format(*found.groups())
+        cause = cause.__cause__ or cause.__context__
+    return None

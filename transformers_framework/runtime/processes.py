@@ -1,0 +1,213 @@
+"""The processes of a run: how many there are, how they start, and what all of them must agree on."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.exceptions import ConfigurationError, RunError
+from transformers_framework.runtime.files import whole_file
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from transformers_framework.runtime.lifeline import Lifeline
+
+# what may differ between machines: places and sizes of theirs
+LOCAL_FLAGS = re.compile(r"\w+_dir|config|num_workers|\w+_workers|\w+_dataset|pre_trained_\w+|\w+_filename|ckpt_path")
+PIECE = 2**26  # bytes of a checkpoint that are sent at once
+PARENT = "TRANSFORMERS_FRAMEWORK_PARENT"  # variable of the environment: the process that starts others
+PR_SET_PDEATHSIG = 1  # of prctl.h
+
+
+def num_nodes(environment: Mapping[str, str], asked: int, local_devices: int) -> int:
+    """Return the number of nodes: what was asked for, else all processes divided by those of this node.
+
+    Args:
+        environment: Variables of the environment; ``WORLD_SIZE`` is the number of processes of all nodes.
+        asked: What ``--num_nodes`` says; 1 is its default.
+        local_devices: Processes of this node.
+
+    Raises:
+        ConfigurationError: When the variables contradict the flags or each other.
+
+    Examples:
+        >>> num_nodes({"WORLD_SIZE": "16", "NODE_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}, 1, 8)
+        2
+    """
+    if "TORCHELASTIC_RUN_ID" in environment or "SLURM_NTASKS" in environment:
+        return asked  # torchrun and SLURM tell Lightning themselves
+    world = _number(environment, "WORLD_SIZE")
+    nodes = asked
+    if world is not None:
+        nodes, rest = divmod(world, local_devices)
+        if rest or not nodes or (asked > 1 and nodes != asked):
+            raise ConfigurationError(
+                f"WORLD_SIZE is {world}, which is not {local_devices} devices on each of "
+                f"{asked if asked > 1 else 'several'} nodes. Set it to the number of processes of all nodes together."
+            )
+    node = _number(environment, "NODE_RANK")
+    absent = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if not environment.get(name)]
+    if nodes > 1 and absent:
+        raise ConfigurationError(
+            f"{nodes} nodes ({'WORLD_SIZE' if world else '--num_nodes'}) need {' and '.join(absent)}: set MASTER_ADDR "
+            "and MASTER_PORT to those of the first node on each node, NODE_RANK to 0 there, 1 on the next, and so on."
+        )
+    if node is not None and not 0 <= node < nodes:
+        raise ConfigurationError(
+            f"NODE_RANK is {node}, and there are {nodes} nodes: set WORLD_SIZE to the number of processes of all nodes "
+            "together, and NODE_RANK to 0 on the first node, 1 on the next, and so on."
+        )
+    _number(environment, "MASTER_PORT")
+    return nodes
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name)
+    if text is not None and not text.isdecimal():
+        raise ConfigurationError(f"{name} is '{text}' in the environment; expected a number.")
+    return None if text is None else int(text)
+
+
+def follow_parent(follows: bool = True) -> None:
+    """Let the operating system end this process when the one of this program that started it dies, where it can.
+
+    Raises:
+        RunError: When it has died already.
+    """
+    if PARENT not in os.environ:  # torchrun and SLURM look after theirs
+        return
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM if follows else 0)
+    if follows and os.environ[PARENT] != str(os.getppid()):
+        raise RunError("The process that started this one has died.")
+
+
+@contextlib.contextmanager
+def together(trainer: pl.Trainer, flags: Mapping[str, Any], num_rows: Mapping[Any, int | None]) -> Iterator[None]:
+    """Start the other processes of a run, make sure that all of them mean the same, and let them end together.
+
+    Args:
+        trainer: The trainer, which would start them later.
+        flags: All flags of the run.
+        num_rows: Rows of each stage.
+
+    Raises:
+        ConfigurationError: When processes were given different flags or data.
+        RunError: When another process died.
+    """
+    if trainer.world_size == 1:
+        yield
+        return
+    lifeline = _start(trainer)
+    try:
+        _check_agreement(trainer, flags, num_rows)
+        yield
+    except Exception as error:  # the others are told by the end of this process
+        if lifeline.explains(error):
+            raise RunError(lifeline.message) from error
+        raise
+    except BaseException:  # told to leave, as all are
+        lifeline.leave()
+        raise
+    lifeline.leave()
+
+
+def _start(trainer: pl.Trainer) -> Lifeline:
+    from transformers_framework.runtime.lifeline import Lifeline
+
+    strategy: Any = trainer.strategy
+    if strategy.launcher is None:
+        strategy.setup_environment()
+    else:
+        os.environ[PARENT] = str(os.getpid())
+        strategy.launcher.launch(strategy.setup_environment)
+    address = os.environ.get("MASTER_ADDR", "127.0.0.1")
+    lifeline = Lifeline(trainer.global_rank, trainer.world_size, strategy.broadcast, address)
+    _end_observers()
+    follow_parent(False)
+    return lifeline
+
+
+def _check_agreement(trainer: pl.Trainer, flags: Mapping[str, Any], num_rows: Mapping[Any, int | None]) -> None:
+    meant = {f"--{name} {value}" for name, value in flags.items() if not LOCAL_FLAGS.fullmatch(name)}
+    everyone = _from_all(trainer, meant | {f"{size} rows of --{stage}_dataset" for stage, size in num_rows.items()})
+    for rank, theirs in enumerate(everyone):
+        if here := sorted(theirs - everyone[0]):
+            there = sorted(everyone[0] - theirs)
+            raise ConfigurationError(
+                f"Process {rank} has {', '.join(here)}, where process 0 has {', '.join(there)}: give the same command "
+                "and the same data on every node."
+            )
+
+
+def _end_observers() -> None:
+    """End Lightning's threads that kill all processes of a node, without a word, when one of them ends."""
+    for thread in threading.enumerate():
+        if thread.name == "child-process-observer":
+            thread._run = lambda: True  # type: ignore[attr-defined]
+
+
+def for_all(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:
+    """Return the path of a checkpoint on this node; one of this run is sent to nodes that have it not.
+
+    Args:
+        trainer: The trainer, whose processes have started.
+        path: The checkpoint; what the first process means counts.
+        folder: Checkpoints of this run on this node.
+
+    Raises:
+        ConfigurationError: When it is none of this run and absent on a node.
+    """
+    if trainer.world_size == 1:
+        return path
+    strategy: Any = trainer.strategy
+    source = Path(path) if path is not None else None
+    told = (path, source.parent == folder, source.is_dir(), _mark(source)) if source is not None else None
+    chosen = strategy.broadcast(told)
+    if chosen is None:
+        return None
+    text, is_ours, is_folder, mark = chosen
+    mine = folder / Path(text).name if is_ours else Path(text)
+    lacks = _from_all(trainer, mine.is_dir() != is_folder if is_folder else _mark(mine) != mark)
+    if not any(lacks):
+        return str(mine)
+    if is_folder or not is_ours:
+        raise ConfigurationError(f"{text} is not on every node: put it there, or use an --output_dir that they share.")
+    receives = lacks[trainer.global_rank] and trainer.local_rank == 0
+    with contextlib.ExitStack() as files:
+        given = files.enter_context(mine.open("rb")) if trainer.is_global_zero else None
+        taken = files.enter_context(files.enter_context(whole_file(mine)).open("wb")) if receives else None
+        while piece := strategy.broadcast(given.read(PIECE) if given else None):
+            if taken:
+                taken.write(piece)
+    strategy.barrier()
+    return str(mine)
+
+
+def _mark(path: Path) -> str | None:
+    """Return a short name of a checkpoint's content: its end has the checksums of all that it holds."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 2**20))
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return None
+
+
+def _from_all(trainer: pl.Trainer, mine: Any) -> list[Any]:
+    import torch
+
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, mine)
+    return everyone
