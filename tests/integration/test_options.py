@@ -212,7 +212,7 @@ def test_checkpoints_are_written_when_they_are_asked_for(
     done = train(tmp_path, "saved", "valid", "test", max_epochs=2, monitor=MAP, **flags)
     assert exports(done) == ["best", *steps, "final"]
     found = sorted(path.name for path in done.checkpoints.glob("[!.]*"))
-    assert found == ["best.ckpt", "config.yaml", "last.ckpt"]
+    assert found == ["best.ckpt", "config.yaml", "last.ckpt", "previous.ckpt"]
     tested = [row["scores"] for row in runs.predictions(done)]
     logits = runs.logits_of(done.pre_trained_models / "best", [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)])  # fmt: skip  # noqa: E501
     assert tested == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=5e-5), "best is what was tested"

@@ -145,7 +145,7 @@ def test_isolated_packing_learns_what_no_packing_learns(tmp_path: Path, pipeline
     none = run(tmp_path, "none", **flags)
     isolated = run(tmp_path, "isolated", packing="isolated", **flags)
     if model != "bart":  # the biases of its keys have no gradient but rounding, of which Adam makes steps
-        runs.assert_weights_are_close(*(each.pre_trained_models / "final" for each in (none, isolated)), atol=5e-5)
+        runs.assert_weights_are_close(*(each.pre_trained_models / "final" for each in (none, isolated)), atol=3e-4)
     losses = [[value for _, value in runs.scalars(each)["train/loss"]] for each in (none, isolated)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
@@ -286,4 +286,4 @@ def test_two_processes_pack_as_one(tmp_path: Path, pipeline: str, model: str) ->
              "model": model, "additional_config_kwargs": NO_DROPOUT[model]}  # fmt: skip
     one = runs.run(tmp_path, name="one", batch_size=4, **flags)
     two, _ = runs.spawn(tmp_path, name="two", batch_size=2, devices=2, strategy="ddp", **flags)
-    runs.assert_weights_are_close(*(each.pre_trained_models / "final" for each in (one, two)), atol=5e-5)
+    runs.assert_weights_are_close(*(each.pre_trained_models / "final" for each in (one, two)), atol=3e-4)

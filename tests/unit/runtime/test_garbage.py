@@ -32,10 +32,11 @@ def test_what_was_built_is_kept_and_later_garbage_is_found() -> None:
 
 
 def test_a_process_that_is_not_ours_collects_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = gc.get_threshold(), gc.get_freeze_count()
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
     assert main(["--version"]) == 0
     settle()
-    assert (gc.get_threshold(), gc.get_freeze_count()) == before
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() <= frozen, "some that another test froze may be gone, none is new"
     monkeypatch.setattr(sys, "argv", ["transformers_framework", "--version"])
     assert main() == 0
     assert gc.get_threshold()[0] == RARELY
