@@ -274,6 +274,11 @@ def predictions(folders: RunFolders, stage: str = "test") -> list[dict[str, Any]
     return [json.loads(line) for line in lines]
 
 
+def scores(folders: RunFolders, stage: str = "test") -> list[float]:
+    """Return the scores of a file of predictions."""
+    return [row["scores"] for row in predictions(folders, stage)]
+
+
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of an exported checkpoint, or of one of Lightning's."""
     import torch
@@ -282,6 +287,14 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     if checkpoint.is_dir():
         return load_file(checkpoint / "model.safetensors")
     return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def weights_are_equal(first: Path, second: Path) -> bool:
+    """Tell whether two checkpoints are the same, bit for bit."""
+    import torch
+
+    ours, theirs = weights(first), weights(second)
+    return ours.keys() == theirs.keys() and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
 def assert_weights_are_close(first: Path, second: Path, *, atol: float) -> None:
@@ -296,7 +309,8 @@ def assert_weights_are_close(first: Path, second: Path, *, atol: float) -> None:
     assert ours.keys() == theirs.keys()
     for name in ours:
         if not name.endswith("key.bias"):
-            torch.testing.assert_close(ours[name], theirs[name], atol=atol, rtol=0, msg=lambda text: f"{name}: {text}")  # noqa: B023
+            where = {"equal_nan": True, "msg": lambda text: f"{name}: {text}"}  # noqa: B023
+            torch.testing.assert_close(ours[name], theirs[name], atol=atol, rtol=0, **where)
 
 
 def logits_of(checkpoint: Path, texts: Sequence[Sequence[str]], max_length: int = 48) -> torch.Tensor:
@@ -321,19 +335,15 @@ def token_logits_of(checkpoint: Path, texts: Sequence[str], head: Any) -> torch.
         return torch.cat([model(**tokenizer(text, return_tensors="pt")).logits.flatten() for text in texts])
 
 
-def similarities_of(checkpoint: Path, rows: Sequence[tuple[str, str]], head: Any) -> torch.Tensor:
-    """Return the cosine similarity of the mean states of pairs of texts, with nothing but transformers, unpadded."""
+def embeddings_of(checkpoint: Path, texts: Sequence[str], head: Any, max_length: int = 48) -> torch.Tensor:
+    """Return the mean of the states of each text, with nothing but transformers, unpadded."""
     import torch
     from transformers import AutoTokenizer
 
     model, tokenizer = head.from_pretrained(checkpoint).eval(), AutoTokenizer.from_pretrained(checkpoint)
-
-    def embedding(text: str) -> torch.Tensor:
-        return model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(dim=0)
-
+    encoded = [tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt") for text in texts]
     with torch.no_grad():
-        pairs = [torch.stack([embedding(text) for text in row]) for row in rows]
-    return torch.stack([torch.nn.functional.cosine_similarity(*pair, dim=0) for pair in pairs])
+        return torch.cat([model(**text).last_hidden_state.mean(dim=1) for text in encoded])
 
 
 def word_scores_of(checkpoint: Path, rows: Sequence[Sequence[str]]) -> torch.Tensor:

@@ -1,14 +1,14 @@
-"""The program with DeepSpeed and FSDP on CPUs, which Lightning refuses: ``python -m tests.sharded_cpu FLAGS``.
+"""DeepSpeed and FSDP on CPUs, which Lightning refuses: ``use_cpus()`` before the program begins.
 
-It needs ``DS_ACCELERATOR=cpu``. Stages, units, gradients and checkpoints are DeepSpeed's and PyTorch's own; what
-DeepSpeed would compile for minutes, its fused Adam and its shared memory, is torch's here.
+Stages, units, gradients and checkpoints are DeepSpeed's and PyTorch's own; what DeepSpeed would compile for minutes,
+its fused Adam and its shared memory, is torch's here.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
+import os
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel, _optim_utils
 
-from transformers_framework.runtime import fsdp
+from transformers_framework.runtime import fsdp, precision
 
 
 class CPUFSDP(fsdp.FSDP):
@@ -35,6 +35,9 @@ class CPUFSDP(fsdp.FSDP):
         with FullyShardedDataParallel.summon_full_params(self.units, writeback=False):
             there = dict(fsdp.clean(module.named_parameters(remove_duplicate=False)))
             there |= fsdp.clean(module.named_buffers(remove_duplicate=False))
+            for name in self.names:
+                if name.endswith("._extra_state"):
+                    there[name] = module.get_submodule(name.removesuffix("._extra_state")).get_extra_state()
             return {name: there[name].detach().clone() for name in self.names} if self.is_global_zero else {}
 
 
@@ -88,16 +91,19 @@ def use_deepspeed() -> None:
     ours.DeepSpeed = CPUDeepSpeed  # type: ignore[misc]
 
 
-def main() -> int:
-    """Run a command."""
-    from transformers_framework.cli.main import main
-
+def use_cpus() -> None:
+    """Let what shards run on CPUs, in this process."""
     fsdp.FSDP = CPUFSDP  # type: ignore[misc]
     _optim_utils._unflatten_orig_param_states = copy_unflattened
+    # to offload: what is read by no other device need not be pinned, and what computes in turn is never waited for
+    Tensor.pin_memory = lambda self, *_: self  # type: ignore[method-assign]
+    torch.cpu.Stream.synchronize = lambda self: None  # type: ignore[attr-defined]
     if importlib.util.find_spec("deepspeed") is not None:
+        os.environ["DS_ACCELERATOR"] = "cpu"
         use_deepspeed()
-    return main(sys.argv[1:])
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def use_float16() -> None:
+    """Let CPUs compute in float16, where others would be given bf16 by us."""
+    use_cpus()
+    precision.full_precision_name = lambda *_: "16-mixed"

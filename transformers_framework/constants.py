@@ -19,6 +19,7 @@ SOURCE_ROW: Final = "source_row"  # column of rewritten rows: the row of the dat
 # batch keys: model inputs of passages, beside those of queries; which of the texts of a batch each row has
 PASSAGE: Final = "passage_"
 ROWS: Final = "rows"
+WRONG_ROWS: Final = "wrong_rows"  # batch key: the row of each wrong passage, all of which stand behind the others
 
 NORMALIZERS: Final = "normalizers"  # batch key: what each objective's sum of losses in this batch is divided by
 WINDOW: Final = "window"  # batch key: the same for all batches of one optimizer step

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from transformers_framework.checks import checks_of
 from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
@@ -19,7 +20,6 @@ from transformers_framework.runtime.garbage import settle
 from transformers_framework.runtime.processes import follow_parent, for_all, together
 from transformers_framework.runtime.run_folders import RunFolders, is_first_process
 from transformers_framework.runtime.steps import Steps
-from transformers_framework.runtime.strategies import shards_checkpoints
 from transformers_framework.runtime.trainer import build_trainer
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
     from transformers_framework.objectives.objective import Objective
     from transformers_framework.objectives.retrieval import Retrieval
-    from transformers_framework.pipelines.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +83,10 @@ class Experiment:
         """Config of the model, before heads change it."""
         from transformers_framework.models.auto import check_pair, load_config
 
-        config = load_config(**options_of(load_config, self.options))
         if self.spec.remembers is not None:
             known = resolve(self.spec.remembers)
             self.options |= known(**options_of(known, self.options))
+        config = load_config(**options_of(load_config, self.options))
         check_pair(self.pipeline_name, self.spec, config.model_type)
         return config
 
@@ -114,8 +113,11 @@ class Experiment:
             inputs.template = replace(inputs.template, between=())
         longest, parts = max_positions(self.config), inputs.num_joined
         if longest is not None and self.max_length * parts > longest:
-            length = str(self.max_length) if parts == 1 else f"{parts} texts of {self.max_length}, joined,"
-            raise ConfigurationError(f"--max_sequence_length: {length} is longer than the model's {longest} positions.")
+            length = f"{self.max_length} is" if parts == 1 else f"{parts} texts of {self.max_length}, joined, are"
+            raise ConfigurationError(
+                f"--max_sequence_length: {length} longer than the model's {longest} positions. Use {longest // parts} "
+                "or less."
+            )
         return inputs
 
     @property
@@ -252,15 +254,16 @@ class Experiment:
         self.check_folders()
         assert self.trainer is not None
         assert self.module is not None  # all is built before anything is written
-        for check in self.checks:
+        for check in checks_of(self):
             check()
-        if is_first_process() and not self.rehearses:
+        writes = is_first_process() and not self.rehearses
+        if writes:
             self.folders.claim(overwrite=self.overwrite and trains)
         try:
             with told(self.folders.output_dir):
-                if trains and not self.rehearses:
+                if writes and trains:
                     self.folders.write_config(self.config_yaml)
-                    self.folders.go_on_from(self._start)
+                    self.folders.go_on_from(self.start)
                 settle()
                 with together(self.trainer, self.options, self.data.num_rows):
                     self._run_stages(trains)
@@ -275,7 +278,7 @@ class Experiment:
     def _run_stages(self, trains: bool) -> None:
         trainer, module, data = self.trainer, self.module, self.data
         if trains:
-            start = for_all(trainer, self._start, self.folders.checkpoints)
+            start = for_all(trainer, self.start, self.folders.checkpoints)
             if start is not None:
                 logger.info("Continuing %s", start)
             trainer.fit(module, data, ckpt_path=start)
@@ -290,64 +293,6 @@ class Experiment:
     def steps(self) -> Steps:
         """Batches and optimizer steps of the training."""
         return Steps.of(self.trainer, self.data.num_places("train"), self.data.batch_sizes["train"])
-
-    @property
-    def checks(self) -> list[Callable[[], None]]:
-        """What must be right once all parts are there; each raises on its own, so that all mistakes can be found."""
-        in_training = [self.check_monitor, self.check_optimizer, self.check_steps, self.check_schedule]
-        of_files = [self.check_corpus, self.check_checkpoint, self.check_space]
-        return [*(in_training if self.data.has("train") else []), *of_files]
-
-    def check_monitor(self) -> None:
-        """Raise when nothing of the monitored name is logged."""
-        self.selection.check_monitor(self.log_names)
-
-    def check_optimizer(self) -> None:
-        """Raise when the optimizer does not go with the strategy or the schedule, or needs what is not installed."""
-        from transformers_framework.optimizers.build import check_optimizer, require_package
-
-        names = ("optimizer", "strategy", "scheduler", "num_warmup_steps")
-        flags = {name: self.options[name] for name in names if name in self.options}
-        check_optimizer(optimizer := flags.pop("optimizer"), self.options, **flags)
-        require_package(optimizer)
-
-    def check_steps(self) -> None:
-        """Raise when batches, epochs and steps do not go together."""
-        self.steps.check(self.trainer, validates=self.data.has("valid"))
-        self.selection.check_averaging(self.steps.epochs, self.options.get("strategy", "auto"))
-
-    def check_schedule(self) -> None:
-        """Raise when the schedule does not fit the number of steps."""
-        cast("Pipeline", self.module).check_schedule(self.trainer, self.steps.total, self.steps.epochs)
-
-    def check_checkpoint(self) -> None:
-        """Raise when the checkpoint to start from or to test is none, or one of another model."""
-        from transformers_framework.callbacks.open_window import DATA, check_rows_of_step
-        from transformers_framework.runtime.checkpoint_io import check_checkpoint, check_shards
-
-        start = self._start
-        if start is None or not is_first_process():
-            return
-        if self.overwrite and self.folders.checkpoints.resolve() in Path(start).resolve().parents:
-            raise ConfigurationError(
-                f"--ckpt_path: {start} is one of the files that --overwrite removes; copy it first."
-            )
-        if shards_checkpoints(self.options.get("strategy", "auto")):
-            check_shards(Path(start), self.trainer.world_size)
-        else:
-            state = check_checkpoint(Path(start), self.module.state_dict())
-            if self.data.has("train") and not self.allow_other_batch_size:
-                check_rows_of_step(self.data, self.trainer, state.get(DATA, {}))
-
-    def check_space(self) -> None:
-        """Raise when what training writes has no room."""
-        if self.data.has("train") and not self.rehearses and is_first_process():
-            self.folders.check_space(self.module.parameters())
-
-    def check_corpus(self) -> None:
-        """Raise when a right passage is not in the corpus that is searched."""
-        if self.search is not None:
-            self.search.check()
 
     def check_folders(self) -> None:
         """Raise when files of an earlier run would be written over, or those to start from are absent."""
@@ -374,7 +319,7 @@ class Experiment:
             keep_freed_memory()
 
     @cached_property
-    def _start(self) -> str | None:
+    def start(self) -> str | None:
         """Checkpoint that training goes on from; the first process knows."""
         if self.resume and is_first_process() and (found := self.folders.resumable()):
             return str(found)

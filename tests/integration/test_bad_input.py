@@ -39,6 +39,7 @@ def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     for family in ("bart", "bert", "distilbert", "roberta", "t5"):
         tiny.save_checkpoint(family, folder / family)
+    tiny.save_checkpoint("bert", folder / "tuned", "AutoModelForTokenClassification")
     for family in ("convbert", "pegasus"):
         tiny.config_for(family).save_pretrained(folder / family)
     tiny.tokenizer_for("convbert").save_pretrained(folder / "convbert")

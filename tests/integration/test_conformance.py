@@ -225,8 +225,9 @@ def scores_of(objective: str, checkpoint: Path, rows: Sequence[Mapping[str, Any]
     if objective == "token_detection":
         return runs.token_logits_of(checkpoint, [row["text"] for row in rows], auto_class(objective, family)).sigmoid()
     if objective == "retrieval":
-        pairs = [tuple(row[column] for column in TEXTS[objective]) for row in rows]
-        return runs.similarities_of(checkpoint, pairs, auto_class(objective, family))
+        head = auto_class(objective, family)
+        sides = [runs.embeddings_of(checkpoint, [row[name] for row in rows], head) for name in TEXTS[objective]]
+        return torch.nn.functional.cosine_similarity(*sides)
     logits = runs.logits_of(checkpoint, [[row[column] for column in TEXTS[objective]] for row in rows])
     return logits[:, 1] - logits[:, 0] if objective == "answer_selection" else logits.softmax(dim=-1).flatten()
 

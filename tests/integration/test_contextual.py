@@ -79,13 +79,13 @@ def test_more_types_than_the_model_had(family: str, tmp_path: Path) -> None:
     assert AutoConfig.from_pretrained(final).type_vocab_size == start.shape[0]
     trained = next(value for name, value in seen.experiment.module.named_parameters() if name.endswith(key))
     assert not torch.equal(trained[2], start[2]), "the new row learns"
-    found = torch.tensor([row["scores"] for row in runs.predictions(done)])
+    found = torch.tensor(runs.scores(done))
     torch.testing.assert_close(differences(final, rows, columns, types), found, atol=2e-5, rtol=1e-4)
     assert not torch.allclose(differences(final, rows, columns, [0, 1, 1]), found, atol=1e-3), "types matter"
 
     # the export starts another run as it is, without growing again
     again = runs.run(tmp_path, **(flags | {"name": "again", "pre_trained_model": final, "train_dataset": None}))
-    assert [row["scores"] for row in runs.predictions(again)] == pytest.approx(found.tolist(), abs=1e-6)
+    assert runs.scores(again) == pytest.approx(found.tolist(), abs=1e-6)
 
 
 def test_the_last_type_repeats(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_the_last_type_repeats(tmp_path: Path) -> None:
         max_sequence_length=100,
     )
     final = done.pre_trained_models / "final"
-    found = torch.tensor([row["scores"] for row in runs.predictions(done, "predict")])
+    found = torch.tensor(runs.scores(done, "predict"))
     torch.testing.assert_close(differences(final, rows, COLUMNS, [0, 1, 1, 1]), found, atol=2e-5, rtol=1e-4)
 
 
@@ -122,7 +122,7 @@ def test_column_language(tmp_path: Path) -> None:
     ):
         source = tiny.write_jsonl(tmp_path / f"{name}.jsonl", rows)
         done = runs.run(tmp_path, name=name, train_dataset=source, test_dataset=source, input_columns=columns)
-        both.append([row["scores"] for row in runs.predictions(done)])
+        both.append(runs.scores(done))
     assert both[0] == pytest.approx(both[1], abs=1e-6)  # to the float, but rows are batched by other lengths
     texts = [[row["q"], row["a"], *row["context"]] for row in plain]  # two, three or four segments a row
     logits = logits_of(done.pre_trained_models / "final", texts, [0, 1])

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from tests import runs, tiny
+from tests.integration.interrupted import run_together
+from tests.sharded_cpu import use_cpus
 from transformers_framework.constants import TRAIN
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.models.embedding_sharing import disentangled, tables
@@ -208,13 +207,10 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     whole = runs.run(tmp_path, name="whole", max_steps=7, **flags)
     runs.run(tmp_path, name="parts", max_steps=3, **flags)
     parts = runs.run(tmp_path, name="parts", max_steps=7, resume=True, **flags)
-    ours, theirs = runs.weights(parts.last), runs.weights(whole.last)
-    assert any(name.endswith("word_embeddings.delta") for name in ours)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert runs.weights_are_equal(parts.last, whole.last)
     word = "deberta.embeddings.word_embeddings.weight"
     exported = runs.weights(whole.pre_trained_models / "final" / "token_detection")[word]
-    delta = next(value for name, value in theirs.items() if name.endswith("word_embeddings.delta"))
+    delta = next(value for name, value in runs.weights(whole.last).items() if name.endswith("word_embeddings.delta"))
     generated = runs.weights(whole.pre_trained_models / "final" / "masked_lm")[word]
     assert delta.count_nonzero() > 0
     assert torch.equal(exported, generated + delta)
@@ -345,22 +341,10 @@ def deberta_v3(folder: Path, dropout: float = 0.1, **flags: Any) -> list[str]:
 
 
 def deepspeed(words: list[str]) -> RunFolders:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.sharded_cpu", *words],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(runs.ROOT), os.environ.get("PYTHONPATH")])),
-            "OMP_NUM_THREADS": "1",
-            "DS_ACCELERATOR": "cpu",
-        },
-        cwd=runs.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return runs.folders_of(words)
+    folders = runs.folders_of(words)
+    log = folders.output_dir.parent / "log"
+    assert run_together(words, log, 2, use_cpus) == [0, 0], log.read_text()
+    return folders
 
 
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")

@@ -18,7 +18,13 @@ from tests import runs
 from tests.integration import interrupted
 from tests.processes import Started
 
-ENDLESS = {"max_epochs": 100_000, "checkpoint_interval": 2, "no_epoch_checkpointing": True}
+
+@pytest.fixture
+def endless(tmp_path: Path) -> dict[str, Any]:
+    """Flags of a run that somebody else has to end."""
+    data = runs.datasets(tmp_path / "data", "seq_class")
+    flags = {"pipeline": "seq_class", "train_dataset": data["train_dataset"], "batch_size": 4}
+    return flags | {"max_epochs": 100_000, "checkpoint_interval": 2, "no_epoch_checkpointing": True}
 
 
 @pytest.fixture
@@ -38,18 +44,16 @@ def step_of(checkpoint: Path) -> int:
     return torch.load(checkpoint, weights_only=True)["global_step"]
 
 
-def test_two_processes_leave_together_and_die_together(start: Callable[..., Started], tmp_path: Path) -> None:
+def test_two_processes_leave_together_and_die_together(start: Callable[..., Started], endless: dict[str, Any]) -> None:
     """SIGTERM saves and ends with status 0; of what was killed the other process tells, and the checkpoint is whole."""
-    data = runs.datasets(tmp_path / "data", "seq_class")
-    flags = {"pipeline": "seq_class", "train_dataset": data["train_dataset"], "batch_size": 4} | ENDLESS
-    run = start(devices=2, strategy="ddp", **flags)
+    run = start(devices=2, strategy="ddp", **endless)
     run.wait_until(run.folders.last.exists)
     os.killpg(run.process.pid, signal.SIGTERM)
     assert run.ends(60) == 0
     told = run.said.split("Stopped at step ")[1].split(";")[0]
     assert step_of(run.folders.last) == int(told)
 
-    again = start(devices=2, strategy="ddp", resume=True, **flags)
+    again = start(devices=2, strategy="ddp", resume=True, **endless)
     again.wait_until(lambda: f"at step {told}" in again.said)
     again.wait_until(lambda: step_of(run.folders.last) > int(told))
     first, second = (pid for pid in again.members() if "--resume" in Path(f"/proc/{pid}/cmdline").read_text())
@@ -64,15 +68,10 @@ def test_two_processes_leave_together_and_die_together(start: Callable[..., Star
 
 
 @pytest.mark.slow
-def test_when_the_first_process_is_killed_the_others_end(start: Callable[..., Started], tmp_path: Path) -> None:
-    data = runs.datasets(tmp_path / "data", "seq_class")
-    flags = {
-        "pipeline": "seq_class",
-        "train_dataset": data["train_dataset"],
-        "batch_size": 4,
-        "num_workers": 1,
-    } | ENDLESS
-    run = start(devices=2, strategy="ddp", **flags)
+def test_when_the_first_process_is_killed_the_others_end(
+    start: Callable[..., Started], endless: dict[str, Any]
+) -> None:
+    run = start(devices=2, strategy="ddp", num_workers=1, **endless)
     run.wait_until(run.folders.last.exists)
     run.process.kill()
     assert run.ends(30) == -signal.SIGKILL
@@ -85,15 +84,10 @@ def test_when_the_first_process_is_killed_the_others_end(start: Callable[..., St
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
-def test_the_keyboard_leaves_behind_a_whole_step(devices: int, start: Callable[..., Started], tmp_path: Path) -> None:
-    data = runs.datasets(tmp_path / "data", "seq_class")
-    flags = {
-        "pipeline": "seq_class",
-        "train_dataset": data["train_dataset"],
-        "batch_size": 4,
-        "num_workers": 1,
-    } | ENDLESS
-    run = start(devices=devices, strategy="ddp" if devices > 1 else "auto", **flags)
+def test_the_keyboard_leaves_behind_a_whole_step(
+    devices: int, start: Callable[..., Started], endless: dict[str, Any]
+) -> None:
+    run = start(devices=devices, strategy="ddp" if devices > 1 else "auto", num_workers=1, **endless)
     run.wait_until(run.folders.last.exists)
     os.killpg(run.process.pid, signal.SIGINT)
     assert run.ends(60) == 130

@@ -1,5 +1,8 @@
 """Losses that are not finite, texts that were cut: nothing of it goes unseen."""
 
+import math
+
+import pytest
 import torch
 
 from tests import runs, tiny
@@ -46,3 +49,16 @@ def test_long_texts_are_cut_and_counted_once_a_stage(tmp_path, said):
     for stage in ("train", "valid", "test"):
         lines = [record.getMessage() for record in said.records if record.getMessage().startswith(f"{stage}: ")]
         assert lines == [f"{stage}: 3 of 10 texts (30.0 %) were cut to fit --max_sequence_length 48."]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "flags"), [("retrieval", {"batch_size": 2}), ("masked_lm", {"batch_size": 1, "probability": 0.01})]
+)
+def test_steps_without_a_label_log_no_loss(pipeline, flags, tmp_path):
+    """A batch of wrong passages alone, or without a masked token, has no mean; the other steps have."""
+    data = tiny.write_jsonl(tmp_path / "train.jsonl", runs.rows_for(pipeline, 24))
+    logged = runs.scalars(runs.run(tmp_path, pipeline=pipeline, train_dataset=data, **flags))
+    rates, losses = logged["train/learning_rate"], logged["train/loss"]
+    assert 0 < len(losses) < len(rates) == 24 // flags["batch_size"]
+    assert losses == logged[f"train/{pipeline}/loss"]
+    assert all(math.isfinite(loss) for _, loss in losses)

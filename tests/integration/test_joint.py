@@ -82,10 +82,6 @@ def questions_of(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[lis
     return [group[0]["question"] for group in found], [[row["answer"] for row in group] for group in found]
 
 
-def scores_of(folders: RunFolders, stage: str = "test") -> list[float]:
-    return [row["scores"] for row in runs.predictions(folders, stage)]
-
-
 def test_everything_is_trained(trained: Trained) -> None:
     # a bias of keys has no gradient but rounding
     assert all(size > 0 for name, size in trained.gradients.items() if not name.endswith("key.bias"))
@@ -105,7 +101,7 @@ def test_each_candidate_is_predicted_once_in_order(trained: Trained, stage: str)
 
 
 def test_metrics_are_those_of_all_candidates(trained: Trained) -> None:
-    rows, scores, logged = trained.rows("test"), scores_of(trained.folders), runs.metrics(trained.folders, "test")
+    rows, scores, logged = trained.rows("test"), runs.scores(trained.folders), runs.metrics(trained.folders, "test")
     labels, keys = np.array([row["label"] for row in rows]), np.array([row["key"] for row in rows])
     for name, value in ranking_metrics(scores, labels, keys, np.arange(len(rows))).items():
         assert logged[f"test/answer_selection/{name}"] == pytest.approx(value, abs=1e-6), name
@@ -125,7 +121,7 @@ def test_an_export_gives_the_scores_that_were_written(trained: Trained) -> None:
     best = trained.folders.pre_trained_models / "best"
     rows = trained.rows("predict")
     found = JointReRanker.from_pretrained(best).score(*questions_of(rows))
-    written = scores_of(trained.folders, "predict")
+    written = runs.scores(trained.folders, "predict")
     if trained.head == "RE_1":  # of candidates of a group the score is one
         assert len(set(written)) < len(rows)
     torch.testing.assert_close(
@@ -143,11 +139,43 @@ def test_an_export_is_tested_and_predicts_as_it_is(trained: Trained) -> None:
     flags |= {"pre_trained_model": best, "eval_batch_size": 3}
     alone = runs.run(trained.folder, **flags, name="alone", **trained.data("test", "predict"))
     for stage in ("test", "predict"):
-        assert scores_of(alone, stage) == pytest.approx(scores_of(trained.folders, stage), abs=1e-5)
+        assert runs.scores(alone, stage) == pytest.approx(runs.scores(trained.folders, stage), abs=1e-5)
     expected = runs.metrics(trained.folders, "test")
     found = runs.metrics(alone, "test")
     assert {name for name in expected if "permutation" in name}.isdisjoint(found)
     assert found == pytest.approx({name: expected[name] for name in found}, rel=1e-5, abs=1e-6)
+
+
+def test_what_would_be_predicted_by_chance_is_refused(trained: Trained, capsys: Any) -> None:
+    """An export read as if it ranked one by one, or with another head, has nothing to predict with."""
+    best = trained.folders.pre_trained_models / "best"
+    other = "IE_k" if trained.head == "RE_k" else "RE_k"
+    for flags in ({}, {"k": 3, "classification_head_type": other}):
+        given = {"model": trained.family, "pre_trained_model": best, "name": "chance", **flags}
+        for stage in ("test", "predict"):
+            runs.run(trained.folder, status=2, **given, **trained.data(stage))
+            said = capsys.readouterr().err
+            assert "nothing is trained, and " in said
+            assert f"It ranks 3 candidates together: give -k 3 --classification_head_type {trained.head}." in said
+
+
+def test_a_run_is_not_continued_as_another_one(trained: Trained, capsys: Any, caplog: Any) -> None:
+    """With other candidates or another head it would be another model; what else differs is told."""
+    again = trained.flags | trained.data("train", "valid") | {"resume": True, "permutation_check": 2}
+    again.pop("extended_token_type_ids", None)
+    other = "AE_1" if trained.head == "IE_1" else "IE_1"
+    for flag, here in (("k", 2), ("classification_head_type", other)):
+        runs.run(trained.folder, status=2, **(again | {flag: here}))
+        said, dashes = capsys.readouterr().err, "-" * min(len(flag), 2)
+        assert "--resume: run 'run' was begun with " in said
+        assert f"{dashes}{flag} {again[flag]}" in said.partition(", and this command has ")[0]
+        assert f"{dashes}{flag} {here}" in said.partition(", and this command has ")[2]
+    if trained.head == "RE_k":  # has an output for each candidate
+        return
+    with caplog.at_level("WARNING"):
+        weights = {"ckpt_path": trained.folders.best, "k": 2, "name": "fewer"}
+        runs.run(trained.folder, **(trained.flags | trained.data("test") | weights))
+    assert "was trained with -k 3, --permutation_check 2; this run has -k 2, --permutation_check 0" in caplog.text
 
 
 def test_permutation_check(trained: Trained) -> None:
@@ -203,9 +231,7 @@ def test_resume_with_random_groups_is_bit_for_bit(tmp_path: Path) -> None:
     whole = runs.run(tmp_path, name="whole", max_steps=16, **flags)  # 30 groups: 8 steps an epoch
     runs.run(tmp_path, name="parts", max_steps=11, **flags)
     parts = runs.run(tmp_path, name="parts", max_steps=16, resume=True, **flags)
-    ours, theirs = (runs.weights(folders.pre_trained_models / "final") for folders in (parts, whole))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert runs.weights_are_equal(*(folders.pre_trained_models / "final" for folders in (parts, whole)))
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +300,7 @@ def test_two_processes_and_workers_score_as_one(tmp_path: Path) -> None:
     two, _ = runs.spawn(
         tmp_path, name="two", devices=2, strategy="ddp", num_workers=2, eval_batch_size=3, **weights, **flags
     )
-    assert scores_of(two) == pytest.approx(scores_of(one), abs=1e-5)
+    assert runs.scores(two) == pytest.approx(runs.scores(one), abs=1e-5)
     assert runs.metrics(two, "test") == pytest.approx(runs.metrics(one, "test"), abs=1e-5)
 
 
@@ -315,7 +341,9 @@ def test_lists_are_as_rows_with_a_candidate_each(tmp_path: Path) -> None:
     for stage in ("test", "predict"):
         lines = runs.predictions(lists, stage)
         assert len(lines) == len(in_lists(rows))
-        assert [score for line in lines for score in line["scores"]] == pytest.approx(scores_of(pairs, stage), abs=1e-6)
+        assert [score for line in lines for score in line["scores"]] == pytest.approx(
+            runs.scores(pairs, stage), abs=1e-6
+        )
         assert [n for line in lines for n in line["prediction"]] == [
             p["prediction"] for p in runs.predictions(pairs, stage)
         ]
@@ -356,7 +384,7 @@ def test_on_a_shared_backbone(pipeline: str, model: str, tmp_path: Path) -> None
     final = done.pre_trained_models / "final"
     assert {path.name for path in final.iterdir() if path.is_dir()} >= {"masked_lm", "answer_selection"}
     found = JointReRanker.from_pretrained(final / "answer_selection").score(*questions_of(tiny.pairs(27, 2)))
-    written = torch.tensor(scores_of(done))
+    written = torch.tensor(runs.scores(done))
     torch.testing.assert_close(torch.tensor(list(itertools.chain.from_iterable(found))), written, **CLOSE)
     losses = runs.metrics(done, "train")
     assert {"train/masked_lm/loss", "train/answer_selection/loss"} <= losses.keys()
@@ -364,7 +392,7 @@ def test_on_a_shared_backbone(pipeline: str, model: str, tmp_path: Path) -> None
         tmp_path, name="alone", model=model, **JOINT, pre_trained_model=final / "answer_selection",
         test_dataset=data["test_dataset"],
     )  # fmt: skip
-    assert scores_of(alone) == pytest.approx(scores_of(done), abs=1e-5)
+    assert runs.scores(alone) == pytest.approx(runs.scores(done), abs=1e-5)
 
 
 # ---------------------------------------------------------------- before training

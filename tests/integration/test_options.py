@@ -35,11 +35,6 @@ def exports(folders: RunFolders) -> list[str]:
     return sorted(path.name for path in folders.pre_trained_models.iterdir())
 
 
-def same(first: Path, second: Path) -> bool:
-    ours, theirs = runs.weights(first), runs.weights(second)
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
 # --- optimization ----------------------------------------------------------------------------------------------------
 
 
@@ -99,13 +94,13 @@ def test_averaged_weights_are_exported_and_tested(folder: Path) -> None:
     with runs.watched() as seen:
         averaged = train(folder, "averaged", "test", stochastic_weight_averaging=True, **flags)
     final = averaged.pre_trained_models / "final"
-    assert not same(final, plain.pre_trained_models / "final")
+    assert not runs.weights_are_equal(final, plain.pre_trained_models / "final")
     model = seen.experiment.module.model.heads["answer_selection"]
     exported = runs.weights(final)
     assert all(torch.equal(exported[name], value) for name, value in model.state_dict().items() if name in exported)
     texts = [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)]
     logits = runs.logits_of(final, texts)
-    found = torch.tensor([row["scores"] for row in runs.predictions(averaged)])
+    found = torch.tensor(runs.scores(averaged))
     torch.testing.assert_close(logits[:, 1] - logits[:, 0], found, atol=2e-5, rtol=1e-4)
 
 
@@ -118,7 +113,7 @@ def test_early_stopping_stops(folder: Path) -> None:
     done = train(folder, "early", "valid", **flags)
     assert len(runs.scalars(done)["valid/loss"]) == 3
     assert exports(done) == ["best", "ckpt_epoch_0_step_5", "ckpt_epoch_1_step_10", "ckpt_epoch_2_step_15", "final"]
-    assert same(done.pre_trained_models / "best", done.pre_trained_models / "ckpt_epoch_0_step_5")
+    assert runs.weights_are_equal(done.pre_trained_models / "best", done.pre_trained_models / "ckpt_epoch_0_step_5")
 
 
 def test_a_run_that_stopped_early_stays_stopped(folder: Path) -> None:
@@ -213,7 +208,7 @@ def test_checkpoints_are_written_when_they_are_asked_for(
     assert exports(done) == ["best", *steps, "final"]
     found = sorted(path.name for path in done.checkpoints.glob("[!.]*"))
     assert found == ["best.ckpt", "config.yaml", "last.ckpt", "previous.ckpt"]
-    tested = [row["scores"] for row in runs.predictions(done)]
+    tested = runs.scores(done)
     logits = runs.logits_of(done.pre_trained_models / "best", [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)])  # fmt: skip  # noqa: E501
     assert tested == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=5e-5), "best is what was tested"
 
@@ -223,7 +218,7 @@ def test_without_a_monitor_the_last_state_is_tested(folder: Path) -> None:
     assert not done.best.exists()
     assert "best" not in exports(done)
     logits = runs.logits_of(done.pre_trained_models / "final", [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)])  # fmt: skip  # noqa: E501
-    found = [row["scores"] for row in runs.predictions(done)]
+    found = runs.scores(done)
     assert found == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=5e-5)
 
 
@@ -273,7 +268,7 @@ def test_a_compiled_model_exports_plain_weights(folder: Path) -> None:
     done = train(folder, "compiled", "test", compile=True)
     texts = [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)]
     logits = runs.logits_of(done.pre_trained_models / "final", texts)
-    found = [row["scores"] for row in runs.predictions(done)]
+    found = runs.scores(done)
     assert found == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=1e-4)
 
 

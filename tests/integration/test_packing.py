@@ -39,13 +39,8 @@ def run(folder: Path, name: str, **flags: Any) -> RunFolders:
     return runs.run(folder, name=name, **(given | flags))
 
 
-def final(folders: RunFolders) -> dict[str, torch.Tensor]:
-    return runs.weights(folders.pre_trained_models / "final")
-
-
 def equal(first: RunFolders, second: RunFolders) -> bool:
-    ours, theirs = final(first), final(second)
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], value) for name, value in theirs.items())
+    return runs.weights_are_equal(*(folders.pre_trained_models / "final" for folders in (first, second)))
 
 
 def gradients(experiment: Any, request: BatchRequest) -> tuple[dict[str, float], dict[str, Any]]:

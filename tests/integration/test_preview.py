@@ -300,7 +300,8 @@ def test_without_training_data_others_are_shown(stage, tmp_path, capsys, monkeyp
 
 def test_masks_of_the_texts_themselves_are_to_be_filled_in(tmp_path, capsys, monkeypatch):
     file = tiny.write_jsonl(tmp_path / "rows.jsonl", [{"text": "the [MASK] dog"}, {"text": "the dog"}])
-    words = runs.command(tmp_path, pipeline="masked_lm", predict_dataset=file)
+    trained = tiny.save_checkpoint("bert", tmp_path / "trained", "AutoModelForMaskedLM")
+    words = runs.command(tmp_path, pipeline="masked_lm", predict_dataset=file, pre_trained_model=trained)
     (first, (text,)), (second, (whole,)) = parts(shown(words, capsys, monkeypatch))
     assert "the [MASK]‹?› dog" in text
     assert (counts(first)["masked"], counts(second)["masked"]) == (1, 0)
@@ -309,7 +310,8 @@ def test_masks_of_the_texts_themselves_are_to_be_filled_in(tmp_path, capsys, mon
 
 def test_detection_of_texts_as_they_are_says_what_to_do(tmp_path, capsys, monkeypatch):
     file = tiny.write_jsonl(tmp_path / "rows.jsonl", [{"text": "the dog"}])
-    words = runs.command(tmp_path, pipeline="random_token_detection", predict_dataset=file)
+    trained = tiny.save_checkpoint("bert", tmp_path / "trained", "AutoModelForTokenClassification", num_labels=1)
+    words = runs.command(tmp_path, pipeline="random_token_detection", predict_dataset=file, pre_trained_model=trained)
     ((_, (_, wanted)),) = parts(shown(words, capsys, monkeypatch))
     assert wanted == "→ detect what does not belong there"
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 import transformers
 from datasets import Dataset, Features, List, Value
 
@@ -201,6 +200,4 @@ def test_resume_is_bit_for_bit(kind: str, tmp_path: Path) -> None:
     whole = runs.run(tmp_path, name="whole", max_steps=8, **flags)  # 5 steps an epoch
     runs.run(tmp_path, name="parts", max_steps=3, **flags)
     parts = runs.run(tmp_path, name="parts", max_steps=8, resume=True, **flags)
-    ours, theirs = (runs.weights(folders.pre_trained_models / "final") for folders in (parts, whole))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert runs.weights_are_equal(*(folders.pre_trained_models / "final" for folders in (parts, whole)))

@@ -220,8 +220,7 @@ def test_texts_and_spans_are_the_same_as_answers_of_squad(form: str, tmp_path: P
         label_column="where",
         **flags,
     )
-    first, second = (runs.weights(folders.pre_trained_models / "final") for folders in (one, two))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert runs.weights_are_equal(*(folders.pre_trained_models / "final" for folders in (one, two)))
 
 
 # --- the threshold ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,11 @@ import pytest
 import torch
 
 from tests import runs, tiny
-from transformers_framework.metrics.corpus import NAMES
+from transformers_framework.metrics.corpus import corpus_names
 from transformers_framework.runtime.run_folders import RunFolders
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-COLUMNS = {"index_column": "key", "label_column": "label", "input_columns": ["question", "answer"]}
-
-
-def rows_of(n: int, seed: int = 0, **options: Any) -> list[dict[str, Any]]:
-    return tiny.pairs(n, seed, candidates=2, **options)
+rows_of = partial(runs.rows_for, "retrieval")
 
 
 def corpus_of(folder: Path, rows: Sequence[dict[str, Any]]) -> tuple[Path, list[dict[str, Any]]]:
@@ -34,15 +31,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_checkpoint("bert", tmp_path_factory.mktemp("checkpoint") / "bert", **runs.LIVELY)
 
 
-@torch.no_grad()
-def embeddings_of(checkpoint: Path, texts: Sequence[str], max_length: int = 48) -> np.ndarray:
-    """Return the mean of the states of texts, with nothing but transformers, unpadded, of length 1."""
-    from transformers import AutoModel, AutoTokenizer
+def embeddings_of(checkpoint: Path, texts: Sequence[str]) -> np.ndarray:
+    """Return the mean of the states of texts, of length 1."""
+    from transformers import AutoModel
 
-    model, tokenizer = AutoModel.from_pretrained(checkpoint).eval(), AutoTokenizer.from_pretrained(checkpoint)
-    encoded = (tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt") for text in texts)
-    found = torch.cat([model(**text).last_hidden_state.mean(dim=1) for text in encoded])
-    return torch.nn.functional.normalize(found, dim=-1).numpy()
+    return torch.nn.functional.normalize(runs.embeddings_of(checkpoint, texts, AutoModel), dim=-1).numpy()
 
 
 # --- search ----------------------------------------------------------------------------------------------------------
@@ -53,7 +46,7 @@ def brute_force(
 ) -> tuple[np.ndarray, dict[str, float]]:
     """Rank all passages for every query and compute the metrics one query at a time, by their definitions."""
     order = np.argsort(-(queries @ passages.T), axis=1)[:, :depth]
-    values: dict[str, list[float]] = {name.removeprefix("corpus_"): [] for name in NAMES}
+    values: dict[str, list[float]] = {name.removeprefix("corpus_"): [] for name in corpus_names(depth)}
     for ranking, right in zip(order.tolist(), relevant, strict=True):
         hits = [rank for rank, passage in enumerate(ranking, 1) if passage in right]
         ideal = sum(1 / np.log2(rank + 1) for rank in range(1, len(right) + 1))
@@ -89,14 +82,17 @@ def test_corpus_search_is_brute_force(top_k: int, tmp_path: Path, checkpoint: Pa
     queries, passages = embeddings_of(checkpoint, asked), embeddings_of(checkpoint, texts)
     order, expected = brute_force(queries, passages, relevant, top_k)
     logged = runs.metrics(folders, "test")
-    assert {name: logged[f"test/retrieval/{name}"] for name in NAMES} == pytest.approx(expected, abs=1e-6)
+    searched = {name.removeprefix("test/retrieval/"): logged[name] for name in logged if "/corpus_" in name}
+    assert searched == pytest.approx(expected, abs=1e-6)
+    assert ("corpus_recall@100" in searched, "corpus_recall@5" in searched) == (top_k >= 100, True), "cut at --top_k"
     assert 0.01 < expected["corpus_mean_reciprocal_rank"] < 0.99, "nothing is tested where all is found or nothing"
     found = runs.predictions(folders, "test.corpus")
-    assert [line["query"] for line in found] == list(range(13))
+    assert [line["query_id"] for line in found] == list(range(13))
     pids = {row["text"]: row["pid"] for row in reversed(corpus)}  # the first of equal texts
     for query, line in enumerate(found):
         scores = np.array(line["scores"])
         assert len(scores) == min(top_k, len(texts))
+        assert set(line["relevant"]) == {pids[texts[number]] for number in relevant[query]}
         assert (np.diff(scores) <= 0).all()
         np.testing.assert_allclose(scores, (queries[query] @ passages.T)[order[query]], atol=1e-5)
         if np.diff(np.sort(queries[query] @ passages.T)).min() > 1e-5:
@@ -110,14 +106,15 @@ def check_trec(folders: RunFolders, logged: dict[str, float], depth: int) -> Non
         folders.predictions / "test.corpus.qrels"
     ).open() as qrels:  # fmt: skip
         judged, ranked = pytrec_eval.parse_qrel(qrels), pytrec_eval.parse_run(run)
-    names = {"map": "mean_average_precision", "recip_rank": "mean_reciprocal_rank", "ndcg": "ndcg", "recall_10": "recall@10"}  # fmt: skip  # noqa: E501
+    names = {"map": "mean_average_precision", "recip_rank": "mean_reciprocal_rank", "ndcg": "ndcg", "recall_5": "recall@5"}  # fmt: skip  # noqa: E501
     per_query = pytrec_eval.RelevanceEvaluator(judged, {"map", "recip_rank", "ndcg", "recall"}).evaluate(ranked)
     for theirs, ours in names.items():
         mean = np.mean([query[theirs] for query in per_query.values()])
         assert logged[f"test/retrieval/corpus_{ours}"] == pytest.approx(mean, abs=1e-4), "ties apart"
 
 
-def test_queries_alone_find_passages_by_their_ids(tmp_path: Path, checkpoint: Path) -> None:
+@pytest.mark.parametrize("label_column", [None, "label"])
+def test_queries_alone_find_passages_by_their_ids(label_column: str | None, tmp_path: Path, checkpoint: Path) -> None:
     """Rows without a passage and label of their own, with lists of ids; the corpus is searched after validation too."""
     rows = rows_of(26, 2)
     file, corpus = corpus_of(tmp_path, rows)
@@ -125,7 +122,7 @@ def test_queries_alone_find_passages_by_their_ids(tmp_path: Path, checkpoint: Pa
     asked = [{"question": row["question"], "right": [pids[row["answer"]]], "key": f"q{row['key']}"} for row in rows if row["label"]]  # fmt: skip  # noqa: E501
     queries = tiny.write_jsonl(tmp_path / "queries.jsonl", asked)
     search = {"corpus_dataset": file, "corpus_column": "text", "corpus_id_column": "pid", "relevant_column": "right"}
-    shared = {"pipeline": "retrieval", "pre_trained_model": checkpoint, **search, "label_column": None}
+    shared = {"pipeline": "retrieval", "pre_trained_model": checkpoint, **search, "label_column": label_column}
     folders = runs.run(
         tmp_path,
         **shared,
@@ -136,14 +133,31 @@ def test_queries_alone_find_passages_by_their_ids(tmp_path: Path, checkpoint: Pa
         monitor="valid/retrieval/corpus_mean_reciprocal_rank",
     )
     logged = runs.metrics(folders, "valid")
-    assert set(logged) >= {f"valid/retrieval/{name}" for name in NAMES}
-    assert "valid/retrieval/mean_average_precision" not in logged, "rows have no candidates"
+    assert {name.removeprefix("valid/retrieval/") for name in logged} == {*corpus_names(100)}, (
+        "rows have no candidates, hence no loss"
+    )
     found = runs.predictions(folders, "predict.corpus")
     assert len(found) == len({row["question"] for row in asked})
     assert len(runs.predictions(folders, "predict")) == len(asked)
     best = embeddings_of(folders.pre_trained_models / "best", [row["text"] for row in corpus])
     query = embeddings_of(folders.pre_trained_models / "best", [asked[0]["question"]])
     assert found[0]["scores"][0] == pytest.approx((query @ best.T).max(), abs=1e-5)
+
+
+def test_a_check_says_how_many_passages_are_right(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers_framework.cli.main import main
+
+    rows = [{**row, "label": int(i % 4 == 0)} for i, row in enumerate(rows_of(40))]
+    flags = {"train_dataset": tiny.write_jsonl(tmp_path / "train.jsonl", rows), "pre_trained_model": checkpoint}
+    flags["test_dataset"] = tiny.write_jsonl(tmp_path / "test.jsonl", rows[:10])
+    assert main([*runs.command(tmp_path, pipeline="retrieval", **flags), "--check"]) == 0
+    said = [line.strip() for line in capsys.readouterr().out.splitlines() if "right passage" in line]
+    assert said == [
+        "10 of 40 rows (25.0 %) have a right passage; the others only add a wrong one to their batch",
+        "3 of 10 rows (30.0 %) have a right passage",
+    ]
 
 
 # --- exports ---------------------------------------------------------------------------------------------------------
@@ -173,12 +187,12 @@ def test_exports_are_read_back(trained: Any) -> None:
     first, made, flags, folder = trained
     again = {**flags, "pre_trained_model": first.pre_trained_models / "final", "train_dataset": None, "name": "again"}
     second = runs.run(folder, **again)
-    found, wanted = ([row["scores"] for row in runs.predictions(run)] for run in (second, first))
+    found, wanted = (runs.scores(run) for run in (second, first))
     np.testing.assert_allclose(found, wanted, **CLOSE)
     assert runs.metrics(second, "test") == pytest.approx(runs.metrics(first, "test"), abs=1e-5)
     if made.get("embedding_size"):
         other = runs.run(folder, **again | {"name": "other", "query_prefix": "the rain "})
-        assert not np.allclose([row["scores"] for row in runs.predictions(other)], wanted, **CLOSE)
+        assert not np.allclose(runs.scores(other), wanted, **CLOSE)
 
 
 def test_exports_load_in_sentence_transformers(trained: Any) -> None:
@@ -186,13 +200,13 @@ def test_exports_load_in_sentence_transformers(trained: Any) -> None:
     folders, made, _, _ = trained
     model = sentence_transformers.SentenceTransformer(str(folders.pre_trained_models / "final"), device="cpu")
     assert model.max_seq_length == 48
-    rows = runs.rows_for("retrieval", 27, 2)
+    rows = rows_of(27, 2)
     queries = model.encode([row["question"] for row in rows], prompt_name="query", convert_to_tensor=True)
     passages = model.encode([row["answer"] for row in rows], prompt_name="document", convert_to_tensor=True)
     assert queries.shape[1] == made.get("embedding_size", 32)
     if made.get("normalize_embeddings"):
         torch.testing.assert_close(queries.norm(dim=1), torch.ones(len(rows)))
-    scores = torch.tensor([row["scores"] for row in runs.predictions(folders)])
+    scores = torch.tensor(runs.scores(folders))
     torch.testing.assert_close(model.similarity_pairwise(queries, passages), scores, **CLOSE)
 
 
@@ -210,14 +224,14 @@ def test_checkpoints_of_sentence_transformers_are_read(tmp_path: Path, checkpoin
     prompts = {"query": "the query ", "document": "the moon "}
     theirs = SentenceTransformer(modules=modules, prompts=prompts, device="cpu")
     theirs.save_pretrained(str(tmp_path / "theirs"))
-    rows = runs.rows_for("retrieval", 27, 2)
+    rows = rows_of(27, 2)
     test = tiny.write_jsonl(tmp_path / "test.jsonl", rows)
     folders = runs.run(tmp_path, pipeline="retrieval", pre_trained_model=tmp_path / "theirs", test_dataset=test)
     queries, passages = (
         theirs.encode([row[column] for row in rows], prompt_name=name, convert_to_tensor=True)
         for column, name in (("question", "query"), ("answer", "document"))
     )
-    found = torch.tensor([row["scores"] for row in runs.predictions(folders)])
+    found = torch.tensor(runs.scores(folders))
     torch.testing.assert_close(found, (queries * passages).sum(dim=1), **CLOSE)
 
 
@@ -229,16 +243,40 @@ def test_towers_of_their_own(tmp_path: Path, checkpoint: Path) -> None:
     folder = first.pre_trained_models / "final"
     weights = [runs.weights(folder / side) for side in ("query", "passage")]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    again = {**flags, "pre_trained_model": folder / "query", "pre_trained_passage_model": folder / "passage"}
-    second = runs.run(tmp_path, **again | {"train_dataset": None, "embedding_size": None}, name="second")
-    wanted = [row["scores"] for row in runs.predictions(first)]
-    np.testing.assert_allclose([row["scores"] for row in runs.predictions(second)], wanted, **CLOSE)
+    wanted = runs.scores(first)
+    sides = {"pre_trained_model": folder / "query", "pre_trained_passage_model": folder / "passage"}
+    for name, given in (("both", sides), ("above", {"pre_trained_model": folder})):
+        again = runs.run(tmp_path, **flags | given | {"train_dataset": None, "embedding_size": None}, name=name)
+        np.testing.assert_allclose(runs.scores(again), wanted, **CLOSE)
     sentence_transformers = pytest.importorskip("sentence_transformers", minversion="5.0")
     model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
-    rows = runs.rows_for("retrieval", 27, 2)
+    rows = rows_of(27, 2)
     queries = model.encode_query([row["question"] for row in rows], convert_to_tensor=True)
     passages = model.encode_document([row["answer"] for row in rows], convert_to_tensor=True)
     torch.testing.assert_close(model.similarity_pairwise(queries, passages), torch.tensor(wanted), **CLOSE)
+
+
+@pytest.mark.parametrize("source", ["pre_trained_model", "pre_trained_config"])
+def test_towers_start_equal(source: str, tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is drawn is drawn alike: a dense layer of each its own would leave both at chance. It is announced."""
+    data = tiny.write_jsonl(tmp_path / "train.jsonl", rows_of(16))
+    flags = {"pipeline": "retrieval", source: checkpoint, "train_dataset": data, "embedding_size": 8}
+
+    def towers(**more: Any) -> list[dict[str, torch.Tensor]]:
+        model: Any = runs.build(runs.command(tmp_path, **flags, **more)).module.model
+        return [model.tower(side).state_dict() for side in ("query", "passage")]
+
+    with caplog.at_level("INFO"):
+        query, passage = towers(separate_towers=True)
+    assert all(torch.equal(query[name], passage[name]) for name in query)
+    assert ("dense layer of --embedding_size 8 starts fresh" in caplog.text) == (source == "pre_trained_model")
+    other = tiny.save_checkpoint("bert", tmp_path / "other", seed=5, **runs.LIVELY)
+    query, passage = towers(pre_trained_passage_model=other)
+    assert [name for name in query if torch.equal(query[name], passage[name]) and "linear" in name] == [
+        "projections.0.linear.weight",
+        "projections.0.linear.bias",
+    ]
+    assert not all(torch.equal(query[name], passage[name]) for name in query)
 
 
 # --- batches and processes -------------------------------------------------------------------------------------------
@@ -249,10 +287,10 @@ def test_one_call_of_the_encoder_is_two(tmp_path: Path, checkpoint: Path, monkey
     from transformers_framework.data.sampler import BatchRequest
     from transformers_framework.pipelines import bi_encoder
 
-    rows = [{**row, "wrong": "the snow " * (i % 5 + 1)} for i, row in enumerate(rows_of(16, 2))]
+    rows = [{**row, "wrongs": ["the snow " * (i % 5 + 1)] * (i % 3)} for i, row in enumerate(rows_of(16, 2))]
     flags = {"pipeline": "retrieval", "pre_trained_model": checkpoint, "query_prefix": "the rain and the old moon "}
     flags |= {"train_dataset": tiny.write_jsonl(tmp_path / "train.jsonl", rows)}
-    columns = ["question", "answer", "wrong"]
+    columns = ["question", "answer", "*wrongs"]
     experiment = runs.build(runs.command(tmp_path, **flags, input_columns=columns))
     module, data = experiment.module.eval(), experiment.data
     batch = data.collator("train")((BatchRequest(0, tuple(range(16))), data.datasets["train"][:16]))
@@ -267,7 +305,7 @@ def test_one_call_of_the_encoder_is_two(tmp_path: Path, checkpoint: Path, monkey
         assert len(calls) == expected
     for apart, together in zip(*found, strict=True):
         torch.testing.assert_close(apart, together, **CLOSE)
-    assert found[0].negatives.shape == (16, 1, 32)
+    assert found[0].negatives.shape == (sum(len(row["wrongs"]) for row in rows), 32)
 
 
 def _counted(function: Any, calls: list[Any]) -> Any:
@@ -309,8 +347,11 @@ def symmetric(tmp_path: Path, checkpoint: Path) -> dict[str, Any]:
 
 
 def test_two_processes_are_one(tmp_path: Path, checkpoint: Path) -> None:
-    """With --sync_devices the texts of all processes are one batch; the corpus is searched by both."""
-    flags = symmetric(tmp_path, checkpoint)
+    """With --sync_devices the texts of all processes are one batch, wrong passages too; both search the corpus."""
+    wrongs = [[f"{row['question']} {word}" for word in ("snow", "the drum", "no")] for row in rows_of(44)]
+    rows = [{**row, "wrongs": texts[: i % 4]} for i, (row, texts) in enumerate(zip(rows_of(44), wrongs, strict=True))]
+    flags = symmetric(tmp_path, checkpoint) | {"train_dataset": tiny.write_jsonl(tmp_path / "train.jsonl", rows)}
+    flags["input_columns"] = ["question", "answer", "*wrongs"]
     two, _ = runs.spawn(tmp_path, name="two", **TWO, sync_devices=True, **flags)
     one = runs.run(tmp_path, name="one", batch_size=8, **flags)
     runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)), atol=2e-5)

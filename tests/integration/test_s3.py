@@ -128,6 +128,21 @@ def test_model(s3, cache, tmp_path):
     assert len(s3.downloads) == 2
 
 
+def test_a_folder_of_two_towers_stands_for_both(s3, cache, tmp_path):
+    from transformers_framework.models.sentence_transformers import remembered, write_router
+
+    write_router(tmp_path, {"query": "query", "document": "passage"}, {"query": [("Transformer", "")], "passage": [("Transformer", "")]})  # fmt: skip  # noqa: E501
+    for name in ("query", "passage"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"model_type": "bert"}')
+    s3.put_folder("two", tmp_path)
+    for folder in ("s3://bucket/two", str(tmp_path)):
+        found = remembered(pre_trained_model=folder, cache_dir=str(cache))
+        assert found == {"pre_trained_model": f"{folder}/query", "pre_trained_passage_model": f"{folder}/passage"}
+        found = remembered(pre_trained_model=folder, pre_trained_passage_model="mine", cache_dir=str(cache))
+        assert found["pre_trained_passage_model"] == "mine"
+
+
 def test_saved_dataset_is_downloaded_once_and_a_change_is_noticed(s3, cache, tmp_path):
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved", num_shards=3)
     s3.put_folder("data/saved", tmp_path / "saved")

@@ -70,15 +70,17 @@ def test_shards_of_deepspeed_with_code_are_refused(tmp_path: Path) -> None:
 
     folder, trap = tmp_path / "last.ckpt" / "checkpoint", tmp_path / "executed"
     folder.mkdir(parents=True)
-    torch.save({"module": {"weight": torch.zeros(2)}}, folder / "mp_rank_00_model_states.pt")
+    state = {"module": {"weight": torch.zeros(2)}, "dp_world_size": 2}
+    torch.save(state, folder / "mp_rank_00_model_states.pt")
     for rank in range(2):
         torch.save({"loss_scaler": None}, folder / f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
-    check_shards(folder.parent, world_size=2)
-    with pytest.raises(ConfigurationError, match="shards of 2 processes and 3 are running"):
-        check_shards(folder.parent, world_size=3)
+    assert check_shards(folder.parent)["dp_world_size"] == 2
+    torch.save(state | {"dp_world_size": 3}, folder / "mp_rank_00_model_states.pt")
+    with pytest.raises(ConfigurationError, match="shards of 2 processes and 3 wrote it"):
+        check_shards(folder.parent)
     torch.save({"loss_scaler": Payload(trap)}, folder / "zero_pp_rank_1_mp_rank_00_optim_states.pt")
     with pytest.raises(ConfigurationError, match=r"zero_pp_rank_1.* holds objects that could run code"):
-        check_shards(folder.parent, world_size=2)
+        check_shards(folder.parent)
     assert not trap.exists()
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +11,53 @@ import torch
 from safetensors.torch import load_file
 
 from tests import runs, tiny
+from tests.integration.interrupted import run_together
+from tests.sharded_cpu import use_cpus, use_float16
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.runtime import strategies
 from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.runtime.zero_shards import ZeroShards
 
-# one pipeline of each family, and a model of it without dropout
-BERT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
-FAMILIES = {
-    "seq_class": ("bert", BERT),
-    "masked_lm": ("bert", BERT),
-    "masked_lm_and_seq_class": ("bert", BERT),
-    "token_detection_and_masked_lm": ("deberta_v2", BERT),
-    "denoising": ("t5", ["dropout_rate=0.0"]),
-    "summarization": ("bart", ["dropout=0.0", "attention_dropout=0.0", "activation_dropout=0.0"]),
+# models without dropout, which would differ between one process and two
+BERT = {"model": "bert", "additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
+T5 = {"model": "t5", "additional_config_kwargs": ["dropout_rate=0.0"]}
+BART = {
+    "model": "bart",
+    "additional_config_kwargs": ["dropout=0.0", "attention_dropout=0.0", "activation_dropout=0.0"],
 }
+CASES: dict[str, dict[str, Any]] = {
+    "seq_class": BERT,
+    "token_class": BERT,
+    "question_answering": BERT,
+    "masked_lm": BERT,
+    "masked_lm_and_seq_class": BERT,
+    "cluster_random_token_detection": BERT,
+    "token_detection_and_masked_lm": BERT | {"model": "deberta_v2"},
+    "denoising": T5 | {"generation_max_new_tokens": 6},
+    "summarization": BART,
+    "joint": BERT | {"pipeline": "answer_selection", "k": 3, "pad_to_k": True, "max_sequence_length": 80},
+    "retrieval": BERT
+    | {
+        "loss_fn": "multiple_negatives_symmetric_ranking_loss",
+        "sync_devices": True,
+        "corpus_column": "text",
+        "top_k": 10,
+    },
+}
+STRATEGIES = ("fsdp", "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_3")
+OFFLOAD = ("fsdp_cpu_offload", "deepspeed_stage_2_offload", "deepspeed_stage_3_offload")
 HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
-SHARDING = ["fsdp", *(f"deepspeed_stage_{stage}" for stage in ("1", "2", "2_offload", "3", "3_offload"))]
+HAS_FLOAT16 = torch.ops.mkldnn._is_mkldnn_fp16_supported()
+SHARDED = [
+    *((case, strategy) for case in CASES for strategy in STRATEGIES),
+    *((case, strategy) for case in ("seq_class", "summarization") for strategy in OFFLOAD),
+]
 
 
-def run(tmp_path: Path, **flags: Any) -> RunFolders:
-    """Run a command in processes of its own; to shard on a CPU takes a program of the tests."""
-    words = runs.command(tmp_path, **flags)
-    program = "tests.sharded_cpu" if "strategy" in flags else "transformers_framework"
-    done = subprocess.run(
-        [sys.executable, "-m", program, *words],
-        env={**os.environ, "PYTHONPATH": str(runs.ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
-        cwd=runs.ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def run(tmp_path: Path, *, devices: int = 1, **flags: Any) -> RunFolders:
+    """Run a command in forks of a process that has imported everything; return its folders."""
+    words, log = runs.command(tmp_path, devices=devices, **flags), tmp_path / f"{flags['name']}.log"
+    assert run_together(words, log, devices, use_cpus) == [0] * devices, log.read_text()
     return runs.folders_of(words)
 
 
@@ -59,30 +71,35 @@ def exported(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One process's run of a pipeline: its folder, flags and what it left; each is run once."""
+    """One process's run of a case: its folder, flags and what it left; each is run once."""
     made: dict[str, tuple[Path, dict[str, Any], RunFolders]] = {}
 
-    def make(pipeline: str) -> tuple[Path, dict[str, Any], RunFolders]:
-        if pipeline not in made:
-            folder = tmp_path_factory.mktemp(pipeline)
-            model, still = FAMILIES[pipeline]
-            flags = {"pipeline": pipeline, "model": model, "additional_config_kwargs": still, "scheduler": "constant"}
-            flags |= {"monitor": "valid/loss", "monitor_direction": "min", "accumulate_grad_batches": 2}
-            flags |= runs.datasets(folder / "data", pipeline)
-            made[pipeline] = folder, flags, run(folder, name="one", batch_size=8, max_epochs=2, **flags)
-        return made[pipeline]
+    def make(case: str) -> tuple[Path, dict[str, Any], RunFolders]:
+        if case not in made:
+            folder = tmp_path_factory.mktemp(case)
+            flags: dict[str, Any] = {"pipeline": case, "scheduler": "constant", "accumulate_grad_batches": 2}
+            flags |= {"monitor": "valid/loss", "monitor_direction": "min", "adamw_epsilon": 1e-6} | CASES[case]
+            flags |= runs.datasets(folder / "data", flags["pipeline"])
+            if "corpus_column" in flags:
+                # of valid and test, and more: two processes encode 8 batches and 7
+                sizes = ((1, 23), (2, 27), (9, 7))
+                rows = [row for seed, size in sizes for row in runs.rows_for("retrieval", size, seed)]
+                flags["corpus_dataset"] = tiny.write_jsonl(
+                    folder / "corpus.jsonl", [{"text": row["answer"]} for row in rows]
+                )
+            made[case] = folder, flags, run(folder, name="one", batch_size=8, max_epochs=2, **flags)
+        return made[case]
 
     return make
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", SHARDING)
-@pytest.mark.parametrize("pipeline", FAMILIES)
-def test_shards_are_as_one_process(pipeline: str, strategy: str, alone: Any) -> None:
+@pytest.mark.parametrize(("case", "strategy"), SHARDED)
+def test_shards_are_as_one_process(case: str, strategy: str, alone: Any) -> None:
     """Two epochs, the second one continued, of 5 batches in 3 steps: the last window of each is short."""
     if strategy.startswith("deepspeed") and not HAS_DEEPSPEED:
         pytest.skip("DeepSpeed is not installed")
-    folder, flags, one = alone(pipeline)
+    folder, flags, one = alone(case)
     both = flags | {"name": strategy, "strategy": strategy, "devices": 2, "batch_size": 4}
     run(folder, max_epochs=1, **both)
     two = run(folder, max_epochs=2, resume=True, **both)
@@ -113,6 +130,51 @@ def test_a_run_goes_on_with_and_without_shards(alone: Any) -> None:
     for found in (whole, parts):
         ours, theirs = (exported(each.pre_trained_models / "final") for each in (found, one))
         assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours if "key.bias" not in name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_DEEPSPEED, reason="DeepSpeed is not installed")
+@pytest.mark.parametrize(
+    ("before", "after", "devices"),
+    [("1", "1", 1), ("2", "2", 4), ("2_offload", "3", 4), ("3", "3", 1), ("3", "3_offload", 4), ("3", "2", 2)],
+)
+def test_shards_are_dealt_to_other_processes(before: str, after: str, devices: int, alone: Any) -> None:
+    """DeepSpeed's checkpoints too: those of two processes are continued by one and by four, and in another stage."""
+    folder, flags, one = alone("masked_lm_and_seq_class")
+    flags = flags | {"name": f"{before} to {after} on {devices}"}
+    run(folder, strategy=f"deepspeed_stage_{before}", devices=2, batch_size=4, max_epochs=1, **flags)
+    found = run(
+        folder,
+        **flags | {"strategy": f"deepspeed_stage_{after}", "devices": devices, "resume": True},
+        **{"batch_size": 8 // devices, "max_epochs": 2},
+    )
+    ours, theirs = (exported(each.pre_trained_models / "final") for each in (found, one))
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in theirs if "key.bias" not in name)
+    assert runs.metrics(found, "test") == pytest.approx(runs.metrics(one, "test"), abs=1e-3, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_DEEPSPEED, reason="DeepSpeed is not installed")
+def test_shards_that_do_not_go_on_are_refused_before_training(alone: Any) -> None:
+    """Those of other steps, for another strategy, and those that are not all there."""
+    folder, flags, _ = alone("seq_class")
+    flags = flags | {"name": "refused", "strategy": "deepspeed_stage_2", "batch_size": 8}
+    left = run(folder, max_epochs=1, **flags)
+    log = folder / "refused.log"
+
+    def refusal(**more: Any) -> str:
+        log.unlink()
+        words = runs.command(folder, **flags | {"max_epochs": 2, "resume": True} | more)
+        assert run_together(words, log, 1, use_cpus) == [2]
+        assert "Training starts" not in log.read_text()
+        return log.read_text()
+
+    assert "--batch_size: the run made steps of 16 rows, and this command's would have 8" in refusal(batch_size=4)
+    assert "is a folder of shards, as DeepSpeed writes: give a --strategy deepspeed_stage_" in refusal(strategy="auto")
+    for checkpoint in (left.last, left.previous, left.best):
+        for shard in checkpoint.glob("checkpoint/*optim_states.pt"):
+            shard.unlink()
+    assert "has the shards of 0 processes and 1 wrote it" in refusal()
 
 
 def test_names_are_lightnings_and_ours() -> None:
@@ -148,10 +210,25 @@ def test_unused_parameters_are_looked_for_where_layers_are_dropped() -> None:
     assert strategies.build_strategy("ddp", drops) == "ddp_find_unused_parameters_true"
 
 
-@pytest.mark.skipif(not HAS_DEEPSPEED, reason="DeepSpeed is not installed")
-def test_the_scale_of_the_loss_can_fall_below_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
-    stops = strategies.build_strategy("deepspeed_stage_2")
-    lowers = strategies.build_strategy("deepspeed_stage_2_lower_scale")
-    assert (stops.min_loss_scale, lowers.min_loss_scale) == (1, 2.0**-24)
-    assert lowers.config["zero_optimization"]["stage"] == 2
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_DEEPSPEED or not HAS_FLOAT16, reason="DeepSpeed is not installed, or has no float16 here")
+@pytest.mark.parametrize("stage", ["1", "2_offload", "3"])
+def test_the_scale_of_the_loss_can_fall_below_one(stage: str, alone: Any) -> None:
+    """Gradients overflow until the loss is some thousandths of itself: DeepSpeed gives up at 1, its preset learns."""
+    folder, flags, _ = alone("masked_lm_and_seq_class")
+    flags = {name: value for name, value in flags.items() if not name.startswith(("valid", "test", "predict", "moni"))}
+    flags |= {"devices": 2, "batch_size": 4, "accumulate_grad_batches": 1, "masked_lm_weight": 1e6, "resume": True}
+
+    def go(strategy: str, steps: int) -> tuple[list[int], str, RunFolders]:
+        words = runs.command(folder, **flags, name=f"{strategy} in 16", strategy=strategy, max_steps=steps)
+        log = folder / f"{strategy}.log"
+        return run_together(words, log, 2, use_float16), log.read_text(), runs.folders_of(words)
+
+    status, said, _ = go(f"deepspeed_stage_{stage}", 50)
+    assert 1 in status
+    assert "error: Gradients overflow in float16, however small the scale" in said
+    for steps in (30, 60):  # the second one continues
+        status, said, folders = go(f"deepspeed_stage_{stage}_lower_scale", steps)
+        assert status == [0, 0], said
+        assert 2.0**-24 < ZeroShards(folders.last).optimizers[0]["loss_scaler"].cur_scale < 1
+        assert all(tensor.isfinite().all() for tensor in exported(folders.pre_trained_models / "final").values())

@@ -20,13 +20,8 @@ def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "WINDOW_ROWS", 16)
 
 
-def final(folders: RunFolders) -> dict[str, torch.Tensor]:
-    return runs.weights(folders.pre_trained_models / "final")
-
-
 def equal(first: RunFolders, second: RunFolders) -> bool:
-    ours, theirs = final(first), final(second)
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], value) for name, value in theirs.items())
+    return runs.weights_are_equal(*(folders.pre_trained_models / "final" for folders in (first, second)))
 
 
 def stream(folder: Path, name: str, **flags: Any) -> RunFolders:

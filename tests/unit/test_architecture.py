@@ -35,7 +35,9 @@ ROOMS: dict[str, set[str]] = {
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "objectives", "models"},
     "data": {"processing", "runtime", "inputs", "objectives", "models"},
     "callbacks": {"processing", "metrics", "objectives", "runtime", "pipelines", "data"},
+    "checks": {"registry", "runtime", "optimizers", "callbacks"},
     "experiment": {
+        "checks",
         "registry",
         "runtime",
         "optimizers",
@@ -46,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
         "data",
         "callbacks",
     },
-    "cli": {"registry", "runtime", "data", "experiment"},
+    "cli": {"registry", "runtime", "data", "checks", "experiment"},
     "clusters": {"processing", "runtime", "models", "cli"},
     "__main__": {"cli"},
 }

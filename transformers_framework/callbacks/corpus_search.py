@@ -19,7 +19,10 @@ from transformers_framework.constants import ROW_IDS, STAGES, Stage
 from transformers_framework.exceptions import DataError
 from transformers_framework.metrics.corpus import corpus_metrics, qrels_lines, run_lines
 from transformers_framework.metrics.search import TopPassages, ranked
+from transformers_framework.runtime.communication import from_all
 from transformers_framework.runtime.files import whole_file
+from transformers_framework.runtime.precision import length_multiple
+from transformers_framework.runtime.strategies import method_of
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
@@ -97,11 +100,11 @@ class CorpusSearch(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Search, log how well right passages are found, write what was found."""
-        self._write("test", *self._evaluate(trainer, pl_module, "test"))
+        self._write("test", trainer, *self._evaluate(trainer, pl_module, "test"))
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Search and write what was found."""
-        self._write("predict", *self._search(trainer, pl_module, "predict"))
+        self._write("predict", trainer, *self._search(trainer, pl_module, "predict"))
 
     def _keep(self, stage: Stage, pl_module: Any, batch: Any) -> None:
         rows = batch[ROW_IDS].cpu().numpy()
@@ -120,8 +123,13 @@ class CorpusSearch(pl.Callback):
         place = np.full(len(queries.rows), -1)
         place[seen] = np.arange(len(seen))
         known = place[queries.query] >= 0  # all, unless batches are limited
-        action = self.objective.empty_target_action
-        values = corpus_metrics(found, place[queries.query[known]], queries.relevant[known], empty_target_action=action)
+        values = corpus_metrics(
+            found,
+            place[queries.query[known]],
+            queries.relevant[known],
+            top_k=self.corpus.top_k,
+            empty_target_action=self.objective.empty_target_action,
+        )
         pl_module.log_dict({f"{stage}/{self.objective.name}/{name}": value for name, value in values.items()})
         return seen, scores, found
 
@@ -130,7 +138,7 @@ class CorpusSearch(pl.Callback):
     def _search(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> tuple[Numbers, np.ndarray, Numbers]:
         """Return which queries were seen ``(Q,)``, and the scores and numbers of their best passages ``(Q, K)``."""
         kept, self.kept = self.kept, []
-        parts = _gathered([(rows, embeddings.cpu()) for rows, embeddings in kept])
+        parts = from_all([(rows, embeddings.cpu()) for rows, embeddings in kept])
         rows, embeddings = zip(*(pair for part in parts for pair in part), strict=True)
         order = np.argsort(joined := np.concatenate(rows), kind="stable")
         queries = torch.cat(embeddings)[torch.from_numpy(order)].to(pl_module.device)
@@ -141,23 +149,24 @@ class CorpusSearch(pl.Callback):
         for passages, numbers in self._passages(trainer, pl_module):
             best.add(passages, numbers)
         mine = best.scores.cpu().numpy(), best.numbers.cpu().numpy()
-        all_scores, all_numbers = (np.concatenate(part, axis=1) for part in zip(*_gathered(mine), strict=True))
+        all_scores, all_numbers = (np.concatenate(part, axis=1) for part in zip(*from_all(mine), strict=True))
         return seen, *ranked(all_scores, all_numbers, self.corpus.top_k)
 
     def _passages(self, trainer: pl.Trainer, pl_module: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the passages of this process, encoded, many at a time."""
-        device = pl_module.device
-        narrow = "16" in str(trainer.precision) and device.type != "cpu"  # tensor cores want multiples of 8
+        size, device = self.data.batch_sizes["valid"], pl_module.device
         batches = self.corpus.batches(
-            self.data.batch_sizes["valid"],
+            size,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             num_workers=self.data.workers_of(trainer),
-            pad_to_multiple_of=8 if narrow else 1,
+            pad_to_multiple_of=length_multiple(trainer),
         )
-        context = trainer.precision_plugin.forward_context
+        if pl_module.shards_weights:
+            batches = self._as_many(batches, -(-len(self.corpus) // (size * trainer.world_size)))
+        encode, context = method_of(trainer, "passage_embeddings"), trainer.precision_plugin.forward_context
         waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for embeddings, numbers in encoded(batches, pl_module.model.tower("passage"), device, context):
+        for embeddings, numbers in encoded(batches, encode, device, context):
             waiting.append((self._comparable(embeddings), numbers))
             if sum(len(found) for found, _ in waiting) >= PASSAGES_TOGETHER:
                 yield _joined(waiting)
@@ -165,10 +174,19 @@ class CorpusSearch(pl.Callback):
         if waiting:
             yield _joined(waiting)
 
+    def _as_many(self, batches: Iterator[Batch], most: int) -> Iterator[Batch]:
+        """Yield batches, then one of no passage's numbers where other processes have one more and wait for weights."""
+        count = 0
+        for count, batch in enumerate(batches, 1):  # noqa: B007
+            yield batch
+        if count < most:
+            _, inputs = next(self.corpus.batches(1))
+            yield np.zeros(0, dtype=np.int64), inputs
+
     # ---------------------------------------------------------------- files
 
-    def _write(self, stage: Stage, seen: Numbers, scores: np.ndarray, found: Numbers) -> None:
-        if self.folders is None or (torch.distributed.is_initialized() and torch.distributed.get_rank() > 0):
+    def _write(self, stage: Stage, trainer: pl.Trainer, seen: Numbers, scores: np.ndarray, found: Numbers) -> None:
+        if self.folders is None or not trainer.is_global_zero:
             return
         queries = self.queries(stage)
         names = [queries.names[query] for query in seen]
@@ -177,16 +195,16 @@ class CorpusSearch(pl.Callback):
         passages = ids[places.reshape(found.shape)].tolist()
         self.folders.predictions.mkdir(parents=True, exist_ok=True)
         path = self.folders.predictions / f"{stage}.corpus.jsonl"
-        rows = zip(queries.rows[seen].tolist(), names, passages, scores.tolist(), strict=True)
-        lines = (
-            {"id": row, "query": name, "passages": best, "scores": [round(score, 7) for score in values]}
-            for row, name, best, values in rows
-        )
-        files: dict[Path, Iterator[str]] = {path: (json.dumps(line, ensure_ascii=False, default=str) for line in lines)}
-        files[path.with_suffix(".run")] = run_lines(names, passages, scores)
+        values = np.round(scores.astype(np.float64), 7).tolist()
+        columns = {"id": queries.rows[seen].tolist(), "query_id": names, "passages": passages, "scores": values}
+        files: dict[Path, Iterator[str]] = {path.with_suffix(".run"): run_lines(names, passages, scores)}
         if stage != "predict":
             relevant = self.corpus.ids(queries.relevant)
             files[path.with_suffix(".qrels")] = qrels_lines([queries.names[query] for query in queries.query], relevant)
+            starts, ends = (np.searchsorted(queries.query, seen, side).tolist() for side in ("left", "right"))
+            columns["relevant"] = [relevant[start:end] for start, end in zip(starts, ends, strict=True)]
+        lines = (dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True))
+        files[path] = (json.dumps(line, ensure_ascii=False, default=str) for line in lines)
         for file, content in files.items():
             with whole_file(file) as aside, aside.open("w", encoding="utf-8") as open_file:
                 open_file.writelines(f"{line}\n" for line in content)
@@ -202,7 +220,7 @@ def encoded(
     """Yield embeddings ``(B, E) float32`` and numbers ``(B,) int64`` of batches of passages.
 
     Args:
-        batches: As :meth:`Corpus.batches` yields them.
+        batches: As :meth:`Corpus.batches` yields them; passages without a number are encoded for nothing.
         tower: What encodes.
         device: Where it is.
         context: What it runs in, as autocast.
@@ -211,18 +229,9 @@ def encoded(
         inputs = {key: torch.from_numpy(values).to(device, non_blocking=True) for key, values in batch.items()}
         with context():
             embeddings = tower(**inputs)
-        yield embeddings, torch.from_numpy(numbers).to(device)
+        yield embeddings[: len(numbers)], torch.from_numpy(numbers).to(device)
 
 
 def _joined(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
     embeddings, numbers = zip(*parts, strict=True)
     return torch.cat(embeddings), torch.cat(numbers)
-
-
-def _gathered(mine: Any) -> list[Any]:
-    """Return what all processes have, the same for each."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [mine]
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, mine)
-    return parts

@@ -65,7 +65,8 @@ class Leaving(pl.Callback):
                 self.launcher.kill(signum)
         self.told = signum
 
-    def _ask(self, trainer: pl.Trainer) -> None:
+    def _ask(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Ask all processes, without waiting for their answer."""
         if trainer.world_size == 1:
             return
         device = trainer.strategy.root_device
@@ -78,7 +79,7 @@ class Leaving(pl.Callback):
         else:
             self.answer = answer
 
-    def _look(self, trainer: pl.Trainer) -> None:
+    def _look(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """Leave when that was agreed on.
 
         Raises:
@@ -95,34 +96,5 @@ class Leaving(pl.Callback):
         elif told:
             raise SIGTERMException
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Ask at a batch of training."""
-        self._ask(trainer)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Look at a batch of training."""
-        self._look(trainer)
-
-    def on_validation_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Ask at a batch of validation."""
-        self._ask(trainer)
-
-    def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Look at a batch of validation."""
-        self._look(trainer)
-
-    def on_test_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Ask at a batch of testing."""
-        self._ask(trainer)
-
-    def on_test_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Look at a batch of testing."""
-        self._look(trainer)
-
-    def on_predict_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Ask at a batch of prediction."""
-        self._ask(trainer)
-
-    def on_predict_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Look at a batch of prediction."""
-        self._look(trainer)
+    on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _ask
+    on_train_batch_end = on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _look

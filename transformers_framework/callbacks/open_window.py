@@ -75,7 +75,8 @@ class OpenWindow(pl.Callback):
 
 def has_gradients(strategy: Any) -> bool:
     """Tell whether a strategy leaves gradients where backward puts them."""
-    return isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)) and not hasattr(strategy, "deepspeed_engine")
+    is_plain = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))  # DeepSpeed's is a DDPStrategy too
+    return is_plain and not getattr(strategy, "owns_gradients", False)
 
 
 def check_rows_of_step(data: DataModule, trainer: pl.Trainer, state: dict[str, int]) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from transformers_framework.constants import ROW_IDS, Stage
 from transformers_framework.processing.columns import chunks
+from transformers_framework.runtime.communication import to_first
 from transformers_framework.runtime.files import whole_file
 from transformers_framework.runtime.run_folders import RunFolders
 
@@ -57,8 +58,8 @@ class Predictions(pl.Callback):
             name: {key: _joined([batch[name][key] for batch in batches]) for key in batches[0][name]}
             for name in (batches[0] if batches else {})
         }
-        parts = _gathered(mine)
-        if not trainer.is_global_zero:
+        parts = to_first(mine)
+        if parts is None:
             return
         self.folders.predictions.mkdir(parents=True, exist_ok=True)
         objectives = pl_module.active(stage)
@@ -123,11 +124,3 @@ def _joined(arrays: list[np.ndarray]) -> np.ndarray:
             for array in arrays
         ]
     return np.concatenate(arrays)
-
-
-def _gathered(mine: Any) -> list[Any]:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [mine]
-    parts: list[Any] | None = [None] * torch.distributed.get_world_size() if torch.distributed.get_rank() == 0 else None
-    torch.distributed.gather_object(mine, parts)
-    return parts or []

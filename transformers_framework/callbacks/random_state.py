@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from transformers_framework.processing.random import keys
+from transformers_framework.runtime.communication import from_all
 
 
 class RandomState(pl.Callback):
@@ -28,11 +29,7 @@ class RandomState(pl.Callback):
         state = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             state["cuda"] = torch.cuda.get_rng_state()
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return {"states": [state]}
-        states: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(states, state)
-        return {"states": states}
+        return {"states": from_all(state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the states of the run that continues; they are set when training starts."""

@@ -66,8 +66,11 @@ class Selection:
         if self.monitor not in log_names:
             last = [name for name in reversed(log_names) if name.endswith(f"/{self.monitor}")]
             hint = f" Did you mean '{last[0]}'?" if last else did_you_mean(self.monitor, log_names)
-            if self.monitor.startswith("valid/") and not any(name.startswith("valid/") for name in log_names):
+            validated = [name for name in log_names if name.startswith("valid/")]
+            if self.monitor.startswith("valid/") and not validated:
                 hint = " It never validates: give --valid_dataset, and no --limit_val_batches 0."
+            elif self.monitor.endswith("loss") and validated and "valid/loss" not in validated:
+                hint = f" Rows of --valid_dataset have nothing to compute a loss of: give --monitor {validated[0]}."
             raise ConfigurationError(
                 f"--monitor: this run does not log '{self.monitor}'.{hint} It logs: {', '.join(log_names)}."
             )

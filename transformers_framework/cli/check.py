@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from transformers_framework.checks import checks_of
 from transformers_framework.constants import PASSAGE, ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught
 from transformers_framework.runtime.trainer import build_trainer
@@ -48,7 +49,7 @@ def find_problems(experiment: Experiment) -> list[UserError]:
             with caught(problems.append):
                 getattr(experiment, part)
         if experiment.data.is_loaded and all(objective.is_ready for objective in experiment.objectives):
-            for check in experiment.checks:
+            for check in checks_of(experiment):
                 with caught(problems.append):
                     check()
     return _distinct(problems)
@@ -81,7 +82,7 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
         return
     collate, size = data.collator(stage), data.batch_sizes[stage]
     rows = data.datasets[stage].select_columns(list(data.columns(stage)))
-    groups = data.inputs.groups(stage, data.seed, 0) if data.inputs.groups_rows else None
+    groups = data.inputs.groups(stage, data.seed, 0)
     num_places = num_rows if groups is None else len(groups)
     starts = range(0, num_places, max(size, num_places * size // NUM_ROWS_MEASURED))
     requests = requests_in_order([(start, min(start + size, num_places)) for start in starts], groups)
@@ -98,6 +99,8 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
         yield f"  packed into {packed}, {100 * data.bins.fill:.1f} % full"
     else:
         yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
+    for objective in collate.objectives:
+        yield from (f"  {remark}" for remark in objective.remarks(rows, stage))
     yield from _samples(experiment, *batches[0], collate.objectives)
 
 

@@ -102,7 +102,7 @@ def _first(data: Any, stage: Stage, num_rows: int) -> tuple[BatchRequest, Mappin
     names = list(data.columns(stage))
     dataset = data.datasets[stage].select_columns(names)
     if stage != TRAIN or not data.iterable:
-        groups = data.inputs.groups(stage, data.seed, 0) if data.inputs.groups_rows else None
+        groups = data.inputs.groups(stage, data.seed, 0)
         request = requests_in_order(
             [(0, min(num_rows, data.num_rows[stage] if groups is None else len(groups)))], groups
         )[0]

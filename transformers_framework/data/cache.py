@@ -48,6 +48,7 @@ def prepared(
         DataError: When the result has no rows.
     """
     import datasets
+    from datasets.arrow_reader import ArrowReader
 
     folder = cache_dir / "prepared" / digest([__version__, dataset._fingerprint, key])
     with locked(folder):
@@ -65,9 +66,9 @@ def prepared(
                 if isinstance(result, datasets.Dataset):
                     discard(result)
         if (folder / ROWS).exists():
-            loaded = datasets.Dataset.from_file(str(folder / ROWS), in_memory=keep_in_memory)
-        else:
-            loaded = cast("Dataset", datasets.load_from_disk(str(folder), keep_in_memory=keep_in_memory))
+            table = ArrowReader.read_table(str(folder / ROWS), in_memory=keep_in_memory)
+            return datasets.Dataset(table, fingerprint=folder.name)
+        loaded = cast("Dataset", datasets.load_from_disk(str(folder), keep_in_memory=keep_in_memory))
     return datasets.Dataset(loaded.data, loaded.info, loaded.split, fingerprint=folder.name)
 
 

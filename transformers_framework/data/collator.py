@@ -58,9 +58,12 @@ class Collator:
 
     def rows_of(self, request: BatchRequest, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
         """Return what is an input each: rows as they were read, or groups of them, whose columns hold lists."""
-        if request.sizes is None or self.inputs.isolates:
-            return columns
-        return self.inputs.in_groups(columns, request.sizes, request.row_ids, self.stage)
+        sizes = self._group_sizes(request)
+        return columns if sizes is None else self.inputs.in_groups(columns, sizes, request.row_ids, self.stage)
+
+    def _group_sizes(self, request: BatchRequest) -> np.ndarray | None:
+        """Return how many rows share each input; none where each row has its own, or texts are packed afterwards."""
+        return None if request.sizes is None or self.inputs.isolates else np.asarray(request.sizes)
 
     def arrays(
         self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]
@@ -68,8 +71,8 @@ class Collator:
         """Return the shared entries of a batch and those of each objective by name, labels dense."""
         request, columns = rows[0], self.rows_of(*rows)
         row_ids, padding = request.row_ids, request.is_padding
-        if request.sizes is not None and not self.inputs.isolates:  # a group goes by its first row
-            firsts = np.cumsum(request.sizes) - np.asarray(request.sizes)
+        if (sizes := self._group_sizes(request)) is not None:  # a group goes by its first row
+            firsts = np.cumsum(sizes) - sizes
             row_ids, padding = row_ids[firsts], padding[firsts]
         context = Context(self.stage, self.seed, request.epoch, row_ids)
         batch = self.inputs.post_process(columns, pad_to_multiple_of=self.pad_to_multiple_of)

@@ -22,6 +22,7 @@ from transformers_framework.processing.columns import Origin, chunks
 from transformers_framework.processing.packing import Bins, fill_bins
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.runtime.folders import cache_folder
+from transformers_framework.runtime.precision import length_multiple
 from transformers_framework.runtime.run_folders import is_first_process
 
 if TYPE_CHECKING:
@@ -302,7 +303,6 @@ class DataModule(pl.LightningDataModule):
             regroup=partial(self.inputs.groups, stage, self.seed) if self.inputs.groups_rows else None,
         )
         device = trainer.strategy.root_device.type
-        narrow = "16" in str(trainer.precision) and device != "cpu"  # tensor cores want multiples of 8
         if stage == TRAIN:
             sampler.resume(**self._resumed)
             self._train_sampler = sampler
@@ -311,7 +311,7 @@ class DataModule(pl.LightningDataModule):
             if streams
             else RowReader(dataset, self.columns(stage), self.inputs.token_columns),
             sampler,
-            self.collator(stage, pad_to_multiple_of=8 if narrow else 1),
+            self.collator(stage, pad_to_multiple_of=length_multiple(trainer)),
             num_rows=num_places,
             num_workers=self.workers_of(trainer),
             pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # whose memory is the host's

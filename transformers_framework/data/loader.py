@@ -14,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transformers_framework.constants import NORMALIZERS, WINDOW
 from transformers_framework.data.sampler import BatchRequest, BatchSampler
+from transformers_framework.data.workers import Greetings
 from transformers_framework.exceptions import UserError
 from transformers_framework.processing.windows import Ragged
 
@@ -143,6 +144,7 @@ class Loader:
         self.window, self.limit = window, limit
         # tensors of workers that lie in shared memory keep a file open each: of a long window too many
         self.copies = window > 1 and num_workers > 0 and not pin_memory
+        self.greetings = Greetings() if num_workers else None
         self.loader = DataLoader(
             rows,
             batch_size=None,
@@ -150,6 +152,7 @@ class Loader:
             collate_fn=collator,  # type: ignore[arg-type]
             num_workers=num_workers,
             pin_memory=pin_memory,
+            worker_init_fn=self.greetings,
             # workers of a stream are told the epoch by being started in it
             persistent_workers=num_workers > 0 and sampler.shuffle and not isinstance(rows, RowStream),
             # else the loader draws from the global generator at each epoch, and a resumed run differs from a whole one
@@ -185,7 +188,7 @@ class Loader:
         yield from self._with_sums(window)[again:]
 
     def _batches(self) -> Iterator[dict[str, Any]]:
-        batches = iter(self.loader)
+        batches = self.greetings.iterator(self.loader) if self.greetings else iter(self.loader)
         while True:
             try:
                 batch = next(batches)

@@ -23,6 +23,7 @@ from transformers_framework.processing.columns import (
     first_empty,
     first_null,
     item_feature,
+    shown,
 )
 from transformers_framework.processing.fields import Field, field_texts, parse_field
 from transformers_framework.processing.text_ids import value_hashes
@@ -186,7 +187,9 @@ class Corpus:
                 of_row,
                 numbers,
                 origin,
-                lambda at: f"'{self.relevant_column}' names {wanted[at]!r}, and no passage of the corpus has this id",
+                lambda at: (
+                    f"'{self.relevant_column}' names {shown(wanted[at])}, and no passage of the corpus has this id"
+                ),
             )
             return of_row, numbers
         if not self.inputs.has_passages(origin.stage):

@@ -62,4 +62,4 @@ def list_array(rows: Ragged) -> pa.ListArray:
     import pyarrow as pa
 
     offsets = np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, rows.values.astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, rows.values.astype(np.int32, copy=False))

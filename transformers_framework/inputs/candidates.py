@@ -21,6 +21,7 @@ from transformers_framework.processing.columns import (
     first_empty_item,
     item_feature,
     list_sizes,
+    type_name,
     value_numbers,
 )
 from transformers_framework.processing.encoding import tokenize
@@ -209,6 +210,8 @@ class Candidates(TextInputs):
                     f"{origin.place(row)}: '{name}' has {list_sizes(dataset, name)[row]} items for the {sizes[row]} "
                     f"candidates of '{column}'; expected one for each."
                 )
+        if self.index_column is not None and self.index_column in dataset.column_names:
+            self._check_questions(dataset, self.index_column, origin)
         return np.repeat(np.arange(len(dataset)), sizes)
 
     def _check_pairs(self, dataset: Dataset, origin: Origin) -> np.ndarray:
@@ -219,14 +222,18 @@ class Candidates(TextInputs):
                 f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
             )
         check_queries(dataset, self.index_column, origin)
-        queries = value_numbers(dataset, self.index_column)
+        return self._check_questions(dataset, self.index_column, origin)
+
+    def _check_questions(self, dataset: Dataset, index_column: str, origin: Origin) -> np.ndarray:
+        """Check that rows with one id have one question; return a number for it ``(N,) int64``."""
+        queries = value_numbers(dataset, index_column)
         first = np.unique(queries, return_index=True)[1][queries]  # of each row's question
         for column in self.question.columns:
             found = value_numbers(dataset, column)
             if (wrong := np.flatnonzero(found != found[first])).size:
                 row = int(wrong[0])
                 raise DataError(
-                    f"{origin.place(row)}: '{self.index_column}' is {dataset[row][self.index_column]!r} as in "
+                    f"{origin.place(row)}: '{index_column}' is {dataset[row][index_column]!r} as in "
                     f"{origin.place(int(first[row]))}, but '{column}' is another one. Give each question an id of its "
                     "own."
                 )
@@ -242,7 +249,8 @@ class Candidates(TextInputs):
         if not str(getattr(value, "dtype", "")).startswith(("int", "uint", "float")):
             expected = "a list of numbers, one a candidate" if self.in_lists else "a number in each row"
             raise DataError(
-                f"--scores_column: '{self.scores_column}' of {origin.source} holds {feature}; expected {expected}."
+                f"--scores_column: '{self.scores_column}' of {origin.source} holds {type_name(feature)}; expected "
+                f"{expected}."
             )
         chunks = arrow_chunks(dataset, self.scores_column)
         arrays = [chunk.flatten() if self.in_lists else chunk for chunk in chunks]

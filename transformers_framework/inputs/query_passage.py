@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import PASSAGE, ROWS, TRAIN, Stage
+from transformers_framework.constants import PASSAGE, ROWS, TRAIN, WRONG_ROWS, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.text import TextInputs
-from transformers_framework.processing.columns import Origin, column_lengths, list_sizes
+from transformers_framework.processing.columns import Origin, column_lengths, first_empty_item
 from transformers_framework.processing.encoding import assemble, tokenize
-from transformers_framework.processing.fields import Field, field_texts, parse_field
-from transformers_framework.processing.windows import steps
+from transformers_framework.processing.fields import Field, field_texts, parse_field, segments
+from transformers_framework.processing.windows import stretches, sums_by_row
 from transformers_framework.restricted import PositiveInt
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class QueryPassage(TextInputs):
         type_vocabulary: Token types that the model can tell apart; 0 when it has none.
         input_columns: Column of the query, column of the passage, and any number of columns of wrong passages for
             training: 'name', 'first:second' (two columns joined by a space), '+list' (a list column joined by spaces),
-            or for wrong passages '*list' (a list column, one passage each, as many in every row).
+            or for wrong passages '*list' (a list column, one passage each, in some rows more than in others).
         max_sequence_length: Longest text in tokens, special tokens included; or longest query and longest passage.
             Longer ones lose their end, and are counted.
         query_prefix: Words before every query, as E5's 'query: '. By default what the checkpoint was trained with.
@@ -60,7 +59,7 @@ class QueryPassage(TextInputs):
         if len(input_columns) < NUM_PAIR:
             raise ConfigurationError(
                 f"--input_columns: '{' '.join(input_columns)}' names one column; two are needed here, that of the "
-                "query and that of the passage."
+                "query and that of the passage. With --corpus_dataset, rows of evaluation may do without the second."
             )
         if len(max_sequence_length) > NUM_PAIR:
             raise ConfigurationError(
@@ -118,8 +117,7 @@ class QueryPassage(TextInputs):
         """Check the columns of a whole data set, before training.
 
         Raises:
-            DataError: When a column is missing or not text, a text is null or empty, or rows have different numbers of
-                wrong passages.
+            DataError: When a column is missing or not text, or a text is null or empty.
         """
         lacks = not any(column in dataset.column_names for column in self.passage_field.columns)
         if lacks and self.searches and origin.stage != TRAIN:
@@ -129,12 +127,12 @@ class QueryPassage(TextInputs):
         self._check_texts(dataset, single, origin, num_required=len(single))
         spread = [field for field in fields if field.spreads]
         self._check_texts(dataset, spread, origin, num_required=0)
-        for field in spread:
-            sizes = list_sizes(dataset, field.columns[0])
-            if len(odd := np.flatnonzero(sizes != max(1, sizes[0]))):
+        for column in (field.columns[0] for field in spread):
+            if (empty := first_empty_item(dataset, column)) is not None:
+                row, place = empty
                 raise DataError(
-                    f"{origin.place(int(odd[0]))}: '{field.columns[0]}' has {sizes[odd[0]]} wrong passages; expected "
-                    f"{max(1, sizes[0])}, as many in every row."
+                    f"{origin.place(row)}: wrong passage {place + 1} in '{column}' is null or empty. Take it out: some "
+                    "rows may have more than others."
                 )
         return dataset
 
@@ -143,16 +141,21 @@ class QueryPassage(TextInputs):
     def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B rows into ``input_ids``, ``attention_mask``, ``token_type_ids`` of queries: ``(B, L) int64``.
 
-        Those of passages are called ``passage_input_ids`` and so on: of the B passages first, then the N wrong ones of
-        each row, ``(B + B·N, M) int64``. Also returns ``truncated``, which rows lost tokens: ``(B,) bool``.
+        Those of passages are called ``passage_input_ids`` and so on: of the B passages first, then of the N wrong ones,
+        row by row, ``(B + N, M) int64``; ``wrong_rows (N,) int64`` says whose these are. Also returns ``truncated``,
+        which rows lost tokens: ``(B,) bool``.
         """
-        query = self.encoded("query", field_texts(rows, self.query_field), pad_to_multiple_of)
-        if (texts := self._passages(rows)) is None:
-            return query
+        batch = self.encoded("query", field_texts(rows, self.query_field), pad_to_multiple_of)
+        if self.passage_field.columns[0] not in rows:
+            return batch
+        texts, of_row = field_texts(rows, self.passage_field), np.arange(len(batch["truncated"]))
+        if wrong := [field for field in self.fields[NUM_PAIR:] if field.columns[0] in rows]:
+            more, counts = segments(rows, wrong)
+            batch[WRONG_ROWS] = np.repeat(of_row, counts)
+            texts, of_row = [*texts, *more], np.concatenate([of_row, batch[WRONG_ROWS]])
         passage = self.encoded("passage", texts, pad_to_multiple_of)
-        cut, num_rows = passage.pop("truncated"), len(query["truncated"])
-        query["truncated"] |= cut[:num_rows] | cut[num_rows:].reshape(num_rows, -1).any(axis=1)
-        return query | {PASSAGE + name: values for name, values in passage.items()}
+        batch["truncated"][of_row[passage.pop("truncated")]] = True
+        return batch | {PASSAGE + name: values for name, values in passage.items()}
 
     def encoded(self, side: Side, texts: Sequence[str], pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn N texts of one side into model inputs ``(N, L) int64`` and ``truncated (N,) bool``, in one call."""
@@ -167,7 +170,7 @@ class QueryPassage(TextInputs):
         for start in range(0, len(texts), batch_size):
             places = order[start : start + batch_size]
             own = lengths[places]
-            batch = self._assembled(side, ids[np.repeat(starts[places], own) + steps(own)], own, pad_to_multiple_of)
+            batch = self._assembled(side, ids[stretches(starts[places], own)], own, pad_to_multiple_of)
             del batch["truncated"]
             yield places, batch
 
@@ -189,18 +192,6 @@ class QueryPassage(TextInputs):
             token_types=self.token_types,
             pad_left=self.tokenizer.padding_side == "left",
         )
-
-    def _passages(self, rows: Mapping[str, Sequence[Any]]) -> list[str] | None:
-        """Return the passage of each row, then the wrong ones row by row; nothing where rows have none."""
-        if self.passage_field.columns[0] not in rows:
-            return None
-        found = field_texts(rows, self.passage_field)
-        wrong = [field for field in self.fields[NUM_PAIR:] if field.columns[0] in rows]
-        columns = [
-            texts if field.spreads else [[text] for text in texts]
-            for field, texts in ((field, field_texts(rows, field)) for field in wrong)
-        ]
-        return [*found, *chain.from_iterable(chain.from_iterable(zip(*columns, strict=True)))]
 
     def distinct(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return a batch with each of its texts once, and as ``rows`` and ``passage_rows (B,)`` where rows have theirs.
@@ -226,22 +217,24 @@ class QueryPassage(TextInputs):
 
     def row_lengths(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
         """Return the same for rows of a stream: ``(B,) int64``."""
-        return np.sum([np.fromiter(map(len, texts), np.int64) for _, texts in self._texts(rows)], axis=0)
+        return self._by_row(rows, lambda _, texts: np.fromiter(map(len, texts), np.int64))
 
     def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
-        return np.sum([self._text_lengths(side, texts) for side, texts in self._texts(rows)], axis=0)
+        return self._by_row(rows, self._text_lengths)
+
+    def _by_row(
+        self, rows: Mapping[str, Sequence[Any]], measure: Callable[[Side, Sequence[str]], np.ndarray]
+    ) -> np.ndarray:
+        """Add up what is measured of the texts of each row: ``(B,) int64``."""
+        total = np.zeros(1, dtype=np.int64)
+        for number, field in enumerate(self.fields):
+            texts, counts = segments(rows, [field])
+            total = total + sums_by_row(measure("passage" if number else "query", texts), counts)
+        return total
 
     def _text_lengths(self, side: Side, texts: Sequence[str]) -> np.ndarray:
         lengths = self._tokens_of(side, texts)[1]
         return np.minimum(lengths + self.template.num_special(1), self.max_lengths[side])
-
-    def _texts(self, rows: Mapping[str, Sequence[Any]]) -> Iterator[tuple[Side, list[str]]]:
-        """Yield the texts of each column: queries, passages, wrong passages one after the other."""
-        yield "query", field_texts(rows, self.query_field)
-        for field in self.fields[1:]:
-            texts = field_texts(rows, field)
-            for column in zip(*texts, strict=True) if field.spreads else [texts]:
-                yield "passage", list(column)
 
     @property
     def length_key(self) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.constants import SOURCE_ROW
-from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.batches import EncodedBatches, list_array
 from transformers_framework.inputs.text import TextInputs
-from transformers_framework.processing.columns import Origin, check_column, check_text_type, first_empty
+from transformers_framework.processing.columns import Origin, check_column, check_text_type, distinct_texts
 from transformers_framework.processing.encoding import encoded_word_starts, flat, number_words, tokenize, tokenize_words
-from transformers_framework.processing.fields import as_text
 from transformers_framework.processing.reading import END, Cuts, cut, visible_offsets
-from transformers_framework.processing.windows import Ragged, joined, steps, sums_by_row, surrounded
+from transformers_framework.processing.windows import Ragged, stretches
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
@@ -116,11 +115,7 @@ class QuestionContext(TextInputs):
         for (flag, column), field in zip(self.by_flag.items(), self.fields, strict=True):
             check_column(dataset, column, origin, flag=flag)
             check_text_type(dataset, column, origin, is_list=False, flag=flag)
-            if (row := first_empty(dataset, [column])) is not None:
-                raise DataError(
-                    f"{origin.place(row)}: the text in '{column}' is null or empty. Remove the row or fill it in."
-                )
-            self._check_tokens(dataset, field, origin)
+            self._check_written(dataset, field, origin)
         return dataset
 
     def rewrite(self, dataset: Dataset, origin: Origin, *, batch_size: int, num_workers: int = 1) -> Iterator[pa.Table]:
@@ -138,48 +133,44 @@ class QuestionContext(TextInputs):
             batch_size: Rows that are tokenized together, each distinct text among them once.
             num_workers: Processes that tokenize.
         """
-        source = dataset.select_columns(list(self.by_flag.values()))
+        source = dataset.select_columns(list(self.by_flag.values())).with_format("arrow")
         return EncodedBatches(self._windows, source, batch_size).in_order(num_workers)
 
-    def _windows(self, first_row: int, rows: Mapping[str, list[Any]]) -> pa.Table:
+    def _windows(self, first_row: int, rows: pa.Table) -> pa.Table:
         import pyarrow as pa
 
-        questions, contexts = ([as_text(text) for text in rows[column]] for column in self.by_flag.values())
-        number = {text: place for place, text in enumerate(dict.fromkeys(text.strip() for text in questions))}
-        places = {text: place for place, text in enumerate(dict.fromkeys(contexts), len(number))}
-        encodings = self.backend.encode_batch([*places], add_special_tokens=False)
-        of_questions, lengths, *starts = self._asked([*number])
-        ids, of_contexts = flat([encoding.ids for encoding in encodings])
-        ids, sizes = np.concatenate([of_questions, ids]), np.concatenate([lengths, of_contexts])
+        (asked, questions), (read, contexts) = (distinct_texts(rows.column(name)) for name in self.by_flag.values())
+        encodings = self.backend.encode_batch(contexts, add_special_tokens=False)
+        of_contexts, context_sizes = flat([encoding.ids for encoding in encodings])
+        of_questions, question_sizes, *starts = self._asked([question.strip() for question in questions])
+        special, special_sizes = flat([self.template.prefix, self.template.between, self.template.suffix])
+        ids = np.concatenate([special, of_questions, of_contexts]).astype(np.int32)
+        sizes = np.concatenate([special_sizes, question_sizes, context_sizes])
         begins = np.cumsum(sizes) - sizes  # of each text in the ids
+        asked, read = len(special_sizes) + asked, len(special_sizes) + len(questions) + read
 
-        asked = np.array([number[text.strip()] for text in questions])
-        read = np.array([places[text] for text in contexts])
         kept = np.minimum(sizes[asked], self.max_query_length)
         cuts = cut(sizes[read], self.room - kept, self.doc_stride)
         row = cuts.contexts
-        # question, window, question, window, …
-        lengths = np.stack([kept[row], cuts.lengths], axis=1).ravel()
-        firsts = np.stack([begins[asked][row], begins[read][row] + cuts.firsts], axis=1).ravel()
-        taken = np.repeat(firsts, lengths) + steps(lengths)
-        counts, between = np.full(len(row), 2), self.template.between
-        tokens = joined(Ragged(ids[taken], lengths), counts, between)
-        columns = {"input_ids": surrounded(tokens, self.template.prefix, self.template.suffix)}
+        prefix, between, suffix = np.broadcast_to(np.arange(3)[:, None], (3, len(row)))
+        parts = np.stack([prefix, asked[row], between, read[row], suffix], axis=1)  # (W, 5)
+        firsts, lengths = begins[parts], sizes[parts]
+        firsts[:, 3] += cuts.firsts
+        lengths[:, 1], lengths[:, 3] = kept[row], cuts.lengths
+        taken = stretches(firsts.ravel(), lengths.ravel())
+        columns = {"input_ids": Ragged(ids[taken], lengths.sum(axis=1))}
         if self.tracks_words:
-            starts.append(encoded_word_starts(encodings, of_contexts))
-            numbers = number_words(np.concatenate(starts)[taken], sums_by_row(lengths, counts))
-            words = joined(Ragged(numbers, lengths), counts, [-1] * len(between))
-            around = [-1] * len(self.template.prefix), [-1] * len(self.template.suffix)
-            columns["word_ids"] = surrounded(words, *around)
-        char_starts, char_ends = _characters(encodings, of_contexts, list(places))
-        of_context = begins[read] - len(of_questions)  # of each context in its characters
-        of_window = np.repeat(of_context[row] + cuts.firsts, cuts.lengths) + steps(cuts.lengths)
-        columns |= {
-            name: Ragged(values[of_window], cuts.lengths)
-            for name, values in zip(OFFSETS, (char_starts, char_ends), strict=True)
-        }
+            begins_word = np.concatenate([*starts, encoded_word_starts(encodings, context_sizes)])
+            is_text, numbers = taken >= len(special), np.full(len(taken), -1)
+            numbers[is_text] = number_words(begins_word[taken[is_text] - len(special)], lengths[:, 1] + lengths[:, 3])
+            columns["word_ids"] = Ragged(numbers, columns["input_ids"].lengths)
+        char_starts, char_ends = _characters(encodings, context_sizes, contexts)
+        of_context = begins[read] - len(special) - len(of_questions)  # of each context in its characters
+        of_window = stretches(of_context[row] + cuts.firsts, cuts.lengths)
+        for name, values in zip(OFFSETS, (char_starts, char_ends), strict=True):
+            columns[name] = Ragged(values[of_window], cuts.lengths)
         read_from, read_to = _read(cuts, of_context[row], sizes[read][row], char_starts, char_ends)
-        context_start = len(self.template.prefix) + kept[row] + len(between)
+        context_start = lengths[:, :3].sum(axis=1)
         scalars = (context_start, read_from, read_to, cuts.before, cuts.after)
         return pa.table(
             {
@@ -216,10 +207,11 @@ class QuestionContext(TextInputs):
 
 
 def _characters(encodings: Sequence[Any], sizes: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first character of every token and the one behind its last ``(T,) int64``, none of them a space."""
+    """Return the first character of every token and the one behind its last ``(T,) int32``, none of them a space."""
     numbers = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
     offsets = np.fromiter(numbers, dtype=np.int64, count=2 * int(sizes.sum())).reshape(-1, 2)
-    return visible_offsets(offsets[:, 0], offsets[:, 1], sizes, texts)
+    char_starts, char_ends = visible_offsets(offsets[:, 0], offsets[:, 1], sizes, texts)
+    return char_starts.astype(np.int32), char_ends.astype(np.int32)
 
 
 def _read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ from transformers_framework.restricted import NonNegativeInt, PositiveInt
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+    from transformers_framework.processing.packing import Bins
 
 Pieces = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
@@ -153,6 +156,10 @@ class TextInputs:
         """Return how many inputs a stage has where several rows share one, each time others; none where they do not."""
         return None
 
+    def groups(self, stage: Stage, seed: int, epoch: int) -> Bins | None:
+        """Return which rows share an input in an epoch; none where each has its own."""
+        return None
+
     def readable(self, rows: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
         """Return columns of rows as people want to see them beside predictions."""
         return rows
@@ -179,25 +186,25 @@ class TextInputs:
                 check_column(dataset, column, origin, flag=self.columns_flag)
                 check_text_type(dataset, column, origin, is_list=field.is_list, flag=self.columns_flag)
         for required in fields[:num_required]:
-            row = first_empty(dataset, required.columns)
-            if row is not None:
-                raise DataError(
-                    f"{origin.place(row)}: the text in '{':'.join(required.columns)}' is null or empty. "
-                    "Remove the row or fill it in."
-                )
-            self._check_tokens(dataset, required, origin)
+            self._check_written(dataset, required, origin)
 
-    def _check_tokens(self, dataset: Dataset, field: Field, origin: Origin) -> None:
-        """Raise when a text is none to the tokenizer; only those of doubtful characters are tokenized."""
+    def _check_written(self, dataset: Dataset, field: Field, origin: Origin) -> None:
+        """Raise when a text is null or empty, or none to the tokenizer; only doubtful ones are looked at closely."""
         doubtful = unwritten(dataset, field.columns)
         if not len(doubtful):
             return
-        texts, counts = segments(dataset.select_columns(list(field.columns))[doubtful], [field])
+        name, rows = ":".join(field.columns), dataset.select_columns(list(field.columns)).select(doubtful)
+        if (row := first_empty(rows, field.columns)) is not None:
+            raise DataError(
+                f"{origin.place(int(doubtful[row]))}: the text in '{name}' is null or empty. "
+                "Remove the row or fill it in."
+            )
+        texts, counts = segments(rows[:], [field])
         empty = np.flatnonzero(sums_by_row(tokenize(self.backend, texts)[1], counts) == 0)
         if len(empty):
             raise DataError(
                 f"{origin.place(int(doubtful[empty[0]]))}: the tokenizer makes no token of the text in "
-                f"'{':'.join(field.columns)}', which has no letter, number or sign. Remove the row or fill it in."
+                f"'{name}', which has no letter, number or sign. Remove the row or fill it in."
             )
 
     def _check_room(self, dataset: Dataset, origin: Origin) -> None:
@@ -303,7 +310,11 @@ class TextInputs:
         """What token lengths depend on besides the data, as JSON can hold it."""
         fields = [vars(field) for field in self.fields]
         told = {"prefix": self.prefix} if self.prefix else {}
-        return {"tokenizer": self.backend.to_str(), "fields": fields, "max_length": self.max_length, **told}
+        return {"tokenizer": self._tokenizer_digest, "fields": fields, "max_length": self.max_length, **told}
+
+    @cached_property
+    def _tokenizer_digest(self) -> str:
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
 
     def row_lengths(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
         """Return the same for rows of a stream: ``(B,) int64``."""

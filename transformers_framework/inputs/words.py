@@ -18,9 +18,10 @@ from transformers_framework.processing.columns import (
     first_empty,
     first_null_item,
     item_feature,
+    type_name,
 )
 from transformers_framework.processing.fields import as_text
-from transformers_framework.processing.windows import Ragged, steps, sums_by_row, surrounded
+from transformers_framework.processing.windows import Ragged, steps, stretches, sums_by_row, surrounded
 from transformers_framework.processing.words import WordTokenizer, cut_words, word_column
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
@@ -91,7 +92,8 @@ class WordInputs(TextInputs):
         feature = dataset.features[self.column]
         item = item_feature(feature)
         if not isinstance(item, Value) or "binary" in item.dtype:
-            raise DataError(f"--input_columns: '{self.column}' of {origin.source} holds {feature}, not lists of words.")
+            held = type_name(feature)
+            raise DataError(f"--input_columns: '{self.column}' of {origin.source} holds {held}, not lists of words.")
         if (place := first_null_item(dataset, self.column)) is not None:
             row, number = place
             raise DataError(
@@ -102,7 +104,7 @@ class WordInputs(TextInputs):
             raise DataError(
                 f"{origin.place(empty)}: '{self.column}' is null or has no words. Remove the row or fill it in."
             )
-        self._check_tokens(dataset, self.fields[0], origin)
+        self._check_written(dataset, self.fields[0], origin)
         return dataset
 
     # ---------------------------------------------------------------- windows, before training
@@ -147,7 +149,7 @@ class WordInputs(TextInputs):
         before = np.concatenate([[0], np.cumsum(pieces)])
         sizes = before[ends] - before[starts]
         lengths = np.minimum(sizes, capacity)
-        taken = np.repeat(before[starts], lengths) + steps(lengths)
+        taken = stretches(before[starts], lengths)
         numbers = np.repeat(np.arange(len(pieces)), pieces)[taken] - np.repeat(starts, lengths)
         prefix, suffix = self.template.prefix, self.template.suffix
         row_starts = (np.cumsum(counts) - counts)[row]

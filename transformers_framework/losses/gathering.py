@@ -44,6 +44,21 @@ def gathered(tensor: Tensor) -> Tensor:
     return found
 
 
+def gathered_ragged(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of all processes where one may have more than another: ``(N, …)`` to ``(all, …)`` each.
+
+    Args:
+        *tensors: With as many rows as the first.
+    """
+    if num_processes() == 1:
+        return tensors
+    sizes = gathered(torch.tensor([len(tensors[0])], device=tensors[0].device)).tolist()
+    most = max(sizes)
+    even = (torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])]) for rows in tensors)
+    parts = (gathered(rows).view(len(sizes), most, *rows.shape[1:]) for rows in even)
+    return tuple(torch.cat([rows[:size] for rows, size in zip(part, sizes, strict=True)]) for part in parts)
+
+
 def first_row() -> int:
     """Return by how many times the rows of a process those of this one stand behind the beginning, once gathered."""
     return torch.distributed.get_rank() if num_processes() > 1 else 0

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transformers_framework.metrics.ranking import EmptyTargetAction, RankingMetrics, kept
-from transformers_framework.processing.windows import steps
+from transformers_framework.processing.windows import stretches
 
 RELEVANT = 0.5  # a candidate with this label or a higher one is right
 
-ListLoss = Callable[[NDArray, NDArray, NDArray], float]
+ListLoss = Callable[[NDArray, NDArray, NDArray], float | None]  # None: nothing was right, or nothing wrong
 
 
 class Pairs(NamedTuple):
@@ -44,10 +44,10 @@ def pairs_of(relevant: NDArray[np.bool_], queries: NDArray[np.int64]) -> Pairs:
     wrong = wrong[np.argsort(query[wrong], kind="stable")]
     counts = np.bincount(query[wrong], minlength=query.max(initial=-1) + 1)
     starts, lengths = (np.cumsum(counts) - counts)[query[right]], counts[query[right]]
-    return Pairs(np.repeat(right, lengths), wrong[np.repeat(starts, lengths) + steps(lengths)])
+    return Pairs(np.repeat(right, lengths), wrong[stretches(starts, lengths)])
 
 
-def ranking_list_loss(values: NDArray, labels: NDArray, queries: NDArray) -> float:
+def ranking_list_loss(values: NDArray, labels: NDArray, queries: NDArray) -> float | None:
     """Return the mean cross-entropy of right candidates, each among itself and the wrong ones of its query.
 
     Args:
@@ -56,7 +56,7 @@ def ranking_list_loss(values: NDArray, labels: NDArray, queries: NDArray) -> flo
         queries: Query of each row, (N,) int64.
 
     Returns:
-        The mean, nan where there is no right candidate.
+        The mean, nothing where there is no right candidate.
 
     Examples:
         >>> round(ranking_list_loss(np.array([1.0, 1.0, 1.0]), np.array([0, 1, 0]), np.array([3, 3, 4])), 4)
@@ -71,7 +71,7 @@ def ranking_list_loss(values: NDArray, labels: NDArray, queries: NDArray) -> flo
     return _mean(over + np.log(np.exp(-over) + total))
 
 
-def triplet_list_loss(values: NDArray, labels: NDArray, queries: NDArray, *, margin: float | None) -> float:
+def triplet_list_loss(values: NDArray, labels: NDArray, queries: NDArray, *, margin: float | None) -> float | None:
     """Return the mean triplet loss of all pairs of a right and a wrong candidate of the same query.
 
     Args:
@@ -89,7 +89,7 @@ def triplet_list_loss(values: NDArray, labels: NDArray, queries: NDArray, *, mar
     return _mean(np.logaddexp(0, nearer) if margin is None else np.maximum(nearer + margin, 0))
 
 
-def margin_list_loss(values: NDArray, labels: NDArray, queries: NDArray) -> float:
+def margin_list_loss(values: NDArray, labels: NDArray, queries: NDArray) -> float | None:
     """Return the mean squared error of score differences, of all pairs of a right and a wrong candidate of a query.
 
     Args:
@@ -106,8 +106,8 @@ def margin_list_loss(values: NDArray, labels: NDArray, queries: NDArray) -> floa
     return _mean((values[right] - values[wrong] - (labels[right] - labels[wrong])) ** 2)
 
 
-def _mean(losses: NDArray) -> float:
-    return float(losses.mean()) if len(losses) else float("nan")
+def _mean(losses: NDArray) -> float | None:
+    return float(losses.mean()) if len(losses) else None
 
 
 class CandidateMetrics(RankingMetrics):
@@ -136,7 +136,8 @@ class CandidateMetrics(RankingMetrics):
             precision_at=precision_at,
             hitrate_at=hitrate_at,
         )
-        self.loss, self.mean_loss = loss, float("nan")
+        self.loss = loss
+        self.mean_loss: float | None = None
         for name in ("values", "labels"):
             self.add_state(name, [], dist_reduce_fx="cat")
 

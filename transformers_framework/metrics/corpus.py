@@ -10,16 +10,23 @@ from numpy.typing import NDArray
 from transformers_framework.metrics.ranking import MEANS, EmptyTargetAction, means_of_ranks, trec_name
 
 PREFIX = "corpus_"  # before the names of metrics in logs
-PRECISION_AT, HITRATE_AT, RECALL_AT = (1, 5), (5, 100), (1, 5, 10, 100)
-NAMES = tuple(
-    PREFIX + name
-    for name in (
-        *MEANS,
-        *(f"precision@{k}" for k in PRECISION_AT),
-        *(f"hitrate@{k}" for k in HITRATE_AT),
-        *(f"recall@{k}" for k in RECALL_AT),
-    )
-)
+CUT_OFFS = {"precision": (1, 5), "hitrate": (5, 100), "recall": (1, 5, 10, 100)}
+
+
+def _cut_offs(top_k: int) -> dict[str, list[int]]:
+    """Return the cut-offs of a search: behind its depth there is nothing to measure."""
+    return {name: [k for k in cut_offs if k <= top_k] for name, cut_offs in CUT_OFFS.items()}
+
+
+def corpus_names(top_k: int) -> list[str]:
+    """Return the names of what :func:`corpus_metrics` computes.
+
+    Examples:
+        >>> corpus_names(1)[2:]
+        ['corpus_ndcg', 'corpus_precision@1', 'corpus_recall@1']
+    """
+    cut = (f"{name}@{k}" for name, cut_offs in _cut_offs(top_k).items() for k in cut_offs)
+    return [PREFIX + name for name in (*MEANS, *cut)]
 
 
 def corpus_metrics(
@@ -27,6 +34,7 @@ def corpus_metrics(
     query: NDArray[np.int64],
     relevant: NDArray[np.int64],
     *,
+    top_k: int,
     empty_target_action: EmptyTargetAction = "skip",
 ) -> dict[str, float]:
     """Compute the means of ranking metrics over queries; a passage behind the depth of the search was not found.
@@ -35,14 +43,15 @@ def corpus_metrics(
         found: Passages that were found for each query, the best first, (Q, K) int64.
         query: Query of each right passage, from 0, (R,) int64.
         relevant: The right passage, (R,) int64; no pair of both occurs twice.
+        top_k: Depth of the search, K or more where there are fewer passages.
         empty_target_action: What a query without a right passage is worth: nothing (``skip``), 0 (``neg``), 1
             (``pos``).
 
     Returns:
-        The values of ``NAMES``.
+        The values of :func:`corpus_names`.
 
     Examples:
-        >>> values = corpus_metrics(np.array([[3, 8, 5]]), np.array([0, 0]), np.array([8, 9]))
+        >>> values = corpus_metrics(np.array([[3, 8, 5]]), np.array([0, 0]), np.array([8, 9]), top_k=5)
         >>> values["corpus_mean_average_precision"], values["corpus_recall@5"], values["corpus_hitrate@5"]
         (0.25, 0.5, 1.0)
     """
@@ -58,9 +67,7 @@ def corpus_metrics(
         hits % max(1, depth) + 1,
         np.bincount(query, minlength=num_queries),
         empty_target_action=empty_target_action,
-        precision_at=PRECISION_AT,
-        hitrate_at=HITRATE_AT,
-        recall_at=RECALL_AT,
+        **{f"{name}_at": cut_offs for name, cut_offs in _cut_offs(top_k).items()},
     )
     return {PREFIX + name: value for name, value in means.items()}
 

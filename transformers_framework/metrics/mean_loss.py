@@ -44,7 +44,7 @@ class MeanLoss(Metric):
         rounded = summed - old
         self.sums = torch.stack([summed, error + ((old - (summed - rounded)) + (new - rounded))])
 
-    def compute(self) -> float:
-        """Return the mean loss, nan when nothing was added."""
+    def compute(self) -> float | None:
+        """Return the mean loss, nothing when nothing was added."""
         total, normalizer = self.sums.cpu().double().reshape(-1, 2).sum(dim=0).tolist()
-        return total / normalizer if normalizer else float("nan")
+        return total / normalizer if normalizer else None

@@ -46,7 +46,8 @@ class TokenPrediction(Metric):
     def compute(self) -> dict[str, float]:
         """Return the metrics of all labels that were counted: nan when there was none."""
         correct, labelled = self.counts.tolist()
-        loss = self.mean_loss.compute()
+        mean = self.mean_loss.compute()
+        loss = math.nan if mean is None else mean
         return {
             "accuracy": correct / labelled if labelled else float("nan"),
             "perplexity": math.exp(loss) if loss < 709 else loss * math.inf,  # exp(710) is above all floats

@@ -6,10 +6,11 @@ import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.agreement import agree_on_special_tokens, check_vocabulary, drop_unknown_inputs
+from transformers_framework.models.attention import Attention, implementation_of
 from transformers_framework.models.families import (
     PREDICTIONS,
     auto_class_of,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from transformers_framework.models.multi_head import MultiHeadModel
 
 logger = logging.getLogger(__name__)
-
-Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
 
 
 class HeadSpec(NamedTuple):
@@ -277,7 +276,7 @@ def load_model(
 
     source = pre_trained_model and place_of(pre_trained_model, flag, cache_dir)
     first = auto_class_of(next(iter(heads.values()))[0])._model_mapping[type(config)]
-    implementation = _attention(first, attention)
+    implementation = implementation_of(first, attention)
     models: dict[str, PreTrainedModel] = {}
     for name, (head, config_kwargs) in heads.items():
         auto, own = auto_class_of(head), copy.deepcopy(config)
@@ -367,33 +366,5 @@ def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], flag: str,
     if absent:
         logger.warning("%s: these weights of the backbone are missing and start fresh: %s.", source, ", ".join(absent))
     if fresh := sorted((missing - set(absent)) | set(shapes)):
+        model.starts_fresh = True  # type: ignore[assignment]
         logger.info("%s: %s starts fresh: %s.", source, type(model).__name__, ", ".join(fresh))
-
-
-def _attention(model_class: Any, asked: str) -> str:
-    """Return the implementation to use.
-
-    Raises:
-        ConfigurationError: When the family or this machine lacks what was asked, unless ``eager`` computes the same.
-    """
-    from transformers.utils import is_flash_attn_2_available, is_torch_flex_attn_available
-
-    classes = model_class if isinstance(model_class, tuple) else (model_class,)
-    flags = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_flash_attn", "flex_attention": "_supports_flex_attn"}  # fmt: skip  # noqa: E501
-    supported = ["eager", *(name for name, flag in flags.items() if getattr(classes[0], flag, False))]
-    if asked in supported:
-        available = {
-            "flash_attention_2": (is_flash_attn_2_available, "pip install flash-attn, and an NVIDIA GPU"),
-            "flex_attention": (is_torch_flex_attn_available, "a newer torch"),
-        }
-        if asked in available and not available[asked][0]():
-            raise ConfigurationError(
-                f"--attention {asked}: it is not available here; it needs {available[asked][1]}. Use --attention sdpa."
-            )
-        return asked
-    if asked == "sdpa":
-        logger.info("%s has no sdpa attention: eager is used.", classes[0].__name__)
-        return "eager"
-    raise ConfigurationError(
-        f"--attention {asked}: {classes[0].__name__} does not support it. It supports: {', '.join(supported)}."
-    )

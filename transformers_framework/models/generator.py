@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.auto import Attention, HeadSpec, load_model, read_config
+from transformers_framework.models.attention import Attention
+from transformers_framework.models.auto import HeadSpec, load_model, read_config
 from transformers_framework.models.embedding_sharing import Sharing, merged, share_embeddings
 from transformers_framework.models.multi_head import MultiHeadModel
 from transformers_framework.models.positions import max_positions

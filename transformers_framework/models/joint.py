@@ -8,8 +8,9 @@ checkpoint from which ``AutoModel`` takes the backbone; :class:`JointReRanker` t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from functools import cache
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 SUFFIX = "ForJointReRanking"
+HEAD = "answer_selection"  # folder of this head where an export has several
 # families whose layers are BERT's: attention, then what adds its residual, then a feed-forward part
 SHORTENED = frozenset({"bert", "camembert", "deberta", "deberta-v2", "electra", "ernie", "roberta", "xlm-roberta"})
 
@@ -78,24 +80,47 @@ class JointHead(nn.Module):
 class FirstTokens:
     """What a head reads of hidden states; it is taken as early in the last layer as a family allows.
 
-    Behind its attention a layer sees each token by itself, so what follows need not run where nothing is read: three
-    quarters of the layer, with 4 layers of BERT a sixth of the time.
+    Behind its attention a layer sees each token by itself, so what follows need not run where nothing is read. Nor need
+    other tokens ask in that attention, where a family has cross-attention of the same weights: they are keys and values
+    only.
     """
 
     def __init__(self) -> None:
         self.places: Tensor | None = None  # (B, 1 + K) int64, while the backbone runs for the head alone
+        self.crosses: Callable[..., Any] | None = None  # how a family attends from some states to others
 
     def watch(self, backbone: Any) -> bool:
         """Watch the last layer of a backbone; return whether it is one that can be shortened."""
         layers = backbone.encoder.layer if backbone.config.model_type in SHORTENED else []
         if len(layers) < 2:  # DeBERTa-v2's first layer is followed by a convolution
             return False
-        layers[-1].attention.output.register_forward_pre_hook(self.before)
+        attention = layers[-1].attention
+        attention.output.register_forward_pre_hook(self.before)
+        own = type(attention.self)
+        crossing = getattr(sys.modules[own.__module__], own.__name__.replace("Self", "Cross"), None)
+        if crossing is not None and backbone.config._attn_implementation in ("eager", "sdpa"):  # masks are tensors
+            self.crosses = crossing.forward
+            attention.self.forward = partial(self.attend, attention.self)
         return True
 
-    def before(self, output: nn.Module, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def attend(self, attention: nn.Module, hidden: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Any:
+        """Attend from what the head reads to all, in the place of self-attention."""
+        if self.places is None:
+            return type(attention).forward(attention, hidden, attention_mask, **options)
+        if attention_mask is not None and attention_mask.shape[2] > 1:  # (B, 1, L, L): a row for each that asks
+            mask = attention_mask.expand(len(hidden), -1, -1, -1)
+            rows = self.places[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+            attention_mask = mask.gather(2, rows)
+        options |= {"encoder_hidden_states": hidden, "attention_mask": attention_mask}
+        assert self.crosses is not None
+        return self.crosses(attention, take(hidden, self.places), **options)
+
+    def before(self, output: nn.Module, states: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Leave what the head reads of what attention found and of its residual, before they are added up."""
-        return states if self.places is None else tuple(take(hidden, self.places) for hidden in states)
+        if self.places is None:
+            return states
+        found, residual = states
+        return found if self.crosses else take(found, self.places), take(residual, self.places)
 
 
 def take(hidden: Tensor, places: Tensor) -> Tensor:
@@ -225,7 +250,7 @@ class JointReRanker:
         """Load what a run exported.
 
         Args:
-            folder: A folder of ``pre_trained_models``, or that of the head ``answer_selection`` in it.
+            folder: A folder of ``pre_trained_models``; of several heads in it, that of ``answer_selection`` is taken.
             **options: As for ``from_pretrained`` of transformers, as ``dtype``.
 
         Raises:
@@ -233,6 +258,8 @@ class JointReRanker:
         """
         from transformers import AutoConfig, AutoTokenizer
 
+        if not Path(folder, "config.json").exists() and Path(folder, HEAD, "config.json").exists():
+            folder = Path(folder, HEAD)
         config = AutoConfig.from_pretrained(folder)
         if not any(name.endswith(SUFFIX) for name in config.architectures or ()):
             raise ConfigurationError(f"{folder}: {config.architectures} is no joint re-ranker. Train one with -k.")
@@ -249,7 +276,15 @@ class JointReRanker:
             questions: Questions.
             candidates: The candidates of each, in the order in which they are put into groups.
             batch_size: Groups that are computed together.
+
+        Raises:
+            TypeError: When one text stands where a list of texts should.
+            ValueError: When there are not as many lists of candidates as questions.
         """
+        if isinstance(questions, str) or any(isinstance(texts, str) for texts in (candidates, *candidates)):
+            raise TypeError('questions are a list of texts, candidates a list of lists: score(["q"], [["a", "b"]])')
+        if len(questions) != len(candidates):
+            raise ValueError(f"{len(questions)} questions and {len(candidates)} lists of candidates; one for each.")
         config = self.model.config
         sizes = [len(texts) for texts in candidates]
         owners, flat = np.repeat(np.arange(len(questions)), sizes), list(chain.from_iterable(candidates))
@@ -267,7 +302,8 @@ class JointReRanker:
             scores = (logits[..., 1] - logits[..., 0]).cpu().numpy()
             for rows, values in zip(batch, scores, strict=True):
                 found[rows[:1] if in_turn else rows] = values[: len(rows)]
-        return [part.tolist() for part in np.split(found, np.cumsum(sizes)[:-1])]
+        ends = np.cumsum(sizes, dtype=np.int64)
+        return [found[end - size : end].tolist() for end, size in zip(ends, sizes, strict=True)]
 
     def _encoded(self, texts: Sequence[Sequence[str]]) -> dict[str, Tensor]:
         config, types = self.model.config, self.template.token_types

@@ -38,7 +38,9 @@ class _OneCall:
         given = self._named(args, kwargs)
         if self.given is None:
             self.given, self.output = given, self.backbone(*args, **kwargs)
-        elif different := sorted(name for name in {*given, *self.given} if given.get(name) is not self.given.get(name)):
+        elif different := sorted(
+            name for name in {*given, *self.given} if not _are_one(given.get(name), self.given.get(name))
+        ):
             raise ConfigurationError(
                 f"--model {self.backbone.config.model_type}: its heads call the backbone with different "
                 f"{', '.join(different)}, so they cannot share one call of it: give {', '.join(different)} as an input."
@@ -52,6 +54,13 @@ class _OneCall:
         named = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
         form = ("output_", "return_", "use_")
         return {name: value for name, value in named.items() if value is not None and not name.startswith(form)}
+
+
+def _are_one(first: Any, second: Any) -> bool:
+    """Tell whether two arguments are one; DeepSpeed hands modules other views of the tensors that they are given."""
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return first is second or first.is_set_to(second)
+    return first is second
 
 
 class Selection:

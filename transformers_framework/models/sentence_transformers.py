@@ -70,6 +70,7 @@ class SentenceFormat:
 def remembered(
     *,
     pre_trained_model: str | None = None,
+    pre_trained_passage_model: str | None = None,
     pooling: Pooling | None = None,
     normalize_embeddings: bool | None = None,
     scores_fn: ScoresFunction | None = None,
@@ -79,8 +80,11 @@ def remembered(
 ) -> dict[str, Any]:
     """Return the values of flags that were not given, as the checkpoint was trained with them.
 
+    A folder of two towers stands for both: they are the values of `pre_trained_model` and `pre_trained_passage_model`.
+
     Args:
         pre_trained_model: Weights to start from.
+        pre_trained_passage_model: Weights of the tower of passages to start from.
         pooling: How the states of a text become one vector.
         normalize_embeddings: Whether embeddings have length 1.
         scores_fn: How similar two embeddings are.
@@ -91,9 +95,18 @@ def remembered(
     Raises:
         ConfigurationError: When the checkpoint pools in a way that is not known here and none was asked for.
     """
-    found = read_format(pre_trained_model, "pre_trained_model", cache_dir) if pre_trained_model is not None else None
-    if found is None:
+    if pre_trained_model is None:
         return {}
+    towers = {}
+    if (folders := _towers(pre_trained_model, cache_dir)) is not None:
+        pre_trained_model, passage_model = folders
+        towers = {
+            "pre_trained_model": pre_trained_model,
+            "pre_trained_passage_model": pre_trained_passage_model or passage_model,
+        }
+    found = read_format(pre_trained_model, "pre_trained_model", cache_dir)
+    if found is None:
+        return towers
     if pooling is None and found.pooling is None:
         raise ConfigurationError(
             f"--pre_trained_model {pre_trained_model}: its pooling is '{found.asked}', and what is known is cls and "
@@ -106,10 +119,23 @@ def remembered(
         "query_prefix": (query_prefix, found.prompts.get("query")),
         "passage_prefix": (passage_prefix, found.prompts.get("passage")),
     }
-    return {name: known for name, (given, known) in told.items() if given is None}
+    return towers | {name: known for name, (given, known) in told.items() if given is None}
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _towers(source: str, cache_dir: str | None) -> tuple[str, str] | None:
+    """Return the folders of queries and of passages in one that :func:`write_router` wrote; None for any other."""
+    folder = Path(place_of(source, "pre_trained_model", cache_dir) if source.startswith("s3://") else source)
+    if not (router := folder.expanduser() / "router_config.json").is_file():
+        return None
+    with reading("pre_trained_model", source, router.name):
+        routes = json.loads(router.read_text("utf-8"))["structure"]
+        query, passage = routes["query"], routes["document"]
+        # those of others have the steps of a tower beside it, and not in it
+        is_ours = all(step.startswith(f"{side[0]}/") for side in (query, passage) for step in side[1:])
+    return (f"{source.rstrip('/')}/{query[0]}", f"{source.rstrip('/')}/{passage[0]}") if is_ours else None
 
 
 def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.auto import Attention, HeadSpec, load_model, read_config
+from transformers_framework.models.attention import Attention
+from transformers_framework.models.auto import HeadSpec, load_model, read_config
 from transformers_framework.models.positions import max_positions
 from transformers_framework.models.sentence_transformers import (
     Pooling,
@@ -284,8 +286,9 @@ def load_bi_encoder(
             normalization.
         pre_trained_passage_model: Weights of the tower of passages to start from, which is then a tower of its own: hub
             name, local folder or ``s3://bucket/prefix``. It must be of the same family and vocabulary.
-        separate_towers: Encode queries and passages by one tower each. Both start from the same weights unless
-            `pre_trained_passage_model` names others; an export has a folder each, query and passage.
+        separate_towers: Encode queries and passages by one tower each. Both start from the same weights, those that are
+            drawn included, unless `pre_trained_passage_model` names others; an export has a folder each, query and
+            passage.
         pooling: How the states of a text become one vector: 'mean' of all tokens, or that of the first one, 'cls'. By
             default what the checkpoint was trained with, else mean.
         embedding_size: Project embeddings to this size, by a dense layer behind the pooling. By default as the
@@ -314,20 +317,23 @@ def load_bi_encoder(
     else:
         sources = {BOTH: sources[QUERY]}
     towers = {}
+    drawn_alike = partial(torch.random.fork_rng, devices=())  # what is drawn for one tower is drawn for the other again
     for name, (flag, source) in sources.items():
         own = config if flag == "pre_trained_model" else _passage_config(config, str(source), cache_dir)
-        encoder = load_model(
-            heads,
-            own,
-            flag,
-            pre_trained_model=source,
-            attention=attention,
-            gradient_checkpointing=gradient_checkpointing,
-            compile=compile,
-            cache_dir=cache_dir,
-        )
+        with drawn_alike():
+            encoder = load_model(
+                heads,
+                own,
+                flag,
+                pre_trained_model=source,
+                attention=attention,
+                gradient_checkpointing=gradient_checkpointing,
+                compile=compile,
+                cache_dir=cache_dir,
+            )
         projections = _projections(source, flag, cache_dir, _size_of(own), embedding_size)
-        towers[name] = Tower(encoder, pooling or "mean", projections, normalizes=bool(normalize_embeddings))
+        with drawn_alike():
+            towers[name] = Tower(encoder, pooling or "mean", projections, normalizes=bool(normalize_embeddings))
     sizes = {name: tower.embedding_size for name, tower in towers.items()}
     if len(set(sizes.values())) > 1:
         raise ConfigurationError(
@@ -368,4 +374,6 @@ def _projections(
         return found
     if found:
         logger.warning("--embedding_size %d: the dense layers of %s start fresh.", asked, source)
+    elif source is not None:
+        logger.info("%s: the dense layer of --embedding_size %d starts fresh.", source, asked)
     return (Projection(size, asked),)

@@ -11,7 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORED_LABEL, TRAIN
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.processing.columns import Origin, arrow_chunks, check_column, item_feature
+from transformers_framework.processing.columns import Origin, arrow_chunks, check_column, item_feature, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -71,8 +71,8 @@ class Classes:
             expected = "a list of whole numbers or names" if self.in_lists else "a whole number or a name"
             lists = item_feature(found) is not None and not self.in_lists
             raise DataError(
-                f"--label_column: '{self.column}' of {origin.source} holds {found}; expected {expected} in each row."
-                + (" (seq_class learns lists of classes with --problem_type multi_label.)" if lists else "")
+                f"--label_column: '{self.column}' of {origin.source} holds {type_name(found)}; expected {expected} in "
+                "each row." + (" (seq_class learns lists of classes with --problem_type multi_label.)" if lists else "")
             )
         values = _distinct(dataset, self.column, origin)
         for value, row in sorted(values, key=lambda found: not _is_fraction(found[0])):

@@ -122,6 +122,14 @@ class Objective(ABC):
         """Return whether texts that are joined stand apart, by what the tokenizer puts between two."""
         return True
 
+    def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
+        """Return what a check is to say of the rows of a stage, a line each."""
+        return []
+
+    def has_loss(self, stage: Stage) -> bool:
+        """Return whether rows of a stage have what a loss is computed from; known once the data was looked at."""
+        return True
+
     def generates(self, stage: Stage) -> bool:
         """Return whether a stage asks the model for texts of its own."""
         return False

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FORMATTED = 100  # rows whose answers are made together: their texts and numbers still lie in the processor's cache
 THRESHOLD = "null_score_threshold"  # in an export's config too
 ALWAYS_ANSWERED = math.inf
 HIGHEST = float(np.finfo(np.float32).max)  # where there is no span at all; JSON has no infinity
@@ -215,8 +216,8 @@ class QuestionAnswering(Objective):
 
     def _null_places(self, attention_mask: np.ndarray) -> np.ndarray:
         """Return the place of each row that stands for no answer: its [CLS], else its first token ``(B,) int64``."""
-        begins, sizes = attention_mask.argmax(axis=1), attention_mask.sum(axis=1)
-        return begins + (self.null_place if self.null_place >= 0 else sizes + self.null_place)
+        begins = attention_mask.argmax(axis=1) + self.null_place
+        return begins if self.null_place >= 0 else begins + attention_mask.sum(axis=1)
 
     # ---------------------------------------------------------------- outputs
 
@@ -243,8 +244,8 @@ class QuestionAnswering(Objective):
 
         both = torch.stack([output.start_logits, output.end_logits]).detach().float()
         logits, row = both.cpu().numpy(), np.arange(len(windows.rows))[:, None]  # (2, B, L), (B, 1)
-        places = windows.starts[:, None] + np.arange(windows.char_starts.shape[1])
-        of_context = logits[:, row, np.minimum(places, logits.shape[2] - 1)]
+        places = row * logits.shape[2] + windows.starts[:, None] + np.arange(windows.char_starts.shape[1])
+        of_context = logits.reshape(2, -1).take(places, axis=1, mode="clip")  # behind a context, those of anything
         of_context[~np.stack(answer_ends(windows.char_starts, windows.char_ends))] = -np.inf
         start, end = of_context
         shared = windows.before, windows.after
@@ -287,9 +288,12 @@ class QuestionAnswering(Objective):
         return values | ({THRESHOLD: self.threshold} if searches else {})
 
     def _column(self, stage: Stage, column: str, rows: np.ndarray) -> Iterator[Any]:
+        """Yield the values of rows, which rise; those without a gap are read several times as fast."""
         dataset = self.documents[stage].select_columns([column])
         for start in range(0, len(rows), CHUNK):
-            yield from dataset[rows[start : start + CHUNK].tolist()][column]
+            numbers = rows[start : start + CHUNK].tolist()
+            whole = range(numbers[0], numbers[-1] + 1)
+            yield from dataset[whole if len(whole) == len(numbers) else numbers][column]
 
     def _best_texts(self, stage: Stage, found: Documents) -> list[str]:
         contexts = self._column(stage, self.context_column, found.rows)
@@ -307,7 +311,7 @@ class QuestionAnswering(Objective):
         spans = Spans(columns["scores"], columns["starts"], columns["ends"])
         found = merge(columns["rows"], columns["null_scores"], spans)
         is_empty, n_best = null_differences(found) > self.threshold, self._n_best(stage, found)
-        best = [next((answer["text"] for answer in answers if answer["text"]), "") for answers in n_best]
+        best = [next(filter(None, map(itemgetter("text"), answers)), "") for answers in n_best]
         written: dict[str, np.ndarray] = {
             ROW_IDS: found.rows,
             "prediction": np.where(is_empty, "", np.array(best, dtype=object)),
@@ -333,14 +337,26 @@ class QuestionAnswering(Objective):
         probabilities = weights / weights.sum(axis=1, keepdims=True)
         # of no answer, the text is that from 0 to 0
         starts, ends = (np.take_along_axis(np.pad(part, [(0, 0), (0, 1)]), order, axis=1) for part in spans[1:])
-        columns = (part.tolist() for part in (np.isfinite(scores).sum(axis=1), scores, probabilities, starts, ends))
-        listed = np.empty(len(found.rows), dtype=object)
+        sizes = np.isfinite(scores).sum(axis=1)
+        width = int(sizes.max(initial=0))
+        columns = [part[:, :width] for part in (scores, probabilities, starts, ends)]
         contexts = map(as_text, self._column(stage, self.context_column, found.rows))
-        for row, (context, size, *answers) in enumerate(zip(contexts, *columns, strict=True)):
-            listed[row] = [
-                {"text": context[start:end], "score": score, "probability": probability}
-                for score, probability, start, end in islice(zip(*answers, strict=True), size)
+        listed = np.empty(len(found.rows), dtype=object)
+        for first in range(0, len(listed), FORMATTED):  # a loop over all answers of some rows, not one for each row
+            part = slice(first, first + FORMATTED)
+            spans_of_rows = zip(*(column[part].tolist() for column in columns[2:]), strict=True)
+            texts = [
+                context[start:end]
+                for places, context in zip(spans_of_rows, contexts, strict=False)  # contexts go on behind them
+                for start, end in zip(*places, strict=True)
             ]
+            numbers = (column[part].ravel().tolist() for column in columns[:2])
+            answers = [
+                {"text": text, "score": score, "probability": probability}
+                for text, score, probability in zip(texts, *numbers, strict=True)
+            ]
+            for row, size in enumerate(sizes[part].tolist()):
+                listed[first + row] = answers[row * width : row * width + size]
         return listed
 
     def prediction_files(

@@ -11,7 +11,7 @@ from transformers_framework.constants import IGNORED_LABEL, TRAIN
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import squared_error
 from transformers_framework.objectives.problems import Problem
-from transformers_framework.processing.columns import Origin, arrow_chunks, check_column
+from transformers_framework.processing.columns import Origin, arrow_chunks, check_column, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,8 +63,8 @@ class Regression(Problem):
         feature = dataset.features[self.column]
         if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
             raise DataError(
-                f"--label_column: '{self.column}' of {origin.source} holds {feature}; --problem_type regression needs "
-                "a number in each row."
+                f"--label_column: '{self.column}' of {origin.source} holds {type_name(feature)}; --problem_type "
+                "regression needs a number in each row."
             )
         start = 0
         for chunk in arrow_chunks(dataset, self.column):

@@ -12,7 +12,16 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import query_numbers, trec_files
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.objectives.retrieval_losses import BINARY, LOSSES, Embedded, LossName, RetrievalLoss
-from transformers_framework.processing.columns import Origin, arrow_chunks, check_column, check_queries
+from transformers_framework.processing.columns import (
+    Origin,
+    arrow_chunks,
+    check_column,
+    check_queries,
+    item_feature,
+    list_sizes,
+    shown,
+)
+from transformers_framework.processing.fields import parse_field
 from transformers_framework.processing.text_ids import token_hashes
 from transformers_framework.restricted import PositiveFloat, PositiveInt
 
@@ -54,6 +63,7 @@ class Retrieval(Objective):
             out, 'neg' counts 0, 'pos' counts 1, 'error' stops.
         batch_size: Rows of a batch; in-batch negatives need two.
         corpus_dataset: Passages to search in evaluation.
+        top_k: Passages to find for each query.
     """
 
     name = "retrieval"
@@ -75,9 +85,13 @@ class Retrieval(Objective):
         metrics_empty_target_action: Literal["skip", "neg", "pos", "error"] = "skip",
         batch_size: PositiveInt,
         corpus_dataset: str | None = None,
+        top_k: PositiveInt = 100,
     ) -> None:
         super().__init__(setup)
         self.label_column, self.index_column = label_column, index_column
+        self.wrong_fields = [parse_field(column) for column in input_columns[NUM_PAIR:]]
+        self.passage_columns = parse_field(input_columns[1]).columns if len(input_columns) > 1 else ()
+        self._alone: set[Stage] = set()  # stages whose rows are queries, and what they shall find is in a corpus
         self.scores_fn = scores_fn or "cosine_similarity"
         by_cosine = self.scores_fn == "cosine_similarity"
         distance = distance_fn or ("cosine" if by_cosine else "euclidean")
@@ -85,7 +99,8 @@ class Retrieval(Objective):
         self.loss = RetrievalLoss(
             loss_fn, self.scores_fn, distance, margin or far, scale or (20.0 if by_cosine else 1.0), sync_devices
         )
-        self.empty_target_action, self.searches = metrics_empty_target_action, corpus_dataset is not None
+        self.empty_target_action = metrics_empty_target_action
+        self.searches, self.top_k = corpus_dataset is not None, top_k
         _check_columns(loss_fn, input_columns)
         given = {"margin": margin, "scale": scale, "distance_fn": distance_fn}
         if idle := [flag for flag, value in given.items() if value is not None and flag not in LOSSES[loss_fn].flags]:
@@ -112,20 +127,26 @@ class Retrieval(Objective):
         """Return the columns of labels and query ids."""
         if stage == "predict":
             return ()
-        return tuple(column for column in (self.label_column, self.index_column) if column)
+        label_column = None if stage in self._alone else self.label_column
+        return tuple(column for column in (label_column, self.index_column) if column)
 
     def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
         """Check labels and query ids.
 
         Raises:
             ConfigurationError: When the loss or the evaluation needs a column that was not named.
-            DataError: When a label or query id is missing or wrong, with its place.
+            DataError: When a label, a query id or a wrong passage that is needed is missing or wrong, with its place.
         """
         if origin.stage == "predict":
             return dataset
         trains, traits = origin.stage == TRAIN, self.loss.traits
+        if self.searches and not trains and not set(self.passage_columns).intersection(dataset.column_names):
+            self._alone.add(origin.stage)
         columns = f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
-        if self.label_column is not None:
+        if trains:
+            self._check_wrong(dataset, origin)
+        has_labels = self.label_column in self.label_columns(origin.stage)
+        if has_labels:
             self._check_labels(dataset, origin)
         elif traits.needs_label if trains else not self.searches:
             learns = f"--loss_fn {self.loss.name} learns from labels, {traits.label}"
@@ -135,12 +156,31 @@ class Retrieval(Objective):
             )
         if self.index_column is not None:
             check_queries(dataset, self.index_column, origin)
-        elif not trains and self.label_column is not None:
+        elif not trains and has_labels:
             raise ConfigurationError(
                 f"--index_column is needed to rank the {origin.stage} data set: the column that says which query a row "
                 f"belongs to. {columns}"
             )
         return dataset
+
+    def _check_wrong(self, dataset: Dataset, origin: Origin) -> None:
+        """Raise when lists of wrong passages are all empty, or one is and the loss compares with those of a row."""
+        columns = [field.columns[0] for field in self.wrong_fields if field.spreads]
+        lists = [name for name in columns if name in dataset.column_names and item_feature(dataset.features[name])]
+        if not lists:
+            return
+        sizes = np.stack([list_sizes(dataset, column) for column in lists])
+        if not sizes.any(axis=1).all():
+            raise DataError(
+                f"--input_columns: no row of {origin.source} has a wrong passage in "
+                f"'{lists[int(sizes.any(axis=1).argmin())]}'. Leave it out."
+            )
+        without = np.flatnonzero(~sizes.any(axis=0))
+        if len(without) and self.loss.traits.negatives == "needed" and len(lists) == len(self.wrong_fields):
+            raise DataError(
+                f"{origin.place(int(without[0]))}: '{lists[0]}' has no wrong passage, and --loss_fn {self.loss.name} "
+                "compares with one. Remove the row, or choose a loss of in-batch negatives."
+            )
 
     def _check_labels(self, dataset: Dataset, origin: Origin) -> None:
         column, traits, trains = str(self.label_column), self.loss.traits, origin.stage == TRAIN
@@ -154,9 +194,8 @@ class Retrieval(Objective):
             wrong = ~np.isfinite(values) if numbers else ~np.isin(values, (0, 1, IGNORED_LABEL))
             if wrong.any():
                 row = int(np.argmax(wrong))
-                raise DataError(
-                    f"{origin.place(start + row)}: '{column}' is {array[row].as_py()!r}; expected {expected}{hint}."
-                )
+                found = shown(array[row].as_py())
+                raise DataError(f"{origin.place(start + row)}: '{column}' is {found}; expected {expected}{hint}.")
             any_right |= bool((values == 1).any())
             start += len(values)
         if trains and not numbers and not traits.needs_label and not any_right:
@@ -165,19 +204,30 @@ class Retrieval(Objective):
                 "learns from right passages: rows with label 0 only add wrong ones."
             )
 
+    def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
+        """Say how many rows have a right passage, where labels tell right ones from wrong ones."""
+        trains, traits = stage == TRAIN, self.loss.traits
+        if self.label_column not in self.label_columns(stage) or (trains and traits.label != BINARY):
+            return []
+        targets = [_target_of(_numbers(array, "", "")) for array in arrow_chunks(dataset, str(self.label_column))]
+        right = sum(int(np.count_nonzero(target == 1)) for target in targets)
+        found = f"{right:,} of {len(dataset):,} rows ({100 * right / len(dataset):.1f} %) have a right passage"
+        lone = trains and traits.in_batch and right < len(dataset)
+        return [found + ("; the others only add a wrong one to their batch" if lone else "")]
+
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
         """Return ``labels (B,) float32``, and which queries and texts are the same.
 
-        Those are in training ``queries (B,)``, the query of each row, and ``passages (B + B·N,)``, a number for each
+        Those are in training ``queries (B,)``, the query of each row, and ``passages (B + N,)``, a number for each
         text; in evaluation ``indexes (B,)``, the query of each row: all int64.
         """
         own: dict[str, np.ndarray] = {}
         if context.stage == "predict":
             return own
-        if self.label_column is not None:
-            own["labels"] = np.array(rows[self.label_column], dtype=np.float32)
+        if self.label_column in self.label_columns(context.stage):
+            own["labels"] = np.array(rows[str(self.label_column)], dtype=np.float32)
         elif context.stage == TRAIN:
             own["labels"] = np.ones(len(batch["input_ids"]), dtype=np.float32)
         queries = query_numbers(rows[self.index_column]) if self.index_column is not None else None
@@ -234,17 +284,25 @@ class Retrieval(Objective):
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return ranking metrics outside training, where candidates have labels."""
-        if stage not in EVALUATED or self.label_column is None:
+        if not self._ranks(stage):
             return {}
         from transformers_framework.metrics.candidates import CandidateMetrics
 
         return {"candidates": CandidateMetrics(self.loss.of_lists, empty_target_action=self.empty_target_action)}
 
+    def _ranks(self, stage: Stage) -> bool:
+        return stage in EVALUATED and self.label_column in self.label_columns(stage)
+
+    def has_loss(self, stage: Stage) -> bool:
+        """Return whether rows have a passage and are known to be right or wrong, as all are in training."""
+        return stage == TRAIN or self._ranks(stage)
+
     def log_names(self, stage: Stage) -> list[str]:
         """Return the names that a stage will log, those of a search too, without prefix."""
-        from transformers_framework.metrics.corpus import NAMES
+        from transformers_framework.metrics.corpus import corpus_names
 
-        return [*super().log_names(stage), *(NAMES if self.searches and stage in EVALUATED else ())]
+        searches = self.searches and stage in EVALUATED
+        return [*super().log_names(stage), *(corpus_names(self.top_k) if searches else ())]
 
     def predictions(self, output: Embedded, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return how similar query and passage of each row are, where rows have a passage."""
@@ -261,7 +319,7 @@ class Retrieval(Objective):
         return trec_files(columns, rows, self.index_column, label_column, _target_of, empty_target_action=action)
 
 
-def _target_of(labels: Sequence[Any]) -> np.ndarray:
+def _target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return 1 for a right candidate, 0 for a wrong one, -100 for one that does not count ``(N,) int64``."""
     from transformers_framework.metrics.candidates import RELEVANT
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORED_LABEL, WRONG_ROWS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +80,7 @@ class Embedded(NamedTuple):
     Args:
         query: ``(B, E)``.
         passage: ``(B, E)``; none where rows have none.
-        negatives: Wrong passages of each row ``(B, N, E)``; none where rows have none.
+        negatives: Wrong passages of all rows ``(N, E)``; none where rows have none.
     """
 
     query: Tensor
@@ -127,7 +127,7 @@ class RetrievalLoss:
         Args:
             texts: Embeddings, float32.
             batch: ``labels (B,) float32``, -100 for rows that weigh nothing; ``queries (B,) int64``; ``passages
-                (B + B·N,) int64``, equal where texts are.
+                (B + N,) int64``, equal where texts are; ``wrong_rows (N,) int64``, the row of each wrong passage.
         """
         import torch
 
@@ -147,13 +147,12 @@ class RetrievalLoss:
                 return squared_error(found, known)
             assert texts.negatives is not None
             if self.name == "margin_mse_loss":
-                return squared_error(found - losses.scores(query, texts.negatives[:, 0], self.scores_fn), known)
-            near, far = (
-                self._distances(query, passage),
-                self._distances(query[:, None], texts.negatives),
-            )  # (B,), (B, N)
-            triplets = losses.triplet_loss(near[:, None], far, margin=self.margin).mean(dim=1)
-            return torch.where(labels == 1, triplets, 0).sum()
+                return squared_error(found - losses.scores(query, texts.negatives, self.scores_fn), known)
+            rows = batch[WRONG_ROWS]
+            near, far = self._distances(query, passage)[rows], self._distances(query[rows], texts.negatives)  # (N,)
+            shares = 1 / torch.bincount(rows, minlength=len(query))[rows]  # a mean for each row
+            triplets = losses.triplet_loss(near, far, margin=self.margin)
+            return torch.where(labels[rows] == 1, shares * triplets, 0).sum()
         return self._ranking(texts, batch) if self.name.startswith("multiple") else self._triplets(texts, batch)
 
     def _distances(self, first: Tensor, second: Tensor) -> Tensor:
@@ -182,21 +181,21 @@ class RetrievalLoss:
             whether it takes part ``(C,) bool``.
         """
         import torch
+        from torch.nn.functional import pad
+
+        from transformers_framework.losses.gathering import gathered_ragged
 
         assert texts.passage is not None
         size = len(texts.query)
         labels, queries = self._all(batch["labels"]), self._all(batch["queries"])
-        embeddings, numbers = [self._all(texts.passage)], [self._all(batch["passages"][:size])]
-        counts, is_right = [labels != IGNORED_LABEL], [labels == 1]
+        found: Iterable[Tensor] = (self._all(texts.passage), self._all(batch["passages"][:size]), labels)
         if texts.negatives is not None:
-            embeddings.append(self._all(texts.negatives.flatten(0, 1)))
-            numbers.append(self._all(batch["passages"][size:]))
-            counts.append(counts[0].repeat_interleave(texts.negatives.shape[1]))
-            is_right.append(torch.zeros_like(counts[1]))
-        right = torch.cat(is_right)  # (C,)
-        padded = torch.cat([queries, queries.new_zeros(len(right) - len(queries))])
-        own = (queries[:, None] == padded) & right  # (all rows, C): which passages are right for which rows
-        return torch.cat(embeddings), torch.cat(numbers), own, torch.cat(counts)
+            wrong = (texts.negatives, batch["passages"][size:], batch["labels"][batch[WRONG_ROWS]])
+            found = map(torch.cat, zip(found, gathered_ragged(*wrong) if self.gathers else wrong, strict=True))
+        embeddings, numbers, of_row = found
+        behind = (0, len(numbers) - len(labels))  # wrong passages are right for nobody
+        right = (queries[:, None] == pad(queries, behind)) & pad(labels == 1, behind)  # (all rows, C)
+        return embeddings, numbers, right, of_row != IGNORED_LABEL
 
     def _ranking(self, texts: Embedded, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the cross-entropies of passages, and of queries too where the loss is symmetric."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from transformers_framework.constants import PASSAGE, ROWS, TRAIN, Stage
+from transformers_framework.constants import PASSAGE, ROWS, TRAIN, WRONG_ROWS, Stage
 from transformers_framework.objectives.retrieval_losses import Embedded
 from transformers_framework.pipelines.pipeline import Pipeline
 
@@ -56,17 +56,24 @@ class BiEncoderPipeline(Pipeline):
                 text is there once; ``rows`` and ``passage_rows`` say where the text of each row stands.
             stage: Stage of the batch.
         """
-        query, passage = self._embeddings(self._inputs(batch), self._inputs(batch, PASSAGE), together=stage == TRAIN)
+        # where weights are in parts, all processes must call as many layers, whatever they have to pad
+        together = stage == TRAIN and not self.shards_weights
+        query, passage = self._embeddings(self._inputs(batch), self._inputs(batch, PASSAGE), together=together)
         query = query if ROWS not in batch else query.index_select(0, batch[ROWS])
         negatives = None
         if passage is not None and PASSAGE + ROWS in batch:
             passage = passage.index_select(0, batch[PASSAGE + ROWS])
-        elif passage is not None and len(passage) > len(query):
-            wrong = passage[len(query) :]
-            passage, negatives = passage[: len(query)], wrong.view(len(query), -1, wrong.shape[-1])
+        elif passage is not None and WRONG_ROWS in batch:
+            passage, negatives = passage[: len(query)], passage[len(query) :]
         found = Embedded(query, passage, negatives)
         self.embedded = found if stage != TRAIN else None
         return dict.fromkeys(self.active(stage), found)
+
+    def passage_embeddings(self, **inputs: Tensor) -> Tensor:
+        """Return one vector a passage ``(B, E) float32``."""
+        model: Any = self.model
+        embeddings: Tensor = model.tower("passage")(**inputs)
+        return embeddings
 
     def _inputs(self, batch: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
         return {key: batch[prefix + key] for key in self.input_keys if prefix + key in batch}
@@ -93,8 +100,8 @@ class BiEncoderPipeline(Pipeline):
         where = (missing, 0) if self.pads_left else (0, missing)
         return torch.nn.functional.pad(values, where, value=fill) if missing else values
 
-    def _mean(self, stage: Stage, objective: str) -> float:
-        """Return the mean loss of a stage; that of lists of candidates once they are whole."""
+    def _mean(self, stage: Stage, objective: str) -> float | None:
+        """Return the mean loss of a stage, if any; that of lists of candidates once they are whole."""
         metrics = self._metrics(stage, objective)
         candidates: Any = metrics["candidates"] if "candidates" in metrics else None  # noqa: SIM401 a ModuleDict has no get
         if candidates is None or candidates.loss is None:

@@ -146,6 +146,11 @@ class Pipeline(pl.LightningModule):
             self._window = window
         return self._window
 
+    @property
+    def shards_weights(self) -> bool:
+        """Whether each process has a part of the weights, and gets the others' for each layer: all call as many."""
+        return self._trainer is not None and bool(getattr(self._trainer.strategy, "shards_weights", False))
+
     def _gradient_scale(self) -> float:
         """Return what undoes the means that are taken of our sums: over batches by Lightning, over processes by DDP."""
         return float(self.trainer.accumulate_grad_batches * self.trainer.world_size)
@@ -198,6 +203,8 @@ class Pipeline(pl.LightningModule):
 
     def _log_training(self) -> None:
         """Log the mean losses since the last time; at logging steps only, since each scalar costs about 0.3 ms."""
+        for logged in (self.trainer._results or {}).values():  # else Lightning repeats what has no value now
+            logged.reset()
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/learning_rate", rate, on_step=True, on_epoch=False)
         self._log_losses(TRAIN, on_step=True)
@@ -219,16 +226,19 @@ class Pipeline(pl.LightningModule):
         self._log_metrics("test")
 
     def _log_losses(self, stage: Stage, *, on_step: bool = False) -> None:
-        means = {name: self._mean(stage, name) for name in self.active(stage)}
-        weighted = sum(self.loss_weight(name) * mean for name, mean in means.items())
-        self.log(f"{stage}/loss", weighted, prog_bar=True, on_step=on_step, on_epoch=not on_step)
+        """Log the mean losses since they were logged last; none where nothing had one."""
+        found = {name: self._mean(stage, name) for name in self.active(stage)}
+        means = {name: mean for name, mean in found.items() if mean is not None}
+        if means:
+            weighted = sum(self.loss_weight(name) * mean for name, mean in means.items())
+            self.log(f"{stage}/loss", weighted, prog_bar=True, on_step=on_step, on_epoch=not on_step)
         losses = {f"{stage}/{name}/loss": mean for name, mean in means.items()}
         self.log_dict(losses, on_step=on_step, on_epoch=not on_step)
-        for name in means:
+        for name in found:
             self._mean_loss(stage, name).reset()
 
-    def _mean(self, stage: Stage, objective: str) -> float:
-        """Return the mean loss of a stage."""
+    def _mean(self, stage: Stage, objective: str) -> float | None:
+        """Return the mean loss of a stage, if anything had one."""
         return self._mean_loss(stage, objective).compute()
 
     def _log_metrics(self, stage: Stage) -> None:
@@ -341,9 +351,11 @@ def logging_interval(trainer: pl.Trainer) -> int:
 
 def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
     """Return every name that a stage will log."""
-    names = [f"{stage}/loss"]
+    learned = [objective for objective in active(objectives, stage) if objective.has_loss(stage)]
+    names = [f"{stage}/loss"] if learned else []
     for objective in active(objectives, stage):
-        names += [f"{stage}/{objective.name}/{metric}" for metric in ("loss", *objective.log_names(stage))]
+        metrics = [*(["loss"] if objective in learned else []), *objective.log_names(stage)]
+        names += [f"{stage}/{objective.name}/{metric}" for metric in metrics]
     return names
 
 

@@ -76,7 +76,7 @@ class SeqToSeqPipeline(Pipeline):
         """
         devices = [self.device] if self.device.type == "cuda" else []
         # each step of each process gathers weights of all: who is done steps on until all are
-        inputs = {**inputs, "synced_gpus": True} if getattr(self.trainer.strategy, "shards_weights", False) else inputs
+        inputs = {**inputs, "synced_gpus": True} if self.shards_weights else inputs
         with torch.random.fork_rng(devices, enabled=bool(self.generation_config.do_sample)):
             if self.generation_config.do_sample:
                 drawn_for = Context("predict", self.options["seed"], 0, row_ids[:1].cpu().numpy())

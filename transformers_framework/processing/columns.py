@@ -10,8 +10,10 @@ import numpy as np
 
 from transformers_framework.constants import Stage
 from transformers_framework.exceptions import DataError, did_you_mean
+from transformers_framework.processing.fields import as_text
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 
@@ -76,7 +78,7 @@ def check_text_type(
         raise DataError(f"--{flag}: '{column}' of {origin.source} is not a list column: write it without the mark.")
     value = feature if item is None else item
     if not isinstance(value, Value) or "binary" in value.dtype:
-        raise DataError(f"--{flag}: '{column}' of {origin.source} holds {feature}, not text.")
+        raise DataError(f"--{flag}: '{column}' of {origin.source} holds {type_name(feature)}, not text.")
 
 
 def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:
@@ -119,6 +121,33 @@ def item_feature(feature: Any) -> Any:
     return feature.feature if isinstance(feature, (List, LargeList)) else None
 
 
+def type_name(feature: Any) -> str:
+    """Return the type of a column as people write it.
+
+    Examples:
+        >>> from datasets import List, Value
+        >>> type_name(List(Value("string"))), type_name({"text": Value("string"), "start": Value("int64")})
+        ('lists of string', '{text: string, start: int64}')
+    """
+    from datasets import Value
+
+    if (item := item_feature(feature)) is not None:
+        return f"lists of {type_name(item)}"
+    if isinstance(feature, dict):
+        return f"{{{', '.join(f'{name}: {type_name(value)}' for name, value in feature.items())}}}"
+    return feature.dtype if isinstance(feature, Value) else str(feature)
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it: what is none in Python is null in files.
+
+    Examples:
+        >>> shown("a"), shown(None)
+        ("'a'", 'null')
+    """
+    return "null" if value is None else repr(value)
+
+
 def first_null(dataset: Dataset, column: str) -> int | None:
     """Return the first row where a column is null, or nothing."""
     start = 0
@@ -140,8 +169,8 @@ def check_queries(dataset: Dataset, column: str, origin: Origin) -> None:
     check_column(dataset, column, origin, flag="index_column")
     if not isinstance(dataset.features[column], (ClassLabel, Value)):
         raise DataError(
-            f"--index_column: '{column}' of {origin.source} holds {dataset.features[column]}; expected a number or a "
-            "text, the query's id."
+            f"--index_column: '{column}' of {origin.source} holds {type_name(dataset.features[column])}; expected a "
+            "number or a text, the query's id."
         )
     if (row := first_null(dataset, column)) is not None:
         raise DataError(f"{origin.place(row)}: '{column}' has no query id (null).")
@@ -193,6 +222,19 @@ def value_numbers(dataset: Dataset, column: str) -> np.ndarray:
     encoded = values.dictionary_encode().unify_dictionaries()
     numbers = [pc.fill_null(chunk.indices, -1).to_numpy() for chunk in encoded.chunks]
     return np.concatenate(numbers).astype(np.int64)
+
+
+def distinct_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Return the number of each value's text ``(N,) int64``, and the distinct texts; only these become Python's.
+
+    Examples:
+        >>> import pyarrow as pa
+        >>> numbers, texts = distinct_texts(pa.chunked_array([["to be", "or not", "to be"]]))
+        >>> numbers.tolist(), texts
+        ([0, 1, 0], ['to be', 'or not'])
+    """
+    encoded = column.combine_chunks().dictionary_encode("encode")
+    return encoded.indices.to_numpy().astype(np.int64), [as_text(value) for value in encoded.dictionary.to_pylist()]
 
 
 def list_sizes(dataset: Dataset, column: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.processing.windows import inside, steps
+from transformers_framework.processing.windows import inside, stretches
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -360,7 +360,6 @@ def assemble(
 
 def _moves(lengths: np.ndarray, kept: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray]:
     """Return which tokens are kept, the first ``kept`` of each segment, and where they go, from ``begins`` on."""
-    within = steps(kept)
-    all_kept = len(within) == lengths.sum()
-    source = slice(None) if all_kept else np.repeat(np.cumsum(lengths) - lengths, kept) + within
-    return source, np.repeat(begins, kept) + within
+    all_kept = kept.sum() == lengths.sum()
+    source = slice(None) if all_kept else stretches(np.cumsum(lengths) - lengths, kept)
+    return source, stretches(begins, kept)

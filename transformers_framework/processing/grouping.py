@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from transformers_framework.processing.encoding import Template, assemble
 from transformers_framework.processing.packing import Bins
 from transformers_framework.processing.random import keys
-from transformers_framework.processing.windows import pieces, steps
+from transformers_framework.processing.windows import pieces, steps, stretches
 
 IN_TURN = ("IE_1", "AE_1")  # heads that say something of the first candidate alone
 
@@ -93,8 +93,8 @@ class Grouping:
             return Bins(rows, pieces(self.sizes, self.k)[0])
         of_question = self.sizes[question]
         sizes = np.minimum(of_question, self.k)  # (N,): a group a row
-        start, place = np.arange(len(rows)) - steps(self.sizes), steps(self.sizes)
-        around = (np.repeat(place, sizes) + steps(sizes)) % np.repeat(of_question, sizes)
+        place = steps(self.sizes)
+        start, around = np.arange(len(rows)) - place, stretches(place, sizes) % np.repeat(of_question, sizes)
         return Bins(rows[np.repeat(start, sizes) + around], sizes)
 
 
@@ -196,7 +196,7 @@ def assemble_candidates(
     if separated:
         kept = np.minimum(lengths, max_length - template.num_special(1))
         cut, leading = kept < lengths, len(template.prefix)
-        source = np.repeat(np.cumsum(lengths) - lengths, kept) + steps(kept)
+        source = stretches(np.cumsum(lengths) - lengths, kept)
         ids, lengths, extra = ids[source], kept, {name: values[source] for name, values in (extra or {}).items()}
         template = replace(template, between=(*template.suffix, *template.prefix))
         max_length *= int(counts.max(initial=1))

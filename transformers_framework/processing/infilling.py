@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transformers_framework.processing.encoding import SPACES
 from transformers_framework.processing.random import uniform_at
 from transformers_framework.processing.spans import Keys, Room, Spans, choose, replaced
-from transformers_framework.processing.windows import Ragged, steps, sums_by_row
+from transformers_framework.processing.windows import Ragged, steps, stretches, sums_by_row
 from transformers_framework.processing.word_spans import Words
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def rotated(rows: Ragged, keys: NDArray[np.uint64]) -> Ragged:
         Ragged(values=array([2, 3, 4, 1]), lengths=array([4, 0]))
     """
     first = (uniform_at(keys, np.zeros(len(rows), dtype=np.int64)) * rows.lengths).astype(np.int64)
-    turned = (steps(rows.lengths) + np.repeat(first, rows.lengths)) % np.repeat(rows.lengths, rows.lengths)
+    turned = stretches(first, rows.lengths) % np.repeat(rows.lengths, rows.lengths)
     return Ragged(rows.values[np.repeat(rows.starts, rows.lengths) + turned], rows.lengths)
 
 

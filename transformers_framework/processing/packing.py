@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from transformers_framework.constants import IGNORED_LABEL
 from transformers_framework.processing.random import permutation
-from transformers_framework.processing.windows import steps
+from transformers_framework.processing.windows import steps, stretches
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Layout:
             width = -(-fullest // multiple) * multiple
         assert fullest <= width, "a text is longer than it was counted"
         begins = np.repeat(np.arange(len(sizes)) * width, sizes) + columns
-        return cls(mask, sizes, width, np.repeat(begins, lengths) + steps(lengths))
+        return cls(mask, sizes, width, stretches(begins, lengths))
 
     def numbers(self) -> dict[str, NDArray[np.int64]]:
         """Return ``segments``, 1, 2, … the texts of a bin, and ``position_ids``, from 0 in each text: 0 at padding."""

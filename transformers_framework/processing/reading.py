@@ -40,14 +40,18 @@ def visible_offsets(
     sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     base, size = np.repeat(np.cumsum(sizes) - sizes, counts), np.repeat(sizes, counts)
-    visible = IS_VISIBLE[np.minimum(codes, len(IS_VISIBLE) - 1)]
-    if (starts < ends).all() and visible[base + starts].all() and visible[base + ends - 1].all():
+    if (starts < ends).all() and _is_visible(codes[base + starts]).all() and _is_visible(codes[base + ends - 1]).all():
         return starts, ends
+    visible = _is_visible(codes)
     places = np.arange(len(codes))
     following = np.append(np.where(visible, places, len(codes)), len(codes))
     following = np.minimum.accumulate(following[::-1])[::-1]  # the first visible character at a place or behind it
     preceding = np.concatenate([[0], np.maximum.accumulate(np.where(visible, places + 1, 0))])
     return np.minimum(following[base + starts] - base, size), np.maximum(preceding[base + ends] - base, 0)
+
+
+def _is_visible(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    return IS_VISIBLE[np.minimum(codes, len(IS_VISIBLE) - 1)]
 
 
 class Cuts(NamedTuple):
@@ -163,10 +167,9 @@ def answer_ends(
     seen = char_ends > char_starts
     found = []
     for places in (char_starts, char_ends):
-        of_seen = np.where(seen, places, -1)
-        last = np.ones_like(seen)
-        last[:, :-1] = of_seen[:, 1:] != of_seen[:, :-1]
-        found.append(seen & last)
+        last = seen.copy()
+        last[:, :-1] &= ~(seen[:, 1:] & (places[:, 1:] == places[:, :-1]))
+        found.append(last)
     return found[0], found[1]
 
 
@@ -224,7 +227,8 @@ def best_spans(
     # a + b > 2L - 1 - after, and the one before has as many or more when a + b < before
     least, most = before[:, None], np.where(after > 0, 2 * lengths - 1 - after, 3 * width)[:, None]
     shares = before.any() or after.any()
-    end_logits = np.pad(end_logits, [(0, 0), (0, longest - 1)], constant_values=-np.inf)
+    unpadded, end_logits = end_logits, np.full((len(lengths), width + longest - 1), -np.inf, dtype=np.float32)
+    end_logits[:, :width] = unpadded
     by_start = start_logits + _best_ends(end_logits, longest, (least, most) if shares else None)
     # each of the n best spans starts at one of the n tokens whose best spans are best
     top = _largest(by_start, n)  # (B, m)
@@ -282,7 +286,12 @@ def _largest(values: NDArray[np.float32], n: int) -> NDArray[np.int64]:
     """Return the places of the n largest values of each row, largest first; of equal ones the first."""
     row, width = np.arange(len(values))[:, None], values.shape[1]
     if n < width:
-        places = np.sort(np.argpartition(values, width - n, axis=1)[:, width - n :], axis=1)
+        least = np.partition(values, width - n, axis=1)[:, width - n, None]
+        places = np.flatnonzero(values >= least)
+        if len(places) == n * len(values):
+            places = places.reshape(-1, n) % width
+        else:  # others are as large as the least of them; this takes thrice as long
+            places = np.sort(np.argpartition(values, width - n, axis=1)[:, width - n :], axis=1)
     else:
         places = np.broadcast_to(np.arange(width), values.shape)
     order = np.argsort(-values[row, places], axis=1, kind="stable")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from transformers_framework.constants import IGNORED_LABEL
 from transformers_framework.processing.random import uniform_at
-from transformers_framework.processing.windows import Ragged, inside, steps, sums_by_row
+from transformers_framework.processing.windows import Ragged, inside, steps, stretches, sums_by_row
 
 Keys = Callable[[str], NDArray[np.uint64]]  # purpose -> each row's key for it
 
@@ -198,7 +198,7 @@ def put_aside(rows: Ragged, spans: Spans, tokens: NDArray[np.int64]) -> Ragged:
     """
     sizes = spans.lengths + 1
     ends = np.cumsum(sizes)
-    places = np.repeat(spans.starts - 1 - (ends - sizes), sizes) + np.arange(int(sizes.sum()))
+    places = stretches(spans.starts - 1, sizes)
     values = rows.values[places]  # what stands before a span gives way to its token
     values[ends - sizes] = tokens
     return Ragged(values, sums_by_row(sizes, spans.counts))

@@ -85,6 +85,16 @@ def steps(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
+def stretches(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of stretches, one after the other: each from its start on ``(N,) int64``.
+
+    Examples:
+        >>> stretches(np.array([7, 2]), np.array([2, 3])).tolist()
+        [7, 8, 2, 3, 4]
+    """
+    return np.arange(int(lengths.sum())) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+
+
 def sums_by_row(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Add up the values of each row, of which it may have none, ``(B,) int64``.
 
@@ -110,7 +120,7 @@ def surrounded(rows: Ragged, before: Sequence[int], after: Sequence[int]) -> Rag
         values[starts + place] = value
     for place, value in enumerate(after):
         values[starts + lengths - len(after) + place] = value
-    values[np.repeat(starts + len(before), rows.lengths) + steps(rows.lengths)] = rows.values
+    values[stretches(starts + len(before), rows.lengths)] = rows.values
     return Ragged(values, lengths)
 
 
@@ -138,7 +148,7 @@ def joined(segments: Ragged, counts: NDArray[np.int64], between: Sequence[int]) 
     values = np.empty(int(spaced.sum()), dtype=segments.values.dtype)
     for place, value in enumerate(between):
         values[(ends - spaced)[separated] + place] = value
-    values[np.repeat(ends - lengths, lengths) + steps(lengths)] = segments.values
+    values[stretches(ends - lengths, lengths)] = segments.values
     return Ragged(values, sums_by_row(spaced, np.bincount(rows, minlength=len(counts))))
 
 

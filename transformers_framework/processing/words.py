@@ -10,7 +10,7 @@ import numpy as np
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.encoding import tokenize
 from transformers_framework.processing.fields import parse_field
-from transformers_framework.processing.windows import steps
+from transformers_framework.processing.windows import stretches
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -65,7 +65,7 @@ class WordTokenizer:
         ids, lengths = tokenize(self.backend, [self._in_text(word) for word in number])
         which = np.fromiter(map(number.__getitem__, words), dtype=np.int64, count=len(words))
         pieces = lengths[which]
-        return ids[np.repeat((np.cumsum(lengths) - lengths)[which], pieces) + steps(pieces)], pieces
+        return ids[stretches((np.cumsum(lengths) - lengths)[which], pieces)], pieces
 
     def _in_text(self, word: str) -> str:
         spaced = not self.needs_space or word[:1] in ("", " ") or word in self.added

@@ -54,6 +54,11 @@ def read_checkpoint(path: Any, map_location: Any = "cpu", *, outline: bool = Fal
     Raises:
         ConfigurationError: When there is no such file, or it is no checkpoint.
     """
+    if Path(path, "checkpoint").is_dir():
+        raise ConfigurationError(
+            f"--ckpt_path: {path} is a folder of shards, as DeepSpeed writes: give a --strategy deepspeed_stage_..., "
+            "or start from an export: --pre_trained_model."
+        )
     if not Path(path).is_file():
         raise ConfigurationError(f"--ckpt_path: there is no file {path}.")
     if not zipfile.is_zipfile(path):
@@ -101,30 +106,20 @@ def safe_to_read() -> Any:
     return torch.serialization.safe_globals(known)
 
 
-def check_shards(folder: Path, world_size: int) -> None:
-    """Check that a folder holds a checkpoint of DeepSpeed for this number of processes, and no code.
+def check_shards(folder: Path) -> dict[str, Any]:
+    """Check that a folder holds a whole checkpoint of DeepSpeed, and no code; return its outline.
 
     Args:
         folder: The checkpoint.
-        world_size: Number of processes.
 
     Raises:
         ConfigurationError: When it does not.
     """
-    files = sorted(folder.glob("checkpoint/*.pt"))
-    optimizers = [file for file in files if file.name.endswith("optim_states.pt")]
-    if not files:
-        raise ConfigurationError(f"--ckpt_path: {folder} is no checkpoint of DeepSpeed, which is a folder of shards.")
-    if len(optimizers) not in (0, world_size):
-        raise ConfigurationError(
-            f"--ckpt_path: {folder} has the shards of {len(optimizers)} processes and {world_size} are running: "
-            "DeepSpeed continues with as many as there were. Start as many, or start from an export: "
-            "--pre_trained_model."
-        )
+    found: dict[str, Any] = {}
     with safe_to_read():
-        for file in files:
+        for file in sorted(folder.glob("checkpoint/*.pt")):
             try:
-                torch.load(file, "meta", weights_only=True, mmap=True)
+                found[file.name] = torch.load(file, "meta", weights_only=True, mmap=True)
             except pickle.UnpicklingError as error:
                 raise ConfigurationError(
                     f"--ckpt_path: {file} holds objects that could run code when they are read, which is refused "
@@ -132,3 +127,13 @@ def check_shards(folder: Path, world_size: int) -> None:
                 ) from error
             except RuntimeError as error:
                 raise ConfigurationError(f"--ckpt_path: {file} is broken ({str(error).splitlines()[0]}).") from error
+    outline = next((state for name, state in found.items() if name.endswith("mp_rank_00_model_states.pt")), None)
+    if outline is None:
+        raise ConfigurationError(f"--ckpt_path: {folder} is no checkpoint of DeepSpeed, which is a folder of shards.")
+    there, written = sum(name.endswith("optim_states.pt") for name in found), outline.get("dp_world_size")
+    if there != written:
+        raise ConfigurationError(
+            f"--ckpt_path: {folder} has the shards of {there} processes and {written} wrote it: some are on other "
+            "machines, or lost. DeepSpeed needs an --output_dir that all machines share."
+        )
+    return outline

@@ -7,12 +7,8 @@ import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from transformers_framework.exceptions import RunError, UserError
-
-if TYPE_CHECKING:
-    from transformers_framework.runtime.lifeline import Lifeline
 
 LAST_GOOD = "Checkpoints that were written are whole, and --resume goes on from the last one."
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
@@ -27,6 +23,10 @@ KNOWN = {
         "The device is out of memory: use a smaller --batch_size with --accumulate_grad_batches, "
         "--gradient_checkpointing, a shorter --max_sequence_length, or a --strategy that shards."
     ),
+    r"loss scale already at minimum": (
+        "Gradients overflow in float16, however small the scale of the loss: use --precision bf16, or a strategy whose "
+        "scale falls further, deepspeed_..._lower_scale."
+    ),
     r"PytorchStreamWriter failed|inline_container\.cc|unexpected pos|file write failed|os error (?:5|27|28|30|122)\b": (
         "A file cannot be written: the disk of --output_dir is full, or refuses to. Free some space."
     ),
@@ -34,12 +34,11 @@ KNOWN = {
 
 
 @contextlib.contextmanager
-def told(output_dir: Path, lifeline: Lifeline | None = None) -> Iterator[None]:
+def told(output_dir: Path) -> Iterator[None]:
     """Turn what a run can die of into a message.
 
     Args:
         output_dir: Where the run writes.
-        lifeline: Knows of other processes that died.
 
     Raises:
         RunError: With what happened and what to do.
@@ -49,8 +48,6 @@ def told(output_dir: Path, lifeline: Lifeline | None = None) -> Iterator[None]:
     except (UserError, RunError):
         raise
     except Exception as error:
-        if lifeline is not None and lifeline.explains(error):
-            raise RunError(lifeline.message) from error
         if message := explanation(error, output_dir):
             raise RunError(f"{message} {LAST_GOOD}") from error
         raise

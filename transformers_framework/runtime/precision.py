@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 logger = logging.getLogger(__name__)
 
@@ -11,6 +15,11 @@ SHORT_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "6
 
 # families that were trained in bfloat16, and whose activations are at times beyond the largest float16, 65504
 OVERFLOW_IN_FLOAT16 = frozenset({"mt5", "multi_token_t5", "t5", "umt5"})
+
+
+def length_multiple(trainer: pl.Trainer) -> int:
+    """Return what lengths of batches should be multiples of: 8 for tensor cores."""
+    return 8 if "16" in str(trainer.precision) and trainer.strategy.root_device.type != "cpu" else 1
 
 
 def full_precision_name(precision: str | int | None, accelerator: str, family: str | None = None) -> str | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers_framework.runtime.lifeline import Lifeline
 
 # what may differ between machines: places and sizes of theirs
-LOCAL_FLAGS = re.compile(r"\w+_dir|config|num_workers|\w+_workers|\w+_dataset|pre_trained_\w+|\w+_filename|ckpt_path")
+LOCAL_FLAGS = re.compile(r"\w+_dir|config|\w+_workers|\w+_dataset|pre_trained_\w+|\w+_filename|ckpt_path")
 PIECE = 2**26  # bytes of a checkpoint that are sent at once
 PARENT = "TRANSFORMERS_FRAMEWORK_PARENT"  # variable of the environment: the process that starts others
 PR_SET_PDEATHSIG = 1  # of prctl.h
@@ -140,8 +140,10 @@ def _start(trainer: pl.Trainer) -> Lifeline:
 
 
 def _check_agreement(trainer: pl.Trainer, flags: Mapping[str, Any], num_rows: Mapping[Any, int | None]) -> None:
+    from transformers_framework.runtime.communication import from_all
+
     meant = {f"--{name} {value}" for name, value in flags.items() if not LOCAL_FLAGS.fullmatch(name)}
-    everyone = _from_all(trainer, meant | {f"{size} rows of --{stage}_dataset" for stage, size in num_rows.items()})
+    everyone = from_all(meant | {f"{size} rows of --{stage}_dataset" for stage, size in num_rows.items()})
     for rank, theirs in enumerate(everyone):
         if here := sorted(theirs - everyone[0]):
             there = sorted(everyone[0] - theirs)
@@ -171,6 +173,8 @@ def for_all(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:
     """
     if trainer.world_size == 1:
         return path
+    from transformers_framework.runtime.communication import from_all
+
     strategy: Any = trainer.strategy
     source = Path(path) if path is not None else None
     told = (path, source.parent == folder, source.is_dir(), _mark(source)) if source is not None else None
@@ -179,7 +183,7 @@ def for_all(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:
         return None
     text, is_ours, is_folder, mark = chosen
     mine = folder / Path(text).name if is_ours else Path(text)
-    lacks = _from_all(trainer, mine.is_dir() != is_folder if is_folder else _mark(mine) != mark)
+    lacks = from_all(mine.is_dir() != is_folder if is_folder else _mark(mine) != mark)
     if not any(lacks):
         return str(mine)
     if is_folder or not is_ours:
@@ -203,11 +207,3 @@ def _mark(path: Path) -> str | None:
             return hashlib.sha256(file.read()).hexdigest()
     except OSError:
         return None
-
-
-def _from_all(trainer: pl.Trainer, mine: Any) -> list[Any]:
-    import torch
-
-    everyone: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(everyone, mine)
-    return everyone

@@ -70,14 +70,13 @@ class RunFolders:
 
     def go_on_from(self, start: str | None) -> None:
         """Remove a damaged last checkpoint, which would take the place of the one before it."""
-        if start is not None and Path(start) in (self.previous, self.best) and is_first_process():
+        if start is not None and Path(start) in (self.previous, self.best):
             shutil.rmtree(self.last) if self.last.is_dir() else self.last.unlink(missing_ok=True)
 
     def write_config(self, text: str) -> None:
         """Write the flags that repeat the run beside its checkpoints."""
-        if is_first_process():
-            with whole_file(self.config) as aside:
-                aside.write_text(text, encoding="utf-8")
+        with whole_file(self.config) as aside:
+            aside.write_text(text, encoding="utf-8")
 
     def check_space(self, parameters: Iterable[Any]) -> None:
         """Raise when the disk cannot hold one checkpoint and one export, warn when it may not hold all.
@@ -90,8 +89,7 @@ class RunFolders:
         """
         sizes = [(4 * parameter.numel(), 8 * parameter.numel() * parameter.requires_grad) for parameter in parameters]
         weights, state = sum(size for size, _ in sizes), sum(map(sum, sizes))
-        there = next(path for path in (self.checkpoints, *self.checkpoints.parents) if path.exists())
-        total, _, free = shutil.disk_usage(there)
+        total, _, free = shutil.disk_usage(self._place())
         remedy = "Free some space, or choose another folder"
         if not total:  # no disk, as /proc is none
             return
@@ -113,8 +111,7 @@ class RunFolders:
         Raises:
             ConfigurationError: With what was found and the ways out.
         """
-        # os.path: what may not be looked into is taken for absent, where Path raises
-        there = next(path for path in (self.checkpoints, *self.checkpoints.parents) if os.path.exists(path))  # noqa: PTH110
+        there = self._place()
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise self._unwritable("no permission" if there.is_dir() else f"{there} is a file")
         if overwrite:
@@ -159,6 +156,11 @@ class RunFolders:
         """Give the right to write back."""
         if self._lock is not None:
             self._lock.release()
+
+    def _place(self) -> Path:
+        """Return the folder of checkpoints, or what there is of the way to it."""
+        # os.path: what may not be looked into is taken for absent, where Path raises
+        return next(path for path in (self.checkpoints, *self.checkpoints.parents) if os.path.exists(path))  # noqa: PTH110
 
     def _unwritable(self, reason: str) -> ConfigurationError:
         return ConfigurationError(

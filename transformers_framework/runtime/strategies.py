@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
 
@@ -21,7 +22,7 @@ OURS = {
 # names that Lightning does not have: those of its names that they are, with other arguments
 MORE: dict[str, tuple[str, dict[str, Any]]] = {
     # where float16 overflows at a scale of 1 Lightning's stop; these go on to lower it, down to 2^-24
-    f"deepspeed_stage_{stage}_lower_scale": (f"deepspeed_stage_{stage}", {"min_loss_scale": 2.0**-24})
+    f"deepspeed_stage_{stage}_lower_scale": (f"deepspeed_stage_{stage}", {"lowest_scale": 2.0**-24})
     for stage in ("1", "2", "2_offload", "3", "3_offload")
 }
 # by a part of the name: why not
@@ -89,12 +90,25 @@ def whole_weights(trainer: pl.Trainer) -> Mapping[str, Tensor] | None:
     gathers = getattr(trainer.strategy, "whole_weights", None)
     if gathers is None:
         return None
+    from transformers_framework.runtime.fsdp import clean
+
     names: dict[int, str] = {}
     found, start = gathers(), "model."
-    for name, parameter in trainer.lightning_module.named_parameters(remove_duplicate=False):
-        if (plain := name.replace("_fsdp_wrapped_module.", "")) in found:  # what is one tensor stays one
-            found[plain] = found[names.setdefault(id(parameter), plain)]
+    for name, parameter in clean(trainer.lightning_module.named_parameters(remove_duplicate=False)):
+        if name in found:  # what is one tensor stays one
+            found[name] = found[names.setdefault(id(parameter), name)]
     return {name.removeprefix(start): tensor for name, tensor in found.items() if name.startswith(start)}
+
+
+def method_of(trainer: pl.Trainer, name: str) -> Callable[..., Any]:
+    """Return a method of a run's module that calls layers, but is no step, which Lightning calls.
+
+    Where weights are in parts all processes must call it, as often.
+    """
+    strategy, module = trainer.strategy, trainer.lightning_module
+    if not getattr(strategy, "shards_weights", False):
+        return cast("Callable[..., Any]", getattr(module, name))
+    return partial(strategy._forward_redirection, strategy.model, module, name)  # type: ignore[arg-type]
 
 
 def shards_checkpoints(name: str) -> bool:

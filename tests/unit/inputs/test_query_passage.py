@@ -14,7 +14,7 @@ ROWS = {
     "q": ["what about the rain?", "snow", "what about the rain?"],
     "p": ["the tiger and the moon", "bread " * 30, "the tiger and the moon"],
     "w": ["a drum", "some old violin near a comet", "wind"],
-    "l": [["a", "b c"], ["d", "e"], ["the spoon", "f"]],
+    "l": [["a", "b c", "bread " * 30], [], ["the spoon"]],
 }
 
 
@@ -39,8 +39,9 @@ def test_batches_are_what_the_tokenizer_makes(style: str) -> None:
         expected = tokenizer([said + text for text in texts], truncation=True, max_length=length)["input_ids"]
         assert texts_of(inputs, batch, prefix) == expected
         assert batch[f"{prefix}input_ids"].shape == batch[f"{prefix}attention_mask"].shape
-    whole = [tokenizer(["the " + q, "near " + p])["input_ids"] for q, p in zip(ROWS["q"], ROWS["p"], strict=True)]
-    assert batch["truncated"].tolist() == [len(q) > 8 or len(p) > 12 for q, p in whole]
+    assert batch["wrong_rows"].tolist() == [0, 0, 0, 0, 1, 2, 2]
+    cut = [len(tokenizer("the " + query)["input_ids"]) > 8 for query in ROWS["q"]]
+    assert batch["truncated"].tolist() == [True, True, cut[2]], "a wrong passage of row 0, the passage of row 1"
 
 
 def test_evaluation_has_each_text_once() -> None:
@@ -70,10 +71,8 @@ def test_lengths_are_of_all_texts() -> None:
     assert inputs.lengths(data).tolist() == inputs.row_lengths(ROWS).tolist() == characters
     batch = inputs.post_process(ROWS)
     queries, passages = (batch[name].sum(axis=1) for name in ("attention_mask", "passage_attention_mask"))
-    assert (
-        inputs.token_lengths(data).tolist()
-        == (queries + passages[:3] + passages[3:].reshape(3, 2).sum(axis=1)).tolist()
-    )
+    wrong = np.bincount(batch["wrong_rows"], passages[3:], minlength=3)
+    assert inputs.token_lengths(data).tolist() == (queries + passages[:3] + wrong).tolist()
 
 
 def test_batches_by_length_are_the_same_texts() -> None:

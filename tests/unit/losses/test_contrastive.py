@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,27 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), requires_grad=True)
 
 
-def texts(num_negatives: int = 0) -> Embedded:
+def texts(wrong_rows: Sequence[int] = ()) -> Embedded:
     query, passage = drawn(ROWS, SIZE, seed=1), drawn(ROWS, SIZE, seed=2)
-    return Embedded(query, passage, drawn(ROWS, num_negatives, SIZE, seed=3) if num_negatives else None)
+    return Embedded(query, passage, drawn(len(wrong_rows), SIZE, seed=3) if len(wrong_rows) else None)
 
 
-def batch_of(labels: Any, num_negatives: int = 0, **changes: Any) -> dict[str, torch.Tensor]:
+def batch_of(labels: Any, wrong_rows: Sequence[int] = ()) -> dict[str, torch.Tensor]:
     """A batch whose queries and texts are all different."""
-    numbers = torch.arange(ROWS * (1 + num_negatives)) + 1000
-    found = {"labels": torch.tensor(labels, dtype=torch.float32), "queries": torch.arange(ROWS), "passages": numbers}
-    return found | {name: torch.as_tensor(value) for name, value in changes.items()}
+    return {
+        "labels": torch.tensor(labels, dtype=torch.float32),
+        "queries": torch.arange(ROWS),
+        "passages": torch.arange(ROWS + len(wrong_rows)) + 1000,
+        "wrong_rows": torch.tensor(wrong_rows, dtype=torch.int64),
+    }
+
+
+def each(number: int) -> list[int]:
+    """The rows of wrong passages, of which each has so many."""
+    return np.repeat(np.arange(ROWS), number).tolist()
+
+
+RAGGED = [0, 1, 1, 1, 3, 4, 4, 6, 7, 7]  # rows 2 and 5 have none
 
 
 RIGHT = [1] * ROWS
@@ -58,11 +70,14 @@ def softmax_loss(right: float, others: list[float]) -> float:
     return math.log(sum(math.exp(value) for value in [right, *others])) - right
 
 
-def expected(name: str, found: Embedded, labels: Any, scores_fn: str, distance_fn: str) -> float:
+def expected(
+    name: str, found: Embedded, labels: Any, scores_fn: str, distance_fn: str, wrong_rows: Sequence[int] = ()
+) -> float:
     """The mean loss of a batch whose queries and texts are all different, by its definition."""
     q, p = found.query.tolist(), found.passage.tolist()
-    n = found.negatives.tolist() if found.negatives is not None else [[] for _ in q]
     rows = range(len(q))
+    wrong = found.negatives.tolist() if found.negatives is not None else []
+    n = [[text for text, of in zip(wrong, wrong_rows, strict=True) if of == i] for i in rows]
     apart = [distance(q[i], p[i], distance_fn) for i in rows]
     if name == "contrastive_loss":
         losses = [d**2 if label else max(0, MARGIN - d) ** 2 for d, label in zip(apart, labels, strict=True)]
@@ -79,7 +94,8 @@ def expected(name: str, found: Embedded, labels: Any, scores_fn: str, distance_f
         margins = [score(q[i], p[i], scores_fn) - score(q[i], n[i][0], scores_fn) for i in rows]
         return float(np.mean([(margin - label) ** 2 for margin, label in zip(margins, labels, strict=True)]))
     if name == "triplet_loss":
-        return float(np.mean([max(0, apart[i] - distance(q[i], wrong, distance_fn) + MARGIN) for i in rows for wrong in n[i]]))  # fmt: skip  # noqa: E501
+        triplets = [[max(0, apart[i] - distance(q[i], wrong, distance_fn) + MARGIN) for wrong in n[i]] for i in rows]
+        return float(np.mean([np.mean(own or 0) for own in triplets]))
     if name.startswith("multiple"):
         among = [*p, *(wrong for row in n for wrong in row)]
         forward = [softmax_loss(SCALE * score(q[i], p[i], scores_fn), [SCALE * score(q[i], c, scores_fn) for j, c in enumerate(among) if j != i]) for i in rows if labels[i]]  # fmt: skip  # noqa: E501
@@ -87,8 +103,8 @@ def expected(name: str, found: Embedded, labels: Any, scores_fn: str, distance_f
             return float(np.mean(forward))
         back = [softmax_loss(SCALE * score(q[i], p[i], scores_fn), [SCALE * score(q[j], p[i], scores_fn) for j in rows if j != i]) for i in rows if labels[i]]  # fmt: skip  # noqa: E501
         return float(np.mean(forward) + np.mean(back)) / 2
-    everything = [*q, *p]
-    classes = [*rows, *(i if labels[i] else -1 - i for i in rows)]
+    everything = [*q, *p, *wrong]
+    classes = [*rows, *(i if labels[i] else -1 - i for i in rows), *(-1 - ROWS - i for i in range(len(wrong)))]
     between = [[distance(a, b, distance_fn) for b in everything] for a in everything]
     same = {i: [j for j in range(len(classes)) if j != i and classes[i] == classes[j]] for i in range(len(classes))}
     other = {i: [j for j in range(len(classes)) if classes[i] != classes[j]] for i in range(len(classes))}
@@ -121,14 +137,16 @@ def labels_for(name: str) -> list[float]:
 @pytest.mark.parametrize("distance_fn", ["cosine", "euclidean", "manhattan"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_are_what_they_are_defined_as(name: str, scores_fn: str, distance_fn: str) -> None:
-    num_negatives = {"margin_mse_loss": 1, "triplet_loss": 3}.get(name, 2 if name.startswith("multiple") else 0)
-    found, labels = texts(num_negatives), labels_for(name)
+    """Also where one row has more wrong passages than another."""
+    traits = LOSSES[name]
+    wrong_rows = each(1) if name == "margin_mse_loss" else [] if traits.negatives == "refused" else RAGGED
+    found, labels = texts(wrong_rows), labels_for(name)
     loss = ours(name, scores_fn, distance_fn)
-    total = loss.of_batch(found, batch_of(labels, num_negatives))
-    wanted = expected(name, found, labels, scores_fn, distance_fn)
+    total = loss.of_batch(found, batch_of(labels, wrong_rows))
+    wanted = expected(name, found, labels, scores_fn, distance_fn, wrong_rows)
     assert total.item() / loss.count(np.array(labels)) == pytest.approx(wanted, rel=1e-5, abs=1e-6)
     total.backward()
-    assert all(bool(part.grad.abs().sum() > 0) for part in found if part is not None)
+    assert all(part.grad.abs().sum() > 0 for part in found if part is not None)
 
 
 @pytest.mark.parametrize("name", [name for name, traits in LOSSES.items() if traits.in_batch])
@@ -144,16 +162,17 @@ def test_labels_of_in_batch_losses(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_padding_weighs_nothing(name: str) -> None:
-    num_negatives = 1 if LOSSES[name].negatives == "needed" else 0
-    found, labels = texts(num_negatives), labels_for(name)
+    wrong_rows = [] if LOSSES[name].negatives == "refused" else each(1)
+    found, labels = texts(wrong_rows), labels_for(name)
     loss = ours(name, "cosine_similarity", "cosine")
     padded = Embedded(*(part if part is None else torch.cat([part, part[:1]]) for part in found))
-    batch = batch_of(labels, num_negatives)
+    batch = batch_of(labels, wrong_rows)
     numbers = batch["passages"]
     more = {
         "labels": torch.cat([batch["labels"], torch.tensor([-100.0])]),
         "queries": torch.cat([batch["queries"], batch["queries"][:1]]),
-        "passages": torch.cat([numbers[:ROWS], numbers[:1], numbers[ROWS:], numbers[ROWS : ROWS + num_negatives]]),
+        "passages": torch.cat([numbers[:ROWS], numbers[:1], numbers[ROWS:], numbers[ROWS:][:1]]),
+        "wrong_rows": torch.tensor([*wrong_rows, ROWS] if wrong_rows else []),
     }
     torch.testing.assert_close(loss.of_batch(padded, more), loss.of_batch(found, batch), **CLOSE)
     assert loss.count(more["labels"].numpy()) == loss.count(batch["labels"].numpy())
@@ -257,10 +276,10 @@ def test_losses_equal_those_of_sentence_transformers(name: str, scores_fn: str) 
         pytest.skip("theirs has cosine similarities only")
     loss = theirs(name, scores_fn)
     num_negatives = {"margin_mse_loss": 1, "triplet_loss": 1}.get(name, 2 if name.startswith("multiple") else 0)
-    found, labels = texts(num_negatives), torch.tensor(labels_for(name), dtype=torch.float32)
+    found, labels = texts(each(num_negatives)), torch.tensor(labels_for(name), dtype=torch.float32)
     columns = [found.query, found.passage]
     if found.negatives is not None:
-        columns += [found.negatives[:, i] for i in range(num_negatives)]
+        columns += [found.negatives[i::num_negatives] for i in range(num_negatives)]
     if name.startswith("batch"):
         columns, labels = [torch.cat(columns)], torch.arange(ROWS).repeat(2)
     elif not LOSSES[name].needs_label:
@@ -268,7 +287,7 @@ def test_losses_equal_those_of_sentence_transformers(name: str, scores_fn: str) 
     wanted = loss([{"embeddings": column} for column in columns], labels)
     mine = ours(name, scores_fn, "cosine" if scores_fn == "cosine_similarity" else "euclidean")
     rows = labels_for(name)
-    total = mine.of_batch(found, batch_of(rows, num_negatives))
+    total = mine.of_batch(found, batch_of(rows, each(num_negatives)))
     whole = 1 if name == "online_contrastive_loss" else mine.count(np.array(rows))  # theirs is a sum there
     torch.testing.assert_close(total / whole, wanted, **CLOSE)
     inputs = [part for part in found if part is not None]

@@ -22,9 +22,10 @@ def test_batches_weigh_by_their_normalizer():
     assert updated([(8.0, 4), (1.0, 1), (0.0, 0)]).compute() == pytest.approx(9 / 5)
 
 
-def test_nothing_is_nan():
-    assert math.isnan(MeanLoss().compute())
-    assert math.isnan(updated([(0.0, 0)]).compute())
+def test_nothing_has_no_mean():
+    assert MeanLoss().compute() is None
+    assert updated([(0.0, 0)]).compute() is None
+    assert math.isnan(updated([(math.nan, 1)]).compute())
 
 
 def test_sums_do_not_lose_what_float32_rounds_off():

@@ -251,6 +251,19 @@ def test_heads_that_call_the_backbone_differently_are_refused():
         MultiHeadModel(heads)(**inputs_of("bert"))
 
 
+def test_views_of_one_input_are_one():
+    """As DeepSpeed hands them to each module."""
+    model = MultiHeadModel(head_models("bert")).eval()
+    expected = model(**inputs_of("bert"))
+    for head in model.heads.values():
+        head.register_forward_pre_hook(
+            lambda module, args, kwargs: (args, {name: value.detach() for name, value in kwargs.items()}),
+            with_kwargs=True,
+        )
+    for name, output in model(**inputs_of("bert")).items():
+        torch.testing.assert_close(output.logits, expected[name].logits)
+
+
 def test_parameters_that_no_output_needs_are_frozen_and_the_modes_of_modules_kept():
     model = MultiHeadModel({"embed": tiny.model_for("bert")}).train()
     model.heads["embed"].encoder.eval()

@@ -1,0 +1,69 @@
+"""Processes that prepare batches: one that hangs when it is started is replaced, none is waited for in vain."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.utils.data import DataLoader
+
+from transformers_framework.data import workers
+from transformers_framework.data.workers import Greetings
+from transformers_framework.exceptions import RunError
+
+
+class Hanging(Greetings):
+    """Lets processes hang as often as there are files, each of which one of them takes."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __call__(self, number: int) -> None:
+        for file in sorted(self.folder.iterdir()):
+            file.unlink(missing_ok=True)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+        super().__call__(number)
+
+
+def loader_with(greetings: Greetings, persistent: bool = False) -> Any:
+    return DataLoader(range(20), batch_size=4, num_workers=2, worker_init_fn=greetings, persistent_workers=persistent)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_what_hangs_is_started_again(
+    persistent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    for number in range(2):  # of the first and the second start
+        (tmp_path / str(number)).touch()
+    loader = loader_with(greetings := Hanging(tmp_path), persistent)
+    for _ in range(2):  # epochs
+        rows = [row for batch in greetings.iterator(loader) for row in batch.tolist()]
+        assert sorted(rows) == list(range(20))
+    assert 1 <= caplog.text.count("did not begin to work; others are started") <= 2
+
+
+def test_what_never_begins_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "PATIENCE", 0.2)
+    for number in range(10):
+        (tmp_path / str(number)).touch()
+    greetings = Hanging(tmp_path)
+    with pytest.raises(RunError, match="did not begin to work in 4 attempts"):
+        greetings.iterator(loader_with(greetings))
+
+
+def test_what_dies_is_for_the_loader_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying(Greetings):
+        def __call__(self, number: int) -> None:
+            raise SystemExit(3)
+
+    greetings = Dying()
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="exited unexpectedly"):
+        list(greetings.iterator(loader_with(greetings)))
+    assert time.monotonic() - start < workers.PATIENCE / 2

@@ -1,0 +1,155 @@
+"""What must be right once all parts of a run are there, and before anything is trained or written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.registry import options_of, resolve
+from transformers_framework.runtime.run_folders import is_first_process
+from transformers_framework.runtime.strategies import shards_checkpoints
+
+Experiment = Any  # it imports this module
+
+# flags that say what is learned: what continues a run has the same
+OF_MEANING = frozenset(
+    (
+        *("pipeline", "model", "k", "classification_head_type", "separated", "problem_type", "embedding_sharing"),
+        *("loss_fn", "distance_fn", "scores_fn", "pooling", "embedding_size", "normalize_embeddings"),
+        *("separate_towers", "max_multi_token_predictions"),
+    )
+)
+# heads of pre-training: what was tuned has another one
+PRE_TRAINED = ("Model", "ForPreTraining", "ForMaskedLM", "ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+
+logger = logging.getLogger(__name__)
+
+
+def checks_of(experiment: Experiment) -> list[Callable[[], None]]:
+    """Return what is to be checked of a run; each raises on its own, so that all mistakes can be found."""
+    in_training = (monitor, optimizer, steps, schedule)
+    checks = (*(in_training if experiment.data.has("train") else ()), corpus, flags_of_run, checkpoint, heads, space)
+    return [partial(check, experiment) for check in checks]
+
+
+def monitor(experiment: Experiment) -> None:
+    """Raise when nothing of the monitored name is logged."""
+    experiment.selection.check_monitor(experiment.log_names)
+
+
+def optimizer(experiment: Experiment) -> None:
+    """Raise when the optimizer does not go with the strategy or the schedule, or needs what is not installed."""
+    from transformers_framework.optimizers.build import check_optimizer, require_package
+
+    names = ("optimizer", "strategy", "scheduler", "num_warmup_steps")
+    flags = {name: experiment.options[name] for name in names if name in experiment.options}
+    check_optimizer(chosen := flags.pop("optimizer"), experiment.options, **flags)
+    require_package(chosen)
+
+
+def steps(experiment: Experiment) -> None:
+    """Raise when batches, epochs and steps do not go together."""
+    experiment.steps.check(experiment.trainer, validates=experiment.data.has("valid"))
+    experiment.selection.check_averaging(experiment.steps.epochs, experiment.options.get("strategy", "auto"))
+
+
+def schedule(experiment: Experiment) -> None:
+    """Raise when the schedule does not fit the number of steps."""
+    experiment.module.check_schedule(experiment.trainer, experiment.steps.total, experiment.steps.epochs)
+
+
+def corpus(experiment: Experiment) -> None:
+    """Raise when a right passage is not in the corpus that is searched."""
+    if experiment.search is not None:
+        experiment.search.check()
+
+
+def checkpoint(experiment: Experiment) -> None:
+    """Raise when the checkpoint to start from or to test is none, or one of another model."""
+    from transformers_framework.callbacks.open_window import DATA, check_rows_of_step
+    from transformers_framework.runtime.checkpoint_io import check_checkpoint, check_shards
+
+    start = experiment.start
+    if start is None or not is_first_process():
+        return
+    if experiment.overwrite and experiment.folders.checkpoints.resolve() in Path(start).resolve().parents:
+        raise ConfigurationError(f"--ckpt_path: {start} is one of the files that --overwrite removes; copy it first.")
+    if shards_checkpoints(experiment.options.get("strategy", "auto")):
+        state = check_shards(Path(start))
+    else:
+        state = check_checkpoint(Path(start), experiment.module.state_dict())
+    if experiment.data.has("train") and not experiment.allow_other_batch_size:
+        check_rows_of_step(experiment.data, experiment.trainer, state.get(DATA, {}))
+
+
+def flags_of_run(experiment: Experiment) -> None:
+    """Raise when a run would be continued as another one; warn of what else a checkpoint was trained with."""
+    import yaml
+
+    if experiment.start is None or not is_first_process():
+        return
+    try:
+        written = yaml.safe_load(Path(experiment.start).with_name("config.yaml").read_text("utf-8"))
+    except (OSError, yaml.YAMLError):  # it is gone, or a checkpoint from elsewhere
+        return
+    places = (experiment.spec.inputs, *experiment.spec.objectives)
+    names = {name for place in places for name in options_of(resolve(place), experiment.options)} | OF_MEANING
+    now: dict[str, Any] = {**experiment.options, "pipeline": experiment.pipeline_name, "model": experiment.model_name}
+    other = sorted(name for name in names & written.keys() & now.keys() if written[name] != now[name])
+    if not other:
+        return
+    then, here = (", ".join(_said(name, flags[name]) for name in other) for flags in (written, now))
+    if experiment.resume and OF_MEANING.intersection(other):
+        raise ConfigurationError(
+            f"--resume: run '{experiment.folders.name}' was begun with {then}, and this command has {here}. Give the "
+            "same to go on with it, or another --name, with --pre_trained_model, to start a new run from its weights."
+        )
+    logger.warning("%s was trained with %s; this run has %s.", experiment.start, then, here)
+
+
+def _said(name: str, value: Any) -> str:
+    flag = f"-{name}" if len(name) == 1 else f"--{name}"
+    if value is None or value is False:
+        return f"no {flag}"
+    return flag if value is True else f"{flag} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+def heads(experiment: Experiment) -> None:
+    """Raise when something would be predicted with weights that were drawn and never trained; warn of a test."""
+    data, options = experiment.data, experiment.options
+    if data.has("train") or experiment.start is not None or experiment.rehearses:
+        return
+    source, config = options.get("pre_trained_model"), experiment.config
+    drawn = [type(part).__name__ for part in experiment.module.modules() if getattr(part, "starts_fresh", False)]
+    tuned = [name for name in config.architectures or () if source and not name.endswith(PRE_TRAINED)]
+    needed = tuple(
+        objective.head_for(config.model_type).removeprefix("AutoModel") for objective in experiment.objectives
+    )
+    other = [name for name in tuned if not name.endswith(needed)]
+    if source is not None and not drawn and not other:
+        return
+    if other:
+        reason = f"nothing is trained, and {source} is a {', '.join(other)}"
+    else:
+        what = f"{', '.join(dict.fromkeys(drawn))} of {source}" if source else "all of the model"
+        reason = f"nothing is trained, and the weights of {what} were just drawn"
+    if k := getattr(config, "num_candidates", None):
+        remedy = f"It ranks {k} candidates together: give -k {k} --classification_head_type "
+        remedy += f"{config.classification_head_type}."
+    elif tuned:
+        remedy = "Give the --pipeline and the classes that it was trained with."
+    else:
+        remedy = "Give a checkpoint of this task as --pre_trained_model or --ckpt_path, or a --train_dataset."
+    if data.has("predict") or tuned:
+        raise ConfigurationError(f"--pre_trained_{'model' if source else 'config'}: {reason}. {remedy}")
+    logger.warning("Metrics will be those of chance: %s. %s", reason, remedy)
+
+
+def space(experiment: Experiment) -> None:
+    """Raise when what training writes has no room."""
+    if experiment.data.has("train") and not experiment.rehearses and is_first_process():
+        experiment.folders.check_space(experiment.module.parameters())

@@ -1,0 +1,73 @@
+"""Processes that prepare batches: they begin to work, or others take their place."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
+
+from transformers_framework.exceptions import RunError
+
+PATIENCE = 60.0  # seconds in which they begin
+STARTS = 4
+
+logger = logging.getLogger(__name__)
+
+
+class Greetings:
+    """What a loader's processes call when they begin to work (``worker_init_fn``), and who waits for it.
+
+    CPython before 3.9.20, 3.10.15, 3.11.10 and 3.12 may leave a process that was just forked waiting forever for a lock
+    (https://github.com/python/cpython/issues/112275): where another thread entered Python at that very moment, as those
+    of torch.distributed do when a message was sent. The run would hang with all its other processes.
+    """
+
+    def __init__(self) -> None:
+        self.said = multiprocessing.Semaphore(0)
+
+    def __call__(self, number: int) -> None:
+        """Say that a process has begun."""
+        self.said.release()
+
+    def iterator(self, loader: DataLoader[Any]) -> Iterator[Any]:
+        """Return the iterator of a loader whose processes have begun; those that hang are started again.
+
+        Raises:
+            RunError: When they do not begin, time and again.
+        """
+        for _ in range(STARTS):
+            are_there = loader.persistent_workers and loader._iterator is not None
+            batches: Any = iter(loader)
+            if are_there or self._came_from(batches._workers):
+                return batches
+            logger.warning("Processes that prepare batches did not begin to work; others are started.")
+            self._give_up(loader, batches)
+        raise RunError(
+            f"The processes that prepare batches did not begin to work in {STARTS} attempts: --num_workers 0."
+        )
+
+    def _came_from(self, workers: list[Any]) -> bool:
+        """Wait until each has begun; one that died is for the loader to tell of."""
+        end = time.monotonic() + PATIENCE
+        for _ in workers:
+            while not self.said.acquire(timeout=0.5):
+                if not all(worker.is_alive() for worker in workers):
+                    return True
+                if time.monotonic() > end:
+                    return False
+        return True
+
+    def _give_up(self, loader: DataLoader[Any], batches: Any) -> None:
+        signal_handling._remove_worker_pids(id(batches))  # else torch takes what follows for an accident
+        batches._worker_pids_set = False
+        for worker in batches._workers:
+            worker.kill()
+            worker.join()
+        loader._iterator = None
+        while self.said.acquire(block=False):
+            pass
