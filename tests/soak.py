@@ -12,11 +12,14 @@ import os
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import transformers
 
 from tests import cases
 from tests.processes import Started
@@ -24,6 +27,7 @@ from tests.processes import Started
 PAUSE = 0.5  # seconds between looks
 WARM = 5.0  # seconds behind the first validation, when all that a run needs is there
 MEMORY, FILES = 0.05, 5  # growth that is noise: a share of memory and a number of open files
+ENDS = 90  # seconds behind an interruption in which a run ends
 LOUDEST = 32 * 2**20  # bytes that are noise whatever the share
 WAYS = ("kill all", "kill one", "leave", "leave all")
 
@@ -85,7 +89,11 @@ def soak(pipeline: str, folder: Path, arguments: argparse.Namespace, chance: ran
                 trouble(run, way, chance)
                 ends.append(way)
                 way = "nothing"
-                run.process.wait(timeout=90)
+                try:
+                    run.process.wait(timeout=ENDS)
+                except subprocess.TimeoutExpired:
+                    problems.append(f"did not end {ENDS} s after '{ends[-1]}'. It had said: {run.said[-2000:]}")
+                    run.kill()
             elif warm and time.monotonic() > warm:
                 measured.append(memory_and_files(run.members()))
             elif not warm and "valid/loss" in run.said:
@@ -131,6 +139,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pipelines", nargs="+", default=list(cases.CASES))
     arguments = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
     chance, end, problems = random.Random(arguments.seed), time.monotonic() + 60 * arguments.minutes, []
     with tempfile.TemporaryDirectory() as folder:
         while time.monotonic() < end:

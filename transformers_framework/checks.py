@@ -96,9 +96,11 @@ def flags_of_run(experiment: Experiment) -> None:
         written = yaml.safe_load(Path(experiment.start).with_name("config.yaml").read_text("utf-8"))
     except (OSError, yaml.YAMLError):  # it is gone, or a checkpoint from elsewhere
         return
+    if not isinstance(written, dict):
+        return
     places = (experiment.spec.inputs, *experiment.spec.objectives)
     names = {name for place in places for name in options_of(resolve(place), experiment.options)} | OF_MEANING
-    now: dict[str, Any] = {**experiment.options, "pipeline": experiment.pipeline_name, "model": experiment.model_name}
+    now: dict[str, Any] = yaml.safe_load(experiment.config_yaml) or {}  # as given: a checkpoint may decide on others
     other = sorted(name for name in names & written.keys() & now.keys() if written[name] != now[name])
     if not other:
         return

@@ -377,3 +377,14 @@ def test_losses_of_whole_batches_are_synced(loss: str, tmp_path: Path, checkpoin
     two, _ = runs.spawn(tmp_path, name="two", **TWO, sync_devices=True, **flags)
     one = runs.run(tmp_path, name="one", batch_size=8, **flags)
     runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)), atol=2e-5)
+
+
+def test_a_run_goes_on_though_its_checkpoint_decided_on_flags(tmp_path: Path, capsys: Any) -> None:
+    """What a checkpoint remembers, as its pooling, is no other flag than was given; another pooling is."""
+    flags: dict[str, Any] = {"pipeline": "retrieval", **runs.datasets(tmp_path / "data", "retrieval")}
+    first = runs.run(tmp_path, name="first", pooling="cls", **flags)
+    flags |= {"name": "second", "pre_trained_model": first.pre_trained_models / "final"}
+    runs.run(tmp_path, **flags)
+    runs.run(tmp_path, **flags, max_epochs=2, resume=True)
+    runs.run(tmp_path, **flags, max_epochs=3, resume=True, pooling="mean", status=2)
+    assert "was begun with no --pooling, and this command has --pooling mean" in capsys.readouterr().err
