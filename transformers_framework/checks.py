@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from transformers_framework.constants import STAGES
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import options_of, resolve
 from transformers_framework.runtime.run_folders import is_first_process
@@ -18,7 +19,7 @@ Experiment = Any  # it imports this module
 # flags that say what is learned: what continues a run has the same
 OF_MEANING = frozenset(
     (
-        *("pipeline", "model", "k", "classification_head_type", "separated", "problem_type", "embedding_sharing"),
+        *("pipeline", "k", "classification_head_type", "separated", "problem_type", "embedding_sharing"),
         *("loss_fn", "distance_fn", "scores_fn", "pooling", "embedding_size", "normalize_embeddings"),
         *("separate_towers", "max_multi_token_predictions"),
     )
@@ -94,7 +95,7 @@ def flags_of_run(experiment: Experiment) -> None:
         return
     try:
         written = yaml.safe_load(Path(experiment.start).with_name("config.yaml").read_text("utf-8"))
-    except (OSError, yaml.YAMLError):  # it is gone, or a checkpoint from elsewhere
+    except (OSError, ValueError, yaml.YAMLError):  # it is gone, or a checkpoint from elsewhere
         return
     if not isinstance(written, dict):
         return
@@ -126,11 +127,16 @@ def heads(experiment: Experiment) -> None:
     if data.has("train") or experiment.start is not None or experiment.rehearses:
         return
     source, config = options.get("pre_trained_model"), experiment.config
-    drawn = [type(part).__name__ for part in experiment.module.modules() if getattr(part, "starts_fresh", False)]
+    module, stages = experiment.module, [stage for stage in STAGES if data.has(stage)]
+    used = [o for o in experiment.objectives if any(o.name in module.active(stage) for stage in stages)]
+    unused = {objective.name for objective in experiment.objectives if objective not in used}
+    drawn = [
+        type(part).__name__
+        for name, part in module.named_modules()
+        if getattr(part, "starts_fresh", False) and name.rpartition(".")[2] not in unused
+    ]
     tuned = [name for name in config.architectures or () if source and not name.endswith(PRE_TRAINED)]
-    needed = tuple(
-        objective.head_for(config.model_type).removeprefix("AutoModel") for objective in experiment.objectives
-    )
+    needed = tuple(objective.head_for(config.model_type).removeprefix("AutoModel") for objective in used)
     other = [name for name in tuned if not name.endswith(needed)]
     if source is not None and not drawn and not other:
         return

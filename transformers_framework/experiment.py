@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from transformers_framework.checks import checks_of
 from transformers_framework.constants import EVALUATED, Stage
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from transformers_framework.objectives.objective import Objective
     from transformers_framework.objectives.retrieval import Retrieval
 
+PARALLELISM = "TOKENIZERS_PARALLELISM"  # threads of tokenizers, which processes that are forked could wait for forever
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,6 +54,8 @@ class Experiment:
         overwrite: Remove the files of an earlier run of this name.
         allow_other_batch_size: Continue a checkpoint although an optimizer step has another number of rows now.
     """
+
+    parallelism: ClassVar[str | None] = None  # what the last run of this process has set
 
     def __init__(
         self,
@@ -302,6 +306,11 @@ class Experiment:
             raise ConfigurationError(f"--ckpt_path: there is no file {self.ckpt_path}.")
         predicts = tuple(stage for stage in ("test", "predict") if self.options.get(f"{stage}_dataset"))
         trains = self.options.get("train_dataset") is not None
+        if self.resume and not trains:
+            raise ConfigurationError(
+                "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path "
+                f"{self.folders.best}."
+            )
         if is_first_process() and not self.rehearses:
             self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
 
@@ -314,7 +323,9 @@ class Experiment:
         if os.environ.get("LOCAL_RANK", "0") != "0":
             follow_parent()
         set_up_logging()
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.options.get("num_workers") == 0 else "false")
+        if os.environ.get(PARALLELISM, Experiment.parallelism) == Experiment.parallelism:  # else it is the user's
+            Experiment.parallelism = "true" if self.options.get("num_workers") == 0 else "false"
+            os.environ[PARALLELISM] = Experiment.parallelism
         if accelerator_kind(self.options.get("accelerator") or "auto") == "cpu":
             keep_freed_memory()
 

@@ -366,5 +366,6 @@ def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], flag: str,
     if absent:
         logger.warning("%s: these weights of the backbone are missing and start fresh: %s.", source, ", ".join(absent))
     if fresh := sorted((missing - set(absent)) | set(shapes)):
-        model.starts_fresh = True  # type: ignore[assignment]
+        # without a head there is nothing but a pooler, which nothing reads
+        model.starts_fresh = model.base_model is not model  # type: ignore[assignment]
         logger.info("%s: %s starts fresh: %s.", source, type(model).__name__, ", ".join(fresh))

@@ -333,7 +333,9 @@ def load_bi_encoder(
             )
         projections = _projections(source, flag, cache_dir, _size_of(own), embedding_size)
         with drawn_alike():
-            towers[name] = Tower(encoder, pooling or "mean", projections, normalizes=bool(normalize_embeddings))
+            tower = Tower(encoder, pooling or "mean", projections, normalizes=bool(normalize_embeddings))
+        tower.starts_fresh = any(projection.weights is None for projection in projections)  # type: ignore[assignment]
+        towers[name] = tower
     sizes = {name: tower.embedding_size for name, tower in towers.items()}
     if len(set(sizes.values())) > 1:
         raise ConfigurationError(
