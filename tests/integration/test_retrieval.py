@@ -61,7 +61,7 @@ def brute_force(
     return order, {f"corpus_{name}": float(np.mean(found)) for name, found in values.items()}
 
 
-@pytest.mark.parametrize("top_k", [7, 1000])
+@pytest.mark.parametrize("top_k", [25, 1000])  # of 63: by chance nothing is found among 7 of them
 def test_corpus_search_is_brute_force(top_k: int, tmp_path: Path, checkpoint: Path) -> None:
     rows = rows_of(26, 2)
     file, corpus = corpus_of(tmp_path, rows)
