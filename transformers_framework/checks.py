@@ -127,16 +127,16 @@ def heads(experiment: Experiment) -> None:
     if data.has("train") or experiment.start is not None or experiment.rehearses:
         return
     source, config = options.get("pre_trained_model"), experiment.config
-    module, stages = experiment.module, [stage for stage in STAGES if data.has(stage)]
-    used = [o for o in experiment.objectives if any(o.name in module.active(stage) for stage in stages)]
-    unused = {objective.name for objective in experiment.objectives if objective not in used}
+    module = experiment.module
+    used = {name: objective for stage in STAGES if data.has(stage) for name, objective in module.active(stage).items()}
+    unused = module.objectives.keys() - used.keys()
     drawn = [
         type(part).__name__
         for name, part in module.named_modules()
         if getattr(part, "starts_fresh", False) and name.rpartition(".")[2] not in unused
     ]
     tuned = [name for name in config.architectures or () if source and not name.endswith(PRE_TRAINED)]
-    needed = tuple(objective.head_for(config.model_type).removeprefix("AutoModel") for objective in used)
+    needed = tuple(objective.head_for(config.model_type).removeprefix("AutoModel") for objective in used.values())
     other = [name for name in tuned if not name.endswith(needed)]
     if source is not None and not drawn and not other:
         return

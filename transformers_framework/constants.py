@@ -12,6 +12,7 @@ STAGES: Final[tuple[Stage, ...]] = ("train", "valid", "test", "predict")
 EVALUATED: Final[tuple[Stage, ...]] = ("valid", "test")  # stages with metrics of a whole data set
 
 IGNORED_LABEL: Final = -100  # labels with this value take part in no loss and no metric
+RELEVANT: Final = 0.5  # a candidate or passage with this label or a higher one is right
 ROW_IDS: Final = "row_ids"  # batch key: the row of the data set, -1 for a row that only evens out processes
 
 SOURCE_ROW: Final = "source_row"  # column of rewritten rows: the row of the data set that they begin in

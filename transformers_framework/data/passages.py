@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import RELEVANT
 from transformers_framework.data.loading import load_dataset, row_place
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches
@@ -39,7 +39,6 @@ Numbers = NDArray[np.int64]
 Batch = tuple[Numbers, dict[str, np.ndarray]]
 
 BATCHES_TOGETHER = 32  # are tokenized in one call and sorted by their tokens
-RELEVANT = 0.5  # a row with this label or a higher one holds a right passage
 
 
 class Lookup:
@@ -200,8 +199,7 @@ class Corpus:
             )
         of_row = np.arange(len(dataset))
         if label_column is not None:
-            labels = np.array(dataset[label_column], dtype=np.float64)
-            of_row = np.flatnonzero((labels >= RELEVANT) & (labels != IGNORED_LABEL))
+            of_row = np.flatnonzero(np.array(dataset[label_column], dtype=np.float64) >= RELEVANT)
         field = self.inputs.passage_field
         rows = chunks(dataset.select_columns(list(field.columns)).select(of_row))
         hashes = [value_hashes(field_texts(columns, field)) for columns in rows]

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transformers_framework.constants import RELEVANT
 from transformers_framework.metrics.ranking import EmptyTargetAction, RankingMetrics, kept
 from transformers_framework.processing.windows import stretches
-
-RELEVANT = 0.5  # a candidate with this label or a higher one is right
 
 ListLoss = Callable[[NDArray, NDArray, NDArray], float | None]  # None: nothing was right, or nothing wrong
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import EVALUATED, IGNORED_LABEL, ROW_IDS, TRAIN, Stage
+from transformers_framework.constants import EVALUATED, IGNORED_LABEL, RELEVANT, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import query_numbers, trec_files
 from transformers_framework.objectives.objective import Context, Objective, Setup
@@ -321,8 +321,6 @@ class Retrieval(Objective):
 
 def _target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return 1 for a right candidate, 0 for a wrong one, -100 for one that does not count ``(N,) int64``."""
-    from transformers_framework.metrics.candidates import RELEVANT
-
     numbers = np.array(labels, dtype=np.float64)
     return np.where(numbers == IGNORED_LABEL, IGNORED_LABEL, numbers >= RELEVANT).astype(np.int64)
 
