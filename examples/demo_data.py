@@ -26,10 +26,10 @@ import re
 import sysconfig
 import tokenize
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "lib-dynload", "turtledemo"}
 QUESTIONS = {
@@ -256,6 +256,16 @@ def reading_rows(entries: Iterable[Entry]) -> Iterator[dict[str, object]]:
             yield {"question": question, "signature": signature, "answers": found}
 
 
+def labels_of(row: Mapping[str, Any]) -> set[tuple[str, str | None]]:
+    """Return the labels of a row of sequence or token classification, each with its column.
+
+    Examples:
+        >>> sorted(labels_of({"words": ["def", "f"], "kinds": ["keyword", "name"]}))[:2]
+        [('kind', None), ('kinds', 'keyword')]
+    """
+    return {("kind", row.get("kind")), *((name, label) for name in ("kinds", "tags") for label in row.get(name, ()))}
+
+
 def write_rows(path: Path, rows: Iterable[dict[str, object]]) -> None:
     """Write rows as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -266,6 +276,7 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
     """Write a folder a task with a file a split; return the training texts."""
     entries = distinct(standard_library())
     texts, answers = [], []
+    known: set[tuple[str, str | None]] = set()
     for split in ("train", "valid", "test"):
         chosen = [entry for entry in entries if split_of(entry.module) == split][:limit]
         rows = list(ranking_rows(chosen, 4 if split == "train" else candidates))
@@ -275,8 +286,12 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
         write_rows(folder / "answer_selection" / f"{split}.jsonl", rows)
         write_rows(folder / "masked_lm" / f"{split}.jsonl", passages(chosen))
         write_rows(folder / "question_answering" / f"{split}.jsonl", reading_rows(chosen))
-        write_rows(folder / "seq_class" / f"{split}.jsonl", class_rows(chosen))
-        write_rows(folder / "token_class" / f"{split}.jsonl", tagged_rows(chosen))
+        for task, labelled in (("seq_class", class_rows(chosen)), ("token_class", tagged_rows(chosen))):
+            found = list(labelled)
+            if split == "train":
+                known |= set().union(*map(labels_of, found))
+            # a label that training lacks is an error; a few training rows may lack a rare one
+            write_rows(folder / task / f"{split}.jsonl", (row for row in found if labels_of(row) <= known))
         questions = len({row["key"] for row in rows})
         print(f"{split}: {len(chosen)} documented objects, {questions} questions, {len(rows)} candidates")
     corpus = [{"answer": answer} for answer in dict.fromkeys(answers)]

@@ -1,6 +1,7 @@
 """The demo's data is what it says: one right candidate a question, unseen packages in test, the same every time."""
 
 import importlib.util
+import itertools
 import json
 import shutil
 import subprocess
@@ -136,6 +137,17 @@ def test_words_of_signatures_have_kinds_and_tags(built):
     assert {tag for row in rows_of(built, "train", "token_class") for tag in row["tags"]} == {
         "O", "B-function", "I-function", "B-parameter", "I-parameter",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", [3, 12, 64])
+def test_few_training_rows_have_every_label_of_the_other_splits(tmp_path, limit):
+    demo_data.write_data(tmp_path, limit=limit)
+    for task, column in (("seq_class", "kind"), ("token_class", "kinds"), ("token_class", "tags")):
+        labels = {}
+        for split in ("train", "valid", "test"):
+            values = [row[column] for row in rows_of(tmp_path, split, task)]
+            labels[split] = set(values if column == "kind" else itertools.chain.from_iterable(values))
+        assert labels["valid"] | labels["test"] <= labels["train"]
 
 
 def test_tags_of_a_signature():

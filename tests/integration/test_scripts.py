@@ -1,0 +1,58 @@
+"""The scripts beside these tests: each runs with ``TINY=1`` from its first line to an exported model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import runs
+from transformers_framework.cli.main import main
+
+SCRIPTS = sorted((runs.ROOT / "tests" / "scripts").glob("*.sh"))
+# stands in for `python` in a script: the data are made once, the run is not started but its words are kept
+PYTHON = f"""#!/usr/bin/env bash
+if [[ "$1 $2" == "-m transformers_framework" ]]; then
+    printf '%s\\n' "${{@:3}}" >"$WORDS"
+elif [[ "$1" != examples/demo_data.py || ! -e "$DATA/model" ]]; then
+    exec "{sys.executable}" "$@"
+fi
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scripts")
+    python = folder / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(PYTHON, encoding="utf-8")
+    python.chmod(0o755)
+    return folder
+
+
+def words_of(script: Path, folder: Path, output: Path) -> list[str]:
+    """Return the command line that a script runs, once everything before it was done."""
+    words = output / "words.txt"
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    own = {"TINY": "1", "DATA": str(folder / "data"), "OUTPUT": str(output), "WORDS": str(words), "PATH": path}
+    done = subprocess.run(
+        ["bash", script, "--cache_dir", output / "cache"], env=os.environ | own, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return words.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
+def test_tiny(script: Path, prepared: Path, tmp_path: Path) -> None:
+    words = words_of(script, prepared, tmp_path)
+    assert main(words) == 0
+    folders = runs.folders_of(words)
+    assert (folders.pre_trained_models / "final").is_dir()
+    scalars = runs.scalars(folders)
+    assert scalars["train/loss"]
+    assert any(name.startswith("valid/") for name in scalars)
+    assert any(name.startswith("test/") for name in scalars)
