@@ -1,4 +1,4 @@
-"""What the user gave, as text: the words of the command line over those of a config file.
+"""What the user gave, as text: the words of the command line over those of config files.
 
 Both sources end in the same form and are converted by the same code (:mod:`transformers_framework.cli.flags`), so a
 value means the same in either: none of YAML 1.1's own readings (``1e-4`` a string, ``on`` a truth, ``01:30:00`` a
@@ -48,18 +48,21 @@ class Given:
 
 
 def gather(argv: Sequence[str]) -> dict[str, Given]:
-    """Read the command line and the config file it names; the command line wins wherever ``--config`` stands.
+    """Read the command line and the config files it names: a later file wins over an earlier one.
+
+    The command line wins over all of them, wherever ``--config`` stands.
 
     Raises:
-        ConfigurationError: When a word belongs to no flag or the config file cannot be read.
+        ConfigurationError: When a word belongs to no flag or a config file cannot be read.
     """
-    line = read_command_line(argv)
-    if "config" not in line:
-        return line
-    words = line["config"].words
-    if len(words) != 1 or not words[0]:
-        raise ConfigurationError(f"--config: found {count(words)}, expected one YAML file.")
-    return {**read_config(words[0]), **line}
+    occurrences = _occurrences(argv)
+    given: dict[str, Given] = {}
+    for words in (found.words for name, found in occurrences if name == "config"):
+        if len(words) != 1 or not words[0]:
+            more = ": give each file its own --config" if len(words) > 1 else ""
+            raise ConfigurationError(f"--config: found {count(words)}, expected one YAML file{more}.")
+        given |= read_config(words[0])
+    return {**given, **dict(occurrences)}
 
 
 def count(words: Sequence[object]) -> str:
@@ -82,18 +85,22 @@ def read_command_line(argv: Iterable[str]) -> dict[str, Given]:
         >>> read_command_line(["--devices", "8", "--early_stopping", "--learning_rate", "-1e-3"])["learning_rate"].words
         ('-1e-3',)
     """
-    given: dict[str, Given] = {}
-    name = ""
+    return dict(_occurrences(argv))
+
+
+def _occurrences(argv: Iterable[str]) -> list[tuple[str, Given]]:
+    """Return the flags of a command line in order, each as often as it was given, with the words of each time."""
+    found: list[tuple[str, Given]] = []
     for word in argv:
         if _FLAG.match(word):
             dashed, equals, value = word.partition("=")
-            name = canonical(dashed.lstrip("-"))
-            given[name] = Given(dashed, (value,) if equals else ())
-        elif name:
-            given[name] = Given(given[name].place, (*given[name].words, word))
+            found.append((canonical(dashed.lstrip("-")), Given(dashed, (value,) if equals else ())))
+        elif found:
+            name, given = found[-1]
+            found[-1] = (name, Given(given.place, (*given.words, word)))
         else:
             raise ConfigurationError(f"Unexpected '{word}': every value follows its flag, as in --pipeline NAME.")
-    return given
+    return found
 
 
 def canonical(name: str) -> str:

@@ -55,7 +55,8 @@ class Command:
     """What the command does with the run that its other flags describe.
 
     Args:
-        config: YAML file that gives any flag its value, one 'flag: value' a line. The command line wins over it.
+        config: YAML file that gives any flag its value, one 'flag: value' a line. It may be given several times: a
+            later file wins over an earlier one, and the command line over all.
         print_config: Print the values of all flags as YAML that --config reads, and leave.
         check: Find out everything that can be known before training, report all problems at once, and train nothing.
         preview: Show so many rows as the model will see them, marking what is masked, replaced or to be predicted,

@@ -43,6 +43,22 @@ def test_the_command_line_wins_wherever_config_stands(tmp_path, line):
     assert given["patience"].place == f"{path}:2: patience"
 
 
+def test_config_files_are_merged_in_order(tmp_path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("rate: 1\ninput_columns: [a, b, c]\npatience: 3\n")
+    second.write_text("input_column: d\npatience: 4\n")
+    given = gather(f"--config {first} --patience 5 --config {second}".split())
+    assert {name: given[name].words for name in ("rate", "input_columns", "patience")} == {
+        "rate": ("1",),
+        "input_columns": ("d",),
+        "patience": ("5",),
+    }
+    assert given["input_columns"].place == f"{second}:1: input_column"
+    assert gather(f"--config {second} --config={first}".split())["input_columns"].words == ("a", "b", "c")
+    with pytest.raises(ConfigurationError, match=r"cannot read '.*absent.yaml'"):  # also one that is not the last
+        gather(f"--config {tmp_path}/absent.yaml --config {second}".split())
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -113,7 +129,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         read_config(str(tmp_path / "binary.yaml"))
     with pytest.raises(ConfigurationError, match=r"--config: found no value, expected one YAML file."):
         gather(["--config"])
-    with pytest.raises(ConfigurationError, match=r"--config: found 2 values, expected one YAML file."):
+    with pytest.raises(ConfigurationError, match=r"found 2 values, expected one YAML file: give each file its own"):
         gather(["--config", "a.yaml", "b.yaml"])
 
 
