@@ -159,5 +159,5 @@ def heads(experiment: Experiment) -> None:
 
 def space(experiment: Experiment) -> None:
     """Raise when what training writes has no room."""
-    if experiment.data.has("train") and not experiment.rehearses and is_first_process():
+    if experiment.data.has("train") and experiment.writes and is_first_process():
         experiment.folders.check_space(experiment.module.parameters())

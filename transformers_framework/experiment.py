@@ -79,6 +79,7 @@ class Experiment:
         self.resume, self.ckpt_path, self.overwrite = resume, ckpt_path, overwrite
         self.allow_other_batch_size = allow_other_batch_size
         self.on_data_error: Callable[[UserError], None] | None = None  # a check goes on to find all mistakes
+        self.shows_only = False  # a preview, which never writes
 
     # ---------------------------------------------------------------- parts
 
@@ -260,7 +261,7 @@ class Experiment:
         assert self.module is not None  # all is built before anything is written
         for check in checks_of(self):
             check()
-        writes = is_first_process() and not self.rehearses
+        writes = is_first_process() and self.writes
         if writes:
             self.folders.claim(overwrite=self.overwrite and trains)
         try:
@@ -278,6 +279,11 @@ class Experiment:
     def rehearses(self) -> bool:
         """Whether this only tries a few batches of everything (``--fast_dev_run``), and leaves no files."""
         return bool(self.options.get("fast_dev_run"))
+
+    @property
+    def writes(self) -> bool:
+        """Whether this leaves files."""
+        return not self.rehearses and not self.shows_only
 
     def _run_stages(self, trains: bool) -> None:
         trainer, module, data = self.trainer, self.module, self.data
@@ -311,7 +317,7 @@ class Experiment:
                 "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path "
                 f"{self.folders.best}."
             )
-        if is_first_process() and not self.rehearses:
+        if is_first_process() and self.writes:
             self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
 
     def prepare_machine(self) -> None:

@@ -347,6 +347,20 @@ def test_nothing_is_written(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_name_may_be_taken(tmp_path, capsys, monkeypatch):
+    words = runs.command(tmp_path, pipeline="masked_lm")
+    free = shown(words, capsys, monkeypatch)
+    folder = runs.folders_of(words).checkpoints
+    folder.mkdir(parents=True)
+    (folder / "last.ckpt").write_text("the state of a run")
+    assert shown(words, capsys, monkeypatch) == free
+    nowhere = ["--output_dir", str(folder / "last.ckpt" / "out")]
+    assert shown([*words, *nowhere], capsys, monkeypatch) == free
+    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
+    assert main([*words, "--preview", "2", "--check"]) == 2  # the run itself could not start
+    assert "a run 'run' has files in" in capsys.readouterr().out
+
+
 def test_with_check_its_report_comes_first(tmp_path, capsys, monkeypatch):
     words = runs.command(tmp_path, pipeline="masked_lm")
     alone = shown(words, capsys, monkeypatch)

@@ -60,7 +60,8 @@ class Command:
         print_config: Print the values of all flags as YAML that --config reads, and leave.
         check: Find out everything that can be known before training, report all problems at once, and train nothing.
         preview: Show so many rows as the model will see them, marking what is masked, replaced or to be predicted,
-            and train nothing. A wrong run is refused as by --check; with both, the report of --check comes first.
+            and train nothing. A wrong run is refused as by --check, but nothing is written, so its name may be taken;
+            with both, the report of --check comes first.
         debug: Show the traceback of an error.
         help: Show this help, and leave.
         version: Show the version of the framework and of what it stands on, and leave.
