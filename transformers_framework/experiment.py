@@ -322,9 +322,10 @@ class Experiment:
 
     def prepare_machine(self) -> None:
         """Set what must be set before torch makes its first tensor or a worker is forked."""
+        from transformers_framework.runtime.accelerators import accelerator_kind
         from transformers_framework.runtime.allocator import keep_freed_memory
         from transformers_framework.runtime.log import set_up_logging
-        from transformers_framework.runtime.precision import accelerator_kind
+        from transformers_framework.runtime.precision import set_float32_matmul_precision
 
         if os.environ.get("LOCAL_RANK", "0") != "0":
             follow_parent()
@@ -332,8 +333,10 @@ class Experiment:
         if os.environ.get(PARALLELISM, Experiment.parallelism) == Experiment.parallelism:  # else it is the user's
             Experiment.parallelism = "true" if self.options.get("num_workers") == 0 else "false"
             os.environ[PARALLELISM] = Experiment.parallelism
-        if accelerator_kind(self.options.get("accelerator") or "auto") == "cpu":
+        device = accelerator_kind(self.options.get("accelerator") or "auto")
+        if device == "cpu":
             keep_freed_memory()
+        set_float32_matmul_precision(device, **options_of(set_float32_matmul_precision, self.options))
 
     @cached_property
     def start(self) -> str | None:

@@ -1,9 +1,9 @@
-"""Short names of precisions, and what a device cannot do."""
+"""Short names of precisions, what a device cannot do, and how exact products of float32 are."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -53,12 +53,24 @@ def full_precision_name(precision: str | int | None, accelerator: str, family: s
     return name
 
 
-def accelerator_kind(accelerator: str) -> str:
-    """Return the kind of device that an ``--accelerator`` means on this machine."""
+def set_float32_matmul_precision(
+    device: str, *, float32_matmul_precision: Literal["highest", "high", "medium"] | None = None
+) -> None:
+    """Set how exactly matrices of float32 are multiplied, for the whole process.
+
+    Args:
+        device: Kind of the device that trains: cpu, cuda, mps, ….
+        float32_matmul_precision: Precision of products of float32 matrices, as --precision 32 has them everywhere and
+            mixed precisions in few places: highest is float32, high is TensorFloat-32 (10 bits of mantissa, several
+            times as fast on GPUs that have it), medium is bfloat16 (7 bits). By default high on GPUs, highest
+            elsewhere.
+    """
     import torch
 
-    if accelerator in ("gpu", "auto"):
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    return accelerator
+    chosen = float32_matmul_precision or ("high" if device == "cuda" else "highest")
+    torch.set_float32_matmul_precision(chosen)
+    if device == "cuda":
+        logger.info(
+            "float32 matrix products: --float32_matmul_precision %s%s",
+            *(chosen, "" if chosen == "highest" else " (faster; highest is exact float32)"),
+        )

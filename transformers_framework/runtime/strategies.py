@@ -78,7 +78,7 @@ def build_strategy(name: str, config: Any = None, device: str = "cuda") -> Any:
     module, _, kind = ours.partition(":")
     strategy = getattr(importlib.import_module(module), kind)
     if device == "cpu" and not strategy.on_cpu:
-        raise ConfigurationError(f"--strategy {name}: it needs GPUs, and --accelerator is a CPU: use ddp.")
+        raise ConfigurationError(f"--strategy {name}: it needs GPUs, and this run uses the CPU: use ddp.")
     return strategy(**{**StrategyRegistry[known]["init_params"], **options})
 
 

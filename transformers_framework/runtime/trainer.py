@@ -43,9 +43,10 @@ def build_trainer(
     from pytorch_lightning.plugins.environments import SLURMEnvironment
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+    from transformers_framework.runtime.accelerators import accelerator_kind, check_accelerator
     from transformers_framework.runtime.board import Board
     from transformers_framework.runtime.checkpoint_io import WholeCheckpointIO
-    from transformers_framework.runtime.precision import accelerator_kind, full_precision_name
+    from transformers_framework.runtime.precision import full_precision_name
     from transformers_framework.runtime.processes import num_nodes
     from transformers_framework.runtime.strategies import build_strategy, shards_checkpoints
 
@@ -53,8 +54,10 @@ def build_trainer(
     strategy = flags.get("strategy", "auto")
     if flags.get("barebones"):
         raise ConfigurationError("--barebones forbids logs, checkpoints and callbacks, which every run has here.")
+    accelerator = flags.get("accelerator") or "auto"
+    check_accelerator(accelerator)
+    device = accelerator_kind(accelerator)
     try:
-        device = accelerator_kind(flags.get("accelerator", "auto"))
         flags["precision"] = full_precision_name(flags.get("precision"), device, getattr(config, "model_type", None))
         flags["use_distributed_sampler"] = False  # ours deals rows to processes
         plugins: list[Any] = [] if shards_checkpoints(strategy) else [WholeCheckpointIO()]

@@ -12,6 +12,7 @@ from transformers_framework.cli.given import gather, read_config, to_yaml
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
 from transformers_framework.registry import PipelineSpec
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Probability
+from transformers_framework.runtime.precision import set_float32_matmul_precision
 
 
 class Experiment:
@@ -78,6 +79,7 @@ PLACES = {
     "data.datamodule:DataModule": Data,
     "pipelines.pipeline:Pipeline": Module,
     "callbacks.selection:Selection": Selection,
+    "runtime.precision:set_float32_matmul_precision": set_float32_matmul_precision,
     "inputs": Inputs,
     "classes": Classes,
     "masked": Masked,
