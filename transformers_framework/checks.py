@@ -11,7 +11,7 @@ from typing import Any
 from transformers_framework.constants import STAGES
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import options_of, resolve
-from transformers_framework.runtime.run_folders import is_first_process
+from transformers_framework.runtime.run_folders import is_damaged, is_first_process
 from transformers_framework.runtime.strategies import shards_checkpoints
 
 Experiment = Any  # it imports this module
@@ -83,6 +83,11 @@ def checkpoint(experiment: Experiment) -> None:
         state = check_shards(Path(start))
     else:
         state = check_checkpoint(Path(start), experiment.module.state_dict())
+    if is_damaged(Path(start)):
+        raise ConfigurationError(
+            f"--ckpt_path: {start} is damaged: what it holds does not fit its checksums. Copy it again, or give "
+            "another checkpoint."
+        )
     if experiment.data.has("train") and not experiment.allow_other_batch_size:
         check_rows_of_step(experiment.data, experiment.trainer, state.get(DATA, {}))
 

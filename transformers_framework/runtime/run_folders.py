@@ -192,9 +192,13 @@ def size_of(number: int) -> str:
 
 
 def is_damaged(path: Path) -> bool:
-    """Tell whether a file of torch.save was cut or changed: it holds a checksum of each of its parts."""
+    """Tell whether a checkpoint was cut or changed: files of torch.save hold a checksum of each of their parts.
+
+    Args:
+        path: A file, or a folder of shards.
+    """
     if path.is_dir():
-        return False
+        return any(is_damaged(shard) for shard in path.glob("checkpoint/*.pt"))
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is not None
