@@ -38,8 +38,8 @@ def checks_of(experiment: Experiment) -> list[Callable[[], None]]:
 
 
 def monitor(experiment: Experiment) -> None:
-    """Raise when nothing of the monitored name is logged."""
-    experiment.selection.check_monitor(experiment.log_names)
+    """Raise when nothing of the monitored name is logged; warn when its worst value would be kept."""
+    experiment.selection.check_monitor(experiment.log_names, experiment.objectives)
 
 
 def optimizer(experiment: Experiment) -> None:

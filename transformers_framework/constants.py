@@ -6,6 +6,8 @@ from typing import Final, Literal
 
 Stage = Literal["train", "valid", "test", "predict"]
 
+Direction = Literal["max", "min"]  # which value of a metric is best
+
 TRAIN: Final = "train"
 STAGES: Final[tuple[Stage, ...]] = ("train", "valid", "test", "predict")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from transformers_framework.constants import Direction
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
 from transformers_framework.restricted import PositiveInt
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
     from transformers_framework.callbacks.export import Exporter
+    from transformers_framework.objectives.objective import Objective
     from transformers_framework.runtime.run_folders import RunFolders
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ class Selection:
         self,
         *,
         monitor: str | None = None,
-        monitor_direction: Literal["max", "min"] = "max",
+        monitor_direction: Direction = "max",
         early_stopping: bool = False,
         patience: PositiveInt = 5,
         checkpoint_interval: PositiveInt | None = None,
@@ -55,12 +57,18 @@ class Selection:
         self.at_validation, self.at_epoch = not no_val_checkpointing, not no_epoch_checkpointing
         self.averages_weights, self.devices_stats = stochastic_weight_averaging, devices_stats
 
-    def check_monitor(self, log_names: Sequence[str]) -> None:
-        """Raise when the run will not log what is monitored.
+    def check_monitor(self, log_names: Sequence[str], objectives: Sequence[Objective]) -> None:
+        """Raise when the run will not log what is monitored; warn when the worst state of it would be kept.
+
+        Args:
+            log_names: All names that the run logs.
+            objectives: What is learned; their metrics say whether the largest or the smallest value is best.
 
         Raises:
             ConfigurationError: With the closest name and all others.
         """
+        from transformers_framework.pipelines.pipeline import direction
+
         if self.monitor is None:
             return
         if self.monitor not in log_names:
@@ -74,8 +82,13 @@ class Selection:
             raise ConfigurationError(
                 f"--monitor: this run does not log '{self.monitor}'.{hint} It logs: {', '.join(log_names)}."
             )
-        if self.direction == "max" and self.monitor.rsplit("/", 1)[-1] in ("loss", "perplexity"):
-            logger.warning("--monitor %s keeps its largest value: --monitor_direction min?", self.monitor)
+        if (best := direction(objectives, self.monitor)) not in (None, self.direction):
+            logger.warning(
+                "--monitor %s: %s is better, but --monitor_direction %s keeps the state where it is %s. Give "
+                "--monitor_direction %s.",
+                *(self.monitor, "less" if best == "min" else "more", self.direction),
+                *("largest" if self.direction == "max" else "smallest", best),
+            )
 
     def check_averaging(self, epochs: float, strategy: str) -> None:
         """Raise when Lightning cannot average the weights of this run.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from transformers_framework.constants import Direction
 from transformers_framework.processing.reading import Documents, Spans, merge
 
 
@@ -56,6 +58,7 @@ class ReadingMetrics(Metric):
 
     full_state_update = False
     is_differentiable = False
+    directions: ClassVar[Mapping[str, Direction | None]] = {"null_score_threshold": None}
     rows: list[Tensor]
     null_scores: list[Tensor]
     scores: list[Tensor]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+from transformers_framework.constants import Direction
 
 NAMES = ("pearson", "spearman", "mean_squared_error", "mean_absolute_error")
 
@@ -71,6 +76,7 @@ class RegressionMetrics(Metric):
 
     full_state_update = False
     is_differentiable = False
+    directions: ClassVar[Mapping[str, Direction | None]] = {"mean_squared_error": "min", "mean_absolute_error": "min"}
     preds: list[Tensor]
     target: list[Tensor]
 

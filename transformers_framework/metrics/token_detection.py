@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+from transformers_framework.constants import Direction
 
 
 def detection_metrics(true_positives: int, predicted: int, actual: int, labelled: int) -> dict[str, float]:
@@ -43,6 +48,7 @@ class TokenDetection(Metric):
     full_state_update = False
     higher_is_better = True
     is_differentiable = False
+    directions: ClassVar[Mapping[str, Direction | None]] = {"replaced_ratio": None}
     counts: Tensor
 
     def __init__(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORED_LABEL, Direction
 from transformers_framework.metrics.mean_loss import MeanLoss
 
 
@@ -17,6 +19,7 @@ class TokenPrediction(Metric):
 
     full_state_update = False
     is_differentiable = False
+    directions: ClassVar[Mapping[str, Direction | None]] = {"perplexity": "min"}
     counts: Tensor
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
+from transformers_framework.constants import IGNORED_LABEL, TRAIN, Direction, Stage
 from transformers_framework.processing.random import keys
 
 if TYPE_CHECKING:
@@ -187,6 +187,17 @@ class Objective(ABC):
     def log_names(self, stage: Stage) -> list[str]:
         """Return the names that the metrics of a stage will log, without prefix."""
         return [name for metric in self.metrics(stage).values() for name in metric.names]  # type: ignore[union-attr]
+
+    def direction(self, stage: Stage, name: str) -> Direction | None:
+        """Return whether the largest or the smallest value of a metric is best; None where neither is.
+
+        Metrics say so as ``higher_is_better``, as torchmetrics' own do, and as ``directions`` of single names.
+        """
+        for metric in self.metrics(stage).values():
+            if name in metric.names:  # type: ignore[operator]
+                default: Direction = "min" if metric.higher_is_better is False else "max"
+                return getattr(metric, "directions", {}).get(name, default)
+        return "max"
 
     @abstractmethod
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
-from transformers_framework.constants import EVALUATED, NORMALIZERS, ROW_IDS, STAGES, TRAIN, WINDOW, Stage
+from transformers_framework.constants import EVALUATED, NORMALIZERS, ROW_IDS, STAGES, TRAIN, WINDOW, Direction, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.mean_loss import MeanLoss
 from transformers_framework.models.isolation import Isolation
@@ -357,6 +357,15 @@ def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
         metrics = [*(["loss"] if objective in learned else []), *objective.log_names(stage)]
         names += [f"{stage}/{objective.name}/{metric}" for metric in metrics]
     return names
+
+
+def direction(objectives: Sequence[Objective], name: str) -> Direction | None:
+    """Return whether the largest or the smallest value of a logged name is best; None where neither is."""
+    stage, _, rest = name.partition("/")
+    owner, _, metric = rest.partition("/")
+    if (metric or owner) == "loss":
+        return "min"
+    return next(o for o in objectives if o.name == owner).direction(cast("Stage", stage), metric)
 
 
 def _forbid_fused_unscaling(optimizer: Any) -> None:
