@@ -107,6 +107,7 @@ class Experiment:
         """What turns rows into model inputs."""
         from transformers_framework.models.positions import max_positions
         from transformers_framework.models.segments import type_vocabulary
+        from transformers_framework.objectives.objective import active
 
         family, config = resolve(self.spec.inputs), self.config
         options = dict(self.options)
@@ -114,6 +115,7 @@ class Experiment:
             options |= objective.input_options
         inputs = family(self.tokenizer, type_vocabulary(config), **options_of(family, options))
         inputs.tracks_words = any(objective.needs_words for objective in self.objectives)
+        inputs.fills = tuple(token for objective in active(self.objectives, "predict") for token in objective.fills)
         if not all(objective.separates for objective in self.objectives):
             inputs.template = replace(inputs.template, between=())
         longest, parts = max_positions(self.config), inputs.num_joined

@@ -73,7 +73,7 @@ def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:
     """Return the first rows of a stage before and after the corruption of the first epoch."""
     data, collate = experiment.data, experiment.data.collator(stage)
     request, columns = _first(data, stage, num_rows)
-    clean = experiment.inputs.post_process(collate.rows_of(request, columns))
+    clean = collate.inputs.post_process(collate.rows_of(request, columns))
     batch, own = collate.arrays((request, columns))
     seen = _on_device(batch, own, collate.objectives, stage)
     corrupting = next((o for o in collate.objectives if o.corrupts and "labels" in own[o.name]), None)

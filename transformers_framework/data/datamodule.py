@@ -224,13 +224,14 @@ class DataModule(pl.LightningDataModule):
                 dataset = step.pre_process(dataset, origin)
         for mistake in mistakes:
             on_error(mistake)
-        key = self.inputs.rewrite_key
+        inputs = self.inputs.in_stage(origin.stage)
+        key = inputs.rewrite_key
         if mistakes or key is None:
             must_be_right = key is not None or self.inputs.isolates or self.inputs.groups_rows
             return None if mistakes and must_be_right else dataset
 
         def build(dataset: datasets.Dataset) -> Iterator[pa.Table]:
-            return self.inputs.rewrite(
+            return inputs.rewrite(
                 dataset,
                 origin,
                 batch_size=self.prepare_data_batch_size,
@@ -282,7 +283,7 @@ class DataModule(pl.LightningDataModule):
 
     def collator(self, stage: Stage, pad_to_multiple_of: int = 1) -> Collator:
         """Return what turns rows of a stage into tensors."""
-        return Collator(self.inputs, self.objectives, stage, self.seed, pad_to_multiple_of)
+        return Collator(self.inputs.in_stage(stage), self.objectives, stage, self.seed, pad_to_multiple_of)
 
     def loader(self, stage: Stage) -> Loader:
         """Return the batches of a stage for this process, as the attached trainer needs them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -11,6 +12,7 @@ import numpy as np
 
 from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.columns import (
     Origin,
     check_column,
@@ -25,7 +27,6 @@ from transformers_framework.processing.encoding import (
     Template,
     WordMarks,
     assemble,
-    bare_tokenizer,
     number_words,
     tokenize,
     tokenize_words,
@@ -68,6 +69,7 @@ class TextInputs:
     num_joined = 1  # texts of --max_sequence_length each that make one input
     groups_rows = False  # whether several rows share an input, each with a label of its own
     tracks_words = False  # set where an objective needs the word of every token
+    fills: tuple[str, ...] = ()  # set where an objective fills in special tokens that texts to predict hold
     prefix = ""  # words before every text, where a model wants to be told what to do
 
     def __init__(
@@ -136,6 +138,16 @@ class TextInputs:
     def columns_of(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that are read in a stage."""
         return self.columns
+
+    def in_stage(self, stage: Stage) -> TextInputs:
+        """Return what turns rows of a stage into model inputs: texts to predict may hold what is to be filled in."""
+        if stage != "predict" or not self.fills:
+            return self
+        filling = copy.copy(self)
+        filling.backend = bare_tokenizer(self.tokenizer, keep=self.fills)
+        for derived in ("_word_marks", "_tokenizer_digest"):
+            vars(filling).pop(derived, None)
+        return filling
 
     @property
     def token_columns(self) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def _agree_on_decoder(
             setattr(config, name, getattr(config, f"{role}_token_id"))
     start = getattr(config, "decoder_start_token_id", None)
     if start is None or start >= config.vocab_size:
-        last = Template.of(tokenizer).suffix[-1:] if config.model_type in BEGIN_WITH_THE_LAST else ()
+        last = Template.of_target(tokenizer).suffix[-1:] if config.model_type in BEGIN_WITH_THE_LAST else ()
         config.decoder_start_token_id = last[0] if last else config.pad_token_id
 
 

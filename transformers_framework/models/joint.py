@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.processing.encoding import Template, bare_tokenizer, tokenize
+from transformers_framework.processing.backend import bare_tokenizer
+from transformers_framework.processing.encoding import Template, tokenize
 from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 from transformers_framework.constants import IGNORED_LABEL, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Objective, Setup
-from transformers_framework.processing.encoding import Template, bare_tokenizer, word_starts
+from transformers_framework.processing.backend import bare_tokenizer
+from transformers_framework.processing.encoding import Template, word_starts
 from transformers_framework.processing.infilling import SentenceMarks, TextInfilling
 from transformers_framework.processing.packing import joint_lengths
 from transformers_framework.processing.span_corruption import Denoiser, Room, SpanCorruption
@@ -102,7 +103,7 @@ class Denoising(Objective):
         around = len(self.template.prefix)
         self.room = Room(limits[0] - around - len(self.template.suffix), limits[-1] - around - len(self.after_target))
 
-        sentinels = sentinels_of(tokenizer, setup.config.vocab_size)
+        self.sentinels = sentinels = sentinels_of(tokenizer, setup.config.vocab_size)
         self.style = style_of(setup, sentinels, denoising_style)
         self.corruption: SpanCorruption | TextInfilling
         if self.style == "t5":
@@ -172,6 +173,12 @@ class Denoising(Objective):
     def needs_words(self) -> bool:
         """Return whether whole words are hidden."""
         return self.whole_words
+
+    @property
+    def fills(self) -> tuple[str, ...]:
+        """Return the sentinels or the mask token."""
+        hidden = self.sentinels.tolist() if self.style == "t5" else [self.setup.tokenizer.mask_token_id]
+        return tuple(self.setup.tokenizer.convert_ids_to_tokens(hidden))
 
     @property
     def input_options(self) -> dict[str, Any]:

@@ -64,6 +64,11 @@ class MaskedLM(Objective):
         """Return whether whole words are chosen."""
         return self.whole_words
 
+    @property
+    def fills(self) -> tuple[str, ...]:
+        """Return the mask token."""
+        return () if self.vocabulary.mask_token_id is None else (self.setup.tokenizer.mask_token,)
+
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:

@@ -89,6 +89,11 @@ class Objective(ABC):
         return False
 
     @property
+    def fills(self) -> tuple[str, ...]:
+        """Return the special tokens that texts to predict may hold, for the model to fill them in."""
+        return ()
+
+    @property
     def head_config(self) -> dict[str, Any]:
         """Return what the head's config must say, as ``num_labels``; known once the data was looked at."""
         return {}

@@ -11,6 +11,7 @@ import numpy as np
 from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.columns import (
     Origin,
     check_column,
@@ -19,7 +20,7 @@ from transformers_framework.processing.columns import (
     first_empty_item,
     item_feature,
 )
-from transformers_framework.processing.encoding import Template, bare_tokenizer, tokenize
+from transformers_framework.processing.encoding import Template, tokenize
 from transformers_framework.processing.fields import as_text
 from transformers_framework.processing.lengths import source_and_target
 from transformers_framework.processing.spans import framed, shifted_right
@@ -80,7 +81,7 @@ class Summarization(Objective):
         super().__init__(setup)
         self.column, self.more_column = summary_column, additional_summaries_column
         self.max_length = source_and_target(setup.max_sequence_length)[1]
-        self.backend, self.template = bare_tokenizer(setup.tokenizer), target_template(setup.tokenizer)
+        self.backend, self.template = bare_tokenizer(setup.tokenizer), Template.of_target(setup.tokenizer)
         self._check_length()
         self.rouge, self.bleu = Rouge(NEEDED_BY), Bleu(NEEDED_BY)
         bert_score = BertScore(bert_score_model, bert_score_num_layers) if valid_bert_score or test_bert_score else None
@@ -232,17 +233,6 @@ class Summarization(Objective):
             return "no summary"
         labels = batch["labels"][row]
         return f"write {self.setup.tokenizer.decode(labels[labels != IGNORED_LABEL])!r}"
-
-
-def target_template(tokenizer: Any) -> Template:
-    """Return the special tokens that a tokenizer puts around a target, which may be others than around a source.
-
-    mBART ends targets with the code of their language.
-    """
-    encoding = tokenizer(text_target="a", truncation=False)
-    ids, owner = encoding["input_ids"], encoding.sequence_ids(0)
-    first, last = owner.index(0), len(owner) - owner[::-1].index(0)
-    return Template(prefix=tuple(ids[:first]), between=(), suffix=tuple(ids[last:]))
 
 
 def _texts(value: Any) -> list[str]:

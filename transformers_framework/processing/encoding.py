@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.processing.backend import probe_of
 from transformers_framework.processing.windows import inside, stretches
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Template:
                 f"--pre_trained_tokenizer: {type(tokenizer).__name__} is a slow tokenizer. "
                 "Use a checkpoint with a tokenizer.json."
             )
-        encoding = tokenizer("a", "b", truncation=False, return_token_type_ids=True)
+        text = probe_of(tokenizer.backend_tokenizer)
+        encoding = tokenizer(text, text, truncation=False, return_token_type_ids=True)
         ids, types, owner = encoding["input_ids"], encoding["token_type_ids"], encoding.sequence_ids(0)
         first = [i for i, sequence in enumerate(owner) if sequence == 0]
         second = [i for i, sequence in enumerate(owner) if sequence == 1]
@@ -69,22 +71,20 @@ class Template:
             token_types=(types[first[0]], types[second[0]]),
         )
 
-
-def bare_tokenizer(tokenizer: Any) -> Tokenizer:
-    """Return a copy of the Rust tokenizer that neither truncates nor pads."""
-    from tokenizers import Tokenizer
-
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
-    return backend
+    @classmethod
+    def of_target(cls, tokenizer: Any) -> Template:
+        """Read off what a tokenizer puts around a target: mBART ends it with the code of another language."""
+        encoding = tokenizer(text_target=probe_of(tokenizer.backend_tokenizer), truncation=False)
+        ids, owner = encoding["input_ids"], encoding.sequence_ids(0)
+        first, last = owner.index(0), len(owner) - owner[::-1].index(0)
+        return cls(prefix=tuple(ids[:first]), between=(), suffix=tuple(ids[last:]))
 
 
 def tokenize(backend: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the ids of all texts, without special tokens.
 
     Args:
-        backend: As :func:`bare_tokenizer` returns it.
+        backend: As ``bare_tokenizer`` returns it.
         texts: N texts.
 
     Returns:
@@ -131,10 +131,11 @@ class WordMarks:
         prefix = state["model"].get("continuing_subword_prefix")
         is_bert = state["model"].get("type") == "WordPiece" and state["pre_tokenizer"] == {"type": "BertPreTokenizer"}
         begins, closes = np.zeros((2, 1 + max(vocabulary.values(), default=0)), dtype=bool)
+        probe = probe_of(backend)
         # BERT splits at every "#", so that a word never begins with the prefix itself; an added token may
         if is_bert and prefix == "##" and not any(token.content.startswith(prefix) for token in added.values()):
             begins[[number for token, number in vocabulary.items() if not token.startswith(prefix)]] = True
-        elif len(set(backend.encode("a a", add_special_tokens=False).word_ids)) < 2:
+        elif len(set(backend.encode(f"{probe} {probe}", add_special_tokens=False).word_ids)) < 2:
             begins[[number for token, number in vocabulary.items() if token.startswith(SPACES)]] = True
         else:
             return None
@@ -161,7 +162,7 @@ def tokenize_words(
     nothing.
 
     Args:
-        backend: As :func:`bare_tokenizer` returns it.
+        backend: As ``bare_tokenizer`` returns it.
         texts: N texts.
         marks: As :meth:`WordMarks.of` returns it.
 

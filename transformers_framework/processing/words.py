@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.processing.backend import probe_of
 from transformers_framework.processing.encoding import tokenize
 from transformers_framework.processing.fields import parse_field
 from transformers_framework.processing.windows import stretches
@@ -47,8 +48,10 @@ class WordTokenizer:
 
     def __init__(self, backend: Tokenizer) -> None:
         self.backend = backend
-        alone, spaced, text = (backend.encode(text, add_special_tokens=False).ids for text in ("a", " a", "a a"))
-        self.needs_space = text[-len(alone) :] != alone and text[-len(spaced) :] == spaced
+        word = probe_of(backend)
+        texts = (word, f" {word}", f"{word} {word}")
+        alone, spaced, text = (backend.encode(text, add_special_tokens=False).ids for text in texts)
+        self.needs_space = text != alone + alone and text == alone + spaced
         self.added = {token.content for token in backend.get_added_tokens_decoder().values()}
 
     def __call__(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,8 @@ from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.denoising import Denoising, sentinels_of
 from transformers_framework.objectives.objective import Context, Setup
-from transformers_framework.processing.encoding import WordMarks, bare_tokenizer, number_words, tokenize_words
+from transformers_framework.processing.backend import bare_tokenizer
+from transformers_framework.processing.encoding import WordMarks, number_words, tokenize_words
 from transformers_framework.processing.masking import sparse_labels
 from transformers_framework.processing.spans import framed, unframed
 from transformers_framework.processing.windows import Ragged, steps

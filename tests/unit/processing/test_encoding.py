@@ -6,11 +6,11 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import (
     Template,
     WordMarks,
     assemble,
-    bare_tokenizer,
     number_words,
     tokenize,
     tokenize_words,

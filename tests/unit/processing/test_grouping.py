@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from transformers_framework.processing.encoding import Template, bare_tokenizer, tokenize
+from transformers_framework.processing.backend import bare_tokenizer
+from transformers_framework.processing.encoding import Template, tokenize
 from transformers_framework.processing.grouping import Grouping, assemble_candidates, grouped, permuted
 
 QUERIES = np.random.default_rng(3).integers(0, 40, 200) * 7 - 50  # in any order, no number like another

@@ -10,7 +10,8 @@ import pytest
 
 from tests import tiny
 from tests.draws import bound, chi_squared, drawing, rows_of, streams
-from transformers_framework.processing.encoding import bare_tokenizer, word_starts
+from transformers_framework.processing.backend import bare_tokenizer
+from transformers_framework.processing.encoding import word_starts
 from transformers_framework.processing.infilling import (
     SentenceMarks,
     TextInfilling,

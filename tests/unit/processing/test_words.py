@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.processing.encoding import bare_tokenizer
+from transformers_framework.processing.backend import bare_tokenizer, probe_of
+from transformers_framework.processing.encoding import Template, WordMarks
 from transformers_framework.processing.words import WordTokenizer, cut_words, first_pieces, word_column
 
 WORDS = [
     ["The", "quick", "brown", "fox", "isn't", "here", ".", "The"],
-    ["", "Zürich", "\u200d", "雨", "a b", " led", "x-ray", "", "<mask>", "[MASK]", "</s>", "\t", "(", "unbelievable"],
+    ["", "Zürich", "\u200d", "雨", "a b", " led", "x-ray", "", "\t", "(", "unbelievable"],
     [],
     ["", "\u200d"],
 ]
@@ -52,6 +53,53 @@ def test_a_word_has_the_pieces_that_it_has_in_a_text() -> None:
     ids, _ = WordTokenizer(bare_tokenizer(tokenizer))(["the", "quick", "fox"])
     assert ids.tolist() == tokenizer(" the quick fox", add_special_tokens=False)["input_ids"]
     assert ids.tolist() != tokenizer("the quick fox", add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+def test_words_that_spell_special_tokens_are_words(kind: str) -> None:
+    tokenizer = tiny.tokenizer(kind)
+    words = [tokenizer.mask_token, tokenizer.sep_token, "fox"]
+    ids, pieces = WordTokenizer(bare_tokenizer(without_space(tokenizer) if kind == "bpe" else tokenizer))(words)
+    known = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    assert not known.intersection(ids.tolist())
+    assert (pieces > 0).all()
+
+
+def other_script() -> Any:
+    """A byte-level tokenizer that has seen Thai alone: it knows no Latin letter."""
+    from tokenizers import models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<s>", "</s>", "<pad>"], show_progress=False)
+    backend.train_from_iterator(["สวัสดี ชาวโลก สวัสดี ตอนเช้า ชาวโลก"], trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, cls_token="<s>", sep_token="</s>", pad_token="<pad>")
+
+
+def test_tokenizers_of_other_scripts_keep_the_space_before_words() -> None:
+    tokenizer = other_script()
+    assert not tokenizer("a", add_special_tokens=False)["input_ids"]
+    ours = WordTokenizer(bare_tokenizer(tokenizer))
+    assert ours.needs_space
+    ids, pieces = ours(["ชาวโลก", "สวัสดี"])
+    assert ids.tolist() == tokenizer(" ชาวโลก สวัสดี", add_special_tokens=False)["input_ids"]
+    assert (pieces > 0).all()
+
+
+def test_tokenizers_of_other_scripts_have_a_template() -> None:
+    assert Template.of(other_script()) == Template(prefix=(0,), between=(1,), suffix=(1,))
+    assert WordMarks.of(bare_tokenizer(other_script())) is None
+
+
+def test_a_tokenizer_that_makes_no_token_is_refused() -> None:
+    from tokenizers import models
+
+    with pytest.raises(ConfigurationError, match="makes no token of any text"):
+        probe_of(Tokenizer(models.BPE()))
 
 
 def test_first_pieces_of_words_with_and_without_pieces() -> None:
