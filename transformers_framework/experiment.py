@@ -152,7 +152,8 @@ class Experiment:
         names = dict(sorted((self.config.id2label or {}).items()))
         if len(names) == 1:  # a number, or a detector of replaced tokens
             return None
-        return [str(number) if name == f"LABEL_{number}" else name for number, name in names.items()]
+        unnamed = all(name == f"LABEL_{number}" for number, name in names.items())
+        return list(map(str, names)) if unnamed else list(names.values())
 
     @cached_property
     def data(self) -> DataModule:
@@ -174,7 +175,9 @@ class Experiment:
         assert self.data  # classes are known once the data was looked at
         pl.seed_everything(self.seed, verbose=False)
         heads = {
-            objective.name: HeadSpec(objective.head_for(self.config.model_type), objective.head_config)
+            objective.name: HeadSpec(
+                objective.head_for(self.config.model_type), objective.head_config, objective.keeps_head
+            )
             for objective in self.objectives
         }
         load = resolve(self.spec.model)

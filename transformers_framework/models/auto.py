@@ -37,10 +37,12 @@ class HeadSpec(NamedTuple):
     Args:
         auto_class: Auto class of transformers that makes it.
         config_kwargs: What its config must say, as ``num_labels`` or ``id2label``.
+        keeps_output: Whether a checkpoint's output layer is used; else it is newly initialized.
     """
 
     auto_class: str
     config_kwargs: Mapping[str, Any] = {}
+    keeps_output: bool = True
 
 
 # --- pairs of pipeline and model -------------------------------------------------------------------------------------
@@ -273,18 +275,21 @@ def load_model(
         ConfigurationError: When weights cannot be read or do not fit the config, or the family lacks what was asked.
     """
     from transformers_framework.models.multi_head import MultiHeadModel, freeze_unreached
+    from transformers_framework.models.output_layer import renew_output
 
     source = pre_trained_model and place_of(pre_trained_model, flag, cache_dir)
     first = auto_class_of(next(iter(heads.values()))[0])._model_mapping[type(config)]
     implementation = implementation_of(first, attention)
     models: dict[str, PreTrainedModel] = {}
-    for name, (head, config_kwargs) in heads.items():
-        auto, own = auto_class_of(head), copy.deepcopy(config)
-        own.update(dict(config_kwargs))
+    for name, spec in ((name, HeadSpec(*spec)) for name, spec in heads.items()):
+        auto, own = auto_class_of(spec.auto_class), copy.deepcopy(config)
+        own.update(dict(spec.config_kwargs))
         if source is None:
             models[name] = _draw_weights(auto, own, implementation, flag)
         else:
             models[name] = _load_weights(auto, source, own, implementation, (flag, str(pre_trained_model)), cache_dir)
+            if not spec.keeps_output:
+                renew_output(models[name])
     model = MultiHeadModel(models)
     if gradient_checkpointing:
         if not model.backbone.supports_gradient_checkpointing:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from transformers_framework.constants import EVALUATED, ROW_IDS, Stage
-from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.objectives.labels import listed
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.columns import Origin, check_queries
@@ -31,7 +31,7 @@ class AnswerSelection(SequenceClassification):
 
     Args:
         setup: Tokenizer, config and classes of the model.
-        label_column: Column with 1 for a right candidate and 0 for a wrong one.
+        label_column: Column with 1 for a right candidate and 0 for a wrong one, or yes and no, true and false.
         index_column: Column with the query id: rows with the same id are candidates of one question.
         k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
         num_labels: Number of classes; candidates are ranked by the probability of class 1.
@@ -65,6 +65,7 @@ class AnswerSelection(SequenceClassification):
             label_weights=label_weights,
             label_smoothing=label_smoothing,
         )
+        self.classes.is_binary = True
         self.index_column = index_column
         self.empty_target_action = metrics_empty_target_action
 
@@ -82,11 +83,6 @@ class AnswerSelection(SequenceClassification):
             DataError: When a label or query id is missing or wrong, with its place.
         """
         dataset = super().pre_process(dataset, origin)
-        if self.classes.named_by_data and self.classes.names != ["0", "1"]:
-            raise DataError(
-                f"--label_column: '{self.classes.column}' of {origin.source} holds {listed(self.classes.names or ())}, "
-                "which does not say what is right. Write 1 for a right candidate and 0 for a wrong one."
-            )
         if origin.stage in EVALUATED:
             self.check_queries(dataset, origin)
         return dataset
@@ -151,7 +147,7 @@ class AnswerSelection(SequenceClassification):
             rows,
             self.index_column,
             label_column,
-            self.classes.numbers,
+            partial(self.classes.numbers, stage=stage),
             empty_target_action=self.empty_target_action,
         )
 

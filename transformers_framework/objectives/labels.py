@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -9,22 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, TRAIN
+from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.processing.columns import Origin, arrow_chunks, check_column, item_feature, type_name
+from transformers_framework.objectives.label_values import (
+    WORDS,
+    are_rewritten_numbers,
+    distinct,
+    is_missing,
+    is_written_list,
+    names_of,
+    number_of,
+)
+from transformers_framework.processing.columns import Origin, check_column, item_feature, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+UNNAMED = "LABEL_{}"  # as transformers calls a class without a name
 
-MAX_CLASSES = 10_000  # more distinct labels than this are no labels
+logger = logging.getLogger(__name__)
 
 
 class Classes:
     """The classes of one column: how many, how they are called, which number each has.
 
-    What is trained decides, where names were not asked for: ``ClassLabel`` names, sorted strings, or ints from 0. Where
-    nothing is trained, it is the checkpoint that knows.
+    What is trained decides, where names were not asked for: ``ClassLabel`` names, sorted strings, or ints from 0. The
+    same names as those of the checkpoint keep its order; other names, or another number of classes, make a new output
+    layer. Where nothing is trained, it is the checkpoint that knows.
 
     Args:
         column: The label column.
@@ -32,6 +44,8 @@ class Classes:
         known: Classes of a checkpoint that was fine-tuned before: names, or numbers where they have none.
         asked: Names of all classes in the order of their numbers, when they were asked for.
         in_lists: Each row has a list of labels.
+        is_binary: A label says whether something is right: 1 or 0, or a word for yes or no.
+        known_as_texts: The known classes are names even where they look like numbers.
 
     Raises:
         ConfigurationError: When names were asked for that cannot be those of classes, or of another number of them.
@@ -45,16 +59,20 @@ class Classes:
         asked: Sequence[str] | None = None,
         *,
         in_lists: bool = False,
+        is_binary: bool = False,
+        known_as_texts: bool = False,
     ) -> None:
         if asked is not None:
             _check_names(asked, num_labels)
-        self.column, self.in_lists = column, in_lists
+        self.column, self.in_lists, self.is_binary = column, in_lists, is_binary
         self.num_labels, self.asked = num_labels, list(asked or ())
         self.known = list(known or ())
-        numbered = self.known == [str(number) for number in range(len(self.known))]
-        self.names = None if numbered else self.known
+        self.names = self.known if known_as_texts or not _are_numbers(self.known) else None
         self.named_by_data = False  # names are the texts of the column, in the order of the alphabet
+        self.keeps_head = True  # the checkpoint's output layer is one of these classes
         self._settled = False
+        self._declared: dict[Stage | None, list[str] | None] = {}  # names of a ClassLabel column, in its own order
+        self._found: dict[Stage | None, dict[Any, int]] = {}  # class number of each value that was seen
 
     def inspect(self, dataset: Dataset, origin: Origin) -> None:
         """Learn the classes from the first data set, check those of every other against them.
@@ -74,89 +92,139 @@ class Classes:
                 f"--label_column: '{self.column}' of {origin.source} holds {type_name(found)}; expected {expected} in "
                 "each row." + (" (seq_class learns lists of classes with --problem_type multi_label.)" if lists else "")
             )
-        values = _distinct(dataset, self.column, origin)
+        values = distinct(dataset, self.column, origin)
+        self._check_values(values, origin)
+        declared = self._declared[origin.stage] = list(feature.names) if isinstance(feature, ClassLabel) else None
+        labels = [self._label_of(value, declared) for value, _ in values]
+        texts = [label for label in labels if isinstance(label, str)]
+        if texts and declared is None and not self._settled and are_rewritten_numbers(texts):
+            logger.info("'%s' of %s holds %r: texts are read as whole numbers.", self.column, origin.source, texts[0])
+            labels = [number_of(label) for label in labels]
+        self.settle(labels, declared, trains=origin.stage == TRAIN)
+        self._check_order(declared, labels, origin)
+        for value, row in values:
+            if self._class_of(value, declared) is None:
+                raise self._wrong(origin, row, value, self._expected(value))
+
+    def _check_values(self, values: Sequence[tuple[Any, int]], origin: Origin) -> None:
+        """Raise when there is no label in a row, or what is no label."""
         for value, row in sorted(values, key=lambda found: not _is_fraction(found[0])):
-            if value is None or (isinstance(value, str) and not value.strip()):
+            if is_missing(value):
                 raise self._wrong(origin, row, value, "a label")
-            if not isinstance(value, (str, int)):
+            if is_written_list(value):
+                raise self._wrong(
+                    origin, row, value,
+                    "a whole number or a name, and this is a list that was written as a text. CSV and TSV files keep "
+                    "no lists: write JSON lines or Parquet",
+                )  # fmt: skip
+            if _is_fraction(value):
                 remedy = "" if self.in_lists else " (seq_class learns numbers with --problem_type regression)"
                 raise self._wrong(origin, row, value, f"a whole number or a name{remedy}")
-        declared = list(feature.names) if isinstance(feature, ClassLabel) else None
-        self.settle([value for value, _ in values], declared, trains=origin.stage == TRAIN)
-        if declared and self.names and declared != self.names:
+            if self.is_binary and isinstance(self._label_of(value), str):
+                raise self._wrong(origin, row, value, "1 for a right candidate and 0 for a wrong one, or yes and no")
+
+    def _check_order(self, declared: Sequence[str] | None, labels: Sequence[Any], origin: Origin) -> None:
+        """Raise when a column declares other names than those of the classes; say when it has them in another order."""
+        if not declared or not self.names or list(declared) == self.names:
+            return
+        if not {label for label in labels if isinstance(label, str)} <= set(self.names):
             raise DataError(
                 f"--label_column: '{self.column}' of {origin.source} has the classes {listed(declared)}; expected "
-                f"{listed(self.names)}, in this order. Cast the column to these classes."
+                f"{listed(self.names)}. Cast the column to these classes."
             )
-        for value, row in values:
-            by_name = isinstance(value, str)
-            if by_name and not self.names:
-                raise self._wrong(origin, row, value, f"a whole number, 0 to {self.count - 1}")
-            if self.names and (value not in self._number if by_name else self.named_by_data):
-                raise self._wrong(origin, row, value, f"one of {listed(self.names)}")
-            if not by_name and value != IGNORED_LABEL and not 0 <= value < self.count:
-                remedy = ". Hidden test labels: use --predict_dataset" if value == -1 else ""
-                raise self._wrong(origin, row, value, f"0 to {self.count - 1} (--num_labels {self.count}){remedy}")
+        logger.info(
+            "'%s' of %s declares %s: labels are matched by name with the classes %s.",
+            self.column, origin.source, listed(declared), listed(self.names),
+        )  # fmt: skip
 
     def settle(self, values: Sequence[Any] = (), declared: Sequence[str] | None = None, *, trains: bool) -> None:
         """Decide on the classes, once.
 
         Args:
-            values: Distinct labels of the first data set.
+            values: Distinct labels of the first data set: names, or numbers where they have none.
             declared: Names that its column declares.
             trains: Whether it is trained on; else the checkpoint's classes are the only ones that make sense.
 
         Raises:
-            ConfigurationError: When nothing is trained and the checkpoint has other classes than asked for.
+            ConfigurationError: When the checkpoint has other classes than asked for and its output layer is needed.
             DataError: When the data leave no doubt that their labels are wrong, or leave doubts about how many there
                 are.
         """
         if self._settled:
             return
         self._settled = True
+        known = self.names
         if self.asked:
-            others = (self.names and self.names != self.asked) or len(self.known) != len(self.asked)
-            if self.known and not trains and others:
-                raise ConfigurationError(
-                    f"--labels: the checkpoint has the classes {listed(self.known)}; found {listed(self.asked)}. Leave "
-                    "the flag out, or give these in their order."
-                )
-            self.names, self.num_labels = self.asked, len(self.asked)
-            return
-        if self.known and not trains:
-            if self.num_labels not in (None, len(self.known)):
-                raise ConfigurationError(
-                    f"--pre_trained_model: it has {len(self.known)} classes ({listed(self.known)}), "
-                    f"{self.num_labels} are needed here."
-                )
-            self.num_labels = len(self.known)
-            if self.names is None and declared and len(declared) == self.num_labels:
-                self.names = list(declared)
-            return
-        texts = sorted(value for value in values if isinstance(value, str))
-        if texts and not (self.names and set(texts) <= set(self.names)):
-            self.names, self.named_by_data = texts, True
-        elif declared:
+            self._take_asked(trains=trains)
+        elif self.known and not trains:
+            self._take_known(declared)
+        elif names := list(declared or names_of(value for value in values if isinstance(value, str))):
+            self.named_by_data = not declared
+            self._take_names(names)
+        else:
+            self._take_numbers(values)
+        if self.known and trains:
+            self.keeps_head = self.count == len(self.known) and (known is None or self.names in (None, known))
+            if not self.keeps_head:
+                logger.warning(
+                    "The checkpoint has the classes %s, and here there are %s: its output layer is newly initialized.",
+                    listed(self.known), listed(self.display_names),
+                )  # fmt: skip
+
+    def _take_asked(self, *, trains: bool) -> None:
+        others = (self.names and self.names != self.asked) or len(self.known) != len(self.asked)
+        if self.known and others and (not trains or set(self.known) == set(self.asked)):
+            raise ConfigurationError(
+                f"--labels: the checkpoint has the classes {listed(self.known)}; found {listed(self.asked)}. Leave "
+                "the flag out, or give these in their order."
+            )
+        self.names, self.num_labels = self.asked, len(self.asked)
+
+    def _take_known(self, declared: Sequence[str] | None) -> None:
+        if self.num_labels not in (None, len(self.known)):
+            raise ConfigurationError(
+                f"--pre_trained_model: it has {len(self.known)} classes ({listed(self.known)}), "
+                f"{self.num_labels} are needed here."
+            )
+        self.num_labels = len(self.known)
+        if self.names is None and declared and len(declared) == self.num_labels:
             self.names = list(declared)
-        found = len(self.names) if self.names else 1 + max((v for v in values if not isinstance(v, str)), default=0)
-        if self.num_labels is None:
-            self._require_all_classes(values, max(2, found))
-            self.num_labels = max(2, found)
-        if self.names and len(self.names) != self.num_labels:
-            if texts:
-                raise DataError(
-                    f"--num_labels: {self.num_labels} classes were asked for, '{self.column}' has {len(self.names)}: "
-                    f"{listed(self.names)}."
-                )
+
+    def _take_names(self, names: list[str]) -> None:
+        """Take the names of the data, in the checkpoint's order where it has the same."""
+        known = self.names or []
+        if set(names) == set(known) or (self.num_labels == len(known) and set(names) <= set(known)):
+            self.num_labels = len(known)
+            return
+        if len(names) == 1 and self.num_labels is None:
+            raise DataError(f"--label_column: every label of '{self.column}' is '{names[0]}'.")
+        count = self.num_labels or len(names)
+        if count < len(names):
+            raise DataError(
+                f"--num_labels: {count} classes were asked for, '{self.column}' has {len(names)}: {listed(names)}."
+            )
+        if more := [UNNAMED.format(number) for number in range(len(names), count)]:
+            logger.warning(
+                "--num_labels %d: '%s' names %d classes (%s); no row is of the others, %s.",
+                count, self.column, len(names), listed(names), listed(more),
+            )  # fmt: skip
+        self.names, self.num_labels = [*names, *more], count
+
+    def _take_numbers(self, values: Sequence[Any]) -> None:
+        """Take classes that the data only number; as many as the checkpoint has are called as there."""
+        count = self.num_labels or max(2, 1 + max(values, default=0))
+        if count != len(self.known):
             self.names = None
+        if self.num_labels is None and not self.names:
+            self._require_all_classes(values, count)
+        if self.names:
+            logger.info("'%s' has numbers, which stand for the checkpoint's %s.", self.column, listed(self.names))
+            self.names = None if _are_numbers(self.names) else self.names
+        self.num_labels = count
 
     def _require_all_classes(self, values: Sequence[Any], count: int) -> None:
         """Refuse classes that no row has: a wrong label would add classes, and silently so."""
         if not values:  # there is nothing but texts to predict
-            return
-        if self.names:
-            if len(self.names) == 1:
-                raise DataError(f"--label_column: every label of '{self.column}' is '{self.names[0]}'.")
             return
         present = {int(value) for value in values if value != IGNORED_LABEL}
         absent = list(islice((str(number) for number in range(count) if number not in present), 11))
@@ -167,8 +235,18 @@ class Classes:
             )
 
     def _wrong(self, origin: Origin, row: int, found: Any, expected: str) -> DataError:
-        what = "no label (null)" if found is None else "an empty label" if found == "" else f"the label {found!r}"
+        empty = f"no label ({'null' if found is None else found})" if not isinstance(found, str) else "an empty label"
+        what = empty if is_missing(found) else f"the label {found!r}"
         return DataError(f"{origin.place(row)}: '{self.column}' has {what}; expected {expected}.")
+
+    def _expected(self, value: Any) -> str:
+        """Say what is a label, where a value is none."""
+        if self.names and (isinstance(value, str) or self.named_by_data):
+            return f"one of {listed(self.names)}"
+        if isinstance(value, str):
+            return f"a whole number, 0 to {self.count - 1}"
+        remedy = ". Hidden test labels: use --predict_dataset" if value == -1 else ""
+        return f"0 to {self.count - 1} (--num_labels {self.count}){remedy}"
 
     @property
     def count(self) -> int:
@@ -181,28 +259,76 @@ class Classes:
         """Return the name of every class; its number where it has none."""
         return self.names or [str(number) for number in range(self.count)]
 
-    def numbers(self, values: Sequence[Any]) -> np.ndarray:
+    @property
+    def are_texts(self) -> bool:
+        """Return whether classes have names that look like the numbers of classes without one."""
+        return self.names is not None and _are_numbers(self.names)
+
+    # ---------------------------------------------------------------- values to numbers
+
+    def numbers(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
         """Return the class number of each label, -100 where there is none: ``(B,) int64``.
+
+        Args:
+            values: Values of the column.
+            stage: Stage of their data set: names that its column declares may be in an order of their own.
 
         Raises:
             DataError: When a label is none of the classes: only the first rows of a stream were looked at before.
         """
+        found = self._found.setdefault(stage, {None: IGNORED_LABEL})
         try:
-            return np.array([self._number[value] for value in values], dtype=np.int64)
-        except KeyError as error:
+            return np.array([found[value] for value in values], dtype=np.int64)
+        except KeyError:
+            numbers = [self._class_of(value, self._declared.get(stage)) for value in values]
+        if None in numbers:
             raise DataError(
-                f"'{self.column}' has the label {error.args[0]!r} in a row that was not looked at before training; "
-                f"expected one of {listed(self.display_names)}."
-            ) from error
+                f"'{self.column}' has the label {values[numbers.index(None)]!r} in a row that was not looked at before "
+                f"training; expected one of {listed(self.display_names)}."
+            )
+        found.update(zip(values, numbers, strict=True))  # type: ignore[arg-type]
+        return np.array(numbers, dtype=np.int64)
+
+    def _label_of(self, value: Any, declared: Sequence[str] | None = None) -> Any:
+        """Return the label that a value of a column stands for: a whole number or a name."""
+        if declared is None:
+            return value if isinstance(value, str) and not self.is_binary else number_of(value)
+        if not 0 <= value < len(declared):
+            return value
+        said = [number_of(name) for name in declared]
+        return said[value] if self.is_binary and sorted(map(str, said)) == ["0", "1"] else declared[value]
+
+    def _class_of(self, value: Any, declared: Sequence[str] | None = None) -> int | None:
+        """Return the number of the class that a value names, -100 where it has no label; none for a wrong one."""
+        if value is None or value != value or value == IGNORED_LABEL:
+            return IGNORED_LABEL
+        label = self._label_of(value, declared)
+        if self.names:
+            if isinstance(label, str):
+                return self._number.get(label, self._number_of_word.get(WORDS.get(label.strip().casefold(), -1)))
+            if self.named_by_data:
+                return self._number_of_word.get(int(label)) if isinstance(label, bool) else None
+        elif isinstance(label, str):
+            label = value if declared else number_of(label)
+            if isinstance(label, str) or (self.count > 2 and WORDS.get(value.strip().casefold()) == label):
+                return None
+        return int(label) if 0 <= label < self.count else None
 
     @cached_property
-    def _number(self) -> Mapping[Any, int]:
-        """The number of everything that can stand for a class, made once: there may be thousands."""
-        assert self._settled, "the data was not looked at yet"
-        number: dict[Any, int] = {name: index for index, name in enumerate(self.names or ())}
-        return (
-            number | {index: index for index in range(self.count)} | {None: IGNORED_LABEL, IGNORED_LABEL: IGNORED_LABEL}
-        )
+    def _number(self) -> Mapping[str, int]:
+        """The number of every name, made once: there may be thousands."""
+        return {name: number for number, name in enumerate(self.names or ())}
+
+    @cached_property
+    def _number_of_word(self) -> Mapping[int, int]:
+        """The classes that 1 and 0 stand for where their names are words for yes and no."""
+        words = [WORDS.get(name.strip().casefold()) for name in self.names or ()]
+        return {word: number for number, word in enumerate(words) if word is not None} if set(words) == {0, 1} else {}
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Return whether classes are called as those that have no name."""
+    return list(names) == [str(number) for number in range(len(names))]
 
 
 def _check_names(names: Sequence[str], num_labels: int | None) -> None:
@@ -226,30 +352,3 @@ def listed(names: Sequence[str]) -> str:
 
 def _is_fraction(value: Any) -> bool:
     return isinstance(value, float) and not value.is_integer()
-
-
-def _distinct(dataset: Dataset, column: str, origin: Origin) -> list[tuple[Any, int]]:
-    """Return the distinct values of a column, or of its lists, each with the first row that has it.
-
-    Raises:
-        DataError: When there are so many that they cannot be labels.
-    """
-    import pyarrow.compute as pc
-
-    first: dict[Any, int] = {}
-    start = 0
-    in_lists = item_feature(dataset.features[column]) is not None
-    for chunk in arrow_chunks(dataset, column):
-        array = pc.list_flatten(chunk) if in_lists else chunk
-        encoded = array.dictionary_encode(null_encoding="encode")
-        numbers, places = np.unique(encoded.indices.to_numpy(), return_index=True)
-        if len(numbers) > MAX_CLASSES:
-            raise DataError(
-                f"--label_column: '{column}' of {origin.source} has more than {MAX_CLASSES:,} different values. Is it "
-                f"the label? There are: {', '.join(dataset.column_names)}."
-            )
-        rows = pc.list_parent_indices(chunk).to_numpy()[places] if in_lists else places
-        for value, row in zip(encoded.dictionary.take(numbers).to_pylist(), rows.tolist(), strict=True):
-            first.setdefault(value, start + row)
-        start += len(chunk)
-    return list(first.items())

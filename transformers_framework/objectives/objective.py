@@ -99,6 +99,11 @@ class Objective(ABC):
         return {}
 
     @property
+    def keeps_head(self) -> bool:
+        """Return whether the output layer of a checkpoint, if it has one, is that of what is learned."""
+        return True
+
+    @property
     def learned_config(self) -> dict[str, Any]:
         """Return what the config of an export must say besides, as it was found in training."""
         return {}

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, TRAIN
+from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import binary_cross_entropy, cross_entropy
 from transformers_framework.objectives.labels import Classes, listed
-from transformers_framework.processing.columns import Origin, arrow_chunks, first_null
+from transformers_framework.processing.columns import Origin, arrow_chunks, first_null, item_feature, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ProblemType = Literal["single_label", "multi_label", "regression"]
 
 THRESHOLD = 0.5  # of the probability of a class that a row is said to have
+WHERE_ONES_ARE = "Of a vector of zeros and ones, write where the ones are: of [0, 1, 1], [1, 2]."
 NUM_LIKELIEST = 10  # of many classes, so many are written beside a prediction
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,8 @@ class Problem(ABC):
         """
 
     @abstractmethod
-    def labels(self, values: Sequence[Any]) -> np.ndarray:
-        """Return the labels of B rows as integers, -100 where there is none: ``(B,)`` or ``(B, C)``.
+    def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
+        """Return the labels of B rows of a stage as integers, -100 where there is none: ``(B,)`` or ``(B, C)``.
 
         Raises:
             DataError: When one is wrong: only the first rows of a stream were looked at before.
@@ -187,9 +188,9 @@ class SingleLabel(OfClasses):
 
     written = "single_label_classification"
 
-    def labels(self, values: Sequence[Any]) -> np.ndarray:
+    def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
         """Return the number of each row's class: ``(B,) int64``."""
-        return self.classes.numbers(values)
+        return self.classes.numbers(values, stage)
 
     def normalizer(self, labels: np.ndarray) -> float:
         """Return the sum of the weights of the rows that have a label."""
@@ -239,15 +240,22 @@ class MultiLabel(OfClasses):
                 no row of the training data has any label.
         """
         column = self.classes.column
+        item = item_feature(dataset.features.get(column))
+        if (kind := getattr(item, "dtype", "")).startswith(("float", "bool")):
+            raise DataError(
+                f"--label_column: '{column}' of {origin.source} holds lists of {type_name(item)}; expected lists of "
+                f"classes, whole numbers or names. {WHERE_ONES_ARE}"
+            )
         super().inspect(dataset, origin)
         if (row := first_null(dataset, column)) is not None:
             raise DataError(
                 f"{origin.place(row)}: '{column}' has no labels (null); expected a list, empty where the row has none."
             )
         start = num_labels = 0
+        are_pairs, swapped = "int" in kind, origin.stage == TRAIN
         for chunk in arrow_chunks(dataset, column):
             lists = chunk.to_pylist()
-            labels, sizes = self._flat(lists)
+            labels, sizes = self._flat(lists, origin.stage)
             rows, num_labels = np.repeat(np.arange(len(lists)), sizes), num_labels + len(labels)
             order = np.lexsort((labels, rows))
             twice = (np.diff(rows[order], prepend=-1) == 0) & (np.diff(labels[order], prepend=-1) == 0)
@@ -256,20 +264,27 @@ class MultiLabel(OfClasses):
                 value = list(chain.from_iterable(lists))[found]
                 expected = "; expected nothing but classes, an empty list where the row has none"
                 if labels[found] >= 0:
-                    expected = " twice; expected each class once. Of a list of zeros and ones, write where the ones are"
+                    expected = f" twice; expected each class once. {WHERE_ONES_ARE}"
                 raise DataError(f"{origin.place(start + rows[found])}: '{column}' has the label {value!r}{expected}.")
             start += len(lists)
+            are_pairs = are_pairs and bool((sizes == 2).all() and (labels < 2).all())
+            swapped |= are_pairs and bool(labels[::2].any())
+        if start and are_pairs and swapped:
+            raise DataError(
+                f"--label_column: every row of {origin.source} has the classes 0 and 1 in '{column}', as {lists[0]}, "
+                f"so there is nothing to tell apart. {WHERE_ONES_ARE} Of two classes, write one number a row."
+            )
         if origin.stage == TRAIN and not num_labels:
             raise DataError(f"--label_column: no row of {origin.source} has any label in '{column}'.")
 
-    def _flat(self, lists: Sequence[Sequence[Any] | None]) -> tuple[np.ndarray, np.ndarray]:
+    def _flat(self, lists: Sequence[Sequence[Any] | None], stage: Stage | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the classes of all rows one after the other, and how many each of the B rows has: both int64."""
         sizes = np.array([len(values or ()) for values in lists], dtype=np.int64)
-        return self.classes.numbers(list(chain.from_iterable(values or () for values in lists))), sizes
+        return self.classes.numbers(list(chain.from_iterable(values or () for values in lists)), stage), sizes
 
-    def labels(self, values: Sequence[Any]) -> np.ndarray:
+    def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
         """Return whether each row has each class: ``(B, C) int8``."""
-        labels, sizes = self._flat(values)
+        labels, sizes = self._flat(values, stage)
         if (labels < 0).any():
             raise DataError(
                 f"'{self.classes.column}' has a list with no class in it, in a row that was not looked at before."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, TRAIN
+from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import squared_error
 from transformers_framework.objectives.problems import Problem
@@ -75,7 +75,7 @@ class Regression(Problem):
                 raise DataError(f"{origin.place(start + row)}: '{self.column}' has {found}; expected a finite number.")
             start += len(chunk)
 
-    def labels(self, values: Sequence[Any]) -> np.ndarray:
+    def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
         """Return the bits of the number of each row: ``(B,) int32``."""
         numbers = _in_single_precision(np.array(values, dtype=np.float64))
         bits = numbers.view(np.int32)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+ARE_TEXTS = "labels_are_texts"  # key of a config: classes that are called 0, 1, … are texts in the data
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,7 +60,9 @@ class SequenceClassification(Objective):
     ) -> None:
         super().__init__(setup)
         self.column = label_column or ""
-        self.classes = Classes(self.column, num_labels, setup.class_names, labels)
+        self.classes = Classes(
+            self.column, num_labels, setup.class_names, labels, known_as_texts=getattr(setup.config, ARE_TEXTS, False)
+        )
         self.label_weights, self.label_smoothing = label_weights, label_smoothing
         self._problem = self._make(problem_type) if problem_type else None
 
@@ -86,7 +90,9 @@ class SequenceClassification(Objective):
     @property
     def head_config(self) -> dict[str, Any]:
         """Return the number of outputs, their names and what they mean."""
-        return self.problem.head_config
+        are_texts = self.classes.are_texts
+        told = {ARE_TEXTS: are_texts} if are_texts or hasattr(self.setup.config, ARE_TEXTS) else {}
+        return self.problem.head_config | told
 
     @property
     def is_ready(self) -> bool:
@@ -133,7 +139,12 @@ class SequenceClassification(Objective):
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
         """Return ``labels``, integers ``(B,)``, of multi_label ``(B, C)``; nothing when there is none to learn from."""
-        return {} if context.stage == "predict" else {"labels": self.problem.labels(rows[self.column])}
+        return {} if context.stage == "predict" else {"labels": self.problem.labels(rows[self.column], context.stage)}
+
+    @property
+    def keeps_head(self) -> bool:
+        """Return whether the checkpoint's output layer, if it has one, is that of the classes that are learned."""
+        return self.classes.keeps_head
 
     def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:
         """Return what the sum of the losses is divided by, so that it is torch's mean."""

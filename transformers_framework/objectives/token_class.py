@@ -116,13 +116,13 @@ class TokenClassification(SequenceClassification):
                 row = int(different[0])
                 raise DataError(f"{origin.place(row)}: {self._unequal(int(labels[row]), int(sizes[row]))}")
             if not self.streams:
-                self.tags[origin.stage] = self._classes_of(dataset), np.cumsum(sizes) - sizes
+                self.tags[origin.stage] = self._classes_of(dataset, origin.stage), np.cumsum(sizes) - sizes
         return dataset
 
-    def _classes_of(self, dataset: Dataset) -> np.ndarray:
+    def _classes_of(self, dataset: Dataset, stage: Stage) -> np.ndarray:
         """Return the classes of all words, row after row: ``(N,) int32``."""
         chunks = (chunk.flatten().to_pylist() for chunk in arrow_chunks(dataset, self.column))
-        found = [self.classes.numbers(values).astype(np.int32) for values in chunks]
+        found = [self.classes.numbers(values, stage).astype(np.int32) for values in chunks]
         return np.concatenate(found or [np.zeros(0, np.int32)])
 
     def _unequal(self, num_labels: int, num_words: int) -> str:
@@ -151,7 +151,7 @@ class TokenClassification(SequenceClassification):
         for labels, size in zip(lists, sizes.tolist(), strict=True):
             if len(labels) != size:  # of a stream, only the first rows were looked at before
                 raise DataError(f"{self._unequal(len(labels), size)} The row was not looked at before training.")
-        classes = self.classes.numbers(list(chain.from_iterable(lists)))
+        classes = self.classes.numbers(list(chain.from_iterable(lists)), context.stage)
         row, word = np.nonzero(starts >= 0)
         dense = np.full(batch["word_ids"].shape, IGNORED_LABEL, dtype=np.int64)
         dense[row, starts[row, word]] = classes[(np.cumsum(sizes) - sizes)[row] + word]

@@ -329,6 +329,26 @@ def test_other_number_of_classes_starts_fresh(tmp_path, caplog):
     assert "starts fresh" in caplog.text
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta", "bart", "deberta_v2", "electra"])
+def test_the_output_layer_of_as_many_other_classes_is_renewed(family, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "transformers_framework")
+    tiny.save_checkpoint(family, tmp_path, "AutoModelForSequenceClassification", num_labels=3)
+    config = load_config(model="auto", pre_trained_model=str(tmp_path))
+    kept, renewed = (
+        load_model(
+            {"seq_class": HeadSpec("AutoModelForSequenceClassification", {"num_labels": 3}, keeps)},
+            config,
+            pre_trained_model=str(tmp_path),
+        )
+        for keeps in (True, False)
+    )
+    pairs = zip(kept.named_parameters(), renewed.named_parameters(), strict=True)
+    changed = {name for (name, before), (_, after) in pairs if not torch.equal(before, after)}
+    assert changed
+    assert all(3 in kept.get_parameter(name).shape for name in changed), "nothing but the output layer"
+    assert all(renewed.get_parameter(name).isfinite().all() for name in changed)
+
+
 def test_from_scratch_without_weights(checkpoints):
     config = load_config(model="bert", pre_trained_config=checkpoints["bert"])
     names = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}

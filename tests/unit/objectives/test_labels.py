@@ -37,10 +37,21 @@ def found(*steps: tuple[Stage, Dataset], **options: Any) -> Classes:
         (data([0, 1]), {"num_labels": 4}, ["0", "1", "2", "3"]),
         (data(["no", "yes", "maybe", "no"]), {}, ["maybe", "no", "yes"]),
         (data([True, False]), {}, ["0", "1"]),
+        (data([0.0, 1.0, 2.0]), {}, ["0", "1", "2"]),
+        (data(["0.0", "1.0"]), {}, ["0", "1"]),
+        (data(["01", "02"]), {}, ["01", "02"]),
+        (data(["TRUE", "False", "FALSE"]), {}, ["false", "true"]),
+        (data(["no", "yes"]), {"num_labels": 4}, ["no", "yes", "LABEL_2", "LABEL_3"]),
+        (data([1, 0], ["no", "yes"]), {"num_labels": 3}, ["no", "yes", "LABEL_2"]),
         (data([1, 0], ["neg", "pos"]), {}, ["neg", "pos"]),
         (data([0, 0], ["neg", "neutral", "pos"]), {}, ["neg", "neutral", "pos"]),
         # a checkpoint that is trained further keeps its order of the same names, and takes others from the data
-        (data(["no", "yes"]), {"known": ["yes", "no", "maybe"]}, ["yes", "no", "maybe"]),
+        (data(["no", "yes"]), {"known": ["yes", "no"]}, ["yes", "no"]),
+        (data([0, 1], ["no", "yes"]), {"known": ["yes", "no"]}, ["yes", "no"]),
+        (data(["no", "yes"]), {"known": ["yes", "no", "maybe"]}, ["no", "yes"]),
+        (data(["no", "yes"]), {"known": ["yes", "no", "maybe"], "num_labels": 3}, ["yes", "no", "maybe"]),
+        (data([0, 1]), {"known": ["yes", "no", "maybe"]}, ["0", "1"]),
+        (data([0, 1]), {"known": ["yes", "no"]}, ["yes", "no"]),
         (data(["a", "b"]), {"known": ["yes", "no", "maybe"]}, ["a", "b"]),
         (data([0, 1]), {"known": ["0", "1", "2"]}, ["0", "1"]),
         # names that are asked for are all there are, in their order, whatever the data have
@@ -91,7 +102,8 @@ def test_nothing_but_texts_to_predict() -> None:
     [
         ([("train", data(["x", "w"]))], {"asked": ["z", "x"]}, "train.jsonl:2: 'y' has the label 'w'; expected one of"),
         ([("train", data([0, 2]))], {"asked": ["z", "x"]}, "train.jsonl:2: 'y' has the label 2; expected 0 to 1"),
-        ([("train", data([0, 1], ["x", "z"]))], {"asked": ["z", "x"]}, "has the classes x, z; expected z, x"),
+        ([("train", data([0, 1], ["x", "w"]))], {"asked": ["z", "x"]}, "has the classes x, w; expected z, x"),
+        ([("train", data([0, 1, 2], ["x", "y", "z"]))], {"num_labels": 2}, "--num_labels: 2 .* 'y' has 3: x, y, z"),
         ([("train", data([0, None]))], {}, "train.jsonl:2: 'y' has no label \\(null\\)"),
         ([("train", data([0.5, 1.0]))], {}, "train.jsonl:1: 'y' has the label 0.5"),
         ([("train", data([0, 3]))], {"num_labels": 3}, "train.jsonl:2: .* 3; expected 0 to 2"),
@@ -102,10 +114,10 @@ def test_nothing_but_texts_to_predict() -> None:
         ([("test", data([0, 3]))], {"known": ["x", "y", "z"]}, "test.jsonl:2: .* 3; expected 0 to 2"),
         ([("test", data(["x", "w"]))], {"known": ["x", "y"]}, "test.jsonl:2: .* 'w'; expected one of x, y"),
         (
-            [("train", data([0, 1], ["neg", "pos"])), ("valid", data([0, 1], ["pos", "neg"]))], {},
-            "valid.jsonl has the classes pos, neg; expected neg, pos",
+            [("train", data([0, 1], ["neg", "pos"])), ("valid", data([0, 1], ["pos", "bad"]))], {},
+            "valid.jsonl has the classes pos, bad; expected neg, pos",
         ),
-        ([("test", data([0, 1], ["pos", "neg"]))], {"known": ["neg", "pos"]}, "expected neg, pos, in this order"),
+        ([("train", data([0, 1])), ("valid", data(["0", "x"]))], {}, "valid.jsonl:2: .*'x'; expected a whole number"),
     ],
 )  # fmt: skip
 def test_wrong_labels(steps: Any, options: dict[str, Any], message: str) -> None:
@@ -122,3 +134,75 @@ def test_numbers_of_names() -> None:
     classes = found(("train", data(["no", "yes"])))
     assert classes.numbers(["yes", "no", None]).tolist() == [1, 0, -100]
     assert found(("train", data([0, 1]))).numbers([1, -100, None, 0]).tolist() == [1, -100, -100, 0]
+
+
+@pytest.mark.parametrize("names", [["pos", "neg"], ["neg", "pos"]])
+def test_labels_of_a_column_are_matched_by_name(names: list[str]) -> None:
+    pos, neg = names.index("pos"), names.index("neg")
+    for known in (None, ["neg", "pos"]):
+        steps: Any = [("train", data([0, 1], ["neg", "pos"]))] if known is None else []
+        classes = found(*steps, ("test", data([pos, neg], names)), known=known)
+        assert classes.display_names == ["neg", "pos"]
+        assert classes.numbers([pos, neg, -100], "test").tolist() == [1, 0, -100]
+    assert found(("train", data([0, 1], names)), known=["neg", "pos"]).numbers([pos], "train").tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "keeps"),
+    [
+        (data(["a", "b"]), {"known": ["b", "a"]}, True),
+        (data(["a", "c"]), {"known": ["a", "b"]}, False),
+        (data(["a", "b"]), {"known": ["0", "1"]}, True),  # names for classes that had none
+        (data([0, 1]), {"known": ["a", "b"]}, True),
+        (data([0, 1]), {"known": ["a", "b", "c"]}, False),
+        (data([0, 1]), {"known": ["0", "1"], "known_as_texts": True}, True),
+        (data([0, 1]), {"known": ["a", "b"], "asked": ["c", "d"]}, False),
+        (data([0, 1]), {"known": ["a", "b"], "asked": ["a", "b"]}, True),
+    ],
+)
+def test_other_classes_take_another_output_layer(
+    dataset: Dataset, options: dict[str, Any], keeps: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="transformers_framework")
+    assert found(("train", dataset), **options).keeps_head is keeps
+    assert ("newly initialized" in caplog.text) is not keeps
+
+
+def test_texts_that_look_like_numbers_stay_texts() -> None:
+    made = found(("train", data(["1", "0"])))
+    assert made.are_texts
+    again = found(("test", data(["1", "0"])), known=made.names, known_as_texts=True)
+    assert again.names == ["0", "1"]
+    assert again.numbers(["1", "0"]).tolist() == [1, 0]
+    unnamed = found(("test", data(["1", "0"])), known=["0", "1"])
+    assert unnamed.names is None
+    assert unnamed.numbers(["1", "0", "1.0"]).tolist() == [1, 0, 1]
+
+
+def test_words_for_yes_and_no() -> None:
+    trained = found(
+        ("train", data(["TRUE", "FALSE"])), ("valid", data(["true", "False"])), ("test", data([True, False]))
+    )
+    assert trained.names == ["FALSE", "TRUE"]
+    assert trained.numbers(["True", "FALSE"], "valid").tolist() == [1, 0]
+    assert trained.numbers([True, False], "test").tolist() == [1, 0]
+    assert found(("train", data([True, False]))).numbers(["TRUE", "no"]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "values"),
+    [
+        (data(["TRUE", "FALSE"]), ["TRUE", "FALSE"]),
+        (data(["Yes", "no"]), ["Yes", "no"]),
+        (data(["1", "0.0"]), ["1", "0.0"]),
+        (data([1.0, 0.0]), [1.0, 0.0]),
+        (data([0, 1], ["yes", "no"]), [0, 1]),
+        (data([0, 1], ["1", "0"]), [0, 1]),
+        (data([1, 0], ["wrong", "right"]), [1, 0]),
+    ],
+)
+def test_binary_labels(dataset: Dataset, values: list[Any]) -> None:
+    classes = found(("train", dataset), is_binary=True, num_labels=2)
+    assert classes.numbers(values, "train").tolist() == [1, 0]
+    with pytest.raises(DataError, match=r"train.jsonl:2: 'y' has the label 'b'; expected 1 for a right candidate"):
+        found(("train", data(["yes", "b"])), is_binary=True, num_labels=2)

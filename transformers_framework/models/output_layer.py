@@ -1,0 +1,35 @@
+"""The output layer of a classifier: the part of a head whose size is the number of its classes."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def output_parameters(model: PreTrainedModel) -> list[str]:
+    """Return the names of the parameters that would have another shape with one class more."""
+    config: Any = copy.deepcopy(model.config)
+    config.num_labels += 1
+    with torch.device("meta"):
+        wider = dict(type(model)(config).named_parameters())
+    return [name for name, parameter in model.named_parameters() if parameter.shape != wider[name].shape]
+
+
+def renew_output(model: PreTrainedModel) -> list[str]:
+    """Initialize the output layer anew, as transformers does for a head that a checkpoint lacks; return its parameters.
+
+    A checkpoint of as many other classes would be loaded without a word: shapes do not tell classes apart.
+    """
+    names = output_parameters(model)
+    for module in {name.rpartition(".")[0]: None for name in names}:
+        part = model.get_submodule(module)
+        for parameter in part.parameters(recurse=False):
+            parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+        with torch.no_grad():
+            model._init_weights(part)
+    return names
