@@ -20,7 +20,7 @@ MOMENTS = {
     "in the last validation of an epoch": ("pipelines.pipeline:Pipeline.validation_step", 15),
     "while a checkpoint is written": ("runtime.files:_umask", 9),
     "while a model is exported": ("models.multi_head:MultiHeadModel.export", 3),
-    "at the end of an epoch": ("callbacks.checkpoints:Checkpoints.on_train_epoch_end", 1),
+    "at the end of an epoch": ("callbacks.checkpoints:Checkpoints.on_epoch_done", 1),
     "in the second epoch": (STEPS, 33),
     "after training, in the final export": ("callbacks.checkpoints:Checkpoints.on_train_end", 1),
 }
@@ -70,6 +70,8 @@ def same_files(runs: Path, name: str) -> None:
     for mine, its in zip(ours["optimizer_states"], theirs["optimizer_states"], strict=True):
         for key, state in mine["state"].items():
             assert all(torch.equal(value, its["state"][key][name]) for name, value in state.items())
+    for state in (ours, theirs):  # of training metrics there is only what the last process saw
+        del state["callbacks"]["Checkpoints"]["metrics"]
     assert ours["callbacks"]["Checkpoints"] == theirs["callbacks"]["Checkpoints"]
     exports = [sorted(path.name for path in (runs / "pre_trained_models" / run).iterdir()) for run in (name, "whole")]
     assert exports[0] == exports[1]
@@ -98,7 +100,7 @@ def test_sigterm_saves_before_leaving(command, whole, place, step):
     folder, flags = command
     name = f"sigterm-{place[1]}"
     log = folder / f"{name}.log"
-    run(flags(name, "--checkpoint_interval", "1000"), log, (*place, signal.SIGTERM))
+    assert run(flags(name, "--checkpoint_interval", "1000"), log, (*place, signal.SIGTERM)) == 143, log.read_text()
     checkpoint = torch.load(folder / f"runs/checkpoints/{name}/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == step
     assert "--resume" in log.read_text()

@@ -7,12 +7,14 @@ import math
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
 from transformers_framework.callbacks.guards import FiniteLoss
 from transformers_framework.runtime.files import link_file, link_folder, replace
+from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, training_ends
 from transformers_framework.runtime.run_folders import RunFolders
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.best_step = 0
         self.saved_step = -1
         self.exported: str | None = None
+        self.written: tuple[int, bool] | None = None
+        self.metrics: dict[str, float] = {}  # those that the run had logged when it was interrupted
 
     @property
     def state_key(self) -> str:
@@ -59,43 +63,55 @@ class Checkpoints(pl.callbacks.Checkpoint):
         return "Checkpoints"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which state was best."""
-        return {"monitor": self.monitor, "sign": self.sign, "best_value": self.best_value, "best_step": self.best_step}
+        """Return which state was best, and what a resumed run cannot know of those before it."""
+        best = {"monitor": self.monitor, "sign": self.sign, "best_value": self.best_value, "best_step": self.best_step}
+        return best | {"saved_step": self.saved_step, "exported": self.exported, "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best state of the run that continues; that of another run or another metric is none here."""
         if (state_dict["monitor"], state_dict["sign"]) == (self.monitor, self.sign) and self.folders.best.exists():
             self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
+        self.saved_step, exported = state_dict.get("saved_step", -1), state_dict.get("exported")
+        if exported is not None and (self.folders.pre_trained_models / exported).exists():
+            self.exported = exported
+        self.metrics = state_dict.get("metrics", {})
 
     # ---------------------------------------------------------------- events
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Save every ``interval`` optimizer steps and where training stops within an epoch, behind the step itself.
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the metrics of the run that continues back to it: model cards and the end of the epoch need them."""
+        self._remember(trainer)
 
-        Later hooks would be too late: to Lightning's counters an epoch that was left is an epoch that is over.
+    def on_batch_done(self, trainer: pl.Trainer) -> None:
+        """Save every ``interval`` optimizer steps and where training ends within an epoch, before a validation.
+
+        A run that ends before its first validation, and monitors it, validates its last state.
         """
-        step = trainer.global_step
+        step, loop = trainer.global_step, epoch_loop(trainer)
+        ends = training_ends(trainer)
+        if ends and self._monitors("valid") and self.monitor not in trainer.callback_metrics:
+            loop.validation_due = True
         due = self.interval is not None and step % self.interval == 0
-        if step and step != self.saved_step and (due or trainer.should_stop or 0 < trainer.max_steps <= step):
-            self.save(trainer)
+        if step and step != self.saved_step and (due or ends):
+            exports_later = loop.validation_due and self.at_validation
+            self.save(trainer, keep=(due or self.at_epoch) and not exports_later)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save after a validation."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        improved = self.monitor is not None and self.monitor.startswith("valid/") and self._improved(trainer)
-        if self.at_validation or improved or trainer.should_stop:
+        epoch_loop(trainer).validation_due = False
+        improved = self._monitors("valid") and self._improved(trainer)
+        if self.at_validation or improved or training_ends(trainer):
             self.save(trainer, best=improved, keep=self.at_validation)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_epoch_done(self, trainer: pl.Trainer) -> None:
         """Save after an epoch that is complete, always after the last one."""
-        if (
-            not trainer.is_last_batch
-            and trainer.fit_loop.epoch_loop.batch_progress.current.ready < trainer.num_training_batches
-        ):
+        batches = epoch_loop(trainer).batch_progress.current.ready
+        if not trainer.is_last_batch and batches < trainer.num_training_batches:
             return
-        improved = self.monitor is not None and self.monitor.startswith("train/") and self._improved(trainer)
-        ends = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+        improved = self._monitors("train") and self._improved(trainer)
+        ends = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch
         if self.at_epoch or improved or ends:
             self.save(trainer, best=improved, keep=self.at_epoch)
 
@@ -107,15 +123,31 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Export the final state, also when the run that continues had only this left to do."""
         if stage == "fit":
+            self._remember(trainer)
             self.exporter.export(trainer, self.folders.pre_trained_models / "final")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save before leaving when told to leave; after a failure the last good checkpoint stays."""
-        if isinstance(exception, (SIGTERMException, KeyboardInterrupt)) and trainer.state.fn == "fit":
+        """Save before leaving when told to leave; after a failure, or ^C twice, the last good checkpoint stays."""
+        if not isinstance(exception, SIGTERMException) or trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        if self.written != self._now(trainer):
             self._write(trainer)
-            logger.warning("Stopped at step %d; --resume goes on from %s", trainer.global_step, self.folders.last)
+        logger.warning("Stopped at step %d; --resume goes on from %s", trainer.global_step, self.folders.last)
 
     # ---------------------------------------------------------------- files
+
+    def _monitors(self, stage: str) -> bool:
+        return self.monitor is not None and self.monitor.startswith(f"{stage}/")
+
+    def _remember(self, trainer: pl.Trainer) -> None:
+        for name, value in self.metrics.items():
+            trainer.callback_metrics.setdefault(name, torch.tensor(value))
+        self.metrics = {}
+
+    @staticmethod
+    def _now(trainer: pl.Trainer) -> tuple[int, bool]:
+        """Return what tells the states of a run from each other."""
+        return epoch_loop(trainer).total_batch_idx, epoch_loop(trainer).validation_due
 
     def _improved(self, trainer: pl.Trainer) -> bool:
         value = float(trainer.callback_metrics.get(str(self.monitor), math.nan))
@@ -139,7 +171,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
                 callback.check(trainer)
         # last.ckpt comes last: a run that dies before it continues from the one before, and makes all of these again
         self.saved_step = trainer.global_step
-        models, step = self.folders.pre_trained_models, f"ckpt_epoch_{trainer.current_epoch}_step_{trainer.global_step}"
+        models = self.folders.pre_trained_models
+        step = f"ckpt_epoch_{epoch_under_way(trainer)}_step_{trainer.global_step}"
         if keep and step != self.exported:  # what an earlier process left may be of other flags
             self.exporter.export(trainer, models / step)
             self.exported = step
@@ -152,6 +185,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def _write(self, trainer: pl.Trainer, *, best: bool = False) -> None:
         """Write the state aside, as one file or as a folder of shards, then let it be the last one."""
         folders = self.folders
+        self.metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         aside = folders.checkpoints / ".state.part"
         trainer.save_checkpoint(aside)
         # nodes without a folder in common have each a part of what was sharded
@@ -163,3 +197,4 @@ class Checkpoints(pl.callbacks.Checkpoint):
                     replace(folders.last, folders.previous)
                 replace(aside, folders.last)
             trainer.strategy.barrier()
+        self.written = self._now(trainer)

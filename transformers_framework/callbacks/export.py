@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytorch_lightning as pl
 
 from transformers_framework.runtime.files import whole_folder
+from transformers_framework.runtime.loops import epoch_under_way
 from transformers_framework.runtime.strategies import whole_weights
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Exporter:
             card = model_card(
                 self.options,
                 metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
-                epoch=trainer.current_epoch,
+                epoch=epoch_under_way(trainer),
                 step=trainer.global_step,
             )
             (aside / "README.md").write_text(card, encoding="utf-8")

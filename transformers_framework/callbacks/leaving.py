@@ -1,4 +1,4 @@
-"""Processes that are told to leave agree on the batch behind which they do."""
+"""Graceful shutdown: ranks that receive a signal agree on the batch after which all of them stop."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 logger = logging.getLogger(__name__)
 
 
+# signals that end a run at the next moment at which it can be saved, where the platform has them
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
+EXIT_STATUS = {signal.SIGINT: 128 + signal.SIGINT}  # of all others that of SIGTERM: schedulers know it
+
+
 class Leaving(pl.Callback):
-    """Let all processes of a run leave behind the same batch once any of them was told to, by SIGTERM or the keyboard.
+    """Gracefully stop all ranks after the same batch once any of them received SIGTERM, SIGUSR1, SIGHUP or Ctrl-C.
 
     To save a checkpoint takes all of them, and whole steps only. So they agree at the beginning of each batch and look
     at the answer at its end, when a device has long computed it. Lightning would ask within the handler of the signal,
@@ -28,26 +33,29 @@ class Leaving(pl.Callback):
         self.launcher: Any = None
         self.answer: torch.Tensor | None = None
         self.is_there: Any = None
-        self.process, self.before = os.getpid(), signal.getsignal(signal.SIGINT)
+        self.process = os.getpid()
+        self.before: dict[int, Any] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take the place of Lightning's handlers."""
         self.launcher = trainer.strategy.launcher
-        setattr(trainer._signal_connector, "_sigterm_notifier_fn", self.notice)  # noqa: B010
+        setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
         setattr(trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor", lambda: None)  # noqa: B010
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self.notice)
+            self.before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+            for signum in SIGNALS:
+                if signum in (signal.SIGINT, signal.SIGTERM) or self.before[signum] != signal.SIG_IGN:  # as nohup does
+                    signal.signal(signum, self.notice)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give the keyboard back."""
+        """Give the signals back."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self.before)
+            for signum, handler in self.before.items():
+                signal.signal(signum, handler)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Give the keyboard back, and let no one take a test for done that was not."""
+        """Give the signals back."""
         self.teardown(trainer, pl_module, "")
-        if isinstance(exception, SIGTERMException) and trainer.state.fn != "fit":
-            exception.code = 128 + signal.SIGTERM
 
     def notice(self, signum: int, frame: Any) -> None:
         """Remember that this process shall leave, and tell those that it started.
@@ -79,22 +87,16 @@ class Leaving(pl.Callback):
         else:
             self.answer = answer
 
-    def _look(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+    def _look(self, *args: Any, **kwargs: Any) -> None:
         """Leave when that was agreed on.
 
         Raises:
-            KeyboardInterrupt: When one of the processes was told to by the keyboard.
-            SIGTERMException: When one was told to by a signal, and Lightning does not look at this stage.
+            SIGTERMException: When one of the processes was told to, with the exit status of the run.
         """
         if self.is_there is not None:
             self.is_there.synchronize()
-        told = self.told if self.answer is None else int(self.answer)
-        if told == signal.SIGINT:
-            raise KeyboardInterrupt
-        if told and not trainer.predicting:
-            trainer._signal_connector.received_sigterm = True  # Lightning leaves when this batch is counted
-        elif told:
-            raise SIGTERMException
+        if told := self.told if self.answer is None else int(self.answer):
+            raise SIGTERMException(EXIT_STATUS.get(signal.Signals(told), 128 + signal.SIGTERM))
 
     on_train_batch_start = on_validation_batch_start = on_test_batch_start = on_predict_batch_start = _ask
-    on_train_batch_end = on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _look
+    on_batch_done = on_validation_batch_end = on_test_batch_end = on_predict_batch_end = _look

@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG if isinstance(error, UserError) else FAILED
     except KeyboardInterrupt:
         return _interrupted()
-    except SystemExit as leaving:  # Lightning leaves with status 1 when the user interrupts it
-        if isinstance(leaving.__context__, KeyboardInterrupt):
+    except SystemExit as leaving:  # Lightning leaves with status 1 when ^C interrupts it at once
+        if leaving.code == INTERRUPTED or isinstance(leaving.__context__, KeyboardInterrupt):
             return _interrupted()
         raise
     except Exception as error:

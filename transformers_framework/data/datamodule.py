@@ -22,6 +22,7 @@ from transformers_framework.processing.columns import Origin, chunks
 from transformers_framework.processing.packing import Bins, fill_bins
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.runtime.folders import cache_folder
+from transformers_framework.runtime.loops import epoch_loop, epoch_under_way
 from transformers_framework.runtime.precision import length_multiple
 from transformers_framework.runtime.run_folders import is_first_process
 
@@ -388,9 +389,8 @@ class DataModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, int]:
         """Return which rows of which epoch training has consumed: all that is needed to continue."""
         assert self.trainer is not None
-        loop = self.trainer.fit_loop
-        done = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        sampler, epoch = self._train_sampler, loop.epoch_progress.current.completed
+        done = epoch_loop(self.trainer).batch_progress.current.processed  # type: ignore[attr-defined]
+        sampler, epoch = self._train_sampler, epoch_under_way(self.trainer)
         rows_of_step = sampler.step_size * self.trainer.accumulate_grad_batches
         return {"epoch": epoch, "consumed": sampler.rows_after(done), "rows_of_step": rows_of_step}
 

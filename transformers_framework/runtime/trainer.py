@@ -46,6 +46,7 @@ def build_trainer(
     from transformers_framework.runtime.accelerators import accelerator_kind, check_accelerator
     from transformers_framework.runtime.board import Board
     from transformers_framework.runtime.checkpoint_io import WholeCheckpointIO
+    from transformers_framework.runtime.loops import use_own_loops
     from transformers_framework.runtime.precision import full_precision_name
     from transformers_framework.runtime.processes import num_nodes
     from transformers_framework.runtime.strategies import build_strategy, shards_checkpoints
@@ -74,9 +75,9 @@ def build_trainer(
         }
         trainer = pl.Trainer(**flags)
         nodes = num_nodes(os.environ, trainer.num_nodes, trainer.num_devices)
-        if nodes == trainer.num_nodes:
-            return trainer
-        return pl.Trainer(**{**flags, "num_nodes": nodes, "strategy": build_strategy(strategy, config, device)})
+        if nodes != trainer.num_nodes:
+            trainer = pl.Trainer(**{**flags, "num_nodes": nodes, "strategy": build_strategy(strategy, config, device)})
+        return use_own_loops(trainer)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ConfigurationError(_blamed(str(error), options, list(flags))) from error
 

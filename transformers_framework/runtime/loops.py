@@ -1,0 +1,114 @@
+"""Training loops that are saved between batches and know what was still due: a validation, the end of an epoch.
+
+Lightning's own guess from counters where a checkpoint was written, and lose a validation that was interrupted, and the
+end of an epoch where ``max_steps`` ends the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytorch_lightning as pl
+from pytorch_lightning.loops.fit_loop import _FitLoop
+from pytorch_lightning.loops.loop import _Loop
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+
+
+def use_own_loops(trainer: pl.Trainer) -> pl.Trainer:
+    """Let a trainer train with the loops of this module; return it."""
+    limits = trainer.fit_loop
+    trainer.fit_loop = FitLoop(trainer, limits.min_epochs, limits.max_epochs)
+    trainer.fit_loop.epoch_loop = EpochLoop(trainer, limits.min_steps, limits.max_steps)
+    return trainer
+
+
+class EpochLoop(_TrainingEpochLoop):
+    """The batches of an epoch.
+
+    Callbacks may have a hook ``on_batch_done(trainer)``: the batch is counted and logged, and a validation that follows
+    has not begun. A checkpoint may be written there, at the end of a validation and at the end of an epoch. A resumed
+    run first does what was due after the batch, without the batch.
+    """
+
+    validation_due = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the epoch is over; what was due after a batch is always done first."""
+        return not self.restarting and bool(super().done)
+
+    def reset(self) -> None:
+        """Start an epoch, or stay at the batch of the checkpoint."""
+        if self.restarting:
+            self.val_loop.restarting = False
+        else:
+            super().reset()
+
+    def advance(self, data_fetcher: Any) -> None:
+        """Train on the next batch; that of the checkpoint is done."""
+        if not self.restarting:
+            super().advance(data_fetcher)
+
+    def on_advance_end(self, data_fetcher: Any) -> None:
+        """Do what follows a batch."""
+        if not self.restarting:
+            self.validation_due = super()._should_check_val_fx(data_fetcher)
+            call_hooks(self.trainer, "on_batch_done")
+        super().on_advance_end(data_fetcher)
+
+    def _should_check_val_fx(self, data_fetcher: Any) -> bool:
+        return self.validation_due
+
+    def on_save_checkpoint(self) -> dict[str, Any]:
+        """Add what is due to the state."""
+        return {**super().on_save_checkpoint(), "validation_due": self.validation_due}
+
+    def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
+        """Know what is due."""
+        super().on_load_checkpoint(state_dict)
+        self.validation_due = state_dict.get("validation_due", False)
+
+
+class FitLoop(_FitLoop):
+    """The epochs; callbacks may have a hook ``on_epoch_done(trainer)``, when an epoch is counted and logged."""
+
+    epoch_loop: EpochLoop
+
+    @_Loop.restarting.setter  # type: ignore[attr-defined]
+    def restarting(self, restarting: bool) -> None:
+        """Restart within an epoch; behind a whole one the next begins, also where ``max_steps`` limits the run."""
+        progress = self.epoch_progress.current
+        _Loop.restarting.fset(self, restarting and progress.ready != progress.processed)  # type: ignore[attr-defined]
+
+    @property
+    def done(self) -> bool:
+        """Whether training is over; an epoch that was interrupted is always ended, though no batch may be left."""
+        return not self.restarting and bool(super().done)
+
+    def on_advance_end(self) -> None:
+        """End an epoch."""
+        super().on_advance_end()
+        call_hooks(self.trainer, "on_epoch_done")
+
+
+def call_hooks(trainer: pl.Trainer, name: str) -> None:
+    """Call a hook of all callbacks that have it, the last callback first: those that save are last."""
+    for callback in reversed(trainer.callbacks):  # type: ignore[attr-defined]
+        if (hook := getattr(callback, name, None)) is not None:
+            hook(trainer)
+
+
+def epoch_loop(trainer: pl.Trainer) -> EpochLoop:
+    """Return the loop over batches of a trainer."""
+    return cast("EpochLoop", trainer.fit_loop.epoch_loop)
+
+
+def epoch_under_way(trainer: pl.Trainer) -> int:
+    """Return the epoch of the last batch, from 0; ``trainer.current_epoch`` is the next one when it is over."""
+    return max(0, trainer.fit_loop.epoch_progress.current.ready - 1)
+
+
+def training_ends(trainer: pl.Trainer) -> bool:
+    """Return whether training ends after this batch, whatever is left of the epoch."""
+    stops = trainer.should_stop and trainer.fit_loop._can_stop_early
+    return stops or 0 < trainer.max_steps <= trainer.global_step
