@@ -291,12 +291,16 @@ class Experiment:
         return not self.rehearses and not self.shows_only
 
     def _run_stages(self, trains: bool) -> None:
+        from transformers_framework.callbacks.early_stopping import reason_of_end
+
         trainer, module, data = self.trainer, self.module, self.data
         if trains:
             start = for_all(trainer, self.start, self.folders.checkpoints)
             if start is not None:
                 logger.info("Continuing %s", start)
             trainer.fit(module, data, ckpt_path=start)
+            if reason := reason_of_end(trainer):
+                logger.info("Training ended early, after step %d: %s.", trainer.global_step, reason)
         weights = for_all(trainer, self._weights(trains), self.folders.checkpoints)
         for stage in EVALUATED:
             if data.has(stage) and not (trains and stage == "valid"):

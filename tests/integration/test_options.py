@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +118,32 @@ def test_early_stopping_stops(folder: Path) -> None:
     assert runs.weights_are_equal(done.pre_trained_models / "best", done.pre_trained_models / "ckpt_epoch_0_step_5")
 
 
-def test_a_run_that_stopped_early_stays_stopped(folder: Path) -> None:
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_a_value_that_is_none_is_no_improvement(
+    folder: Path, direction: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of questions without a right candidate there is no MAP: it is as if nothing improved, and training goes on."""
+    rows = [row | {"label": 0} for row in runs.rows_for("answer_selection", 23, 1)]
+    path = tiny.write_jsonl(folder / "unanswered.jsonl", rows)
+    flags = {"monitor": MAP, "monitor_direction": direction, "early_stopping": True, "patience": 3, "max_epochs": 10}
+    logging.getLogger("transformers_framework").handlers.clear()  # it writes where standard error was once
+    done = train(folder, f"unanswered-{direction}", valid_dataset=path, **flags)
+    assert len(runs.scalars(done)["valid/loss"]) == 3
+    assert "best" not in exports(done)
+    said = capfd.readouterr().err
+    assert said.count(f"{MAP} is nan: this counts as no improvement.") == 3
+    reason = f"{MAP} has not improved in 3 validations (--patience); it was never a number."
+    assert f"Training ended early, after step 15: {reason}" in said
+
+
+def test_an_end_by_time_is_reported(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("transformers_framework").handlers.clear()
+    flags = {"max_epochs": 10_000, "no_epoch_checkpointing": True, "log_every_n_steps": 0}
+    train(folder, "timed", **flags, max_time="00:00:00:01")
+    assert re.search(r"Training ended early, after step \d+: --max_time is over\.", capfd.readouterr().err)
+
+
+def test_a_run_that_stopped_early_stays_stopped(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Also within an epoch; more patience lets it go on to where it would have come at once."""
     flags = {
         "monitor": MAP,
@@ -126,11 +153,15 @@ def test_a_run_that_stopped_early_stays_stopped(folder: Path) -> None:
         "val_check_interval": 0.5,
     }
 
+    logging.getLogger("transformers_framework").handlers.clear()
+
     def last_step(name: str, **more: Any) -> int:
         return int(torch.load(train(folder, name, "valid", **flags, **more).last, weights_only=True)["global_step"])
 
     assert last_step("stopped", patience=2) == 7
+    assert capfd.readouterr().err.count("Training ended early, after step 7: ") == 1
     assert last_step("stopped", patience=2, resume=True) == 7
+    assert capfd.readouterr().err.count("Training ended early, after step 7: ") == 1
     assert last_step("stopped", patience=4, resume=True) == last_step("patient", patience=4) == 12
 
 
@@ -146,6 +177,27 @@ def test_a_run_that_averaged_stays_averaged(folder: Path) -> None:
 def test_no_batches_of_a_stage(folder: Path) -> None:
     done = train(folder, "none", "test", "predict", limit_test_batches=0, limit_predict_batches=0)
     assert not done.predictions.exists()
+
+
+def test_predictions_of_numbers_that_are_none_are_json(folder: Path) -> None:
+    """Columns beside the predictions may hold nan and infinity, also within lists; JSON has neither."""
+    import pyarrow.parquet
+
+    rows = runs.rows_for("answer_selection", 13, 3)
+    for i, row in enumerate(rows):
+        row |= {"price": float("nan") if i % 2 else 1.5, "sizes": [float("inf"), 0.5], "more": {"depth": -float("inf")}}
+    path = folder / "numbers.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    done = train(folder, "numbers", max_steps=1, predict_dataset=path)
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    lines = (done.predictions / "predict.jsonl").read_text("utf-8").splitlines()
+    found = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert [line["price"] for line in found] == [None if i % 2 else 1.5 for i in range(13)]
+    assert found[0]["sizes"] == [None, 0.5]
+    assert found[0]["more"] == {"depth": None}
 
 
 def test_predictions_hold_nothing_of_the_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
 
     def _improved(self, trainer: pl.Trainer) -> bool:
         value = float(trainer.callback_metrics.get(str(self.monitor), math.nan))
+        if not math.isfinite(value):
+            logger.warning("%s is %s: this counts as no improvement.", self.monitor, value)
         better = self.best_value is None or self.sign * value > self.sign * self.best_value
         # the first process decides: of training each knows its own losses, and to save takes all of them
         improved = bool(trainer.strategy.broadcast(better and math.isfinite(value)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +18,7 @@ from transformers_framework.constants import ROW_IDS, STAGES, Stage
 from transformers_framework.exceptions import DataError
 from transformers_framework.metrics.corpus import corpus_metrics, qrels_lines, run_lines
 from transformers_framework.metrics.search import TopPassages, ranked
+from transformers_framework.processing.json_text import to_json
 from transformers_framework.runtime.communication import from_all
 from transformers_framework.runtime.files import whole_file
 from transformers_framework.runtime.precision import length_multiple
@@ -204,7 +204,7 @@ class CorpusSearch(pl.Callback):
             starts, ends = (np.searchsorted(queries.query, seen, side).tolist() for side in ("left", "right"))
             columns["relevant"] = [relevant[start:end] for start, end in zip(starts, ends, strict=True)]
         lines = (dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True))
-        files[path] = (json.dumps(line, ensure_ascii=False, default=str) for line in lines)
+        files[path] = map(to_json, lines)
         for file, content in files.items():
             with whole_file(file) as aside, aside.open("w", encoding="utf-8") as open_file:
                 open_file.writelines(f"{line}\n" for line in content)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
+from torch import Tensor
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
-    """Lightning's, for runs that continue: one that had stopped stays so, unless it is given more patience."""
+    """Lightning's, for runs that continue: one that had stopped stays so, unless it is given more patience.
+
+    A value that is not finite is no improvement, like any other that is not better.
+    """
+
+    reason: str | None = None  # why it has stopped training
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting where the run stopped, with the patience that this run was given."""
@@ -16,4 +24,27 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do not begin what had ended."""
-        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+        if self.wait_count >= self.patience:
+            trainer.should_stop, self.reason = True, self._explain()
+
+    def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:
+        worst = -math.inf if self.mode == "max" else math.inf
+        stops, said = super()._evaluate_stopping_criteria(current if current.isfinite() else current.new_tensor(worst))
+        if stops:
+            self.reason = self._explain()
+        return stops, said
+
+    def _explain(self) -> str:
+        checks = "epochs" if self.monitor.startswith("train/") else "validations"
+        best = f"its best is {self.best_score:.6g}" if self.best_score.isfinite() else "it was never a number"
+        return f"{self.monitor} has not improved in {self.wait_count} {checks} (--patience); {best}"
+
+
+def reason_of_end(trainer: pl.Trainer) -> str | None:
+    """Return why training ended before its last epoch or step; nothing where it did not."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping) and callback.reason is not None:
+            return callback.reason
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
+            return "--max_time is over"
+    return None

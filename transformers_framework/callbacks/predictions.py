@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ import torch
 
 from transformers_framework.constants import ROW_IDS, Stage
 from transformers_framework.processing.columns import chunks
+from transformers_framework.processing.json_text import to_json
 from transformers_framework.runtime.communication import to_first
 from transformers_framework.runtime.files import whole_file
 from transformers_framework.runtime.run_folders import RunFolders
@@ -73,7 +73,7 @@ class Predictions(pl.Callback):
             path = self.folders.predictions / f"{stage}{suffix}.jsonl"
             with whole_file(path) as aside, aside.open("w", encoding="utf-8") as file:
                 for row, line in lines_of(rows(), objective, columns):
-                    file.write(json.dumps(row | line, ensure_ascii=False, default=str) + "\n")
+                    file.write(to_json(row | line) + "\n")
             for extra, lines in objective.prediction_files(stage, columns, rows()).items():
                 with whole_file(path.with_suffix(extra)) as aside:
                     aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

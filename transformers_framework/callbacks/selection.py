@@ -123,6 +123,7 @@ class Selection:
                     str(self.monitor),
                     mode=self.direction,
                     patience=self.patience,
+                    check_finite=False,
                     check_on_train_epoch_end=str(self.monitor).startswith("train/"),
                 )
             )

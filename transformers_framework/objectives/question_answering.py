@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from transformers_framework.objectives.objective import Context, Objective, Setu
 from transformers_framework.processing.answers import all_scores, best_threshold, metric_names, reading_metrics
 from transformers_framework.processing.encoding import Template
 from transformers_framework.processing.fields import as_text
+from transformers_framework.processing.json_text import to_json
 from transformers_framework.processing.reading import Documents, Spans, answer_ends, best_spans, merge, target_spans
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.restricted import PositiveInt
@@ -383,7 +383,7 @@ class QuestionAnswering(Objective):
             ]
             odds = np.nan_to_num(columns["null_score"] - np.array(best), posinf=HIGHEST).tolist()
             files[".null_odds.json"] = dict(zip(keys, odds, strict=True))
-        return {suffix: [json.dumps(content, ensure_ascii=False)] for suffix, content in files.items()}
+        return {suffix: [to_json(content)] for suffix, content in files.items()}
 
 
 def null_place(tokenizer: Any) -> int:

@@ -1,0 +1,37 @@
+"""Values of rows as JSON that every parser reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def to_json(value: Any) -> str:
+    """Return a value as JSON on one line; numbers that are not finite become null, for JSON has none of them.
+
+    Texts stay as they are, and what JSON has no type for, as dates, becomes a text.
+
+    Examples:
+        >>> to_json({"id": 0, "text": "é", "score": float("nan"), "all": [1.5, float("-inf")]})
+        '{"id": 0, "text": "é", "score": null, "all": [1.5, null]}'
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
+    except ValueError:  # few rows have such a number, and to look for it takes longer than to write the row
+        return json.dumps(_finite(value), ensure_ascii=False, default=_plain, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else to_json(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, (float, np.floating)) and not math.isfinite(value) else value
