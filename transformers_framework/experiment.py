@@ -231,12 +231,14 @@ class Experiment:
         from transformers_framework.callbacks.predictions import Predictions
         from transformers_framework.callbacks.progress import progress
         from transformers_framework.callbacks.random_state import RandomState
+        from transformers_framework.callbacks.training_metrics import TrainingMetrics
 
         exporter = Exporter(self.tokenizer, self.options, self.max_length)
         callbacks: list[pl.Callback] = [
             Leaving(),
             RandomState(self.seed),
             OpenWindow(self.allow_other_batch_size),
+            TrainingMetrics(),
             TruncationReport(*self.inputs.truncation(self.options["max_sequence_length"])),
         ]
         if not self.rehearses:

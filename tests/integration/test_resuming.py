@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import runs
+from tests.integration.interrupted import run_together
+from tests.sharded_cpu import use_cpus
 from transformers_framework.runtime.run_folders import RunFolders
 
 SMALL: dict[str, Any] = {"pipeline": "seq_class", "batch_size": 4, "checkpoint_interval": 3}
@@ -60,3 +63,64 @@ def test_a_damaged_checkpoint_is_not_used(stage: str, begun: Begun, tmp_path: Pa
     flags = begun.flags | {"train_dataset": None} | {f"{stage}_dataset": begun.data[f"{stage}_dataset"]}
     runs.run(begun.folder, status=2, name=f"damaged-{stage}", ckpt_path=damaged, **flags)
     assert f"--ckpt_path: {damaged} is damaged" in capsys.readouterr().err
+
+
+# --- metrics of training ---------------------------------------------------------------------------------------------
+
+
+def of_training(folders: RunFolders, ends: Sequence[int] = ()) -> dict[str, dict[int, float]]:
+    """Return what was logged of training, without what was logged only because a run ended."""
+    found = {name: dict(values) for name, values in runs.scalars(folders).items() if name.startswith("train/")}
+    return {name: {step: values[step] for step in values.keys() - {*ends}} for name, values in found.items()}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"monitor": "train/seq_class/accuracy", "log_every_n_steps": 4},
+        {"monitor": "train/loss", "monitor_direction": "min", "log_every_n_steps": 100},
+        {"pipeline": "named_entity_recognition", "monitor": "train/token_class/f1", "accumulate_grad_batches": 2},
+    ],
+    ids=["classes", "losses", "lists"],
+)
+def test_metrics_of_training_are_those_of_the_whole_epoch(flags: dict[str, Any], tmp_path: Path) -> None:
+    """Interrupted in the first epoch and in the second one, between two logging steps."""
+    flags = SMALL | flags
+    data = runs.datasets(tmp_path / "data", flags["pipeline"], (40, 1, 1, 1))
+    flags |= {"train_dataset": data["train_dataset"], "scheduler": "constant"}
+    per_epoch = 10 // flags.get("accumulate_grad_batches", 1)
+    whole = runs.run(tmp_path, name="whole", max_epochs=2, **flags)
+    ends = (per_epoch // 2, per_epoch + 3)
+    for steps in ends:
+        parts = runs.run(tmp_path, name="parts", max_steps=steps, resume=True, **flags)
+    parts = runs.run(tmp_path, name="parts", max_epochs=2, resume=True, **flags)
+    steps_of_ends = [step - 1 for step in ends]
+    assert of_training(parts, steps_of_ends) == of_training(whole, steps_of_ends)
+    assert runs.weights_are_equal(parts.pre_trained_models / "best", whole.pre_trained_models / "best")
+    cards = [(folders.pre_trained_models / "final/README.md").read_text() for folders in (parts, whole)]
+    assert len({card.partition("## Metrics")[2].partition("## Flags")[0] for card in cards}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_metrics_of_training_of_several_processes(strategy: str, tmp_path: Path) -> None:
+    """Begun by two, continued by two and by one: the epoch's metrics are those of all rows."""
+    still = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
+    flags = SMALL | {"scheduler": "constant", "additional_config_kwargs": still, "learning_rate": 1e-9}
+    data = runs.datasets(tmp_path / "data", "named_entity_recognition", (40, 1, 1, 1))
+    flags |= {"pipeline": "named_entity_recognition", "train_dataset": data["train_dataset"]}
+    two = {"devices": 2, "strategy": strategy, "batch_size": 2}
+
+    def go(name: str, **more: Any) -> RunFolders:
+        words, log = runs.command(tmp_path, name=name, resume=True, **flags | more), tmp_path / f"{name}.log"
+        size = more.get("devices", 1)
+        assert run_together(words, log, size, use_cpus) == [0] * size, log.read_text()
+        return runs.folders_of(words)
+
+    whole = of_training(go("whole", max_epochs=1))
+    for name, then in (("two", two), ("one", {})):
+        go(name, max_steps=6, **two)
+        parts = of_training(go(name, max_epochs=1, **then))
+        metrics = {key for key in whole if "rate" not in key and "loss" not in key}
+        assert len(metrics) > 3
+        assert {key: parts[key][9] for key in metrics} == pytest.approx({key: whole[key][9] for key in metrics})

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from transformers_framework.constants import STAGES, TRAIN, Stage
 from transformers_framework.data.cache import prepared
 from transformers_framework.data.collator import Collator
+from transformers_framework.data.contradictions import check_flags
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.loading import load_dataset, row_place
 from transformers_framework.data.loading import num_rows as known_num_rows
@@ -114,7 +115,7 @@ class DataModule(pl.LightningDataModule):
         shards = (train_shard_dataset, valid_shard_dataset, test_shard_dataset, predict_shard_dataset)
         self.sources = {stage: source for stage, source in zip(STAGES, given, strict=True) if source}
         self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
-        self._check_flags()
+        check_flags(self)
         self.num_workers = num_workers
         self.keep_in_memory = keep_in_memory
         self.pin_memory = not disable_memory_pinning
@@ -127,36 +128,7 @@ class DataModule(pl.LightningDataModule):
         self.datasets: dict[Stage, Any] = {}
         self.num_rows: dict[Stage, int | None] = {}
         self._resumed = {"epoch": 0, "consumed": 0}
-
-    def _check_flags(self) -> None:
-        for flag, values in (("config", self.configs), ("shard_dataset", self.shards)):
-            if idle := [stage for stage in STAGES if values[stage] is not None and stage not in self.sources]:
-                raise ConfigurationError(f"--{idle[0]}_{flag} needs --{idle[0]}_dataset.")
-        labels = {column for objective in self.objectives for column in objective.label_columns(TRAIN)}
-        if seen := sorted(labels.intersection(self.inputs.columns)):
-            raise ConfigurationError(
-                f"--label_column: '{seen[0]}' is among --input_columns, so the model would read what it must predict."
-            )
-        if self.inputs.isolates or (self.inputs.rewrite_key is not None and not self.inputs.groups_rows):
-            self._check_packing(labels)
-
-    def _check_packing(self, labels: set[str]) -> None:
-        flag = "--packing isolated" if self.inputs.isolates else self.inputs.rewriting
-        if self.iterable:
-            raise ConfigurationError(
-                f"--iterable: {flag} must see all texts before training, a stream is never seen as a whole. Leave "
-                "--iterable out: what is prepared lies on disk, not in memory."
-            )
-        if self.inputs.isolates and self.length_bucketing:
-            raise ConfigurationError(
-                "--length_bucketing puts rows of similar length together, --packing isolated those that fill a row: "
-                "leave one of them out."
-            )
-        if labels:
-            raise ConfigurationError(
-                f"{flag}: the labels in '{min(labels)}' belong to single texts, each of which needs a row of its own. "
-                "Leave the flag out, or use a pipeline that learns from tokens alone."
-            )
+        self._train_sampler: BatchSampler | None = None
 
     # ---------------------------------------------------------------- before training
 
@@ -388,12 +360,16 @@ class DataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """Return which rows of which epoch training has consumed: all that is needed to continue."""
-        assert self.trainer is not None
-        done = epoch_loop(self.trainer).batch_progress.current.processed  # type: ignore[attr-defined]
-        sampler, epoch = self._train_sampler, epoch_under_way(self.trainer)
-        rows_of_step = sampler.step_size * self.trainer.accumulate_grad_batches
+        trainer, sampler = self.trainer, self._train_sampler
+        assert trainer is not None
+        assert sampler is not None
+        done = epoch_loop(trainer).batch_progress.current.processed  # type: ignore[attr-defined]
+        rows_of_step = sampler.step_size * trainer.accumulate_grad_batches
+        epoch = epoch_under_way(trainer)
         return {"epoch": epoch, "consumed": sampler.rows_after(done), "rows_of_step": rows_of_step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue behind the rows that were consumed."""
         self._resumed = {"epoch": state_dict["epoch"], "consumed": state_dict["consumed"]}
+        if self._train_sampler is not None:  # strategies that shard load checkpoints later than batches are planned
+            self._train_sampler.resume(**self._resumed)
