@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,6 +29,9 @@ NUM_CLASSES = 2
 
 class AnswerSelection(SequenceClassification):
     """Learn whether a candidate answers a question, rank the candidates of each question by it.
+
+    A checkpoint with one output keeps it: its logit is the score, learned by a binary cross-entropy, which is the
+    cross-entropy of that logit and a constant 0 for wrong.
 
     Args:
         setup: Tokenizer, config and classes of the model.
@@ -68,6 +72,18 @@ class AnswerSelection(SequenceClassification):
         self.classes.is_binary = True
         self.index_column = index_column
         self.empty_target_action = metrics_empty_target_action
+
+    @property
+    def has_one_output(self) -> bool:
+        """Return whether the model is a classifier with a single output, as many re-rankers are."""
+        config, kind = self.setup.config, self.head.removeprefix("AutoModel")
+        tuned = any(name.endswith(kind) for name in getattr(config, "architectures", None) or ())
+        return tuned and config.num_labels == 1
+
+    @property
+    def head_config(self) -> dict[str, Any]:
+        """Return classes; nothing where the one output that the config has stays."""
+        return {} if self.has_one_output else super().head_config
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the label column and, where rows are ranked, that of the query id."""
@@ -123,6 +139,7 @@ class AnswerSelection(SequenceClassification):
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Return the cross-entropy; classes for accuracy, scores and queries for ranking."""
+        output = of_two_classes(output)
         loss, inputs = super().evaluate(output, batch)
         if "indexes" in batch:
             inputs["ranking"] = {
@@ -135,6 +152,7 @@ class AnswerSelection(SequenceClassification):
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the score that ranks each candidate, and whether it is taken for right."""
+        output = of_two_classes(output)
         return {"scores": ranking_scores(output), "prediction": output.logits.argmax(dim=-1)}
 
     def prediction_files(
@@ -187,6 +205,14 @@ def trec_files(
         target = target_of([values["labels"][row] for row in row_ids])
         files[".qrels"] = qrels_lines(target, queries, row_ids, empty_target_action=empty_target_action)
     return files
+
+
+def of_two_classes(output: Any) -> Any:
+    """Return logits of wrong and right ``(B, 2)``: of a single one, 0 and itself, which have the same probabilities."""
+    from torch.nn.functional import pad
+
+    logits = output.logits
+    return output if logits.shape[-1] > 1 else SimpleNamespace(logits=pad(logits, (1, 0)))
 
 
 def ranking_scores(output: Any) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import AnswerSelection, query_numbers
@@ -96,6 +96,28 @@ def test_scores_are_probabilities_of_classes_and_differences_for_ranking() -> No
     torch.testing.assert_close(found["scores"], LOGITS.softmax(dim=-1))
     assert found["prediction"].tolist()[:4] == [0, 1, 1, 0]
     torch.testing.assert_close(answer_selection().predictions(OUTPUT, {})["scores"], LOGITS[:, 1] - LOGITS[:, 0])
+
+
+@pytest.mark.parametrize("flags", [{}, {"label_weights": [1.0, 4.0]}, {"label_smoothing": 0.2}])
+def test_a_single_output_is_a_score(flags: dict[str, Any]) -> None:
+    config = SimpleNamespace(architectures=["BertForSequenceClassification"], num_labels=1)
+    objective = AnswerSelection(Setup(config=config), label_column="y", index_column="key", **flags)
+    objective.pre_process(Dataset.from_dict({"y": [0, 1], "key": [1, 1]}), origin("train"))
+    assert objective.head_config == {}
+    logits, labels = torch.tensor([[3.0], [-2.0], [0.5], [-0.1], [7.0]], requires_grad=True), LABELS
+    total, inputs = objective.evaluate(SimpleNamespace(logits=logits), {"labels": labels})
+    known, share = labels[:4].float(), flags.get("label_smoothing", 0)
+    weights = torch.tensor(flags.get("label_weights", [1.0, 1.0]))
+    target = known * (1 - share) + share / 2
+    expected = binary_cross_entropy_with_logits(logits[:4, 0], target, weights[labels[:4]], reduction="sum")
+    torch.testing.assert_close(total, expected)
+    total.backward()
+    assert logits.grad is not None
+    assert logits.grad.count_nonzero() == 4
+    assert inputs["classes"]["preds"].tolist() == [1, 0, 1, 0, 1]
+    predicted = objective.predictions(SimpleNamespace(logits=logits), {})
+    torch.testing.assert_close(predicted["scores"], logits.detach()[:, 0])
+    assert predicted["prediction"].tolist() == [1, 0, 1, 0, 1]
 
 
 def test_large_differences_do_not_tie() -> None:
