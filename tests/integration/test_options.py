@@ -63,6 +63,55 @@ def test_optimizers_and_schedulers_train(folder: Path, optimizer: str, scheduler
     assert all(torch.isfinite(value).all() for value in module.parameters())
 
 
+def rates(folder: Path, name: str, *, dies_at: int | None = None, **flags: Any) -> list[float]:
+    """Train and return the learning rate of each optimizer step, as a share of the highest."""
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    found: list[float] = []
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if len(found) == dies_at:
+            raise RuntimeError("the machine is gone")
+        found.append(optimizer.param_groups[0]["lr"])
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        train(folder, name, learning_rate=1e-3, no_epoch_checkpointing=True, **flags)
+    finally:
+        hook.remove()
+    return [round(rate / 1e-3, 6) for rate in found]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        # three epochs of five steps, in an epoch of 5 batches
+        ({"scheduler_frequency": 2}, [(15 - t // 2 * 2) / 15 for t in range(15)]),
+        # of 10 batches in accumulation groups of 4, 4 and 2: 9 steps
+        (
+            {"scheduler_frequency": 2, "accumulate_grad_batches": 4, "batch_size": 4},
+            [(9 - t // 2 * 2) / 9 for t in range(9)],
+        ),
+        ({"scheduler_frequency": 4, "num_warmup_steps": 8}, [0.0] * 4 + [0.5] * 4 + [1.0] * 4 + [3 / 7] * 3),
+        ({"scheduler_interval": "epoch"}, [1.0] * 5 + [2 / 3] * 5 + [1 / 3] * 5),
+        ({"scheduler_interval": "epoch", "scheduler_frequency": 2}, [1.0] * 10 + [1 / 3] * 5),
+        ({"scheduler_interval": "epoch", "accumulate_grad_batches": 4}, [1.0] * 2 + [2 / 3] * 2 + [1 / 3] * 2),
+    ],
+    ids=["epochs", "accumulation", "warm-up", "by epoch", "every second epoch", "by epoch, accumulation"],
+)
+def test_the_learning_rate_is_updated_once_in_so_many_intervals(
+    folder: Path, flags: dict[str, Any], expected: list[float], request: pytest.FixtureRequest
+) -> None:
+    found = rates(folder, re.sub(r"\W", "-", request.node.callspec.id), max_epochs=3, **flags)
+    assert found == [round(rate, 6) for rate in expected]
+
+
+def test_a_learning_rate_that_is_held_goes_on_after_a_resume(folder: Path) -> None:
+    flags = {"scheduler_frequency": 4, "max_epochs": 3, "checkpoint_interval": 6}
+    assert rates(folder, "held", **flags, dies_at=8, status=1) == [1.0] * 4 + [0.733333] * 4
+    assert rates(folder, "held", **flags, resume=True) == [0.733333] * 2 + [0.466667] * 4 + [0.2] * 3
+
+
 def test_accumulated_batches_are_one_larger_batch(folder: Path) -> None:
     still = {"additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
     large = train(folder, "large", batch_size=8, **still)

@@ -46,7 +46,7 @@ class Pipeline(pl.LightningModule):
         scheduler: Name of the schedule of the learning rate.
         scheduler_interval: Unit of the schedule's steps: optimizer steps or epochs. It is the unit of
             `num_warmup_steps` as well.
-        scheduler_frequency: The learning rate is updated once in so many intervals.
+        scheduler_frequency: The learning rate is updated once in so many intervals, and stays as it is in between.
     """
 
     isolates_with: ClassVar[type[Isolation]] = Isolation
@@ -271,15 +271,14 @@ class Pipeline(pl.LightningModule):
         total_steps = self.num_scheduler_steps(
             self.trainer.estimated_stepping_batches, math.inf if epochs in (None, -1) else epochs
         )
-        scheduler = build_scheduler(optimizer, schedule, total_steps, self._schedule_options(self.trainer))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": scheduler,
-                "interval": self.scheduler_interval,
-                "frequency": self.scheduler_frequency,
-            },
-        }
+        scheduler = build_scheduler(
+            optimizer,
+            schedule,
+            total_steps,
+            self._schedule_options(self.trainer),
+            frequency=self.scheduler_frequency,  # Lightning's own would count batches, from 0 in each epoch
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval}}
 
     def check_schedule(self, trainer: pl.Trainer, steps: float, epochs: float) -> None:
         """Raise when the schedule does not fit the run.
@@ -302,7 +301,7 @@ class Pipeline(pl.LightningModule):
         return options
 
     def num_scheduler_steps(self, steps: float, epochs: float) -> float:
-        """Return how often the schedule will step; infinity when the data has no known length.
+        """Return how many intervals the schedule has; infinity when the data has no known length.
 
         Args:
             steps: Optimizer steps of the run.
@@ -316,7 +315,7 @@ class Pipeline(pl.LightningModule):
                 raise ConfigurationError("--scheduler_interval epoch needs --max_epochs.")
             steps = epochs
         # Lightning says -1 of a stream; an infinity divided would be no number
-        return math.inf if steps < 0 or math.isinf(steps) else max(1.0, steps // self.scheduler_frequency)
+        return math.inf if steps < 0 or math.isinf(steps) else steps
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and free the gradients at once: Lightning keeps them through the next forward pass, at its peak."""

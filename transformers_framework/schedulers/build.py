@@ -64,7 +64,12 @@ def check_schedule(schedule: Callable[..., float], total_steps: float | None, op
 
 
 def build_scheduler(
-    optimizer: Optimizer, schedule: Callable[..., float], total_steps: float | None, options: Mapping[str, Any]
+    optimizer: Optimizer,
+    schedule: Callable[..., float],
+    total_steps: float | None,
+    options: Mapping[str, Any],
+    *,
+    frequency: int = 1,
 ) -> LambdaLR:
     """Return a scheduler that multiplies the learning rate of each group by its schedule.
 
@@ -76,6 +81,7 @@ def build_scheduler(
         schedule: A function of :mod:`transformers_framework.schedulers.schedules`.
         total_steps: Steps of the run, None or infinite where nobody knows.
         options: The schedule's flags.
+        frequency: Steps between two updates of the learning rate, which stays as it is in between.
 
     Raises:
         ConfigurationError: As :func:`check_schedule`.
@@ -83,8 +89,13 @@ def build_scheduler(
     from torch.optim.lr_scheduler import LambdaLR
 
     total_steps = check_schedule(schedule, total_steps, options)
-    function = partial(schedule, total_steps=total_steps, **options)
+    function = partial(_held, schedule=schedule, frequency=frequency, total_steps=total_steps, **options)
     if not needs_depth(schedule):
         return LambdaLR(optimizer, function)
     places = [{key: group[key] for key in ("depth", "last_depth")} for group in optimizer.param_groups]
     return LambdaLR(optimizer, [partial(function, **place) for place in places])
+
+
+def _held(step: int, *, schedule: Callable[..., float], frequency: int, **options: Any) -> float:
+    """Return the factor of a schedule at the last step at which it is updated."""
+    return schedule(step - step % frequency, **options)

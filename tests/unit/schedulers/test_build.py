@@ -32,6 +32,12 @@ def test_learning_rate_follows_the_schedule():
     assert rates(optimizer, scheduler, 8) == [[0.0], [0.25], [0.5], [0.375], [0.25], [0.125], [0.0], [0.0]]
 
 
+def test_a_frequency_holds_the_learning_rate_between_updates():
+    optimizer = optimizer_over()
+    scheduler = build_scheduler(optimizer, schedules.linear_decay, 8, {}, frequency=3)
+    assert rates(optimizer, scheduler, 9) == [[0.5]] * 3 + [[0.3125]] * 3 + [[0.125]] * 3
+
+
 def test_each_depth_has_its_learning_rate():
     optimizer = optimizer_over(*({"depth": depth, "last_depth": last} for depth, last in [(0, 2), (2, 2), (1, 3)]))
     options = {"layerwise_lr_decay_power": 0.5, "decay_power": 1.0}
