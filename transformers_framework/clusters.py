@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError, UserError
-from transformers_framework.restricted import NonNegativeInt, PositiveInt, Range
+from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Range, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,13 +43,13 @@ class Command:
 
 def make_clusters(
     *,
-    pre_trained_model: str,
-    output: str,
+    pre_trained_model: Source,
+    output: LocalPath,
     num_clusters: ClusterCount = 100,
     seed: NonNegativeInt = 1337,
     num_starts: PositiveInt = 3,
     overwrite: bool = False,
-    cache_dir: str | None = None,
+    cache_dir: LocalPath | None = None,
 ) -> np.ndarray:
     """Write a file of clusters: line i is the cluster of token id i, found by k-means over the input embeddings.
 

@@ -14,7 +14,7 @@ from transformers_framework.checks import checks_of
 from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
-from transformers_framework.restricted import NonNegativeInt
+from transformers_framework.restricted import LocalPath, NonNegativeInt
 from transformers_framework.runtime.failures import told
 from transformers_framework.runtime.garbage import settle
 from transformers_framework.runtime.processes import follow_parent, for_all, together
@@ -65,10 +65,10 @@ class Experiment:
         pipeline: str,
         model: str,
         name: str,
-        output_dir: str = "outputs",
+        output_dir: LocalPath = "outputs",
         seed: NonNegativeInt = 1337,
         resume: bool = False,
-        ckpt_path: str | None = None,
+        ckpt_path: LocalPath | None = None,
         overwrite: bool = False,
         allow_other_batch_size: bool = False,
     ) -> None:

@@ -1,12 +1,17 @@
-"""Types of flags that accept only some numbers; the annotation is checked when the command line is read.
+"""Types of flags that accept only some numbers or paths; the annotation is checked when the command line is read.
 
-They are plain ``int`` and ``float`` to the type checker and to the code that receives them.
+They are plain ``int``, ``float`` and ``str`` to the type checker and to the code that receives them.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
+
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of Linux and macOS
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,46 @@ NonNegativeFloat = Annotated[float, Range(ge=0)]
 Probability = Annotated[float, Range(ge=0, le=1)]
 Beta = Annotated[float, Range(ge=0, below=1)]  # decay rate of a running average
 Smoothing = Annotated[float, Range(ge=0, below=1)]  # share of a label that all classes have in equal parts
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """A path in which ``~`` and ``$NAME`` are expanded as a shell does.
+
+    Args:
+        local: Whether it must be on this machine, else it may be a hub name or an address too.
+    """
+
+    local: bool = False
+
+    def __call__(self, text: str) -> str:
+        """Return the path that is meant.
+
+        Raises:
+            ValueError: With the reason in parentheses, when there can be no such path.
+
+        Examples:
+            >>> os.environ["RUNS"] = "/data"
+            >>> Expanded()("$RUNS/outputs"), Expanded()("s3://bucket/$RUNS")
+            ('/data/outputs', 's3://bucket/$RUNS')
+        """
+        if "://" in text:
+            if self.local:
+                raise ValueError(" (an address; files there must be copied, or the storage mounted)")
+            return text
+        path = os.path.expanduser(os.path.expandvars(text))  # noqa: PTH111
+        parts = [os.fsencode(part) for part in Path(path).parts]
+        if b"\0" in b"".join(parts):
+            raise ValueError(" (with a null byte)")
+        if max(map(len, parts), default=0) > LONGEST_NAME or sum(map(len, parts)) + len(parts) > LONGEST_PATH:
+            raise ValueError(f" (a name of more than {LONGEST_NAME} bytes, or {LONGEST_PATH} in all)")
+        if (unset := re.search(r"\$(\w+|\{\w+\})", path)) and not os.path.lexists(path):
+            raise ValueError(f" ({unset[0]} is not set in the environment)")
+        return path
+
+    def __str__(self) -> str:
+        return "a path on this machine" if self.local else "a path, the name of something on the hub or an address"
+
+
+LocalPath = Annotated[str, Expanded(local=True)]
+Source = Annotated[str, Expanded()]  # of data or of a model: a path, a hub name or an address

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.restricted import Expanded
 
 if TYPE_CHECKING:
     import yaml
@@ -119,7 +120,15 @@ def read_config(path: str) -> dict[str, Given]:
     import yaml
 
     try:
+        path = Expanded(local=True)(path)
+    except ValueError as error:
+        raise ConfigurationError(f"--config: found '{path}'{error}, expected a YAML file.") from None
+    try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except RecursionError as error:
+        raise ConfigurationError(
+            f"--config: '{path}' is nested too deeply; a flag has a value or a flat list."
+        ) from error
     except OSError as error:
         raise ConfigurationError(f"--config: cannot read '{path}': {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -98,18 +98,21 @@ def _sequence(hint: Any, words: Sequence[str | None]) -> Any:
 
 
 def _scalar(members: Sequence[Any], word: str | None) -> Any:
+    reason = ""
     for member in sorted(members, key=lambda member: _ORDER[_kind(member)]):
         try:
             return _read(member, word)
-        except ValueError:
-            continue
-    raise ValueError
+        except ValueError as error:
+            reason = str(error)
+    raise ValueError(reason)
 
 
 def _read(hint: Any, word: str | None) -> Any:
     """Return the value of one scalar type that a word means; ``ValueError`` when it means none."""
     if get_origin(hint) is Annotated:
         value = _read(get_args(hint)[0], word)
+        for change in filter(callable, hint.__metadata__):
+            value = change(value)
         if all(value in check for check in hint.__metadata__ if hasattr(check, "__contains__")):
             return value
     elif get_origin(hint) is Literal:
@@ -144,6 +147,8 @@ def describe(hint: Any) -> str:
 
 def _describe(hint: Any) -> str:
     if get_origin(hint) is Annotated:
+        for change in filter(callable, hint.__metadata__):
+            return str(change)
         checks = " and ".join(str(check) for check in hint.__metadata__ if hasattr(check, "__contains__"))
         return f"{_describe(get_args(hint)[0])} {checks}".rstrip()
     if get_origin(hint) is Literal:

@@ -21,7 +21,7 @@ from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
 from transformers_framework.processing.columns import Origin, chunks
 from transformers_framework.processing.packing import Bins, fill_bins
-from transformers_framework.restricted import NonNegativeInt, PositiveInt
+from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
 from transformers_framework.runtime.folders import cache_folder
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way
 from transformers_framework.runtime.precision import length_multiple
@@ -83,10 +83,10 @@ class DataModule(pl.LightningDataModule):
         *,
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt | None = None,
-        train_dataset: str | None = None,
-        valid_dataset: str | None = None,
-        test_dataset: str | None = None,
-        predict_dataset: str | None = None,
+        train_dataset: Source | None = None,
+        valid_dataset: Source | None = None,
+        test_dataset: Source | None = None,
+        predict_dataset: Source | None = None,
         train_config: str | None = None,
         valid_config: str | None = None,
         test_config: str | None = None,
@@ -104,7 +104,7 @@ class DataModule(pl.LightningDataModule):
         prepare_data_per_node: bool = False,
         prepare_data_do_not_use_cache: bool = False,
         length_bucketing: bool = False,
-        cache_dir: str | None = None,
+        cache_dir: LocalPath | None = None,
     ) -> None:
         super().__init__()
         self.inputs, self.objectives, self.seed = inputs, list(objectives), seed

@@ -27,7 +27,7 @@ from transformers_framework.processing.columns import (
 )
 from transformers_framework.processing.fields import Field, field_texts, parse_field
 from transformers_framework.processing.text_ids import value_hashes
-from transformers_framework.restricted import PositiveInt
+from transformers_framework.restricted import LocalPath, PositiveInt, Source
 from transformers_framework.runtime.folders import cache_folder
 
 if TYPE_CHECKING:
@@ -235,14 +235,14 @@ def load_corpus(
     inputs: QueryPassage,
     *,
     input_columns: list[str],
-    corpus_dataset: str | None = None,
+    corpus_dataset: Source | None = None,
     corpus_config: str | None = None,
     corpus_column: str | None = None,
     corpus_id_column: str | None = None,
     relevant_column: str | None = None,
     top_k: PositiveInt = 100,
     keep_in_memory: bool = False,
-    cache_dir: str | None = None,
+    cache_dir: LocalPath | None = None,
 ) -> Corpus | None:
     """Load and check the passages to search; nothing where none were asked for.
 

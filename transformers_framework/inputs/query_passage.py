@@ -14,7 +14,7 @@ from transformers_framework.processing.columns import Origin, column_lengths, fi
 from transformers_framework.processing.encoding import assemble, tokenize
 from transformers_framework.processing.fields import Field, field_texts, parse_field, segments
 from transformers_framework.processing.windows import stretches, sums_by_row
-from transformers_framework.restricted import PositiveInt
+from transformers_framework.restricted import PositiveInt, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -54,7 +54,7 @@ class QueryPassage(TextInputs):
         max_sequence_length: list[PositiveInt],
         query_prefix: str | None = None,
         passage_prefix: str | None = None,
-        corpus_dataset: str | None = None,
+        corpus_dataset: Source | None = None,
     ) -> None:
         if len(input_columns) < NUM_PAIR:
             raise ConfigurationError(

@@ -21,7 +21,7 @@ from transformers_framework.models.families import (
 from transformers_framework.models.overrides import override
 from transformers_framework.models.reading import hub_cache, place_of, reading
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
-from transformers_framework.restricted import PositiveInt
+from transformers_framework.restricted import LocalPath, PositiveInt, Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -95,11 +95,11 @@ def _our_name(model_type: str) -> str:
 def load_config(
     *,
     model: str,
-    pre_trained_model: str | None = None,
-    pre_trained_config: str | None = None,
+    pre_trained_model: Source | None = None,
+    pre_trained_config: Source | None = None,
     max_multi_token_predictions: PositiveInt | None = None,
     additional_config_kwargs: list[str] | None = None,
-    cache_dir: str | None = None,
+    cache_dir: LocalPath | None = None,
 ) -> PreTrainedConfig:
     """Return the config of the model to train.
 
@@ -194,10 +194,10 @@ def _check_family(found: str, wanted: str, flag: str, source: str) -> None:
 def load_tokenizer(
     config: PreTrainedConfig,
     *,
-    pre_trained_model: str | None = None,
-    pre_trained_config: str | None = None,
-    pre_trained_tokenizer: str | None = None,
-    cache_dir: str | None = None,
+    pre_trained_model: Source | None = None,
+    pre_trained_config: Source | None = None,
+    pre_trained_tokenizer: Source | None = None,
+    cache_dir: LocalPath | None = None,
 ) -> PreTrainedTokenizerBase:
     """Return the tokenizer, and let the config have its special tokens where it says nothing about them.
 
@@ -253,11 +253,11 @@ def load_model(
     config: PreTrainedConfig,
     flag: str = "pre_trained_model",
     *,
-    pre_trained_model: str | None = None,
+    pre_trained_model: Source | None = None,
     attention: Attention = "sdpa",
     gradient_checkpointing: bool = False,
     compile: bool = False,
-    cache_dir: str | None = None,
+    cache_dir: LocalPath | None = None,
 ) -> MultiHeadModel:
     """Return the model with its heads, in training mode, weights in float32.
 

@@ -19,7 +19,7 @@ from transformers_framework.models.multi_head import MultiHeadModel
 from transformers_framework.models.positions import max_positions
 from transformers_framework.models.reading import hub_cache, place_of, reading
 from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
-from transformers_framework.restricted import PositiveInt, Range
+from transformers_framework.restricted import LocalPath, PositiveInt, Range, Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -104,18 +104,18 @@ def load_generator_discriminator(
     config: PreTrainedConfig,
     *,
     max_sequence_length: list[PositiveInt],
-    pre_trained_model: str | None = None,
-    pre_trained_config: str | None = None,
-    pre_trained_tokenizer: str | None = None,
-    pre_trained_generator_model: str | None = None,
-    pre_trained_generator_config: str | None = None,
+    pre_trained_model: Source | None = None,
+    pre_trained_config: Source | None = None,
+    pre_trained_tokenizer: Source | None = None,
+    pre_trained_generator_model: Source | None = None,
+    pre_trained_generator_config: Source | None = None,
     generator_size: GeneratorSize | None = None,
     embedding_sharing: Sharing | None = None,
     tie_generator_discriminator_embeddings: bool = False,
     attention: Attention = "sdpa",
     gradient_checkpointing: bool = False,
     compile: bool = False,
-    cache_dir: str | None = None,
+    cache_dir: LocalPath | None = None,
 ) -> GeneratorDiscriminator:
     """Return a generator and a discriminator in training mode, weights in float32.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.reading import hub_cache, place_of, reading
+from transformers_framework.restricted import LocalPath, Source
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,14 +70,14 @@ class SentenceFormat:
 
 def remembered(
     *,
-    pre_trained_model: str | None = None,
-    pre_trained_passage_model: str | None = None,
+    pre_trained_model: Source | None = None,
+    pre_trained_passage_model: Source | None = None,
     pooling: Pooling | None = None,
     normalize_embeddings: bool | None = None,
     scores_fn: ScoresFunction | None = None,
     query_prefix: str | None = None,
     passage_prefix: str | None = None,
-    cache_dir: str | None = None,
+    cache_dir: LocalPath | None = None,
 ) -> dict[str, Any]:
     """Return the values of flags that were not given, as the checkpoint was trained with them.
 

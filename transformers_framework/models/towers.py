@@ -26,7 +26,7 @@ from transformers_framework.models.sentence_transformers import (
     write_format,
     write_router,
 )
-from transformers_framework.restricted import PositiveInt
+from transformers_framework.restricted import LocalPath, PositiveInt, Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -262,8 +262,8 @@ def load_bi_encoder(
     config: PreTrainedConfig,
     *,
     max_sequence_length: list[PositiveInt],
-    pre_trained_model: str | None = None,
-    pre_trained_passage_model: str | None = None,
+    pre_trained_model: Source | None = None,
+    pre_trained_passage_model: Source | None = None,
     separate_towers: bool = False,
     pooling: Pooling | None = None,
     embedding_size: PositiveInt | None = None,
@@ -274,7 +274,7 @@ def load_bi_encoder(
     attention: Attention = "sdpa",
     gradient_checkpointing: bool = False,
     compile: bool = False,
-    cache_dir: str | None = None,
+    cache_dir: LocalPath | None = None,
 ) -> BiEncoder:
     """Return a bi-encoder in training mode, weights in float32.
 

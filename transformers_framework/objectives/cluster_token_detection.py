@@ -12,7 +12,7 @@ from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.token_detection import REPLACED, RandomTokenDetection
 from transformers_framework.processing.clusters import read_clusters
 from transformers_framework.processing.masking import draws_at
-from transformers_framework.restricted import NonNegativeFloat, Probability
+from transformers_framework.restricted import LocalPath, NonNegativeFloat, Probability
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class ClusterRandomTokenDetection(RandomTokenDetection):
         *,
         probability: Probability = 0.15,
         whole_word_detection: bool = False,
-        clusters_filename: str,
+        clusters_filename: LocalPath,
         beta: NonNegativeFloat = 2.0,
         update_only_on_predictions: bool = False,
     ) -> None:

@@ -23,7 +23,7 @@ from transformers_framework.processing.columns import (
 )
 from transformers_framework.processing.fields import parse_field
 from transformers_framework.processing.text_ids import token_hashes
-from transformers_framework.restricted import PositiveFloat, PositiveInt
+from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -84,7 +84,7 @@ class Retrieval(Objective):
         sync_devices: bool = False,
         metrics_empty_target_action: Literal["skip", "neg", "pos", "error"] = "skip",
         batch_size: PositiveInt,
-        corpus_dataset: str | None = None,
+        corpus_dataset: Source | None = None,
         top_k: PositiveInt = 100,
     ) -> None:
         super().__init__(setup)

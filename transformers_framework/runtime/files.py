@@ -21,7 +21,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield aside
         with aside.open("rb+") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_umask())
+        _permit(aside)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -35,7 +35,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     old = aside.with_suffix(".old")
     try:
         yield aside
-        aside.chmod(0o777 & ~_umask())
+        for part in (aside, *aside.rglob("*")):
+            _permit(part)
         if path.exists():
             path.rename(old)
         aside.rename(path)
@@ -85,7 +86,9 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def _umask() -> int:
+def _permit(path: Path) -> None:
+    """Give a file or folder the permissions that the user's umask asks for, whatever the library that wrote it chose."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    mode = path.stat().st_mode
+    path.chmod(mode & 0o7000 | (0o777 if path.is_dir() else 0o666) & ~mask)  # a folder keeps what shares it in a group

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.restricted import LONGEST_NAME
 from transformers_framework.runtime.files import clear_leftovers, whole_file
 
 KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
@@ -32,8 +33,10 @@ class RunFolders:
     """
 
     def __init__(self, output_dir: str | Path, name: str) -> None:
-        if not name or name != Path(name).name or name.startswith("."):
-            raise ConfigurationError(f"--name: '{name}' cannot name a folder. Use letters, digits, '-', '_' and '.'.")
+        if not name or name != Path(name).name or name.startswith(".") or len(os.fsencode(name)) > LONGEST_NAME:
+            raise ConfigurationError(
+                f"--name: '{name}' cannot name a folder. Use letters, digits, '-', '_' and '.', at most {LONGEST_NAME}."
+            )
         self.output_dir, self.name = Path(output_dir), name
         self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard = (
             self.output_dir / kind / name for kind in KINDS

@@ -6,7 +6,7 @@ import pytest
 
 from transformers_framework.cli.given import Quoted
 from transformers_framework.cli.values import convert, describe, expressible, metavar
-from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Probability, Range
+from transformers_framework.restricted import LocalPath, NonNegativeFloat, PositiveInt, Probability, Range, Source
 
 PRECISION = Literal[64, 32, 16] | Literal["16-mixed", "bf16-mixed"] | Literal["64", "32", "16", "bf16"] | None
 
@@ -141,3 +141,37 @@ def test_only_the_part_that_words_can_say_is_left_of_a_type():
 )
 def test_short_form_of_a_type(hint, short):
     assert metavar(hint) == short
+
+
+@pytest.mark.parametrize(
+    ("word", "path"),
+    [
+        ("~", "/home/me"),
+        ("~/a", "/home/me/a"),
+        ("$RUNS/a", "/runs/a"),
+        ("${RUNS}/a", "/runs/a"),
+        ("a~b", "a~b"),
+        ("outputs", "outputs"),
+        ("5$", "5$"),
+    ],
+)
+def test_paths_are_expanded_as_a_shell_does(monkeypatch, word, path):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("RUNS", "/runs")
+    assert convert(LocalPath, [word]) == convert(Source | None, [word]) == path
+
+
+def test_a_variable_that_is_not_set_is_one_only_where_no_file_is_called_so(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NONE", raising=False)
+    with pytest.raises(ValueError, match=r"\$NONE is not set in the environment"):
+        convert(LocalPath, ["$NONE/a"])
+    (tmp_path / "$NONE").mkdir()
+    assert convert(LocalPath, ["$NONE"]) == "$NONE"
+
+
+def test_addresses_are_sources_and_no_paths():
+    assert convert(Source, ["s3://bucket/$x"]) == "s3://bucket/$x"
+    with pytest.raises(ValueError, match="an address"):
+        convert(LocalPath | None, ["s3://bucket/x"])
+    assert describe(LocalPath) == "a path on this machine"

@@ -51,12 +51,22 @@ def test_permissions_are_the_users(tmp_path):
     try:
         with whole_file(tmp_path / "file") as aside:
             aside.touch()
-        with whole_folder(tmp_path / "folder"):
-            pass
+        with whole_folder(tmp_path / "folder") as aside:
+            (aside / "within").mkdir(mode=0o700)
+            (aside / "within" / "secret").touch(mode=0o600)  # as safetensors writes
     finally:
         os.umask(old)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "folder" / "within").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "folder" / "within" / "secret").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_that_a_group_shares_stays_shared(tmp_path):
+    tmp_path.chmod(0o2775)
+    with whole_folder(tmp_path / "folder") as aside:
+        aside.chmod(0o2700)
+    assert (tmp_path / "folder").stat().st_mode & 0o2000
 
 
 def test_leftovers_of_a_killed_process_are_cleared_and_what_it_was_replacing_comes_back(tmp_path):
