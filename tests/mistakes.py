@@ -251,6 +251,7 @@ MODEL = [
     wrong("unknown setting", "no 'hiden_size'. Did you mean 'hidden_size'", additional_config_kwargs="hiden_size=3"),
     wrong("setting without value", "expected KEY=VALUE", additional_config_kwargs="hidden_size"),
     wrong("setting of a type", "hidden_size=big: .*expected int", additional_config_kwargs="hidden_size=big"),
+    wrong("deep setting", "it is not a value of YAML", additional_config_kwargs="hidden_size=" + "[" * 20_000),
     wrong("setting of a flag", "--num_labels decides num_labels", additional_config_kwargs="num_labels=3"),
     wrong("other sizes", "have another shape than the config asks for", additional_config_kwargs="hidden_size=64"),
     wrong(

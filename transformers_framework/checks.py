@@ -100,7 +100,7 @@ def flags_of_run(experiment: Experiment) -> None:
         return
     try:
         written = yaml.safe_load(Path(experiment.start).with_name("config.yaml").read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):  # it is gone, or a checkpoint from elsewhere
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # it is gone, or a checkpoint from elsewhere
         return
     if not isinstance(written, dict):
         return

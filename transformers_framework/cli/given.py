@@ -126,9 +126,7 @@ def read_config(path: str) -> dict[str, Given]:
     try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except RecursionError as error:
-        raise ConfigurationError(
-            f"--config: '{path}' is nested too deeply; a flag has a value or a flat list."
-        ) from error
+        raise ConfigurationError(f"--config: '{path}' is nested too deeply, expected values or flat lists.") from error
     except OSError as error:
         raise ConfigurationError(f"--config: cannot read '{path}': {error.strerror}.") from error
     except UnicodeDecodeError as error:

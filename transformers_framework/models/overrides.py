@@ -40,7 +40,7 @@ def parse_value(text: str) -> Any:
 
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:  # nested too deeply
         raise ValueError("it is not a value of YAML") from error
     if isinstance(value, dict):
         raise ValueError("nested values cannot be given here: put them in the config.json of --pre_trained_config")

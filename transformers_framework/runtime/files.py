@@ -87,7 +87,7 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 def _permit(path: Path) -> None:
-    """Give a file or folder the permissions that the user's umask asks for, whatever the library that wrote it chose."""
+    """Give a file or folder the permissions of the user's umask, whatever the library that wrote it chose."""
     mask = os.umask(0)
     os.umask(mask)
     mode = path.stat().st_mode

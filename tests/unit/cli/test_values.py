@@ -146,8 +146,8 @@ def test_short_form_of_a_type(hint, short):
 @pytest.mark.parametrize(
     ("word", "path"),
     [
-        ("~", "/home/me"),
-        ("~/a", "/home/me/a"),
+        ("~", "/people/me"),
+        ("~/a", "/people/me/a"),
         ("$RUNS/a", "/runs/a"),
         ("${RUNS}/a", "/runs/a"),
         ("a~b", "a~b"),
@@ -156,7 +156,7 @@ def test_short_form_of_a_type(hint, short):
     ],
 )
 def test_paths_are_expanded_as_a_shell_does(monkeypatch, word, path):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/people/me")
     monkeypatch.setenv("RUNS", "/runs")
     assert convert(LocalPath, [word]) == convert(Source | None, [word]) == path
 
