@@ -45,7 +45,7 @@ def test_the_order_that_a_column_declares_changes_nothing(first: Path, tmp_path:
         folders = runs.run(tmp_path, pipeline="seq_class", **flags, **STILL)
         assert tuple(config_of(folders)["id2label"].values()) == NAMES
         accuracies.append(runs.metrics(folders, "test")["test/seq_class/accuracy"])
-    assert accuracies[0] == accuracies[1] > 0.9
+    assert accuracies[0] == accuracies[1] > 0.6, "turned around, it would be 1 - accuracy"
 
 
 def test_as_many_other_names_begin_with_another_output_layer(first: Path, tmp_path: Path) -> None:
