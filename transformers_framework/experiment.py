@@ -98,7 +98,7 @@ class Experiment:
     @cached_property
     def tokenizer(self) -> Any:
         """Tokenizer of the run."""
-        from transformers_framework.models.auto import load_tokenizer
+        from transformers_framework.models.tokenizers import load_tokenizer
 
         return load_tokenizer(self.config, **options_of(load_tokenizer, self.options))
 

@@ -121,7 +121,7 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
     pipeline = declared(*spec.declarations) | weight_flags(spec)
     groups = {
         "run": declared("cli.parser:Command", "experiment:Experiment"),
-        "model": declared("models.auto:load_config", "models.auto:load_tokenizer", spec.model),
+        "model": declared("models.auto:load_config", "models.tokenizers:load_tokenizer", spec.model),
         "data": declared("data.datamodule:DataModule"),
         f"pipeline {chosen['pipeline']}": {k: flag for k, flag in pipeline.items() if k not in optimization},
         "optimization": optimization,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.generation import References, RowScores
+from transformers_framework.processing.tokenizer_json import read_tokenizer
 
 BERT_SCORE_MODEL = "roberta-large"
 BLEURT_MODEL = "Elron/bleurt-base-512"
@@ -49,11 +50,9 @@ class LearnedScores(RowScores):
     _model: Any = None
 
     def __init__(self, model: str, flag: str) -> None:
-        from transformers import AutoTokenizer
-
         self.model_name, self.flag = model, flag
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(model)
+            self.tokenizer = read_tokenizer(model)
             self.config = self._load().config  # the only way to know before training that it will be there behind it
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]

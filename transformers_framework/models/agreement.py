@@ -14,6 +14,8 @@ from transformers_framework.processing.encoding import Template
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+TYPES = "token_type_ids"
+
 logger = logging.getLogger(__name__)
 
 # families whose decoders begin with what ends a text, where nothing else is said: the code of a language, or </s>
@@ -90,12 +92,32 @@ def _agree_on_decoder(
         config.decoder_start_token_id = last[0] if last else config.pad_token_id
 
 
-def drop_unknown_inputs(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Keep the tokenizer from making token types for a model without them, or with only one."""
+def agree_on_inputs(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the tokenizer make what the model reads, here and where an export is used.
+
+    No token types for a model that has none, or only one. Types of a second text where the model knows two and the
+    tokenizer tells the texts apart: classes of transformers 5, as ALBERT's, leave them out if the checkpoint does not
+    say which inputs it has. Padding is behind the tokens: positions are counted from the first.
+    """
     from transformers import MODEL_MAPPING
 
     classes = MODEL_MAPPING[type(config)]
     model_class: Any = classes[0] if isinstance(classes, tuple) else classes
-    unknown = "token_type_ids" not in inspect.signature(model_class.forward).parameters
-    if "token_type_ids" in tokenizer.model_input_names and (unknown or type_vocabulary(config) == 1):
-        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+    known = type_vocabulary(config) if TYPES in inspect.signature(model_class.forward).parameters else 1
+    names = list(tokenizer.model_input_names)
+    if known == 1:
+        names = [name for name in names if name != TYPES]
+    elif TYPES not in names and known > 1 and "model_input_names" not in tokenizer.init_kwargs:
+        tokenizer.model_input_names = [*names, TYPES]
+        names += [TYPES] if max(Template.of(tokenizer).token_types) else []
+    _say(tokenizer, model_input_names=names)
+    if tokenizer.padding_side != "right":
+        logger.info("The tokenizer pads before the tokens; this model is trained, and exported, with padding after.")
+        _say(tokenizer, padding_side="right")
+
+
+def _say(tokenizer: PreTrainedTokenizerBase, **values: Any) -> None:
+    """Set what a tokenizer does and writes into its checkpoints; these hold what it was made with."""
+    for name, value in values.items():
+        setattr(tokenizer, name, value)
+    tokenizer.init_kwargs.update(values)

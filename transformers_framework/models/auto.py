@@ -1,15 +1,13 @@
-"""Config, tokenizer and heads of a run, from the hub, a folder or S3, with everything that does not fit refused."""
+"""Config and heads of a run, from the hub, a folder or S3, with everything that does not fit refused."""
 
 from __future__ import annotations
 
 import copy
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.agreement import agree_on_special_tokens, check_vocabulary, drop_unknown_inputs
 from transformers_framework.models.attention import Attention, implementation_of
 from transformers_framework.models.families import (
     PREDICTIONS,
@@ -24,7 +22,7 @@ from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, loo
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from transformers_framework.models.multi_head import MultiHeadModel
 
@@ -186,63 +184,6 @@ def _check_family(found: str, wanted: str, flag: str, source: str) -> None:
             f"{_our_name(wanted)} or by --pre_trained_model. Use --model {_our_name(found)} or --model auto, and give "
             "weights and config of one family."
         )
-
-
-# --- tokenizer -------------------------------------------------------------------------------------------------------
-
-
-def load_tokenizer(
-    config: PreTrainedConfig,
-    *,
-    pre_trained_model: Source | None = None,
-    pre_trained_config: Source | None = None,
-    pre_trained_tokenizer: Source | None = None,
-    cache_dir: LocalPath | None = None,
-) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, and let the config have its special tokens where it says nothing about them.
-
-    Args:
-        config: Config of the model; its special tokens are filled in.
-        pre_trained_model: Weights to start from.
-        pre_trained_config: Config of the model.
-        pre_trained_tokenizer: Tokenizer: hub name, local folder or ``s3://bucket/prefix``. By default that of
-            ``--pre_trained_model``, else that of ``--pre_trained_config``.
-        cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
-
-    Raises:
-        ConfigurationError: When there is no tokenizer, it is slow, cannot pad, or knows more tokens than the model.
-    """
-    from transformers import AutoTokenizer
-
-    sources = {
-        "pre_trained_tokenizer": pre_trained_tokenizer,
-        "pre_trained_model": pre_trained_model,
-        "pre_trained_config": pre_trained_config,
-    }
-    flag, source = next((flag, source) for flag, source in sources.items() if source is not None)
-    place = place_of(source, flag, cache_dir)
-    place = str(Path(place).parent) if Path(place).is_file() else place
-    with reading(flag, source, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(place, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
-    # without files, transformers 5 makes a tokenizer of nothing but special tokens and says nothing
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
-        raise ConfigurationError(
-            f"--{flag} {source}: there is no tokenizer in it. Give one with --pre_trained_tokenizer."
-        )
-    if not tokenizer.is_fast:
-        raise ConfigurationError(
-            f"--{flag} {source}: {type(tokenizer).__name__} runs in Python and knows neither words nor offsets, which "
-            "are needed. Give a --pre_trained_tokenizer that has a tokenizer.json."
-        )
-    if tokenizer.pad_token_id is None:
-        raise ConfigurationError(
-            f"--{flag} {source}: the tokenizer has no padding token, so texts of different lengths cannot share a "
-            "batch. Save it again with a pad_token, or give another --pre_trained_tokenizer."
-        )
-    check_vocabulary(config, tokenizer, f"--{flag} {source}", from_scratch=pre_trained_model is None)
-    agree_on_special_tokens(config, tokenizer, from_scratch=pre_trained_model is None)
-    drop_unknown_inputs(config, tokenizer)
-    return tokenizer
 
 
 # --- model -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from transformers_framework.models.multi_head import MultiHeadModel
 from transformers_framework.models.positions import max_positions
 from transformers_framework.models.reading import hub_cache, place_of, reading
 from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
+from transformers_framework.processing.tokenizer_json import read_tokenizer
 from transformers_framework.restricted import LocalPath, PositiveInt, Range, Source
 
 if TYPE_CHECKING:
@@ -298,10 +299,8 @@ def _check_tokenizers(sources: Mapping[str, str | None], generator: str, cache_d
 
 def _vocabulary(flag: str, source: str, cache_dir: str | None) -> dict[str, int]:
     """Return the tokens of a tokenizer with their numbers; nothing when it has only special ones."""
-    from transformers import AutoTokenizer
-
     place = place_of(source, flag, cache_dir)
     place = str(Path(place).parent) if Path(place).is_file() else place
     with reading(flag, source, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(place, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
+        tokenizer = read_tokenizer(place, hub_cache(cache_dir))
     return tokenizer.get_vocab() if len(tokenizer) > len(set(tokenizer.all_special_ids)) else {}

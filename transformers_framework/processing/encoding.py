@@ -68,7 +68,9 @@ class Template:
             prefix=tuple(ids[: first[0]]),
             between=tuple(ids[first[-1] + 1 : second[0]]),
             suffix=tuple(ids[second[-1] + 1 :]),
-            token_types=(types[first[0]], types[second[0]]),
+            token_types=(types[first[0]], types[second[0]])
+            if "token_type_ids" in tokenizer.model_input_names
+            else (0, 0),
         )
 
     @classmethod

@@ -75,7 +75,7 @@ PLACES = {
     "experiment:Experiment": Experiment,
     "models.auto:load_model": load,
     "models.auto:load_config": load,
-    "models.auto:load_tokenizer": load,
+    "models.tokenizers:load_tokenizer": load,
     "data.datamodule:DataModule": Data,
     "pipelines.pipeline:Pipeline": Module,
     "callbacks.selection:Selection": Selection,

@@ -17,10 +17,10 @@ from transformers_framework.models.auto import (
     check_pair,
     load_config,
     load_model,
-    load_tokenizer,
 )
 from transformers_framework.models.overrides import parse_value
 from transformers_framework.models.positions import COUNT_POSITIONS_PAST_PADDING, max_positions
+from transformers_framework.models.tokenizers import load_tokenizer
 from transformers_framework.registry import MODELS, PIPELINES
 
 SEQ_CLASS = {"seq_class": HeadSpec("AutoModelForSequenceClassification", {"num_labels": 3})}

@@ -24,9 +24,9 @@ from transformers_framework.models.auto import (
     checkpoint_activations,
     load_config,
     load_model,
-    load_tokenizer,
 )
 from transformers_framework.models.seq_to_seq import VocabularyHead
+from transformers_framework.models.tokenizers import load_tokenizer
 from transformers_framework.registry import PIPELINES
 
 HEAD = "AutoModelForSeq2SeqLM"

@@ -1,0 +1,67 @@
+"""The tokenizer of a run, from the hub, a folder or S3; what does not fit the model is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.agreement import agree_on_inputs, agree_on_special_tokens, check_vocabulary
+from transformers_framework.models.reading import hub_cache, place_of, reading
+from transformers_framework.processing.tokenizer_json import read_tokenizer
+from transformers_framework.restricted import LocalPath, Source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+
+def load_tokenizer(
+    config: PreTrainedConfig,
+    *,
+    pre_trained_model: Source | None = None,
+    pre_trained_config: Source | None = None,
+    pre_trained_tokenizer: Source | None = None,
+    cache_dir: LocalPath | None = None,
+) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, and let the config have its special tokens where it says nothing about them.
+
+    Args:
+        config: Config of the model; its special tokens are filled in.
+        pre_trained_model: Weights to start from.
+        pre_trained_config: Config of the model.
+        pre_trained_tokenizer: Tokenizer: hub name, local folder or ``s3://bucket/prefix``. By default that of
+            ``--pre_trained_model``, else that of ``--pre_trained_config``.
+        cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
+
+    Raises:
+        ConfigurationError: When there is no tokenizer, it is slow, cannot pad, or knows more tokens than the model.
+    """
+    sources = {
+        "pre_trained_tokenizer": pre_trained_tokenizer,
+        "pre_trained_model": pre_trained_model,
+        "pre_trained_config": pre_trained_config,
+    }
+    flag, source = next((flag, source) for flag, source in sources.items() if source is not None)
+    place = place_of(source, flag, cache_dir)
+    place = str(Path(place).parent) if Path(place).is_file() else place
+    with reading(flag, source, "tokenizer"):
+        tokenizer = read_tokenizer(place, hub_cache(cache_dir))
+    # without files, transformers 5 makes a tokenizer of nothing but special tokens and says nothing
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ConfigurationError(
+            f"--{flag} {source}: there is no tokenizer in it. Give one with --pre_trained_tokenizer."
+        )
+    if not tokenizer.is_fast:
+        raise ConfigurationError(
+            f"--{flag} {source}: {type(tokenizer).__name__} runs in Python and knows neither words nor offsets, which "
+            "are needed. Give a --pre_trained_tokenizer that has a tokenizer.json."
+        )
+    if tokenizer.pad_token_id is None:
+        raise ConfigurationError(
+            f"--{flag} {source}: the tokenizer has no padding token, so texts of different lengths cannot share a "
+            "batch. Save it again with a pad_token, or give another --pre_trained_tokenizer."
+        )
+    check_vocabulary(config, tokenizer, f"--{flag} {source}", from_scratch=pre_trained_model is None)
+    agree_on_special_tokens(config, tokenizer, from_scratch=pre_trained_model is None)
+    agree_on_inputs(config, tokenizer)
+    return tokenizer
