@@ -27,4 +27,9 @@ WRONG_ROWS: Final = "wrong_rows"  # batch key: the row of each wrong passage, al
 NORMALIZERS: Final = "normalizers"  # batch key: what each objective's sum of losses in this batch is divided by
 WINDOW: Final = "window"  # batch key: the same for all batches of one optimizer step
 
+ONCE: Final = (
+    "resume",
+    "overwrite",
+)  # flags that say what to do with an earlier run: nothing that a run leaves has them
+
 DEFAULT_LEARNING_RATE: Final = 1e-4

@@ -276,6 +276,10 @@ class Experiment:
                 if writes and trains:
                     self.folders.write_config(self.config_yaml)
                     self.folders.go_on_from(self.start)
+                    if self.resume:
+                        from transformers_framework.runtime.board import rewind
+
+                        rewind(self.folders, self.start)
                 settle()
                 with together(self.trainer, self.options, self.data.num_rows):
                     self._run_stages(trains)

@@ -28,24 +28,31 @@ def fill_disk() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))
 
 
-def at_call(place: str, number: int, trouble: Trouble) -> None:
-    """Send this process a signal, or do something else, just before the n-th call of ``module:Class.method``."""
-    module, _, path = place.partition(":")
-    owner: Any = importlib.import_module(f"transformers_framework.{module}")
+def replace(module: str, path: str, by: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Replace a function or method of a module, ``Class.method``, by what is made of it."""
+    owner: Any = importlib.import_module(module)
     *parents, name = path.split(".")
     for parent in parents:
         owner = getattr(owner, parent)
-    original = getattr(owner, name)
+    setattr(owner, name, by(getattr(owner, name)))
+
+
+def at_call(place: str, number: int, trouble: Trouble) -> None:
+    """Send this process a signal, or do something else, just before the n-th call of ``module:Class.method``."""
     calls = 0
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            os.kill(os.getpid(), trouble) if isinstance(trouble, signal.Signals) else trouble()
-        return original(*args, **kwargs)
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os.kill(os.getpid(), trouble) if isinstance(trouble, signal.Signals) else trouble()
+            return original(*args, **kwargs)
 
-    setattr(owner, name, counted)
+        return call
+
+    module, _, path = place.partition(":")
+    replace(f"transformers_framework.{module}", path, counted)
 
 
 def _target(argv: Sequence[str], log: str, environment: Mapping[str, str], prepare: Callable[[], None] | None) -> None:
@@ -72,11 +79,22 @@ def _ends(processes: Sequence[Any], log: Any, seconds: float) -> list[int]:
     return [process.exitcode for process in processes]
 
 
-def run(argv: Sequence[str], log: Any, moment: tuple[str, int, Trouble] | None = None) -> int:
-    """Run a command in a process of its own; return its exit status, negative for the signal that killed it."""
-    process = CONTEXT.Process(
-        target=_target, args=(list(argv), str(log), {}, partial(at_call, *moment) if moment else None)
-    )
+def run(
+    argv: Sequence[str],
+    log: Any,
+    moment: tuple[str, int, Trouble] | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> int:
+    """Run a command in a process of its own; return its exit status, negative for the signal that killed it.
+
+    Args:
+        argv: The command.
+        log: File for what it says.
+        moment: Where it gets into trouble, see :func:`at_call`.
+        prepare: What it calls first, in place of that.
+    """
+    prepare = partial(at_call, *moment) if moment else prepare
+    process = CONTEXT.Process(target=_target, args=(list(argv), str(log), {}, prepare))
     process.start()
     return _ends([process], log, 120)[0]
 

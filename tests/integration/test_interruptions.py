@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from tests import tiny
 from tests.integration.interrupted import run
+from tests.runs import scalars
+from transformers_framework.runtime.run_folders import RunFolders
 
 STEPS = "pipelines.pipeline:Pipeline.training_step"
 MOMENTS = {
@@ -73,6 +75,10 @@ def same_files(runs: Path, name: str) -> None:
     for state in (ours, theirs):  # of training metrics there is only what the last process saw
         del state["callbacks"]["Checkpoints"]["metrics"]
     assert ours["callbacks"]["Checkpoints"] == theirs["callbacks"]["Checkpoints"]
+    shown = [scalars(RunFolders(runs, run)) for run in (name, "whole")]
+    for kind in shown[0].keys() | shown[1].keys():
+        if not kind.startswith("train/") or kind == "train/learning_rate":
+            assert shown[0].get(kind) == shown[1].get(kind), kind
     exports = [sorted(path.name for path in (runs / "pre_trained_models" / run).iterdir()) for run in (name, "whole")]
     assert exports[0] == exports[1]
 

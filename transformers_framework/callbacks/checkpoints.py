@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
 from transformers_framework.callbacks.guards import FiniteLoss
+from transformers_framework.runtime.board import EVENT_SIZES, Board
 from transformers_framework.runtime.files import link_file, link_folder, replace
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, training_ends
 from transformers_framework.runtime.run_folders import RunFolders
@@ -75,6 +76,13 @@ class Checkpoints(pl.callbacks.Checkpoint):
         if exported is not None and (self.folders.pre_trained_models / exported).exists():
             self.exported = exported
         self.metrics = state_dict.get("metrics", {})
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add up to where TensorBoard's files belong to this state."""
+        if isinstance(trainer.logger, Board):
+            checkpoint[EVENT_SIZES] = trainer.logger.sizes()
 
     # ---------------------------------------------------------------- events
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 
+from transformers_framework.constants import ONCE
 from transformers_framework.runtime.files import whole_folder
 from transformers_framework.runtime.loops import epoch_under_way
 from transformers_framework.runtime.strategies import whole_weights
@@ -78,7 +79,7 @@ def model_card(options: Mapping[str, Any], *, metrics: Mapping[str, float], epoc
         for stage in ("train", "valid", "test", "predict")
         if options.get(f"{stage}_dataset")
     ]
-    flags = {key: value for key, value in options.items() if value is not None}
+    flags = {key: value for key, value in options.items() if value is not None and key not in ONCE}
     return "\n".join(
         [
             "---",

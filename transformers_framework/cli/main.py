@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from transformers_framework.cli import help as helps
 from transformers_framework.cli.given import gather, to_yaml
+from transformers_framework.constants import ONCE
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError
 from transformers_framework.runtime.garbage import collect_rarely
 
 if TYPE_CHECKING:
     from transformers_framework.cli.parser import Groups
     from transformers_framework.experiment import Experiment
-
-ONCE = ("resume", "overwrite")  # flags that say what to do with an earlier run; a config that repeats it has none
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 

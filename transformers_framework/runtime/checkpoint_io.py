@@ -137,3 +137,12 @@ def check_shards(folder: Path) -> dict[str, Any]:
             "machines, or lost. DeepSpeed needs an --output_dir that all machines share."
         )
     return outline
+
+
+def outline_of(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds, a file or a folder of shards, without its tensors.
+
+    Raises:
+        ConfigurationError: When it is no checkpoint.
+    """
+    return check_shards(path) if path.is_dir() else read_checkpoint(path, outline=True)
