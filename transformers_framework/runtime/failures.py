@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,8 @@ def explanation(error: BaseException, output_dir: Path) -> str | None:
         if isinstance(cause, MemoryError):
             return "The machine is out of memory: use fewer --num_workers, or a smaller --batch_size."
         if isinstance(cause, OSError):
-            place = Path(cause.filename or output_dir)
+            named = isinstance(cause.filename, (str, bytes, os.PathLike))  # and not the number of an open file
+            place = Path(os.fsdecode(cause.filename)) if named else output_dir
             ours = output_dir.absolute() in (place.absolute(), *place.absolute().parents)
             if cause.errno in NO_SPACE or (ours and cause.errno in NO_RIGHT):
                 return f"{place} cannot be written ({cause.strerror}): free some space there, or see who may write."
