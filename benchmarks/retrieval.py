@@ -98,7 +98,7 @@ def _ours(folder: Path, corpus: Path, scratch: Path) -> Callable[[], object]:
     tower = model.eval().tower("passage")
     inputs = QueryPassage(tokenizer, config.type_vocab_size, input_columns=["query", "text"], **lengths)
     options = {"corpus_dataset": str(corpus), "cache_dir": str(scratch / "cache")}
-    passages = load_corpus(inputs, input_columns=["query", "text"], **options)
+    passages = load_corpus(inputs, {}, input_columns=["query", "text"], **options)
     assert passages is not None
 
     @torch.inference_mode()

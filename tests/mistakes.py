@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
 from collections.abc import Callable
 from functools import partial
@@ -295,6 +296,10 @@ DATA_FILES = [
     wrong("empty saved data set", "the data set has no rows", {"train.d": saved([])}),
     wrong("broken line", r"train.jsonl:8: not JSON", {"train.jsonl": lines(TRAIN, 7, '{"text": "abc')}),
     wrong("line that is a list", r"train.jsonl:8: expected an object .*found a list", {"train.jsonl": lines(TRAIN, 7, "[1]")}),
+    wrong("null for a line", r"train.jsonl:1: expected an object .*found null", {"train.jsonl": lines(TRAIN, 0, "null")}),
+    wrong("deep line", r"train.jsonl:8: lists and objects are more than 50 levels", {"train.jsonl": lines(TRAIN, 7, "[" * 10_000)}),
+    wrong("pipe", "train.jsonl' is a pipe, a socket or a device", {"train.jsonl": os.mkfifo}),
+    wrong("dangling link", "train.jsonl' is a link to gone, which does not exist", {"train.jsonl": lambda path: path.symlink_to("gone")}),
     wrong("values of two types", r"train.jsonl:4: column 'label' holds text here", {"train.jsonl": changed(TRAIN, 3, label="x")}),
     wrong("ragged", r"train.csv:3: 1 fields where the header has 2", {"train.csv": "text,label\na,0\nb\nc,1\n"}),
     wrong("open quote", r"train.csv:3: broken quotes", {"train.csv": 'text,label\na,0\n"b,1\n'}),

@@ -160,7 +160,8 @@ class Experiment:
         """The data of all stages, loaded and checked."""
         from transformers_framework.data.datamodule import DataModule
 
-        data = DataModule(self.inputs, self.objectives, self.seed, **options_of(DataModule, self.options))
+        flags = options_of(DataModule, self.options)
+        data = DataModule(self.inputs, self.objectives, self.seed, self.options, **flags)
         data.load(self.on_data_error)
         return data
 
@@ -195,7 +196,7 @@ class Experiment:
         from transformers_framework.callbacks.corpus_search import CorpusSearch
         from transformers_framework.data.passages import load_corpus
 
-        corpus = load_corpus(self.inputs, **options_of(load_corpus, self.options))
+        corpus = load_corpus(self.inputs, self.options, **options_of(load_corpus, self.options))
         (objective,) = self.objectives
         folders = None if self.rehearses else self.folders
         return None if corpus is None else CorpusSearch(corpus, self.data, cast("Retrieval", objective), folders)

@@ -20,6 +20,7 @@ from transformers_framework.data.loading import num_rows as known_num_rows
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
 from transformers_framework.processing.columns import Origin, chunks
+from transformers_framework.processing.fields import NamedColumns
 from transformers_framework.processing.packing import Bins, fill_bins
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
 from transformers_framework.runtime.folders import cache_folder
@@ -47,6 +48,7 @@ class DataModule(pl.LightningDataModule):
         inputs: Turns rows into model inputs.
         objectives: What is learned; they add labels.
         seed: The run's seed.
+        options: All flags of the run: those that name columns say which of a data set are read.
         batch_size: Rows of a batch, on each device.
         eval_batch_size: Rows of a batch outside training, on each device; as `batch_size` when not given.
         train_dataset: Training data: a folder saved with save_to_disk (local or s3://), a .jsonl, .json, .csv, .tsv or
@@ -58,10 +60,11 @@ class DataModule(pl.LightningDataModule):
         valid_config: Hub configuration of the validation data.
         test_config: Hub configuration of the test data.
         predict_config: Hub configuration of the data to predict.
-        train_shard_dataset: Keep one row in so many of the training data.
-        valid_shard_dataset: Keep one row in so many of the validation data.
-        test_shard_dataset: Keep one row in so many of the test data.
-        predict_shard_dataset: Keep one row in so many of the data to predict.
+        train_shard_dataset: Keep one row in so many of the training data; where --index_column
+            says which rows are about one question, one question in so many.
+        valid_shard_dataset: Keep one row, or one question, in so many of the validation data.
+        test_shard_dataset: Keep one row, or one question, in so many of the test data.
+        predict_shard_dataset: Keep one row, or one question, in so many of the data to predict.
         num_workers: Processes that prepare batches, for each device; CPUs divided by local devices when not given.
         iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows.
         keep_in_memory: Load data into memory instead of mapping files.
@@ -80,6 +83,7 @@ class DataModule(pl.LightningDataModule):
         inputs: Any,
         objectives: Sequence[Objective],
         seed: int,
+        options: Mapping[str, Any],
         *,
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt | None = None,
@@ -108,6 +112,7 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.inputs, self.objectives, self.seed = inputs, list(objectives), seed
+        self.named_columns = NamedColumns.of(options)
         self.iterable, self.length_bucketing = iterable, length_bucketing
         self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
         given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
@@ -153,13 +158,7 @@ class DataModule(pl.LightningDataModule):
     def _load_stage(self, stage: Stage, on_error: Callable[[UserError], None] | None) -> None:
         streams = self.iterable and stage == TRAIN
         dataset = load_dataset(
-            self.sources[stage],
-            stage=stage,
-            config=self.configs[stage],
-            shard=self.shards[stage],
-            cache_dir=self.cache_dir,
-            keep_in_memory=self.keep_in_memory,
-            iterable=streams,
+            self.sources[stage], **self._which_rows(stage), keep_in_memory=self.keep_in_memory, iterable=streams
         )
         origin = self._origin_of_texts(stage)
         if streams:
@@ -183,8 +182,18 @@ class DataModule(pl.LightningDataModule):
 
     def _origin_of_texts(self, stage: Stage) -> Origin:
         source = self.sources[stage]
-        place = partial(row_place, source, cache_dir=self.cache_dir, shard=self.shards[stage], stage=stage)
-        return Origin(stage, source, place)
+        return Origin(stage, source, partial(row_place, source, **self._which_rows(stage)))
+
+    def _which_rows(self, stage: Stage) -> dict[str, Any]:
+        questions = next((column for part in self.objectives if (column := part.question_column)), None)
+        return {
+            "stage": stage,
+            "config": self.configs[stage],
+            "shard": self.shards[stage],
+            "questions": questions,
+            "columns": self.named_columns,
+            "cache_dir": self.cache_dir,
+        }
 
     def _prepare(self, dataset: datasets.Dataset, origin: Origin, on_error: Any) -> datasets.Dataset | None:
         """Check a data set, each time: objectives learn their classes from it; rewrite it once, if inputs want that.

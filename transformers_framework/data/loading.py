@@ -7,36 +7,32 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers_framework.data.files import SUFFIXES, DataFile
+import numpy as np
+
+from transformers_framework.data.features import features_of
+from transformers_framework.data.files import FORMATS, SUFFIXES, DataFile
+from transformers_framework.data.hub import load_from_hub
 from transformers_framework.data.readers import places_of, schema_of, tables_of
-from transformers_framework.exceptions import ConfigurationError, DataError, did_you_mean
+from transformers_framework.data.saved import Saved, load_saved
+from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.models.sources import download, looks_local, missing
+from transformers_framework.processing.columns import value_numbers
+from transformers_framework.processing.fields import NamedColumns
 from transformers_framework.runtime.folders import building, digest, is_whole, locked
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset, IterableDataset
 
-READERS = 1  # part of the cache's key: raise it when files are read differently
+ALL_COLUMNS = NamedColumns()
+UNREADABLE = "unreadable.json"  # columns of converted files that were left out, and why
+READERS = 2  # part of the cache's key: raise it when files are read differently
 ITERABLE_SHARDS = 64  # what loader workers and processes can divide an iterable data set into
 SPLITS = re.compile(r"(train|valid|validation|val|dev|test)(?=[^a-z]|$)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A folder written by ``save_to_disk``.
-
-    Args:
-        path: Where it lies.
-        name: How users know it.
-    """
-
-    path: Path
-    name: str
 
 
 def load_dataset(
@@ -46,6 +42,8 @@ def load_dataset(
     stage: str = "train",
     config: str | None = None,
     shard: int | None = None,
+    questions: str | None = None,
+    columns: NamedColumns = ALL_COLUMNS,
     keep_in_memory: bool = False,
     iterable: bool = False,
 ) -> Dataset | IterableDataset:
@@ -57,7 +55,9 @@ def load_dataset(
         cache_dir: Where converted files and downloads from S3 are kept (the hub has its own cache).
         stage: Stage whose flags asked, for messages.
         config: Configuration of a hub data set.
-        shard: Keep one row in this many: rows 0, N, 2N and so on.
+        shard: Keep one row in this many: rows 0, N, 2N and so on; or all rows of one question in this many.
+        questions: Column that says to which question each row belongs; where it is there, questions are kept whole.
+        columns: Which columns are read, and which of them as numbers: what is wrong with others does not matter.
         keep_in_memory: Copy the table into memory instead of mapping the file.
         iterable: Return an ``IterableDataset``; from the hub nothing is downloaded in advance.
 
@@ -75,17 +75,20 @@ def load_dataset(
     if found is not None and config is not None:
         raise ConfigurationError(f"--{stage}_config {config}: only a hub data set has configurations, not {source}")
     if found is None:
-        data = _from_hub(source, config, stage, iterable, keep_in_memory)
+        data = load_from_hub(source, config, stage, iterable, keep_in_memory)
     elif isinstance(found, Saved):
-        data = _from_saved(found, stage, keep_in_memory)
+        data = load_saved(found, stage, keep_in_memory=keep_in_memory)
     else:
-        data = _from_files(found, cache_dir, keep_in_memory)
+        data = _from_files(found, cache_dir, columns, keep_in_memory)
     if isinstance(data, datasets.IterableDataset):
+        data = _plain_stream(data)
         return data if shard is None else _sharded_stream(data, shard)
     if not len(data):
         raise DataError(f"--{stage}_dataset {source}: the data set has no rows")
+    data = _of_plain_types(data, cache_dir, keep_in_memory)
     if shard is not None and shard > 1:
-        data = data.shard(num_shards=shard, index=0, contiguous=False)
+        kept = _kept(data, shard, questions)
+        data = data.select(kept, keep_in_memory=True, new_fingerprint=digest([data._fingerprint, shard, questions]))
     return _as_iterable(data) if iterable else data
 
 
@@ -99,7 +102,18 @@ def num_rows(dataset: Dataset | IterableDataset) -> int | None:
     return (split.num_examples or None) if split is not None else None
 
 
-def row_place(source: str, row: int, *, cache_dir: Path, shard: int | None = None, stage: str = "train") -> str:
+def row_place(
+    source: str,
+    row: int,
+    /,
+    *,
+    cache_dir: Path,
+    stage: str = "train",
+    config: str | None = None,
+    shard: int | None = None,
+    questions: str | None = None,
+    columns: NamedColumns = ALL_COLUMNS,
+) -> str:
     """Name the place of a row for a message: ``path:line`` in files, else the source and the row, counted from 0.
 
     The files are read up to the row; use it for errors only.
@@ -108,15 +122,34 @@ def row_place(source: str, row: int, *, cache_dir: Path, shard: int | None = Non
         source: As given to :func:`load_dataset`.
         row: Row of the data set that was returned.
         cache_dir: As given to :func:`load_dataset`.
-        shard: As given to :func:`load_dataset`.
         stage: As given to :func:`load_dataset`.
+        config: As given to :func:`load_dataset`.
+        shard: As given to :func:`load_dataset`.
+        questions: As given to :func:`load_dataset`.
+        columns: As given to :func:`load_dataset`.
     """
-    row *= shard or 1
+    if shard is not None and shard > 1 and questions is None:
+        row *= shard
+    elif shard is not None and shard > 1:
+        whole = load_dataset(source, cache_dir=cache_dir, stage=stage, config=config, columns=columns)
+        row = int(_kept(whole, shard, questions)[row])
     files = locate(source, cache_dir=cache_dir, stage=stage)
     if isinstance(files, list):
         places = itertools.chain.from_iterable(places_of(file) for file in files)
         return next(itertools.islice(places, row, None), f"{source}:row {row}")
     return f"{source}:row {row}"
+
+
+def _kept(data: Dataset | IterableDataset, shard: int, questions: str | None) -> np.ndarray:
+    """Return the rows of a shard: one in N, or those of one question in N in the order in which these first occur."""
+    import datasets
+
+    assert isinstance(data, datasets.Dataset)
+    scalar = datasets.Value, datasets.ClassLabel
+    if questions is None or not isinstance(data.features.get(questions), scalar):
+        return np.arange(0, len(data), shard)
+    numbers = value_numbers(data, questions)
+    return np.flatnonzero((numbers % shard == 0) | (numbers < 0))  # a row without an id is for others to refuse
 
 
 def locate(source: str, *, cache_dir: Path, stage: str) -> Saved | list[DataFile] | None:
@@ -131,11 +164,11 @@ def locate(source: str, *, cache_dir: Path, stage: str) -> Saved | list[DataFile
     path = Path(source).expanduser()
     if path.is_dir():
         return _in_folder(path, source, stage)
-    if path.exists():
+    if path.exists() or path.is_symlink():
         return _checked([DataFile(path, source)], flag)
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(source) else []  # noqa: PTH207 as the shell
     if matches:
-        return _checked([DataFile(Path(match), match) for match in matches if Path(match).is_file()], flag)
+        return _checked([DataFile(Path(match), match) for match in matches if not Path(match).is_dir()], flag)
     if glob.has_magic(source) and not re.fullmatch(r"[^*?\[]+\[[^\]]*\]", source):  # a slice of a hub split
         raise DataError(f"{flag}: no file matches; a pattern in quotes is taken as it is, relative to {Path.cwd()}")
     if looks_local(source, SUFFIXES):
@@ -174,7 +207,7 @@ def _in_folder(path: Path, source: str, stage: str) -> Saved | list[DataFile]:
     if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
         return Saved(path, source)
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    files = [entry for entry in entries if entry.is_file() and entry.name.lower().endswith(SUFFIXES)]
+    files = [entry for entry in entries if not entry.is_dir() and entry.name.lower().endswith(SUFFIXES)]
     if not files:
         below = [entry.name for entry in entries if entry.is_dir()]
         hint = f" It has folders: {', '.join(below[:10])}." if below else ""
@@ -189,6 +222,8 @@ def _checked(files: list[DataFile], flag: str) -> list[DataFile]:
     if not files:
         raise DataError(f"{flag}: no data files there ({', '.join(SUFFIXES[:5])})")
     for file in files:
+        if not file.path.is_file():
+            raise DataError(f"{flag}: {_no_file(file)}")
         if not file.path.name.lower().endswith(SUFFIXES):
             raise DataError(f"{flag}: cannot read '{file.path.name}'; expected one of {', '.join(SUFFIXES[:5])}")
     if len(kinds := sorted({file.suffix for file in files})) > 1:
@@ -202,6 +237,13 @@ def _checked(files: list[DataFile], flag: str) -> list[DataFile]:
     return files
 
 
+def _no_file(file: DataFile) -> str:
+    """Say why something cannot be read twice, as a file can."""
+    if not file.path.exists():
+        return f"'{file.name}' is a link to {file.path.readlink()}, which does not exist; remove it or mend it"
+    return f"'{file.name}' is a pipe, a socket or a device; files are read twice: write its content into one first"
+
+
 def _several_splits(flag: str, source: str, splits: Sequence[str], stage: str) -> str:
     like_the_stage = [split for split in splits if split.startswith(stage[:3])]
     example = f"{source.rstrip('/')}/{next(iter((*like_the_stage, *splits)), 'train')}"
@@ -210,59 +252,84 @@ def _several_splits(flag: str, source: str, splits: Sequence[str], stage: str) -
     )
 
 
-def _from_saved(saved: Saved, stage: str, keep_in_memory: bool) -> Dataset:
-    import datasets
+def _from_files(files: list[DataFile], cache_dir: Path, columns: NamedColumns, keep_in_memory: bool) -> Dataset:
+    """Convert files to one Arrow file in the cache, once for each state of the files, and map it.
 
-    try:
-        if not json.loads((saved.path / "state.json").read_text())["_data_files"]:
-            raise DataError(f"--{stage}_dataset {saved.name}: the data set has no rows")
-        data = datasets.load_from_disk(str(saved.path), keep_in_memory=keep_in_memory)
-    except DataError:
-        raise
-    except Exception as error:  # pyarrow, json and datasets raise many kinds
-        raise DataError(
-            f"--{stage}_dataset {saved.name}: the saved data set is broken ({error}); save it again with save_to_disk"
-        ) from error
-    assert isinstance(data, datasets.Dataset)
-    # the saved fingerprint names the steps that made the data, not what is in the files
-    return datasets.Dataset(
-        data.data, data.info, data.split, fingerprint=digest([data._fingerprint, *_stamps(saved.path)])
-    )
-
-
-def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    """Describe the files of a folder: names, sizes, times."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("cache-"))
-    return [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
-
-
-def _from_files(files: list[DataFile], cache_dir: Path, keep_in_memory: bool) -> Dataset:
-    """Convert files to one Arrow file in the cache, once for each state of the files, and map it."""
-    import datasets
-    import pyarrow as pa
+    Raises:
+        DataError: When a line is broken, or a column that is read holds values that do not go together.
+    """
 
     def state() -> list[tuple[str, int, int, int]]:
         stats = [(str(file.path.resolve()), file.path.stat()) for file in files]
         return [(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for path, stat in stats]
 
+    def convert(aside: Path) -> None:
+        schema, unreadable = schema_of(files, columns.numbers)
+        _require(columns, unreadable)
+        _write(schema, tables_of(files, schema), aside)
+        (aside / UNREADABLE).write_text(json.dumps(unreadable), "utf-8")
+        if state() != before:
+            raise DataError(f"{files[0].name}: changed while it was read; start again when it is written")
+
     before = state()
-    key = digest([READERS, before])
-    folder = cache_dir / "files" / key
+    numbers = sorted(columns.numbers) if FORMATS[files[0].suffix] == "csv" else []
+    folder = cache_dir / "files" / digest([READERS, before, numbers])
+    data = _converted(folder, convert, keep_in_memory, about=[file.name for file in files])
+    _require(columns, json.loads((folder / UNREADABLE).read_text("utf-8")))
+    return data
+
+
+def _require(columns: NamedColumns, unreadable: dict[str, str]) -> None:
+    """Raise when a column that is read could not be."""
+    for name, message in unreadable.items():
+        if columns.read is None or name in columns.read:
+            raise DataError(message)
+
+
+def _of_plain_types(data: Dataset, cache_dir: Path, keep_in_memory: bool) -> Dataset:
+    """Return a data set without lists of a fixed length, texts of 64-bit offsets and the like, converted once."""
+    import datasets
+
+    features = datasets.Features(features_of(data.features.arrow_schema)[0])
+    if features.arrow_schema.types == data.features.arrow_schema.types:
+        return data
+
+    def convert(aside: Path) -> None:
+        rows, size = data.select_columns(list(features)).with_format("arrow"), 10_000
+        tables = (rows[start : start + size] for start in range(0, len(rows), size))
+        _write(features.arrow_schema, (table.cast(features.arrow_schema) for table in tables), aside)
+
+    return _converted(cache_dir / "files" / digest([READERS, data._fingerprint]), convert, keep_in_memory)
+
+
+def _converted(folder: Path, convert: Callable[[Path], None], keep_in_memory: bool, about: object = None) -> Dataset:
+    """Map what a function writes into a folder of the cache, unless it is there."""
+    import datasets
+
     with locked(folder):
         if not is_whole(folder):
-            with building(folder, about=[file.name for file in files]) as aside:
-                schema = schema_of(files)
-                try:
-                    schema = datasets.Features.from_arrow_schema(schema).arrow_schema
-                except (ValueError, TypeError) as error:
-                    raise DataError(f"{files[0].name}: a column has a type that cannot be used ({error})") from error
-                with pa.OSFile(str(aside / "data.arrow"), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-                    for table in tables_of(files, schema):
-                        writer.write_table(table.combine_chunks(), max_chunksize=1000)
-                if state() != before:
-                    raise DataError(f"{files[0].name}: changed while it was read; start again when it is written")
+            with building(folder, about=about) as aside:
+                convert(aside)
         data = datasets.Dataset.from_file(str(folder / "data.arrow"), in_memory=keep_in_memory)
-    return datasets.Dataset(data.data, data.info, data.split, fingerprint=key)
+    return datasets.Dataset(data.data, data.info, data.split, fingerprint=folder.name)
+
+
+def _write(schema: pa.Schema, tables: Iterable[pa.Table], folder: Path) -> None:
+    import pyarrow as pa
+
+    with pa.OSFile(str(folder / "data.arrow"), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for table in tables:
+            writer.write_table(table.combine_chunks(), max_chunksize=1000)  # what one random access touches
+
+
+def _plain_stream(stream: IterableDataset) -> IterableDataset:
+    """Return a stream without lists of a fixed length and the like, where its types are known."""
+    import datasets
+
+    if stream.features is None:
+        return stream
+    features = datasets.Features(features_of(stream.features.arrow_schema)[0])
+    return stream if features.arrow_schema.types == stream.features.arrow_schema.types else stream.cast(features)
 
 
 def _as_iterable(data: Dataset) -> IterableDataset:
@@ -284,50 +351,3 @@ def _remember(stream: IterableDataset, rows: int | None) -> IterableDataset:
     name = str(stream.split or "train")
     stream.info.splits = SplitDict({name: SplitInfo(name, num_examples=rows)}) if rows is not None else None
     return stream
-
-
-def _from_hub(
-    source: str, config: str | None, stage: str, iterable: bool, keep_in_memory: bool
-) -> Dataset | IterableDataset:
-    """Load from the hub, or from its cache when it cannot be reached."""
-    import datasets
-
-    flag = f"--{stage}_dataset {source}"
-    name, _, split = source.rpartition("/")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or not split:
-        example = source if re.fullmatch(r"[\w.-]+", source) else "user/name"
-        raise DataError(
-            f"{flag}: no such file or folder, and a hub data set is written with its split last: name/split or "
-            f"user/name/split, for instance {example}/train"
-        )
-    try:
-        return datasets.load_dataset(
-            name, config, split=split, streaming=iterable, keep_in_memory=keep_in_memory or None
-        )
-    except Exception as error:  # the hub's client, requests, pyarrow and datasets raise many kinds
-        raise DataError(f"{flag}: {_hub_trouble(error, name, split, config, stage)}") from error
-
-
-def _hub_trouble(error: Exception, name: str, split: str, config: str | None, stage: str) -> str:
-    """Explain why the hub did not give a data set."""
-    import datasets
-
-    nothing_here = f"there is no such file or folder in {Path.cwd()}"
-    if isinstance(error, datasets.exceptions.DatasetNotFoundError):
-        hint = "" if "/" in name else f" The split comes last: did you mean {name}/{split}/train?"
-        return f"{nothing_here}, and the hub has no data set '{name}' that you may read.{hint}"
-    if isinstance(error, ConnectionError):
-        why = "HF_HUB_OFFLINE is set" if datasets.config.HF_HUB_OFFLINE else "the hub cannot be reached"
-        return (
-            f"{nothing_here}; {why} and '{name}' is not in the hub's cache. Load it once with a network, or give a file"
-        )
-    text = str(error).strip()
-    if "Unknown split" in text or "Bad split" in text:
-        known = re.findall(r"'([^']+)'", text.partition("[")[2]) or re.findall(r"\w+", text.partition("[")[2])
-        return f"'{name}' has no split '{split}', but {', '.join(known)}.{did_you_mean(split, known)}"
-    if "Config name is missing" in text or "BuilderConfig" in text:
-        known = re.findall(r"'([^']+)'", text.partition("[")[2])
-        return (
-            f"'{name}' has no configuration '{config}'" if config else f"'{name}' has several configurations"
-        ) + f"; choose with --{stage}_config: {', '.join(known)}.{did_you_mean(config or '', known)}"
-    return f"cannot be loaded ({type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'})"

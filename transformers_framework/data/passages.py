@@ -25,7 +25,7 @@ from transformers_framework.processing.columns import (
     item_feature,
     shown,
 )
-from transformers_framework.processing.fields import Field, field_texts, parse_field
+from transformers_framework.processing.fields import Field, NamedColumns, field_texts, parse_field
 from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 from transformers_framework.runtime.folders import cache_folder
@@ -233,6 +233,7 @@ def _encoded(
 
 def load_corpus(
     inputs: QueryPassage,
+    options: Mapping[str, Any],
     *,
     input_columns: list[str],
     corpus_dataset: Source | None = None,
@@ -248,6 +249,7 @@ def load_corpus(
 
     Args:
         inputs: Turns texts into model inputs.
+        options: All flags of the run: those that name columns say which of the corpus are read.
         input_columns: Columns of queries and passages.
         corpus_dataset: Passages to search in evaluation and prediction, from the same kinds of places as other data:
             for each query, the most similar passages of all are found, and metrics are logged as `corpus_…`.
@@ -275,10 +277,10 @@ def load_corpus(
             raise ConfigurationError(f"--{idle[0]} needs --corpus_dataset.")
         return None
     folder, stage = cache_folder(cache_dir), "corpus"
-    dataset: Any = load_dataset(
-        corpus_dataset, stage=stage, config=corpus_config, cache_dir=folder, keep_in_memory=keep_in_memory
-    )
-    place = partial(row_place, corpus_dataset, cache_dir=folder, stage=stage)
+    columns = NamedColumns.of(options)
+    which: dict[str, Any] = {"stage": stage, "config": corpus_config, "columns": columns, "cache_dir": folder}
+    dataset: Any = load_dataset(corpus_dataset, **which, keep_in_memory=keep_in_memory)
+    place = partial(row_place, corpus_dataset, **which)
     origin = Origin(stage, corpus_dataset, place)  # type: ignore[arg-type]
     flag = "corpus_column" if corpus_column is not None else "input_columns"
     field = parse_field(corpus_column or input_columns[1], flag=flag)

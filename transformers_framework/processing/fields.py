@@ -15,6 +15,8 @@ import numpy as np
 
 from transformers_framework.exceptions import ConfigurationError
 
+NUMBERS = ("label_column", "scores_column")  # flags that name columns of numbers
+
 
 @dataclass(frozen=True)
 class Field:
@@ -29,6 +31,33 @@ class Field:
     columns: tuple[str, ...]
     is_list: bool = False
     spreads: bool = False
+
+
+@dataclass(frozen=True)
+class NamedColumns:
+    """What the flags of a run say of columns.
+
+    Args:
+        read: Columns that a flag names; nothing when all may be read.
+        numbers: Those that hold numbers.
+    """
+
+    read: frozenset[str] | None = None
+    numbers: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> NamedColumns:
+        """Find the names in the values of flags.
+
+        Examples:
+            >>> named = NamedColumns.of({"input_columns": ["a:b", "*c"], "label_column": "d", "k": 3})
+            >>> sorted(named.read), sorted(named.numbers)
+            (['a', 'b', 'c', 'd'], ['d'])
+        """
+        given = [value for name, value in options.items() if name.endswith(("_column", "_columns")) and value]
+        words = chain.from_iterable([value] if isinstance(value, str) else value for value in given)
+        read = frozenset(name for word in words for name in word.lstrip("+*").split(":"))
+        return cls(read, frozenset(value for flag in NUMBERS if (value := options.get(flag))))
 
 
 def parse_field(text: str, *, flag: str = "input_columns") -> Field:
