@@ -60,6 +60,9 @@ def made(tmp_path_factory) -> Path:
     variant("pickle", "*.safetensors", pytorch_model__bin=malicious)
     variant("broken_config", config__json="{")
     config = json.loads((folder / "bert" / "config.json").read_text())
+    variant("strange_config", config__json=json.dumps({**config, "id2label": [1, 2]}))
+    quantized = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    variant("quantized", config__json=json.dumps({**config, "quantization_config": quantized}))
     variant("own_code", config__json=json.dumps({**config, "model_type": "mine", "auto_map": {"AutoConfig": "a.B"}}))
     tokenizer = AutoTokenizer.from_pretrained(folder / "bert")
     tokenizer.add_tokens([f"new{i}" for i in range(50)])

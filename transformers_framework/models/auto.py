@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.attention import Attention, implementation_of
+from transformers_framework.models.config_values import check_values
 from transformers_framework.models.families import (
     PREDICTIONS,
     auto_class_of,
@@ -17,7 +18,7 @@ from transformers_framework.models.families import (
     introduce,
 )
 from transformers_framework.models.overrides import override
-from transformers_framework.models.reading import hub_cache, place_of, reading
+from transformers_framework.models.reading import BROKEN, hub_cache, place_of, reading
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 
@@ -153,6 +154,7 @@ def read_config(
             config = _read_config(source, flag, family, cache_dir, predictions)
             _check_family(config.model_type, family, flag, source)
             check_predictions(config, predictions, flag, source)
+            check_values(config, f"--{flag} {source}", trained=flag.endswith("_model"))
             family, predictions = config.model_type, getattr(config, PREDICTIONS, None)
     return config
 
@@ -257,7 +259,7 @@ def checkpoint_activations(backbone: PreTrainedModel) -> None:
 def _draw_weights(auto: Any, config: PreTrainedConfig, attention: str, flag: str) -> PreTrainedModel:
     try:
         return auto.from_config(config, dtype="float32", attn_implementation=attention)
-    except (ValueError, TypeError, KeyError, RuntimeError, ZeroDivisionError) as error:
+    except BROKEN as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ConfigurationError(
             f"--{flag.removesuffix('model')}config, --additional_config_kwargs: no model of family "

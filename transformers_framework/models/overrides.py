@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
+from transformers_framework.models.config_values import check_values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -83,8 +84,10 @@ def override(config: PreTrainedConfig, changes: Sequence[str]) -> PreTrainedConf
             values[config.attribute_map.get(key, key)] = parse_value(text)
         except ValueError as error:
             raise ConfigurationError(f"{flag}: {error}.") from error
+    flag = f"--additional_config_kwargs {' '.join(changes)}"
     try:
-        return type(config).from_dict({**config.to_dict(), **values})
-    except (StrictDataclassError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(f"--additional_config_kwargs {' '.join(changes)}: {reason}") from error
+        changed = type(config).from_dict({**config.to_dict(), **values})
+    except (StrictDataclassError, AttributeError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"{flag}: {' '.join(str(error).split())}") from error
+    check_values(changed, flag, trained=True)
+    return changed

@@ -9,6 +9,9 @@ from pathlib import Path
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.runtime.folders import cache_folder
 
+# what libraries raise for files that are absent, broken or say impossible things
+BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError)
+
 
 def place_of(source: str, flag: str, cache_dir: str | None) -> str:
     """Return what transformers loads for a flag's value: a hub name, a local folder, or a ``config.json``."""
@@ -40,7 +43,7 @@ def reading(flag: str, source: str, what: str) -> Iterator[None]:
             f"--{flag} {source}: its weights are a pickle that could run code, which is refused. "
             "Convert them to safetensors where you trust them."
         ) from error
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except (*BROKEN, SafetensorError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(f"--{flag} {source}: {_remedy(error, source, what)} ({reason[:400]})") from error
 
