@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -53,8 +54,16 @@ def optimizer(experiment: Experiment) -> None:
 
 
 def steps(experiment: Experiment) -> None:
-    """Raise when batches, epochs and steps do not go together."""
-    experiment.steps.check(experiment.trainer, validates=experiment.data.has("valid"))
+    """Raise when batches, epochs and steps do not go together; warn when training ends before any validation."""
+    steps, trainer, monitored = experiment.steps, experiment.trainer, str(experiment.selection.monitor)
+    steps.check(trainer, validates=experiment.data.has("valid"))
+    first, batches = steps.first_validation(trainer), steps.all_batches(trainer)
+    if monitored.startswith("valid/") and batches < first < math.inf:
+        logger.warning(
+            "--monitor %s: training ends after batch %d and would be validated after batch %d. So its last state is "
+            "validated, and no other can be best. Give a --val_check_interval below %d for more.",
+            *(monitored, batches, first, batches),
+        )
     experiment.selection.check_averaging(experiment.steps.epochs, experiment.options.get("strategy", "auto"))
 
 

@@ -13,6 +13,7 @@ import torch
 
 from tests import runs, tiny
 from transformers_framework.callbacks.predictions import Predictions
+from transformers_framework.checks import checks_of
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS
 from transformers_framework.runtime.run_folders import RunFolders
 
@@ -312,6 +313,59 @@ def test_checkpoints_are_written_when_they_are_asked_for(
     tested = runs.scores(done)
     logits = runs.logits_of(done.pre_trained_models / "best", [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)])  # fmt: skip  # noqa: E501
     assert tested == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=5e-5), "best is what was tested"
+
+
+@pytest.mark.parametrize(
+    ("flags", "left"),
+    [
+        ({}, ["best", "ckpt_epoch_0_step_2", "ckpt_epoch_0_step_3", "final"]),
+        ({"no_epoch_checkpointing": True}, ["best", "ckpt_epoch_0_step_2", "final"]),
+        ({"no_epoch_checkpointing": True, "no_val_checkpointing": True}, ["best", "final"]),
+        (
+            {"no_epoch_checkpointing": True, "no_val_checkpointing": True, "checkpoint_interval": 3},
+            ["best", "ckpt_epoch_0_step_3", "final"],
+        ),
+    ],
+)
+def test_steps_that_end_a_run_leave_no_more_than_was_asked_for(
+    tmp_path: Path, flags: dict[str, Any], left: list[str]
+) -> None:
+    done = train(tmp_path, "steps", "valid", max_steps=3, val_check_interval=2, monitor=MAP, **flags)
+    assert exports(done) == left
+    assert torch.load(done.last, weights_only=True)["global_step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps", "first"),
+    [
+        ({"max_steps": 3}, 3, 5),
+        ({"max_steps": 3, "val_check_interval": 4}, 3, 4),
+        ({"max_steps": 2, "accumulate_grad_batches": 2}, 2, 5),
+        ({"max_epochs": 2, "check_val_every_n_epoch": 3}, 10, 15),
+    ],
+)
+def test_a_run_that_ends_before_its_first_validation_validates_its_last_state(
+    tmp_path: Path, flags: dict[str, Any], steps: int, first: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        done = train(tmp_path, "short", "valid", monitor=MAP, **flags)
+    batches = steps * flags.get("accumulate_grad_batches", 1)
+    assert f"training ends after batch {batches} and would be validated after batch {first}." in caplog.text
+    assert [step for step, _ in runs.scalars(done)[MAP]] == [steps - 1]
+    assert runs.weights_are_equal(done.pre_trained_models / "best", done.pre_trained_models / "final")
+    assert MAP in (done.pre_trained_models / "best/README.md").read_text()
+
+
+@pytest.mark.parametrize("flags", [{"max_steps": 5}, {"max_steps": 3, "val_check_interval": 3}, {"max_epochs": 1}])
+def test_a_run_that_is_validated_is_not_warned_of(
+    folder: Path, flags: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = runs.datasets(folder / "data", "answer_selection")
+    words = runs.command(folder, name="long", monitor=MAP, **{stage: data[stage] for stage in ("train_dataset", "valid_dataset")}, **flags)  # fmt: skip  # noqa: E501
+    with caplog.at_level(logging.WARNING):
+        for check in checks_of(runs.build(words)):
+            check()
+    assert "would be validated" not in caplog.text
 
 
 def test_without_a_monitor_the_last_state_is_tested(folder: Path) -> None:

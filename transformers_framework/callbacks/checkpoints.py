@@ -15,7 +15,7 @@ from transformers_framework.callbacks.export import Exporter
 from transformers_framework.callbacks.guards import FiniteLoss
 from transformers_framework.runtime.board import EVENT_SIZES, Board
 from transformers_framework.runtime.files import link_file, link_folder, replace
-from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, training_ends
+from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, in_last_batch, training_ends
 from transformers_framework.runtime.run_folders import RunFolders
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,11 @@ class Checkpoints(pl.callbacks.Checkpoint):
         """
         step, loop = trainer.global_step, epoch_loop(trainer)
         ends = training_ends(trainer)
-        if ends and self._monitors("valid") and self.monitor not in trainer.callback_metrics:
+        if (
+            (ends or in_last_batch(trainer))
+            and self._monitors("valid")
+            and self.monitor not in trainer.callback_metrics
+        ):
             loop.validation_due = True
         due = self.interval is not None and step % self.interval == 0
         if step and step != self.saved_step and (due or ends):

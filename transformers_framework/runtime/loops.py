@@ -112,3 +112,10 @@ def training_ends(trainer: pl.Trainer) -> bool:
     """Return whether training ends after this batch, whatever is left of the epoch."""
     stops = trainer.should_stop and trainer.fit_loop._can_stop_early
     return stops or 0 < trainer.max_steps <= trainer.global_step
+
+
+def in_last_batch(trainer: pl.Trainer) -> bool:
+    """Return whether this is the last batch of the last epoch."""
+    epochs = trainer.max_epochs
+    is_last_epoch = epochs is not None and 0 <= epochs <= epoch_under_way(trainer) + 1
+    return is_last_epoch and bool(epoch_loop(trainer)._num_ready_batches_reached())

@@ -51,6 +51,31 @@ class Steps:
         total = per_epoch * epochs if per_epoch and epochs else 0
         return cls(epochs, batches, per_epoch, total if trainer.max_steps == -1 else min(total, trainer.max_steps))
 
+    def all_batches(self, trainer: Trainer) -> float:
+        """Return the batches of the run, on each process.
+
+        Args:
+            trainer: Knows the accumulation.
+        """
+        epochs, steps = (0, self.total) if math.isinf(self.per_epoch) else divmod(self.total, self.per_epoch)
+        whole = epochs * self.batches if epochs else 0
+        return whole + steps * trainer.accumulate_grad_batches
+
+    def first_validation(self, trainer: Trainer) -> float:
+        """Return the batch after which the first validation comes; 0 where time decides.
+
+        Args:
+            trainer: Knows the intervals.
+        """
+        interval, epochs = trainer.val_check_interval, trainer.check_val_every_n_epoch
+        if isinstance(interval, float):
+            batches = self.batches if interval == 1 else max(1, int(self.batches * interval))
+        elif isinstance(interval, int):
+            batches = interval
+        else:
+            return 0
+        return batches if epochs is None else (epochs - 1) * self.batches + batches
+
     def check(self, trainer: Trainer, *, validates: bool) -> None:
         """Refuse numbers of batches, epochs and steps that make no sense together.
 
