@@ -297,20 +297,11 @@ def weights_are_equal(first: Path, second: Path) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-def assert_weights_are_close(first: Path, second: Path, *, atol: float) -> None:
-    """Check that two checkpoints are nearly equal.
+def assert_weights_are_close(first: Path, second: Path, *, atol: float | None = None) -> None:
+    """Check that two checkpoints are nearly equal; ``atol`` is that of ``tolerances.assert_weights_close``."""
+    from tests import tolerances
 
-    The bias of attention's keys is left out: softmax does not see it, so its gradient is nothing but rounding, of which
-    Adam makes whole steps.
-    """
-    import torch
-
-    ours, theirs = weights(first), weights(second)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        if not name.endswith("key.bias"):
-            where = {"equal_nan": True, "msg": lambda text: f"{name}: {text}"}  # noqa: B023
-            torch.testing.assert_close(ours[name], theirs[name], atol=atol, rtol=0, **where)
+    tolerances.assert_weights_close(weights(first), weights(second), tolerances.TRAINED if atol is None else atol)
 
 
 def logits_of(checkpoint: Path, texts: Sequence[Sequence[str]], max_length: int = 48) -> torch.Tensor:

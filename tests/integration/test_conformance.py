@@ -31,6 +31,7 @@ from tests.cases import (
     case_of,
     monitor_of,
 )
+from tests.tolerances import BACKWARD, FORWARD, approx, assert_close, rounding
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.models.families import introduce
 from transformers_framework.registry import MODELS, PIPELINES, resolve
@@ -43,7 +44,6 @@ UNUSED = {"longformer": r"layer\.1\.attention\.self\.(query|key|value)\."}
 # replacements follow what was counted in training, which a checkpoint of Lightning holds and an export does not
 COUNTED = {("cluster_random_token_detection", "test")}
 SIZES = (40, 23, 27, 13)  # of train, valid, test, predict; steps of 8 rows leave a smaller last one
-CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
 def grid() -> list[Any]:
@@ -213,9 +213,9 @@ def test_exports_give_the_logits_of_the_run(trained: Trained) -> None:
         last = logits_of_run(trained, trained.folders.checkpoints / f"{checkpoint}.ckpt", inputs)
         assert tuple(last) == trained.case.objectives
         for name in names:
-            torch.testing.assert_close(logits_of_export(trained, name, inputs), last, atol=1e-6, rtol=1e-6)
+            assert_close(logits_of_export(trained, name, inputs), last)
     first = logits_of_export(trained, "ckpt_epoch_0_step_5", inputs)
-    assert not any(torch.allclose(first[name], last[name], atol=2e-5) for name in last)
+    assert not any(torch.allclose(first[name], last[name], atol=rounding(FORWARD)) for name in last)
 
 
 def scores_of(objective: str, checkpoint: Path, rows: Sequence[Mapping[str, Any]], family: str) -> torch.Tensor:
@@ -242,8 +242,7 @@ def test_exports_give_the_scores_that_were_written(trained: Trained, stage: str)
     for objective in objectives:
         written = [torch.tensor(row["scores"]).flatten() for row in trained.predictions(stage, objective)]
         found = scores_of(objective, trained.head("best", objective), trained.rows(stage), trained.family)
-        rounded = {"atol": 6e-5, "rtol": 1e-4} if objective == "token_detection" else CLOSE
-        torch.testing.assert_close(found, torch.cat(written), **rounded)
+        assert_close(found, torch.cat(written), BACKWARD)
 
 
 def test_model_card_says_where_it_comes_from(trained: Trained) -> None:
@@ -301,7 +300,7 @@ def check_line(objective: str, line: Mapping[str, Any], row: Mapping[str, Any], 
         return {"prediction", "score", "n_best", "null_score"}
     if objective == "seq_class":
         assert prediction == runs.CLASSES[max(range(3), key=line["scores"].__getitem__)]
-        assert sum(line["scores"]) == pytest.approx(1, abs=1e-5)
+        assert sum(line["scores"]) == approx(1)
     elif objective == "token_class":
         assert len(prediction) == len(line["scores"]) == len(row["words"])
         assert set(prediction) <= set(TAGS)
@@ -344,7 +343,7 @@ def test_trec_files_give_the_logged_ranking_metrics(trained: Trained) -> None:
     logged = runs.metrics(trained.folders, "test")
     for theirs, ours in names.items():
         mean = sum(query[theirs] for query in per_query.values()) / len(per_query)
-        assert logged[f"test/{trained.evaluated[-1]}/{ours}"] == pytest.approx(mean, abs=1e-6)
+        assert logged[f"test/{trained.evaluated[-1]}/{ours}"] == approx(mean)
 
 
 # --- the same again ---------------------------------------------------------------------------------------------------
@@ -389,7 +388,7 @@ def test_an_export_is_tested_without_training(trained: Trained) -> None:
     alone = trained.run(name="exported", **flags, test_dataset=trained.data["test_dataset"])
     if (trained.pipeline, "test") not in COUNTED:
         expected = runs.metrics(trained.folders, "test")
-        assert runs.metrics(alone, "test") == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        assert runs.metrics(alone, "test") == approx(expected)
     # and what has no label, of which classes could be learned, is predicted all the same
     unlabelled = trained.run(name="predicted", **flags, predict_dataset=trained.data["predict_dataset"])
     for folders, stage in ((alone, "test"), (unlabelled, "predict")):

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import runs, tiny
+from tests.tolerances import approx, assert_close
 from transformers_framework.models.segments import families_with_types
 
 FAMILIES = [
@@ -80,12 +81,12 @@ def test_more_types_than_the_model_had(family: str, tmp_path: Path) -> None:
     trained = next(value for name, value in seen.experiment.module.named_parameters() if name.endswith(key))
     assert not torch.equal(trained[2], start[2]), "the new row learns"
     found = torch.tensor(runs.scores(done))
-    torch.testing.assert_close(differences(final, rows, columns, types), found, atol=2e-5, rtol=1e-4)
+    assert_close(differences(final, rows, columns, types), found)
     assert not torch.allclose(differences(final, rows, columns, [0, 1, 1]), found, atol=1e-3), "types matter"
 
     # the export starts another run as it is, without growing again
     again = runs.run(tmp_path, **(flags | {"name": "again", "pre_trained_model": final, "train_dataset": None}))
-    assert runs.scores(again) == pytest.approx(found.tolist(), abs=1e-6)
+    assert runs.scores(again) == approx(found.tolist())
 
 
 def test_the_last_type_repeats(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_the_last_type_repeats(tmp_path: Path) -> None:
     )
     final = done.pre_trained_models / "final"
     found = torch.tensor(runs.scores(done, "predict"))
-    torch.testing.assert_close(differences(final, rows, COLUMNS, [0, 1, 1, 1]), found, atol=2e-5, rtol=1e-4)
+    assert_close(differences(final, rows, COLUMNS, [0, 1, 1, 1]), found)
 
 
 def test_column_language(tmp_path: Path) -> None:
@@ -123,10 +124,10 @@ def test_column_language(tmp_path: Path) -> None:
         source = tiny.write_jsonl(tmp_path / f"{name}.jsonl", rows)
         done = runs.run(tmp_path, name=name, train_dataset=source, test_dataset=source, input_columns=columns)
         both.append(runs.scores(done))
-    assert both[0] == pytest.approx(both[1], abs=1e-6)  # to the float, but rows are batched by other lengths
+    assert both[0] == approx(both[1])  # to the float, but rows are batched by other lengths
     texts = [[row["q"], row["a"], *row["context"]] for row in plain]  # two, three or four segments a row
     logits = logits_of(done.pre_trained_models / "final", texts, [0, 1])
-    torch.testing.assert_close(logits[:, 1] - logits[:, 0], torch.tensor(both[1]), atol=2e-5, rtol=1e-4)
+    assert_close(logits[:, 1] - logits[:, 0], torch.tensor(both[1]))
 
 
 def test_needed_texts_may_not_be_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

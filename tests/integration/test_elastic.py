@@ -41,7 +41,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 def assert_as_whole(folder: Path, name: str) -> None:
     found, expected = (folder / f"out/pre_trained_models/{run}/final" for run in (name, "whole"))
-    runs.assert_weights_are_close(found, expected, atol=2e-5)
+    runs.assert_weights_are_close(found, expected)
     states = [torch.load(folder / f"out/checkpoints/{run}/last.ckpt", weights_only=True) for run in (name, "whole")]
     assert states[0]["global_step"] == states[1]["global_step"] == 6
     assert states[0]["DataModule"]["consumed"] == states[1]["DataModule"]["consumed"] == 44
@@ -142,7 +142,7 @@ def test_other_numbers_of_processes(case: str, tmp_path: Path) -> None:
         go(name, after, batch_size=6 // after, accumulate_grad_batches=2, max_epochs=2)
         assert rows_of_steps(tmp_path / name) == expected
         found, whole = (tmp_path / f"out/pre_trained_models/{run}/final" for run in (name, "whole"))
-        runs.assert_weights_are_close(found, whole, atol=2e-5)
+        runs.assert_weights_are_close(found, whole)
 
 
 def test_other_steps_are_refused_unless_asked_for(begun: Any, capsys: Any) -> None:

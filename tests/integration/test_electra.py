@@ -16,6 +16,7 @@ from torch.nn import functional
 from tests import runs, tiny
 from tests.integration.interrupted import run_together
 from tests.sharded_cpu import use_cpus
+from tests.tolerances import BACKWARD, approx, assert_close, assert_gradients_close
 from transformers_framework.constants import TRAIN
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.models.embedding_sharing import disentangled, tables
@@ -117,17 +118,15 @@ def test_losses_and_gradients_are_those_of_the_reference(tmp_path: Path, model: 
     assert torch.equal(batch["token_detection"]["input_ids"], losses[2])
     assert 0.1 < len(hidden) / batch["attention_mask"].sum() < 0.5
     assert int((batch["token_detection"]["labels"] == 1).sum()) > 0.5 * len(hidden)
-    torch.testing.assert_close(means["masked_lm"], losses[0], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(means["token_detection"], losses[1], rtol=1e-5, atol=1e-6)
+    assert_close(means["masked_lm"], losses[0])
+    assert_close(means["token_detection"], losses[1])
     expected = {f"generator.heads.masked_lm.{name}": p.grad for name, p in generator.named_parameters()}
     prefix = "discriminator.heads.token_detection."
     expected |= {f"{prefix}{name}": p.grad for name, p in discriminator.named_parameters()}
     expected |= {f"{prefix}{name.replace('.weight', '.delta')}": tensor.grad for name, tensor in delta.items()}
-    for name, parameter in model_.named_parameters():
-        if parameter.requires_grad:
-            size = float(expected[name].abs().max())
-            assert size > 0 or name.endswith("key.bias"), name
-            torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-4 * size + 1e-6, msg=name)
+    found = {name: parameter.grad for name, parameter in model_.named_parameters() if parameter.requires_grad}
+    assert all(expected[name].any() or name.endswith("key.bias") for name in found)
+    assert_gradients_close(found, {name: expected[name] for name in found})
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
@@ -139,11 +138,9 @@ def moments(run: RunFolders) -> list[torch.Tensor]:
     return [state[index]["exp_avg"] for index in sorted(state)]
 
 
-def assert_exports_are_close(found: RunFolders, expected: RunFolders, *, atol: float) -> None:
+def assert_exports_are_close(found: RunFolders, expected: RunFolders) -> None:
     for name in ("masked_lm", "token_detection"):
-        runs.assert_weights_are_close(
-            *(run.pre_trained_models / "final" / name for run in (found, expected)), atol=atol
-        )
+        runs.assert_weights_are_close(*(run.pre_trained_models / "final" / name for run in (found, expected)))
 
 
 @pytest.mark.parametrize(("model", "how"), [("bert", "shared"), ("deberta_v2", "gradient_disentangled")])
@@ -180,12 +177,11 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     }
     one = runs.run(tmp_path, name="one", batch_size=8, **flags)
     two, _ = runs.spawn(tmp_path, name="two", batch_size=4, num_workers=1, **TWO, **flags)
-    assert_exports_are_close(two, one, atol=3e-5)
-    for ours, theirs in zip(moments(two), moments(one), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3 * float(theirs.abs().max()) + 1e-6)
+    assert_exports_are_close(two, one)
+    assert_gradients_close(*(dict(enumerate(moments(each))) for each in (two, one)), units=4 * BACKWARD)
     expected = runs.metrics(one, "valid")
     assert len(expected) == 1 + 3 + 6
-    assert runs.metrics(two, "valid") == pytest.approx(expected, abs=1e-4, rel=1e-4)
+    assert runs.metrics(two, "valid") == approx(expected, BACKWARD)
     for name in ("test.masked_lm", "test.token_detection", "predict.token_detection"):
         ours, theirs = runs.predictions(two, name), runs.predictions(one, name)
         assert [row["id"] for row in ours] == [row["id"] for row in theirs]
@@ -233,7 +229,7 @@ def test_evaluations_draw_the_same_samples(tmp_path: Path) -> None:
         tmp_path, name="alone", pipeline=PIPELINE, model="electra", ckpt_path=run.last, batch_size=5, num_workers=2,
         valid_dataset=data["valid_dataset"], **scratch(tmp_path, "electra"),
     )  # fmt: skip
-    assert runs.metrics(alone, "valid") == pytest.approx(runs.metrics(run, "valid"), rel=1e-5)
+    assert runs.metrics(alone, "valid") == approx(runs.metrics(run, "valid"))
 
 
 def test_a_class_is_learned_on_the_discriminators_backbone(tmp_path: Path) -> None:
@@ -252,7 +248,7 @@ def test_a_class_is_learned_on_the_discriminators_backbone(tmp_path: Path) -> No
     weighted = (
         train["train/masked_lm/loss"] + 2 * train["train/token_detection/loss"] + 3 * train["train/seq_class/loss"]
     )
-    assert train["train/loss"] == pytest.approx(weighted, rel=1e-5)
+    assert train["train/loss"] == approx(weighted)
     assert {name.split("/")[1] for name in valid} == {"loss", "seq_class"}
     final = run.pre_trained_models / "final"
     assert sorted(path.name for path in final.iterdir() if path.is_dir()) == [
@@ -262,7 +258,7 @@ def test_a_class_is_learned_on_the_discriminators_backbone(tmp_path: Path) -> No
     ]
     rows = runs.predictions(run)
     logits = runs.logits_of(final / "seq_class", [[row["text"]] for row in rows])
-    torch.testing.assert_close(torch.tensor([row["scores"] for row in rows]), logits.softmax(-1), rtol=0, atol=1e-5)
+    assert_close(torch.tensor([row["scores"] for row in rows]), logits.softmax(-1))
     transformers.AutoModelForPreTraining.from_pretrained(final / "token_detection")
     transformers.AutoModelForMaskedLM.from_pretrained(final / "masked_lm")
 
@@ -380,4 +376,4 @@ def test_deepspeed_learns_what_one_process_learns(tmp_path: Path) -> None:
 
     words = deberta_v3(tmp_path, **same, **alone, name="one")
     assert main(words) == 0
-    assert_exports_are_close(two, runs.folders_of(words), atol=3e-5)
+    assert_exports_are_close(two, runs.folders_of(words))

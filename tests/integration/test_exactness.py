@@ -10,6 +10,7 @@ import pytest
 
 from tests import cases, runs, tiny
 from tests.integration.interrupted import run_together
+from tests.tolerances import approx
 from transformers_framework.runtime.run_folders import RunFolders
 
 SIZES = (41, 23, 28, 13)  # steps of 12 rows leave 5, evaluation leaves 11 and 5 and 4 and 1 of them
@@ -51,7 +52,7 @@ def assert_alike(found: Any, expected: Any) -> None:
         for ours, theirs in zip(found, expected, strict=True):
             assert_alike(ours, theirs)
     else:
-        assert found == (pytest.approx(expected, abs=2e-5) if isinstance(expected, float) else expected)
+        assert found == (approx(expected) if isinstance(expected, float) else expected)
 
 
 @pytest.mark.slow
@@ -75,12 +76,10 @@ def test_any_number_of_processes_is_as_one(case: str, tmp_path: Path) -> None:
         measured.append(run(tmp_path, processes, **size, **flags, **start, **evaluated))
     one, *more = learned
     for each in more:
-        runs.assert_weights_are_close(each.last, one.last, atol=3e-5)
+        runs.assert_weights_are_close(each.last, one.last)
         assert runs.metrics(each, "train").keys() == runs.metrics(one, "train").keys()
     for each in measured[1:]:
         for stage in ("valid", "test"):
-            assert runs.metrics(each, stage) == pytest.approx(runs.metrics(measured[0], stage), abs=1e-5, rel=1e-5), (
-                stage
-            )
+            assert runs.metrics(each, stage) == approx(runs.metrics(measured[0], stage)), stage
         assert_alike(lines_of(each), lines_of(measured[0]))
     assert lines_of(measured[0])

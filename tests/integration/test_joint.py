@@ -16,6 +16,7 @@ from transformers import AutoModel
 
 from tests import runs, tiny
 from tests.cases import RANKING
+from tests.tolerances import approx, assert_close
 from transformers_framework.data.loader import RowReader
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.metrics.ranking import ranking_metrics
@@ -33,7 +34,6 @@ CASES = {  # head, family, further flags
     "RE_1": ("distilbert", {"grouping": "random"}),
     "RE_k": ("bert", {"extended_token_type_ids": [0, 1, 2, 3]}),
 }
-CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 
 
 class Trained(NamedTuple):
@@ -104,16 +104,16 @@ def test_metrics_are_those_of_all_candidates(trained: Trained) -> None:
     rows, scores, logged = trained.rows("test"), runs.scores(trained.folders), runs.metrics(trained.folders, "test")
     labels, keys = np.array([row["label"] for row in rows]), np.array([row["key"] for row in rows])
     for name, value in ranking_metrics(scores, labels, keys, np.arange(len(rows))).items():
-        assert logged[f"test/answer_selection/{name}"] == pytest.approx(value, abs=1e-6), name
+        assert logged[f"test/answer_selection/{name}"] == approx(value), name
     right = np.array(scores) > 0
     if trained.head == "RE_1":  # a label a group, right where any is
         starts = [start for key in np.unique(keys) for start in np.flatnonzero(keys == key)[:: JOINT["k"]]]
         ends = [min(start + 3, int(np.flatnonzero(keys == keys[start])[-1]) + 1) for start in starts]
         labels = np.array([labels[start:end].max() for start, end in zip(starts, ends, strict=True)])
         right = right[starts]
-    assert logged["test/answer_selection/accuracy"] == pytest.approx((right == labels).mean(), abs=1e-6)
+    assert logged["test/answer_selection/accuracy"] == approx((right == labels).mean())
     trec = [line.split() for line in (trained.folders.predictions / "test.run").read_text().splitlines()]
-    assert sorted(float(line[4]) for line in trec) == pytest.approx(sorted(scores), abs=1e-6)
+    assert sorted(float(line[4]) for line in trec) == approx(sorted(scores))
     assert len(trec) == len(rows)
 
 
@@ -124,9 +124,8 @@ def test_an_export_gives_the_scores_that_were_written(trained: Trained) -> None:
     written = runs.scores(trained.folders, "predict")
     if trained.head == "RE_1":  # of candidates of a group the score is one
         assert len(set(written)) < len(rows)
-    torch.testing.assert_close(
+    assert_close(
         torch.tensor(list(itertools.chain.from_iterable(found))), torch.tensor(written, dtype=torch.float64).float(),
-        **CLOSE,
     )  # fmt: skip
     _, report = AutoModel.from_pretrained(best, output_loading_info=True)
     assert all("pooler" in key for key in report["missing_keys"])
@@ -139,11 +138,11 @@ def test_an_export_is_tested_and_predicts_as_it_is(trained: Trained) -> None:
     flags |= {"pre_trained_model": best, "eval_batch_size": 3}
     alone = runs.run(trained.folder, **flags, name="alone", **trained.data("test", "predict"))
     for stage in ("test", "predict"):
-        assert runs.scores(alone, stage) == pytest.approx(runs.scores(trained.folders, stage), abs=1e-5)
+        assert runs.scores(alone, stage) == approx(runs.scores(trained.folders, stage))
     expected = runs.metrics(trained.folders, "test")
     found = runs.metrics(alone, "test")
     assert {name for name in expected if "permutation" in name}.isdisjoint(found)
-    assert found == pytest.approx({name: expected[name] for name in found}, rel=1e-5, abs=1e-6)
+    assert found == approx({name: expected[name] for name in found})
 
 
 def test_what_would_be_predicted_by_chance_is_refused(trained: Trained, capsys: Any) -> None:
@@ -300,8 +299,8 @@ def test_two_processes_and_workers_score_as_one(tmp_path: Path) -> None:
     two, _ = runs.spawn(
         tmp_path, name="two", devices=2, strategy="ddp", num_workers=2, eval_batch_size=3, **weights, **flags
     )
-    assert runs.scores(two) == pytest.approx(runs.scores(one), abs=1e-5)
-    assert runs.metrics(two, "test") == pytest.approx(runs.metrics(one, "test"), abs=1e-5)
+    assert runs.scores(two) == approx(runs.scores(one))
+    assert runs.metrics(two, "test") == approx(runs.metrics(one, "test"))
 
 
 # ---------------------------------------------------------------- shapes of data
@@ -337,13 +336,11 @@ def test_lists_are_as_rows_with_a_candidate_each(tmp_path: Path) -> None:
         stages = {f"{stage}_dataset": source for stage in ("train", "test", "predict")}
         found.append(runs.run(tmp_path, name=name, selection="worst", **JOINT, **flags, **stages))
     pairs, lists = found
-    assert runs.metrics(lists, "test") == pytest.approx(runs.metrics(pairs, "test"), abs=1e-6)
+    assert runs.metrics(lists, "test") == approx(runs.metrics(pairs, "test"))
     for stage in ("test", "predict"):
         lines = runs.predictions(lists, stage)
         assert len(lines) == len(in_lists(rows))
-        assert [score for line in lines for score in line["scores"]] == pytest.approx(
-            runs.scores(pairs, stage), abs=1e-6
-        )
+        assert [score for line in lines for score in line["scores"]] == approx(runs.scores(pairs, stage))
         assert [n for line in lines for n in line["prediction"]] == [
             p["prediction"] for p in runs.predictions(pairs, stage)
         ]
@@ -385,14 +382,14 @@ def test_on_a_shared_backbone(pipeline: str, model: str, tmp_path: Path) -> None
     assert {path.name for path in final.iterdir() if path.is_dir()} >= {"masked_lm", "answer_selection"}
     found = JointReRanker.from_pretrained(final / "answer_selection").score(*questions_of(tiny.pairs(27, 2)))
     written = torch.tensor(runs.scores(done))
-    torch.testing.assert_close(torch.tensor(list(itertools.chain.from_iterable(found))), written, **CLOSE)
+    assert_close(torch.tensor(list(itertools.chain.from_iterable(found))), written)
     losses = runs.metrics(done, "train")
     assert {"train/masked_lm/loss", "train/answer_selection/loss"} <= losses.keys()
     alone = runs.run(
         tmp_path, name="alone", model=model, **JOINT, pre_trained_model=final / "answer_selection",
         test_dataset=data["test_dataset"],
     )  # fmt: skip
-    assert runs.scores(alone) == pytest.approx(runs.scores(done), abs=1e-5)
+    assert runs.scores(alone) == approx(runs.scores(done))
 
 
 # ---------------------------------------------------------------- before training

@@ -13,6 +13,7 @@ import pytest
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from tests import runs
+from tests.tolerances import BACKWARD, approx
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.runtime.processes import num_nodes
 from transformers_framework.runtime.run_folders import RunFolders
@@ -62,8 +63,8 @@ def flags_of(tmp_path: Path) -> dict[str, Any]:
 
 
 def assert_alike(found: RunFolders, expected: RunFolders) -> None:
-    runs.assert_weights_are_close(found.pre_trained_models / "final", expected.pre_trained_models / "final", atol=3e-5)
-    assert runs.metrics(found, "test") == pytest.approx(runs.metrics(expected, "test"), abs=1e-4)
+    runs.assert_weights_are_close(found.pre_trained_models / "final", expected.pre_trained_models / "final")
+    assert runs.metrics(found, "test") == approx(runs.metrics(expected, "test"), BACKWARD)
     for stage, size in zip(("test", "predict"), SIZES[2:], strict=True):
         assert [row["id"] for row in runs.predictions(found, stage)] == list(range(size))
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests import runs, tiny
+from tests.tolerances import approx, assert_close
 from transformers_framework.callbacks.predictions import Predictions
 from transformers_framework.checks import checks_of
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS
@@ -118,7 +119,7 @@ def test_accumulated_batches_are_one_larger_batch(folder: Path) -> None:
     large = train(folder, "large", batch_size=8, **still)
     small = train(folder, "small", batch_size=4, accumulate_grad_batches=2, **still)
     assert len(runs.scalars(small)["train/loss"]) == len(runs.scalars(large)["train/loss"]) == 5, "a point a step"
-    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (small, large)), atol=3e-5)
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (small, large)))
 
 
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
@@ -153,7 +154,7 @@ def test_averaged_weights_are_exported_and_tested(folder: Path) -> None:
     texts = [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)]
     logits = runs.logits_of(final, texts)
     found = torch.tensor(runs.scores(averaged))
-    torch.testing.assert_close(logits[:, 1] - logits[:, 0], found, atol=2e-5, rtol=1e-4)
+    assert_close(logits[:, 1] - logits[:, 0], found)
 
 
 # --- how a run ends --------------------------------------------------------------------------------------------------
@@ -312,7 +313,7 @@ def test_checkpoints_are_written_when_they_are_asked_for(
     assert found == ["best.ckpt", "config.yaml", "last.ckpt", "previous.ckpt"]
     tested = runs.scores(done)
     logits = runs.logits_of(done.pre_trained_models / "best", [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)])  # fmt: skip  # noqa: E501
-    assert tested == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=5e-5), "best is what was tested"
+    assert tested == approx((logits[:, 1] - logits[:, 0]).tolist()), "best is what was tested"
 
 
 @pytest.mark.parametrize(
@@ -374,7 +375,7 @@ def test_without_a_monitor_the_last_state_is_tested(folder: Path) -> None:
     assert "best" not in exports(done)
     logits = runs.logits_of(done.pre_trained_models / "final", [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)])  # fmt: skip  # noqa: E501
     found = runs.scores(done)
-    assert found == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=5e-5)
+    assert found == approx((logits[:, 1] - logits[:, 0]).tolist())
 
 
 def test_the_best_by_a_metric_of_training(folder: Path) -> None:
@@ -406,7 +407,7 @@ def test_validation_alone(folder: Path) -> None:
 def test_checkpointed_activations_change_nothing(folder: Path) -> None:
     kept = train(folder, "kept")
     again = train(folder, "again", gradient_checkpointing=True)
-    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (again, kept)), atol=1e-6)
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (again, kept)))
 
 
 def test_profiler_determinism_and_statistics(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -424,7 +425,7 @@ def test_a_compiled_model_exports_plain_weights(folder: Path) -> None:
     texts = [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)]
     logits = runs.logits_of(done.pre_trained_models / "final", texts)
     found = runs.scores(done)
-    assert found == pytest.approx((logits[:, 1] - logits[:, 0]).tolist(), abs=1e-4)
+    assert found == approx((logits[:, 1] - logits[:, 0]).tolist())
 
 
 @pytest.mark.parametrize("pipeline", ["answer_selection", "seq_class"])
@@ -441,4 +442,4 @@ def test_weights_of_classes_change_the_loss(folder: Path, pipeline: str) -> None
     expected = torch.nn.functional.cross_entropy(
         runs.logits_of(final, texts), torch.tensor(labels), torch.tensor(weights)
     )
-    assert runs.metrics(done, "test")["test/loss"] == pytest.approx(float(expected), abs=1e-5)
+    assert runs.metrics(done, "test")["test/loss"] == approx(float(expected))

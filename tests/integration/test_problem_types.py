@@ -12,6 +12,7 @@ import transformers
 from datasets import Dataset, Features, List, Value
 
 from tests import runs, tiny
+from tests.tolerances import approx
 from transformers_framework.runtime.run_folders import RunFolders
 
 KINDS = ("multi_label", "regression")
@@ -86,9 +87,9 @@ def test_one_process_says_what_two_say(done: Done) -> None:
     }
     one = runs.run(done.folder, pipeline="seq_class", name="one", eval_batch_size=5, **flags)
     # Batches of other sizes round predictions otherwise (1e-7), and a correlation divides by their small spread.
-    assert runs.metrics(one, "test") == pytest.approx(runs.metrics(done.two, "test"), abs=2e-5)
+    assert runs.metrics(one, "test") == approx(runs.metrics(done.two, "test"))
     best = max(value for _, value in runs.scalars(done.two)[MONITOR[done.kind]])
-    assert runs.metrics(one, "valid")[MONITOR[done.kind]] == pytest.approx(best, abs=2e-5)
+    assert runs.metrics(one, "valid")[MONITOR[done.kind]] == approx(best)
     for stage in ("test", "predict"):
         ours, theirs = runs.predictions(one, stage), runs.predictions(done.two, stage)
         assert [row["id"] for row in ours] == list(range(SIZES[stage]))
@@ -96,7 +97,7 @@ def test_one_process_says_what_two_say(done: Done) -> None:
             assert first.keys() == second.keys()
             for key in ("prediction", "scores"):
                 if isinstance(first.get(key), (float, dict)):
-                    assert first[key] == pytest.approx(second[key], abs=1e-6)
+                    assert first[key] == approx(second[key])
                 else:
                     assert first.get(key) == second.get(key)
 
@@ -109,24 +110,22 @@ def test_metrics_are_those_of_the_predictions(done: Done) -> None:
     assert [line["labels"] for line in lines] == [row["labels"] for row in done.rows("test")]
     if done.kind == "regression":
         found, wanted = ([line[key] for line in lines] for key in ("prediction", "labels"))
-        assert logged["test/seq_class/pearson"] == pytest.approx(stats.pearsonr(found, wanted).statistic, abs=1e-6)
-        assert logged["test/seq_class/spearman"] == pytest.approx(stats.spearmanr(found, wanted).statistic, abs=1e-6)
+        assert logged["test/seq_class/pearson"] == approx(stats.pearsonr(found, wanted).statistic)
+        assert logged["test/seq_class/spearman"] == approx(stats.spearmanr(found, wanted).statistic)
         mean = metrics.mean_squared_error(wanted, found)
-        assert logged["test/seq_class/mean_squared_error"] == pytest.approx(mean, rel=1e-5)
-        assert logged["test/loss"] == pytest.approx(mean, rel=1e-5)
+        assert logged["test/seq_class/mean_squared_error"] == approx(mean)
+        assert logged["test/loss"] == approx(mean)
         return
     found, wanted = (
         np.array([[name in line[key] for name in runs.CLASSES] for line in lines]) for key in ("prediction", "labels")
     )
     scores = np.array([[line["scores"][name] for name in runs.CLASSES] for line in lines])
     assert np.array_equal(scores > 0.5, found)
-    assert logged["test/seq_class/accuracy"] == pytest.approx(metrics.accuracy_score(wanted, found), abs=1e-6)
-    assert logged["test/seq_class/micro_f1"] == pytest.approx(
-        metrics.f1_score(wanted, found, average="micro"), abs=1e-6
-    )
-    assert logged["test/seq_class/f1"] == pytest.approx(metrics.f1_score(wanted, found, average="macro"), abs=1e-6)
+    assert logged["test/seq_class/accuracy"] == approx(metrics.accuracy_score(wanted, found))
+    assert logged["test/seq_class/micro_f1"] == approx(metrics.f1_score(wanted, found, average="micro"))
+    assert logged["test/seq_class/f1"] == approx(metrics.f1_score(wanted, found, average="macro"))
     entropy = -np.where(wanted, np.log(scores), np.log1p(-scores)).mean()
-    assert logged["test/loss"] == pytest.approx(entropy, abs=1e-5)
+    assert logged["test/loss"] == approx(entropy)
     assert logged["test/seq_class/micro_f1"] > 0.3, "it was learned"
 
 
@@ -141,7 +140,7 @@ def test_the_export_gives_the_same_in_a_pipeline_of_transformers(done: Done) -> 
     for line, answers in zip(lines, classify([line["text"] for line in lines]), strict=True):
         scores = {answer["label"]: answer["score"] for answer in answers}
         ours = line["scores"] if done.kind == "multi_label" else {"labels": line["prediction"]}
-        assert scores == pytest.approx(ours, abs=1e-5)
+        assert scores == approx(ours)
 
 
 def test_a_saved_data_set_with_empty_lists_in_half_precision(tmp_path: Path) -> None:
@@ -160,7 +159,7 @@ def test_a_saved_data_set_with_empty_lists_in_half_precision(tmp_path: Path) -> 
         **data,
     )
     found = runs.metrics(folders, "test")["test/seq_class/mean_squared_error"]
-    assert found == pytest.approx(np.mean(np.square(numbers)), rel=1e-5)
+    assert found == approx(np.mean(np.square(numbers)))
     features = Features({"text": Value("string"), "label": List(Value("string"))})
     some = [["rain"], [], ["rain", "snow"], ["snow"]] * 4
     Dataset.from_dict({"text": ["rain"] * 16, "label": some}, features=features).save_to_disk(tmp_path / "saved")
@@ -185,8 +184,8 @@ def test_smoothing_changes_the_loss_as_torch_would(tmp_path: Path, pipeline: str
             test_dataset=source,
         )
         losses.append(runs.metrics(done, "test")["test/loss"])
-    assert losses[0] != pytest.approx(losses[1], abs=1e-5)
-    assert losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], abs=1e-5), "it is linear in the share"
+    assert losses[0] != approx(losses[1])
+    assert losses[2] - losses[1] == approx(losses[1] - losses[0]), "it is linear in the share"
 
 
 @pytest.mark.parametrize("kind", KINDS)

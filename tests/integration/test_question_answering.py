@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests import runs, tiny
+from tests.tolerances import BACKWARD, approx
 from tests.unit.processing.test_answers import DATA, official
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.metrics.reading import ReadingMetrics
@@ -81,7 +82,7 @@ def test_scores_of_predictions_are_those_of_the_official_scripts(
     for line in lines if version == 2 else ():
         best = max(answer["score"] for answer in line["n_best"] if answer["text"])
         difference = official_file(folders, "null_odds")[line["id"]]
-        assert difference == pytest.approx(line["null_score"] - best, abs=1e-5)
+        assert difference == approx(line["null_score"] - best)
         assert (line["prediction"] == "") == (difference > 0)
         assert line["score"] == (line["null_score"] if difference > 0 else best)
 
@@ -134,12 +135,12 @@ def test_predictions_are_what_the_export_says_with_nothing_but_transformers(tmp_
     for row, line in zip(rows, runs.predictions(folders), strict=True):
         cut += len(windows_of(tokenizer, row, 32, 6)) > 1
         texts, null = spans_of(model, tokenizer, row, 4)
-        assert line["null_score"] == pytest.approx(null, abs=1e-4)
+        assert line["null_score"] == approx(null)
         expected = sorted(texts.values(), reverse=True)
         written = [answer for answer in line["n_best"] if answer["text"]]
         assert len(written) == 5
-        assert all(answer["score"] == pytest.approx(texts[answer["text"]], abs=1e-4) for answer in written[:1])
-        assert written[0]["score"] == pytest.approx(expected[0], abs=1e-4)
+        assert all(answer["score"] == approx(texts[answer["text"]]) for answer in written[:1])
+        assert written[0]["score"] == approx(expected[0])
         answer = "" if null - expected[0] > 0.25 else max(texts, key=texts.__getitem__)
         assert line["prediction"] == answer
     assert cut > len(rows) / 2
@@ -193,7 +194,7 @@ def test_the_loss_is_that_of_transformers(tmp_path: Path) -> None:
         first, last = batch[NAME]["labels"].T
         inputs = {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids")}
         losses.append(float(model(**inputs, start_positions=first, end_positions=last).loss))
-    assert runs.metrics(folders, "test")[f"test/{NAME}/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert runs.metrics(folders, "test")[f"test/{NAME}/loss"] == approx(np.mean(losses))
 
 
 @pytest.mark.parametrize("form", ["pairs", "inclusive", "structs", "lists of structs"])
@@ -288,7 +289,7 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     for stage in ("valid", "test"):
         first, second = runs.metrics(one, stage), runs.metrics(two, stage)
         assert first.keys() == second.keys()
-        assert first == pytest.approx(second, abs=1e-4), said
+        assert first == approx(second, BACKWARD), said
     assert official_file(one) == official_file(two)
     assert [line["id"] for line in runs.predictions(two)] == [row["id"] for row in rows]
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from tests import runs, tiny
+from tests.tolerances import BACKWARD, approx, assert_close
 from transformers_framework.metrics.corpus import corpus_names
 from transformers_framework.runtime.run_folders import RunFolders
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 rows_of = partial(runs.rows_for, "retrieval")
 
 
@@ -83,7 +83,7 @@ def test_corpus_search_is_brute_force(top_k: int, tmp_path: Path, checkpoint: Pa
     order, expected = brute_force(queries, passages, relevant, top_k)
     logged = runs.metrics(folders, "test")
     searched = {name.removeprefix("test/retrieval/"): logged[name] for name in logged if "/corpus_" in name}
-    assert searched == pytest.approx(expected, abs=1e-6)
+    assert searched == approx(expected)
     assert ("corpus_recall@100" in searched, "corpus_recall@5" in searched) == (top_k >= 100, True), "cut at --top_k"
     assert 0.01 < expected["corpus_mean_reciprocal_rank"] < 0.99, "nothing is tested where all is found or nothing"
     found = runs.predictions(folders, "test.corpus")
@@ -94,7 +94,7 @@ def test_corpus_search_is_brute_force(top_k: int, tmp_path: Path, checkpoint: Pa
         assert len(scores) == min(top_k, len(texts))
         assert set(line["relevant"]) == {pids[texts[number]] for number in relevant[query]}
         assert (np.diff(scores) <= 0).all()
-        np.testing.assert_allclose(scores, (queries[query] @ passages.T)[order[query]], atol=1e-5)
+        assert_close(scores, (queries[query] @ passages.T)[order[query]])
         if np.diff(np.sort(queries[query] @ passages.T)).min() > 1e-5:
             assert line["passages"] == [pids[texts[number]] for number in order[query]]
     check_trec(folders, logged, depth=top_k)
@@ -110,7 +110,7 @@ def check_trec(folders: RunFolders, logged: dict[str, float], depth: int) -> Non
     per_query = pytrec_eval.RelevanceEvaluator(judged, {"map", "recip_rank", "ndcg", "recall"}).evaluate(ranked)
     for theirs, ours in names.items():
         mean = np.mean([query[theirs] for query in per_query.values()])
-        assert logged[f"test/retrieval/corpus_{ours}"] == pytest.approx(mean, abs=1e-4), "ties apart"
+        assert logged[f"test/retrieval/corpus_{ours}"] == approx(mean), "ties apart"
 
 
 @pytest.mark.parametrize("label_column", [None, "label"])
@@ -141,7 +141,7 @@ def test_queries_alone_find_passages_by_their_ids(label_column: str | None, tmp_
     assert len(runs.predictions(folders, "predict")) == len(asked)
     best = embeddings_of(folders.pre_trained_models / "best", [row["text"] for row in corpus])
     query = embeddings_of(folders.pre_trained_models / "best", [asked[0]["question"]])
-    assert found[0]["scores"][0] == pytest.approx((query @ best.T).max(), abs=1e-5)
+    assert found[0]["scores"][0] == approx((query @ best.T).max())
 
 
 def test_a_check_says_how_many_passages_are_right(
@@ -188,11 +188,11 @@ def test_exports_are_read_back(trained: Any) -> None:
     again = {**flags, "pre_trained_model": first.pre_trained_models / "final", "train_dataset": None, "name": "again"}
     second = runs.run(folder, **again)
     found, wanted = (runs.scores(run) for run in (second, first))
-    np.testing.assert_allclose(found, wanted, **CLOSE)
-    assert runs.metrics(second, "test") == pytest.approx(runs.metrics(first, "test"), abs=1e-5)
+    assert_close(found, wanted)
+    assert runs.metrics(second, "test") == approx(runs.metrics(first, "test"))
     if made.get("embedding_size"):
         other = runs.run(folder, **again | {"name": "other", "query_prefix": "the rain "})
-        assert not np.allclose(runs.scores(other), wanted, **CLOSE)
+        assert not np.allclose(runs.scores(other), wanted, atol=1e-3)
 
 
 def test_exports_load_in_sentence_transformers(trained: Any) -> None:
@@ -205,9 +205,9 @@ def test_exports_load_in_sentence_transformers(trained: Any) -> None:
     passages = model.encode([row["answer"] for row in rows], prompt_name="document", convert_to_tensor=True)
     assert queries.shape[1] == made.get("embedding_size", 32)
     if made.get("normalize_embeddings"):
-        torch.testing.assert_close(queries.norm(dim=1), torch.ones(len(rows)))
+        assert_close(queries.norm(dim=1), torch.ones(len(rows)))
     scores = torch.tensor(runs.scores(folders))
-    torch.testing.assert_close(model.similarity_pairwise(queries, passages), scores, **CLOSE)
+    assert_close(model.similarity_pairwise(queries, passages), scores)
 
 
 def test_checkpoints_of_sentence_transformers_are_read(tmp_path: Path, checkpoint: Path) -> None:
@@ -232,7 +232,7 @@ def test_checkpoints_of_sentence_transformers_are_read(tmp_path: Path, checkpoin
         for column, name in (("question", "query"), ("answer", "document"))
     )
     found = torch.tensor(runs.scores(folders))
-    torch.testing.assert_close(found, (queries * passages).sum(dim=1), **CLOSE)
+    assert_close(found, (queries * passages).sum(dim=1))
 
 
 def test_towers_of_their_own(tmp_path: Path, checkpoint: Path) -> None:
@@ -247,13 +247,13 @@ def test_towers_of_their_own(tmp_path: Path, checkpoint: Path) -> None:
     sides = {"pre_trained_model": folder / "query", "pre_trained_passage_model": folder / "passage"}
     for name, given in (("both", sides), ("above", {"pre_trained_model": folder})):
         again = runs.run(tmp_path, **flags | given | {"train_dataset": None, "embedding_size": None}, name=name)
-        np.testing.assert_allclose(runs.scores(again), wanted, **CLOSE)
+        assert_close(runs.scores(again), wanted)
     sentence_transformers = pytest.importorskip("sentence_transformers", minversion="5.0")
     model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     rows = rows_of(27, 2)
     queries = model.encode_query([row["question"] for row in rows], convert_to_tensor=True)
     passages = model.encode_document([row["answer"] for row in rows], convert_to_tensor=True)
-    torch.testing.assert_close(model.similarity_pairwise(queries, passages), torch.tensor(wanted), **CLOSE)
+    assert_close(model.similarity_pairwise(queries, passages), torch.tensor(wanted))
 
 
 @pytest.mark.parametrize("source", ["pre_trained_model", "pre_trained_config"])
@@ -304,7 +304,7 @@ def test_one_call_of_the_encoder_is_two(tmp_path: Path, checkpoint: Path, monkey
             found.append(module.forward_heads(dict(batch), "train")["retrieval"])
         assert len(calls) == expected
     for apart, together in zip(*found, strict=True):
-        torch.testing.assert_close(apart, together, **CLOSE)
+        assert_close(apart, together)
     assert found[0].negatives.shape == (sum(len(row["wrongs"]) for row in rows), 32)
 
 
@@ -322,7 +322,7 @@ def test_evaluation_does_not_depend_on_batches(tmp_path: Path, checkpoint: Path)
     for loss in ("multiple_negatives_symmetric_ranking_loss", "batch_hard_triplet_loss", "online_contrastive_loss"):
         shared = {"pipeline": "retrieval", "pre_trained_model": checkpoint, "loss_fn": loss, "test_dataset": test}
         found = [runs.metrics(runs.run(tmp_path, name=f"{loss}{size}", eval_batch_size=size, **shared), "test") for size in (4, 27)]  # fmt: skip  # noqa: E501
-        assert found[0] == pytest.approx(found[1], abs=1e-5)
+        assert found[0] == approx(found[1])
         assert found[0]["test/loss"] > 0
 
 
@@ -354,11 +354,11 @@ def test_two_processes_are_one(tmp_path: Path, checkpoint: Path) -> None:
     flags["input_columns"] = ["question", "answer", "*wrongs"]
     two, _ = runs.spawn(tmp_path, name="two", **TWO, sync_devices=True, **flags)
     one = runs.run(tmp_path, name="one", batch_size=8, **flags)
-    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)), atol=2e-5)
-    assert runs.metrics(one, "test") == pytest.approx(runs.metrics(two, "test"), abs=1e-4)
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)))
+    assert runs.metrics(one, "test") == approx(runs.metrics(two, "test"), BACKWARD)
     lines = [json.loads((run.predictions / "test.corpus.jsonl").read_text().splitlines()[0]) for run in (one, two)]
     assert lines[0]["passages"][:3] == lines[1]["passages"][:3]
-    np.testing.assert_allclose(lines[0]["scores"], lines[1]["scores"], atol=1e-4)
+    assert_close(lines[0]["scores"], lines[1]["scores"], BACKWARD)
 
 
 @pytest.mark.slow
@@ -367,7 +367,7 @@ def test_two_processes_are_two_without_being_asked(tmp_path: Path, checkpoint: P
     two, _ = runs.spawn(tmp_path, name="two", **TWO, **flags)
     one = runs.run(tmp_path, name="one", batch_size=8, **flags)
     with pytest.raises(AssertionError):
-        runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)), atol=2e-5)
+        runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)))
 
 
 @pytest.mark.slow
@@ -376,7 +376,7 @@ def test_losses_of_whole_batches_are_synced(loss: str, tmp_path: Path, checkpoin
     flags = symmetric(tmp_path, checkpoint) | {"loss_fn": loss}
     two, _ = runs.spawn(tmp_path, name="two", **TWO, sync_devices=True, **flags)
     one = runs.run(tmp_path, name="one", batch_size=8, **flags)
-    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)), atol=2e-5)
+    runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (one, two)))
 
 
 def test_a_run_goes_on_though_its_checkpoint_decided_on_flags(tmp_path: Path, capsys: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from tests import runs, tiny
+from tests.tolerances import approx
 
 SCITLDR = Path(__file__).parents[3] / "shared" / "data" / "scitldr"
 SPLITS = {"train": "train", "valid": "dev", "test": "test"}
@@ -133,11 +134,11 @@ def test_scores_of_real_summaries_are_those_of_the_predictions_file(tmp_path: Pa
     for kind in kinds:
         for part in ("fmeasure", "precision", "recall"):
             mean = sum(getattr(score[kind], part) for score in scores) / len(scores)
-            assert logged[f"test/summarization/{kind}_{part}"] == pytest.approx(mean, abs=1e-6)
+            assert logged[f"test/summarization/{kind}_{part}"] == approx(mean)
     most = max(len(row["summaries"]) for row in rows)
     columns = [[([*row["summaries"], *[None] * most])[i] for row in rows] for i in range(most)]
     bleu = corpus_bleu([row["prediction"] for row in rows], columns).score
-    assert logged["test/summarization/bleu"] == pytest.approx(bleu, abs=1e-4)
+    assert logged["test/summarization/bleu"] == approx(bleu)
 
 
 def test_two_processes_generate_and_score_what_one_does(tmp_path: Path) -> None:
@@ -151,6 +152,6 @@ def test_two_processes_generate_and_score_what_one_does(tmp_path: Path) -> None:
     }
     one = runs.run(tmp_path, name="one", batch_size=8, **data)
     two, _ = runs.spawn(tmp_path, name="two", batch_size=4, devices=2, strategy="ddp", **data)
-    assert runs.metrics(two, "test") == pytest.approx(runs.metrics(one, "test"), abs=1e-6)
+    assert runs.metrics(two, "test") == approx(runs.metrics(one, "test"))
     for stage in ("test", "predict"):
         assert runs.predictions(two, stage) == runs.predictions(one, stage)

@@ -15,6 +15,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from tests import runs, tiny
+from tests.tolerances import approx, assert_close
 from transformers_framework.cli.main import main
 from transformers_framework.objectives import token_class
 
@@ -83,8 +84,8 @@ def test_parts_of_speech_of_a_treebank(tmp_path: Path) -> None:
     )
     lines, logged = runs.predictions(folders), runs.metrics(folders, "test")
     accuracy, f1 = counted(lines, "pos")
-    assert logged["test/token_class/accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    assert logged["test/token_class/f1"] == pytest.approx(f1, abs=1e-6)
+    assert logged["test/token_class/accuracy"] == approx(accuracy)
+    assert logged["test/token_class/f1"] == approx(f1)
     tags = Counter(tag for row in data["test"] for tag in row["pos"])
     majority = max(tags.values()) / tags.total()
     print(f"parts of speech: accuracy {accuracy:.3f}, macro F1 {f1:.3f}; the most frequent one: {majority:.3f}")
@@ -123,7 +124,7 @@ def test_entities_of_tweets_are_counted_as_seqeval_counts(tmp_path: Path) -> Non
     seqeval = pytest.importorskip("seqeval.metrics")
     for name in ("f1", "precision", "recall"):
         expected = getattr(seqeval, f"{name}_score")(wanted, found)
-        assert logged[f"test/token_class/entity_{name}"] == pytest.approx(expected, abs=1e-6)
+        assert logged[f"test/token_class/entity_{name}"] == approx(expected)
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -206,14 +207,14 @@ def test_a_document_of_3000_words_has_3000_labels(tmp_path: Path) -> None:
     for number in (0, 2, 4, 5):
         assert lines[number]["prediction"] == classes_of(best, rows[number]["words"], 32, 8)
     accuracy, f1 = counted(lines, "labels")
-    assert logged["test/token_class/accuracy"] == pytest.approx(accuracy, abs=1e-6), "each word counts once"
-    assert logged["test/token_class/f1"] == pytest.approx(f1, abs=1e-6)
+    assert logged["test/token_class/accuracy"] == approx(accuracy), "each word counts once"
+    assert logged["test/token_class/f1"] == approx(f1)
     seqeval = pytest.importorskip("seqeval.metrics")
     found, wanted = ([line[key] for line in lines] for key in ("prediction", "labels"))
     assert 0.2 < logged["test/token_class/entity_f1"] < 1
     for name in ("f1", "precision", "recall"):
         expected = getattr(seqeval, f"{name}_score")(wanted, found)
-        assert logged[f"test/token_class/entity_{name}"] == pytest.approx(expected, abs=1e-6)
+        assert logged[f"test/token_class/entity_{name}"] == approx(expected)
     two, _ = runs.spawn(
         tmp_path,
         name="two",
@@ -224,9 +225,9 @@ def test_a_document_of_3000_words_has_3000_labels(tmp_path: Path) -> None:
         batch_size=3,
         **flags,
     )
-    assert runs.metrics(two, "test") == pytest.approx(logged, abs=1e-6)
+    assert runs.metrics(two, "test") == approx(logged)
     for ours, theirs in zip(runs.predictions(two), lines, strict=True):
-        assert ours.pop("scores") == pytest.approx(theirs.pop("scores"), abs=1e-6)
+        assert ours.pop("scores") == approx(theirs.pop("scores"))
         assert ours == theirs
 
 
@@ -249,10 +250,10 @@ def test_two_processes_count_what_one_counts(tmp_path: Path) -> None:
     for stage in ("valid", "test"):
         expected = runs.metrics(one, stage)
         assert 0 < expected[f"{stage}/token_class/entity_f1"] < 1
-        assert runs.metrics(two, stage) == pytest.approx(expected, abs=1e-6)
+        assert runs.metrics(two, stage) == approx(expected)
     ours, theirs = runs.predictions(two), runs.predictions(one)
     for line, expected in zip(ours, theirs, strict=True):
-        assert line.pop("scores") == pytest.approx(expected.pop("scores"), abs=1e-6)
+        assert line.pop("scores") == approx(expected.pop("scores"))
     assert ours == theirs
 
 
@@ -272,12 +273,12 @@ def test_masking_and_tags_on_one_backbone(tmp_path: Path) -> None:
     assert not [name for name in logged if name.startswith(("valid/masked_lm", "test/masked_lm"))]
     for step, value in logged["train/loss"]:
         parts = {name: dict(logged[f"train/{name}/loss"])[step] for name in ("masked_lm", "token_class")}
-        assert value == pytest.approx(parts["masked_lm"] + 2 * parts["token_class"], rel=1e-5)
+        assert value == approx(parts["masked_lm"] + 2 * parts["token_class"])
     scores = runs.word_scores_of(
         both.pre_trained_models / "final" / "token_class", [row["words"] for row in runs.predictions(both)]
     )
     written = torch.cat([torch.tensor(line["scores"]) for line in runs.predictions(both)])
-    torch.testing.assert_close(scores, written, atol=1e-5, rtol=1e-4)
+    assert_close(scores, written)
     composed = runs.run(tmp_path, pipeline="masked_lm+token_class", name="composed", **flags)
     for head in ("masked_lm", "token_class"):
         ours, theirs = (runs.weights(run.pre_trained_models / "final" / head) for run in (composed, both))
@@ -289,7 +290,7 @@ def test_a_stream_and_workers_give_the_same_as_tables(tmp_path: Path) -> None:
     plain = runs.run(tmp_path, pipeline="token_class", name="plain", **data)
     streamed = runs.run(tmp_path, pipeline="token_class", name="streamed", iterable=True, num_workers=2, **data)
     for ours, theirs in zip(runs.predictions(streamed), runs.predictions(plain), strict=True):
-        assert ours.pop("scores") == pytest.approx(theirs.pop("scores"), abs=1e-6), "batches hold other rows"
+        assert ours.pop("scores") == approx(theirs.pop("scores")), "batches hold other rows"
         assert ours == theirs
     assert runs.scalars(streamed)["train/loss"] == runs.scalars(plain)["train/loss"]
 
@@ -346,4 +347,4 @@ def test_numbers_are_tags_when_they_are_named(tmp_path: Path) -> None:
     again = runs.run(
         tmp_path, name="again", pipeline="token_class", pre_trained_model=best, test_dataset=data["test_dataset"]
     )
-    assert runs.metrics(again, "test") == pytest.approx(runs.metrics(folders, "test"), abs=1e-6)
+    assert runs.metrics(again, "test") == approx(runs.metrics(folders, "test"))

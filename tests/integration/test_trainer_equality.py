@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.parts import dense_labels
 from tests import runs, tiny
+from tests.tolerances import approx
 from transformers_framework.constants import TRAIN
 from transformers_framework.experiment import Experiment
 
@@ -130,7 +131,7 @@ def test_training_is_that_of_the_trainer(tmp_path: Path, case: str) -> None:
     logged = runs.scalars(ours)
     for name in ("loss", "learning_rate"):
         found = [value for _, value in logged[f"train/{name}"]]
-        assert found == pytest.approx([line[name] for line in theirs], rel=1e-5), name
+        assert found == approx([line[name] for line in theirs]), name
     assert len(theirs) == EPOCHS * -(-rows // (8 * window)) >= 27
     assert 0 < sum(line["grad_norm"] > MAX_NORM for line in theirs) < len(theirs)
-    runs.assert_weights_are_close(ours.pre_trained_models / "final", tmp_path / "theirs", atol=1e-5)
+    runs.assert_weights_are_close(ours.pre_trained_models / "final", tmp_path / "theirs")

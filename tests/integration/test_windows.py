@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests import runs
+from tests.tolerances import assert_gradients_close
 from transformers_framework.runtime.run_folders import RunFolders
 
 NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
@@ -25,9 +26,7 @@ def moments(run: RunFolders) -> list[torch.Tensor]:
 def assert_same_gradients(found: RunFolders, expected: RunFolders) -> None:
     ours, theirs = moments(found), moments(expected)
     assert len(ours) == len(theirs) > 10
-    size = max(float(tensor.abs().max()) for tensor in theirs)
-    for mine, its in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, its, atol=1e-4 * size, rtol=1e-3)
+    assert_gradients_close(*(dict(enumerate(each)) for each in (ours, theirs)))
 
 
 def flags(folder: Path, pipeline: str) -> dict[str, Any]:

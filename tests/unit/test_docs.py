@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests import runs, tiny
+from tests.tolerances import approx
 from transformers_framework import registry
 from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather
@@ -259,7 +260,7 @@ def test_a_new_objective_is_a_file_and_a_row(tmp_path, monkeypatch, capsys):
     assert min(curve[1:]) < curve[0], "it learns"
     found = runs.predictions(folders, "predict")
     error = sum((line["prediction"] - row["score"]) ** 2 for line, row in zip(found, rows, strict=True)) / len(rows)
-    assert runs.metrics(folders, "test")["test/similarity/squared_error"] == pytest.approx(error, rel=1e-4)
+    assert runs.metrics(folders, "test")["test/similarity/squared_error"] == approx(error)
     assert main([*words[:2], "--model", "bert", "--help"]) == 0
     assert "Column with the number." in capsys.readouterr().out
 

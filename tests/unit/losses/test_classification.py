@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.tolerances import assert_close
 from transformers_framework.losses.classification import binary_cross_entropy, cross_entropy, squared_error
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -21,12 +22,12 @@ def test_cross_entropy_is_torchs_and_its_definition(weights: torch.Tensor | None
     normalizer = float(len(known) if weights is None else weights[known].sum())
     found = cross_entropy(LOGITS, labels, weights, smoothing)
     same = {"weight": weights, "ignore_index": -100, "label_smoothing": smoothing}
-    torch.testing.assert_close(found / normalizer, functional.cross_entropy(LOGITS, labels, **same))
+    assert_close(found / normalizer, functional.cross_entropy(LOGITS, labels, **same))
     # the definition: the target is a mixture of the label and of all classes, each class with its weight
     target = (1 - smoothing) * functional.one_hot(known, 5) + smoothing / 5
     each = torch.ones(5) if weights is None else weights
     expected = -(target * each * LOGITS[labels >= 0].log_softmax(-1)).sum()
-    torch.testing.assert_close(found, expected)
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
@@ -42,10 +43,10 @@ def test_binary_cross_entropy_is_that_of_two_classes(weights: torch.Tensor | Non
     for c in range(5):
         of_two = None if weights is None else torch.tensor([1.0, float(weights[c])])
         expected += cross_entropy(two[:, c], labels[kept][:, c].long(), of_two, smoothing)
-    torch.testing.assert_close(found, expected)
+    assert_close(found, expected)
     if not smoothing:
         mean = functional.binary_cross_entropy_with_logits(LOGITS[kept], labels[kept].float(), pos_weight=weights)
-        torch.testing.assert_close(found / (6 * 5), mean)
+        assert_close(found / (6 * 5), mean)
 
 
 def test_rows_without_a_label_have_no_gradient() -> None:
@@ -58,13 +59,13 @@ def test_rows_without_a_label_have_no_gradient() -> None:
     ).backward()
     assert not logits.grad.any()
     known = ~target.isnan()
-    torch.testing.assert_close(numbers.grad, torch.where(known, 2 * (numbers.detach() - target), 0).nan_to_num())
+    assert_close(numbers.grad, torch.where(known, 2 * (numbers.detach() - target), 0).nan_to_num())
     expected = functional.mse_loss(numbers[known], target[known], reduction="sum")
-    torch.testing.assert_close(squared_error(numbers, target), expected)
+    assert_close(squared_error(numbers, target), expected)
 
 
 def test_half_precision_is_computed_in_full() -> None:
     half, labels = LOGITS.bfloat16(), torch.ones(7, 5, dtype=torch.int8)
     assert binary_cross_entropy(half, labels).dtype == torch.float32
-    torch.testing.assert_close(binary_cross_entropy(half, labels), binary_cross_entropy(half.float(), labels))
+    assert_close(binary_cross_entropy(half, labels), binary_cross_entropy(half.float(), labels))
     assert squared_error(half[:, 0], torch.full((7,), 1000.5)).dtype == torch.float32

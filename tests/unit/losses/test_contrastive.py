@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tolerances import BACKWARD, approx, assert_close
 from transformers_framework.losses import contrastive
 from transformers_framework.objectives.retrieval_losses import LOSSES, Embedded, RetrievalLoss
 
 SIZE, ROWS = 6, 8
 MARGIN, SCALE = 0.6, 12.0
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 SCORES = ("cosine_similarity", "dot_product_similarity")
 
 
@@ -144,7 +144,7 @@ def test_losses_are_what_they_are_defined_as(name: str, scores_fn: str, distance
     loss = ours(name, scores_fn, distance_fn)
     total = loss.of_batch(found, batch_of(labels, wrong_rows))
     wanted = expected(name, found, labels, scores_fn, distance_fn, wrong_rows)
-    assert total.item() / loss.count(np.array(labels)) == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    assert total.item() / loss.count(np.array(labels)) == approx(wanted)
     total.backward()
     assert all(part.grad.abs().sum() > 0 for part in found if part is not None)
 
@@ -155,9 +155,7 @@ def test_labels_of_in_batch_losses(name: str) -> None:
     found, labels = texts(), [1, 1, 0, 1, 1, 0, 1, 1]
     loss = ours(name, "cosine_similarity", "cosine")
     wanted = expected(name, found, labels, "cosine_similarity", "cosine")
-    assert loss.of_batch(found, batch_of(labels)).item() / loss.count(np.array(labels)) == pytest.approx(
-        wanted, rel=1e-5
-    )
+    assert loss.of_batch(found, batch_of(labels)).item() / loss.count(np.array(labels)) == approx(wanted)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -174,7 +172,7 @@ def test_padding_weighs_nothing(name: str) -> None:
         "passages": torch.cat([numbers[:ROWS], numbers[:1], numbers[ROWS:], numbers[ROWS:][:1]]),
         "wrong_rows": torch.tensor([*wrong_rows, ROWS] if wrong_rows else []),
     }
-    torch.testing.assert_close(loss.of_batch(padded, more), loss.of_batch(found, batch), **CLOSE)
+    assert_close(loss.of_batch(padded, more), loss.of_batch(found, batch))
     assert loss.count(more["labels"].numpy()) == loss.count(batch["labels"].numpy())
 
 
@@ -188,11 +186,11 @@ def test_right_passages_are_never_wrong_ones() -> None:
     total = ours("multiple_negatives_ranking_loss", "cosine_similarity", "cosine").of_batch(
         Embedded(query, passage), batch
     )
-    assert total.item() == pytest.approx(sum(softmax_loss(row[0], row[1:]) for row in scores), rel=1e-5)
+    assert total.item() == approx(sum(softmax_loss(row[0], row[1:]) for row in scores))
     back = [[found[j, i].item() for j in row] for i, row in enumerate(among)]
     both = ours("multiple_negatives_symmetric_ranking_loss", "cosine_similarity", "cosine")
     other = sum(softmax_loss(row[0], row[1:]) for row in back)
-    assert both.of_batch(Embedded(query, passage), batch).item() == pytest.approx((total.item() + other) / 2, rel=1e-5)
+    assert both.of_batch(Embedded(query, passage), batch).item() == approx((total.item() + other) / 2)
 
 
 @pytest.mark.parametrize("name", [name for name, traits in LOSSES.items() if traits.in_batch])
@@ -206,7 +204,7 @@ def test_a_copy_of_a_right_passage_is_not_wrong(name: str) -> None:
     moved[1] = query[0] + 1e-3 * moved[1]
     loss = ours(name, "cosine_similarity", "euclidean")
     first, second = (loss.of_batch(Embedded(query, found), batch) for found in (passage, moved))
-    assert first.item() == pytest.approx(second.item(), abs=1e-4)
+    assert first.item() == approx(second.item(), BACKWARD)
 
 
 def test_one_pair_of_a_kind() -> None:
@@ -216,7 +214,7 @@ def test_one_pair_of_a_kind() -> None:
         wanted = expected("online_contrastive_loss", found, labels, "cosine_similarity", "euclidean") * 4
         apart = contrastive.distances(found.query, found.passage, "euclidean")
         value = contrastive.online_contrastive_loss(apart, torch.tensor(labels), margin=MARGIN)
-        assert value.item() == pytest.approx(wanted, rel=1e-5), labels
+        assert value.item() == approx(wanted), labels
 
 
 def test_a_batch_without_right_pairs_has_no_loss_and_no_bad_gradient() -> None:
@@ -289,9 +287,9 @@ def test_losses_equal_those_of_sentence_transformers(name: str, scores_fn: str) 
     rows = labels_for(name)
     total = mine.of_batch(found, batch_of(rows, each(num_negatives)))
     whole = 1 if name == "online_contrastive_loss" else mine.count(np.array(rows))  # theirs is a sum there
-    torch.testing.assert_close(total / whole, wanted, **CLOSE)
+    assert_close(total / whole, wanted)
     inputs = [part for part in found if part is not None]
     for first, second in zip(
         torch.autograd.grad(total / whole, inputs), torch.autograd.grad(wanted, inputs), strict=True
     ):
-        torch.testing.assert_close(first, second, **CLOSE)
+        assert_close(first, second)

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from tests.tolerances import BACKWARD, approx, assert_close, rounding
 from transformers_framework.losses import linear
 from transformers_framework.losses.linear import linear_cross_entropy, linear_top_tokens
 
@@ -48,11 +49,10 @@ def test_loss_and_every_gradient_are_those_of_torch(dtype, sizes):
     wanted, logits, gradients = exact(inputs, labels)
     assert loss.shape == ()
     assert loss.dtype == dtype
-    tolerance = 1e-12 if dtype == torch.float64 else 2e-6
-    assert loss.item() == pytest.approx(wanted.item(), rel=tolerance)
+    assert loss.item() == approx(wanted.item(), dtype=dtype)
     for tensor, gradient in zip(inputs, gradients, strict=True):
         assert tensor.grad.dtype == dtype
-        torch.testing.assert_close(tensor.grad.double(), gradient, rtol=tolerance * 10, atol=tolerance * 10)
+        assert_close(tensor.grad, gradient, BACKWARD, dtype)
     assert torch.equal(correct, logits.argmax(1) == labels)
     assert 0.3 < correct.float().mean() < 0.6
 
@@ -74,7 +74,7 @@ def test_products_are_narrow_under_autocast_and_nothing_else_is(sizes):
     wanted = functional.cross_entropy(logits, labels, reduction="sum")
     of_logits = torch.autograd.grad(wanted * 0.7, logits)[0]
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert loss.item() == approx(wanted.item())
     assert torch.equal(correct, logits.argmax(1) == labels)
     gradients = (of_logits @ weight.double(), of_logits.t() @ states.double(), of_logits.sum(0))
     for tensor, gradient in zip(inputs, gradients, strict=True):
@@ -93,7 +93,7 @@ def test_gradients_of_confident_predictions_are_not_rounded_to_nothing():
     products = (inputs[0].bfloat16() @ inputs[1].bfloat16().t()).detach().double() + inputs[2].detach().double()
     probability = products.softmax(1).gather(1, top[:, None])[:, 0]
     assert ((1 - probability < 2**-9) & (1 - probability > 1e-6)).sum() > 3  # bfloat16 has no number between
-    assert loss.item() == pytest.approx(-probability.log().sum().item(), rel=1e-4)
+    assert loss.item() == approx(-probability.log().sum().item())
     assert (inputs[0].grad.abs().amax(1) > 0).all()
 
 
@@ -104,7 +104,7 @@ def test_half_precision_keeps_its_type_and_adds_up_in_float32(dtype, sizes):
     loss.backward()
     wanted, _, _ = exact(inputs, labels)
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(wanted.item(), rel=torch.finfo(dtype).eps)
+    assert loss.item() == pytest.approx(wanted.item(), rel=rounding(1, dtype))
     assert [tensor.grad.dtype for tensor in inputs] == [dtype] * 3
 
 
@@ -119,9 +119,9 @@ def test_ignored_labels_have_no_loss_and_a_gradient_of_exactly_zero(sizes):
     kept = [tensor.detach().requires_grad_() for tensor in (states[~ignored], weight, bias)]
     other, _ = linear_cross_entropy(*kept, labels[~ignored])
     other.backward()
-    assert loss.item() == pytest.approx(other.item(), rel=1e-6)
-    torch.testing.assert_close(weight.grad, kept[1].grad, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(bias.grad, kept[2].grad, rtol=1e-5, atol=1e-5)
+    assert loss.item() == approx(other.item())
+    assert_close(weight.grad, kept[1].grad)
+    assert_close(bias.grad, kept[2].grad)
 
 
 @pytest.mark.parametrize("n", [0, 5])
@@ -146,7 +146,7 @@ def test_what_is_frozen_gets_no_gradient_and_the_others_theirs(frozen):
         if place == frozen:
             assert tensor.grad is None
         else:
-            torch.testing.assert_close(tensor.grad.double(), gradient, rtol=1e-5, atol=1e-5)
+            assert_close(tensor.grad, gradient, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -184,7 +184,7 @@ def test_a_graph_that_is_kept_gives_its_gradients_twice_and_one_that_is_used_up_
     first = [gradient.clone() for gradient in torch.autograd.grad(loss * 2, inputs, retain_graph=True)]
     second = torch.autograd.grad(loss, inputs)
     for twice, once in zip(first, second, strict=True):
-        torch.testing.assert_close(twice, 2 * once)
+        assert_close(twice, 2 * once)
     with pytest.raises(RuntimeError):
         torch.autograd.grad(loss, inputs)
 
@@ -220,7 +220,7 @@ def test_top_tokens_and_their_probabilities_are_those_of_the_logits(dtype, sizes
     assert scores.dtype == torch.float32
     assert not scores.requires_grad
     assert torch.equal(tokens, places)
-    torch.testing.assert_close(scores.double(), wanted, rtol=1e-5, atol=1e-7)
+    assert_close(scores, wanted, dtype=torch.float32)
 
 
 def test_top_tokens_of_nothing_are_nothing():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.tolerances import STORED, approx, assert_close, rounding
 from transformers_framework.losses import vocabulary
 from transformers_framework.losses.vocabulary import cross_entropy_and_probabilities, vocabulary_cross_entropy
 
@@ -37,10 +38,10 @@ def test_loss_and_gradient_are_those_of_torch_in_double_precision(dtype, parts, 
     (wanted * 0.7).backward()
     assert loss.shape == ()
     assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert loss.item() == pytest.approx(wanted.item(), rel=1e-12 if dtype == torch.float64 else 1e-6)
+    assert loss.item() == approx(wanted.item(), dtype=loss.dtype)
     assert logits.grad.dtype == dtype
-    tolerance = {torch.float64: 1e-14, torch.float32: 1e-6}.get(dtype, torch.finfo(dtype).eps)  # one rounding
-    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=tolerance, atol=max(tolerance / 100, 1e-7))
+    tolerance = rounding(STORED if dtype in (torch.float64, torch.float32) else 1, dtype)
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=tolerance, atol=tolerance / 10)
 
 
 def test_gradient_is_the_numerical_one():
@@ -58,7 +59,7 @@ def test_ignored_labels_have_no_loss_and_a_gradient_of_exactly_zero(dtype):
     assert (logits.grad[~ignored] != 0).any(1).all()
     assert not correct[ignored].any()
     kept = vocabulary_cross_entropy(logits[~ignored], labels[~ignored])[0]
-    assert loss.item() == pytest.approx(kept.item(), rel=1e-6)
+    assert loss.item() == approx(kept.item())
 
 
 @pytest.mark.parametrize("n", [0, 5])
@@ -93,13 +94,13 @@ def test_losses_are_right_where_probabilities_underflow(dtype):
     loss, _ = vocabulary_cross_entropy(logits, torch.tensor([2, 0]))
     loss.backward()
     assert loss.item() == 1500 + 80
-    torch.testing.assert_close(logits.grad.float(), torch.tensor([[1.0, 0, -1], [-1, 1, 0]]))
+    assert_close(logits.grad.float(), torch.tensor([[1.0, 0, -1], [-1, 1, 0]]))
 
 
 def test_one_buffer_is_kept_and_the_gradient_is_made_in_it():
     logits, labels = data()
     loss, _, probabilities = cross_entropy_and_probabilities(logits, labels)
-    torch.testing.assert_close(probabilities, logits.detach().softmax(1))
+    assert_close(probabilities, logits.detach().softmax(1))
     assert not probabilities.requires_grad
     place = probabilities.data_ptr()
     gradient = torch.autograd.grad(loss, logits)[0]
@@ -150,7 +151,7 @@ def test_half_precision_under_autocast_is_computed_in_float32():
     assert logits.dtype == torch.bfloat16
     assert loss.dtype == torch.float32
     exact = functional.cross_entropy(logits.double(), labels, reduction="sum")
-    assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
+    assert loss.item() == approx(exact.item())
     loss.backward()
     assert layer.weight.grad.dtype == torch.float32
     assert layer.weight.grad.abs().sum() > 0
@@ -162,6 +163,6 @@ def test_compiled_loss_is_the_same():
     gradient = torch.autograd.grad(loss, logits)[0]
     compiled = torch.compile(vocabulary_cross_entropy, backend="eager", fullgraph=True)
     other, found = compiled(logits, labels)
-    assert other.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert other.item() == approx(loss.item())
     assert torch.equal(found, correct)
-    torch.testing.assert_close(torch.autograd.grad(other, logits)[0], gradient)
+    assert_close(torch.autograd.grad(other, logits)[0], gradient)

@@ -18,6 +18,7 @@ from torch import distributed, multiprocessing
 from torch.nn.functional import cosine_similarity
 
 from tests import tiny
+from tests.tolerances import approx
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
 from transformers_framework.metrics.bleu import Bleu
 from transformers_framework.metrics.generation import GenerationMetrics, RowScores
@@ -232,7 +233,7 @@ def test_bert_score_is_that_of_the_paper(tmp_path: Path, layer: int | None) -> N
     found = BertScore(str(folder), layer).scores(preds, references)
     for row, (pred, rights) in enumerate(zip(preds, references, strict=True)):
         by_hand = [bert_score_by_hand(folder, pred, right, layer or 2) for right in rights]
-        assert found[row] == pytest.approx(np.max(by_hand, axis=0), abs=1e-5)
+        assert found[row] == approx(np.max(by_hand, axis=0))
     assert len(set(np.round(found.flatten(), 4))) > 5
     with pytest.raises(ConfigurationError, match=r"--bert_score_num_layers 3: .* has 2 layers"):
         BertScore(str(folder), 3)
@@ -250,7 +251,7 @@ def test_bleurt_is_what_its_model_says_of_the_reference_and_the_text(tmp_path: P
     for row, (pred, rights) in enumerate(zip(preds, references, strict=True)):
         with torch.no_grad():
             pairs = [float(model(**tokenizer([right], [pred], return_tensors="pt")).logits) for right in rights]
-        assert found[row, 0] == pytest.approx(max(pairs), abs=1e-5)
+        assert found[row, 0] == approx(max(pairs))
     assert metric._model is not None
     assert pickle.loads(pickle.dumps(metric))._model is None, "a loader's worker needs no model"
     metric.release()

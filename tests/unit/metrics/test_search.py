@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tolerances import assert_close
 from transformers_framework.metrics import search
 
 
@@ -23,7 +24,7 @@ def test_the_best_of_all_are_kept(k: int, size: int, at_once: int, monkeypatch: 
     every = (queries @ passages.T).numpy()
     expected = np.argsort(-every, axis=1)[:, :k]
     np.testing.assert_array_equal(numbers, expected)
-    np.testing.assert_allclose(scores, np.take_along_axis(every, expected, axis=1), rtol=1e-5, atol=1e-6)
+    assert_close(scores, np.take_along_axis(every, expected, axis=1))
 
 
 def test_ties_do_not_follow_the_order_in_which_passages_come() -> None:

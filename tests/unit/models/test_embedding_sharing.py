@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests import tiny
+from tests.tolerances import assert_close, assert_gradients_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.embedding_sharing import (
     DisentangledEmbedding,
@@ -108,7 +109,7 @@ def test_shared_embeddings_get_the_gradients_of_both(model):
         parts = [judge(both, model), both.generator(**inputs_of(model))[GENERATED].logits]
         sum(parts[index].logsumexp(-1).sum() for index in losses).backward()
         gradients.append(word.grad.clone())
-    torch.testing.assert_close(gradients[2], gradients[0] + gradients[1])
+    assert_gradients_close({"word": gradients[2]}, {"word": gradients[0] + gradients[1]})
     assert len(names) == sum(1 for name in names if both.generator.backbone.get_submodule(name).weight.grad is not None)
 
 
@@ -120,7 +121,7 @@ def test_disentangled_network_computes_what_the_merged_plain_one_does(model):
         nn.init.normal_(module.delta)
     plain = networks(model, seed=2)
     plain.discriminator.load_state_dict(merged(both.discriminator, both.generator, both.state_dict()))
-    torch.testing.assert_close(judge(both, model), judge(plain, model), rtol=0, atol=0)
+    assert_close(judge(both, model), judge(plain, model))
 
 
 @families
@@ -131,7 +132,7 @@ def test_decoder_of_the_generator_stays_tied_to_its_own_embedding(model):
     before = both.generator(**inputs_of(model))[GENERATED].logits
     for _, module in disentangled(both.discriminator):
         nn.init.normal_(module.delta)
-    assert torch.equal(both.generator(**inputs_of(model))[GENERATED].logits, before)
+    assert_close(both.generator(**inputs_of(model))[GENERATED].logits, before)
 
 
 @families
@@ -156,7 +157,7 @@ def test_state_dict_has_each_tensor_once_and_loads():
         nn.init.normal_(module.delta)
     other, _ = shared("bert", "gradient_disentangled", seed=5)
     other.load_state_dict(copy.deepcopy(both.state_dict()))
-    assert torch.equal(judge(other, "bert"), judge(both, "bert"))
+    assert_close(judge(other, "bert"), judge(both, "bert"))
 
 
 def test_copies_refer_to_the_copied_generator():
@@ -165,7 +166,7 @@ def test_copies_refer_to_the_copied_generator():
     with torch.no_grad():
         for parameter in both.parameters():
             parameter.zero_()
-    assert torch.equal(judge(twin, "bert"), wanted)
+    assert_close(judge(twin, "bert"), wanted)
     sources = {id(module.source) for _, module in disentangled(twin)}
     assert sources <= {id(module) for module in twin.generator.modules()}
 
@@ -178,9 +179,7 @@ def test_compiled_networks_compute_the_same_and_differentiate_the_same():
             both.compile(backend="aot_eager")
         judge(both, "bert").sigmoid().sum().backward()
         gradients.append({name: p.grad for name, p in both.named_parameters() if p.grad is not None})
-    assert gradients[0].keys() == gradients[1].keys()
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+    assert_gradients_close(gradients[1], gradients[0])
 
 
 def test_padding_row_learns_nothing():
@@ -202,7 +201,7 @@ def test_start_says_whose_weights_are_kept(start):
     source = both.generator.backbone.get_input_embeddings().weight
     module = both.discriminator.backbone.get_input_embeddings()
     assert torch.equal(source, ours if start == "discriminator" else theirs)
-    torch.testing.assert_close(module.weight, theirs if start == "generator" else ours, rtol=0, atol=1e-6)
+    assert_close(module.weight, theirs if start == "generator" else ours)
     assert bool(module.delta.count_nonzero()) is (start == "both")
 
 
@@ -229,5 +228,5 @@ def test_token_types_of_both_grow_together(how):
     assert [tuple(weight.shape) for weight in found] == [(4, 32)] * 2
     assert torch.equal(*found)
     assert (found[0] is found[1]) is (how == "shared")
-    assert torch.equal(judge(both, "bert"), wanted)
+    assert_close(judge(both, "bert"), wanted)
     assert {config.type_vocab_size for config in both.configs} == {4}

@@ -7,6 +7,7 @@ import torch
 import transformers
 
 from tests import tiny
+from tests.tolerances import assert_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.auto import HeadSpec
 from transformers_framework.models.embedding_sharing import disentangled
@@ -183,7 +184,7 @@ def test_embeddings_of_trained_networks_are_not_lost(tmp_path, how, trained):
     theirs, ours = word_weights(both)
     if trained == ("generator", "discriminator") and how == "gradient_disentangled":
         assert torch.equal(theirs, saved["generator"])
-        torch.testing.assert_close(ours, saved["discriminator"], rtol=0, atol=1e-6)
+        assert_close(ours, saved["discriminator"])
         return
     assert torch.equal(theirs, ours)
     if trained:
@@ -235,7 +236,7 @@ def test_exports_are_plain_checkpoints_with_equal_logits(model, how, others, gat
         loaded, report = auto.from_pretrained(folder, output_loading_info=True)
         unknown = [key for kind in report.values() for key in kind if "pooler" not in str(key)]
         assert not unknown, name
-        torch.testing.assert_close(loaded.eval()(**inputs).logits, wanted[name].logits, rtol=0, atol=1e-6)
+        assert_close(loaded.eval()(**inputs).logits, wanted[name].logits)
         transformers.AutoTokenizer.from_pretrained(folder)
 
 
@@ -266,4 +267,4 @@ def test_an_exported_pair_goes_on_where_it_stopped(tmp_path):
     inputs = inputs_of("electra")
     for ours, theirs in ((again.generator, both.generator), (again.discriminator, both.discriminator)):
         for name, output in theirs(**inputs).items():
-            torch.testing.assert_close(ours(**inputs)[name].logits, output.logits, rtol=0, atol=1e-5)
+            assert_close(ours(**inputs)[name].logits, output.logits)

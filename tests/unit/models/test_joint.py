@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
 from tests import tiny
+from tests.tolerances import approx, assert_close, assert_gradients_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.joint import SHORTENED, AutoModelForJointReRanking, JointReRanker, take
 
@@ -62,7 +63,7 @@ def test_heads_are_what_they_are_defined_as(head: str) -> None:
     assert logits.shape == (4, 1 if head.endswith("1") else K, 2)
     assert model.classifier.out_proj.out_features == (2 * K if head == "RE_k" else 2)
     for row, expected in enumerate(by_definition(model, head)):
-        torch.testing.assert_close(logits[row, : len(expected)], torch.stack(expected), atol=1e-5, rtol=1e-5)
+        assert_close(logits[row, : len(expected)], torch.stack(expected))
     dropouts = [name for name, module in model.classifier.named_modules() if isinstance(module, torch.nn.Dropout)]
     assert dropouts
     assert model.classifier.dropout.p == 0.1
@@ -74,14 +75,14 @@ def test_what_is_padding_changes_no_score(head: str) -> None:
     model = model_for(head)
     logits = model(IDS, MASK, first_tokens=FIRST).logits
     other = torch.where(MASK == 1, IDS, 60 - IDS)
-    assert torch.equal(model(other, MASK, first_tokens=FIRST).logits[:2], logits[:2])
+    assert_close(model(other, MASK, first_tokens=FIRST).logits[:2], logits[:2])
     wide = [torch.cat([tensor, tensor.new_full((4, 6), fill)], dim=1) for tensor, fill in ((other, 7), (MASK, 0))]
     found = model(*wide, first_tokens=FIRST).logits
     alone = model(IDS[3:, :12], MASK[3:, :12], first_tokens=FIRST[3:, :2]).logits
     size = alone.shape[1]
-    torch.testing.assert_close(found[:, :1], logits[:, :1], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found[:3][:, :2], logits[:3][:, :2], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(alone, logits[3:, :size], atol=1e-5, rtol=1e-5)
+    assert_close(found[:, :1], logits[:, :1])
+    assert_close(found[:3][:, :2], logits[:3][:, :2])
+    assert_close(alone, logits[3:, :size])
 
 
 def test_candidates_see_each_other() -> None:
@@ -108,10 +109,8 @@ def test_a_shortened_last_layer_gives_the_same_scores_and_gradients(family: str,
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         found.append((logits.detach()[THERE], gradients))
     (ours, our_gradients), (theirs, their_gradients) = found
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-    assert our_gradients.keys() == their_gradients.keys()
-    for name, gradient in their_gradients.items():
-        torch.testing.assert_close(our_gradients[name], gradient, atol=1e-5, rtol=1e-4)
+    assert_close(ours, theirs)
+    assert_gradients_close(our_gradients, their_gradients)
     hidden = model.base_model(IDS, attention_mask=MASK).last_hidden_state
     assert hidden.shape == (4, 20, 32), "the backbone alone is whole"
 
@@ -129,12 +128,12 @@ def test_files(tmp_path: Path) -> None:
     backbone = AutoModel.from_pretrained(tmp_path, add_pooling_layer=False).eval()
     with torch.no_grad():
         found = backbone(IDS, attention_mask=MASK).last_hidden_state
-        assert torch.equal(found, model.base_model(IDS, attention_mask=MASK).last_hidden_state)
+        assert_close(found, model.base_model(IDS, attention_mask=MASK).last_hidden_state)
     ranker = JointReRanker.from_pretrained(tmp_path)
-    assert torch.equal(ranker.model(IDS, MASK, first_tokens=FIRST).logits, model(IDS, MASK, first_tokens=FIRST).logits)
+    assert_close(ranker.model(IDS, MASK, first_tokens=FIRST).logits, model(IDS, MASK, first_tokens=FIRST).logits)
     scores = ranker.score(["rain?", "snow?"], [["a", "b", "c", "d"], ["e"]])
     assert [len(part) for part in scores] == [4, 1]
-    assert scores[0] == pytest.approx(ranker.score(["rain?"], [["a", "b", "c", "d"]], batch_size=1)[0], abs=1e-5)
+    assert scores[0] == approx(ranker.score(["rain?"], [["a", "b", "c", "d"]], batch_size=1)[0])
 
 
 def test_another_head_is_no_re_ranker(tmp_path: Path) -> None:

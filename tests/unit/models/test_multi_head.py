@@ -7,6 +7,7 @@ import torch
 import transformers
 
 from tests import tiny
+from tests.tolerances import assert_close, assert_gradients_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.auto import checkpoint_activations
 from transformers_framework.models.multi_head import MultiHeadModel, Relay, freeze_unreached, tie
@@ -70,7 +71,7 @@ def test_shared_backbone_computes_what_the_head_models_compute_alone(model):
     assert len(calls) == 1
     assert list(outputs) == heads_of(model)
     for name, head in alone(shared, model).items():
-        torch.testing.assert_close(outputs[name].logits, head(**inputs).logits, rtol=0, atol=1e-6, msg=name)
+        assert_close(outputs[name].logits, head(**inputs).logits, msg=name)
 
 
 @families
@@ -99,10 +100,11 @@ def test_exports_load_with_auto_classes_and_give_equal_logits(model, tmp_path):
         assert not report["missing_keys"]
         assert not report["mismatched_keys"]
         assert not [key for key in report["unexpected_keys"] if "pooler" not in key]
-        torch.testing.assert_close(loaded.eval()(**inputs).logits, wanted[name].logits, rtol=0, atol=1e-6)
+        assert_close(loaded.eval()(**inputs).logits, wanted[name].logits)
         assert len(transformers.AutoTokenizer.from_pretrained(folder)) == len(tiny.tokenizer_for(model))
     again = shared(**inputs)  # the relays are back
-    assert all(torch.equal(again[name].logits, wanted[name].logits) for name in wanted)
+    for name, output in wanted.items():
+        assert_close(again[name].logits, output.logits)
 
 
 @families
@@ -117,7 +119,7 @@ def test_state_dict_holds_the_backbone_once_and_loads_into_another_model(model):
     other.eval().load_state_dict(copy.deepcopy(shared.state_dict()))
     inputs = inputs_of(model)
     for name, output in other(**inputs).items():
-        torch.testing.assert_close(output.logits, shared(**inputs)[name].logits, rtol=0, atol=1e-6)
+        assert_close(output.logits, shared(**inputs)[name].logits)
 
 
 def test_decoder_of_the_language_model_is_tied_to_the_shared_embeddings():
@@ -146,7 +148,7 @@ def test_one_head_stays_a_plain_model_with_a_plain_export(tmp_path):
     wanted = single(**inputs)["seq_class"].logits
     assert single.export(tmp_path) == {"seq_class": tmp_path}
     loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
-    assert torch.equal(loaded(**inputs).logits, wanted)
+    assert_close(loaded(**inputs).logits, wanted)
 
 
 def test_export_writes_weights_that_were_gathered_elsewhere(tmp_path):
@@ -163,8 +165,9 @@ def test_only_active_heads_run():
     shared = MultiHeadModel(head_models("bert")).eval()
     inputs = inputs_of("bert")
     everything = shared(**inputs)
-    assert list(chosen := shared(active=["seq_class"], **inputs)) == ["seq_class"]
-    assert torch.equal(chosen["seq_class"].logits, everything["seq_class"].logits)
+    chosen = shared(active=["seq_class"], **inputs)
+    assert list(chosen) == ["seq_class"]
+    assert_close(chosen["seq_class"].logits, everything["seq_class"].logits)
 
 
 def test_an_input_that_no_head_takes_is_refused():
@@ -181,7 +184,7 @@ def test_copies_share_nothing_with_the_original():
         for parameter in shared.parameters():
             parameter.zero_()
     for name, output in twin(**inputs).items():
-        assert torch.equal(output.logits, wanted[name].logits)
+        assert_close(output.logits, wanted[name].logits)
     assert {id(p) for p in twin.parameters()}.isdisjoint(id(p) for p in shared.parameters())
     relay = twin.heads["masked_lm"].deberta
     assert relay.embeddings is twin.backbone.embeddings
@@ -201,7 +204,7 @@ def test_compiled_model_computes_and_names_the_same(tmp_path):
         shared.compile(backend="eager")
         outputs = shared(**inputs)
     for name, output in outputs.items():
-        torch.testing.assert_close(output.logits, wanted[name].logits)
+        assert_close(output.logits, wanted[name].logits)
     assert list(shared.state_dict()) == keys
     assert set(shared.export(tmp_path)) == set(HEADS)
 
@@ -217,8 +220,8 @@ def test_gradient_checkpointing_gives_equal_gradients():
             checkpoint_activations(shared.backbone)
         shared.train()
         sum(output.logits.logsumexp(-1).sum() for output in shared(**inputs_of("bert")).values()).backward()
-        gradients.append([p.grad for p in shared.parameters()])
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+        gradients.append({name: p.grad for name, p in shared.named_parameters()})
+    assert_gradients_close(*gradients)
 
 
 def test_trains_under_distributed_data_parallel_without_unused_parameters(tmp_path):
@@ -261,7 +264,7 @@ def test_views_of_one_input_are_one():
             with_kwargs=True,
         )
     for name, output in model(**inputs_of("bert")).items():
-        torch.testing.assert_close(output.logits, expected[name].logits)
+        assert_close(output.logits, expected[name].logits)
 
 
 def test_parameters_that_no_output_needs_are_frozen_and_the_modes_of_modules_kept():
@@ -287,4 +290,4 @@ def test_families_of_one_head_run_export_and_train(model, tmp_path):
     assert not [name for name, p in single.named_parameters() if p.requires_grad and p.grad is None]
     single.export(tmp_path)
     loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
-    torch.testing.assert_close(loaded(**inputs).logits, wanted, rtol=0, atol=1e-6)
+    assert_close(loaded(**inputs).logits, wanted)

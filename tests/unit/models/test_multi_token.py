@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers.generation import GenerationMixin
 
 from tests import tiny
+from tests.tolerances import assert_close, assert_gradients_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models import multi_token
 from transformers_framework.models.auto import (
@@ -121,7 +122,7 @@ def test_each_logit_comes_from_the_start_of_its_block(family, m, length):
     found = model(**batch, decoder_input_ids=targets).logits
     for t in range(length):
         state = decoded[:, t - t % m] @ blocks[t % m].T
-        torch.testing.assert_close(found[:, t], plain.lm_head(state * scale), rtol=1e-4, atol=1e-4)
+        assert_close(found[:, t], plain.lm_head(state * scale))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -131,9 +132,7 @@ def test_one_token_a_step_is_the_plain_model(family):
     assert model.projection is None
     assert {*model.state_dict()} == {*plain.state_dict()}
     targets = targets_of(model, batch, 6)
-    assert torch.equal(
-        model(**batch, decoder_input_ids=targets).logits, plain(**batch, decoder_input_ids=targets).logits
-    )
+    assert_close(model(**batch, decoder_input_ids=targets).logits, plain(**batch, decoder_input_ids=targets).logits)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -143,7 +142,7 @@ def test_later_targets_do_not_change_earlier_logits(family):
     targets = targets_of(model, batch, 9)
     full = model(**batch, decoder_input_ids=targets).logits
     for length in range(1, 9):
-        torch.testing.assert_close(model(**batch, decoder_input_ids=targets[:, :length]).logits, full[:, :length])
+        assert_close(model(**batch, decoder_input_ids=targets[:, :length]).logits, full[:, :length])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -162,10 +161,9 @@ def test_states_come_out_where_the_head_is_put_off_and_layers_are_compiled_or_re
     def check(states: torch.Tensor) -> None:
         model.zero_grad()
         logits = functional.linear(states, head.weight, head.bias)
-        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+        assert_close(logits, expected)
         logits.square().mean().backward()
-        for name, parameter in model.named_parameters():
-            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-4)
+        assert_gradients_close({name: p.grad for name, p in model.named_parameters()}, gradients)
 
     def states() -> torch.Tensor:
         with head.put_off():
@@ -382,8 +380,8 @@ def test_a_plain_checkpoint_begins_as_the_plain_model(checkpoints, family, caplo
     targets = targets_of(model, batch, 7)
     expected = plain(**batch, decoder_input_ids=targets).logits
     found = model(**batch, decoder_input_ids=targets).logits
-    torch.testing.assert_close(found[:, ::2], expected[:, ::2])
-    torch.testing.assert_close(found[:, 1::2], expected[:, :-1:2])
+    assert_close(found[:, ::2], expected[:, ::2])
+    assert_close(found[:, 1::2], expected[:, :-1:2])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -459,5 +457,5 @@ def test_exports_load_here_and_elsewhere(checkpoints, tmp_path, monkeypatch):
     for family, (logits, texts) in zip(FAMILIES, json.loads(done.stdout.splitlines()[-1]), strict=True):
         model = model_of(family, 3)
         expected = model(input_ids=ids, decoder_input_ids=ids).logits
-        torch.testing.assert_close(torch.tensor(logits), expected.flatten().detach(), rtol=1e-5, atol=1e-5)
+        assert_close(torch.tensor(logits), expected.flatten().detach())
         assert texts == model.generate(ids, num_beams=3, max_length=11).tolist()

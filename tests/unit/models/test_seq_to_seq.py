@@ -10,6 +10,7 @@ import transformers
 from torch.nn import functional
 
 from tests import tiny
+from tests.tolerances import assert_close, assert_gradients_close
 from transformers_framework.models.families import introduce
 from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
 from transformers_framework.processing.masking import sparse_labels
@@ -60,14 +61,11 @@ def test_loss_and_gradients_equal_those_of_the_family(family: str) -> None:
     output, kept = states_of(model, VocabularyHead(model), batch, labels)
     found, correct = output.cross_entropy(kept)
     found.backward()
-    torch.testing.assert_close(found, loss)
+    assert_close(found, loss)
     assert int(correct.sum()) == int((expected.argmax(dim=-1) == labels).sum())
-    assert gradients.keys() == {name for name, value in model.named_parameters() if value.grad is not None}
-    for name, value in model.named_parameters():
-        if name in gradients:
-            torch.testing.assert_close(value.grad, gradients[name], msg=lambda text, name=name: f"{name}: {text}")
+    assert_gradients_close({name: p.grad for name, p in model.named_parameters() if p.grad is not None}, gradients)
     assert set(model.state_dict()) == keys
-    torch.testing.assert_close(model(**batch).logits, expected)
+    assert_close(model(**batch).logits, expected)
 
 
 def test_likeliest_tokens_and_their_probabilities() -> None:
@@ -78,7 +76,7 @@ def test_likeliest_tokens_and_their_probabilities() -> None:
     expected = model(**batch).logits.softmax(dim=-1).max(dim=-1)
     chosen = labels != -100
     assert torch.equal(tokens[kept != -100], expected.indices[chosen])
-    torch.testing.assert_close(scores[kept != -100], expected.values[chosen])
+    assert_close(scores[kept != -100], expected.values[chosen])
 
 
 def test_a_head_is_put_back_after_an_error() -> None:

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from tests import tiny
+from tests.tolerances import BACKWARD, approx, assert_close, assert_gradients_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.losses.vocabulary import vocabulary_cross_entropy
 from transformers_framework.models.auto import checkpoint_activations
@@ -81,17 +82,13 @@ def learned(multi, batch, *, sparse):
     return loss.item(), gradients, others
 
 
-def compare(dense, sparse, tolerance=1e-5):
-    assert sparse[0] == pytest.approx(dense[0], rel=tolerance)
-    assert sorted(sparse[1]) == sorted(dense[1])
-    for name, gradient in dense[1].items():
-        scale = gradient.abs().max().item()
-        torch.testing.assert_close(
-            sparse[1][name], gradient, rtol=0, atol=tolerance * scale + 1e-7, msg=lambda m, n=name: f"{n}: {m}"
-        )
+def compare(dense, sparse, units=BACKWARD, dtype=torch.float32):
+    assert sparse[0] == approx(dense[0], units, dtype)
+    assert_gradients_close(sparse[1], dense[1], units, dtype)
     assert sum(gradient.abs().sum() > 0 for gradient in dense[1].values()) > 0.8 * len(dense[1])
     assert list(sparse[2]) == list(dense[2])
-    assert all(torch.equal(sparse[2][name], logits) for name, logits in dense[2].items())
+    for name, logits in dense[2].items():
+        assert_close(sparse[2][name], logits)
 
 
 @families
@@ -134,7 +131,7 @@ def test_rows_come_in_the_order_of_the_positions_and_may_repeat():
     everything = multi(**inputs)["masked_lm"].logits.flatten(0, 1)
     positions = torch.tensor([7, 0, 7, 3])
     logits = multi(positions={"masked_lm": positions}, **inputs)["masked_lm"].logits
-    torch.testing.assert_close(logits, everything[positions])
+    assert_close(logits, everything[positions])
     assert multi(positions={"masked_lm": positions[:0]}, **inputs)["masked_lm"].logits.shape == (0, everything.shape[1])
 
 
@@ -144,7 +141,7 @@ def test_bfloat16_gives_the_dense_numbers_within_its_rounding(names):
     for sparse in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found.append(learned(built("bert", names), batch, sparse=sparse))
-    compare(*found, tolerance=2e-2)
+    compare(*found, units=3, dtype=torch.bfloat16)
 
 
 def test_gradients_of_micro_batches_add_up_to_those_of_the_dense_head():
@@ -205,7 +202,7 @@ def test_nothing_is_left_behind_after_a_step(names):
         wanted = multi(positions={"masked_lm": first}, **inputs)["masked_lm"].logits.clone()
         for parameter in multi.parameters():
             parameter.zero_()
-    torch.testing.assert_close(twin(positions={"masked_lm": first}, **inputs)["masked_lm"].logits, wanted)
+    assert_close(twin(positions={"masked_lm": first}, **inputs)["masked_lm"].logits, wanted)
 
 
 def test_a_step_that_fails_leaves_nothing_behind_either():
@@ -222,7 +219,7 @@ def test_exports_are_those_of_a_model_without_positions(names, tmp_path):
     inputs, _, positions, _ = batch_of("bert")
     sparse = multi(positions={"masked_lm": positions}, **inputs)["masked_lm"].logits
     loaded = transformers.AutoModelForMaskedLM.from_pretrained(multi.export(tmp_path)["masked_lm"]).eval()
-    torch.testing.assert_close(loaded(**inputs).logits.flatten(0, 1)[positions], sparse, rtol=0, atol=1e-6)
+    assert_close(loaded(**inputs).logits.flatten(0, 1)[positions], sparse)
 
 
 def test_a_model_without_a_backbone_of_its_own_is_refused():

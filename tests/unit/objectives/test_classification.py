@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from tests.tolerances import approx, assert_close
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import AnswerSelection, query_numbers
 from transformers_framework.objectives.objective import Context, Setup
@@ -93,9 +94,9 @@ def test_metrics_of_a_batch() -> None:
 
 def test_scores_are_probabilities_of_classes_and_differences_for_ranking() -> None:
     found = seq_class().predictions(OUTPUT, {})
-    torch.testing.assert_close(found["scores"], LOGITS.softmax(dim=-1))
+    assert_close(found["scores"], LOGITS.softmax(dim=-1))
     assert found["prediction"].tolist()[:4] == [0, 1, 1, 0]
-    torch.testing.assert_close(answer_selection().predictions(OUTPUT, {})["scores"], LOGITS[:, 1] - LOGITS[:, 0])
+    assert_close(answer_selection().predictions(OUTPUT, {})["scores"], LOGITS[:, 1] - LOGITS[:, 0])
 
 
 @pytest.mark.parametrize("flags", [{}, {"label_weights": [1.0, 4.0]}, {"label_smoothing": 0.2}])
@@ -196,7 +197,7 @@ def test_class_weights_are_those_that_were_asked_for_in_any_precision() -> None:
     loss, _ = objective.evaluate(
         SimpleNamespace(logits=torch.zeros(1, 2, dtype=torch.float16)), {"labels": torch.ones(1, dtype=torch.int64)}
     )
-    assert float(loss) == pytest.approx(70_000 * np.log(2), rel=1e-6)
+    assert float(loss) == approx(70_000 * np.log(2))
 
 
 def test_random_numbers_of_stages_differ() -> None:

@@ -14,6 +14,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from torch.nn import functional
 
 from tests import tiny
+from tests.tolerances import assert_close
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.exceptions import ConfigurationError, DataError
@@ -137,11 +138,11 @@ def test_loss_of_several_classes_is_torchs_and_that_of_transformers(weights: Any
     padded = torch.cat([output.logits, torch.full((1, 3), 9.0)])
     found = loss_of(made, padded, np.concatenate([labels, np.full((1, 3), -100, np.int8)]))
     if weights is None:
-        torch.testing.assert_close(found, output.loss)
+        assert_close(found, output.loss)
     target = torch.from_numpy(labels).float()
     of_positives = None if weights is None else torch.tensor(weights)
     expected = functional.binary_cross_entropy_with_logits(output.logits, target, pos_weight=of_positives)
-    torch.testing.assert_close(found, expected)
+    assert_close(found, expected)
 
 
 def test_padding_rows_of_a_batch_weigh_nothing() -> None:
@@ -155,7 +156,7 @@ def test_padding_rows_of_a_batch_weigh_nothing() -> None:
         logits = torch.randn(4, made.head_config["num_labels"])
         total, updates = made.evaluate(SimpleNamespace(logits=logits), {**batch, **batch["seq_class"]})
         alone = loss_of(made, logits[:2], labels_of(made, labels[:2]))
-        torch.testing.assert_close(total / batch["normalizers"]["seq_class"], alone)
+        assert_close(total / batch["normalizers"]["seq_class"], alone)
         ((name, update),) = updates.items()
         metric, first = made.metrics("valid")[name], made.metrics("valid")[name]
         metric.update(**update)
@@ -261,11 +262,11 @@ def test_loss_of_numbers_is_that_of_transformers(dtype: torch.dtype) -> None:
     logits = torch.randn(5, 1).to(dtype)
     labels = np.append(labels_of(made, NUMBERS), np.int32(-100))
     expected = functional.mse_loss(logits[:4, 0].float(), torch.tensor(NUMBERS))
-    torch.testing.assert_close(loss_of(made, logits, labels), expected)
+    assert_close(loss_of(made, logits, labels), expected)
     model = tiny.model_for("bert", "AutoModelForSequenceClassification", **made.head_config)
     batch = dict(tiny.tokenizer_for("bert")(["a", "b", "c", "d"], return_tensors="pt"))
     output = model(**batch, labels=torch.tensor(NUMBERS))
-    torch.testing.assert_close(loss_of(made, output.logits, labels[:4]), output.loss)
+    assert_close(loss_of(made, output.logits, labels[:4]), output.loss)
 
 
 def test_head_and_predictions_of_numbers() -> None:
@@ -294,7 +295,7 @@ def test_a_checkpoint_of_classes_predicts_no_number() -> None:
 def test_smoothed_loss_is_torchs_mean(weights: Any) -> None:
     made = objective([0, 1, 2], label_weights=weights, label_smoothing=0.3)
     logits, labels = torch.randn(6, 3), np.array([0, 2, -100, 1, 1, 2])
-    torch.testing.assert_close(
+    assert_close(
         loss_of(made, logits, labels),
         functional.cross_entropy(
             logits, torch.from_numpy(labels), None if weights is None else torch.tensor(weights), label_smoothing=0.3

@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, Features, List
 from torch.nn.functional import cross_entropy
 
 from tests import tiny
+from tests.tolerances import approx, assert_close
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.exceptions import ConfigurationError, DataError
@@ -122,9 +123,9 @@ def test_loss_is_the_mean_over_labelled_pieces(weights: list[float] | None) -> N
         None if weights is None else torch.tensor(weights),
         ignore_index=-100,
     )
-    torch.testing.assert_close(loss, expected)
+    assert_close(loss, expected)
     (gradient,), (dense,) = torch.autograd.grad(loss, logits), torch.autograd.grad(expected, logits)
-    torch.testing.assert_close(gradient, dense)
+    assert_close(gradient, dense)
     counted = inputs["classes"]["target"] >= 0
     right = tensors["labels"] >= 0
     assert inputs["classes"]["target"][counted].tolist() == tensors["labels"][right].tolist()
@@ -185,7 +186,7 @@ def test_a_prediction_for_each_word_of_a_row(stage: Any) -> None:
             if len(places):
                 probabilities = logits[row, places[0]].softmax(-1)
                 assert name == NAMES[int(probabilities.argmax())]
-                assert score == pytest.approx(float(probabilities.max()), abs=1e-6)
+                assert score == approx(float(probabilities.max()))
             else:
                 assert name is score is None
     assert lines[2]["prediction"][0] is None, "a word of nothing"

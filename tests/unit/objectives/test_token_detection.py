@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from tests import tiny
+from tests.tolerances import assert_close
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.token_detection import (
@@ -172,7 +173,7 @@ def test_loss_counts_every_token_and_no_padding() -> None:
     loss, metrics = TokenDetection(setup()).evaluate(SimpleNamespace(logits=logits[..., None]), {"labels": LABELS})
     there = LABELS >= 0
     expected = functional.binary_cross_entropy_with_logits(logits[there], LABELS[there].float(), reduction="sum")
-    torch.testing.assert_close(loss, expected)
+    assert_close(loss, expected)
     loss.backward()
     assert logits.grad[~there].count_nonzero() == 0
     assert logits.grad[there].count_nonzero() == there.sum()
