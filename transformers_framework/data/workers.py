@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import shutil
 import time
 from collections.abc import Iterator
+from multiprocessing import util
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -25,14 +28,23 @@ class Greetings:
     CPython before 3.9.20, 3.10.15, 3.11.10 and 3.12 may leave a process that was just forked waiting forever for a lock
     (https://github.com/python/cpython/issues/112275): where another thread entered Python at that very moment, as those
     of torch.distributed do when a message was sent. The run would hang with all its other processes.
+
+    The folder of their sockets (``/tmp/pymp-*``) belongs to the run's process, which removes it at its end: a worker
+    that is terminated, as all are that still wait for work then, removes nothing.
     """
 
     def __init__(self) -> None:
         self.said = multiprocessing.Semaphore(0)
+        self.sockets, self.run = util.get_temp_dir(), os.getpid()
 
     def __call__(self, number: int) -> None:
-        """Say that a process has begun."""
+        """Say that a process has begun; it removes the sockets' folder at its end where the run was killed."""
+        util.Finalize(None, self._remove_sockets, exitpriority=-100)
         self.said.release()
+
+    def _remove_sockets(self) -> None:
+        if os.getppid() != self.run:
+            shutil.rmtree(self.sockets, ignore_errors=True)
 
     def iterator(self, loader: DataLoader[Any]) -> Iterator[Any]:
         """Return the iterator of a loader whose processes have begun; those that hang are started again.

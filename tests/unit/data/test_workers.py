@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
+from tests.runs import ROOT
 from transformers_framework.data import workers
 from transformers_framework.data.workers import Greetings
 from transformers_framework.exceptions import RunError
@@ -67,3 +71,32 @@ def test_what_dies_is_for_the_loader_to_tell(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         list(greetings.iterator(loader_with(greetings)))
     assert time.monotonic() - start < workers.PATIENCE / 2
+
+
+RUN = """
+import os, signal, sys
+import torch
+from torch.utils.data import DataLoader
+from transformers_framework.data.workers import Greetings
+
+greetings = Greetings()
+loader = DataLoader(torch.arange(8), num_workers=1, worker_init_fn=greetings, persistent_workers=True)
+for _ in greetings.iterator(loader):
+    pass
+assert any(name.startswith("pymp-") for name in os.listdir(os.environ["TMPDIR"]))
+if sys.argv[1] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("end", ["done", "killed"])
+def test_no_folder_of_sockets_is_left_behind(end: str, tmp_path: Path) -> None:
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, end], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (0 if end == "done" else -signal.SIGKILL), done.stderr
+    last = time.monotonic() + 30  # a worker asks every 5 s whether its run is still there
+    while left := list(tmp_path.glob("pymp-*")):
+        assert time.monotonic() < last, left
+        time.sleep(0.1)
