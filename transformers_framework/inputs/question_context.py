@@ -14,7 +14,8 @@ from transformers_framework.inputs.batches import EncodedBatches, list_array
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.columns import Origin, check_column, check_text_type, distinct_texts
 from transformers_framework.processing.encoding import encoded_word_starts, flat, number_words, tokenize, tokenize_words
-from transformers_framework.processing.reading import END, Cuts, cut, visible_offsets
+from transformers_framework.processing.offsets import visible_offsets, with_marks
+from transformers_framework.processing.reading import END, Cuts, cut
 from transformers_framework.processing.windows import Ragged, stretches
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
@@ -93,7 +94,7 @@ class QuestionContext(TextInputs):
     def rewrite_key(self) -> dict[str, Any]:
         """What windows depend on besides the data, as JSON can hold it."""
         sizes = {"doc_stride": self.doc_stride, "max_query_length": self.max_query_length}
-        special = [self.template.prefix, self.template.between, self.template.suffix]
+        special = [*vars(self.template).values()]
         return {**super().length_key, **sizes, "form": "reading", "columns": self.columns, "special": special}
 
     @property
@@ -156,6 +157,8 @@ class QuestionContext(TextInputs):
         parts = np.stack([prefix, asked[row], between, read[row], suffix], axis=1)  # (W, 5)
         firsts, lengths = begins[parts], sizes[parts]
         firsts[:, 3] += cuts.firsts
+        if self.template.keeps_end:
+            firsts[:, 1] += lengths[:, 1] - kept[row]
         lengths[:, 1], lengths[:, 3] = kept[row], cuts.lengths
         taken = stretches(firsts.ravel(), lengths.ravel())
         columns = {"input_ids": Ragged(ids[taken], lengths.sum(axis=1))}
@@ -207,10 +210,14 @@ class QuestionContext(TextInputs):
 
 
 def _characters(encodings: Sequence[Any], sizes: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first character of every token and the one behind its last ``(T,) int32``, none of them a space."""
+    """Return the first character of every token and the one behind its last ``(T,) int32``, none of them a space.
+
+    Accents that a tokenizer takes away are characters of the token before them.
+    """
     numbers = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
     offsets = np.fromiter(numbers, dtype=np.int64, count=2 * int(sizes.sum())).reshape(-1, 2)
-    char_starts, char_ends = visible_offsets(offsets[:, 0], offsets[:, 1], sizes, texts)
+    marked = with_marks(offsets[:, 0], offsets[:, 1], sizes, texts)
+    char_starts, char_ends = visible_offsets(offsets[:, 0], marked, sizes, texts)
     return char_starts.astype(np.int32), char_ends.astype(np.int32)
 
 

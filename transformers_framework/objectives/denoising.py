@@ -18,7 +18,7 @@ from transformers_framework.processing.infilling import SentenceMarks, TextInfil
 from transformers_framework.processing.packing import joint_lengths
 from transformers_framework.processing.span_corruption import Denoiser, Room, SpanCorruption
 from transformers_framework.processing.spans import framed, shifted_right, unframed
-from transformers_framework.processing.windows import Ragged, steps
+from transformers_framework.processing.windows import Ragged, shortened
 from transformers_framework.processing.word_spans import Words
 from transformers_framework.restricted import PositiveFloat, PositiveInt, Probability
 
@@ -244,8 +244,7 @@ class Denoising(Objective):
         is_cut = texts.lengths > self.room.input
         if not is_cut.any():
             return {}
-        kept = texts.values[steps(texts.lengths) < self.room.input]
-        shorter = Ragged(kept, np.minimum(texts.lengths, self.room.input))
+        shorter = shortened(texts, self.room.input, keep_end=self.template.keeps_end)
         prefix, suffix = self.template.prefix, self.template.suffix
         input_ids, attention_mask = framed(shorter, prefix, suffix, self.pad_token_id, left=self.pads_left)
         return {"input_ids": input_ids, "attention_mask": attention_mask, "truncated": batch["truncated"] | is_cut}

@@ -24,7 +24,7 @@ from transformers_framework.processing.encoding import Template, tokenize
 from transformers_framework.processing.fields import as_text
 from transformers_framework.processing.lengths import source_and_target
 from transformers_framework.processing.spans import framed, shifted_right
-from transformers_framework.processing.windows import Ragged, steps
+from transformers_framework.processing.windows import Ragged, shortened
 from transformers_framework.restricted import PositiveInt
 
 if TYPE_CHECKING:
@@ -164,14 +164,14 @@ class Summarization(Objective):
             return {}
         references = self._references(rows, context)
         ids, lengths = tokenize(self.backend, [first for first, *_ in references])
-        kept = np.minimum(lengths, self.max_length - self.template.num_special(1))
-        cut = Ragged(ids[steps(lengths) < np.repeat(kept, lengths)], kept)
+        room = self.max_length - self.template.num_special(1)
+        cut = shortened(Ragged(ids, lengths), room, keep_end=self.template.keeps_end)
         labels, _ = framed(cut, self.template.prefix, self.template.suffix, IGNORED_LABEL)
         start = getattr(self.setup.config, "decoder_start_token_id", None)
         entries = {
             "labels": labels,
             "decoder_input_ids": shifted_right(labels, start, int(self.setup.tokenizer.pad_token_id)),
-            "truncated": batch["truncated"] | (kept < lengths),
+            "truncated": batch["truncated"] | (cut.lengths < lengths),
         }
         return entries if context.stage == TRAIN else {**entries, "references": references}
 

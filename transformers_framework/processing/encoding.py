@@ -31,12 +31,14 @@ class Template:
         between: Ids between two segments, as ``[SEP]`` or ``</s></s>``.
         suffix: Ids after the last segment.
         token_types: Type of the first segment and of those after it.
+        keeps_end: Segments that are too long lose their first tokens, not their last ones.
     """
 
     prefix: tuple[int, ...]
     between: tuple[int, ...]
     suffix: tuple[int, ...]
     token_types: tuple[int, int] = (0, 0)
+    keeps_end: bool = False
 
     def num_special(self, num_segments: Any) -> Any:
         """Return how many special tokens an input of so many segments has (a number or an array of numbers).
@@ -71,6 +73,7 @@ class Template:
             token_types=(types[first[0]], types[second[0]])
             if "token_type_ids" in tokenizer.model_input_names
             else (0, 0),
+            keeps_end=tokenizer.truncation_side == "left",
         )
 
     @classmethod
@@ -79,7 +82,7 @@ class Template:
         encoding = tokenizer(text_target=probe_of(tokenizer.backend_tokenizer), truncation=False)
         ids, owner = encoding["input_ids"], encoding.sequence_ids(0)
         first, last = owner.index(0), len(owner) - owner[::-1].index(0)
-        return cls(prefix=tuple(ids[:first]), between=(), suffix=tuple(ids[last:]))
+        return cls(tuple(ids[:first]), (), tuple(ids[last:]), keeps_end=tokenizer.truncation_side == "left")
 
 
 def tokenize(backend: Tokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -331,7 +334,7 @@ def assemble(
     offsets = width - totals if pad_left else np.zeros(num_rows, dtype=np.int64)
 
     begins = np.nonzero(present)[0] * width + (starts + offsets[:, None])[present]
-    source, places = _moves(lengths, sizes[present], begins)
+    source, places = _moves(lengths, sizes[present], begins, template.keeps_end)
     input_ids = np.full((num_rows, width), pad_token_id, dtype=np.int64)
     input_ids.reshape(-1)[places] = ids[source]
     every_row = np.arange(num_rows)
@@ -361,8 +364,10 @@ def assemble(
     return batch
 
 
-def _moves(lengths: np.ndarray, kept: np.ndarray, begins: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray]:
-    """Return which tokens are kept, the first ``kept`` of each segment, and where they go, from ``begins`` on."""
+def _moves(
+    lengths: np.ndarray, kept: np.ndarray, begins: np.ndarray, keeps_end: bool
+) -> tuple[np.ndarray | slice, np.ndarray]:
+    """Return which tokens are kept, ``kept`` at one end of each segment, and where they go, from ``begins`` on."""
     all_kept = kept.sum() == lengths.sum()
-    source = slice(None) if all_kept else stretches(np.cumsum(lengths) - lengths, kept)
+    source = slice(None) if all_kept else stretches(np.cumsum(lengths) - (kept if keeps_end else lengths), kept)
     return source, stretches(begins, kept)

@@ -196,7 +196,7 @@ def assemble_candidates(
     if separated:
         kept = np.minimum(lengths, max_length - template.num_special(1))
         cut, leading = kept < lengths, len(template.prefix)
-        source = stretches(np.cumsum(lengths) - lengths, kept)
+        source = stretches(np.cumsum(lengths) - (kept if template.keeps_end else lengths), kept)
         ids, lengths, extra = ids[source], kept, {name: values[source] for name, values in (extra or {}).items()}
         template = replace(template, between=(*template.suffix, *template.prefix))
         max_length *= int(counts.max(initial=1))

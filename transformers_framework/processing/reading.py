@@ -5,7 +5,6 @@ Spans are pairs of tokens of a context, both inclusive, and pairs of characters 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,44 +13,7 @@ from numpy.typing import NDArray
 
 from transformers_framework.processing.windows import Ragged, steps
 
-IS_VISIBLE = ~np.array([chr(code).isspace() for code in range(0x3002)])  # white space ends with 0x3000
 END = 2**31 - 1  # a character behind those of every text
-
-
-def visible_offsets(
-    starts: NDArray[np.int64], ends: NDArray[np.int64], counts: NDArray[np.int64], texts: Sequence[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Take the white space off the characters of tokens, which some tokenizers count to the token behind it.
-
-    Args:
-        starts: First character of each token, text after text ``(T,) int64``.
-        ends: The character behind the last one of each token ``(T,) int64``.
-        counts: Tokens of each text ``(N,) int64``.
-        texts: The texts.
-
-    Returns:
-        The same without white space at either end; of a token of nothing else, the start is not before the end.
-
-    Examples:
-        >>> starts, ends = visible_offsets(np.array([0, 2, 4]), np.array([2, 4, 6]), np.array([3]), ["to  be"])
-        >>> starts.tolist(), ends.tolist()
-        ([0, 4, 4], [2, 2, 6])
-    """
-    sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    base, size = np.repeat(np.cumsum(sizes) - sizes, counts), np.repeat(sizes, counts)
-    if (starts < ends).all() and _is_visible(codes[base + starts]).all() and _is_visible(codes[base + ends - 1]).all():
-        return starts, ends
-    visible = _is_visible(codes)
-    places = np.arange(len(codes))
-    following = np.append(np.where(visible, places, len(codes)), len(codes))
-    following = np.minimum.accumulate(following[::-1])[::-1]  # the first visible character at a place or behind it
-    preceding = np.concatenate([[0], np.maximum.accumulate(np.where(visible, places + 1, 0))])
-    return np.minimum(following[base + starts] - base, size), np.maximum(preceding[base + ends] - base, 0)
-
-
-def _is_visible(codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    return IS_VISIBLE[np.minimum(codes, len(IS_VISIBLE) - 1)]
 
 
 class Cuts(NamedTuple):

@@ -152,6 +152,20 @@ def joined(segments: Ragged, counts: NDArray[np.int64], between: Sequence[int]) 
     return Ragged(values, sums_by_row(spaced, np.bincount(rows, minlength=len(counts))))
 
 
+def shortened(rows: Ragged, most: int, *, keep_end: bool = False) -> Ragged:
+    """Cut rows to a length, at their end or at their beginning.
+
+    Examples:
+        >>> shortened(Ragged.of([[5, 6, 7], [8]]), 2)
+        Ragged(values=array([5, 6, 8]), lengths=array([2, 1]))
+        >>> shortened(Ragged.of([[5, 6, 7], [8]]), 2, keep_end=True).values.tolist()
+        [6, 7, 8]
+    """
+    kept = np.minimum(rows.lengths, most)
+    starts = rows.starts + (rows.lengths - kept if keep_end else 0)
+    return Ragged(rows.values[stretches(starts, kept)], kept)
+
+
 def pieces(lengths: NDArray[np.int64], capacity: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cut rows into pieces of at most so many values: all are full but the last of each row.
 

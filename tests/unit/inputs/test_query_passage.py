@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from tests import tiny
 from transformers_framework.inputs.query_passage import QueryPassage
@@ -30,8 +31,10 @@ def texts_of(inputs: QueryPassage, batch: dict[str, np.ndarray], prefix: str = "
 
 
 @pytest.mark.parametrize("style", ["bert", "roberta", "t5"])
-def test_batches_are_what_the_tokenizer_makes(style: str) -> None:
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_batches_are_what_the_tokenizer_makes(style: str, side: str, monkeypatch: Any) -> None:
     """Wrong passages stand behind the passages of all rows, row by row, whichever columns they come from."""
+    monkeypatch.setattr(PreTrainedTokenizerFast, "truncation_side", side)
     inputs = inputs_of("q", "p", "w", "*l", style=style, query_prefix="the ", passage_prefix="near ")
     batch, tokenizer = inputs.post_process(ROWS), inputs.tokenizer
     wrong = [text for w, many in zip(ROWS["w"], ROWS["l"], strict=True) for text in (w, *many)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -464,6 +465,9 @@ def test_predictions_are_generated_from_the_texts_as_they_are() -> None:
     assert own["input_ids"][1, -1] == objective.setup.tokenizer.eos_token_id
     assert own["input_ids"][1, :15].tolist() == long["input_ids"][1, :15].tolist()
     assert "labels" not in own
+    objective.template = replace(objective.template, keeps_end=True)
+    own = objective.post_process({}, long, context("predict", rows=[0, 1]))
+    assert own["input_ids"][1].tolist() == long["input_ids"][1, -16:].tolist()
     assert objective.describe({**long, **own}, 0) == "fill in what is hidden"
 
     made = objective.setup.tokenizer

@@ -12,6 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from rouge_score import rouge_scorer
+from transformers import PreTrainedTokenizerFast
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError, MissingDependencyError
@@ -48,7 +49,9 @@ def origin(stage: Any) -> Origin:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_targets_are_those_of_the_tokenizer(family: str) -> None:
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_targets_are_those_of_the_tokenizer(family: str, side: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(PreTrainedTokenizerFast, "truncation_side", side)
     tokenizer = tiny.tokenizer_for(family)
     entries = batch_of(objective(family), {"s": SUMMARIES})
     expected = tokenizer(text_target=SUMMARIES, truncation=True, max_length=12)["input_ids"]

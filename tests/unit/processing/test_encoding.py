@@ -34,8 +34,10 @@ def encode(tokenizer, segments, counts, **options):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("max_length", [9, 10, 16, 33, 128])
-def test_pairs_equal_the_tokenizer_of_transformers(family, max_length):
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_pairs_equal_the_tokenizer_of_transformers(family, max_length, side):
     tokenizer = tiny.tokenizer_for(family)
+    tokenizer.truncation_side = side
     first, second = texts(40, seed=1), texts(40, seed=2)
     theirs = tokenizer(first, second, truncation=True, max_length=max_length, padding=True, return_token_type_ids=True)
     template = Template.of(tokenizer)
@@ -55,8 +57,10 @@ def test_pairs_equal_the_tokenizer_of_transformers(family, max_length):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_single_texts_equal_the_tokenizer_of_transformers(family):
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_single_texts_equal_the_tokenizer_of_transformers(family, side):
     tokenizer = tiny.tokenizer_for(family)
+    tokenizer.truncation_side = side
     some = texts(20, seed=3)
     theirs = tokenizer(some, truncation=True, max_length=20, padding=True)
     assert encode(tokenizer, some, [1] * 20, max_length=20)["input_ids"].tolist() == theirs["input_ids"]

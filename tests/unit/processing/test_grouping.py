@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,10 @@ def test_long_texts_are_cut_each_alone_or_the_longest_of_a_group() -> None:
     alone = assemble_candidates(ids, lengths, counts, bert, max_length=6, separated=True, **options)
     assert alone["attention_mask"].sum(axis=1).tolist() == [4 + 6 + 5, 4 + 3]
     assert alone["truncated"].tolist() == [True, False]
+    ends = replace(bert, keeps_end=True)
+    end = assemble_candidates(ids, lengths, counts, ends, max_length=6, separated=True, **options)
+    assert alone["input_ids"][0].tolist() == [1, 10, 11, 2, 1, 12, 13, 14, 15, 2, 1, 21, 22, 23, 2]
+    assert end["input_ids"][0].tolist() == [1, 10, 11, 2, 1, 17, 18, 19, 20, 2, 1, 21, 22, 23, 2]
     whole = assemble_candidates(ids, lengths, counts, bert, max_length=14, **options)
     assert whole["attention_mask"].sum(axis=1).tolist() == [14, 6]
     assert whole["first_tokens"].tolist() == [[0, 3, 9], [0, 3, -1]]

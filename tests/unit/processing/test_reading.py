@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from tests import tiny
 from transformers_framework.inputs.question_context import QuestionContext
 from transformers_framework.objectives.answers import Answers
 from transformers_framework.processing.columns import Origin
+from transformers_framework.processing.offsets import visible_offsets, with_marks
 from transformers_framework.processing.reading import (
     END,
     Spans,
@@ -25,7 +27,6 @@ from transformers_framework.processing.reading import (
     cut,
     merge,
     target_spans,
-    visible_offsets,
 )
 from transformers_framework.processing.windows import Ragged
 
@@ -109,6 +110,57 @@ def test_characters_of_tokens_have_no_white_space_at_their_ends(text: str) -> No
     assert (found[0][-1], found[1][-1]) == (1, 3)
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens", "expected"),
+    [
+        ("ab\u0301 c", [(0, 2), (4, 5)], [3, 5]),  # an accent behind the last letter
+        ("a\u0301b\u0301", [(0, 1), (2, 3)], [2, 4]),  # of each letter; the last at the end of the text
+        ("שָׁלוֹם.", [(0, 1), (3, 4), (4, 5), (6, 7), (7, 8)], [3, 4, 6, 7, 8]),
+        ("विद्", [(0, 3)], [4]),  # a virama
+        ("a\u200d b\u200b", [(0, 1), (3, 4)], [2, 4]),  # a joiner belongs to the word, a zero-width space to none
+        ("\u0301a b", [(1, 2), (3, 4)], [2, 4]),  # nothing is before it
+        ("a  b", [(0, 2), (2, 4)], [2, 4]),  # tokens that hold their spaces
+        ("", [], []),
+    ],
+)
+def test_marks_that_belong_to_no_token_are_the_last_letters(text: str, tokens: list, expected: list[int]) -> None:
+    starts, ends = np.array(tokens, dtype=np.int64).reshape(-1, 2).T
+    assert with_marks(starts, ends, np.array([len(tokens)]), [text]).tolist() == expected
+    several = np.concatenate([starts, [0], starts]), np.concatenate([ends, [1], ends])
+    found = with_marks(*several, np.array([len(tokens), 0, 1, len(tokens)]), [text, "\u0301", "x\u0301\u0302 y", text])
+    assert found.tolist() == [*expected, 3, *expected]
+
+
+def test_answers_of_decomposed_texts_keep_their_last_mark() -> None:
+    words = ["cafe\u0301", "Jose\u0301", "Zu\u0308rich", "shalom"]
+    context = " ".join(f"in {word}." for word in words)
+    inputs = QuestionContext(without_accents(), 2, query_column="q", context_column="c", max_sequence_length=[64])
+    rows = Dataset.from_dict({"q": ["where"], "c": [context]})
+    (table,) = inputs.rewrite(rows, Origin("train", "rows", str), batch_size=2)
+    columns = {name: Ragged.of(table[name].to_pylist()) for name in ("char_starts", "char_ends")}
+    (read_from,), (read_to,) = table["read_from"].to_pylist(), table["read_to"].to_pylist()
+    for word in words:
+        begin = context.index(word)
+        answer = np.array([[begin, begin + len(word)]])
+        ((first, last),) = target_spans(*columns.values(), np.array([read_from]), np.array([read_to]), answer).tolist()
+        assert context[columns["char_starts"].values[first] : columns["char_ends"].values[last]] == word
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_questions_are_cut_where_the_tokenizer_cuts(side: str) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.truncation_side = side
+    inputs = QuestionContext(
+        tokenizer, 2, query_column="q", context_column="c", max_sequence_length=[32], max_query_length=4
+    )
+    question = "the rain and a tiger near the sea"
+    rows = Dataset.from_dict({"q": [question], "c": ["a storm"]})
+    (table,) = inputs.rewrite(rows, Origin("train", "rows", str), batch_size=2)
+    ids = tokenizer(question, add_special_tokens=False)["input_ids"]
+    assert table["input_ids"].to_pylist()[0][1:5] == (ids[:4] if side == "right" else ids[-4:])
+    assert table["is_cut"].to_pylist() == [True]
+
+
 def test_targets_are_the_fewest_tokens_that_hold_the_answer() -> None:
     # "we é": "▁" stands for the first letter too, " " for nothing that is seen, "é" is two tokens of bytes
     starts, ends = [0, 0, 3, 3, 3], [1, 2, 2, 4, 4]
@@ -155,8 +207,6 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
 
 @functools.cache
 def dataset(name: str, stage: str) -> Any:
-    from datasets import Dataset
-
     path = DATA / name / f"{stage}.jsonl"
     if not path.exists():
         pytest.skip(f"{path} is absent")
@@ -195,9 +245,19 @@ class Expected:
             encoding = self.inputs.backend.encode(context, add_special_tokens=False)
             self.known[context] = [
                 (a + len(piece := context[a:b]) - len(piece.lstrip()), b - len(piece) + len(piece.rstrip()))
-                for a, b in encoding.offsets
+                for a, b in self.marked(context, encoding.offsets)
             ]
         return self.known[context]
+
+    def marked(self, context: str, offsets: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Yield the characters of tokens and of marks behind them that are in no token."""
+        for (a, b), (following, _) in zip(offsets, [*offsets[1:], (len(context), 0)], strict=True):
+            stop = b
+            while a < b < following and not context[b - 1].isspace() and stop < following:
+                if context[stop].isspace() or context[stop] == "\u200b":
+                    break
+                stop += 1
+            yield a, stop
 
     def fit(self, question: str, length: int, first: list[int], last: int) -> bool:
         """Tell whether a window holds the tokens of an answer."""
