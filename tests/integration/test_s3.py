@@ -129,7 +129,8 @@ def test_model(s3, cache, tmp_path):
 
 
 def test_a_folder_of_two_towers_stands_for_both(s3, cache, tmp_path):
-    from transformers_framework.models.sentence_transformers import remembered, write_router
+    from transformers_framework.models.sentence_transformers import remembered
+    from transformers_framework.models.sentence_transformers_export import write_router
 
     write_router(tmp_path, {"query": "query", "document": "passage"}, {"query": [("Transformer", "")], "passage": [("Transformer", "")]})  # fmt: skip  # noqa: E501
     for name in ("query", "passage"):

@@ -10,6 +10,7 @@ import numpy as np
 from transformers_framework.constants import PASSAGE, ROWS, TRAIN, WRONG_ROWS, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.text import TextInputs
+from transformers_framework.processing.backend import read_in_lower_case
 from transformers_framework.processing.columns import Origin, column_lengths, first_empty_item
 from transformers_framework.processing.encoding import assemble, tokenize
 from transformers_framework.processing.fields import Field, field_texts, parse_field, segments
@@ -39,6 +40,7 @@ class QueryPassage(TextInputs):
         query_prefix: Words before every query, as E5's 'query: '. By default what the checkpoint was trained with.
         passage_prefix: Words before every passage, as E5's 'passage: '. By default what the checkpoint was trained
             with.
+        lower_case: Read texts in lower case, whatever the tokenizer does. By default as the checkpoint was trained.
         corpus_dataset: Passages to search: rows of evaluation may then do without a passage of their own.
 
     Raises:
@@ -54,6 +56,7 @@ class QueryPassage(TextInputs):
         max_sequence_length: list[PositiveInt],
         query_prefix: str | None = None,
         passage_prefix: str | None = None,
+        lower_case: bool | None = None,
         corpus_dataset: Source | None = None,
     ) -> None:
         if len(input_columns) < NUM_PAIR:
@@ -66,6 +69,8 @@ class QueryPassage(TextInputs):
                 f"--max_sequence_length: {len(max_sequence_length)} lengths were given. Give one for all texts, or "
                 "that of queries and that of passages."
             )
+        if lower_case:
+            read_in_lower_case(tokenizer)
         super().__init__(
             tokenizer, type_vocabulary, input_columns=input_columns[:1], max_sequence_length=max_sequence_length[:1]
         )

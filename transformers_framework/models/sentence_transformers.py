@@ -1,12 +1,13 @@
 """The format of sentence-transformers: what happens to the states of a model until they are one vector a text.
 
 A folder is a checkpoint of transformers with ``modules.json`` beside it, which lists the steps and where each is kept.
-Written here in the form that all versions of sentence-transformers read.
+What a checkpoint says is heeded, or refused where it cannot be.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 Pooling = Literal["mean", "cls"]
 ScoresFunction = Literal["cosine_similarity", "dot_product_similarity"]
 
-_MODULE = "sentence_transformers.models."
-_SIMILARITIES: dict[str, ScoresFunction] = {"cosine": "cosine_similarity", "dot": "dot_product_similarity"}
-_PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}  # our name: theirs, the first is written
+SIMILARITIES: dict[str, ScoresFunction] = {"cosine": "cosine_similarity", "dot": "dot_product_similarity"}
+PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}  # our name: theirs, the first is written
+_CONFIGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")  # sentence_NAME_config.json
+_TEXT = "sentence_embedding"  # what the steps after the pooling read and write
 _ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid", "SiLU", "LeakyReLU")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,12 @@ class SentenceFormat:
         asked: What the checkpoint calls its pooling.
         projections: Dense layers, in order.
         normalizes: Whether embeddings have length 1.
-        scores_fn: How embeddings are compared, where it says so.
+        scores_fn: How embeddings are compared; none where it is by a function that is not known here.
         prompts: Words before texts: ``query`` and ``passage``.
+        similarity: What the checkpoint calls its comparison.
+        lower_case: Whether texts are read in lower case, whatever the tokenizer does.
+        pools_prompt: Whether the pooling sees the tokens of a prompt.
+        max_length: Longest text in tokens, where it says so.
     """
 
     pooling: Pooling | None
@@ -66,6 +74,10 @@ class SentenceFormat:
     normalizes: bool = False
     scores_fn: ScoresFunction | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
+    similarity: str = "cosine"
+    lower_case: bool = False
+    pools_prompt: bool = True
+    max_length: int | None = None
 
 
 def remembered(
@@ -77,6 +89,8 @@ def remembered(
     scores_fn: ScoresFunction | None = None,
     query_prefix: str | None = None,
     passage_prefix: str | None = None,
+    lower_case: bool | None = None,
+    max_sequence_length: Sequence[int] = (),
     cache_dir: LocalPath | None = None,
 ) -> dict[str, Any]:
     """Return the values of flags that were not given, as the checkpoint was trained with them.
@@ -91,10 +105,13 @@ def remembered(
         scores_fn: How similar two embeddings are.
         query_prefix: Words before every query.
         passage_prefix: Words before every passage.
+        lower_case: Read texts in lower case.
+        max_sequence_length: Longest text in tokens, or longest query and longest passage.
         cache_dir: Folder for downloads.
 
     Raises:
-        ConfigurationError: When the checkpoint pools in a way that is not known here and none was asked for.
+        ConfigurationError: When the checkpoint pools or compares in a way that is not known here and none was asked
+            for, or a tower of passages does so in another way.
     """
     if pre_trained_model is None:
         return {}
@@ -113,14 +130,59 @@ def remembered(
             f"--pre_trained_model {pre_trained_model}: its pooling is '{found.asked}', and what is known is cls and "
             "mean. Give --pooling to train it with one of them."
         )
-    told = {
-        "pooling": (pooling, found.pooling),
-        "normalize_embeddings": (normalize_embeddings, found.normalizes),
-        "scores_fn": (scores_fn, found.scores_fn),
-        "query_prefix": (query_prefix, found.prompts.get("query")),
-        "passage_prefix": (passage_prefix, found.prompts.get("passage")),
+    if scores_fn is None and found.scores_fn is None:
+        raise ConfigurationError(
+            f"--pre_trained_model {pre_trained_model}: its embeddings are compared by '{found.similarity}', and "
+            "what is known is cosine and dot. Give --scores_fn to compare them by one of these."
+        )
+    asked: dict[str, Any] = {
+        "pooling": pooling,
+        "normalize_embeddings": normalize_embeddings,
+        "scores_fn": scores_fn,
+        "lower_case": lower_case,
     }
-    return towers | {name: known for name, (given, known) in told.items() if given is None}
+    known: dict[str, Any] = {
+        "pooling": found.pooling,
+        "normalize_embeddings": found.normalizes,
+        "scores_fn": found.scores_fn,
+        "lower_case": found.lower_case,
+    }
+    prompts = dict(found.prompts)
+    passages = pre_trained_passage_model or towers.get("pre_trained_passage_model")
+    if passages and (other := read_format(passages, "pre_trained_passage_model", cache_dir)) is not None:
+        _check_passages(other, passages, {flag: known[flag] for flag, given in asked.items() if given is None})
+        prompts["passage"] = other.prompts.get("passage", "")
+    asked |= {"query_prefix": query_prefix, "passage_prefix": passage_prefix}
+    known |= {f"{side}_prefix": prompts.get(side, "") for side in PROMPTS}
+    told = {flag: known[flag] for flag, given in asked.items() if given is None}
+    if not found.pools_prompt and any((asked | told)[f"{side}_prefix"] for side in PROMPTS):
+        raise ConfigurationError(
+            f"--pre_trained_model {pre_trained_model}: its pooling leaves out the words before a text (include_prompt "
+            "false), which cannot be done here. Give --query_prefix '' --passage_prefix '' to do without them, or "
+            "another checkpoint."
+        )
+    if found.max_length is not None and max(max_sequence_length, default=0) > found.max_length:
+        logger.warning(
+            "--max_sequence_length %s: %s was made for texts of %d tokens or less.",
+            " ".join(map(str, max_sequence_length)), pre_trained_model, found.max_length,
+        )  # fmt: skip
+    return towers | told
+
+
+def _check_passages(other: SentenceFormat, source: str, flags: Mapping[str, Any]) -> None:
+    """Raise when the tower of passages makes or compares embeddings in another way than that of queries."""
+    theirs = {
+        "pooling": other.pooling,
+        "normalize_embeddings": other.normalizes,
+        "scores_fn": other.scores_fn,
+        "lower_case": other.lower_case,
+    }
+    for flag, value in flags.items():
+        if theirs[flag] != value:
+            raise ConfigurationError(
+                f"--pre_trained_passage_model {source}: its {flag} is {str(theirs[flag]).lower()}, and that of "
+                f"--pre_trained_model is {str(value).lower()}. Give --{flag} for both, or another checkpoint."
+            )
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -162,25 +224,64 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
         return None
     with reading(flag, source, "description of embeddings"):
         said = read("config_sentence_transformers.json") or {}
-        asked, projections, normalizes = "mean", [], False
-        for module in modules[1:]:
+        names = (f"sentence_{name}_config.json" for name in _CONFIGS)
+        own: dict[str, Any] = next(filter(None, map(read, names)), {})
+        asked, pools_prompt, projections, normalizes = "mean", True, [], False
+        _check_settings("model", said, (flag, source))
+        for number, module in enumerate(modules):
             kind, path = module["type"].rpartition(".")[2], module["path"]
-            if kind == "Pooling":
-                asked = _pooling(read(f"{path}/config.json") or {})
-            elif kind == "Dense":
-                projections.append(_projection(place, path, read(f"{path}/config.json"), cache_dir, (flag, source)))
-            elif kind == "Normalize":
-                normalizes = True
-            elif kind != "Dropout":
+            config = (read(f"{path}/config.json") or {}) if number else own
+            is_known = kind in ("Pooling", "Dense", "Normalize", "Dropout") if number else kind == "Transformer"
+            if (
+                not is_known
+                or not module["type"].startswith("sentence_transformers.")
+                or (kind == "Dense" and normalizes)
+            ):
                 raise ConfigurationError(
-                    f"--{flag} {source}: its embeddings are made by '{kind}', and what is known is Pooling, Dense and "
-                    "Normalize. Give another checkpoint."
+                    f"--{flag} {source}: its embeddings are made by '{kind}' as step {number + 1}, and what is "
+                    "known is a Transformer, then Pooling, Dense and Normalize. Give another checkpoint."
                 )
-    known = said.get("prompts") or {}
-    prompts = {ours: next((known[name] for name in names if known.get(name)), "") for ours, names in _PROMPTS.items()}
-    pooling: Pooling | None = asked if asked in ("mean", "cls") else None  # type: ignore[assignment]
-    scores_fn = _SIMILARITIES.get(said.get("similarity_fn_name") or "cosine")
-    return SentenceFormat(pooling, asked, tuple(projections), normalizes, scores_fn, prompts)
+            _check_settings(kind, config, (flag, source))
+            if kind == "Pooling":
+                asked, pools_prompt = _pooling(config), config.get("include_prompt", True)
+            elif kind == "Dense":
+                projections.append(_projection(place, path, config, cache_dir, (flag, source)))
+            normalizes |= kind == "Normalize"
+    prompts, default = said.get("prompts") or {}, said.get("default_prompt_name")
+    similarity = said.get("similarity_fn_name") or "cosine"
+    return SentenceFormat(
+        pooling=asked if asked in ("mean", "cls") else None,  # type: ignore[arg-type]
+        asked=asked,
+        projections=tuple(projections),
+        normalizes=normalizes,
+        scores_fn=SIMILARITIES.get(similarity),
+        prompts={
+            side: next((prompts[name] for name in (*names, default) if name in prompts), None) or ""
+            for side, names in PROMPTS.items()
+        },
+        similarity=similarity,
+        lower_case=bool(own.get("do_lower_case")),
+        pools_prompt=pools_prompt,
+        max_length=own.get("max_seq_length"),
+    )
+
+
+def _check_settings(kind: str, config: Mapping[str, Any], source: tuple[str, str]) -> None:
+    """Raise when a step, or the whole model, has a setting that makes other embeddings than are made here."""
+    known = {
+        "model_type": "SentenceTransformer",
+        "truncate_dim": None,
+        "transformer_task": "feature-extraction",
+        "module_input_name": _TEXT,
+        "module_output_name": "token_embeddings" if kind == "Transformer" else _TEXT,
+        "use_residual": False,
+    }
+    for name, value in known.items():
+        if config.get(name) not in (None, value):
+            raise ConfigurationError(
+                f"--{source[0]} {source[1]}: {name} {config[name]!r} of its {kind} is not known here. Give another "
+                "checkpoint."
+            )
 
 
 def _file(place: str, name: str, cache_dir: str | None) -> Path | None:
@@ -232,115 +333,3 @@ def _projection(
             raise FileNotFoundError(f"{path}/model.safetensors")
         weights = torch.load(old, weights_only=True, map_location="cpu")
     return Projection(config["in_features"], config["out_features"], config.get("bias", True), activation, weights)
-
-
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def write_format(
-    folder: Path,
-    *,
-    size: int,
-    pooling: Pooling,
-    projections: Sequence[Projection],
-    normalizes: bool,
-    scores_fn: ScoresFunction,
-    prompts: Mapping[str, str],
-    max_length: int,
-) -> None:
-    """Write beside a checkpoint of transformers what sentence-transformers needs to make the same embeddings of texts.
-
-    Args:
-        folder: The checkpoint.
-        size: Size of the model's states.
-        pooling: How the states of a text become one.
-        projections: Dense layers, with their weights.
-        normalizes: Whether embeddings have length 1.
-        scores_fn: How embeddings are compared.
-        prompts: Words before texts: ``query`` and ``passage``.
-        max_length: Longest text in tokens.
-    """
-    from safetensors.torch import save_file
-
-    steps = [("Transformer", "")]
-
-    def add(kind: str, config: Mapping[str, Any] | None = None) -> Path:
-        path = folder / f"{len(steps)}_{kind}"
-        path.mkdir(parents=True, exist_ok=True)
-        steps.append((kind, path.name))
-        if config is not None:
-            _write(path / "config.json", config)
-        return path
-
-    modes = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max", "mean_sqrt_len_tokens": "sqrt"}
-    add("Pooling", {"word_embedding_dimension": size, **{f"pooling_mode_{k}": v == pooling for k, v in modes.items()}})
-    for projection in projections:
-        where = "linear" if projection.activation == "Identity" else "activation"
-        path = add(
-            "Dense",
-            {
-                "in_features": projection.in_features,
-                "out_features": projection.out_features,
-                "bias": projection.bias,
-                "activation_function": f"torch.nn.modules.{where}.{projection.activation}",
-            },
-        )
-        assert projection.weights is not None
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in projection.weights.items()},
-            path / "model.safetensors",
-        )
-    if normalizes:
-        add("Normalize")
-    modules = [
-        {"idx": number, "name": str(number), "path": path, "type": _MODULE + kind}
-        for number, (kind, path) in enumerate(steps)
-    ]
-    _write(folder / "modules.json", modules)
-    _write(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
-    write_description(folder, scores_fn, prompts)
-
-
-def write_description(folder: Path, scores_fn: ScoresFunction, prompts: Mapping[str, str]) -> None:
-    """Write how embeddings are compared and what stands before texts."""
-    similarity = next(theirs for theirs, ours in _SIMILARITIES.items() if ours == scores_fn)
-    named = {names[0]: prompts.get(ours, "") for ours, names in _PROMPTS.items()}
-    description = {
-        "__version__": {},
-        "model_type": "SentenceTransformer",
-        "prompts": named,
-        "default_prompt_name": None,
-        "similarity_fn_name": similarity,
-    }
-    _write(folder / "config_sentence_transformers.json", description)
-
-
-def write_router(folder: Path, routes: Mapping[str, str], steps: Mapping[str, Sequence[tuple[str, str]]]) -> None:
-    """Write what lets sentence-transformers (5 or newer) load several checkpoints as one model: a text goes to its own.
-
-    Args:
-        folder: Folder above the checkpoints.
-        routes: What sentence-transformers calls each side: folder of its checkpoint.
-        steps: Of each folder, kind and path of the steps that :func:`write_format` wrote.
-    """
-    types = {
-        str(Path(path, step)) if step else path: _MODULE + kind
-        for path in routes.values()
-        for kind, step in steps[path]
-    }
-    structure = {
-        route: [str(Path(path, step)) if step else path for _, step in steps[path]] for route, path in routes.items()
-    }
-    parameters = {"default_route": "document", "allow_empty_key": True, "route_mappings": {}}
-    _write(folder / "router_config.json", {"types": types, "structure": structure, "parameters": parameters})
-    _write(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": _MODULE + "Router"}])
-
-
-def steps_of(folder: Path) -> list[tuple[str, str]]:
-    """Return kind and path of the steps that were written beside a checkpoint."""
-    modules = json.loads((folder / "modules.json").read_text("utf-8"))
-    return [(module["type"].rpartition(".")[2], module["path"]) for module in modules]
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

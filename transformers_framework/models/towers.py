@@ -21,6 +21,8 @@ from transformers_framework.models.sentence_transformers import (
     Projection,
     ScoresFunction,
     read_format,
+)
+from transformers_framework.models.sentence_transformers_export import (
     steps_of,
     write_description,
     write_format,
@@ -141,6 +143,7 @@ class BiEncoder(nn.Module):
         scores_fn: How embeddings are compared, for those who load an export.
         prompts: Words before queries and passages.
         max_lengths: Longest query and longest passage in tokens.
+        lower_case: Whether texts are read in lower case.
     """
 
     def __init__(
@@ -150,11 +153,12 @@ class BiEncoder(nn.Module):
         scores_fn: ScoresFunction = "cosine_similarity",
         prompts: Mapping[str, str] | None = None,
         max_lengths: Mapping[str, int] | None = None,
+        lower_case: bool = False,
     ) -> None:
         super().__init__()
         self.towers: Any = nn.ModuleDict(dict(towers))
         self.scores_fn, self.prompts = scores_fn, dict(prompts or {})
-        self.max_lengths = dict(max_lengths or {})
+        self.max_lengths, self.lower_case = dict(max_lengths or {}), lower_case
 
     def tower(self, side: str) -> Tower:
         """Return the tower of a side, ``query`` or ``passage``."""
@@ -235,6 +239,7 @@ class BiEncoder(nn.Module):
                 scores_fn=self.scores_fn,
                 prompts=self.prompts,
                 max_length=max(length for side, length in self.max_lengths.items() if name in (side, BOTH)),
+                lower_case=self.lower_case,
             )
         if not self.shares:
             write_router(Path(folder), ROUTES, {name: steps_of(path) for name, path in folders.items()})
@@ -271,6 +276,7 @@ def load_bi_encoder(
     scores_fn: ScoresFunction | None = None,
     query_prefix: str | None = None,
     passage_prefix: str | None = None,
+    lower_case: bool | None = None,
     attention: Attention = "sdpa",
     gradient_checkpointing: bool = False,
     compile: bool = False,
@@ -297,6 +303,7 @@ def load_bi_encoder(
         scores_fn: How similar two embeddings are.
         query_prefix: Words before every query.
         passage_prefix: Words before every passage.
+        lower_case: Read texts in lower case.
         attention: Implementation of attention. A family without ``sdpa`` computes it as ``eager`` does.
         gradient_checkpointing: Keep fewer activations and compute them twice: less memory, slower steps.
         compile: Compile the model with ``torch.compile``.
@@ -347,6 +354,7 @@ def load_bi_encoder(
         scores_fn=scores_fn or "cosine_similarity",
         prompts={QUERY: query_prefix or "", PASSAGE: passage_prefix or ""},
         max_lengths={QUERY: max_sequence_length[0], PASSAGE: max_sequence_length[-1]},
+        lower_case=bool(lower_case),
     )
 
 

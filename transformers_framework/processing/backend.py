@@ -101,3 +101,13 @@ def _texts(backend: Tokenizer) -> Iterator[str]:
     for _, number in vocabulary:
         if number not in added and (text := backend.decode([number]).strip()):
             yield text
+
+
+def read_in_lower_case(tokenizer: Any) -> None:
+    """Let a tokenizer of transformers read all texts in lower case: a step before all that it does to them."""
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    backend = tokenizer.backend_tokenizer
+    own = backend.normalizer
+    if own is None or own.normalize_str("A") != "a":
+        backend.normalizer = Sequence([Lowercase(), *([] if own is None else [own])])

@@ -61,6 +61,7 @@ def test_both_forms_are_read(kinds: str, pooling: dict[str, Any], pickled: bool,
         "scores_fn": "dot_product_similarity",
         "query_prefix": "q: ",
         "passage_prefix": "p: ",
+        "lower_case": False,
     }
     assert remembered(pre_trained_model=str(folder)) == told
     given = {"pooling": "mean", "normalize_embeddings": False, "query_prefix": ""}
@@ -92,3 +93,92 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="pickle that could run code"):
         read_format(str(folder), "pre_trained_model", None)
     assert not (folder / "2_Dense" / "ran").exists()
+
+
+def described(folder: Path, **said: Any) -> str:
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(said))
+    return str(folder)
+
+
+def test_settings_of_texts_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = folder_of(tmp_path, NEW, NEW_POOLING)
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True, "max_seq_length": 32}))
+    said = {"default_prompt_name": "any", "prompts": {"any": "a: ", "document": "", "passage": "p: "}}
+    told = remembered(pre_trained_model=described(folder, **said), max_sequence_length=[32, 64])
+    assert told["lower_case"] is True
+    assert (told["query_prefix"], told["passage_prefix"]) == ("a: ", ""), "as encode_query and encode_document choose"
+    assert "made for texts of 32 tokens or less" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pooling", "said", "flags", "message"),
+    [
+        ({}, {"similarity_fn_name": "euclidean"}, {}, "compared by 'euclidean'.* Give --scores_fn"),
+        ({}, {"similarity_fn_name": "euclidean"}, {"scores_fn": "dot_product_similarity"}, None),
+        ({}, {"similarity_fn_name": "manhattan"}, {}, "compared by 'manhattan'"),
+        ({}, {"truncate_dim": 2}, {}, "truncate_dim 2 of its model is not known here"),
+        ({}, {"model_type": "SparseEncoder"}, {}, "model_type 'SparseEncoder'"),
+        ({"include_prompt": False}, {"prompts": {"query": "q: "}}, {}, "leaves out the words before a text"),
+        ({"include_prompt": False}, {}, {"passage_prefix": "p: "}, "leaves out the words before a text"),
+        ({"include_prompt": False}, {"prompts": {"query": "q: "}}, {"query_prefix": ""}, None),
+    ],
+)
+def test_settings_that_are_not_known_are_refused(
+    pooling: dict[str, Any], said: dict[str, Any], flags: dict[str, Any], message: str | None, tmp_path: Path
+) -> None:
+    folder = described(folder_of(tmp_path, NEW, NEW_POOLING | pooling), **said)
+    if message is None:
+        assert remembered(pre_trained_model=folder, **flags)
+        return
+    with pytest.raises(ConfigurationError, match=message):
+        remembered(pre_trained_model=folder, **flags)
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        (["StaticEmbedding", "Normalize"], "made by 'StaticEmbedding' as step 1"),
+        (["Transformer", "Pooling", "Normalize", "Dense"], "made by 'Dense' as step 4"),
+        (["Transformer", "Pooling", "LayerNorm"], "made by 'LayerNorm' as step 3"),
+    ],
+)
+def test_steps_that_are_not_known_are_refused(types: list[str], message: str, tmp_path: Path) -> None:
+    steps = [{"idx": i, "path": f"{i}_{kind}" if i else "", "type": NEW + kind} for i, kind in enumerate(types)]
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "modules.json").write_text(json.dumps(steps))
+    with pytest.raises(ConfigurationError, match=message):
+        read_format(str(tmp_path), "pre_trained_model", None)
+
+
+def test_dense_layers_with_settings_that_are_not_known_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, NEW, NEW_POOLING, ("Pooling", "Dense"))
+    (folder / "2_Dense").mkdir()
+    config = {"in_features": 4, "out_features": 2, "use_residual": True}
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigurationError, match="use_residual True of its Dense is not known here"):
+        read_format(str(folder), "pre_trained_model", None)
+
+
+def test_towers_make_embeddings_alike(tmp_path: Path) -> None:
+    folders = {}
+    for name, pooling in (("query", "cls"), ("passage", "mean")):
+        (tmp_path / name).mkdir()
+        folder = folder_of(tmp_path / name, NEW, NEW_POOLING | {"pooling_mode": pooling})
+        folders[name] = described(folder, prompts={"document": f"{name}: "})
+    flags = {"pre_trained_model": folders["query"], "pre_trained_passage_model": folders["passage"]}
+    with pytest.raises(ConfigurationError, match=r"its pooling is mean, and that of .* is cls\. Give --pooling"):
+        remembered(**flags)
+    told = remembered(**flags, pooling="cls")
+    assert told["passage_prefix"] == "passage: ", "that of the tower of passages"
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_texts_are_read_in_lower_case(family: str) -> None:
+    from tests import tiny
+    from transformers_framework.processing.backend import read_in_lower_case
+
+    tokenizer = tiny.tokenizer_for(family)
+    small = tokenizer("the rain").input_ids
+    read_in_lower_case(tokenizer)
+    read_in_lower_case(tokenizer)
+    assert tokenizer("THE Rain").input_ids == small
