@@ -141,7 +141,7 @@ class Experiment:
         objectives = []
         for family in map(resolve, self.spec.objectives):
             classes = self._known_classes(family.head_for(self.config.model_type))
-            setup = Setup(self.tokenizer, self.config, classes, self.options["max_sequence_length"])
+            setup = Setup(self.tokenizer, self.config, classes, self.options["max_sequence_length"], self.pipeline_name)
             objectives.append(family(setup, **options_of(family, self.options)))
         return objectives
 
