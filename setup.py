@@ -34,6 +34,10 @@ EXTRAS = {
         "types-PyYAML",
     ],
 }
+# what `make test-full` tests: everything above, and what our results are compared with
+EXTRAS["full"] = sorted(
+    {"sentence-transformers>=6.2", *(package for packages in EXTRAS.values() for package in packages)}
+)
 
 setup(
     name="transformers-framework",

@@ -47,7 +47,7 @@ SIZES = (40, 23, 27, 13)  # of train, valid, test, predict; steps of 8 rows leav
 
 
 def grid() -> list[Any]:
-    """Every valid pair of pipeline and family, those that are no default marked slow."""
+    """Every valid pair of pipeline and family, those that are no default marked slow and grid."""
 
     configs = transformers.CONFIG_MAPPING  # an older transformers lacks some families
 
@@ -59,9 +59,8 @@ def grid() -> list[Any]:
     pairs = [
         (name, family) for name, case in CASES.items() for family in MODELS if family != "auto" and fits(family, case)
     ]
-    return [
-        pytest.param(pair, marks=() if pair in DEFAULT else (pytest.mark.slow,), id="-".join(pair)) for pair in pairs
-    ]
+    others = (pytest.mark.slow, pytest.mark.grid)
+    return [pytest.param(pair, marks=() if pair in DEFAULT else others, id="-".join(pair)) for pair in pairs]
 
 
 class Trained(NamedTuple):
@@ -327,7 +326,8 @@ def test_predictions_have_one_row_a_data_row(trained: Trained, stage: str) -> No
 def test_trec_files_give_the_logged_ranking_metrics(trained: Trained) -> None:
     if not {"answer_selection", "retrieval"}.intersection(trained.evaluated):
         pytest.skip("nothing is ranked")
-    pytrec_eval = pytest.importorskip("pytrec_eval")
+    import pytrec_eval
+
     with (trained.folders.predictions / "test.run").open() as run, (
         trained.folders.predictions / "test.qrels"
     ).open() as qrels:  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from pathlib import Path
 from typing import Any
@@ -343,10 +342,7 @@ def deepspeed(words: list[str]) -> RunFolders:
     return folders
 
 
-needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
-
-
-@needs_deepspeed
+@pytest.mark.needs("deepspeed")
 def test_the_deberta_v3_command_runs_with_deepspeed(tmp_path: Path) -> None:
     run = deepspeed(deberta_v3(tmp_path))
     metrics = runs.metrics(run, "valid")
@@ -361,7 +357,7 @@ def test_the_deberta_v3_command_runs_with_deepspeed(tmp_path: Path) -> None:
     assert (run.pre_trained_models / "final").exists()
 
 
-@needs_deepspeed
+@pytest.mark.needs("deepspeed")
 def test_deepspeed_learns_what_one_process_learns(tmp_path: Path) -> None:
     same: dict[str, Any] = {
         "dropout": 0.0,

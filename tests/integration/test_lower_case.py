@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests import runs, tiny
+from tests.tolerances import approx
 
 
 def test_an_export_reads_texts_as_its_run_did(tmp_path: Path) -> None:
@@ -21,4 +20,4 @@ def test_an_export_reads_texts_as_its_run_did(tmp_path: Path) -> None:
     assert json.loads((export / "sentence_bert_config.json").read_text("utf-8"))["do_lower_case"] is True
     for name, data in (("small", small), ("large", large)):
         again = runs.run(tmp_path, name=name, pre_trained_model=export, test_dataset=data, **flags)
-        assert runs.scores(again) == pytest.approx(runs.scores(trained), abs=1e-5)
+        assert runs.scores(again) == approx(runs.scores(trained))

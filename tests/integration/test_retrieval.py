@@ -18,6 +18,7 @@ from transformers_framework.metrics.corpus import corpus_names
 from transformers_framework.runtime.run_folders import RunFolders
 
 rows_of = partial(runs.rows_for, "retrieval")
+SENTENCE_TRANSFORMERS = pytest.mark.needs("sentence_transformers")
 
 
 def corpus_of(folder: Path, rows: Sequence[dict[str, Any]]) -> tuple[Path, list[dict[str, Any]]]:
@@ -101,7 +102,8 @@ def test_corpus_search_is_brute_force(top_k: int, tmp_path: Path, checkpoint: Pa
 
 
 def check_trec(folders: RunFolders, logged: dict[str, float], depth: int) -> None:
-    pytrec_eval = pytest.importorskip("pytrec_eval")
+    import pytrec_eval
+
     with (folders.predictions / "test.corpus.run").open() as run, (
         folders.predictions / "test.corpus.qrels"
     ).open() as qrels:  # fmt: skip
@@ -195,8 +197,10 @@ def test_exports_are_read_back(trained: Any) -> None:
         assert not np.allclose(runs.scores(other), wanted, atol=1e-3)
 
 
+@SENTENCE_TRANSFORMERS
 def test_exports_load_in_sentence_transformers(trained: Any) -> None:
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    import sentence_transformers
+
     folders, made, _, _ = trained
     model = sentence_transformers.SentenceTransformer(str(folders.pre_trained_models / "final"), device="cpu")
     assert model.max_seq_length == 48
@@ -210,9 +214,9 @@ def test_exports_load_in_sentence_transformers(trained: Any) -> None:
     assert_close(model.similarity_pairwise(queries, passages), scores)
 
 
+@SENTENCE_TRANSFORMERS
 def test_checkpoints_of_sentence_transformers_are_read(tmp_path: Path, checkpoint: Path) -> None:
     """Written by its newest version, in its newest form, with a dense layer that has an activation."""
-    pytest.importorskip("sentence_transformers")
     from sentence_transformers import SentenceTransformer, models
 
     modules = [
@@ -235,11 +239,16 @@ def test_checkpoints_of_sentence_transformers_are_read(tmp_path: Path, checkpoin
     assert_close(found, (queries * passages).sum(dim=1))
 
 
+def towers(folder: Path, checkpoint: Path) -> tuple[dict[str, Any], RunFolders]:
+    """Train a model with two towers; return its flags and folders."""
+    data = runs.datasets(folder / "data", "retrieval")
+    flags = {"pipeline": "retrieval", "pre_trained_model": checkpoint, **data, "embedding_size": 8}
+    return flags, runs.run(folder, **flags, separate_towers=True, name="first")
+
+
 def test_towers_of_their_own(tmp_path: Path, checkpoint: Path) -> None:
     """Each is exported, learns for itself, and can start from a checkpoint of its own."""
-    data = runs.datasets(tmp_path / "data", "retrieval")
-    flags = {"pipeline": "retrieval", "pre_trained_model": checkpoint, **data, "embedding_size": 8}
-    first = runs.run(tmp_path, **flags, separate_towers=True, name="first")
+    flags, first = towers(tmp_path, checkpoint)
     folder = first.pre_trained_models / "final"
     weights = [runs.weights(folder / side) for side in ("query", "passage")]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -248,7 +257,15 @@ def test_towers_of_their_own(tmp_path: Path, checkpoint: Path) -> None:
     for name, given in (("both", sides), ("above", {"pre_trained_model": folder})):
         again = runs.run(tmp_path, **flags | given | {"train_dataset": None, "embedding_size": None}, name=name)
         assert_close(runs.scores(again), wanted)
-    sentence_transformers = pytest.importorskip("sentence_transformers", minversion="5.0")
+
+
+@SENTENCE_TRANSFORMERS
+def test_towers_load_in_sentence_transformers(tmp_path: Path, checkpoint: Path) -> None:
+    import sentence_transformers
+
+    _, first = towers(tmp_path, checkpoint)
+    wanted = runs.scores(first)
+    folder = first.pre_trained_models / "final"
     model = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     rows = rows_of(27, 2)
     queries = model.encode_query([row["question"] for row in rows], convert_to_tensor=True)

@@ -12,13 +12,10 @@ import boto3
 import datasets
 import pytest
 
-pytest.importorskip("s3fs")
-moto_server = pytest.importorskip("moto.server")
-
-from transformers_framework.data.loading import load_dataset, row_place  # noqa: E402
-from transformers_framework.exceptions import ConfigurationError, DataError  # noqa: E402
-from transformers_framework.models import sources  # noqa: E402
-from transformers_framework.models.sources import fetch  # noqa: E402
+from transformers_framework.data.loading import load_dataset, row_place
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.models import sources
+from transformers_framework.models.sources import fetch
 
 ROWS = [{"q": f"question {row}", "n": row} for row in range(10)]
 

@@ -64,8 +64,8 @@ def test_a_model_that_is_a_pickle_is_refused(tmp_path: Path, capsys: Any) -> Non
     assert not trap.exists()
 
 
+@pytest.mark.needs("deepspeed")
 def test_shards_of_deepspeed_with_code_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("deepspeed")
     from transformers_framework.runtime.checkpoint_io import check_shards
 
     folder, trap = tmp_path / "last.ckpt" / "checkpoint", tmp_path / "executed"

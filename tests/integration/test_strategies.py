@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +46,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 STRATEGIES = ("fsdp", "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_3")
 OFFLOAD = ("fsdp_cpu_offload", "deepspeed_stage_2_offload", "deepspeed_stage_3_offload")
-HAS_DEEPSPEED = importlib.util.find_spec("deepspeed") is not None
+NEEDS_DEEPSPEED = pytest.mark.needs("deepspeed")
 HAS_FLOAT16 = torch.ops.mkldnn._is_mkldnn_fp16_supported()
 SHARDED = [
-    *((case, strategy) for case in CASES for strategy in STRATEGIES),
-    *((case, strategy) for case in ("seq_class", "summarization") for strategy in OFFLOAD),
+    pytest.param(case, strategy, marks=(NEEDS_DEEPSPEED,) if strategy.startswith("deepspeed") else ())
+    for case in CASES
+    for strategy in (*STRATEGIES, *(OFFLOAD if case in ("seq_class", "summarization") else ()))
 ]
 
 
@@ -98,8 +98,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(("case", "strategy"), SHARDED)
 def test_shards_are_as_one_process(case: str, strategy: str, alone: Any) -> None:
     """Two epochs, the second one continued, of 5 batches in 3 steps: the last window of each is short."""
-    if strategy.startswith("deepspeed") and not HAS_DEEPSPEED:
-        pytest.skip("DeepSpeed is not installed")
     folder, flags, one = alone(case)
     both = flags | {"name": strategy, "strategy": strategy, "devices": 2, "batch_size": 4}
     run(folder, max_epochs=1, **both)
@@ -130,7 +128,7 @@ def test_a_run_goes_on_with_and_without_shards(alone: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_DEEPSPEED, reason="DeepSpeed is not installed")
+@NEEDS_DEEPSPEED
 @pytest.mark.parametrize(
     ("before", "after", "devices"),
     [("1", "1", 1), ("2", "2", 4), ("2_offload", "3", 4), ("3", "3", 1), ("3", "3_offload", 4), ("3", "2", 2)],
@@ -151,7 +149,7 @@ def test_shards_are_dealt_to_other_processes(before: str, after: str, devices: i
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_DEEPSPEED, reason="DeepSpeed is not installed")
+@NEEDS_DEEPSPEED
 def test_shards_that_do_not_go_on_are_refused_before_training(alone: Any) -> None:
     """Those of other steps, for another strategy, and those that are not all there."""
     folder, flags, _ = alone("seq_class")
@@ -208,7 +206,8 @@ def test_unused_parameters_are_looked_for_where_layers_are_dropped() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_DEEPSPEED or not HAS_FLOAT16, reason="DeepSpeed is not installed, or has no float16 here")
+@NEEDS_DEEPSPEED
+@pytest.mark.skipif(not HAS_FLOAT16, reason="this processor does not compute in float16")
 @pytest.mark.parametrize("stage", ["1", "2_offload", "3"])
 def test_the_scale_of_the_loss_can_fall_below_one(stage: str, alone: Any) -> None:
     """Gradients overflow until the loss is some thousandths of itself: DeepSpeed gives up at 1, its preset learns."""

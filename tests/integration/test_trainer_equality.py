@@ -20,8 +20,6 @@ from tests.tolerances import approx
 from transformers_framework.constants import TRAIN
 from transformers_framework.experiment import Experiment
 
-pytest.importorskip("accelerate")
-
 EPOCHS, LEARNING_RATE, WEIGHT_DECAY, WARMUP_STEPS = 3, 1e-3, 0.01, 6
 MAX_NORM = 4.0  # of the gradients of some steps: Adam does not see that all were clipped alike
 FLAGS: dict[str, Any] = {

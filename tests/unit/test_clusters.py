@@ -18,8 +18,6 @@ from transformers_framework import clusters
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.processing.clusters import read_clusters
 
-pytest.importorskip("sklearn")
-
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:

@@ -239,8 +239,8 @@ class Given(torch.nn.Module):
 
 def theirs(name: str, scores_fn: str) -> Any:
     """Their loss with the settings that ours has."""
-    losses = pytest.importorskip("sentence_transformers.losses")
-    util = pytest.importorskip("sentence_transformers.util")
+    from sentence_transformers import losses, util
+
     by_cosine, model = scores_fn == "cosine_similarity", Given()
     pairwise = losses.SiameseDistanceMetric.COSINE_DISTANCE if by_cosine else losses.SiameseDistanceMetric.EUCLIDEAN
     of_triplets = losses.TripletDistanceMetric.COSINE if by_cosine else losses.TripletDistanceMetric.EUCLIDEAN
@@ -267,6 +267,7 @@ def theirs(name: str, scores_fn: str) -> Any:
     return by_name[name]()
 
 
+@pytest.mark.needs("sentence_transformers")
 @pytest.mark.parametrize("scores_fn", SCORES)
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_equal_those_of_sentence_transformers(name: str, scores_fn: str) -> None:

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import pytrec_eval
 import torch
 
 from transformers_framework.exceptions import DataError
@@ -15,7 +16,6 @@ from transformers_framework.metrics.ranking import (
     trec_run_lines,
 )
 
-pytrec_eval = pytest.importorskip("pytrec_eval")
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")
 
 MEASURES = {
@@ -70,36 +70,6 @@ def test_equal_to_trec_eval_on_the_files_we_write(seed, action):
     assert set(ours) == set(MEASURES)
     for name, value in ours.items():
         assert value == pytest.approx(theirs[name], abs=1e-9), name
-
-
-@pytest.mark.slow  # numba compiles for half a minute
-@pytest.mark.filterwarnings("ignore:unsafe cast")
-@pytest.mark.parametrize("seed", range(3))
-def test_equal_to_ranx(seed):
-    ranx = pytest.importorskip("ranx")
-    preds, target, indexes, row_ids = random_data(seed, num_queries=30)
-    preds = np.random.default_rng(seed).permutation(len(preds)).astype(float)  # ranx has no rule for ties
-    has_positive = np.isin(indexes, indexes[target == 1])
-    qrels, run = {}, {}
-    for score, label, query, row in zip(preds, target, indexes, row_ids, strict=True):
-        run.setdefault(str(query), {})[docno(row)] = float(score)
-        if label:
-            qrels.setdefault(str(query), {})[docno(row)] = 1
-    run = {query: rows for query, rows in run.items() if query in qrels}
-    names = {
-        "mean_average_precision": "map",
-        "mean_reciprocal_rank": "mrr",
-        "ndcg": "ndcg",
-        "precision@1": "precision@1",
-        "precision@5": "precision@5",
-        "hitrate@5": "hit_rate@5",
-        "hitrate@100": "hit_rate@100",
-    }
-    theirs = ranx.evaluate(ranx.Qrels(qrels), ranx.Run(run), list(names.values()))
-    ours = ranking_metrics(preds, target, indexes, row_ids, **CUTS)
-    assert len(qrels) < has_positive.size
-    for name, value in ours.items():
-        assert value == pytest.approx(float(theirs[names[name]]), abs=1e-9), name
 
 
 def test_by_hand():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from tests.tolerances import approx
 from transformers_framework.metrics.regression import NAMES, RegressionMetrics, regression_metrics
 
-stats = pytest.importorskip("scipy.stats")
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")
 
 

@@ -1,7 +1,6 @@
 """Optimizers: all parameters move, states come back exactly, contradictions are refused."""
 
 import copy
-import importlib.util
 import io
 import sys
 import types
@@ -21,7 +20,7 @@ from transformers_framework.optimizers.fuse_adam import fuse_adam
 from transformers_framework.optimizers.tf_adamw import tf_adamw
 from transformers_framework.registry import OPTIMIZERS, resolve
 
-installed = importlib.util.find_spec
+BITSANDBYTES = pytest.mark.needs("bitsandbytes")
 
 
 def tiny_model():
@@ -57,16 +56,12 @@ CPU_OPTIMIZERS = {
 }
 
 
-def factory_of(name):
-    factory, options = CPU_OPTIMIZERS[name]
-    if factory in (adam8bit, adamw8bit) and not installed("bitsandbytes"):
-        pytest.skip("needs bitsandbytes")
-    return factory, options
+EACH = [pytest.param(name, marks=BITSANDBYTES if "8bit" in name else ()) for name in CPU_OPTIMIZERS]
 
 
-@pytest.mark.parametrize("name", CPU_OPTIMIZERS)
+@pytest.mark.parametrize("name", EACH)
 def test_every_parameter_moves_after_one_step(name):
-    factory, options = factory_of(name)
+    factory, options = CPU_OPTIMIZERS[name]
     model = tiny_model()
     optimizer = build_optimizer(factory, model, options, weight_decay=0.1)
     grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
@@ -76,10 +71,10 @@ def test_every_parameter_moves_after_one_step(name):
     assert [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])] == []
 
 
-@pytest.mark.parametrize("name", CPU_OPTIMIZERS)
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_restored_state_goes_on_exactly(name, dtype):
-    factory, options = factory_of(name)
+    factory, options = CPU_OPTIMIZERS[name]
     model = tiny_model().to(dtype)
     optimizer = build_optimizer(factory, model, options, weight_decay=0.1)
     for seed in range(3):
@@ -103,7 +98,7 @@ def test_restored_state_goes_on_exactly(name, dtype):
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "tf_adamw"])
 def test_weight_decay_shrinks_matrices_and_nothing_else(name):
-    factory, options = factory_of(name)
+    factory, options = CPU_OPTIMIZERS[name]
     ends = []
     for weight_decay in (0.0, 0.5):
         model = tiny_model()
@@ -270,7 +265,7 @@ def test_embeddings_keep_32_bits(monkeypatch, factory, name):
     assert registered == [group["params"] for group in optimizer.param_groups]  # the places in the groups must agree
 
 
-@pytest.mark.skipif(not installed("bitsandbytes"), reason="needs bitsandbytes")
+@BITSANDBYTES
 def test_bits_of_bitsandbytes():
     for order in (1, -1, 1):  # ids of freed tensors come again
         embedding, linear = nn.Embedding(100, 64), nn.Linear(64, 128)

@@ -8,7 +8,7 @@ import torch
 
 from transformers_framework.exceptions import ConfigurationError
 
-pytest.importorskip("deepspeed")
+pytestmark = pytest.mark.needs("deepspeed")
 
 SHAPES = [{"a": torch.Size([2, 2]), "b": torch.Size([1])}, {"c": torch.Size([3])}]
 
