@@ -339,6 +339,7 @@ COLUMNS = [
     ranking("absent query", "--index_column: the valid .* no column 'kee'. Did you mean 'key'", index_column="kee"),
     ranking("no query", "--index_column is needed to rank the valid data set", index_column=None),
     ranking("null query", r"valid.jsonl:4: 'key' has no query id", {"valid.jsonl": changed(VALID_PAIRS, 3, key=None)}),
+    ranking("empty query", r"valid.jsonl:4: 'key' has no query id \(' '\)", {"valid.jsonl": [row | {"key": " " if i == 3 else str(row["key"])} for i, row in enumerate(VALID_PAIRS)]}),
     ranking("list of queries", "--index_column: 'key' .* holds lists of int64; expected", {"valid.jsonl": changed(VALID_PAIRS, key=[1])}),
 ]
 
@@ -883,6 +884,12 @@ RETRIEVAL = [
         corpus_id_column="pid",
     ),
     searching(
+        "empty id",
+        r"corpus.jsonl:2: 'pid' has no id \(''\)",
+        {"corpus.jsonl": [row | {"pid": "" if i == 1 else str(i)} for i, row in enumerate(CORPUS)]},
+        corpus_id_column="pid",
+    ),
+    searching(
         "one id, two texts",
         "corpus.jsonl:2: 'pid' is 0, which is the id of another text",
         {"corpus.jsonl": changed(CORPUS, 1, pid=0)},
@@ -1057,6 +1064,27 @@ JOINT_RANKING = [
         "two questions with one id",
         r"train.jsonl:2: 'key' is 7 as in .*train.jsonl:1, but 'question' is another one",
         {"train.jsonl": changed(OF_QUESTIONS, key=7)},
+        **LISTED,
+    ),
+    joint(
+        "ids that differ in a row",
+        r"train.jsonl:3: 'keys' has 2, 9; expected one id, the same for each candidate of a row",
+        {"train.jsonl": changed([row | {"keys": [i] * 4} for i, row in enumerate(OF_QUESTIONS)], 2, keys=[2, 2, 9, 2])},
+        index_column="keys",
+        **LISTED,
+    ),
+    joint(
+        "fewer ids than candidates",
+        r"train.jsonl:3: 'keys' has 3 items for the 4 candidates of 'answers'",
+        {"train.jsonl": changed([row | {"keys": [i] * 4} for i, row in enumerate(OF_QUESTIONS)], 2, keys=[2, 2, 2])},
+        index_column="keys",
+        **LISTED,
+    ),
+    joint(
+        "null for an id in a list",
+        r"train.jsonl:1: 'keys' has null; expected one id",
+        {"train.jsonl": [row | {"keys": [None] * 4} for row in OF_QUESTIONS]},
+        index_column="keys",
         **LISTED,
     ),
     joint(

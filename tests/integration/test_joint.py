@@ -314,6 +314,7 @@ def in_lists(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "answers": [row["answer"] for row in group],
             "labels": [row["label"] for row in group],
             "first_scores": [row["first_score"] for row in group],
+            "keys": [row["key"] for row in group],
         }
         for group in (list(group) for _, group in itertools.groupby(rows, key=lambda row: row["key"]))
     ]
@@ -327,7 +328,7 @@ def test_lists_are_as_rows_with_a_candidate_each(tmp_path: Path) -> None:
         {
             "input_columns": ["question", "*answers"],
             "label_column": "labels",
-            "index_column": None,
+            "index_column": "keys",
             "scores_column": "first_scores",
         },
     )
@@ -349,6 +350,15 @@ def test_lists_are_as_rows_with_a_candidate_each(tmp_path: Path) -> None:
             [line.split()[:3] for line in (run.predictions / kind).read_text().splitlines()] for run in (lists, pairs)
         )
         assert ours == theirs
+    assert {line.split()[0] for line in (lists.predictions / "test.run").read_text().splitlines()} == {
+        str(row["key"]) for row in rows
+    }
+    # what was prepared to be predicted has no labels: another stage makes its own
+    source, export = tmp_path / "lists.jsonl", lists.pre_trained_models / "final"
+    again = {"name": "again", "pre_trained_model": export, "cache_dir": tmp_path / "another", **JOINT, **columns[1]}
+    again = {name: value for name, value in again.items() if name != "scores_column"} | {"index_column": None}
+    predicted = runs.scores(runs.run(tmp_path, predict_dataset=source, **again), "predict")
+    assert runs.scores(runs.run(tmp_path, test_dataset=source, **again)) == predicted
 
 
 def test_selection_keeps_the_first_k_in_training_and_all_in_evaluation(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
                     types[field.name] = merged(types.get(field.name, pa.null()), field.type, field.name)
                 except MixedTypesError:
                     _note_mixed(file, first, lines, types, unreadable)
-    return pa.schema([(name, kind) for name, kind in types.items() if name not in unreadable]), unreadable
+    return pa.schema([(name, _of_texts(kind)) for name, kind in types.items() if name not in unreadable]), unreadable
 
 
 def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -106,8 +106,31 @@ def _parsed(lines: list[bytes], schema: pa.Schema | None = None) -> pa.Table:
             explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "ignore"
         ),
     )
+    if schema is None and any(map(_has_lists, table.schema.types)):
+        try:
+            table.validate()
+        except pa.ArrowInvalid:  # of lists that begin with null Arrow counts the items wrongly, where it infers types
+            kinds = [(field.name, _of_texts(field.type)) for field in _without_dates(table.schema)]
+            return _parsed(lines, pa.schema(kinds))
     table.validate(full=True)  # texts must be UTF-8
     return table if schema is None else table.select(schema.names).cast(schema) if len(schema) else pa.table({})
+
+
+def _of_texts(kind: pa.DataType, *, inside: bool = False) -> pa.DataType:
+    """Replace lists of nothing but null by lists of texts."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return pa.list_(_of_texts(kind.value_type, inside=True))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _of_texts(field.type, inside=inside)) for field in kind])
+    return pa.string() if inside and pa.types.is_null(kind) else kind
+
+
+def _has_lists(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or (pa.types.is_struct(kind) and any(_has_lists(field.type) for field in kind))
 
 
 def _without_dates(schema: pa.Schema) -> pa.Schema:

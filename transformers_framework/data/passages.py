@@ -21,11 +21,11 @@ from transformers_framework.processing.columns import (
     chunks,
     column_lengths,
     first_empty,
-    first_null,
     item_feature,
     shown,
 )
 from transformers_framework.processing.fields import Field, NamedColumns, field_texts, parse_field
+from transformers_framework.processing.queries import first_without_name
 from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 from transformers_framework.runtime.folders import cache_folder
@@ -314,8 +314,8 @@ def _ids(dataset: datasets.Dataset, column: str | None, origin: Origin, number: 
     if column is None:
         return value_hashes(list(range(len(dataset))))
     check_column(dataset, column, origin, flag="corpus_id_column")
-    if (row := first_null(dataset, column)) is not None:
-        raise DataError(f"{origin.place(row)}: '{column}' has no id (null).")
+    if (row := first_without_name(dataset, column)) is not None:
+        raise DataError(f"{origin.place(row)}: '{column}' has no id ({shown(dataset[row][column])}).")
     ids = np.concatenate([value_hashes(rows[column]) for rows in chunks(dataset.select_columns([column]))])
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero((np.diff(ids[order]) == 0) & (np.diff(number[order]) != 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -16,7 +17,6 @@ from transformers_framework.processing.columns import (
     Origin,
     arrow_chunks,
     check_column,
-    check_queries,
     column_lengths,
     first_empty_item,
     item_feature,
@@ -27,6 +27,7 @@ from transformers_framework.processing.columns import (
 from transformers_framework.processing.encoding import tokenize
 from transformers_framework.processing.fields import field_texts
 from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates, grouped, permuted
+from transformers_framework.processing.queries import check_queries, repeated_queries
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Candidates(TextInputs):
             their labels are a list too. 'first:second' joins two columns.
         max_sequence_length: Longest input in tokens, special tokens included; with `separated` the longest text.
         k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
-        index_column: Column with the query id: rows with the same id are candidates of one question.
+        index_column: Column with the query id: rows with the same id are candidates of one question. Where a row has a
+            list of candidates, its id, or a list with the same id for each.
         label_column: Column with 1 for a right candidate and 0 for a wrong one.
         extended_token_type_ids: Token type of each segment; the last value repeats. The model's type vocabulary grows
             to fit.
@@ -179,7 +181,7 @@ class Candidates(TextInputs):
         if trains and not self.pad_to_k and (short := grouping.short_question()) is not None:
             first = int(grouping.rows[grouping.sizes[:short].sum()])
             row = int(queries[first]) if self.in_lists else first
-            query = "" if self.index_column is None else f" '{dataset[row][self.index_column]}'"
+            query = "" if self.index_column is None else f" '{self._query_of(dataset[row])}'"
             size = int(grouping.sizes[short])
             raise DataError(
                 f"{origin.place(row)}: question{query} has {size} candidates, which make no whole groups of {self.k} "
@@ -211,8 +213,16 @@ class Candidates(TextInputs):
                     f"candidates of '{column}'; expected one for each."
                 )
         if self.index_column is not None and self.index_column in dataset.column_names:
-            self._check_questions(dataset, self.index_column, origin)
+            if item_feature(dataset.features[self.index_column]) is not None:
+                queries = repeated_queries(dataset, self.index_column, self.candidate.columns[0], origin)
+            else:
+                queries = value_numbers(dataset, self.index_column)
+            self._check_questions(dataset, self.index_column, queries, origin)
         return np.repeat(np.arange(len(dataset)), sizes)
+
+    def _query_of(self, row: Mapping[str, Any]) -> Any:
+        query = row[str(self.index_column)]
+        return query[0] if isinstance(query, list) else query
 
     def _check_pairs(self, dataset: Dataset, origin: Origin) -> np.ndarray:
         """Check that every row says which question it belongs to; return a number for it ``(N,) int64``."""
@@ -222,22 +232,23 @@ class Candidates(TextInputs):
                 f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
             )
         check_queries(dataset, self.index_column, origin)
-        return self._check_questions(dataset, self.index_column, origin)
+        queries = value_numbers(dataset, self.index_column)
+        self._check_questions(dataset, self.index_column, queries, origin)
+        return queries
 
-    def _check_questions(self, dataset: Dataset, index_column: str, origin: Origin) -> np.ndarray:
-        """Check that rows with one id have one question; return a number for it ``(N,) int64``."""
-        queries = value_numbers(dataset, index_column)
-        first = np.unique(queries, return_index=True)[1][queries]  # of each row's question
+    def _check_questions(self, dataset: Dataset, index_column: str, queries: np.ndarray, origin: Origin) -> None:
+        """Check that rows with one id, which has these numbers ``(N,) int64``, have one question."""
+        _, firsts, query = np.unique(queries, return_index=True, return_inverse=True)
+        first = firsts[query.reshape(-1)]  # of each row's question
         for column in self.question.columns:
             found = value_numbers(dataset, column)
             if (wrong := np.flatnonzero(found != found[first])).size:
                 row = int(wrong[0])
                 raise DataError(
-                    f"{origin.place(row)}: '{index_column}' is {dataset[row][index_column]!r} as in "
+                    f"{origin.place(row)}: '{index_column}' is {self._query_of(dataset[row])!r} as in "
                     f"{origin.place(int(first[row]))}, but '{column}' is another one. Give each question an id of its "
                     "own."
                 )
-        return queries
 
     def _scores(self, dataset: Dataset, origin: Origin) -> np.ndarray | None:
         """Return a number for each candidate: what goes first has the highest ``(N,) float64``."""
@@ -264,7 +275,15 @@ class Candidates(TextInputs):
     @property
     def rewrite_key(self) -> dict[str, Any] | None:
         """What rows with a candidate each depend on, where the data has lists of them; else rows stay as they are."""
-        return {"candidates": [self.candidate.columns, self._carried]} if self.in_lists else None
+        return {"form": "candidates", "of": self.candidate.columns, "carried": self._carried} if self.in_lists else None
+
+    def in_stage(self, stage: Stage) -> TextInputs:
+        """Return what turns rows of a stage into model inputs: those to predict have no labels to rely on."""
+        found = super().in_stage(stage)
+        if stage == "predict" and self.in_lists:
+            found = copy.copy(found)
+            found.label_column = None  # type: ignore[attr-defined]
+        return found
 
     @property
     def _carried(self) -> tuple[str, ...]:
@@ -283,9 +302,10 @@ class Candidates(TextInputs):
         """
         import pyarrow as pa
 
-        unknown = self.label_column if origin.stage == "predict" else None
-        names = [name for name in self._carried if name in dataset.column_names and name != unknown]
+        names = [name for name in self._carried if name in dataset.column_names]
         lists = {self.candidate.columns[0], self.label_column}
+        if self.index_column in names and item_feature(dataset.features[self.index_column]) is not None:
+            lists.add(self.index_column)
         table = dataset.select_columns(names).with_format("arrow")
         for start in range(0, len(dataset), batch_size):
             part = table[start : start + batch_size].combine_chunks()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -282,13 +282,29 @@ class _Sorted(NamedTuple):
 def _sort(preds: ArrayLike, target: ArrayLike, indexes: ArrayLike, row_ids: ArrayLike) -> _Sorted:
     labels = np.asarray(target)
     counted = np.flatnonzero(labels >= 0)
-    names, query = np.unique(np.asarray(indexes)[counted], return_inverse=True)
+    names, query = np.unique(_comparable(indexes)[counted], return_inverse=True)
     scores = np.asarray(preds)[counted].astype(np.float32)
     order = np.lexsort((~mix64(np.asarray(row_ids)[counted]), -scores, query))
     query = query[order]
     rank = np.arange(1, len(query) + 1) - np.searchsorted(query, np.arange(len(names)))[query]
     order = counted[order]
     return _Sorted(order, query, rank, labels[order] > 0, names)
+
+
+def _comparable(values: ArrayLike) -> NDArray:
+    """Return queries as an array, where numpy would make floats of integers of 64 bits or could not compare with null.
+
+    Examples:
+        >>> _comparable([2**63 + 1, 1]).tolist(), _comparable([None, "a"]).tolist()
+        ([9223372036854775809, 1], ['', 'a'])
+    """
+    if isinstance(values, np.ndarray):
+        return values
+    found: list[Any] = list(values)  # type: ignore[arg-type]
+    kinds = set(map(type, found))
+    if kinds == {int}:
+        return np.array(found, dtype=np.uint64 if max(found) >= 1 << 63 else np.int64)
+    return np.asarray(found if len(kinds) == 1 else ["" if value is None else str(value) for value in found])
 
 
 def _query_column(rows: _Sorted) -> Iterator[str]:
@@ -301,5 +317,10 @@ def _docno_column(row_ids: NDArray) -> Iterator[str]:
 
 
 def trec_name(value: object) -> str:
-    """Return a query or document as one column of a TREC file: ``%`` and white space are percent-encoded."""
+    """Return a query or document as one column of a TREC file: ``%`` and white space are percent-encoded.
+
+    What has no name, null or the empty text, is called ``%``, which nothing else is.
+    """
+    if value is None or value == "":
+        return "%"
     return re.sub(r"[%\s]", lambda match: quote(match[0]), str(value))

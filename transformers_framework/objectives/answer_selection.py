@@ -13,7 +13,8 @@ from transformers_framework.constants import EVALUATED, ROW_IDS, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
-from transformers_framework.processing.columns import Origin, check_queries
+from transformers_framework.processing.columns import Origin
+from transformers_framework.processing.queries import check_queries
 from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
 
@@ -232,15 +233,18 @@ def ranking_scores(output: Any) -> Tensor:
 def query_numbers(ids: Sequence[Any]) -> np.ndarray:
     """Return a number for every query id: ``(B,) int64``.
 
-    Whole numbers stay; texts become 64 bits of their BLAKE2 hash, equal in every process. A million queries collide
-    with probability 3e-8.
+    Whole numbers stay, those above 63 bits as the negative numbers of the same 64 bits; texts become 64 bits of their
+    BLAKE2 hash, equal in every process. A million queries collide with probability 3e-8.
 
     Examples:
         >>> query_numbers([7, 7, 9]).tolist()
         [7, 7, 9]
+        >>> query_numbers([7, 2**64 - 1]).tolist()
+        [7, -1]
         >>> len(set(query_numbers(["a", "b", "a"]).tolist()))
         2
     """
     if all(type(value) is int for value in ids):
-        return np.array(ids, dtype=np.int64)
+        above = any(value >= 1 << 63 for value in ids)
+        return np.array(ids, dtype=np.uint64 if above else np.int64).view(np.int64)
     return value_hashes(ids)

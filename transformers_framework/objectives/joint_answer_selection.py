@@ -12,7 +12,7 @@ import numpy as np
 from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, SOURCE_ROW, Stage
 from transformers_framework.objectives.answer_selection import AnswerSelection, ranking_scores
 from transformers_framework.objectives.objective import Context, Setup
-from transformers_framework.processing.columns import Origin, list_sizes
+from transformers_framework.processing.columns import Origin, item_feature, list_sizes
 from transformers_framework.processing.fields import parse_field
 from transformers_framework.processing.grouping import IN_TURN
 from transformers_framework.processing.windows import Ragged
@@ -111,7 +111,8 @@ class JointAnswerSelection(AnswerSelection):
 
     def check_queries(self, dataset: Dataset, origin: Origin) -> None:
         """Check that each row says which question it belongs to; one with all candidates of a question need not."""
-        if self.index_column != SOURCE_ROW:
+        found = dataset.features.get(str(self.index_column))
+        if self.index_column != SOURCE_ROW and not (self.in_lists and item_feature(found) is not None):
             super().check_queries(dataset, origin)
 
     def post_process(
@@ -232,7 +233,9 @@ class JointAnswerSelection(AnswerSelection):
         for chunk in rows:
             lists = chunk[self.candidates]
             queries = chunk.get(str(self.index_column), range(start, start + len(lists)))
-            taken = {self.index_column: [query for query, items in zip(queries, lists, strict=True) for _ in items]}
+            named = zip(queries, lists, strict=True)
+            repeated = (query if isinstance(query, list) else [query] * len(items) for query, items in named)
+            taken = {self.index_column: list(chain.from_iterable(repeated))}
             if self.column in chunk:
                 taken[self.column] = list(chain.from_iterable(chunk[self.column]))
             yield {str(name): values for name, values in taken.items()}

@@ -16,12 +16,12 @@ from transformers_framework.processing.columns import (
     Origin,
     arrow_chunks,
     check_column,
-    check_queries,
     item_feature,
     list_sizes,
     shown,
 )
 from transformers_framework.processing.fields import parse_field
+from transformers_framework.processing.queries import check_queries
 from transformers_framework.processing.text_ids import token_hashes
 from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
 

@@ -158,24 +158,6 @@ def first_null(dataset: Dataset, column: str) -> int | None:
     return None
 
 
-def check_queries(dataset: Dataset, column: str, origin: Origin) -> None:
-    """Raise when a column does not say to which question each row belongs.
-
-    Raises:
-        DataError: When it is absent, holds no numbers or texts, or is null in a row, with its place.
-    """
-    from datasets import ClassLabel, Value
-
-    check_column(dataset, column, origin, flag="index_column")
-    if not isinstance(dataset.features[column], (ClassLabel, Value)):
-        raise DataError(
-            f"--index_column: '{column}' of {origin.source} holds {type_name(dataset.features[column])}; expected a "
-            "number or a text, the query's id."
-        )
-    if (row := first_null(dataset, column)) is not None:
-        raise DataError(f"{origin.place(row)}: '{column}' has no query id (null).")
-
-
 def first_null_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
     """Return the first row of a list column that has a null in its list, and the place of that in the list."""
     import pyarrow.compute as pc
@@ -210,15 +192,21 @@ def column_lengths(dataset: Dataset, column: str) -> np.ndarray:
     return np.concatenate([_lengths(array) for array in arrow_chunks(dataset, column)] or [np.zeros(0, np.int64)])
 
 
-def value_numbers(dataset: Dataset, column: str) -> np.ndarray:
+def value_numbers(dataset: Dataset, column: str, *, flat: bool = False) -> np.ndarray:
     """Return a number for every value of a column: equal values have equal numbers, -1 where it is null ``(N,) int64``.
 
     Values are numbered from 0 in the order in which they first occur.
+
+    Args:
+        dataset: Data set with N values.
+        column: The column.
+        flat: Its values are those of its lists, one list after the other.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    values = pa.chunked_array(list(arrow_chunks(dataset, column)) or [pa.array([], pa.int64())])
+    arrays = [pc.list_flatten(array) if flat else array for array in arrow_chunks(dataset, column)]
+    values = pa.chunked_array(arrays or [pa.array([], pa.int64())])
     encoded = values.dictionary_encode().unify_dictionaries()
     numbers = [pc.fill_null(chunk.indices, -1).to_numpy() for chunk in encoded.chunks]
     return np.concatenate(numbers).astype(np.int64)

@@ -103,6 +103,13 @@ def test_types_are_decided_over_all_rows_and_files(tmp_path, load):
     assert data[5] == {"x": "text", "i": 0.5, "o": {"a": None, "b": "z"}, "l": ["t"], "new": True}
 
 
+def test_lists_of_nothing_but_null(tmp_path, load):
+    rows = [{"x": [None, None], "y": {"z": [None]}, "l": []}, {"x": None, "y": {"z": [None, None]}, "l": []}]
+    assert load(jsonl(tmp_path / "a.jsonl", rows)).to_list() == rows
+    rows += [{"x": [1], "y": {"z": ["a"]}, "l": [{"a": [None]}]}]
+    assert load(jsonl(tmp_path / "b.jsonl", rows)).to_list() == rows
+
+
 def test_types_are_decided_over_all_chunks_of_a_file(tmp_path, load, monkeypatch):
     monkeypatch.setattr("transformers_framework.data.json_files.CHUNK", 20)
     data = load(jsonl(tmp_path / "a.jsonl", [{"x": 1}] * 50 + [{"x": 1.5, "y": "2"}]))
@@ -612,6 +619,22 @@ def test_shards_keep_every_nth_row(tmp_path, load, shard, iterable):
     assert isinstance(data, datasets.IterableDataset if iterable else datasets.Dataset)
     assert [row["x"] for row in data] == list(range(0, 100, shard))
     assert num_rows(data) == len(range(0, 100, shard))
+
+
+def test_shards_keep_questions_whole(tmp_path, load):
+    rows = [{"key": f"q{row // 3 % 5}", "x": row} for row in range(30)]  # each question in two places
+    path = jsonl(tmp_path / "a.jsonl", rows)
+    which = {"shard": 2, "questions": "key"}
+    data = load(path, **which)
+    kept = [row["x"] for row in rows if row["key"] in ("q0", "q2", "q4")]
+    assert data["x"][:] == kept
+    assert [row["x"] for row in load(path, iterable=True, **which)] == kept
+    place = row_place(str(path), 3, cache_dir=tmp_path / "the cache", **which)
+    assert place == f"{path}:{kept[3] + 1}"
+    assert load(path, shard=3, questions="key")._fingerprint != load(path, shard=3)._fingerprint
+    for column in ("absent", "list"):
+        lists = jsonl(tmp_path / "b.jsonl", [{"list": [row], "x": row} for row in range(6)])
+        assert load(lists, shard=2, questions=column)["x"][:] == [0, 2, 4]
 
 
 def test_shard_of_a_stream(load, monkeypatch):

@@ -15,6 +15,7 @@ from transformers_framework.metrics.ranking import (
     ranking_metrics,
     trec_run_lines,
 )
+from transformers_framework.objectives.answer_selection import query_numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")
 
@@ -229,3 +230,13 @@ def test_a_million_rows_have_no_loop_per_query():
     start = time.perf_counter()
     ranking_metrics(*data)
     assert time.perf_counter() - start < 5  # 0.9 s measured on a busy machine
+
+
+def test_names_of_queries_are_those_of_the_data():
+    ids = [1, 2**63 + 5, 2**63 + 6, 2**64 - 1]
+    lines = trec_run_lines([0.5] * 4, ids, range(4))
+    assert [line.split()[0] for line in lines] == [str(number) for number in ids]
+    assert len(set(query_numbers(ids).tolist())) == 4
+    lines = list(trec_run_lines([0.5] * 4, ["", None, " ", "%"], range(4)))
+    assert sorted({line.split()[0] for line in lines}) == ["%", "%20", "%25"]
+    assert {len(line.split()) for line in lines} == {6}
