@@ -262,6 +262,8 @@ class Experiment:
             UserError: When anything about the run is wrong, before it trains or overwrites anything.
             RunError: When a right run could not go on.
         """
+        from transformers_framework.data.unknown import report_unknown
+
         self.prepare_machine()
         trains = self.options.get("train_dataset") is not None
         self.check_folders()
@@ -269,6 +271,8 @@ class Experiment:
         assert self.module is not None  # all is built before anything is written
         for check in checks_of(self):
             check()
+        if is_first_process():
+            report_unknown(self.data)
         writes = is_first_process() and self.writes
         if writes:
             self.folders.claim(overwrite=self.overwrite and trains)

@@ -1,0 +1,70 @@
+"""Words that a tokenizer does not know are counted, and many of them are said loudly: nothing else would tell."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from tests import runs, tiny
+from tests.cases import CASES
+from transformers_framework.cli.main import main
+from transformers_framework.data import unknown
+from transformers_framework.data.unknown import MANY, report_unknown, unknown_tokens
+from transformers_framework.registry import PIPELINES
+
+FOREIGN = "雨 ☃ № ж"
+
+
+def foreign(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every second row begins with words that a tokenizer of English does not know."""
+    return [{**row, "text": f"{FOREIGN} {row['text']}"} if i % 2 else row for i, row in enumerate(rows)]
+
+
+def share_of(tokenizer: Any, rows: list[dict[str, Any]]) -> float:
+    ids = [number for row in rows for number in tokenizer(row["text"], add_special_tokens=False)["input_ids"]]
+    return ids.count(tokenizer.unk_token_id) / len(ids)
+
+
+@pytest.mark.parametrize("family", ["bert", "albert"])
+@pytest.mark.parametrize("rows", [tiny.classes(40, 0), foreign(tiny.classes(40, 0))], ids=["known", "foreign"])
+def test_the_share_is_that_of_the_tokens(
+    family: str, rows: list[dict[str, Any]], tmp_path, capsys, monkeypatch
+) -> None:
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    expected = share_of(tiny.tokenizer_for(family), rows)
+    words = runs.command(tmp_path, pipeline="seq_class", model=family, train_dataset=file)
+    assert main([*words, "--check"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{100 * expected:.1f} % of the tokens are unknown" in printed
+    assert ("WARNING" in printed) == (expected > MANY) == (rows[1]["text"].startswith(FOREIGN))
+    levels: list[int] = []
+    monkeypatch.setattr(unknown.logger, "log", lambda level, *_: levels.append(level))
+    report_unknown(runs.build(words).data)
+    assert levels == [logging.WARNING if expected > MANY else logging.INFO]
+
+
+@pytest.mark.parametrize("pipeline", sorted(PIPELINES))
+def test_every_pipeline_is_counted(pipeline: str, tmp_path) -> None:
+    words = runs.command(tmp_path, pipeline=pipeline, model=CASES[pipeline].family)
+    data = runs.build(words).data
+    for stage in data.sources:
+        said, is_loud = unknown_tokens(data, stage)
+        assert not is_loud
+        assert not said or "0.0 %" in said
+
+
+def test_texts_of_which_nothing_is_left_are_said(tmp_path) -> None:
+    """A byte-level vocabulary without the bytes of a script makes no token of it, not even an unknown one."""
+    from tests.unit.processing.test_words import other_script
+
+    folder = tmp_path / "model"
+    tokenizer = other_script()
+    tokenizer.save_pretrained(folder)
+    tiny.config_for("roberta", vocab_size=len(tokenizer)).save_pretrained(folder)
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", [*tiny.classes(3, 0), {"text": "สวัสดี", "label": 0}])
+    words = runs.command(tmp_path, pipeline="seq_class", model="roberta", pre_trained_config=folder, train_dataset=file)
+    said, is_loud = unknown_tokens(runs.build(words).data, "train")
+    assert said.startswith("75.0 % of the texts have no token")
+    assert is_loud

@@ -1,0 +1,91 @@
+"""How much of the texts a tokenizer does not know: what a model cannot learn from, and no metric tells."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.constants import PASSAGE, TRAIN, Stage
+from transformers_framework.data.sampler import requests_in_order
+
+if TYPE_CHECKING:
+    from transformers_framework.data.datamodule import DataModule
+
+NUM_ROWS = 1000  # of each stage, spread over it
+MANY = 0.05  # share of unknown tokens that a right tokenizer has of no language
+
+BLANK = "▁Ġ Ċĉ"  # how spaces and line ends are written
+
+logger = logging.getLogger(__name__)
+
+
+def unknown_tokens(data: DataModule, stage: Stage) -> tuple[str, bool]:
+    """Return what is to be said of the unknown tokens of a stage, and whether loudly; nothing without such tokens."""
+    tokenizer, unknown = data.inputs.tokenizer, _unknown_id(data.inputs)
+    special = np.setdiff1d(tokenizer.all_special_ids, [] if unknown is None else [unknown])
+    batches = [np.where(np.isin(ids, special), -1, ids) for ids in _ids(data, stage)]
+    ids = np.concatenate([batch.ravel() for batch in batches] or [np.zeros(0, dtype=np.int64)])
+    counts = np.bincount(ids[ids >= 0], minlength=len(tokenizer))
+    blank = [
+        number for number in np.flatnonzero(counts) if not tokenizer.convert_ids_to_tokens(int(number)).strip(BLANK)
+    ]
+    num_empty = sum(int((np.isin(batch, blank) | (batch < 0)).all(axis=1).sum()) for batch in batches)
+    if num_empty:
+        part = 100 * num_empty / sum(map(len, batches))
+        return (
+            f"{part:.1f} % of the texts have no token but spaces: the tokenizer knows none of their characters. Give "
+            "the --pre_trained_tokenizer of a model for their script."
+        ), True
+    if unknown is None or not counts.sum():
+        return "", False
+    share = counts[unknown] / counts.sum()
+    said = f"{100 * share:.1f} % of the tokens are unknown ({tokenizer.unk_token})"
+    if share <= MANY:
+        return said, False
+    return (
+        f"{said}: the model cannot tell these words from each other. Look at some with --preview, and give the "
+        "--pre_trained_tokenizer of a model for the language and script of these texts."
+    ), True
+
+
+def _unknown_id(inputs: Any) -> int | None:
+    """Return the token of unknown words; none where the tokenizer knows all bytes, or the token has another role."""
+    template, tokenizer = inputs.template, inputs.tokenizer
+    roles = (*template.prefix, *template.between, *template.suffix, tokenizer.pad_token_id)
+    unknown = None if tokenizer.unk_token_id in roles else tokenizer.unk_token_id
+    return unknown if getattr(inputs.backend.model, "unk_token", "") is not None else None
+
+
+def report_unknown(data: DataModule) -> None:
+    """Log the unknown tokens of every stage, and warn where they are many."""
+    for stage in data.sources:
+        text, is_loud = unknown_tokens(data, stage)
+        if text:
+            logger.log(logging.WARNING if is_loud else logging.INFO, "%s: %s", stage, text)
+
+
+def _ids(data: DataModule, stage: Stage) -> Iterator[np.ndarray]:
+    """Yield what some rows of a stage are made of before it is corrupted ``(B, L) int64``, -1 at padding."""
+    collate, names, size = data.collator(stage), list(data.columns(stage)), data.batch_sizes[stage]
+    if data.iterable and stage == TRAIN:
+        examples = list(data.datasets[stage].take(NUM_ROWS // 10))
+        rows: Any = {name: [example[name] for example in examples] for name in names}
+        batches = [(requests_in_order([(0, len(examples))])[0], rows)] if examples else []
+    else:
+        dataset, groups = data.datasets[stage].select_columns(names), data.inputs.groups(stage, data.seed, 0)
+        num_places = len(dataset) if groups is None else len(groups)
+        starts = range(0, num_places, max(size, num_places * size // NUM_ROWS))
+        requests = requests_in_order([(start, min(start + size, num_places)) for start in starts], groups)
+        batches = [(request, dataset[list(request.rows)]) for request in requests]
+    for request, rows in batches:
+        columns = collate.rows_of(request, rows)
+        batch = collate.inputs.post_process(columns)
+        for name in ("", PASSAGE):
+            if f"{name}input_ids" in batch:
+                yield np.where(batch[f"{name}attention_mask"] > 0, batch[f"{name}input_ids"], -1)
+        if any(objective.generates("valid") and not objective.corrupts for objective in collate.objectives):
+            _, own = collate.arrays((request, rows))
+            yield from (entries["labels"] for entries in own.values() if "decoder_input_ids" in entries)
