@@ -472,6 +472,21 @@ FOLDERS = [
         ckpt_path="{tmp}/out/checkpoints/run/last.ckpt",
         overwrite=True,
     ),
+    *(
+        wrong(
+            f"{name} that would be removed",
+            f"--{name}: .*/run/.* is one of the files that --overwrite removes. Copy it first",
+            {"out/predictions/run/train.jsonl": lines(TRAIN), "out/pre_trained_models/run/final/config.json": "{}"},
+            **{name: "{tmp}/out/" + place},
+            overwrite=True,
+        )
+        for name, place in (
+            ("pre_trained_model", "pre_trained_models/run/final"),
+            ("pre_trained_tokenizer", "predictions/../pre_trained_models/run/final"),
+            ("train_dataset", "predictions/run/train.jsonl"),
+            ("valid_dataset", "predictions/*/train.jsonl"),
+        )
+    ),
 ]
 
 TRAINER = [

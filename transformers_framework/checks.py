@@ -86,8 +86,6 @@ def checkpoint(experiment: Experiment) -> None:
     start = experiment.start
     if start is None or not is_first_process():
         return
-    if experiment.overwrite and experiment.folders.checkpoints.resolve() in Path(start).resolve().parents:
-        raise ConfigurationError(f"--ckpt_path: {start} is one of the files that --overwrite removes; copy it first.")
     if shards_checkpoints(experiment.options.get("strategy", "auto")):
         state = check_shards(Path(start))
     else:

@@ -17,6 +17,7 @@ from transformers_framework.registry import PipelineSpec, options_of, pipeline_s
 from transformers_framework.restricted import LocalPath, NonNegativeInt
 from transformers_framework.runtime.failures import told
 from transformers_framework.runtime.garbage import settle
+from transformers_framework.runtime.overwriting import check_inputs
 from transformers_framework.runtime.processes import follow_parent, for_all, together
 from transformers_framework.runtime.run_folders import RunFolders, is_first_process
 from transformers_framework.runtime.steps import Steps
@@ -51,7 +52,7 @@ class Experiment:
         seed: Start of every random decision.
         resume: Continue this run's last checkpoint if there is one, else start.
         ckpt_path: Lightning checkpoint to start from, or to test or predict with when nothing is trained.
-        overwrite: Remove the files of an earlier run of this name.
+        overwrite: Remove the files of an earlier run of this name when this one writes its first checkpoint.
         allow_other_batch_size: Continue a checkpoint although an optimizer step has another number of rows now.
     """
 
@@ -140,7 +141,7 @@ class Experiment:
         objectives = []
         for family in map(resolve, self.spec.objectives):
             classes = self._known_classes(family.head_for(self.config.model_type))
-            setup = Setup(self.tokenizer, self.config, classes, self.options["max_sequence_length"])
+            setup = Setup(self.tokenizer, self.config, classes, self.options["max_sequence_length"], self.pipeline_name)
             objectives.append(family(setup, **options_of(family, self.options)))
         return objectives
 
@@ -338,6 +339,8 @@ class Experiment:
                 f"{self.folders.best}."
             )
         if is_first_process() and self.writes:
+            if self.overwrite and trains:
+                check_inputs(self.options, self.folders.all)
             self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
 
     def prepare_machine(self) -> None:

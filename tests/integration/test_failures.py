@@ -158,6 +158,36 @@ def test_a_disk_that_is_full_is_said_before_training(
     assert not folders.checkpoints.exists()
 
 
+def everything(folders: Any) -> dict[str, bytes]:
+    """Return the files of a run, less those of TensorBoard."""
+    kinds = (folder for folder in folders.all if folder != folders.tensorboard)
+    files = (path for folder in kinds for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("moment", ["before the first checkpoint", "while the first checkpoint is written"])
+def test_an_overwritten_run_stays_until_the_new_one_has_a_checkpoint(tmp_path: Path, moment: str) -> None:
+    data = runs.datasets(tmp_path / "data", "seq_class")
+    words = runs.command(tmp_path, train_dataset=data["train_dataset"], max_steps=2, **SMALL)
+    folders, log = runs.folders_of(words), tmp_path / "log"
+    assert interrupted.run(words, log) == 0, log.read_text()
+    (folders.checkpoints / "link").symlink_to(tmp_path / "data")
+    before = everything(folders)
+    again = [*words, "--overwrite", "--learning_rate", "1e-4"]
+    place = (STEPS, 2) if moment.startswith("before") else ("callbacks.checkpoints:Checkpoints._write", 1)
+    assert interrupted.run(again, log, (*place, signal.SIGKILL)) == -signal.SIGKILL
+    assert interrupted.run(words, log) == 2, "the earlier run is there"
+    assert everything(folders) == before
+    assert interrupted.run(again, log) == 0, log.read_text()
+    after = everything(folders)
+    assert str(folders.checkpoints / "link") not in after
+    assert {path: after[path] == before[path] for path in (str(folders.last), str(folders.config))} == {
+        str(folders.last): False,
+        str(folders.config): False,
+    }
+    assert (tmp_path / "data").is_dir()
+
+
 def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 

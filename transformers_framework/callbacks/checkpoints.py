@@ -70,10 +70,12 @@ class Checkpoints(pl.callbacks.Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best state of the run that continues; that of another run or another metric is none here."""
-        if (state_dict["monitor"], state_dict["sign"]) == (self.monitor, self.sign) and self.folders.best.exists():
+        continues = not self.folders.overwrites
+        is_same = (state_dict["monitor"], state_dict["sign"]) == (self.monitor, self.sign)
+        if continues and is_same and self.folders.best.exists():
             self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
         self.saved_step, exported = state_dict.get("saved_step", -1), state_dict.get("exported")
-        if exported is not None and (self.folders.pre_trained_models / exported).exists():
+        if continues and exported is not None and (self.folders.pre_trained_models / exported).exists():
             self.exported = exported
         self.metrics = state_dict.get("metrics", {})
 
@@ -183,6 +185,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, FiniteLoss):
                 callback.check(trainer)
+        self.folders.make_room()
         # last.ckpt comes last: a run that dies before it continues from the one before, and makes all of these again
         self.saved_step = trainer.global_step
         models = self.folders.pre_trained_models
@@ -199,6 +202,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def _write(self, trainer: pl.Trainer, *, best: bool = False) -> None:
         """Write the state aside, as one file or as a folder of shards, then let it be the last one."""
         folders = self.folders
+        folders.make_room()
         self.metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         aside = folders.checkpoints / ".state.part"
         trainer.save_checkpoint(aside)
@@ -211,4 +215,5 @@ class Checkpoints(pl.callbacks.Checkpoint):
                     replace(folders.last, folders.previous)
                 replace(aside, folders.last)
             trainer.strategy.barrier()
+        folders.finish_overwriting()
         self.written = self._now(trainer)

@@ -13,24 +13,67 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
-PREFIXES = {"O": OUTSIDE, "B": BEGIN, "I": INSIDE, "E": END, "S": SINGLE}
+# of IOB, IOE, IOBES, BILOU (U = S, L = E) and BMES (M = I)
+PREFIXES = {"B": BEGIN, "I": INSIDE, "M": INSIDE, "E": END, "L": END, "S": SINGLE, "U": SINGLE}
+TAG = re.compile("([BIMELSU])(?:-(.*))?", re.DOTALL)
+LIKE_TAG = re.compile("[BIMELSU][-_:|/.]")
+UNNAMED = re.compile(r"LABEL_\d+")  # a class that --num_labels adds, and no row has
+
+
+def tag_parts(name: str) -> tuple[int, str | None] | None:
+    """Return what a tag says of its place and the type of its entity, none of O; nothing where a name is no tag.
+
+    Examples:
+        >>> tag_parts("U-person") == (SINGLE, "person"), tag_parts("M") == (INSIDE, "")
+        (True, True)
+        >>> tag_parts("NOUN"), tag_parts("B_person")
+        (None, None)
+    """
+    if name == "O" or UNNAMED.fullmatch(name):
+        return OUTSIDE, None
+    found = TAG.fullmatch(name)
+    return None if found is None else (PREFIXES[found[1]], found[2] or "")
 
 
 def are_entity_tags(names: Sequence[str]) -> bool:
-    """Return whether classes are tags of entities: O, and B-, I-, E- or S- before a type.
+    """Return whether classes are tags of entities: B, I and the like before a type or alone, with or without O.
+
+    Without types there must be a B and a tag that goes on, since single letters may be anything.
 
     Examples:
-        >>> are_entity_tags(["O", "B-person", "I-person"]), are_entity_tags(["NOUN", "VERB"])
-        (True, False)
+        >>> are_entity_tags(["O", "B-person", "I-person"]), are_entity_tags(["B", "M", "E", "S"])
+        (True, True)
+        >>> are_entity_tags(["NOUN", "VERB"]), are_entity_tags(["S", "M", "L"]), are_entity_tags(["O", "B_person"])
+        (False, False, False)
     """
-    return "O" in names and len(names) > 1 and all(name == "O" or re.match("[BIES]-", name) for name in names)
+    parts = [tag_parts(name) for name in names]
+    tags = {part for part in parts if part is not None and part[0] != OUTSIDE}
+    if None in parts or not tags:
+        return False
+    places = {place for place, _ in tags}
+    typed = all(kind for _, kind in tags)
+    return (typed and ("O" in names or not places <= {INSIDE, END})) or (
+        BEGIN in places and bool(places & {INSIDE, END})
+    )
+
+
+def why_no_entities(names: Sequence[str] | None) -> str:
+    """Say why classes are no tags of entities, where :func:`are_entity_tags` finds that they are none."""
+    if not names:
+        return "classes are numbers. Name them with --labels, in the order of the numbers, as O B-person I-person"
+    strange = next((name for name in names if tag_parts(name) is None), None)
+    if strange is None:
+        return f"{', '.join(names[:10])} do not say where an entity begins"
+    return (
+        f"'{strange}' is no tag such as O, B-person or I-person (prefixes of IOB, IOE, IOBES, BILOU and BMES are known)"
+    )
 
 
 def entity_spans(prefixes: NDArray[np.int64], types: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Find the entities in a sequence of tags, as conlleval and seqeval's default mode do.
 
     An entity begins at B or S, behind E or S, and where the type changes; a tag I or E behind O begins one too, so that
-    IOB1, IOB2 and IOBES are all read.
+    IOB1, IOB2, IOE, IOBES, BILOU and BMES are all read.
 
     Args:
         prefixes: What each tag says of its place, one of the constants of this module (T,) int64.
@@ -93,10 +136,12 @@ class EntityMetrics(Metric):
 
     def __init__(self, class_names: Sequence[str]) -> None:
         super().__init__()
-        kinds = {name: number for number, name in enumerate(dict.fromkeys(name[2:] for name in class_names))}
+        parts = [part for name in class_names if (part := tag_parts(name)) is not None]
+        assert len(parts) == len(class_names), "classes are no tags"
+        kinds = {kind: number for number, kind in enumerate(dict.fromkeys(kind for _, kind in parts))}
         # the last entry is the O that stands between rows
-        self.prefixes = np.array([*(PREFIXES[name[0]] for name in class_names), OUTSIDE])
-        self.types = np.array([*(kinds[name[2:]] for name in class_names), -1])
+        self.prefixes = np.array([*(place for place, _ in parts), OUTSIDE])
+        self.types = np.array([*(kinds[kind] for _, kind in parts), -1])
         self.add_state("counts", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("words", [], dist_reduce_fx="cat")  # row, place in it, predicted class, class: (N, 4) int32
 

@@ -29,12 +29,14 @@ class Setup:
         config: Config of the backbone.
         class_names: Classes that the checkpoint knows if it was fine-tuned before: names, or numbers as texts.
         max_sequence_length: Longest input in tokens, and longest target where there are two lengths.
+        pipeline: Name of the pipeline.
     """
 
     tokenizer: Any = None
     config: Any = None
     class_names: Sequence[str] | None = None
     max_sequence_length: Sequence[int] = ()
+    pipeline: str = ""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from transformers_framework.processing.columns import Origin
 
+ENTITIES = "named_entity_recognition"  # the pipeline that is about them
 MOST_DESCRIBED = 40  # words of a sample that --check shows
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ class TokenClassification(SequenceClassification):
             DataError: When a label is missing or wrong, or a row has more or fewer labels than words, with its place.
         """
         dataset = super().pre_process(dataset, origin)
+        if not self.documents and origin.stage != "predict":
+            self._explain_entities()
         self.documents[origin.stage] = dataset
         # what else is wrong with the words, inputs say
         if origin.stage != "predict" and item_feature(dataset.features.get(self.words)) is not None:
@@ -190,6 +193,15 @@ class TokenClassification(SequenceClassification):
             if "documents" in batch:
                 inputs["entities"] |= {"documents": batch["documents"], "firsts": batch["first_words"]}
         return loss, inputs
+
+    def _explain_entities(self) -> None:
+        """Say why entities are not scored, where they are what is learned or some classes look like tags of them."""
+        from transformers_framework.metrics.entities import LIKE_TAG, why_no_entities
+
+        names = self.classes.names
+        wanted = self.setup.pipeline == ENTITIES or any(LIKE_TAG.match(name) for name in names or ())
+        if wanted and not self._has_entities:
+            logger.warning("There are no metrics of entities: %s.", why_no_entities(names))
 
     @property
     def _has_entities(self) -> bool:

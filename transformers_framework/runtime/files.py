@@ -49,9 +49,17 @@ def clear_leftovers(parent: Path) -> None:
     """Remove what a killed process was still writing in a folder, put back what it was about to replace."""
     for old in parent.glob(".*.old"):
         whole = parent / old.name[1:].rsplit(".", 2)[0]
-        shutil.rmtree(old) if whole.exists() else old.rename(whole)
+        remove(old) if whole.exists() else old.rename(whole)
     for part in parent.glob(".*.part"):
-        shutil.rmtree(part) if part.is_dir() else part.unlink()
+        remove(part)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder; of a link only the link, and nothing where there is nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def replace(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -13,7 +14,8 @@ from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import LONGEST_NAME
-from transformers_framework.runtime.files import clear_leftovers, whole_file
+from transformers_framework.runtime.files import clear_leftovers, remove, whole_file
+from transformers_framework.runtime.overwriting import ASIDE, EarlierRun, recover
 
 KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
 LAST, PREVIOUS, BEST, CONFIG = "last.ckpt", "previous.ckpt", "best.ckpt", "config.yaml"
@@ -42,6 +44,8 @@ class RunFolders:
             self.output_dir / kind / name for kind in KINDS
         )
         self._lock: Any = None
+        self._earlier: EarlierRun | None = None  # what the first checkpoint replaces
+        self._config = ""
 
     @property
     def last(self) -> Path:
@@ -63,6 +67,16 @@ class RunFolders:
         """The flags that repeat the run."""
         return self.checkpoints / CONFIG
 
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every folder of the run, that of its checkpoints first."""
+        return self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether files of an earlier run are still there, until the first checkpoint takes their place."""
+        return self._earlier is not None
+
     def resumable(self) -> Path | None:
         """Return the last checkpoint that is not damaged; the last one anyway when all are, nothing without any."""
         there = [path for path in (self.last, self.previous, self.best) if path.exists()]
@@ -74,12 +88,26 @@ class RunFolders:
     def go_on_from(self, start: str | None) -> None:
         """Remove a damaged last checkpoint, which would take the place of the one before it."""
         if start is not None and Path(start) in (self.previous, self.best):
-            shutil.rmtree(self.last) if self.last.is_dir() else self.last.unlink(missing_ok=True)
+            remove(self.last)
 
     def write_config(self, text: str) -> None:
-        """Write the flags that repeat the run beside its checkpoints."""
-        with whole_file(self.config) as aside:
-            aside.write_text(text, encoding="utf-8")
+        """Write the flags that repeat the run beside its checkpoints, not before these replace an earlier run."""
+        self._config = text
+        if self._earlier is None:
+            with whole_file(self.config) as aside:
+                aside.write_text(text, encoding="utf-8")
+
+    def make_room(self) -> None:
+        """Set the run aside that this one overwrites; call it before the first checkpoint or export is written."""
+        if self._earlier is not None:
+            self._earlier.set_aside()
+
+    def finish_overwriting(self) -> None:
+        """Remove the run that this one overwrites, whose first checkpoint is written."""
+        if self._earlier is not None:
+            self._earlier.remove()
+            self._earlier = None
+            self.write_config(self._config)
 
     def check_space(self, parameters: Iterable[Any]) -> None:
         """Raise when the disk cannot hold one checkpoint and one export, warn when it may not hold all.
@@ -117,6 +145,7 @@ class RunFolders:
         there = self._place()
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise self._unwritable("no permission" if there.is_dir() else f"{there} is a file")
+        self._recover()
         if overwrite:
             return
         ways_out = "Choose another --name, continue it with --resume, or replace it with --overwrite."
@@ -133,7 +162,8 @@ class RunFolders:
     def claim(self, *, overwrite: bool = False) -> None:
         """Take the right to write as this run, until :meth:`release` or the end of the process.
 
-        An earlier run is removed if that was asked for.
+        Args:
+            overwrite: The first checkpoint of this run replaces the files that are there.
 
         Raises:
             ConfigurationError: When another process is running under this name, or nothing can be written.
@@ -144,16 +174,25 @@ class RunFolders:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.checkpoints / ".lock")
             self._lock.acquire(timeout=0)
-            for folder in (self.checkpoints, self.pre_trained_models, self.predictions):
+            for folder in self.all[:-1]:
                 clear_leftovers(folder)
-            if overwrite:
-                self._clear()
+            if overwrite and (earlier := EarlierRun(self.all, kept=(".lock",))).files:
+                self._earlier = earlier
+                logger.info("The files of the earlier run '%s' stay until the first checkpoint of this one.", self.name)
         except Timeout:
             raise ConfigurationError(
                 f"--name: another process is running as '{self.name}' in {self.output_dir}. Choose another --name."
             ) from None
         except OSError as error:
             raise self._unwritable(str(error.strerror)) from None
+
+    def _recover(self) -> None:
+        """Put an earlier run back that a process was killed in the middle of overwriting."""
+        from filelock import FileLock, Timeout
+
+        if any((folder / ASIDE).exists() for folder in self.all):
+            with contextlib.suppress(Timeout), FileLock(self.checkpoints / ".lock").acquire(timeout=0):
+                recover(self.all, self.last)
 
     def release(self) -> None:
         """Give the right to write back."""
@@ -169,13 +208,6 @@ class RunFolders:
         return ConfigurationError(
             f"--output_dir: {self.output_dir} cannot be written ({reason}). Choose another folder."
         )
-
-    def _clear(self) -> None:
-        for folder in (self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard):
-            for path in folder.glob("*"):
-                if path.name == ".lock":
-                    continue
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def size_of(number: int) -> str:

@@ -127,8 +127,9 @@ def test_an_empty_sequence_has_no_entities() -> None:
 
 @pytest.mark.parametrize(
     ("names", "expected"),
-    [(BIO, True), (IOBES, True), (["B-x", "O"], True), (["NOUN", "O"], False), (["O"], False), (["B-x", "I-x"], False),
-     ([], False), (["O", "B"], False), (["O", "U-x"], False)],
+    [(BIO, True), (IOBES, True), (["B-x", "O"], True), (["NOUN", "O"], False), (["O"], False), (["B-x", "I-x"], True),
+     ([], False), (["O", "B"], False), (["O", "U-x"], True),
+     (["I-x", "E-x"], False), (["S", "M", "L"], False), (["B-x", "NOUN"], False)],
 )  # fmt: skip
 def test_tags_are_told_from_other_classes(names: list[str], expected: bool) -> None:
     assert are_entity_tags(names) is expected
@@ -160,3 +161,55 @@ def test_entities_across_windows_are_those_of_whole_rows(names: list[str]) -> No
     expected = counted(names, preds, truth, 40).compute()
     assert 0 < expected["entity_f1"] < 1
     assert metric.compute() == expected
+
+
+@pytest.mark.parametrize(
+    ("tags", "others"),
+    [
+        ("O B-x I-x E-x O S-y B-y E-y", "O B-x I-x L-x O U-y B-y L-y"),  # IOBES and BILOU
+        ("O B-x I-x E-x O S-y B-y E-y", "O B-x M-x E-x O S-y B-y E-y"),  # and BMES
+        ("B-x I-x B-y B-x B-x", "B-x M-x S-y S-x S-x"),  # without O
+        ("B I I B B I", "B M E S B E"),  # without types, as words of Chinese
+        ("O B-x I-x O O", "O B-x I-x LABEL_3 O"),  # a class that no row has
+    ],
+)
+def test_schemes_say_the_same(tags: str, others: str) -> None:
+    truths, counts = [], []
+    for names in (tags.split(), others.split()):
+        classes = list(dict.fromkeys(names))
+        assert are_entity_tags(classes)
+        metric = EntityMetrics(classes)
+        row = torch.tensor([[classes.index(name) for name in names]])
+        metric.update(row, row)
+        truths.append(metric.compute()["entity_f1"])
+        counts.append(metric.counts.tolist())
+    assert truths == [1.0, 1.0]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("scheme", ["BILOU", "IOBES"])
+def test_seqeval_scores_right_tags_alike(scheme: str) -> None:
+    from seqeval.metrics import f1_score
+    from seqeval.scheme import BILOU, IOBES
+
+    begin, inside, end, single = ("B", "I", "L", "U") if scheme == "BILOU" else ("B", "I", "E", "S")
+    draw, classes = (
+        random.Random(3),
+        ["O", *(f"{prefix}-{kind}" for prefix in scheme if prefix != "O" for kind in "xy")],
+    )
+
+    def drawn_row(size: int) -> list[str]:
+        tags: list[str] = []
+        while len(tags) < size:
+            length, kind = draw.randint(0, min(3, size - len(tags))), draw.choice("xy")
+            found = [[], [single], [begin, end], [begin, inside, end]][length]
+            tags += [f"{prefix}-{kind}" for prefix in found] or ["O"]
+        return tags
+
+    truth = [drawn_row(12) for _ in range(20)]
+    preds = [row if draw.random() < 0.5 else drawn_row(len(row)) for row in truth]
+    metric = EntityMetrics(classes)
+    for row, right in zip(preds, truth, strict=True):
+        metric.update(*(torch.tensor([[classes.index(tag) for tag in tags]]) for tags in (row, right)))
+    wanted = f1_score(truth, preds, mode="strict", scheme={"BILOU": BILOU, "IOBES": IOBES}[scheme])
+    assert metric.compute()["entity_f1"] == pytest.approx(wanted)

@@ -330,3 +330,23 @@ def test_each_word_is_learned_in_one_window(stage: Any) -> None:
 def test_words_that_are_their_own_labels() -> None:
     with pytest.raises(ConfigurationError, match="--label_column: 'words' is --input_columns too"):
         TokenClassification(Setup(), input_columns=["words"], label_column="words")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "names", "said"),
+    [
+        ("named_entity_recognition", ["O", "U-x"], None),
+        ("named_entity_recognition", [0, 1], "classes are numbers. Name them with --labels"),
+        ("named_entity_recognition", ["person", "other"], "'other' is no tag such as O, B-person"),
+        ("token_class", ["O", "B_x"], "'B_x' is no tag"),
+        ("pos_tagging", ["NOUN", "VERB"], None),
+        ("pos_tagging", [0, 1], None),
+    ],
+)
+def test_why_there_are_no_metrics_of_entities_is_said(
+    pipeline: str, names: list[Any], said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    objective = TokenClassification(Setup(pipeline=pipeline), input_columns=["words"], label_column="tags")
+    objective.pre_process(Dataset.from_dict({"words": [["a", "b"]], "tags": [names]}), origin("train"))
+    found = [record.getMessage() for record in caplog.records if "metrics of entities" in record.getMessage()]
+    assert [said in message for message in found] == ([] if said is None else [True])

@@ -33,15 +33,88 @@ def test_predictions_are_not_written_over(tmp_path):
         folders.check_free(trains=False, resume=False, overwrite=False, predicts=("test", "predict"))
 
 
-def test_overwriting_removes_the_earlier_run_and_no_other(tmp_path):
+KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """Two runs with a file, a folder and links in each of their folders, and what the links point to."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/file").write_text("kept")
     for name in ("run", "other"):
-        for kind in ("checkpoints", "pre_trained_models", "predictions", "tensorboard"):
-            (tmp_path / kind / name / "folder").mkdir(parents=True)
-            (tmp_path / kind / name / "file").touch()
-    RunFolders(tmp_path, "run").claim(overwrite=True)
-    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
-    assert [path for path in left if "/run/" in path] == ["checkpoints/run/.lock"]
-    assert len([path for path in left if "/other/" in path]) == 4
+        for kind in KINDS:
+            (folder := tmp_path / kind / name / "folder").mkdir(parents=True)
+            (folder / "file").write_text("earlier")
+            (folder.parent / "link").symlink_to(tmp_path / "elsewhere")
+            (folder.parent / "dangling").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "checkpoints" / name / "last.ckpt").write_text("earlier")
+        (tmp_path / "checkpoints" / name / "config.yaml").write_text("earlier")
+    return tmp_path
+
+
+def tree(folder, name="*"):
+    """Return the files and links of runs, with what is in them."""
+    found = (path for kind in KINDS for path in (folder / kind).glob(f"{name}/**/*"))
+    return {
+        path.relative_to(folder).as_posix(): path.is_symlink() or path.read_text()
+        for path in found
+        if path.name != ".lock" and (path.is_symlink() or path.is_file())
+    }
+
+
+def first_checkpoint(run):
+    """Write what a run writes at its first checkpoint, up to the checkpoint itself."""
+    run.make_room()
+    (run.pre_trained_models / "folder").mkdir()
+    (run.pre_trained_models / "folder/file").write_text("new")
+
+
+def test_an_earlier_run_stays_until_the_first_checkpoint(earlier):
+    before = tree(earlier)
+    run = RunFolders(earlier, "run")
+    run.claim(overwrite=True)
+    run.write_config("new")
+    assert run.overwrites
+    assert tree(earlier) == before
+    first_checkpoint(run)
+    run.last.write_text("new")
+    run.finish_overwriting()
+    assert not run.overwrites
+    new = {f"checkpoints/run/{name}": "new" for name in ("last.ckpt", "config.yaml")}
+    assert tree(earlier, "run") == {**new, "pre_trained_models/run/folder/file": "new"}
+    assert len(tree(earlier, "other")) == len([name for name in before if "/other/" in name])
+    assert (earlier / "elsewhere/file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+def test_a_run_that_was_killed_while_it_overwrote_another(earlier, has_checkpoint):
+    """Before its checkpoint was there the earlier run comes back, afterwards it goes."""
+    before = tree(earlier, "run")
+    killed = RunFolders(earlier, "run")
+    killed.claim(overwrite=True)
+    first_checkpoint(killed)
+    if has_checkpoint:
+        killed.last.write_text("new")
+    killed.release()
+    run = RunFolders(earlier, "run")
+    with pytest.raises(ConfigurationError, match="a run 'run' has files"):
+        run.check_free(trains=True, resume=False, overwrite=False, predicts=())
+    new = {"checkpoints/run/last.ckpt": "new", "pre_trained_models/run/folder/file": "new"}
+    assert tree(earlier, "run") == (new if has_checkpoint else before)
+    assert (earlier / "elsewhere/file").read_text() == "kept"
+
+
+def test_nothing_is_put_back_while_the_run_goes_on(earlier):
+    running = RunFolders(earlier, "run")
+    running.claim(overwrite=True)
+    first_checkpoint(running)
+    other = RunFolders(earlier, "run")
+    other.check_free(trains=True, resume=True, overwrite=False, predicts=())
+    with pytest.raises(ConfigurationError, match="another process is running"):
+        other.claim()
+    running.last.write_text("new")
+    running.finish_overwriting()
+    assert tree(earlier, "run")["checkpoints/run/last.ckpt"] == "new"
 
 
 @pytest.mark.parametrize(
