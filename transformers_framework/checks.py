@@ -12,6 +12,7 @@ from typing import Any
 from transformers_framework.constants import STAGES
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import options_of, resolve
+from transformers_framework.runtime.limits import check_workers
 from transformers_framework.runtime.run_folders import is_damaged, is_first_process
 from transformers_framework.runtime.strategies import shards_checkpoints
 
@@ -28,13 +29,23 @@ OF_MEANING = frozenset(
 # heads of pre-training: what was tuned has another one
 PRE_TRAINED = ("Model", "ForPreTraining", "ForMaskedLM", "ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
+BYTES_OF_A_TOKEN = 4 * 8  # ids, mask, token types and labels, int64 each
+
 logger = logging.getLogger(__name__)
 
 
 def checks_of(experiment: Experiment) -> list[Callable[[], None]]:
     """Return what is to be checked of a run; each raises on its own, so that all mistakes can be found."""
     in_training = (monitor, optimizer, steps, schedule)
-    checks = (*(in_training if experiment.data.has("train") else ()), corpus, flags_of_run, checkpoint, heads, space)
+    checks = (
+        *(in_training if experiment.data.has("train") else ()),
+        corpus,
+        flags_of_run,
+        checkpoint,
+        heads,
+        workers,
+        space,
+    )
     return [partial(check, experiment) for check in checks]
 
 
@@ -167,6 +178,14 @@ def heads(experiment: Experiment) -> None:
     if data.has("predict") or tuned:
         raise ConfigurationError(f"--pre_trained_{'model' if source else 'config'}: {reason}. {remedy}")
     logger.warning("Metrics will be those of chance: %s. %s", reason, remedy)
+
+
+def workers(experiment: Experiment) -> None:
+    """Raise when worker processes could not share the batches that they prepare."""
+    data, trainer = experiment.data, experiment.trainer
+    rows = max(data.batch_sizes[stage] for stage in data.sources)
+    bytes_of_batch = rows * experiment.inputs.max_length * BYTES_OF_A_TOKEN * trainer.num_devices
+    check_workers(data.workers_of(trainer), bytes_of_batch)
 
 
 def space(experiment: Experiment) -> None:

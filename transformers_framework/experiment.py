@@ -347,12 +347,14 @@ class Experiment:
         """Set what must be set before torch makes its first tensor or a worker is forked."""
         from transformers_framework.runtime.accelerators import accelerator_kind
         from transformers_framework.runtime.allocator import keep_freed_memory
+        from transformers_framework.runtime.limits import allow_open_files
         from transformers_framework.runtime.log import set_up_logging
         from transformers_framework.runtime.precision import set_float32_matmul_precision
 
         if os.environ.get("LOCAL_RANK", "0") != "0":
             follow_parent()
         set_up_logging()
+        allow_open_files()
         if os.environ.get(PARALLELISM, Experiment.parallelism) == Experiment.parallelism:  # else it is the user's
             Experiment.parallelism = "true" if self.options.get("num_workers") == 0 else "false"
             os.environ[PARALLELISM] = Experiment.parallelism

@@ -8,9 +8,10 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from multiprocessing import util
+from multiprocessing import queues, util
 from typing import Any
 
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
@@ -40,6 +41,7 @@ class Greetings:
     def __call__(self, number: int) -> None:
         """Say that a process has begun; it removes the sockets' folder at its end where the run was killed."""
         util.Finalize(None, self._remove_sockets, exitpriority=-100)
+        _send_errors(number)
         self.said.release()
 
     def _remove_sockets(self) -> None:
@@ -54,7 +56,12 @@ class Greetings:
         """
         for _ in range(STARTS):
             are_there = loader.persistent_workers and loader._iterator is not None
-            batches: Any = iter(loader)
+            try:
+                batches: Any = iter(loader)
+            except OSError as error:
+                raise RunError(
+                    f"The processes that prepare batches cannot be started ({error.strerror}): use fewer --num_workers."
+                ) from error
             if are_there or self._came_from(batches._workers):
                 return batches
             logger.warning("Processes that prepare batches did not begin to work; others are started.")
@@ -83,3 +90,19 @@ class Greetings:
         loader._iterator = None
         while self.said.acquire(block=False):
             pass
+
+
+def _send_errors(worker: int) -> None:
+    """Let this worker process send the error instead of a batch that it cannot send.
+
+    Its queue only prints it, as when shared memory is full or too many files are open, and the run waits forever.
+    """
+
+    def send(queue: Any, error: Exception, item: Any) -> None:
+        number, content = item
+        if isinstance(content, ExceptionWrapper):
+            os._exit(1)  # not even that: the run sees that the process is gone
+        info = (type(error), error, error.__traceback__)
+        queue.put((number, ExceptionWrapper(info, where=f"in DataLoader worker process {worker}")))
+
+    queues.Queue._on_queue_feeder_error = send  # type: ignore[attr-defined]

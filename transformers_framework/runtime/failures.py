@@ -16,6 +16,13 @@ NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errn
 NO_RIGHT = frozenset((errno.EACCES, errno.EPERM))
 # a message of torch, and what it means; groups of the first fill the second
 KNOWN = {
+    r"Too many open files": (
+        "The process may not open more files: raise the limit (ulimit -n), or use fewer --num_workers."
+    ),
+    r"shared memory|Bus error": (
+        "The memory that processes share is full (/dev/shm): enlarge it (docker run --shm-size), or use fewer "
+        "--num_workers, or --num_workers 0."
+    ),
     r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed|exited unexpectedly)": (
         "A process that prepares batches (pid {0}) was killed. The machine is out of memory, most likely: use fewer "
         "--num_workers, or a smaller --batch_size."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from tests.runs import ROOT
 from transformers_framework.data import workers
 from transformers_framework.data.workers import Greetings
 from transformers_framework.exceptions import RunError
+from transformers_framework.runtime.failures import explanation
 
 
 class Hanging(Greetings):
@@ -100,3 +102,38 @@ def test_no_folder_of_sockets_is_left_behind(end: str, tmp_path: Path) -> None:
     while left := list(tmp_path.glob("pymp-*")):
         assert time.monotonic() < last, left
         time.sleep(0.1)
+
+
+class Unsendable:
+    """Cannot be sent to another process."""
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+def test_a_batch_that_cannot_be_sent_ends_the_run() -> None:
+    greetings = Greetings()
+    loader: Any = DataLoader(
+        [[0], [1]],  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=1,
+        worker_init_fn=greetings,
+        collate_fn=lambda row: Unsendable() if row == [1] else row,
+    )
+    batches = greetings.iterator(loader)
+    assert next(batches) == [0]
+    with pytest.raises(RuntimeError, match="No space left on device") as caught:
+        next(batches)
+    assert "/dev/shm" in str(explanation(caught.value, Path("out")))
+
+
+def test_processes_that_cannot_be_started_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    greetings = Greetings()
+    loader = loader_with(greetings)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter", refuse)
+    with pytest.raises(RunError, match=r"cannot be started \(Resource temporarily unavailable\): use fewer --num_work"):
+        greetings.iterator(loader)
