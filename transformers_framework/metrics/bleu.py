@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.exceptions import MissingDependencyError
 from transformers_framework.metrics.generation import References, RowStatistics
+from transformers_framework.metrics.text_tokens import TextTokenizer, make_bleu
 
 ORDERS = 4  # of n-grams
 
@@ -21,21 +22,24 @@ class Bleu(RowStatistics):
 
     Args:
         needed_by: What the user asked for that needs it.
+        tokenizer: One of sacrebleu's, by default its own choice, 13a.
 
     Raises:
         MissingDependencyError: When sacrebleu is not installed.
+        ConfigurationError: When the tokenizer needs a package that is not installed.
     """
 
     names = ("bleu",)
     size = 2 + 2 * ORDERS  # length of the text and of its reference, n-grams that are right, n-grams
 
-    def __init__(self, needed_by: str) -> None:
-        try:
-            from sacrebleu.metrics.bleu import BLEU
-        except ImportError as error:
-            raise MissingDependencyError("sacrebleu", needed_by, "metrics") from error
+    def __init__(self, needed_by: str, tokenizer: TextTokenizer | None = None) -> None:
         # the effective order concerns the score of a sentence, which is not used, and a warning
-        self.metric = BLEU(max_ngram_order=ORDERS, effective_order=True)
+        self.metric = make_bleu(tokenizer, needed_by, max_ngram_order=ORDERS, effective_order=True)
+        self.options = needed_by, tokenizer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how a loader's worker makes its own."""
+        return Bleu, self.options
 
     def __call__(self, preds: Sequence[str], references: References) -> NDArray[np.int64]:
         """Return lengths and counts of B rows, (B, 10) int64."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -16,6 +17,8 @@ from torch import Tensor
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.generation import References, RowScores
 from transformers_framework.processing.tokenizer_json import read_tokenizer
+
+logger = logging.getLogger(__name__)
 
 BERT_SCORE_MODEL = "roberta-large"
 BLEURT_MODEL = "Elron/bleurt-base-512"
@@ -57,6 +60,7 @@ class LearnedScores(RowScores):
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
             raise ConfigurationError(f"--{flag} {model}: no model could be loaded from there. {reason}") from error
+        logger.info("%s: the checkpoint %s (--%s)", type(self).__name__, model, flag)
 
     def _load(self) -> Any:
         import transformers

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from transformers_framework.exceptions import MissingDependencyError
 from transformers_framework.metrics.generation import References, RowScores
+from transformers_framework.metrics.text_tokens import TextTokenizer, make_bleu, words_of
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 PARTS = ("precision", "recall", "fmeasure")
@@ -26,6 +27,7 @@ class Rouge(RowScores):
 
     Args:
         needed_by: What the user asked for that needs it.
+        tokenizer: One of sacrebleu's, for texts in which words are not made of a to z; without a stemmer.
 
     Raises:
         MissingDependencyError: When `rouge_score` is not installed.
@@ -33,23 +35,31 @@ class Rouge(RowScores):
 
     names = tuple(f"{kind}_{part}" for kind in TYPES for part in PARTS)
 
-    def __init__(self, needed_by: str) -> None:
+    def __init__(self, needed_by: str, tokenizer: TextTokenizer | None = None) -> None:
         try:
             from nltk.stem.porter import PorterStemmer
             from rouge_score.rouge_scorer import RougeScorer
             from rouge_score.tokenize import tokenize
         except ImportError as error:
             raise MissingDependencyError("rouge_score", needed_by, "metrics") from error
+        split: Callable[[str], list[str]]
         # its own tokenizer, which alone would stem a word wherever it stands: 70 % of the time of a row
         stemmer = SimpleNamespace(stem=lru_cache(NUM_STEMS)(PorterStemmer().stem))
-        tokenizer = SimpleNamespace(tokenize=lru_cache(NUM_TEXTS)(lambda text: tokenize(text, stemmer)))
-        self.scorer = RougeScorer(TYPES, tokenizer=tokenizer)
-        self.needed_by = needed_by
+        if tokenizer is None:
+            split = partial(tokenize, stemmer=stemmer)
+        else:
+            marks = make_bleu(tokenizer, needed_by).tokenizer
+
+            def split(text: str) -> list[str]:
+                return words_of(marks(text.lower()))
+
+        self.scorer = RougeScorer(TYPES, tokenizer=SimpleNamespace(tokenize=lru_cache(NUM_TEXTS)(split)))
+        self.options = needed_by, tokenizer
         self._last: tuple[Sequence[str], References, NDArray[np.float64]] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how a loader's worker makes its own."""
-        return Rouge, (self.needed_by,)
+        return Rouge, self.options
 
     def scores(self, preds: Sequence[str], references: References) -> NDArray[np.float64]:
         """Return the scores of B rows in the order of ``names``, (B, 12) float64.

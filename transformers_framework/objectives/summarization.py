@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from transformers_framework.metrics.generation import RowStatistics
 
 NEEDED_BY = "--pipeline summarization"
+MOST_FOREIGN = 0.1  # of letters; French and German have 0.02 to 0.04
+
+logger = logging.getLogger(__name__)
 
 
 class Summarization(Objective):
@@ -46,6 +50,9 @@ class Summarization(Objective):
             summary is compared with all of them.
         additional_summaries_column: Column of further summaries, a list of texts or a text, that generated ones are
             compared with.
+        summary_tokenizer: How ROUGE and BLEU split texts, by sacrebleu's tokenizers: 'zh' for Chinese, 'ja-mecab',
+            'ko-mecab', 'char' by characters, 'intl' for words of any script. By default ROUGE compares words of a to z
+            and digits, stemmed, and BLEU '13a'.
         valid_bert_score: Compute BERTScore in validation.
         test_bert_score: Compute BERTScore in testing.
         bert_score_model: Encoder of BERTScore: hub name or local folder.
@@ -66,6 +73,7 @@ class Summarization(Objective):
         *,
         summary_column: str | None = None,
         additional_summaries_column: str | None = None,
+        summary_tokenizer: Literal["zh", "ja-mecab", "ko-mecab", "char", "intl"] | None = None,
         valid_bert_score: bool = False,
         test_bert_score: bool = False,
         bert_score_model: str = "roberta-large",
@@ -83,7 +91,8 @@ class Summarization(Objective):
         self.max_length = source_and_target(setup.max_sequence_length)[1]
         self.backend, self.template = bare_tokenizer(setup.tokenizer), Template.of_target(setup.tokenizer)
         self._check_length()
-        self.rouge, self.bleu = Rouge(NEEDED_BY), Bleu(NEEDED_BY)
+        self.rouge, self.bleu = Rouge(NEEDED_BY, summary_tokenizer), Bleu(NEEDED_BY, summary_tokenizer)
+        self.tokenizer_is_given = summary_tokenizer is not None
         bert_score = BertScore(bert_score_model, bert_score_num_layers) if valid_bert_score or test_bert_score else None
         bleurt = Bleurt(bleurt_model) if valid_bleurt_score or test_bleurt_score else None
         learned = {
@@ -148,7 +157,20 @@ class Summarization(Objective):
             raise DataError(
                 f"{origin.place(empty)}: the summary in '{self.column}' is null or empty. Remove the row or fill it in."
             )
+        if origin.stage != TRAIN and not self.tokenizer_is_given:
+            self._check_script(dataset, origin)
         return dataset
+
+    def _check_script(self, dataset: Dataset, origin: Origin) -> None:
+        """Warn when ROUGE, and BLEU where words are not written apart, would miss most of the summaries."""
+        from transformers_framework.metrics.text_tokens import foreign_share
+
+        if (share := foreign_share(dataset, str(self.column))) > MOST_FOREIGN:
+            logger.warning(
+                "%.0f %% of the letters in '%s' of %s are not a-z: ROUGE counts words of a-z and 0-9 alone, and BLEU "
+                "words that stand apart. Give --summary_tokenizer: zh, ja-mecab, ko-mecab, char or intl.",
+                100 * share, self.column, origin.source,
+            )  # fmt: skip
 
     # ---------------------------------------------------------------- batches
 

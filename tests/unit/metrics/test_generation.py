@@ -124,6 +124,31 @@ def test_bleu_without_a_match_is_zero() -> None:
     assert made.compute() == {"bleu": 0.0}
 
 
+CHINESE = ["今天天气很好，我们去北京。", "他去上海看书。"]
+
+
+@pytest.mark.parametrize("tokenizer", ["zh", "char"])
+def test_tokenizers_of_other_scripts(tokenizer: Any) -> None:
+    from sacrebleu.metrics.bleu import BLEU
+
+    preds, references = ["今天很好，我们去北京!", CHINESE[1]], [[text] for text in CHINESE]
+    assert Rouge("a test").scores(preds, references).max() == 0
+    rouge = pickle.loads(pickle.dumps(Rouge("a test", tokenizer)))
+    found = dict(zip(rouge.names, rouge.scores(preds, references)[0], strict=True))
+    # 9 of the 11 characters, in their order; punctuation is left out
+    assert (found["rouge1_precision"], found["rougeL_recall"]) == (1, pytest.approx(9 / 11))
+    bleu = pickle.loads(pickle.dumps(Bleu("a test", tokenizer)))
+    values = bleu.values(bleu(preds, references).sum(axis=0).tolist(), len(preds))
+    assert values["bleu"] == pytest.approx(BLEU(tokenize=tokenizer).corpus_score(preds, [CHINESE]).score)
+    assert values["bleu"] > 50
+
+
+def test_a_tokenizer_whose_package_is_absent_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+    with pytest.raises(ConfigurationError, match=r"--summary_tokenizer ja-mecab: .*pip install 'sacrebleu\[ja\]'"):
+        Rouge("a test", "ja-mecab")
+
+
 @pytest.mark.parametrize("size", [1, 7, 61])
 def test_batches_change_nothing(size: int) -> None:
     assert computed(batches(size)) == computed(list(reversed(batches(8))))
@@ -239,14 +264,18 @@ def test_bert_score_is_that_of_the_paper(tmp_path: Path, layer: int | None) -> N
         BertScore(str(folder), 3)
 
 
-def test_bleurt_is_what_its_model_says_of_the_reference_and_the_text(tmp_path: Path) -> None:
+def test_bleurt_is_what_its_model_says_of_the_reference_and_the_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from transformers import AutoModelForSequenceClassification
 
     head = AutoModelForSequenceClassification
     folder = tiny.save_checkpoint("bert", tmp_path / "one", head, num_labels=1, initializer_range=0.5)
     tokenizer, model = tiny.tokenizer_for("bert"), head.from_pretrained(folder).eval()
     preds, references = ["the rain", ""], [["old snow", "rain"], ["every spoon near the oven"]]
+    caplog.set_level("INFO", logger="transformers_framework")
     metric = Bleurt(str(folder))
+    assert f"Bleurt: the checkpoint {folder} (--bleurt_model)" in caplog.text
     found = metric.scores(preds, references)
     for row, (pred, rights) in enumerate(zip(preds, references, strict=True)):
         with torch.no_grad():

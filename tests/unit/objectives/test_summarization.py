@@ -370,3 +370,23 @@ def test_packages_are_looked_for_before_training(package: str, monkeypatch: Any)
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependencyError, match=rf"--pipeline summarization needs .*'{package}'.*\[metrics\]"):
         objective()
+
+
+@pytest.mark.parametrize(
+    ("summaries", "flags", "warned"),
+    [
+        (["天气很好", "RNN 很好"], {}, True),
+        ([["Сегодня хорошо"], ["Yes"]], {}, True),
+        (["天气很好", "天气"], {"summary_tokenizer": "zh"}, False),
+        (["Il fait beau, été comme hiver", "Der Himmel über Köln"], {}, False),
+        (["1998", "..."], {}, False),
+    ],
+)
+def test_scripts_that_rouge_does_not_see_are_told(
+    summaries: list[Any], flags: dict[str, Any], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, data = objective(FAMILIES[0], **flags), Dataset.from_dict({"s": summaries})
+    made.pre_process(data, origin("train"))
+    assert not caplog.text, "training does not generate"
+    made.pre_process(data, origin("valid"))
+    assert ("are not a-z: ROUGE" in caplog.text) is warned

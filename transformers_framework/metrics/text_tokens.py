@@ -1,0 +1,59 @@
+"""How texts of any script are split into what ROUGE and BLEU compare: sacrebleu's tokenizers."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, Any, Literal
+
+from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
+from transformers_framework.processing.columns import arrow_chunks, item_feature
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TextTokenizer = Literal["zh", "ja-mecab", "ko-mecab", "char", "intl"]
+LATIN = "[A-Za-z]"
+SAMPLE = 10_000  # rows of which letters are counted
+
+
+def make_bleu(tokenizer: TextTokenizer | None, needed_by: str, **options: Any) -> Any:
+    """Return sacrebleu's BLEU with one of its tokenizers, by default its own choice.
+
+    Raises:
+        MissingDependencyError: When sacrebleu is not installed.
+        ConfigurationError: When the tokenizer needs a package that is not installed.
+    """
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError as error:
+        raise MissingDependencyError("sacrebleu", needed_by, "metrics") from error
+    try:
+        return BLEU(tokenize=tokenizer, **options)
+    except (RuntimeError, ImportError) as error:
+        extra = str(tokenizer)[:2]
+        raise ConfigurationError(
+            f"--summary_tokenizer {tokenizer}: a package that it needs is not installed: pip install "
+            f"'sacrebleu[{extra}]'"
+        ) from error
+
+
+def words_of(text: str) -> list[str]:
+    """Return the tokens of a text that was split by spaces, without those of punctuation and symbols alone.
+
+    Examples:
+        >>> words_of("天 气 很 好 ， RNN 2024 !")
+        ['天', '气', '很', '好', 'RNN', '2024']
+    """
+    return [token for token in text.split() if any(unicodedata.category(sign)[0] not in "PSZC" for sign in token)]
+
+
+def foreign_share(dataset: Dataset, column: str) -> float:
+    """Return the share of the letters of a column, of its first rows, that are none of a to z."""
+    import pyarrow.compute as pc
+
+    (texts,) = arrow_chunks(dataset.select(range(min(SAMPLE, len(dataset)))), column, SAMPLE)
+    if item_feature(dataset.features[column]) is not None:
+        texts = pc.list_flatten(texts)
+    counts = (pc.sum(pc.count_substring_regex(texts.cast("string"), pattern)) for pattern in (LATIN, r"\p{L}"))
+    latin, letters = (count.as_py() or 0 for count in counts)
+    return 1 - latin / letters if letters else 0.0
