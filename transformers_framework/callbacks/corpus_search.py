@@ -150,7 +150,7 @@ class CorpusSearch(pl.Callback):
             best.add(passages, numbers)
         mine = best.scores.cpu().numpy(), best.numbers.cpu().numpy()
         all_scores, all_numbers = (np.concatenate(part, axis=1) for part in zip(*from_all(mine), strict=True))
-        return seen, *ranked(all_scores, all_numbers, self.corpus.top_k)
+        return seen, *self.corpus.passages(*ranked(all_scores, all_numbers, self.corpus.top_k))
 
     def _passages(self, trainer: pl.Trainer, pl_module: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield the passages of this process, encoded, many at a time."""

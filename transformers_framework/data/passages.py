@@ -1,4 +1,4 @@
-"""The corpus that is searched: each distinct passage once, found again by its text or its id."""
+"""The corpus that is searched: each distinct text once; its passages, one for each id, are found by text or by id."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from transformers_framework.processing.columns import (
 )
 from transformers_framework.processing.fields import Field, NamedColumns, field_texts, parse_field
 from transformers_framework.processing.queries import first_without_name
-from transformers_framework.processing.text_ids import value_hashes
+from transformers_framework.processing.text_ids import trec_name, value_hashes
+from transformers_framework.processing.windows import stretches
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 from transformers_framework.runtime.folders import cache_folder
 
@@ -88,9 +89,11 @@ class Corpus:
         relevant_column: Column of queries' data with ids of right passages; without it, right are the texts of rows
             with label 1.
         top_k: Passages to find for each query.
-        first: A row of each distinct passage, (U,) int64.
-        by_text: Finds passages by the hash of their text.
-        by_id: Finds them by the hash of their id.
+        first: A row of each distinct text, (U,) int64.
+        rows: A row of each passage, those of one text together, as trec_eval sorts equal scores, (P,) int64.
+        starts: Where the passages of each text begin, and P, (U + 1,) int64.
+        by_text: Finds texts by their hash.
+        by_id: Finds passages by the hash of their id.
     """
 
     dataset: datasets.Dataset
@@ -101,6 +104,8 @@ class Corpus:
     relevant_column: str | None
     top_k: int
     first: Numbers
+    rows: Numbers
+    starts: Numbers
     by_text: Lookup
     by_id: Lookup
 
@@ -108,18 +113,34 @@ class Corpus:
         return len(self.first)
 
     def ids(self, numbers: Numbers) -> list[Any]:
-        """Return the ids of passages, of the first row where several have one text."""
-        rows = self.first[numbers]
+        """Return the ids of passages."""
+        rows = self.rows[numbers]
         if self.id_column is None:
             return rows.tolist()
         return list(self.dataset.select_columns([self.id_column])[rows.tolist()][self.id_column]) if len(rows) else []
+
+    def passages(self, scores: NDArray[np.float32], texts: Numbers) -> tuple[NDArray[np.float32], Numbers]:
+        """Return the passages of the texts that were found for each query, all of each text: ``(Q, K)`` both.
+
+        Args:
+            scores: ``(Q, U) float32``.
+            texts: The texts that are most similar, the best first, as many as asked for or all ``(Q, U) int64``.
+        """
+        depth = min(self.top_k, len(self.rows))
+        sizes = np.diff(self.starts)[texts]
+        before = np.cumsum(sizes, axis=1) - sizes
+        kept = np.clip(depth - before, 0, sizes).ravel()
+        shape = (len(texts), depth)
+        return np.repeat(scores.ravel(), kept).reshape(shape), stretches(self.starts[texts].ravel(), kept).reshape(
+            shape
+        )
 
     # ---------------------------------------------------------------- batches
 
     def batches(
         self, batch_size: int, *, rank: int = 0, world_size: int = 1, num_workers: int = 0, pad_to_multiple_of: int = 1
     ) -> Iterator[Batch]:
-        """Yield the passages of a process: numbers ``(B,) int64`` and model inputs ``(B, L) int64``, longest first.
+        """Yield the texts of a process: numbers ``(B,) int64`` and model inputs ``(B, L) int64``, longest first.
 
         Sorted by characters, and some batches at a time by tokens too, for these are what padding is counted in.
         """
@@ -203,9 +224,10 @@ class Corpus:
         field = self.inputs.passage_field
         rows = chunks(dataset.select_columns(list(field.columns)).select(of_row))
         hashes = [value_hashes(field_texts(columns, field)) for columns in rows]
-        numbers = self.by_text(np.concatenate(hashes)) if hashes else np.zeros(0, np.int64)
-        self._check_found(of_row, numbers, origin, lambda at: "its passage is right, and the corpus does not have it")
-        return of_row, numbers
+        texts = self.by_text(np.concatenate(hashes)) if hashes else np.zeros(0, np.int64)
+        self._check_found(of_row, texts, origin, lambda at: "its passage is right, and the corpus does not have it")
+        sizes = np.diff(self.starts)[texts]
+        return np.repeat(of_row, sizes), stretches(self.starts[texts], sizes)
 
     def _check_found(self, of_row: Numbers, numbers: Numbers, origin: Origin, what: Any) -> None:
         if len(absent := np.flatnonzero(numbers < 0)):
@@ -291,18 +313,27 @@ def load_corpus(
         raise DataError(f"{place(row)}: the text in '{':'.join(field.columns)}' is null or empty. Remove the row.")
     texts = np.concatenate([value_hashes(field_texts(rows, field)) for rows in chunks(dataset)])
     _, first, number = np.unique(texts, return_index=True, return_inverse=True)
+    number = number.reshape(-1)
+    ids = _ids(dataset, corpus_id_column, origin, number)
+    rows = first if corpus_id_column is None else _one_by_id(dataset, corpus_id_column, ids, number)
+    starts = np.searchsorted(number[rows], np.arange(len(first) + 1))
+    by_id = Lookup(ids, number) if corpus_id_column is None else Lookup(ids[rows], np.arange(len(rows)))
+    by_text = Lookup(texts, number)
     return Corpus(
-        dataset,
-        origin,
-        inputs,
-        field,
-        corpus_id_column,
-        relevant_column,
-        top_k,
-        first,
-        Lookup(texts, number := number.reshape(-1)),
-        Lookup(_ids(dataset, corpus_id_column, origin, number), number),
+        dataset, origin, inputs, field, corpus_id_column, relevant_column, top_k, first, rows, starts, by_text, by_id
     )
+
+
+def _one_by_id(dataset: datasets.Dataset, column: str, ids: Numbers, number: Numbers) -> Numbers:
+    """Return a row of each id, by the number of its text and, where several have one text, as trec_eval sorts ids."""
+    _, rows = np.unique(ids, return_index=True)
+    rows = rows[np.argsort(number[rows], kind="stable")]
+    shared = np.flatnonzero(np.bincount(number)[number[rows]] > 1)
+    if len(shared):
+        names = [trec_name(name) for name in dataset.select_columns([column])[rows[shared].tolist()][column]]
+        _, place = np.unique(np.array(names), return_inverse=True)
+        rows[shared] = rows[shared][np.lexsort((-place.reshape(-1), number[rows[shared]]))]
+    return rows
 
 
 def _ids(dataset: datasets.Dataset, column: str | None, origin: Origin, number: Numbers) -> Numbers:

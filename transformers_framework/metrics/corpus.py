@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.metrics.ranking import MEANS, EmptyTargetAction, means_of_ranks, trec_name
+from transformers_framework.metrics.ranking import MEANS, EmptyTargetAction, means_of_ranks
+from transformers_framework.processing.text_ids import trec_name
 
 PREFIX = "corpus_"  # before the names of metrics in logs
 CUT_OFFS = {"precision": (1, 5), "hitrate": (5, 100), "recall": (1, 5, 10, 100)}

@@ -7,10 +7,8 @@ that is always the same and that has nothing to do with the order of the file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +18,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from transformers_framework.exceptions import DataError
 from transformers_framework.processing.random import mix64
+from transformers_framework.processing.text_ids import trec_name
 
 EmptyTargetAction = Literal["skip", "neg", "pos", "error"]
 MEANS = ("mean_average_precision", "mean_reciprocal_rank", "ndcg")
@@ -314,13 +313,3 @@ def _query_column(rows: _Sorted) -> Iterator[str]:
 
 def _docno_column(row_ids: NDArray) -> Iterator[str]:
     return (f"{spread:016x}-{row}" for spread, row in zip(mix64(row_ids).tolist(), row_ids.tolist(), strict=True))
-
-
-def trec_name(value: object) -> str:
-    """Return a query or document as one column of a TREC file: ``%`` and white space are percent-encoded.
-
-    What has no name, null or the empty text, is called ``%``, which nothing else is.
-    """
-    if value is None or value == "":
-        return "%"
-    return re.sub(r"[%\s]", lambda match: quote(match[0]), str(value))

@@ -1,9 +1,11 @@
-"""Numbers that stand for texts: equal where the tokens are, wherever and however they were padded."""
+"""Numbers that stand for texts, equal where the tokens are, however they were padded; names in files of TREC."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,3 +48,13 @@ def value_hashes(values: Sequence[Any]) -> NDArray[np.int64]:
 
     known = {value: blake2b(str(value).encode(), digest_size=8).digest() for value in set(values)}
     return np.frombuffer(b"".join([known[value] for value in values]), dtype="<i8").astype(np.int64)
+
+
+def trec_name(value: object) -> str:
+    """Return a query or document as one column of a TREC file: ``%`` and white space are percent-encoded.
+
+    What has no name, null or the empty text, is called ``%``, which nothing else is.
+    """
+    if value is None or value == "":
+        return "%"
+    return re.sub(r"[%\s]", lambda match: quote(match[0]), str(value))
