@@ -182,6 +182,8 @@ class Experiment:
             )
             for objective in self.objectives
         }
+        if self.inputs.num_token_types > 1 and not type_vocabulary(self.config):
+            grow_type_vocabulary(self.config, self.inputs.num_token_types)
         load = resolve(self.spec.model)
         model = load(heads, self.config, **options_of(load, self.options))
         if self.inputs.num_token_types > max(1, type_vocabulary(self.config)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 Grown = TypeVar("Grown")
 
+logger = logging.getLogger(__name__)
+
 
 def type_vocabulary(config: PreTrainedConfig) -> int:
     """Return how many token types a model knows, 0 when its family has no embeddings for them."""
@@ -27,14 +30,20 @@ def families_with_types() -> list[str]:
     from transformers import CONFIG_MAPPING
 
     known = {name: family for name, family in MODELS.items() if family in CONFIG_MAPPING}
-    return [name for name, family in known.items() if type_vocabulary(CONFIG_MAPPING[family]())]
+    return [name for name, family in known.items() if _can_know(CONFIG_MAPPING[family]())]
+
+
+def _can_know(config: PreTrainedConfig) -> bool:
+    """Return whether a family has embeddings of token types, in some checkpoints at least: DeBERTa's have none."""
+    return hasattr(config, "type_vocab_size")
 
 
 def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
     """Make room for more token types, in place: the known ones keep their vectors, new ones are drawn.
 
     New rows follow the family's initialisation, N(0, ``initializer_range``). Every config of the model says the new
-    size, so that an export loads again. A model that knows as many types already is left as it is.
+    size, so that an export loads again. A model that knows as many types already is left as it is. One without any gets
+    its first embeddings when it is built: its config grows before.
 
     Args:
         model_or_config: A model of transformers, a ``MultiHeadModel``, or the config of a model to be built.
@@ -48,14 +57,17 @@ def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
     """
     configs = _configs(model_or_config)
     known = type_vocabulary(configs[0])
-    if not known:
+    if not known and not _can_know(configs[0]):
         raise ConfigurationError(
             f"--extended_token_type_ids: models of family '{configs[0].model_type}' have no token-type embeddings, so "
             f"they cannot tell segments apart. Families that can: {', '.join(families_with_types())}."
         )
     if size <= known:
         return model_or_config
-    if isinstance(model_or_config, nn.Module):
+    if not known:
+        assert not isinstance(model_or_config, nn.Module), "a model without embeddings of token types is built anew"
+        logger.info("The model has no token types yet: embeddings of %d are newly initialized.", size)
+    elif isinstance(model_or_config, nn.Module):
         tables = [
             module
             for name, module in model_or_config.named_modules()

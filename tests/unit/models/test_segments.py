@@ -1,6 +1,7 @@
 """Token types: counted, grown with the old rows kept, and visible in what is exported."""
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import transformers
 from tests import tiny
 from tests.tolerances import assert_close
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.auto import HeadSpec, load_model
 from transformers_framework.models.multi_head import MultiHeadModel
 from transformers_framework.models.segments import families_with_types, grow_type_vocabulary, type_vocabulary
 from transformers_framework.registry import MODELS
@@ -76,7 +78,29 @@ def test_a_model_that_knows_enough_is_left_as_it_is():
     assert model.config.type_vocab_size == 2
 
 
-@pytest.mark.parametrize("model", ["distilbert", "mpnet", "modernbert", "deberta", "deberta_v2", "t5", "bart"])
+@pytest.mark.parametrize("model", [name for name in ("deberta", "deberta_v2") if name in MODELS])
+def test_a_family_whose_checkpoints_have_no_types_grows_its_first_ones(model, tmp_path, caplog):
+    folder = tiny.save_checkpoint(model, tmp_path / "old")
+    old = transformers.AutoModel.from_pretrained(folder).eval()
+    with caplog.at_level(logging.INFO):
+        config = grow_type_vocabulary(tiny.config_for(model), 3)
+    assert "embeddings of 3 are newly initialized" in caplog.text
+    assert model in families_with_types()
+    net = load_model({"x": HeadSpec("AutoModelForSequenceClassification")}, config, pre_trained_model=str(folder))
+    table = net.backbone.embeddings.token_type_embeddings.weight
+    assert table.shape[0] == 3
+    assert 0 < table.detach().std() < 5 * config.initializer_range
+    kept = net.backbone.state_dict()
+    assert all(torch.equal(kept[name], values) for name, values in old.state_dict().items())
+    ids, types = torch.tensor([[2, 7, 8, 9, 3]]), torch.tensor([[0, 1, 1, 2, 2]])
+    exported = net.eval().export(tmp_path / "new")["x"]
+    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(exported).eval()
+    assert loaded.config.type_vocab_size == 3
+    wanted = net(input_ids=ids, token_type_ids=types)["x"].logits
+    assert_close(loaded(input_ids=ids, token_type_ids=types).logits, wanted)
+
+
+@pytest.mark.parametrize("model", ["distilbert", "mpnet", "modernbert", "t5", "bart"])
 def test_families_without_token_types_are_refused_with_those_that_have_them(model):
     with pytest.raises(ConfigurationError, match=r"--extended_token_type_ids.*no token-type.*bert, .*roberta"):
         grow_type_vocabulary(tiny.config_for(model), 3)
