@@ -6,26 +6,15 @@ import logging
 import math
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from transformers_framework.constants import STAGES
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.registry import options_of, resolve
 from transformers_framework.runtime.limits import check_workers
-from transformers_framework.runtime.run_folders import is_damaged, is_first_process
-from transformers_framework.runtime.strategies import shards_checkpoints
+from transformers_framework.runtime.run_folders import is_first_process
 
 Experiment = Any  # it imports this module
 
-# flags that say what is learned: what continues a run has the same
-OF_MEANING = frozenset(
-    (
-        *("pipeline", "k", "classification_head_type", "separated", "problem_type", "embedding_sharing"),
-        *("loss_fn", "distance_fn", "scores_fn", "pooling", "embedding_size", "normalize_embeddings"),
-        *("separate_towers", "max_multi_token_predictions"),
-    )
-)
 # heads of pre-training: what was tuned has another one
 PRE_TRAINED = ("Model", "ForPreTraining", "ForMaskedLM", "ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
@@ -40,8 +29,8 @@ def checks_of(experiment: Experiment) -> list[Callable[[], None]]:
     checks = (
         *(in_training if experiment.data.has("train") else ()),
         corpus,
-        flags_of_run,
         checkpoint,
+        continuation,
         heads,
         workers,
         space,
@@ -90,58 +79,15 @@ def corpus(experiment: Experiment) -> None:
 
 
 def checkpoint(experiment: Experiment) -> None:
-    """Raise when the checkpoint to start from or to test is none, or one of another model."""
-    from transformers_framework.callbacks.open_window import DATA, check_rows_of_step
-    from transformers_framework.runtime.checkpoint_io import check_checkpoint, check_shards
-
-    start = experiment.start
-    if start is None or not is_first_process():
-        return
-    if shards_checkpoints(experiment.options.get("strategy", "auto")):
-        state = check_shards(Path(start))
-    else:
-        state = check_checkpoint(Path(start), experiment.module.state_dict())
-    if is_damaged(Path(start)):
-        raise ConfigurationError(
-            f"--ckpt_path: {start} is damaged: what it holds does not fit its checksums. Copy it again, or give "
-            "another checkpoint."
-        )
-    if experiment.data.has("train") and not experiment.allow_other_batch_size:
-        check_rows_of_step(experiment.data, experiment.trainer, state.get(DATA, {}))
+    """Raise when the checkpoint to start from or to test cannot be read."""
+    if experiment.continued is not None:
+        experiment.continued.check_file()
 
 
-def flags_of_run(experiment: Experiment) -> None:
-    """Raise when a run would be continued as another one; warn of what else a checkpoint was trained with."""
-    import yaml
-
-    if experiment.start is None or not is_first_process():
-        return
-    try:
-        written = yaml.safe_load(Path(experiment.start).with_name("config.yaml").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):  # it is gone, or a checkpoint from elsewhere
-        return
-    if not isinstance(written, dict):
-        return
-    places = (experiment.spec.inputs, *experiment.spec.objectives)
-    names = {name for place in places for name in options_of(resolve(place), experiment.options)} | OF_MEANING
-    now: dict[str, Any] = yaml.safe_load(experiment.config_yaml) or {}  # as given: a checkpoint may decide on others
-    other = sorted(name for name in names & written.keys() & now.keys() if written[name] != now[name])
-    if not other:
-        return
-    then, here = (", ".join(_said(name, flags[name]) for name in other) for flags in (written, now))
-    if experiment.resume and OF_MEANING.intersection(other):
-        raise ConfigurationError(
-            f"--resume: run '{experiment.folders.name}' was begun with {then}, and this command has {here}. Give the "
-            "same to go on with it, or another --name, with --pre_trained_model, to start a new run from its weights."
-        )
-    logger.warning("%s was trained with %s; this run has %s.", experiment.start, then, here)
-
-
-def _said(name: str, value: Any) -> str:
-    flag = f"-{name}" if len(name) == 1 else f"--{name}"
-    if value is None or value is False:
-        return f"no {flag}"
-    return flag if value is True else f"{flag} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+def continuation(experiment: Experiment) -> None:
+    """Raise when a checkpoint would be continued as another run, with another model or with other data."""
+    if experiment.continued is not None:
+        experiment.continued.check()
 
 
 def heads(experiment: Experiment) -> None:

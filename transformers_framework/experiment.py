@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from transformers_framework.checks import checks_of
 from transformers_framework.constants import EVALUATED, Stage
+from transformers_framework.continuation import Continuation
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import LocalPath, NonNegativeInt
@@ -234,6 +235,7 @@ class Experiment:
         from transformers_framework.callbacks.open_window import OpenWindow
         from transformers_framework.callbacks.predictions import Predictions
         from transformers_framework.callbacks.progress import progress
+        from transformers_framework.callbacks.provenance import Provenance
         from transformers_framework.callbacks.random_state import RandomState
         from transformers_framework.callbacks.training_metrics import TrainingMetrics
 
@@ -243,6 +245,7 @@ class Experiment:
             RandomState(self.seed),
             OpenWindow(self.allow_other_batch_size),
             TrainingMetrics(),
+            Provenance(self.config_yaml, self.data, self.folders.checkpoints),
             TruncationReport(*self.inputs.truncation(self.options["max_sequence_length"])),
         ]
         if not self.rehearses:
@@ -289,7 +292,7 @@ class Experiment:
 
                         rewind(self.folders, self.start)
                 settle()
-                with together(self.trainer, self.options, self.data.num_rows):
+                with together(self.trainer, self.options, self.data.fingerprints.in_words):
                     self._run_stages(trains)
         finally:
             self.folders.release()
@@ -371,6 +374,11 @@ class Experiment:
         if self.resume and is_first_process() and (found := self.folders.resumable()):
             return str(found)
         return self.ckpt_path
+
+    @cached_property
+    def continued(self) -> Continuation | None:
+        """The checkpoint to start from or to test, beside this run; the first process knows."""
+        return Continuation(self, self.start) if self.start is not None and is_first_process() else None
 
     def _weights(self, trained: bool) -> str | None:
         """Checkpoint that is tested: the best when one was chosen, else the state that training left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -115,6 +116,16 @@ def test_nodes_that_were_told_otherwise_are_refused(tmp_path: Path) -> None:
     given = flags_of(tmp_path) | {"batch_size": 4}
     _, said = on_nodes(tmp_path, given, {**given, "learning_rate": 1e-4, "name": "other"}, status=2)
     assert "Process 1 has --learning_rate 0.0001, --name other, where process 0 has --learning_rate 0.001" in said
+
+
+@pytest.mark.slow
+def test_nodes_with_rows_in_another_order_are_refused(tmp_path: Path) -> None:
+    given = flags_of(tmp_path) | {"batch_size": 4}
+    rows = given["train_dataset"].read_text(encoding="utf-8").splitlines(keepends=True)
+    (other := tmp_path / "other.jsonl").write_text("".join(rows[::-1]), encoding="utf-8")
+    _, said = on_nodes(tmp_path, given, {**given, "train_dataset": other}, status=2)
+    assert re.search(r"Process 1 has 40 rows \(\w+\) of --train_dataset, where process 0 has 40 rows \(\w+\) of ", said)
+    assert "of --valid_dataset" not in said
 
 
 @pytest.mark.parametrize(

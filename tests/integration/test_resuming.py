@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests import runs
 from tests.integration.interrupted import run_together
@@ -124,3 +126,110 @@ def test_metrics_of_training_of_several_processes(strategy: str, tmp_path: Path)
         metrics = {key for key in whole if "rate" not in key and "loss" not in key}
         assert len(metrics) > 3
         assert {key: parts[key][9] for key in metrics} == pytest.approx({key: whole[key][9] for key in metrics})
+
+
+# --- what must stay --------------------------------------------------------------------------------------------------
+
+
+def rewritten(begun: Begun, tmp_path: Path, change: Callable[[list[str]], list[str]]) -> Path:
+    """Return the training data in another file, with other lines."""
+    path = tmp_path / "train.jsonl"
+    lines = begun.data["train_dataset"].read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(f"{line}\n" for line in change(lines)), encoding="utf-8")
+    return path
+
+
+OTHER_DATA: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
+    "shuffled": (lambda lines: [*lines[20:], *lines[:20]], "other rows, or in another order, by what is in 'label'"),
+    "fewer": (lambda lines: lines[:30], "30 rows, where there were 40"),
+    "two swapped": (lambda lines: [lines[3], *lines[1:3], lines[0], *lines[4:]], "other rows, or in another order"),
+    "one changed": (
+        lambda lines: [*lines[:-1], lines[-1].replace('"text": "', '"text": "not ')],
+        "by what is in 'text'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_DATA)
+def test_other_rows_are_refused(name: str, begun: Begun, tmp_path: Path, capsys: Any) -> None:
+    change, message = OTHER_DATA[name]
+    run = begun.copy()
+    config = RunFolders(begun.folder / "out", run).config
+    before = config.read_text()
+    begun.resume(name=run, status=2, train_dataset=rewritten(begun, tmp_path, change))
+    said = capsys.readouterr().err
+    assert "--train_dataset: " in said
+    assert message in said
+    assert config.read_text() == before
+
+
+def test_the_same_rows_elsewhere_are_the_same(begun: Begun, tmp_path: Path) -> None:
+    """Another file, another order of columns and one more of them."""
+    shuffled = rewritten(begun, tmp_path, lambda lines: [f'{{"more": 1, {line[1:]}' for line in lines])
+    begun.resume(train_dataset=shuffled)
+
+
+OTHER_FLAGS: dict[str, tuple[dict[str, Any], str]] = {
+    "seed": ({"seed": 7}, "--seed: run '.*' was begun with --seed 1337, and this command has --seed 7: it decides"),
+    "bucketing": ({"length_bucketing": True}, "--length_bucketing: .* with no --length_bucketing, and this command"),
+    "shard": ({"train_shard_dataset": 2}, "--train_dataset: .* 20 rows, where there were 40"),
+    "optimizer": ({"optimizer": "adafactor"}, "--optimizer: .* with --optimizer adamw, and .* --optimizer adafactor"),
+    "interval": ({"scheduler_interval": "epoch", "max_epochs": 3}, "--scheduler_interval: .* has counted otherwise"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FLAGS)
+@pytest.mark.parametrize("how", ["resume", "ckpt_path"])
+def test_other_flags_are_refused_within_an_epoch(name: str, how: str, begun: Begun, capsys: Any) -> None:
+    flags, message = OTHER_FLAGS[name]
+    if how == "resume":
+        begun.resume(status=2, **flags)
+    else:
+        start = begun.folder / "out/checkpoints/begun/last.ckpt"
+        given = begun.flags | {"max_steps": 12} | flags
+        runs.run(begun.folder, name="other", ckpt_path=start, status=2, **given)
+        message = message.replace("run '.*' was begun", ".*last.ckpt was trained")
+        assert not (begun.folder / "out/checkpoints/other").exists()
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_behind_a_whole_epoch_a_new_run_may_go_on_with_other_data(tmp_path: Path) -> None:
+    data = runs.datasets(tmp_path / "data", "seq_class", (40, 32, 1, 1))
+    flags = SMALL | {"scheduler": "constant"}
+    begun = runs.run(tmp_path, name="begun", train_dataset=data["train_dataset"], max_epochs=1, **flags)
+    flags |= {"train_dataset": data["valid_dataset"], "max_epochs": 2, "seed": 7}
+    runs.run(tmp_path, name="begun", resume=True, status=2, **flags)
+    done = runs.run(tmp_path, name="after", ckpt_path=begun.last, **flags)
+    assert torch.load(done.last, weights_only=True)["global_step"] == 10 + 8
+
+
+def test_the_first_rows_of_a_stream_are_compared(begun: Begun, tmp_path: Path, capsys: Any) -> None:
+    flags = begun.flags | {"iterable": True, "name": "stream"}
+    runs.run(begun.folder, max_steps=3, **flags)
+    flags["train_dataset"] = rewritten(begun, tmp_path, lambda lines: lines[::-1])
+    runs.run(begun.folder, resume=True, max_steps=6, status=2, **flags)
+    assert "other rows, or in another order" in capsys.readouterr().err
+
+
+def test_the_best_state_is_not_compared_on_other_rows(tmp_path: Path, capsys: Any) -> None:
+    data = runs.datasets(tmp_path / "data", "seq_class", (8, 8, 16, 1))
+    flags = SMALL | {"train_dataset": data["train_dataset"], "valid_dataset": data["valid_dataset"]}
+    runs.run(tmp_path, max_epochs=1, monitor="valid/loss", monitor_direction="min", **flags)
+    flags |= {"valid_dataset": data["test_dataset"], "max_epochs": 2, "resume": True}
+    runs.run(tmp_path, monitor="valid/loss", monitor_direction="min", status=2, **flags)
+    assert "--valid_dataset: " in (said := capsys.readouterr().err)
+    assert "16 rows, where there were 8 when run 'run' was begun; which state is best" in said
+    runs.run(tmp_path, monitor="train/loss", monitor_direction="min", **flags)
+
+
+def test_another_run_counts_its_own_patience(tmp_path: Path) -> None:
+    """What had stopped early stays so when it is resumed; a new run from its checkpoint learns."""
+    data = runs.datasets(tmp_path / "data", "seq_class", (8, 8, 1, 1))
+    flags = SMALL | {"train_dataset": data["train_dataset"], "valid_dataset": data["valid_dataset"], "patience": 2}
+    flags |= {"monitor": "valid/loss", "early_stopping": True, "max_epochs": 9, "max_time": "00:00:10:00"}
+    begun = runs.run(tmp_path, **flags)
+    steps = [torch.load(begun.last, weights_only=True)["global_step"]]
+    for name, how in (("run", {"resume": True}), ("new", {"ckpt_path": begun.last})):
+        run = runs.run(tmp_path, **flags | {"name": name} | how)
+        steps.append(torch.load(run.last, weights_only=True)["global_step"])
+    assert steps[0] == steps[1] < steps[2]

@@ -35,9 +35,11 @@ ROOMS: dict[str, set[str]] = {
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "objectives", "models"},
     "data": {"processing", "runtime", "inputs", "objectives", "models"},
     "callbacks": {"processing", "metrics", "objectives", "runtime", "pipelines", "data"},
+    "continuation": {"registry", "runtime", "data", "callbacks"},
     "checks": {"registry", "runtime", "optimizers", "callbacks"},
     "experiment": {
         "checks",
+        "continuation",
         "registry",
         "runtime",
         "optimizers",

@@ -78,26 +78,24 @@ def read_checkpoint(path: Any, map_location: Any = "cpu", *, outline: bool = Fal
     return checkpoint
 
 
-def check_checkpoint(path: Path, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Check that a checkpoint can be loaded, before anything is written; return its outline.
+def check_tensors(path: Any, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    """Check that a model can take the tensors of a checkpoint.
 
     Args:
-        path: The file.
-        state: Tensors of the model that will take it.
+        path: The file, for the message.
+        found: Tensors of the checkpoint, or their shapes.
+        expected: Those of the model.
 
     Raises:
-        ConfigurationError: When it is no checkpoint, or one of another model.
+        ConfigurationError: When they are those of another model.
     """
-    outline = read_checkpoint(path, outline=True)
-    there = {name: tuple(tensor.shape) for name, tensor in outline["state_dict"].items()}
-    here = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    there, here = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (found, expected))
     wrong = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
     if wrong:
         raise ConfigurationError(
             f"--ckpt_path: {path} is of another model: {len(wrong)} tensors differ, as {wrong[0]}, which is "
             f"{there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} in this run."
         )
-    return outline
 
 
 def safe_to_read() -> Any:

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +94,13 @@ def follow_parent(follows: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def together(trainer: pl.Trainer, flags: Mapping[str, Any], num_rows: Mapping[Any, int | None]) -> Iterator[None]:
+def together(trainer: pl.Trainer, flags: Mapping[str, Any], rows: Callable[[], Mapping[Any, str]]) -> Iterator[None]:
     """Start the other processes of a run, make sure that all of them mean the same, and let them end together.
 
     Args:
         trainer: The trainer, which would start them later.
         flags: All flags of the run.
-        num_rows: Rows of each stage.
+        rows: Says how many rows each stage has, and which.
 
     Raises:
         ConfigurationError: When processes were given different flags or data.
@@ -111,7 +111,7 @@ def together(trainer: pl.Trainer, flags: Mapping[str, Any], num_rows: Mapping[An
         return
     lifeline = _start(trainer)
     try:
-        _check_agreement(trainer, flags, num_rows)
+        _check_agreement(trainer, flags, rows())
         yield
     except Exception as error:  # the others are told by the end of this process
         if lifeline.explains(error):
@@ -139,11 +139,11 @@ def _start(trainer: pl.Trainer) -> Lifeline:
     return lifeline
 
 
-def _check_agreement(trainer: pl.Trainer, flags: Mapping[str, Any], num_rows: Mapping[Any, int | None]) -> None:
+def _check_agreement(trainer: pl.Trainer, flags: Mapping[str, Any], rows: Mapping[Any, str]) -> None:
     from transformers_framework.runtime.communication import from_all
 
     meant = {f"--{name} {value}" for name, value in flags.items() if not LOCAL_FLAGS.fullmatch(name)}
-    everyone = from_all(meant | {f"{size} rows of --{stage}_dataset" for stage, size in num_rows.items()})
+    everyone = from_all(meant | {f"{text} of --{stage}_dataset" for stage, text in rows.items()})
     for rank, theirs in enumerate(everyone):
         if here := sorted(theirs - everyone[0]):
             there = sorted(everyone[0] - theirs)

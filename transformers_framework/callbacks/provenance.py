@@ -1,0 +1,49 @@
+"""What checkpoints were trained with: the flags of the run and its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping, Timer
+
+from transformers_framework.constants import Stage
+
+if TYPE_CHECKING:
+    from transformers_framework.data.datamodule import DataModule
+
+LEARNED_FROM: tuple[Stage, ...] = ("train", "valid")
+KEY = "Provenance"  # of its state among those of callbacks
+
+
+class Provenance(pl.Callback):
+    """Write flags and fingerprints of the data into checkpoints, for those who continue them.
+
+    Args:
+        flags: The flags of the run, as YAML.
+        data: The data of the run.
+        folder: Checkpoints of the run.
+    """
+
+    def __init__(self, flags: str, data: DataModule, folder: Path) -> None:
+        self.flags, self.data, self.folder = flags, data, folder
+
+    @property
+    def state_key(self) -> str:
+        """Name of the state in checkpoints."""
+        return KEY
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint is trained with."""
+        data = {stage: self.data.fingerprints[stage] for stage in LEARNED_FROM if self.data.has(stage)}
+        return {"flags": self.flags, "data": data}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let a run that starts from the checkpoint of another one count its own patience and its own time."""
+        if Path(str(trainer.ckpt_path)).parent != self.folder:
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, (EarlyStopping, Timer)):
+                    checkpoint.get("callbacks", {}).pop(callback.state_key, None)

@@ -1,0 +1,213 @@
+"""What a run must have in common with the checkpoint that it continues, and what may be other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.registry import options_of, resolve
+from transformers_framework.runtime.run_folders import CONFIG, is_damaged
+from transformers_framework.runtime.strategies import shards_checkpoints
+
+Experiment = Any  # it imports this module
+
+# flags that say what is learned: what continues a run has the same
+OF_MEANING = frozenset(
+    (
+        *("pipeline", "k", "classification_head_type", "separated", "problem_type", "embedding_sharing"),
+        *("loss_fn", "distance_fn", "scores_fn", "pooling", "embedding_size", "normalize_embeddings"),
+        *("separate_towers", "max_multi_token_predictions"),
+    )
+)
+_ORDERS = "it decides which rows share a batch, and the batches of a part of the epoch have been seen"
+# flags that say what the state of a checkpoint is, or which rows it has seen: why they must stay
+OF_STATE = {
+    "optimizer": "the checkpoint has the state of that optimizer, from which no other can go on",
+    "scheduler_interval": "the schedule of the checkpoint has counted otherwise",
+}
+OF_ORDER = {
+    "seed": "it decides on the order of rows and on all that is random about them, and a part of the epoch was seen",
+    "length_bucketing": _ORDERS,
+    "packing": _ORDERS,
+    "iterable": _ORDERS,
+    "grouping": _ORDERS,
+    "selection": _ORDERS,
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A checkpoint and the run that is to continue it, to train or to test.
+
+    Args:
+        experiment: The run.
+        start: The checkpoint.
+    """
+
+    experiment: Experiment
+    start: str
+
+    @property
+    def _is_sharded(self) -> bool:
+        return shards_checkpoints(self.experiment.options.get("strategy", "auto"))
+
+    @cached_property
+    def outline(self) -> dict[str, Any]:
+        """What the checkpoint holds, without its tensors."""
+        from transformers_framework.runtime.checkpoint_io import check_shards, read_checkpoint
+
+        return check_shards(Path(self.start)) if self._is_sharded else read_checkpoint(self.start, outline=True)
+
+    def _kept(self, *keys: str) -> Mapping[str, Any]:
+        """Return what the checkpoint holds under some keys, one below the other; nothing where it is another's."""
+        found: Any = self.outline
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def then(self) -> Mapping[str, Any]:
+        """Flags of the run that wrote the checkpoint; none of one from elsewhere."""
+        from transformers_framework.callbacks.provenance import KEY
+
+        text = self._kept("callbacks", KEY).get("flags")
+        if not isinstance(text, str):  # an earlier version wrote it
+            try:
+                text = Path(self.start).with_name(CONFIG).read_text("utf-8")
+            except (OSError, ValueError):
+                return {}
+        return _flags(text)
+
+    @cached_property
+    def now(self) -> Mapping[str, Any]:
+        """Flags of the run as they were given: a checkpoint may decide on others."""
+        return _flags(self.experiment.config_yaml)
+
+    @cached_property
+    def changed(self) -> frozenset[str]:
+        """Names of the flags that both have, with other values."""
+        return frozenset(name for name in self.then.keys() & self.now.keys() if self.then[name] != self.now[name])
+
+    @property
+    def is_within_epoch(self) -> bool:
+        """Whether an epoch had begun that was not over."""
+        progress = self._kept("loops", "fit_loop", "epoch_progress", "current")
+        return bool(progress.get("ready", 0) != progress.get("processed", 0))
+
+    def _both(self, *names: str) -> tuple[str, str]:
+        """Return flags as they were and as they are, for messages."""
+        then, now = (", ".join(_said(name, flags[name]) for name in names) for flags in (self.then, self.now))
+        return then, now
+
+    def _refusal(self, what: str) -> ConfigurationError:
+        experiment = self.experiment
+        return ConfigurationError(
+            f"{what}. Give the same to go on with it, or another --name, with --pre_trained_model, to start a new run "
+            f"from its weights, as {experiment.folders.pre_trained_models / 'final'}."
+        )
+
+    @property
+    def _begun(self) -> str:
+        return (
+            f"run '{self.experiment.folders.name}' was begun" if self.experiment.resume else f"{self.start} was trained"
+        )
+
+    def check_file(self) -> None:
+        """Refuse a checkpoint that cannot be read, or not as it was written.
+
+        Raises:
+            ConfigurationError: With what is wrong with it.
+        """
+        assert self.outline
+        if is_damaged(Path(self.start)):
+            raise ConfigurationError(
+                f"--ckpt_path: {self.start} is damaged: what it holds does not fit its checksums. Copy it again, or "
+                "give another checkpoint."
+            )
+
+    def check(self) -> None:
+        """Refuse what cannot be continued, or tested, as it was begun.
+
+        Raises:
+            ConfigurationError: With what was and what is.
+        """
+        from transformers_framework.callbacks.open_window import DATA, check_rows_of_step
+        from transformers_framework.runtime.checkpoint_io import check_tensors
+
+        experiment, trains = self.experiment, self.experiment.data.has("train")
+        self.check_flags(trains=trains)
+        if not self._is_sharded:
+            check_tensors(self.start, self.outline["state_dict"], experiment.module.state_dict())
+        if trains:
+            self.check_data()
+        if trains and not experiment.allow_other_batch_size:
+            check_rows_of_step(experiment.data, experiment.trainer, dict(self._kept(DATA)))
+
+    def check_flags(self, *, trains: bool) -> None:
+        """Refuse flags with which the checkpoint cannot be continued; warn of others with which it was trained.
+
+        Args:
+            trains: Whether it is trained, and not only tested.
+
+        Raises:
+            ConfigurationError: With what was and what is.
+        """
+        experiment = self.experiment
+        if experiment.resume and (others := sorted(OF_MEANING & self.changed)):
+            then, now = self._both(*others)
+            raise self._refusal(f"--resume: {self._begun} with {then}, and this command has {now}")
+        fixed = {**OF_STATE, **(OF_ORDER if experiment.resume or self.is_within_epoch else {})} if trains else {}
+        for name, why in fixed.items():
+            if name in self.changed:
+                then, now = self._both(name)
+                raise self._refusal(f"--{name}: {self._begun} with {then}, and this command has {now}: {why}")
+        places = (experiment.spec.inputs, *experiment.spec.objectives)
+        names = {name for place in places for name in options_of(resolve(place), experiment.options)} | OF_MEANING
+        if others := sorted(names & self.changed):
+            logger.warning("%s was trained with %s; this run has %s.", self.start, *self._both(*others))
+
+    def check_data(self) -> None:
+        """Refuse other data than those of the checkpoint, of which a part was seen, or on which it was measured.
+
+        Raises:
+            ConfigurationError: With how they differ.
+        """
+        from transformers_framework.callbacks.provenance import KEY
+        from transformers_framework.data.fingerprint import difference
+
+        experiment, data = self.experiment, self.experiment.data
+        monitored = str(experiment.selection.monitor).partition("/")[0]
+        for stage in data.sources:
+            then = self._kept("callbacks", KEY, "data", stage)
+            found = difference(then, data.fingerprints[stage]) if "columns" in then else None
+            if found is None:
+                continue
+            what = f"--{stage}_dataset: {data.sources[stage]} has {found} when {self._begun}"
+            if stage == "train" and (experiment.resume or self.is_within_epoch):
+                raise self._refusal(f"{what}; a part of the epoch was seen")
+            if stage == monitored and experiment.resume:
+                raise self._refusal(f"{what}; which state is best was measured on those")
+
+
+def _flags(text: str) -> Mapping[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _said(name: str, value: Any) -> str:
+    flag = f"-{name}" if len(name) == 1 else f"--{name}"
+    if value is None or value is False:
+        return f"no {flag}"
+    return flag if value is True else f"{flag} {' '.join(map(str, value)) if isinstance(value, list) else value}"

@@ -1,0 +1,86 @@
+"""What the rows of a data set are known by, wherever its files lie: a digest of each column, in the order of rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.constants import Stage
+from transformers_framework.runtime.folders import digest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from transformers_framework.data.datamodule import DataModule
+
+MOST_BYTES = 2**28  # read in 0.3 s; of larger data blocks all over it are read
+ROWS_OF_BLOCK = 1024  # a multiple of 8: bits of the rows behind a block are in no byte of it
+
+Fingerprint = Mapping[str, Any]  # "num_rows", "columns": a digest by name
+
+
+class Fingerprints:
+    """What the rows of each stage are known by; of a stream its first ones.
+
+    Args:
+        data: The data of a run.
+    """
+
+    def __init__(self, data: DataModule) -> None:
+        self.data = data
+        self.found: dict[Stage, Fingerprint] = {}
+
+    def __getitem__(self, stage: Stage) -> Fingerprint:
+        if stage not in self.found:
+            rows = self.data.heads.get(stage, self.data.datasets[stage])
+            columns = [name for name in self.data.columns(stage) if name in rows.column_names]
+            self.found[stage] = fingerprint(rows, columns, self.data.num_rows[stage])
+        return self.found[stage]
+
+    def in_words(self) -> dict[str, str]:
+        """Return how many rows each stage has and what they are known by, in a few letters."""
+        return {stage: f"{self[stage]['num_rows']} rows ({digest(self[stage])[:8]})" for stage in self.data.sources}
+
+
+def fingerprint(dataset: Dataset, columns: Sequence[str], num_rows: int | None) -> dict[str, Any]:
+    """Return the fingerprint of the columns that a stage reads.
+
+    Args:
+        dataset: The data, or the first rows of a stream.
+        columns: Names of the columns.
+        num_rows: Rows of the data, None where that is not known.
+    """
+    hashes = {name: hashlib.blake2b(repr(_classes(dataset.features[name])).encode()) for name in columns}
+    table = dataset.select_columns(list(columns)).with_format("arrow")
+    step = max(1, dataset.data.nbytes // MOST_BYTES)
+    starts = range(0, len(dataset), ROWS_OF_BLOCK)
+    for start in sorted({*starts[::step], starts[-1]}):
+        block = table[start : start + ROWS_OF_BLOCK].combine_chunks()
+        for name, known in hashes.items():
+            for batch in block.select([name]).to_batches():
+                known.update(batch.serialize())
+    return {"num_rows": num_rows, "columns": {name: known.hexdigest()[:16] for name, known in hashes.items()}}
+
+
+def _classes(feature: Any) -> Any:
+    """Return the names that numbers of a column stand for, where it has any."""
+    return getattr(getattr(feature, "feature", feature), "names", None)
+
+
+def difference(then: Fingerprint, now: Fingerprint) -> str | None:
+    """Say how the rows of a data set differ from those of another, nothing where they are the same.
+
+    Columns that only one of them has do not count.
+
+    Examples:
+        >>> difference({"num_rows": 3, "columns": {"text": "a"}}, {"num_rows": 2, "columns": {"text": "b"}})
+        '2 rows, where there were 3'
+        >>> difference({"num_rows": 3, "columns": {"text": "a"}}, {"num_rows": 3, "columns": {"text": "b", "key": "c"}})
+        "other rows, or in another order, by what is in 'text'"
+    """
+    if then["num_rows"] != now["num_rows"]:
+        return f"{now['num_rows']} rows, where there were {then['num_rows']}"
+    shared = then["columns"].keys() & now["columns"].keys()
+    others = sorted(name for name in shared if then["columns"][name] != now["columns"][name])
+    return f"other rows, or in another order, by what is in '{others[0]}'" if others else None
