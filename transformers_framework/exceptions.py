@@ -7,7 +7,11 @@ The program ends with status 2 for a :class:`UserError`, with 1 for a :class:`Ru
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator
+
+# C0 and C1 control characters, line separators of Unicode, and what turns the direction of writing
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class UserError(Exception):
@@ -66,3 +70,13 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which what would command a terminal is escaped: control characters but line breaks and tabs.
+
+    Examples:
+        >>> printable("a \x1b[31mred\x1b[0m label")
+        'a \\x1b[31mred\\x1b[0m label'
+    """
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers_framework.checks import checks_of
 from transformers_framework.constants import PASSAGE, ROW_IDS, TRAIN
-from transformers_framework.exceptions import UserError, caught
+from transformers_framework.exceptions import UserError, caught, printable
 from transformers_framework.runtime.trainer import build_trainer
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def check(experiment: Experiment) -> bool:
     """Print a report on a run that is not started; return whether nothing is wrong with it."""
     experiment.prepare_machine()
     problems = find_problems(experiment)
-    print("\n".join(_report(experiment, problems)))  # noqa: T201
+    print(printable("\n".join(_report(experiment, problems))))  # noqa: T201
     return not problems
 
 

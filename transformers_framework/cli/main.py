@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from transformers_framework.cli import help as helps
 from transformers_framework.cli.given import gather, to_yaml
 from transformers_framework.constants import ONCE
-from transformers_framework.exceptions import ConfigurationError, RunError, UserError
+from transformers_framework.exceptions import ConfigurationError, RunError, UserError, printable
 from transformers_framework.runtime.garbage import collect_rarely
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
 
 
 def version() -> str:

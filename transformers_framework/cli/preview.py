@@ -9,7 +9,7 @@ import numpy as np
 
 from transformers_framework.cli.marks import COUNTED, KEPT, MASKED, PUT_IN, WRITTEN, Pen, kinds_of
 from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, TRAIN
-from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.exceptions import ConfigurationError, printable
 
 if TYPE_CHECKING:
     from transformers_framework.constants import Stage
@@ -60,13 +60,13 @@ def preview(experiment: Experiment, num_rows: int, *, colours: bool = False, che
     stage: Stage = next(iter(data.sources))
     rows, total, place = read(experiment, stage, num_rows), data.num_rows[stage], data.origin(stage).place
     of_all = "" if total is None else f" of {total:,}"
-    yield f"{stage}: {data.sources[stage]}, {len(rows):,}{of_all} rows as the first epoch has them"
+    yield f"{stage}: {printable(data.sources[stage])}, {len(rows):,}{of_all} rows as the first epoch has them"
     yield from _legend(pen, rows, predicts=any(objective.sparse for objective in experiment.objectives))
     for row in rows:
         found = {name: int((row.kinds == kind).sum()) for kind, name in COUNTED.items()}
         counts = [f"{len(row.after)} tokens", *(f"{count} {name}" for name, count in found.items() if count)]
         yield f"\nrow {row.number} ({place(row.number)}): {', '.join(counts)}"
-        yield from (f"  {line}" for line in (*_texts(pen, row), *row.notes))
+        yield from (f"  {line}" for line in (*_texts(pen, row), *map(printable, row.notes)))
 
 
 def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:

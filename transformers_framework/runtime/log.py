@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 
+from transformers_framework.exceptions import printable
 from transformers_framework.runtime.run_folders import is_first_process
 
 # warnings of libraries about what this program does on purpose
@@ -22,12 +23,20 @@ KNOWN = (
 )
 
 
+class Printable(logging.Formatter):
+    """Formats messages so that no label or text of the data commands the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return printable(super().format(record))
+
+
 def set_up_logging() -> None:
     """Make the package's messages visible, and silence known warnings."""
     package = logging.getLogger("transformers_framework")
     if not package.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(Printable("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         package.addHandler(handler)
         package.propagate = False
     package.setLevel(logging.INFO if is_first_process() else logging.ERROR)
