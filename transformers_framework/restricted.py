@@ -83,6 +83,8 @@ class Expanded:
             raise ValueError(" (with a null byte)")
         if max(map(len, parts), default=0) > LONGEST_NAME or sum(map(len, parts)) + len(parts) > LONGEST_PATH:
             raise ValueError(f" (a name of more than {LONGEST_NAME} bytes, or {LONGEST_PATH} in all)")
+        if path.startswith("~") and not os.path.lexists(path):
+            raise ValueError(f" ({Path(path).parts[0]} has no home folder here)")
         if (unset := re.search(r"\$(\w+|\{\w+\})", path)) and not os.path.lexists(path):
             raise ValueError(f" ({unset[0]} is not set in the environment)")
         return path

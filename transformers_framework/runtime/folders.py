@@ -36,10 +36,20 @@ def digest(value: Any) -> str:
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """Return the folder for downloads and prepared data: what ``--cache_dir`` says, else one in the user's cache."""
+    """Return the folder for downloads and prepared data: what ``--cache_dir`` says, else one in the user's cache.
+
+    Raises:
+        ConfigurationError: When the user has no home folder.
+    """
     if cache_dir:
         return Path(cache_dir).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transformers_framework"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transformers_framework"
+    except RuntimeError as error:  # no HOME, and the user is in no list of users, as in some containers
+        raise ConfigurationError(
+            "--cache_dir: this user has no home folder for downloads and prepared data. Give a folder, for instance "
+            "--cache_dir ./cache, or set HOME."
+        ) from error
 
 
 @contextlib.contextmanager

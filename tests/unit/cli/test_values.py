@@ -170,6 +170,17 @@ def test_a_variable_that_is_not_set_is_one_only_where_no_file_is_called_so(monke
     assert convert(LocalPath, ["$NONE"]) == "$NONE"
 
 
+def test_homes_that_do_not_exist_are_refused(monkeypatch):
+    import pwd
+
+    with pytest.raises(ValueError, match="~nobody-has-this-name has no home folder here"):
+        convert(Source, ["~nobody-has-this-name/data.csv"])
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # as in a container that runs as any user
+    with pytest.raises(ValueError, match="~ has no home folder here"):
+        convert(LocalPath, ["~/outputs"])
+
+
 def test_addresses_are_sources_and_no_paths():
     assert convert(Source, ["s3://bucket/$x"]) == "s3://bucket/$x"
     with pytest.raises(ValueError, match="an address"):

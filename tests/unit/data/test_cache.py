@@ -255,3 +255,14 @@ def test_the_default_cache_folder(monkeypatch):
     assert cache_folder(None) == Path("/caches/transformers_framework")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder(None) == Path.home() / ".cache" / "transformers_framework"
+
+
+def test_a_user_without_a_home_is_asked_for_a_cache_folder(monkeypatch):
+    import pwd
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(ConfigurationError, match=r"--cache_dir: this user has no home folder .* --cache_dir \./cache"):
+        cache_folder(None)
+    assert cache_folder("caches") == Path("caches")
