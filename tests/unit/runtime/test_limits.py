@@ -55,8 +55,10 @@ def test_small_shared_memory_is_refused_or_warned_of(monkeypatch, caplog):
         check_workers(2, 3 * 2**20)
 
 
+@pytest.mark.needs("resource")  # Windows has none
 def test_a_process_allows_itself_what_it_may():
-    resource = pytest.importorskip("resource")
+    import resource
+
     code = (
         "import resource\n"
         "from transformers_framework.runtime.limits import allow_open_files\n"
