@@ -161,9 +161,10 @@ class Experiment:
     def data(self) -> DataModule:
         """The data of all stages, loaded and checked."""
         from transformers_framework.data.datamodule import DataModule
+        from transformers_framework.data.limits import Limits
 
-        flags = options_of(DataModule, self.options)
-        data = DataModule(self.inputs, self.objectives, self.seed, self.options, **flags)
+        flags, limits = (options_of(part, self.options) for part in (DataModule, Limits))
+        data = DataModule(self.inputs, self.objectives, self.seed, self.options, Limits(**limits), **flags)
         data.load(self.on_data_error)
         return data
 

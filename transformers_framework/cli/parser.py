@@ -126,7 +126,12 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         f"pipeline {chosen['pipeline']}": {k: flag for k, flag in pipeline.items() if k not in optimization},
         "optimization": optimization,
         "selection": declared("callbacks.selection:Selection"),
-        "trainer": merge([*trainer_flags(), *declared("runtime.precision:set_float32_matmul_precision").values()]),
+        "trainer": merge(
+            [
+                *trainer_flags(),
+                *declared("data.limits:Limits", "runtime.precision:set_float32_matmul_precision").values(),
+            ]
+        ),
     }
     every = merge(flag for flags in groups.values() for flag in flags.values())
     return {title: {name: every.pop(name) for name in flags if name in every} for title, flags in groups.items()}

@@ -15,6 +15,7 @@ from transformers_framework.data.cache import prepared
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.contradictions import check_flags
 from transformers_framework.data.fingerprint import Fingerprints
+from transformers_framework.data.limits import Limits
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.loading import load_dataset, row_place
 from transformers_framework.data.loading import num_rows as known_num_rows
@@ -50,6 +51,7 @@ class DataModule(pl.LightningDataModule):
         objectives: What is learned; they add labels.
         seed: The run's seed.
         options: All flags of the run: those that name columns say which of a data set are read.
+        limits: How much of each stage is used.
         batch_size: Rows of a batch, on each device.
         eval_batch_size: Rows of a batch outside training, on each device; as `batch_size` when not given.
         train_dataset: Training data: a folder saved with save_to_disk (local or s3://), a .jsonl, .json, .csv, .tsv or
@@ -85,6 +87,7 @@ class DataModule(pl.LightningDataModule):
         objectives: Sequence[Objective],
         seed: int,
         options: Mapping[str, Any],
+        limits: Limits,
         *,
         batch_size: PositiveInt,
         eval_batch_size: PositiveInt | None = None,
@@ -113,7 +116,7 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.inputs, self.objectives, self.seed = inputs, list(objectives), seed
-        self.named_columns = NamedColumns.of(options)
+        self.named_columns, self.limits = NamedColumns.of(options), limits
         self.iterable, self.length_bucketing = iterable, length_bucketing
         self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
         given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
@@ -276,18 +279,20 @@ class DataModule(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         dataset, streams = self.datasets[stage], self.iterable and stage == TRAIN
-        grouped = not streams and (stage != TRAIN or self.length_bucketing)
-        num_places = self.num_places(stage)
+        shuffles = stage == TRAIN and not self.limits.overfits
+        grouped = not streams and (stage != TRAIN or (self.length_bucketing and shuffles))
+        places, num_places = self.limits.places(self, stage, trainer.world_size), self.num_places(stage)
         sampler = BatchSampler(
             num_places if num_places is not None else UNKNOWN_NUM_ROWS,
             batch_size=self.batch_sizes[stage],
             seed=self.seed,
-            shuffle=stage == TRAIN,
+            shuffle=shuffles,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             lengths=self._lengths(stage) if grouped else None,
             bins=self.bins if stage == TRAIN else None,
             regroup=partial(self.inputs.groups, stage, self.seed) if self.inputs.groups_rows else None,
+            places=places,
         )
         device = trainer.strategy.root_device.type
         if stage == TRAIN:
@@ -299,7 +304,7 @@ class DataModule(pl.LightningDataModule):
             else RowReader(dataset, self.columns(stage), self.inputs.token_columns),
             sampler,
             self.collator(stage, pad_to_multiple_of=length_multiple(trainer)),
-            num_rows=num_places,
+            num_rows=num_places if places is None else len(places),
             num_workers=self.workers_of(trainer),
             pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # whose memory is the host's
             epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,

@@ -72,6 +72,7 @@ class BatchSampler:
         bins: Which rows share a bin; requests then name the rows of theirs.
         regroup: Returns the bins of an epoch, ``num_rows`` of them, where these are others each time; ``lengths`` are
             then those of rows, which add up.
+        places: Which of the rows, or bins, are dealt where not all are, ascending; these are not shuffled.
     """
 
     def __init__(
@@ -86,16 +87,19 @@ class BatchSampler:
         lengths: ArrayLike | None = None,
         bins: Bins | None = None,
         regroup: Callable[[int], Bins] | None = None,
+        places: NDArray[np.int64] | None = None,
     ) -> None:
         assert num_rows >= 0
+        assert places is None or not shuffle
         assert bins is None or len(bins) == num_rows
         assert batch_size >= 1
         assert 0 <= rank < world_size
-        self.num_rows, self.batch_size, self.seed, self.shuffle = num_rows, batch_size, seed, shuffle
+        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self.rank, self.world_size = rank, world_size
         self.lengths = self.row_lengths = None if lengths is None else np.asarray(lengths)
         assert self.lengths is None or regroup is not None or self.lengths.shape == (num_rows,)
-        self.bins, self.regroup = bins, regroup
+        self.bins, self.regroup, self.places = bins, regroup, places
+        self.num_rows = num_rows if places is None else len(places)
         self.epoch = 0
         self.consumed = 0
 
@@ -136,9 +140,10 @@ class BatchSampler:
     def order(self) -> NDArray[np.int64]:
         """Return the rows of the epoch in order, the same on all ranks, (num_rows,) int64."""
         if not self.shuffle:
+            places = np.arange(self.num_rows) if self.places is None else self.places
             if self.lengths is None:
-                return np.arange(self.num_rows)
-            return np.argsort(-self.lengths.astype(np.int64), kind="stable")
+                return places
+            return places[np.argsort(-self.lengths[places].astype(np.int64), kind="stable")]
         if self.lengths is None:
             return permutation(self.seed, self.epoch, self.num_rows, "sampler.rows")
         return bucketed_order(self.seed, self.epoch, self.lengths, self.step_size)

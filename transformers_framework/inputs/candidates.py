@@ -78,7 +78,7 @@ class Candidates(TextInputs):
     """
 
     model_keys = ("input_ids", "attention_mask", "token_type_ids", "first_tokens")
-    groups_rows = True
+    groups_rows = judges_whole_rows = True
 
     def __init__(
         self,

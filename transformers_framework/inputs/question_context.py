@@ -51,6 +51,8 @@ class QuestionContext(TextInputs):
 
     rewriting = "--pipeline question_answering"
 
+    judges_whole_rows = True  # of several windows
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,

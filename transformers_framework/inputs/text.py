@@ -70,6 +70,7 @@ class TextInputs:
     groups_rows = False  # whether several rows share an input, each with a label of its own
     tracks_words = False  # set where an objective needs the word of every token
     fills: tuple[str, ...] = ()  # set where an objective fills in special tokens that texts to predict hold
+    judges_whole_rows = False  # whether windows, or candidates, of a row are judged together
     prefix = ""  # words before every text, where a model wants to be told what to do
 
     def __init__(

@@ -59,6 +59,8 @@ class WordInputs(TextInputs):
 
     tracks_words = True
 
+    judges_whole_rows = True  # of several windows
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,

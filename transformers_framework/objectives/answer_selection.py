@@ -72,6 +72,7 @@ class AnswerSelection(SequenceClassification):
         )
         self.classes.is_binary = True
         self.index_column = index_column
+        self.judged_together = index_column
         self.empty_target_action = metrics_empty_target_action
 
     @property

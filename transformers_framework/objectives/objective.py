@@ -76,6 +76,7 @@ class Objective(ABC):
     sparse: ClassVar[bool] = False  # the head runs where there is a label and nowhere else
     weight: ClassVar[float] = 1.0  # of its loss, beside other objectives
     state: nn.Module | None = None  # buffers that belong to a checkpoint
+    judged_together: str | None = None  # column that is equal in rows that are judged together
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup

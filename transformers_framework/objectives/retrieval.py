@@ -89,6 +89,7 @@ class Retrieval(Objective):
     ) -> None:
         super().__init__(setup)
         self.label_column, self.index_column = label_column, index_column
+        self.judged_together = index_column
         self.wrong_fields = [parse_field(column) for column in input_columns[NUM_PAIR:]]
         self.passage_columns = parse_field(input_columns[1]).columns if len(input_columns) > 1 else ()
         self._alone: set[Stage] = set()  # stages whose rows are queries, and what they shall find is in a corpus

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from transformers_framework.runtime.run_folders import RunFolders
 
+EVALUATION_LIMITS = ("limit_val_batches", "limit_test_batches", "limit_predict_batches")
 NAMING_A_DEVICE = ("accelerator", "strategy", "devices", "precision", "profiler")
 
 
@@ -72,11 +73,15 @@ def build_trainer(
             "plugins": plugins,
             "strategy": build_strategy(strategy, config, device),
             "default_root_dir": folders.output_dir,
+            # the data has its own: to Lightning the first batches are those of the longest rows
+            **{name: None for name in EVALUATION_LIMITS if flags.get(name)},
         }
         trainer = pl.Trainer(**flags)
         nodes = num_nodes(os.environ, trainer.num_nodes, trainer.num_devices)
         if nodes != trainer.num_nodes:
             trainer = pl.Trainer(**{**flags, "num_nodes": nodes, "strategy": build_strategy(strategy, config, device)})
+        if flags.get("overfit_batches"):
+            trainer.limit_val_batches = 1.0
         return use_own_loops(trainer)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ConfigurationError(_blamed(str(error), options, list(flags))) from error

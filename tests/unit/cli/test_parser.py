@@ -9,6 +9,7 @@ import pytest
 from transformers_framework import registry
 from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather, read_config, to_yaml
+from transformers_framework.data.limits import Limits
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
 from transformers_framework.registry import PipelineSpec
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Probability
@@ -79,6 +80,7 @@ PLACES = {
     "data.datamodule:DataModule": Data,
     "pipelines.pipeline:Pipeline": Module,
     "callbacks.selection:Selection": Selection,
+    "data.limits:Limits": Limits,
     "runtime.precision:set_float32_matmul_precision": set_float32_matmul_precision,
     "inputs": Inputs,
     "classes": Classes,

@@ -275,3 +275,20 @@ def test_a_million_rows_are_ordered_without_a_loop_per_row():
     start = time.perf_counter()
     next(iter(BatchSampler(1_000_000, batch_size=32, seed=0, shuffle=True, lengths=lengths)))
     assert time.perf_counter() - start < 2  # 0.2 s measured; a Python loop takes far longer
+
+
+@pytest.mark.parametrize("with_lengths", [False, True])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_places_that_take_part_are_dealt_to_all_ranks(world_size, with_lengths):
+    places = np.array([0, 1, 4, 5, 6, 11, 20])
+    lengths = np.arange(23) if with_lengths else None
+    samplers = [
+        BatchSampler(23, batch_size=2, seed=1, shuffle=False, rank=rank, world_size=world_size, lengths=lengths,
+                     places=places)
+        for rank in range(world_size)
+    ]  # fmt: skip
+    batches = [list(sampler) for sampler in samplers]
+    assert {len(of_rank) for of_rank in batches} == {len(sampler) for sampler in samplers}
+    steps = [real_rows(step) for step in zip(*batches, strict=True)]
+    in_order = [row for step in steps for row in step]
+    assert in_order == (sorted(places.tolist(), reverse=True) if with_lengths else places.tolist())

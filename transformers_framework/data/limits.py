@@ -1,0 +1,98 @@
+"""How much of the data of evaluation is used, where not all of it is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transformers_framework.constants import SOURCE_ROW, Stage
+from transformers_framework.objectives.objective import active
+from transformers_framework.processing.columns import value_numbers
+from transformers_framework.restricted import NonNegativeInt, Probability
+
+if TYPE_CHECKING:
+    from transformers_framework.data.datamodule import DataModule
+
+
+class Limits:
+    """Evaluate the first rows of the file only; train on the same few batches in each epoch.
+
+    A limit is a number of batches on each device, or a share of the rows. Lightning's would count the batches of a
+    loader, which come longest row first and tear questions apart.
+
+    Args:
+        limit_val_batches: How much of the validation data is used: a number of batches for each device, or a share of
+            the rows (0.1). These are the first rows of the file, up to the end of the last question or document that
+            was begun.
+        limit_test_batches: How much of the test data is used: a number of batches for each device, or a share of the
+            rows (0.1). These are the first rows of the file, up to the end of the last question or document that was
+            begun.
+        limit_predict_batches: How much of the data to predict is used: a number of batches for each device, or a share
+            of the rows (0.1). These are the first rows of the file, up to the end of the last question or document
+            that was begun.
+        overfit_batches: Train on the first batches of the file in each epoch, in its order, and validate on as much of
+            the validation data: a number of batches for each device, or a share (0.1). 0 trains on all.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_val_batches: NonNegativeInt | Probability | None = None,
+        limit_test_batches: NonNegativeInt | Probability | None = None,
+        limit_predict_batches: NonNegativeInt | Probability | None = None,
+        overfit_batches: NonNegativeInt | Probability = 0.0,
+    ) -> None:
+        self.overfits = overfit_batches > 0
+        self.of_stage: dict[Stage, int | float | None] = {
+            "valid": overfit_batches or limit_val_batches,
+            "test": limit_test_batches,
+            "predict": limit_predict_batches,
+        }
+
+    def places(self, data: DataModule, stage: Stage, world_size: int) -> NDArray[np.int64] | None:
+        """Return which rows or groups of a stage are used, ascending ``(M,) int64``; nothing where all are.
+
+        Args:
+            data: The data, loaded.
+            stage: The stage.
+            world_size: Number of processes, each of which has batches of its own.
+        """
+        limit, num_places = self.of_stage.get(stage), data.num_places(stage)
+        if limit is None or num_places is None:
+            return None
+        step_size = data.batch_sizes[stage] * world_size
+        count = limit * step_size if isinstance(limit, int) else math.ceil(limit * num_places)
+        return None if count >= num_places else first_whole(units(data, stage), count)
+
+
+def units(data: DataModule, stage: Stage) -> NDArray[np.int64]:
+    """Return a number for each row or group of a stage, the same for those that are judged together ``(N,) int64``."""
+    dataset = data.datasets[stage]
+    columns = [objective.judged_together for objective in active(data.objectives, stage)]
+    columns += [SOURCE_ROW] * data.inputs.judges_whole_rows
+    column = next((column for column in columns if column in dataset.column_names), None)
+    found = np.arange(len(dataset)) if column is None else value_numbers(dataset, column)
+    groups = data.inputs.groups(stage, data.seed, 0)
+    return found if groups is None else found[groups.rows[np.cumsum(groups.sizes) - groups.sizes]]
+
+
+def first_whole(units: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the first rows that are ``count`` or more and whole units, in order ``(M,) int64``.
+
+    Args:
+        units: Unit of each row, any integers ``(N,) int64``; rows of a unit need not stand together.
+        count: Least number of rows, at most N.
+
+    Examples:
+        >>> first_whole(np.array([7, 7, 7, 4, 4, 9]), 4).tolist()
+        [0, 1, 2, 3, 4]
+        >>> first_whole(np.array([7, 4, 7, 4, 9]), 1).tolist()
+        [0, 2]
+    """
+    _, first, unit, sizes = np.unique(units, return_index=True, return_inverse=True, return_counts=True)
+    in_order = np.argsort(first)
+    num_units = int(np.searchsorted(np.cumsum(sizes[in_order]), count)) + 1
+    return np.flatnonzero(np.isin(unit.reshape(-1), in_order[:num_units]))
