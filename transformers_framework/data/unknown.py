@@ -26,7 +26,7 @@ def unknown_tokens(data: DataModule, stage: Stage) -> tuple[str, bool]:
     """Return what is to be said of the unknown tokens of a stage, and whether loudly; nothing without such tokens."""
     tokenizer, unknown = data.inputs.tokenizer, _unknown_id(data.inputs)
     special = np.setdiff1d(tokenizer.all_special_ids, [] if unknown is None else [unknown])
-    batches = [np.where(np.isin(ids, special), -1, ids) for ids in _ids(data, stage)]
+    batches = [np.where(np.isin(ids, special), -1, ids) for ids in clean_ids(data, stage)]
     ids = np.concatenate([batch.ravel() for batch in batches] or [np.zeros(0, dtype=np.int64)])
     counts = np.bincount(ids[ids >= 0], minlength=len(tokenizer))
     blank = [
@@ -67,7 +67,7 @@ def report_unknown(data: DataModule) -> None:
             logger.log(logging.WARNING if is_loud else logging.INFO, "%s: %s", stage, text)
 
 
-def _ids(data: DataModule, stage: Stage) -> Iterator[np.ndarray]:
+def clean_ids(data: DataModule, stage: Stage) -> Iterator[np.ndarray]:
     """Yield what some rows of a stage are made of before it is corrupted ``(B, L) int64``, -1 at padding."""
     collate, names, size = data.collator(stage), list(data.columns(stage)), data.batch_sizes[stage]
     if data.iterable and stage == TRAIN:
