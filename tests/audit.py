@@ -25,8 +25,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
     ]
     if not packages or len(skipped) == len(packages):
         return [
-            *lines,
-            f"Nothing was audited, none of {len(packages)} packages: PyPI gave no data of any. A mirror has none.",
+            f"Nothing was audited: PyPI has data of none of {len(packages)} packages, as where a mirror answers for it."
         ]
     if skipped:
         lines += [f"{package['name']}: {package['skip_reason']}" for package in skipped]
@@ -36,11 +35,11 @@ def findings(report: Mapping[str, Any]) -> list[str]:
 
 def main() -> int:
     """Audit ``constraints.txt``."""
-    done = subprocess.run([sys.executable, *COMMAND, "constraints.txt"], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run([sys.executable, *COMMAND, "constraints.txt"], capture_output=True, text=True, check=False)
     try:
         report = json.loads(done.stdout)
-    except ValueError:  # its own words are on stderr
-        print("Nothing was audited: pip-audit failed.")
+    except ValueError:
+        print(f"{done.stderr}Nothing was audited: pip-audit failed.")
         return 1
     lines = findings(report)
     print("\n".join(lines or [f"{len(report['dependencies'])} packages were audited; no vulnerability is known."]))
