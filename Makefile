@@ -61,7 +61,7 @@ audit: $(READY) ## Known vulnerabilities of the tested versions (asks PyPI)
 	$(BIN)/python $(PIP) pip-audit
 	$(BIN)/python -m tests.audit
 
-soak: $(READY) ## Every pipeline for half an hour, killed at random and continued
+soak: $(READY) ## A short run interrupted at every moment, every pipeline killed at random: 45 minutes
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(READY) ## Speed and memory against peers (see benchmarks/README.md)

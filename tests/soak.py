@@ -1,8 +1,10 @@
 """Every pipeline for thousands of steps, killed at random and continued: ``python -m tests.soak --minutes 30``.
 
-Each run is killed (one of its processes or all), told to leave or left alone, and started again with ``--resume``
-until it is done. A table says of each pipeline how often that was, how memory and open files grew once warm, and what
-was left behind. The exit status is 1 when anything was wrong. Linux only.
+First a short run is interrupted at one moment after another (``tests/moments.py``), now and then more than once, and
+resumed: it must leave what it leaves without. ``--moments 30 --minutes 0`` does only this, for half an hour. Then each
+run is killed (one of its processes or all), told to leave or left alone, and started again with ``--resume`` until it
+is done. A table says of each pipeline how often that was, how memory and open files grew once warm, and what was left
+behind. The exit status is 1 when anything was wrong. Linux only.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -21,7 +24,7 @@ from typing import Any
 
 import transformers
 
-from tests import cases
+from tests import cases, moments
 from tests.processes import Started
 
 PAUSE = 0.5  # seconds between looks
@@ -29,6 +32,8 @@ WARM = 5.0  # seconds behind the first validation, when all that a run needs is 
 MEMORY, FILES = 0.05, 8  # growth that is noise: a share of memory, and open files of a device, as of batches under way
 ENDS = 90  # seconds behind an interruption in which a run ends
 LOUDEST = 32 * 2**20  # bytes that are noise whatever the share
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+AGAIN = 0.25  # probability that a run is interrupted once more
 WAYS = ("kill all", "kill one", "leave", "leave all")
 
 
@@ -104,7 +109,7 @@ def soak(pipeline: str, folder: Path, arguments: argparse.Namespace, chance: ran
         if left := [pid for pid in run.members() if run.lives_on(pid, seconds=60)]:
             problems.append(f"processes left behind: {left}")
             run.kill()
-        if run.process.returncode == 0 and "Stopped at step" not in run.said:
+        if run.process.returncode == 0:
             break
         if run.process.returncode != 0 and not ends:
             problems.append(f"failed on its own, see {run.log}")
@@ -127,10 +132,34 @@ def soak(pipeline: str, folder: Path, arguments: argparse.Namespace, chance: ran
     return problems
 
 
+def sweep(folder: Path, minutes: float, chance: random.Random) -> list[str]:
+    """Interrupt a short run wherever it can be, by one signal or more; return what was wrong."""
+    end, problems, done = time.monotonic() + 60 * minutes, [], 0
+    short = moments.short_run(folder)
+    for moment, occurrence in short.all_moments(chance):
+        if time.monotonic() > end:
+            break
+        interruptions = [moments.Interruption(moment, occurrence, chance.choice(SIGNALS))]
+        while chance.random() < AGAIN:
+            again = chance.choice(short.moments)
+            interruptions.append(moments.Interruption(again, chance.randint(1, 3), chance.choice(SIGNALS)))
+        if found := short.problems(f"{done}", *interruptions):
+            told = ", ".join(f"{signum.name} {moment} {number}" for moment, number, signum in interruptions)
+            problems.append(f"{told}: {'; '.join(found)}")
+            sys.stdout.write(f"{problems[-1]}\n")
+            sys.stdout.flush()
+        shutil.rmtree(folder / f"{done}")
+        done += 1
+    sys.stdout.write(f"{done} of {len(short.moments)} moments, {len(problems)} with differences\n")
+    sys.stdout.flush()
+    return problems
+
+
 def main() -> int:
-    """Run every pipeline in turn until the time is over."""
+    """Interrupt a short run everywhere, then run every pipeline in turn until the time is over."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=30, help="for the pipelines")
+    parser.add_argument("--moments", type=float, default=15, help="minutes for interruptions of a short run")
     parser.add_argument("--steps", type=int, default=3000, help="steps of each run")
     parser.add_argument("--every", type=float, default=20, help="mean seconds between interruptions")
     parser.add_argument("--most", type=int, default=6, help="interruptions of a run, at most")
@@ -140,8 +169,11 @@ def main() -> int:
     parser.add_argument("--pipelines", nargs="+", default=list(cases.CASES))
     arguments = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
-    chance, end, problems = random.Random(arguments.seed), time.monotonic() + 60 * arguments.minutes, []
+    chance, problems = random.Random(arguments.seed), []
     with tempfile.TemporaryDirectory() as folder:
+        if arguments.moments:
+            problems += sweep(Path(folder, "moments"), arguments.moments, chance)
+        end = time.monotonic() + 60 * arguments.minutes
         while time.monotonic() < end:
             for number, pipeline in enumerate(arguments.pipelines):
                 if time.monotonic() < end:

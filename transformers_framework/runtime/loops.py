@@ -54,6 +54,8 @@ class EpochLoop(_TrainingEpochLoop):
         if not self.restarting:
             self.validation_due = super()._should_check_val_fx(data_fetcher)
             call_hooks(self.trainer, "on_batch_done")
+        if self.validation_due:
+            self.val_loop.batch_progress.reset()  # so that nothing is left of one that was interrupted
         super().on_advance_end(data_fetcher)
 
     def _should_check_val_fx(self, data_fetcher: Any) -> bool:

@@ -1,0 +1,83 @@
+"""Wherever a run is interrupted, the run that resumes it leaves what one that never was interrupted leaves."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import moments
+from tests.moments import Sweep
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+VALIDATION, HOOK = "before on_validation_batch_end", "after on_batch_done"
+# (moment, its occurrence, signal); in the run of moments.FLAGS the first validation of a moment is the sanity check
+QUICK = [
+    (VALIDATION, 3, signal.SIGTERM),  # in the first validation, behind a checkpoint of the same batch
+    (VALIDATION, -1, signal.SIGKILL),  # in the last validation
+    (HOOK, -1, signal.SIGINT),  # behind the last batch, before its validation
+    ("before on_epoch_done", 1, signal.SIGKILL),
+]
+SLOW = [
+    *[(VALIDATION, occurrence, signum) for occurrence in (4, 6, 9, -2) for signum in SIGNALS],
+    *[(HOOK, occurrence, signum) for occurrence in (1, 3, 9, 10) for signum in SIGNALS],
+    *[(f"{when} on_validation_end", 2, signum) for when in ("before", "after") for signum in SIGNALS],
+    *[("after on_train_epoch_end", occurrence, signal.SIGKILL) for occurrence in (1, -1)],
+    *[("before Path.replace", occurrence, signal.SIGKILL) for occurrence in (2, 5, 8, 12, -1)],
+    *[("after Path.rename", occurrence, signal.SIGKILL) for occurrence in (2, -1)],
+    *[("before on_test_batch_end", 2, signum) for signum in SIGNALS],
+    *[(f"{when} teardown", 1, signum) for when in ("before", "after") for signum in SIGNALS],
+]
+
+
+def rows(entries: list[tuple[str, int, signal.Signals]], *marks: pytest.MarkDecorator) -> list[object]:
+    return [pytest.param(*entry, id=f"{entry[0]} {entry[1]} {entry[2].name}", marks=marks) for entry in entries]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return moments.short_run(tmp_path_factory.mktemp("moments"))
+
+
+@pytest.mark.parametrize(("moment", "occurrence", "signum"), [*rows(QUICK), *rows(SLOW, pytest.mark.slow)])
+def test_an_interrupted_run_leaves_what_a_whole_one_leaves(
+    sweep: Sweep, moment: str, occurrence: int, signum: signal.Signals
+) -> None:
+    name = f"{moment}-{occurrence}-{signum.name}".replace(" ", "-")
+    assert sweep.problems(name, sweep.at(moment, occurrence, signum)) == []
+
+
+def test_interrupted_again_in_the_validation_with_which_it_resumes(sweep: Sweep) -> None:
+    again = moments.Interruption(VALIDATION, 2, signal.SIGTERM)
+    assert sweep.problems("twice", sweep.at(VALIDATION, -1, signal.SIGTERM), again, again) == []
+
+
+@pytest.mark.parametrize("limit", ["max_steps", "early_stopping"])
+def test_a_validation_that_ends_training_is_not_lost(tmp_path: Path, limit: str) -> None:
+    """Interrupted in the last validation of a run that steps end within an epoch, or that stops early."""
+    flags: dict[str, Any] = {"early_stopping": True, "patience": 1, "learning_rate": 1e-12}
+    if limit == "max_steps":
+        flags = {"max_steps": 3, "val_check_interval": 6}
+    sweep = moments.short_run(tmp_path, **flags)
+    for signum in (signal.SIGKILL, signal.SIGTERM):
+        assert sweep.problems(signum.name, sweep.at(VALIDATION, -1, signum)) == []
+    assert (sweep.whole.pre_trained_models / "best").is_dir()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGHUP])
+def test_other_signals_stop_a_run_as_sigterm_does(sweep: Sweep, signum: signal.Signals) -> None:
+    assert sweep.problems(signum.name, sweep.at("before on_after_backward", 3, signum)) == []
+    assert "Stopped at step 1;" in (sweep.folder / f"{signum.name}.log").read_text()
+
+
+def test_a_second_interrupt_from_the_keyboard_writes_nothing(sweep: Sweep) -> None:
+    """It may come in the middle of a step: the checkpoint before it is the one to go on from."""
+    both = [sweep.at(f"{when} on_before_optimizer_step", 2, signal.SIGINT) for when in ("before", "after")]
+    folders, status = sweep.run("at-once", *both)
+    assert status == 130
+    assert not folders.last.exists()
+    folders, status = sweep.run("at-once", resume=True)
+    assert status == 0
+    assert moments.differences(folders, sweep.whole) == []
