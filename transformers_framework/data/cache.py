@@ -28,6 +28,7 @@ def prepared(
     cache_dir: Path,
     use_cache: bool = True,
     keep_in_memory: bool = False,
+    verify: bool = False,
 ) -> Dataset:
     """Return ``build(dataset)``, read from the cache when the same was built before.
 
@@ -42,6 +43,7 @@ def prepared(
         cache_dir: Where results are kept, in ``prepared/``.
         use_cache: Read what is there; otherwise build and replace it.
         keep_in_memory: Copy the result into memory instead of mapping its files.
+        verify: Compare what is there with its checksums even if that was done within a day.
 
     Raises:
         ConfigurationError: When the cache folder cannot be written.
@@ -52,7 +54,7 @@ def prepared(
 
     folder = cache_dir / "prepared" / digest([__version__, dataset._fingerprint, key])
     with locked(folder):
-        if not use_cache or not is_whole(folder):
+        if not use_cache or not is_whole(folder, verify=verify):
             with _scratch(cache_dir / "scratch") as discard:
                 result = build(dataset)
                 if result is dataset:

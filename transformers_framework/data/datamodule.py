@@ -77,6 +77,7 @@ class DataModule(pl.LightningDataModule):
         prepare_data_batch_size: Rows that are prepared together, and that are checked of a stream before training.
         prepare_data_per_node: Each node prepares data in a folder of its own, as when locks do not work across nodes.
         prepare_data_do_not_use_cache: Prepare data anew even if an earlier run did.
+        verify_data: Compare all data on disk with their checksums, as is done when they are first used on a day.
         length_bucketing: Put rows of similar length into the same batch in training, which saves padding.
         cache_dir: Folder for downloads and prepared data; the user's cache folder when not given.
     """
@@ -111,6 +112,7 @@ class DataModule(pl.LightningDataModule):
         prepare_data_batch_size: PositiveInt = 1000,
         prepare_data_per_node: bool = False,
         prepare_data_do_not_use_cache: bool = False,
+        verify_data: bool = False,
         length_bucketing: bool = False,
         cache_dir: LocalPath | None = None,
     ) -> None:
@@ -126,7 +128,10 @@ class DataModule(pl.LightningDataModule):
         self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
         check_flags(self)
         self.num_workers = num_workers
-        self.keep_in_memory = keep_in_memory
+        self.how_to_read: dict[str, Any] = {
+            "keep_in_memory": keep_in_memory,
+            "verify": verify_data and is_first_process(),
+        }
         self.pin_memory = not disable_memory_pinning
         self.prepare_data_workers, self.prepare_data_batch_size = prepare_data_workers, prepare_data_batch_size
         # the first process makes it anew, those that Lightning starts later find it made
@@ -163,9 +168,7 @@ class DataModule(pl.LightningDataModule):
 
     def _load_stage(self, stage: Stage, on_error: Callable[[UserError], None] | None) -> None:
         streams = self.iterable and stage == TRAIN
-        dataset = load_dataset(
-            self.sources[stage], **self._which_rows(stage), keep_in_memory=self.keep_in_memory, iterable=streams
-        )
+        dataset = load_dataset(self.sources[stage], **self._which_rows(stage), **self.how_to_read, iterable=streams)
         origin = self._origin_of_texts(stage)
         if streams:
             self.num_rows[stage] = known_num_rows(dataset)
@@ -233,7 +236,7 @@ class DataModule(pl.LightningDataModule):
                 build,
                 cache_dir=self.cache_dir,
                 use_cache=self.use_cache,
-                keep_in_memory=self.keep_in_memory,
+                **self.how_to_read,
             )
         return None
 
@@ -348,6 +351,7 @@ class DataModule(pl.LightningDataModule):
             lambda rows: datasets.Dataset.from_dict({"length": self.inputs.token_lengths(rows)}),
             cache_dir=self.cache_dir,
             use_cache=self.use_cache,
+            verify=self.how_to_read["verify"],
         )
         return counted.with_format("numpy")["length"][:]
 

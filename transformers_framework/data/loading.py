@@ -16,6 +16,7 @@ import numpy as np
 from transformers_framework.data.features import features_of
 from transformers_framework.data.files import FORMATS, SUFFIXES, DataFile
 from transformers_framework.data.hub import load_from_hub
+from transformers_framework.data.integrity import check_files
 from transformers_framework.data.readers import places_of, schema_of, tables_of
 from transformers_framework.data.saved import Saved, load_saved
 from transformers_framework.exceptions import ConfigurationError, DataError
@@ -45,6 +46,7 @@ def load_dataset(
     questions: str | None = None,
     columns: NamedColumns = ALL_COLUMNS,
     keep_in_memory: bool = False,
+    verify: bool = False,
     iterable: bool = False,
 ) -> Dataset | IterableDataset:
     """Load a data set; files are converted to Arrow once and then memory-mapped.
@@ -59,6 +61,7 @@ def load_dataset(
         questions: Column that says to which question each row belongs; where it is there, questions are kept whole.
         columns: Which columns are read, and which of them as numbers: what is wrong with others does not matter.
         keep_in_memory: Copy the table into memory instead of mapping the file.
+        verify: Compare files with their checksums even if that was done within a day.
         iterable: Return an ``IterableDataset``; from the hub nothing is downloaded in advance.
 
     Raises:
@@ -77,15 +80,18 @@ def load_dataset(
     if found is None:
         data = load_from_hub(source, config, stage, iterable, keep_in_memory)
     elif isinstance(found, Saved):
-        data = load_saved(found, stage, keep_in_memory=keep_in_memory)
+        data = load_saved(found, stage, cache_dir=cache_dir, keep_in_memory=keep_in_memory, verify=verify)
     else:
-        data = _from_files(found, cache_dir, columns, keep_in_memory)
+        data = _from_files(found, cache_dir, columns, keep_in_memory, verify)
     if isinstance(data, datasets.IterableDataset):
         data = _plain_stream(data)
         return data if shard is None else _sharded_stream(data, shard)
     if not len(data):
         raise DataError(f"--{stage}_dataset {source}: the data set has no rows")
-    data = _of_plain_types(data, cache_dir, keep_in_memory)
+    if found is None and data.cache_files:
+        files = [Path(file["filename"]) for file in data.cache_files]
+        check_files(files, f"--{stage}_dataset {source}", cache_dir=cache_dir, verify=verify)
+    data = _of_plain_types(data, cache_dir, keep_in_memory, verify)
     if shard is not None and shard > 1:
         kept = _kept(data, shard, questions)
         data = data.select(kept, keep_in_memory=True, new_fingerprint=digest([data._fingerprint, shard, questions]))
@@ -252,7 +258,9 @@ def _several_splits(flag: str, source: str, splits: Sequence[str], stage: str) -
     )
 
 
-def _from_files(files: list[DataFile], cache_dir: Path, columns: NamedColumns, keep_in_memory: bool) -> Dataset:
+def _from_files(
+    files: list[DataFile], cache_dir: Path, columns: NamedColumns, keep_in_memory: bool, verify: bool
+) -> Dataset:
     """Convert files to one Arrow file in the cache, once for each state of the files, and map it.
 
     Raises:
@@ -274,7 +282,7 @@ def _from_files(files: list[DataFile], cache_dir: Path, columns: NamedColumns, k
     before = state()
     numbers = sorted(columns.numbers) if FORMATS[files[0].suffix] == "csv" else []
     folder = cache_dir / "files" / digest([READERS, before, numbers])
-    data = _converted(folder, convert, keep_in_memory, about=[file.name for file in files])
+    data = _converted(folder, convert, keep_in_memory, verify, about=[file.name for file in files])
     _require(columns, json.loads((folder / UNREADABLE).read_text("utf-8")))
     return data
 
@@ -286,7 +294,7 @@ def _require(columns: NamedColumns, unreadable: dict[str, str]) -> None:
             raise DataError(message)
 
 
-def _of_plain_types(data: Dataset, cache_dir: Path, keep_in_memory: bool) -> Dataset:
+def _of_plain_types(data: Dataset, cache_dir: Path, keep_in_memory: bool, verify: bool) -> Dataset:
     """Return a data set without lists of a fixed length, texts of 64-bit offsets and the like, converted once."""
     import datasets
 
@@ -299,15 +307,17 @@ def _of_plain_types(data: Dataset, cache_dir: Path, keep_in_memory: bool) -> Dat
         tables = (rows[start : start + size] for start in range(0, len(rows), size))
         _write(features.arrow_schema, (table.cast(features.arrow_schema) for table in tables), aside)
 
-    return _converted(cache_dir / "files" / digest([READERS, data._fingerprint]), convert, keep_in_memory)
+    return _converted(cache_dir / "files" / digest([READERS, data._fingerprint]), convert, keep_in_memory, verify)
 
 
-def _converted(folder: Path, convert: Callable[[Path], None], keep_in_memory: bool, about: object = None) -> Dataset:
+def _converted(
+    folder: Path, convert: Callable[[Path], None], keep_in_memory: bool, verify: bool, about: object = None
+) -> Dataset:
     """Map what a function writes into a folder of the cache, unless it is there."""
     import datasets
 
     with locked(folder):
-        if not is_whole(folder):
+        if not is_whole(folder, verify=verify):
             with building(folder, about=about) as aside:
                 convert(aside)
         data = datasets.Dataset.from_file(str(folder / "data.arrow"), in_memory=keep_in_memory)

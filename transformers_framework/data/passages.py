@@ -30,6 +30,7 @@ from transformers_framework.processing.text_ids import trec_name, value_hashes
 from transformers_framework.processing.windows import stretches
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 from transformers_framework.runtime.folders import cache_folder
+from transformers_framework.runtime.run_folders import is_first_process
 
 if TYPE_CHECKING:
     import datasets
@@ -265,6 +266,7 @@ def load_corpus(
     relevant_column: str | None = None,
     top_k: PositiveInt = 100,
     keep_in_memory: bool = False,
+    verify_data: bool = False,
     cache_dir: LocalPath | None = None,
 ) -> Corpus | None:
     """Load and check the passages to search; nothing where none were asked for.
@@ -282,6 +284,7 @@ def load_corpus(
             texts of rows with label 1, or of all rows where there are no labels, are right.
         top_k: Passages to find for each query; metrics count what lies behind them as not found.
         keep_in_memory: Load data into memory instead of mapping files.
+        verify_data: Compare all data on disk with their checksums, as is done when they are first used on a day.
         cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
 
     Raises:
@@ -301,7 +304,9 @@ def load_corpus(
     folder, stage = cache_folder(cache_dir), "corpus"
     columns = NamedColumns.of(options)
     which: dict[str, Any] = {"stage": stage, "config": corpus_config, "columns": columns, "cache_dir": folder}
-    dataset: Any = load_dataset(corpus_dataset, **which, keep_in_memory=keep_in_memory)
+    dataset: Any = load_dataset(
+        corpus_dataset, **which, keep_in_memory=keep_in_memory, verify=verify_data and is_first_process()
+    )
     place = partial(row_place, corpus_dataset, **which)
     origin = Origin(stage, corpus_dataset, place)  # type: ignore[arg-type]
     flag = "corpus_column" if corpus_column is not None else "input_columns"

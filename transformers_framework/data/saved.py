@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transformers_framework.data.integrity import check_files
 from transformers_framework.exceptions import DataError
 from transformers_framework.runtime.folders import digest
 
@@ -30,12 +31,16 @@ class Saved:
     name: str
 
 
-def load_saved(saved: Saved, stage: str, *, keep_in_memory: bool = False) -> Dataset:
+def load_saved(
+    saved: Saved, stage: str, *, cache_dir: Path, keep_in_memory: bool = False, verify: bool = False
+) -> Dataset:
     """Load a saved data set.
 
     Args:
         saved: Where it is.
         stage: Stage whose flags asked, for messages.
+        cache_dir: Where checksums are kept.
+        verify: Compare checksums whenever it was last done.
         keep_in_memory: Copy the table into memory instead of mapping the files.
 
     Raises:
@@ -43,10 +48,12 @@ def load_saved(saved: Saved, stage: str, *, keep_in_memory: bool = False) -> Dat
     """
     import datasets
 
+    flag = f"--{stage}_dataset {saved.name}"
     try:
         state = json.loads((saved.path / "state.json").read_text("utf-8"))
         if not state["_data_files"]:
-            raise DataError(f"--{stage}_dataset {saved.name}: the data set has no rows")
+            raise DataError(f"{flag}: the data set has no rows")
+        check_files(_files(saved.path, state), flag, cache_dir=cache_dir, verify=verify)
         data = datasets.load_from_disk(str(saved.path), keep_in_memory=keep_in_memory)
         assert isinstance(data, datasets.Dataset)
         # the saved fingerprint names the steps that made the data, not what is in the files
@@ -57,9 +64,13 @@ def load_saved(saved: Saved, stage: str, *, keep_in_memory: bool = False) -> Dat
     except DataError:
         raise
     except Exception as error:  # pyarrow, json and datasets raise many kinds
-        raise DataError(
-            f"--{stage}_dataset {saved.name}: the saved data set is broken ({error}); save it again with save_to_disk"
-        ) from error
+        raise DataError(f"{flag}: the saved data set is broken ({error}); save it again with save_to_disk") from error
+
+
+def _files(folder: Path, state: Mapping[str, Any]) -> list[Path]:
+    """Return the Arrow files of a data set."""
+    files = [*state["_data_files"], *(state.get("_indices_data_files") or ())]
+    return [folder / Path(file["filename"]).name for file in files]
 
 
 def _selected(folder: Path, state: Mapping[str, Any]) -> np.ndarray | None:
@@ -88,5 +99,5 @@ def _selected(folder: Path, state: Mapping[str, Any]) -> np.ndarray | None:
 
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:
     """Describe the files of a folder: names, sizes, times."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("cache-"))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "cache-")))
     return [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.runtime.checksums import checksums, compared, is_due
 
-MANIFEST = ".complete.json"  # written last: names and sizes of all files, and what the folder was made from
+MANIFEST = ".complete.json"  # written last: names, sizes and checksums of all files, what the folder was made from
 
 REFUSALS = frozenset(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
@@ -81,14 +82,26 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_whole(folder: Path) -> bool:
-    """Tell whether a folder is there with every file that was written into it, each of its full size."""
+def is_whole(folder: Path, *, verify: bool = False) -> bool:
+    """Tell whether a folder is there with every file that was written into it, each of its full size.
+
+    Once a day the checksums of the files are compared too, which takes as long as reading them.
+
+    Args:
+        folder: The folder.
+        verify: Compare checksums whenever it was last done.
+    """
     if not folder.exists():
         return False
     try:
-        sizes: dict[str, int] = json.loads((folder / MANIFEST).read_text())["files"]
-        if all((folder / name).stat().st_size == size for name, size in sizes.items()):
-            return True
+        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        if all((folder / name).stat().st_size == size for name, size in manifest["files"].items()):
+            sums = manifest.get("sums", {})  # which folders of earlier versions lack
+            if not verify and not is_due(folder / MANIFEST):
+                return True
+            if checksums(folder, sums) == sums:
+                compared(folder / MANIFEST)
+                return True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     logger.warning("%s is damaged or incomplete: making it again", folder)
@@ -118,7 +131,8 @@ def building(folder: Path, *, about: Any = None) -> Iterator[Path]:
             files = sorted(path for path in aside.rglob("*") if path.is_file())
             sizes = {path.relative_to(aside).as_posix(): path.stat().st_size for path in files}
             manifest = aside / MANIFEST
-            manifest.write_text(json.dumps({"about": about, "files": sizes}, indent=1))
+            content = {"about": about, "files": sizes, "sums": checksums(aside, sizes)}
+            manifest.write_text(json.dumps(content, indent=1), "utf-8")
             for path in (*files, manifest, aside):
                 _flush(path)
             if folder.exists():  # readers that mapped the old files keep them until they close

@@ -696,7 +696,7 @@ def test_the_fingerprint_of_a_saved_folder_follows_its_files(tmp_path, load):
     data.save_to_disk(tmp_path / "saved")
     first = load(tmp_path / "saved")._fingerprint
     command = [sys.executable, "-c", code, str(tmp_path / "saved")]
-    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    there = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
     assert there == first  # the same in another process
     # a step that is called the same but does something else
     datasets.Dataset(pa.table({"q": ["other"]}), fingerprint=data._fingerprint).save_to_disk(tmp_path / "saved")
