@@ -200,3 +200,14 @@ def test_resume_is_bit_for_bit(kind: str, tmp_path: Path) -> None:
     runs.run(tmp_path, name="parts", max_steps=3, **flags)
     parts = runs.run(tmp_path, name="parts", max_steps=8, resume=True, **flags)
     assert runs.weights_are_equal(*(folders.pre_trained_models / "final" for folders in (parts, whole)))
+
+
+def test_a_step_whose_labels_weigh_nothing_has_no_loss(tmp_path: Path) -> None:
+    """Smoothing gives such labels a loss, which was divided by nearly nothing: it would fill Adam's moments for good."""
+    few = tiny.classes(40, 0)
+    data = tiny.write_jsonl(tmp_path / "rows.jsonl", [{**row, "label": int(i == 39)} for i, row in enumerate(few)])
+    flags = {"train_dataset": data, "label_weights": [0, 1], "label_smoothing": 0.2, "batch_size": 2, "max_steps": 2}
+    with runs.watched() as seen:
+        folders = runs.run(tmp_path, pipeline="seq_class", accumulate_grad_batches=2, **flags)
+    assert set(seen.gradients.values()) == {0.0}
+    assert "train/loss" not in runs.metrics(folders, "train")

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from transformers_framework.objectives.objective import Objective
 
 
-SMALLEST = 1e-30  # divides a sum of no losses
-
-
 class Pipeline(pl.LightningModule):
     """Train the heads of one model on one objective each; families override :meth:`forward_heads`.
 
@@ -136,12 +133,15 @@ class Pipeline(pl.LightningModule):
         """Return what each loss is divided by: the labels of all batches and processes that make one optimizer step.
 
         So accumulated batches, or those of several processes, weigh by their labels as if they were one large batch.
+        Where none of them has a label, or only labels that weigh nothing, it is infinite: the step has no loss.
         """
         if self._window is None or batch_idx % self.trainer.accumulate_grad_batches == 0:
-            window = {name: max(count, SMALLEST) for name, count in batch[WINDOW].items()}  # none has a label: loss 0
+            window: dict[str, Any] = {name: count or math.inf for name, count in batch[WINDOW].items()}
             if self.trainer.world_size > 1:
-                mine = torch.tensor(list(window.values())).to(self.device, non_blocking=True)
+                mine = torch.tensor([float(count) for count in batch[WINDOW].values()])
+                mine = mine.to(self.device, non_blocking=True)
                 summed = cast("Tensor", self.trainer.strategy.reduce(mine, reduce_op="sum"))
+                summed = torch.where(summed > 0, summed, torch.inf)
                 window = dict(zip(window, summed.unbind(), strict=True))
             self._window = window
         return self._window
