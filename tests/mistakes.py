@@ -262,6 +262,7 @@ MODEL = [
     wrong("quantized weights", "quantized: its weights are quantized and cannot be trained", pre_trained_model="{made}/quantized"),
     wrong("quantized weights from scratch", "its weights are quantized", pre_trained_model=None, pre_trained_config="{made}/quantized"),
     wrong("setting of a flag", "--num_labels decides num_labels", additional_config_kwargs="num_labels=3"),
+    joint("head by a setting", "--classification_head_type decides classification_head_type", additional_config_kwargs="classification_head_type=RE_1"),
     wrong("other sizes", "have another shape than the config asks for", additional_config_kwargs="hidden_size=64"),
     wrong(
         "impossible sizes",
@@ -733,7 +734,7 @@ RETRIEVAL = [
     retrieving(
         "text as label",
         "--label_column: 'answer2' of .* holds string; expected 1 .right. or 0",
-        {"train.jsonl": changed(PAIRS, answer2="yes")},
+        {"train.jsonl": changed(PAIRS, answer2="good")},
         label_column="answer2",
     ),
     retrieving(

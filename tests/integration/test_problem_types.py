@@ -203,7 +203,7 @@ def test_resume_is_bit_for_bit(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_step_whose_labels_weigh_nothing_has_no_loss(tmp_path: Path) -> None:
-    """Smoothing gives such labels a loss, which was divided by nearly nothing: it would fill Adam's moments for good."""
+    """Smoothing gives such labels a loss; divided by nearly nothing, it would fill Adam's moments for good."""
     few = tiny.classes(40, 0)
     data = tiny.write_jsonl(tmp_path / "rows.jsonl", [{**row, "label": int(i == 39)} for i, row in enumerate(few)])
     flags = {"train_dataset": data, "label_weights": [0, 1], "label_smoothing": 0.2, "batch_size": 2, "max_steps": 2}

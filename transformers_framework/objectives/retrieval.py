@@ -10,6 +10,7 @@ import numpy as np
 from transformers_framework.constants import EVALUATED, IGNORED_LABEL, RELEVANT, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import query_numbers, trec_files
+from transformers_framework.objectives.label_values import number_of
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.objectives.retrieval_losses import BINARY, LOSSES, Embedded, LossName, RetrievalLoss
 from transformers_framework.processing.columns import (
@@ -194,6 +195,12 @@ class Retrieval(Objective):
         numbers = traits.label != BINARY
         expected = traits.label if trains or not numbers else "a number, 0.5 or more where the passage is right"
         hint = "" if numbers else " (cosine_similarity_loss learns numbers)"
+        declared = [number_of(name) for name in getattr(dataset.features[column], "names", ())]
+        if sorted(map(str, declared)) == ["0", "1"] and declared != [0, 1]:
+            raise DataError(
+                f"--label_column: '{column}' of {origin.source} declares {', '.join(dataset.features[column].names)}, "
+                "so that 0 stands for what is right. Cast the column to the other order."
+            )
         start, any_right = 0, False
         for array in arrow_chunks(dataset, column):
             values = _numbers(array, f"--label_column: '{column}' of {origin.source}", expected)
@@ -224,18 +231,20 @@ class Retrieval(Objective):
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``labels (B,) float32``, and which queries and texts are the same.
+        """Return ``labels (B,) int32``, the bits of numbers in float32, and which queries and texts are the same.
 
-        Those are in training ``queries (B,)``, the query of each row, and ``passages (B + N,)``, a number for each
-        text; in evaluation ``indexes (B,)``, the query of each row: all int64.
+        So no strategy in half precision rounds labels. What is the same is said in training by ``queries (B,)``, the
+        query of each row, and ``passages (B + N,)``, a number for each text; in evaluation by ``indexes (B,)``, the
+        query of each row: all int64.
         """
         own: dict[str, np.ndarray] = {}
         if context.stage == "predict":
             return own
         if self.label_column in self.label_columns(context.stage):
-            own["labels"] = np.array(rows[str(self.label_column)], dtype=np.float32)
+            values = map(number_of, rows[str(self.label_column)])
+            own["labels"] = np.array([*values], dtype=np.float32).view(np.int32)
         elif context.stage == TRAIN:
-            own["labels"] = np.ones(len(batch["input_ids"]), dtype=np.float32)
+            own["labels"] = np.ones(len(batch["input_ids"]), dtype=np.float32).view(np.int32)
         queries = query_numbers(rows[self.index_column]) if self.index_column is not None else None
         if context.stage != TRAIN:
             return own if queries is None else own | {"indexes": queries}
@@ -246,7 +255,10 @@ class Retrieval(Objective):
 
     def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:
         """Return what the sum of losses is divided by: right rows, or all rows that have a label."""
-        return self.loss.count(batch["labels"]) if "labels" in batch else 0.0
+        if "labels" not in batch:
+            return 0.0
+        labels = np.where(batch["labels"] == IGNORED_LABEL, IGNORED_LABEL, batch["labels"].view(np.float32))
+        return self.loss.count(labels, trains="queries" in batch)
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say what the model must predict for a row of a batch, for people."""
@@ -255,7 +267,7 @@ class Retrieval(Objective):
             tokens = batch["passage_input_ids"][row][batch["passage_attention_mask"][row] > 0]
             parts.append(repr(self.setup.tokenizer.decode(tokens)))
         if "labels" in batch:
-            parts.append(f"label {batch['labels'][row]:g}")
+            parts.append(f"label {batch['labels'][row].view(np.float32):g}")
         return " ".join(parts) or "no passage"
 
     # ---------------------------------------------------------------- loss, metrics, predictions
@@ -264,6 +276,9 @@ class Retrieval(Objective):
         """Return the sum of the losses; outside training what ranks candidates too."""
         import torch
 
+        if "labels" in batch:
+            bits = batch["labels"]
+            batch = {**batch, "labels": bits.view(torch.float32).masked_fill(bits == IGNORED_LABEL, IGNORED_LABEL)}
         # scores are computed in float32: bf16 has 8 bits, and similarities differ in less
         with torch.autocast(output.query.device.type, enabled=False):
             if "queries" in batch:
@@ -327,7 +342,8 @@ class Retrieval(Objective):
 
 def _target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return 1 for a right candidate, 0 for a wrong one, -100 for one that does not count ``(N,) int64``."""
-    numbers = np.array(labels, dtype=np.float64)
+    values = labels if isinstance(labels, np.ndarray) else [*map(number_of, labels)]
+    numbers = np.array(values, dtype=np.float64)
     return np.where(numbers == IGNORED_LABEL, IGNORED_LABEL, numbers >= RELEVANT).astype(np.int64)
 
 
@@ -351,10 +367,16 @@ def _check_columns(loss_fn: str, columns: Sequence[str]) -> None:
 
 
 def _numbers(array: Any, what: str, expected: str) -> np.ndarray:
-    """Return labels of an Arrow array as numbers ``(N,) float64``, nan where one is null."""
+    """Return labels of an Arrow array as numbers ``(N,) float64``, nan where one is null; words for yes and no too."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if pa.types.is_string(array.type):
+        encoded = array.dictionary_encode()
+        numbers = [number_of(text) for text in encoded.dictionary.to_pylist()]
+        if any(not isinstance(number, str) for number in numbers):
+            known = pa.array([None if isinstance(number, str) else number for number in numbers], pa.float64())
+            array = known.take(encoded.indices)
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
     if not any(is_kind(array.type) for is_kind in kinds):
         raise DataError(f"{what} holds {array.type}; expected {expected}.")

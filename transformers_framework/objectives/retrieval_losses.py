@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -43,6 +43,7 @@ class LossTraits:
         negatives: Whether rows have wrong passages of their own.
         in_batch: Whether texts are compared with those of other rows.
         averages_right: Whether it is a mean over right rows, and not over all that have a label.
+        is_sum: Whether it is a sum over the pairs of a batch, and not a mean over rows.
         flags: Flags that it heeds.
     """
 
@@ -51,6 +52,7 @@ class LossTraits:
     negatives: Literal["needed", "allowed", "refused"] = "allowed"
     in_batch: bool = True
     averages_right: bool = False
+    is_sum: bool = False
     flags: tuple[str, ...] = ()
 
 
@@ -61,7 +63,7 @@ LOSSES: dict[str, LossTraits] = {
     "multiple_negatives_ranking_loss": _RANKING,
     "multiple_negatives_symmetric_ranking_loss": _RANKING,
     "contrastive_loss": _PAIRS,
-    "online_contrastive_loss": _PAIRS,
+    "online_contrastive_loss": replace(_PAIRS, is_sum=True),
     "cosine_similarity_loss": LossTraits(SCORE, needs_label=True, negatives="refused", in_batch=False),
     "margin_mse_loss": LossTraits(MARGIN, needs_label=True, negatives="needed", in_batch=False),
     "triplet_loss": LossTraits(
@@ -113,8 +115,10 @@ class RetrievalLoss:
         """What it wants of rows."""
         return LOSSES[self.name]
 
-    def count(self, labels: np.ndarray) -> float:
-        """Return what the sum of the losses of B rows is divided by."""
+    def count(self, labels: np.ndarray, *, trains: bool = True) -> float:
+        """Return what the sum of the losses of B rows is divided by; of a loss that is a sum itself, batches."""
+        if trains and self.traits.is_sum:
+            return float(self.gathers or (labels != IGNORED_LABEL).any())
         return float(np.count_nonzero(labels == 1 if self.traits.averages_right else labels != IGNORED_LABEL))
 
     # ---------------------------------------------------------------- training
@@ -122,7 +126,7 @@ class RetrievalLoss:
     def of_batch(self, texts: Embedded, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the sum of the losses of a batch, a scalar in float32.
 
-        Losses that are defined as a mean over hard pairs or triplets count that mean once for each row.
+        Losses that are defined as a mean over triplets count that mean once for each row.
 
         Args:
             texts: Embeddings, float32.
@@ -162,11 +166,8 @@ class RetrievalLoss:
 
     def _online(self, found: Tensor, labels: Tensor) -> Tensor:
         from transformers_framework.losses.contrastive import online_contrastive_loss
-        from transformers_framework.losses.gathering import num_processes
 
-        found, labels = self._all(found), self._all(labels)
-        share = num_processes() if self.gathers else 1  # every process computes the same
-        return online_contrastive_loss(found, labels, margin=self.margin) / share
+        return online_contrastive_loss(self._all(found), self._all(labels), margin=self.margin)
 
     def _all(self, rows: Tensor) -> Tensor:
         from transformers_framework.losses.gathering import gathered

@@ -1,0 +1,77 @@
+"""Retrieval: labels from a column to the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset
+from pytorch_lightning.plugins.precision import HalfPrecision
+
+from tests.tolerances import approx
+from transformers_framework.exceptions import DataError
+from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.retrieval import Retrieval
+from transformers_framework.objectives.retrieval_losses import Embedded
+from transformers_framework.processing.columns import Origin
+
+
+def objective(loss_fn: Any = "contrastive_loss") -> Retrieval:
+    return Retrieval(
+        Setup(), input_columns=["q", "p"], label_column="y", index_column="key", loss_fn=loss_fn, batch_size=4
+    )
+
+
+def origin(stage: Any = "train") -> Origin:
+    return Origin(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
+
+
+def labels_of(made: Retrieval, values: list[Any], stage: Any = "valid") -> np.ndarray:
+    rows = {"y": values, "key": list(range(len(values)))}
+    batch = {"input_ids": np.ones((len(values), 2), np.int64)}
+    return made.post_process(rows, batch, Context(stage, 1, 0, np.arange(len(values))))["labels"]
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_labels_are_float32_in_every_precision(precision: Any) -> None:
+    made, labels = objective("cosine_similarity_loss"), [1 / 3, 0.123456789, 0.0, 0.7]
+    bits = labels_of(made, labels)
+    bits[3] = -100  # a row that only evens out processes
+    batch = {"labels": torch.from_numpy(bits), "indexes": torch.arange(4), "row_ids": torch.arange(4)}
+    batch = HalfPrecision(precision).convert_input(batch)
+    same = torch.tensor([[1.0, 0.0]] * 4)
+    loss, inputs = made.evaluate(Embedded(same, same), batch)
+    assert loss.item() == approx(sum((1 - label) ** 2 for label in labels[:3]))
+    assert inputs["candidates"]["labels"].tolist() == [*np.float32(labels[:3]).tolist(), -100]
+    assert made.normalizer({"labels": bits}) == 3
+
+
+@pytest.mark.parametrize("values", [["YES", "no"], ["True", "FALSE"], [True, False], [1.0, 0.0]])
+def test_words_for_yes_and_no_are_labels(values: list[Any]) -> None:
+    made = objective()
+    made.pre_process(Dataset.from_dict({"q": ["a", "b"], "p": ["a", "b"], "y": values, "key": [1, 1]}), origin())
+    assert labels_of(made, values).view(np.float32).tolist() == [1, 0]
+    files = made.prediction_files(
+        "test", {"scores": np.ones(2), "row_ids": np.arange(2)}, iter([{"y": values, "key": [1, 1]}])
+    )
+    assert sorted((line.split()[2][-1], line.split()[3]) for line in files[".qrels"]) == [("0", "1"), ("1", "0")]
+
+
+def test_labels_that_say_neither_are_refused() -> None:
+    columns = {"q": ["a", "b"], "p": ["a", "b"], "key": [1, 1]}
+    with pytest.raises(DataError, match=r"train.jsonl:2: 'y' is 'maybe'; expected 1 .right. or 0"):
+        objective().pre_process(Dataset.from_dict({**columns, "y": ["yes", "maybe"]}), origin())
+    turned = Dataset.from_dict({**columns, "y": [0, 1]}).cast_column("y", ClassLabel(names=["yes", "no"]))
+    with pytest.raises(DataError, match="declares yes, no, so that 0 stands for what is right"):
+        objective().pre_process(turned, origin())
+
+
+@pytest.mark.parametrize("size", [2, 8])
+def test_online_contrastive_loss_is_a_sum_over_the_batch(size: int) -> None:
+    made = objective("online_contrastive_loss")
+    labels = np.ones(size, np.float32).view(np.int32)
+    assert made.normalizer({"labels": labels, "queries": labels}) == 1, "in training, batches are counted"
+    assert made.normalizer({"labels": labels}) == size, "in evaluation, rows"
+    assert made.normalizer({"labels": np.full(size, -100, np.int32), "queries": labels}) == 0
