@@ -61,8 +61,8 @@ class Denoising(Objective):
         denoising_style: 't5' hides spans behind sentinels, the target is what they hide; 'bart' puts one mask in the
             place of each span and shuffles sentences, the target is the whole text. If not given: that of the model's
             family, or the other one where the tokenizer has only what that needs.
-        shuffle_sentences: Put the sentences of a text in another order; in bart style only, where it is on if not
-            given.
+        shuffle_sentences: Put the sentences of a text in another order than the given one, so that two are always
+            swapped; in bart style only, where it is on if not given.
         denoisers: A mixture in t5 style; each row draws one, anew in each epoch. An entry is 'PROBABILITY,MEAN_LENGTH'
             or 'PROBABILITY,MEAN_LENGTH,PREFIX', as 0.15,3 or 0.5,32 or 0.25,inf,[S2S]: inf is one span at the end of
             the text; the prefix is a token that begins the input.

@@ -10,6 +10,8 @@ import pytest
 
 from tests import tiny
 from tests.draws import bound, chi_squared, drawing, rows_of, streams
+from transformers_framework.cli.flags import flags_of
+from transformers_framework.objectives.denoising import Denoising
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import word_starts
 from transformers_framework.processing.infilling import (
@@ -244,6 +246,12 @@ def test_separators_end_sentences_and_stay_behind_them():
     found = marks.sentences(texts)
     assert found.begins.tolist() == [0, 4, 7, 8, 10]
     assert found.counts.tolist() == [3, 2]
+
+
+def test_two_sentences_are_always_swapped_as_the_help_says():
+    assert shuffled(np.full(50, 2), streams(50)).tolist() == [place ^ 1 for place in range(100)]
+    (flag,) = (flag for flag in flags_of(Denoising) if flag.name == "shuffle_sentences")
+    assert "two are always swapped" in flag.help
 
 
 @pytest.mark.parametrize("words", [False, True])
