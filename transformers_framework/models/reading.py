@@ -10,7 +10,7 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.runtime.folders import cache_folder
 
 # what libraries raise for files that are absent, broken or say impossible things
-BROKEN = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError)
+BROKEN = (OSError, ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError)
 
 
 def place_of(source: str, flag: str, cache_dir: str | None) -> str:

@@ -31,6 +31,7 @@ def read_tokenizer(place: str, cache_dir: str | None = None) -> Any:
 
     Raises:
         OSError: When there is no such tokenizer, and whatever else transformers raises.
+        ValueError: When its ``tokenizer.json`` is broken.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.utils import cached_file
@@ -43,8 +44,12 @@ def read_tokenizer(place: str, cache_dir: str | None = None) -> Any:
     except Exception as error:  # tokenizers raises nothing more specific
         if file is None or "trust_remote_code" in str(error):
             raise
+        try:
+            alone = PreTrainedTokenizerFast.from_pretrained(place, **options)
+        except Exception as broken:
+            raise ValueError(str(broken)) from broken
         logger.warning("%s: its tokenizer.json is read alone: %s.", place, " ".join(str(error).split()))
-        return PreTrainedTokenizerFast.from_pretrained(place, **options)
+        return alone
     if file is None or not tokenizer.is_fast or type(tokenizer) is PreTrainedTokenizerFast:
         return tokenizer
     other = _differing(tokenizer, json.loads(Path(file).read_text("utf-8")))

@@ -182,8 +182,12 @@ def test_the_decoder_of_mbart_begins_with_the_language_of_targets(tmp_path):
     assert tokenizer.convert_ids_to_tokens(config.decoder_start_token_id) == "de_DE"
 
 
-def test_a_broken_tokenizer_json_is_refused(tmp_path):
+@pytest.mark.parametrize("content", ["", "null", "{}", '{"version": "1.0", "model": {"type": "BPE"}}', "of no kind"])
+def test_a_broken_tokenizer_json_is_refused(content, tmp_path):
     config = save(real("bert"), "bert", tmp_path)
-    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "BPE"}}', "utf-8")
+    if content == "of no kind":
+        state = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+        content = json.dumps(state | {"model": state["model"] | {"type": "Words"}})
+    (tmp_path / "tokenizer.json").write_text(content, "utf-8")
     with pytest.raises(ConfigurationError, match="tokenizer"):
         load_tokenizer(config, pre_trained_config=str(tmp_path))
