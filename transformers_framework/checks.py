@@ -80,14 +80,12 @@ def corpus(experiment: Experiment) -> None:
 
 def checkpoint(experiment: Experiment) -> None:
     """Raise when the checkpoint to start from or to test cannot be read."""
-    if experiment.continued is not None:
-        experiment.continued.check_file()
+    experiment.continued.check_file()
 
 
 def continuation(experiment: Experiment) -> None:
     """Raise when a checkpoint would be continued as another run, with another model or with other data."""
-    if experiment.continued is not None:
-        experiment.continued.check()
+    experiment.continued.check()
 
 
 def heads(experiment: Experiment) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.registry import options_of, resolve
+from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
 from transformers_framework.runtime.run_folders import CONFIG, is_damaged
 from transformers_framework.runtime.strategies import shards_checkpoints
 
@@ -39,6 +39,9 @@ OF_ORDER = {
     "selection": _ORDERS,
 }
 
+# flags that take effect on whatever is continued, beside those of the optimizer and of the schedule
+OF_OPTIMIZATION = frozenset(("weight_decay", "scheduler", "gradient_clip_val", "gradient_clip_algorithm"))
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,11 +51,11 @@ class Continuation:
 
     Args:
         experiment: The run.
-        start: The checkpoint.
+        start: The checkpoint, if there is one.
     """
 
     experiment: Experiment
-    start: str
+    start: str | None
 
     @property
     def _is_sharded(self) -> bool:
@@ -63,6 +66,7 @@ class Continuation:
         """What the checkpoint holds, without its tensors."""
         from transformers_framework.runtime.checkpoint_io import check_shards, read_checkpoint
 
+        assert self.start is not None
         return check_shards(Path(self.start)) if self._is_sharded else read_checkpoint(self.start, outline=True)
 
     def _kept(self, *keys: str) -> Mapping[str, Any]:
@@ -80,7 +84,7 @@ class Continuation:
         text = self._kept("callbacks", KEY).get("flags")
         if not isinstance(text, str):  # an earlier version wrote it
             try:
-                text = Path(self.start).with_name(CONFIG).read_text("utf-8")
+                text = Path(str(self.start)).with_name(CONFIG).read_text("utf-8")
             except (OSError, ValueError):
                 return {}
         return _flags(text)
@@ -125,6 +129,8 @@ class Continuation:
         Raises:
             ConfigurationError: With what is wrong with it.
         """
+        if self.start is None:
+            return
         assert self.outline
         if is_damaged(Path(self.start)):
             raise ConfigurationError(
@@ -141,6 +147,8 @@ class Continuation:
         from transformers_framework.callbacks.open_window import DATA, check_rows_of_step
         from transformers_framework.runtime.checkpoint_io import check_tensors
 
+        if self.start is None:
+            return
         experiment, trains = self.experiment, self.experiment.data.has("train")
         self.check_flags(trains=trains)
         if not self._is_sharded:
@@ -149,6 +157,54 @@ class Continuation:
             self.check_data()
         if trains and not experiment.allow_other_batch_size:
             check_rows_of_step(experiment.data, experiment.trainer, dict(self._kept(DATA)))
+        if trains:
+            self._check_steps()
+
+    def _check_steps(self) -> None:
+        """Refuse to train no step where steps were asked for; say how those that are trained differ."""
+        experiment, step = self.experiment, self.outline.get("global_step")
+        new = [line for line in self.changes if line.endswith(f" from step {step} on")]
+        if self._is_at_end and not experiment.resume:
+            raise ConfigurationError(
+                f"--ckpt_path: {self.start} is at step {step}, at or behind the end of what this command trains: "
+                "nothing would be trained. Raise --max_epochs or --max_steps, or leave --train_dataset out to test and "
+                "predict only."
+            )
+        if self._is_at_end and new:
+            raise ConfigurationError(
+                f"--resume: run '{experiment.folders.name}' is at its end, step {step}, so nothing would be trained "
+                f"with {new[-1].partition(' from step ')[0]}. Raise --max_epochs, --max_steps or --patience, or give "
+                "the flags with which it was trained."
+            )
+        for line in new:
+            logger.info("%s", line)
+
+    @property
+    def _is_at_end(self) -> bool:
+        """Whether a checkpoint has no step left to train."""
+        steps, trainer, patience = self.experiment.steps, self.experiment.trainer, self.experiment.selection.patience
+        loop = ("loops", "fit_loop")
+        epoch, batch = (self._kept(*loop, key, "current") for key in ("epoch_progress", "epoch_loop.batch_progress"))
+        epochs = epoch.get("processed", 0)
+        if epoch.get("ready", 0) > epochs and batch.get("processed", 0) >= steps.batches:
+            epochs += 1  # only its end is left
+        waited = [
+            self._kept("callbacks", key).get("wait_count", 0)
+            for key in self._kept("callbacks")
+            if str(key).startswith("EarlyStopping")
+        ]
+        stopped = self.experiment.resume and patience is not None and max(waited, default=0) >= patience
+        return stopped or epochs >= steps.epochs or 0 < trainer.max_steps <= self.outline.get("global_step", 0)
+
+    def prepare_folders(self) -> None:
+        """Write the flags of the run, and remove what was written and logged after the checkpoint."""
+        from transformers_framework.runtime.board import rewind
+
+        experiment, folders = self.experiment, self.experiment.folders
+        folders.write_config("".join(f"# {line}\n" for line in self.changes) + experiment.config_yaml)
+        folders.go_on_from(self.start)
+        if experiment.resume:
+            rewind(folders, self.start)
 
     def check_flags(self, *, trains: bool) -> None:
         """Refuse flags with which the checkpoint cannot be continued; warn of others with which it was trained.
@@ -173,6 +229,23 @@ class Continuation:
         if others := sorted(names & self.changed):
             logger.warning("%s was trained with %s; this run has %s.", self.start, *self._both(*others))
 
+    @cached_property
+    def changes(self) -> list[str]:
+        """What the optimization of the run was changed to, and from which step on, the last change last."""
+        from transformers_framework.callbacks.provenance import KEY
+
+        if self.start is None:
+            return []
+        earlier, options = self._kept("callbacks", KEY).get("changes", []), self.experiment.options
+        tables = ((OPTIMIZERS, "optimizer"), (SCHEDULERS, "scheduler"))
+        families = [resolve(lookup(table, options[name], name)) for table, name in tables]
+        names = {name for family in families for name in options_of(family, options)} | OF_OPTIMIZATION
+        changed = [
+            f"{name} {_short(self.then[name])} → {_short(self.now[name])}" for name in sorted(names & self.changed)
+        ]
+        new = [f"{', '.join(changed)} from step {self.outline.get('global_step')} on"] if changed else []
+        return [*(str(line) for line in earlier), *new]
+
     def check_data(self) -> None:
         """Refuse other data than those of the checkpoint, of which a part was seen, or on which it was measured.
 
@@ -194,6 +267,22 @@ class Continuation:
                 raise self._refusal(f"{what}; a part of the epoch was seen")
             if stage == monitored and experiment.resume:
                 raise self._refusal(f"{what}; which state is best was measured on those")
+
+
+def _short(value: Any) -> str:
+    """Return a value in as few letters as it takes.
+
+    Examples:
+        >>> [_short(value) for value in (0.001, 1e-05, 0.01, 0.0, [0.9, 0.999], None, True)]
+        ['1e-3', '1e-5', '0.01', '0', '0.9 0.999', 'none', 'true']
+    """
+    if isinstance(value, list):
+        return " ".join(map(_short, value))
+    if isinstance(value, float):
+        mantissa, _, exponent = f"{value:e}".partition("e")
+        scientific = f"{float(mantissa):g}e{int(exponent)}"
+        return min(f"{value:g}", scientific, key=len)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _flags(text: str) -> Mapping[str, Any]:

@@ -234,6 +234,7 @@ class Experiment:
         from transformers_framework.callbacks.guards import FiniteLoss, TruncationReport
         from transformers_framework.callbacks.leaving import Leaving
         from transformers_framework.callbacks.open_window import OpenWindow
+        from transformers_framework.callbacks.optimization import Optimization
         from transformers_framework.callbacks.predictions import Predictions
         from transformers_framework.callbacks.progress import progress
         from transformers_framework.callbacks.provenance import Provenance
@@ -246,7 +247,8 @@ class Experiment:
             RandomState(self.seed),
             OpenWindow(self.allow_other_batch_size),
             TrainingMetrics(),
-            Provenance(self.config_yaml, self.data, self.folders.checkpoints),
+            Optimization(),
+            Provenance(self.config_yaml, self.data, self.folders.checkpoints, self.continued),
             TruncationReport(*self.inputs.truncation(self.options["max_sequence_length"])),
         ]
         if not self.rehearses:
@@ -286,12 +288,7 @@ class Experiment:
         try:
             with told(self.folders.output_dir):
                 if writes and trains:
-                    self.folders.write_config(self.config_yaml)
-                    self.folders.go_on_from(self.start)
-                    if self.resume:
-                        from transformers_framework.runtime.board import rewind
-
-                        rewind(self.folders, self.start)
+                    self.continued.prepare_folders()
                 settle()
                 with together(self.trainer, self.options, self.data.fingerprints.in_words):
                     self._run_stages(trains)
@@ -377,9 +374,9 @@ class Experiment:
         return self.ckpt_path
 
     @cached_property
-    def continued(self) -> Continuation | None:
-        """The checkpoint to start from or to test, beside this run; the first process knows."""
-        return Continuation(self, self.start) if self.start is not None and is_first_process() else None
+    def continued(self) -> Continuation:
+        """The checkpoint to start from or to test, beside this run; the first process knows whether there is one."""
+        return Continuation(self, self.start if is_first_process() else None)
 
     def _weights(self, trained: bool) -> str | None:
         """Checkpoint that is tested: the best when one was chosen, else the state that training left."""

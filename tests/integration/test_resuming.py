@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from tests import runs
 from tests.integration.interrupted import run_together
 from tests.sharded_cpu import use_cpus
+from transformers_framework.pipelines.pipeline import Pipeline
 from transformers_framework.runtime.run_folders import RunFolders
 
 SMALL: dict[str, Any] = {"pipeline": "seq_class", "batch_size": 4, "checkpoint_interval": 3}
@@ -233,3 +237,147 @@ def test_another_run_counts_its_own_patience(tmp_path: Path) -> None:
         run = runs.run(tmp_path, **flags | {"name": name} | how)
         steps.append(torch.load(run.last, weights_only=True)["global_step"])
     assert steps[0] == steps[1] < steps[2]
+
+
+# --- flags of optimization -------------------------------------------------------------------------------------------
+
+
+SETTINGS = {"learning_rate": "lr", "betas": "betas", "epsilon": "eps", "amsgrad": "amsgrad", "beta1": "beta1"}
+
+
+@contextlib.contextmanager
+def changed_by_hand(step: int, flags: dict[str, Any]) -> Iterator[None]:
+    """Change the optimizer of runs after a step, one group of each parameter, and clip by PyTorch's own function."""
+    bare = {re.sub("^(tf_adamw|adamw|adafactor)_", "", name): value for name, value in flags.items()}
+    values = {setting: bare[name] for name, setting in SETTINGS.items() if name in bare}
+    original, steps, before = Pipeline.configure_gradient_clipping, Counter[int](), []
+
+    def change(optimizer: Any, *_: Any) -> None:
+        steps[id(optimizer)] += 1
+        if steps[id(optimizer)] <= step:
+            return
+        before[:] = optimizer.param_groups
+        groups = [(group, parameter) for group in before for parameter in group["params"]]
+        decay = flags.get("weight_decay", max(group["weight_decay"] for group in optimizer.param_groups))
+        optimizer.param_groups = [
+            {**group, **values, "params": [parameter], "weight_decay": decay if parameter.ndim > 1 else 0.0}
+            for group, parameter in groups
+        ]
+        for parameter, state in optimizer.state.items():
+            if values.get("amsgrad"):
+                state.setdefault("max_exp_avg_sq", torch.zeros_like(parameter))
+            if values.get("beta1"):
+                state.setdefault("exp_avg", torch.zeros_like(parameter))
+
+    def clip(self: Pipeline, *options: Any, **more: Any) -> None:
+        if self.global_step >= step and "gradient_clip_val" in flags:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), flags["gradient_clip_val"])
+
+    def change_back(optimizer: Any, *_: Any) -> None:
+        if before:
+            optimizer.param_groups = [*before]
+
+    hooks = register_optimizer_step_pre_hook(change), register_optimizer_step_post_hook(change_back)
+    Pipeline.configure_gradient_clipping = clip  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Pipeline.configure_gradient_clipping = original  # type: ignore[method-assign]
+        for hook in hooks:
+            hook.remove()
+
+
+NEW_FLAGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "learning rate": ({}, {"learning_rate": 1e-5}, "learning_rate 1e-3 → 1e-5"),
+    "decay": ({}, {"weight_decay": 0.1}, "weight_decay 0 → 0.1"),
+    "no decay": ({"weight_decay": 0.1}, {"weight_decay": 0.0}, "weight_decay 0.1 → 0"),
+    "moments": (
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "adamw_betas": [0.8, 0.99], "adamw_epsilon": 1e-4, "adamw_amsgrad": True},
+        "adamw_amsgrad false → true, adamw_betas 0.9 0.999 → 0.8 0.99, adamw_epsilon 1e-8 → 1e-4",
+    ),
+    "clipping": ({}, {"gradient_clip_val": 1e-3}, "gradient_clip_val none → 1e-3"),
+    "schedule": (
+        {"weight_decay": 0.1},
+        {"scheduler": "polynomial_decay_layerwise", "weight_decay": 0.0},
+        "scheduler constant → polynomial_decay_layerwise, weight_decay 0.1 → 0",
+    ),
+    "adafactor": (
+        {"optimizer": "adafactor"},
+        {"optimizer": "adafactor", "adafactor_beta1": 0.9, "weight_decay": 0.01},
+        "adafactor_beta1 none → 0.9, weight_decay 0 → 0.01",
+    ),
+    "tf_adamw": (
+        {"optimizer": "tf_adamw", "weight_decay": 0.01},
+        {"optimizer": "tf_adamw", "tf_adamw_betas": [0.8, 0.9], "learning_rate": 3e-4, "weight_decay": 0.0},
+        "learning_rate 1e-3 → 3e-4, tf_adamw_betas 0.9 0.999 → 0.8 0.9, weight_decay 0.01 → 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NEW_FLAGS)
+def test_flags_of_optimization_take_effect(case: str, tmp_path: Path, said: Any) -> None:
+    """From a checkpoint on, the run is one whose optimizer was changed by hand behind the step of the checkpoint."""
+    then, now, line = NEW_FLAGS[case]
+    data = runs.datasets(tmp_path / "data", "seq_class", (40, 1, 1, 1))
+    flags = SMALL | {"scheduler": "constant", "train_dataset": data["train_dataset"], "checkpoint_interval": 5}
+    flags |= {"additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
+    with changed_by_hand(5, now):
+        whole = runs.run(tmp_path, name="whole", max_steps=9, **flags | then)
+    runs.run(tmp_path, name="parts", max_steps=5, **flags | then)
+    said.clear()
+    parts = runs.run(tmp_path, name="parts", max_steps=9, resume=True, **flags | now)
+    assert [text for text in said.messages if "→" in text] == [f"{line} from step 5 on"]
+    if "scheduler" not in now:
+        ours, theirs = (run.pre_trained_models / "final" for run in (parts, whole))
+        runs.assert_weights_are_close(ours, theirs, atol=1e-7)
+    assert f"{line} from step 5 on" in parts.config.read_text(encoding="utf-8")
+    assert f"{line} from step 5 on" in (parts.pre_trained_models / "final/README.md").read_text(encoding="utf-8")
+    rate = now.get("learning_rate", 1e-3)
+    if "scheduler" not in now:
+        assert runs.scalars(parts)["train/learning_rate"][-1][1] == pytest.approx(rate)
+    unchanged = runs.run(tmp_path, name="parts", max_steps=12, resume=True, **flags | now)
+    assert [text for text in said.messages if "→" in text] == [f"{line} from step 5 on"]
+    assert unchanged.config.read_text(encoding="utf-8").count("→") == line.count("→")
+
+
+@pytest.mark.parametrize("how", ["resume", "ckpt_path"])
+def test_nothing_left_to_train_is_said(how: str, begun: Begun, capsys: Any) -> None:
+    """New flags would be stated and never used; another run would be the old one under a new name."""
+    if how == "resume":
+        begun.resume(max_steps=6)
+        begun.resume(status=2, max_steps=6, learning_rate=1e-5)
+        message = "is at its end, step 6, so nothing would be trained with learning_rate 1e-3 → 1e-5"
+    else:
+        start = begun.folder / "out/checkpoints/begun/last.ckpt"
+        runs.run(begun.folder, name="again", ckpt_path=start, status=2, **begun.flags, max_steps=6)
+        message = "is at step 6, at or behind the end of what this command trains: nothing would be trained"
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "strategy",
+    ["ddp", "fsdp", *(pytest.param(f"deepspeed_stage_{n}", marks=pytest.mark.needs("deepspeed")) for n in (1, 2, 3))],
+)
+def test_flags_of_optimization_take_effect_on_shards(strategy: str, tmp_path: Path) -> None:
+    """As on one process: a learning rate, and weight decay where there was none, which makes other groups."""
+    data = runs.datasets(tmp_path / "data", "seq_class", (40, 1, 1, 1))
+    flags = SMALL | {"scheduler": "constant", "train_dataset": data["train_dataset"], "adamw_epsilon": 1e-6}
+    flags |= {"additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
+    now = {"learning_rate": 3e-4, "weight_decay": 0.5, "adamw_betas": [0.8, 0.99]}
+
+    def go(name: str, **more: Any) -> RunFolders:
+        words, log = runs.command(tmp_path, name=name, resume=True, **flags | more), tmp_path / f"{name}.log"
+        size = more.get("devices", 1)
+        assert run_together(words, log, size, use_cpus) == [0] * size, log.read_text()
+        return runs.folders_of(words)
+
+    for name, size in (("one", {}), ("two", {"devices": 2, "strategy": strategy, "batch_size": 2})):
+        go(name, max_steps=5, **size)
+        done = go(name, max_steps=9, **size, **now)
+        line = "adamw_betas 0.9 0.999 → 0.8 0.99, learning_rate 1e-3 → 3e-4, weight_decay 0 → 0.5 from step 5 on"
+        assert line in (tmp_path / f"{name}.log").read_text()
+        assert runs.scalars(done)["train/learning_rate"][-1][1] == pytest.approx(3e-4)
+    finals = [tmp_path / f"out/pre_trained_models/{name}/final" for name in ("one", "two")]
+    runs.assert_weights_are_close(*finals, atol=2e-5)

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "models": {"registry", "processing", "runtime", "losses"},
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "objectives", "models"},
     "data": {"processing", "runtime", "inputs", "objectives", "models"},
-    "callbacks": {"processing", "metrics", "objectives", "runtime", "pipelines", "data"},
+    "callbacks": {"processing", "optimizers", "metrics", "objectives", "runtime", "pipelines", "data"},
     "continuation": {"registry", "runtime", "data", "callbacks"},
     "checks": {"registry", "runtime", "optimizers", "callbacks"},
     "experiment": {

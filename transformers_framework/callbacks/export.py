@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 
+from transformers_framework.callbacks.provenance import Provenance
 from transformers_framework.constants import ONCE
 from transformers_framework.runtime.files import whole_folder
 from transformers_framework.runtime.loops import epoch_under_way
@@ -43,11 +44,13 @@ class Exporter:
             pipeline.model.export(aside, self.tokenizer, state_dict=weights)
             if weights is not None:
                 _say_precision(aside)
+            provenance = [part for part in trainer.callbacks if isinstance(part, Provenance)]  # type: ignore[attr-defined]
             card = model_card(
                 self.options,
                 metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
                 epoch=epoch_under_way(trainer),
                 step=trainer.global_step,
+                changes=[line for part in provenance for line in part.continued.changes],
             )
             (aside / "README.md").write_text(card, encoding="utf-8")
 
@@ -59,7 +62,9 @@ def _say_precision(folder: Path) -> None:
         path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def model_card(options: Mapping[str, Any], *, metrics: Mapping[str, float], epoch: int, step: int) -> str:
+def model_card(
+    options: Mapping[str, Any], *, metrics: Mapping[str, float], epoch: int, step: int, changes: Sequence[str] = ()
+) -> str:
     """Return a model card in Markdown: data, flags, metrics and versions.
 
     Args:
@@ -67,6 +72,7 @@ def model_card(options: Mapping[str, Any], *, metrics: Mapping[str, float], epoc
         metrics: Metrics when it was saved.
         epoch: Epoch when it was saved.
         step: Optimizer step when it was saved.
+        changes: Which of the flags were others before, and up to which step.
     """
     import yaml
 
@@ -93,6 +99,7 @@ def model_card(options: Mapping[str, Any], *, metrics: Mapping[str, float], epoc
             *("", "## Metrics", "", "| name | value |", "| --- | --- |"),
             *(f"| {name} | {value:.6g} |" for name, value in metrics.items()),
             *("", "## Flags", "", "```yaml", yaml.safe_dump(flags, sort_keys=True, allow_unicode=True).strip(), "```"),
+            *(("", *(f"- {line}" for line in changes)) if changes else ()),
             *("", "## Versions", "", *(f"- {name} {version}" for name, version in versions().items()), ""),
         ]
     )

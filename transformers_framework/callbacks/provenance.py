@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping, Timer
@@ -17,6 +17,14 @@ LEARNED_FROM: tuple[Stage, ...] = ("train", "valid")
 KEY = "Provenance"  # of its state among those of callbacks
 
 
+class Changed(Protocol):
+    """What a run continues."""
+
+    @property
+    def changes(self) -> list[str]:
+        """What was changed of its optimization, and from which step on."""
+
+
 class Provenance(pl.Callback):
     """Write flags and fingerprints of the data into checkpoints, for those who continue them.
 
@@ -24,10 +32,11 @@ class Provenance(pl.Callback):
         flags: The flags of the run, as YAML.
         data: The data of the run.
         folder: Checkpoints of the run.
+        continued: Knows what was changed of the optimization, and from which step on.
     """
 
-    def __init__(self, flags: str, data: DataModule, folder: Path) -> None:
-        self.flags, self.data, self.folder = flags, data, folder
+    def __init__(self, flags: str, data: DataModule, folder: Path, continued: Changed) -> None:
+        self.flags, self.data, self.folder, self.continued = flags, data, folder, continued
 
     @property
     def state_key(self) -> str:
@@ -37,7 +46,7 @@ class Provenance(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint is trained with."""
         data = {stage: self.data.fingerprints[stage] for stage in LEARNED_FROM if self.data.has(stage)}
-        return {"flags": self.flags, "data": data}
+        return {"flags": self.flags, "data": data, "changes": self.continued.changes}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

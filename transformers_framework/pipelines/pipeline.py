@@ -18,6 +18,7 @@ from transformers_framework.metrics.mean_loss import MeanLoss
 from transformers_framework.models.isolation import Isolation
 from transformers_framework.objectives.objective import active
 from transformers_framework.optimizers.build import build_optimizer
+from transformers_framework.optimizers.continued import regrouped
 from transformers_framework.optimizers.groups import dimensions
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt
@@ -279,6 +280,10 @@ class Pipeline(pl.LightningModule):
             frequency=self.scheduler_frequency,  # Lightning's own would count batches, from 0 in each epoch
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval}}
+
+    def regrouped(self, state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
+        """Return the state of an optimizer of this model in the groups of the one that is to load it."""
+        return regrouped(state, optimizer, self.model, self.dimensions)
 
     def check_schedule(self, trainer: pl.Trainer, steps: float, epochs: float) -> None:
         """Raise when the schedule does not fit the run.

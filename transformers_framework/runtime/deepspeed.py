@@ -117,7 +117,7 @@ class DeepSpeed(DeepSpeedStrategy):
         trains = self.lightning_module.trainer.state.fn == TrainerFn.FITTING
         # of stage 3 DeepSpeed loads nothing into a model that has no optimizer; of others the weights are whole
         if (
-            shards.fits(self.world_size, self.zero_stage_3)
+            shards.fits(self.world_size, self.zero_stage_3) and shards.names == self._names
             if trains
             else not (self.zero_stage_3 or shards.shards_weights)
         ):
@@ -133,6 +133,11 @@ class DeepSpeed(DeepSpeedStrategy):
                 self._take_optimizer(shards)
         self._let_scale_fall()  # which has been replaced
         return checkpoint
+
+    @property
+    def _names(self) -> list[list[str]]:
+        """Names of the parameters of each group."""
+        return [list(group) for group in self.deepspeed_engine._get_zero_param_shapes()]
 
     def _take_weights(self, whole: Mapping[str, Tensor], *, trains: bool) -> None:
         """Let all processes take weights in float32, one tensor after the other, which the first one has."""
@@ -162,13 +167,13 @@ class DeepSpeed(DeepSpeedStrategy):
             optimizer.optimizer.state[part].update(state | {kind: torch.zeros_like(part) for kind in kinds})
         if not self.zero_stage_3:
             optimizer._lazy_init_hp_params_optimizer_state()
-        names = [name for group in shards.model["param_shapes"] for name in group]
+        names = [name for group in shards.names for name in group]
         for kind in kinds:
             tensors = shards.tensors(kind) if self.is_global_zero else ((name, None) for name in names)
             for name, tensor in tensors:
                 self._set_part(parameters[name], self._from_first(tensor, parameters[name]), kind)
-        for group, saved in zip(optimizer.optimizer.param_groups, shards.groups, strict=True):
-            group.update(saved)
+        for group in optimizer.optimizer.param_groups:  # settings are those of this run, but for what counts steps
+            group.update({name: value for name, value in shards.groups[0].items() if name not in group})
         optimizer.loss_scaler = shards.optimizers[0]["loss_scaler"]
         for count in ("global_steps", "global_samples", "skipped_steps"):
             setattr(self.deepspeed_engine, count, shards.model[count])

@@ -73,7 +73,8 @@ class FSDP(FSDPStrategy):
         assert self.model is not None
         checkpoint = read_checkpoint(Path(self.broadcast(checkpoint_path)))
         _load_raw_module_state(checkpoint.pop("state_dict"), module=self.model, world_size=self.world_size, strict=True)
-        if self.lightning_module is None or self.lightning_module.trainer.state.fn != TrainerFn.FITTING:
+        module: Any = self.lightning_module
+        if module is None or module.trainer.state.fn != TrainerFn.FITTING:
             return checkpoint
         whole: Any = _get_full_state_dict_context(self.model, world_size=self.world_size, rank0_only=False)
         with whole:
@@ -81,7 +82,9 @@ class FSDP(FSDPStrategy):
                 mine = FullyShardedDataParallel.optim_state_dict_to_load(
                     model=self.model,
                     optim=optimizer,
-                    optim_state_dict=rekeyed(state, dict(enumerate(self._names(optimizer)))),
+                    optim_state_dict=rekeyed(
+                        module.regrouped(state, optimizer), dict(enumerate(self._names(optimizer)))
+                    ),
                 )
                 optimizer.load_state_dict(mine)
         return checkpoint

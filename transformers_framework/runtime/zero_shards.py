@@ -54,6 +54,11 @@ class ZeroShards:
         """Whether it is of stage 3."""
         return "fp32_flat_groups" in self.optimizers[0]
 
+    @property
+    def names(self) -> list[list[str]]:
+        """Names of the parameters of each group."""
+        return [list(group) for group in self.model["param_shapes"]]
+
     def fits(self, num_processes: int, shards_weights: bool) -> bool:
         """Tell whether DeepSpeed can read it in so many processes, in stage 3 or another."""
         return len(self.optimizers) == num_processes and self.shards_weights == shards_weights

@@ -1,0 +1,51 @@
+"""Flags of optimization take effect when a run is continued with others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import pytorch_lightning as pl
+
+from transformers_framework.optimizers.continued import apply_settings, settings_of
+
+if TYPE_CHECKING:
+    from transformers_framework.pipelines.pipeline import Pipeline
+
+
+class Optimization(pl.Callback):
+    """Go on with the state of the optimizer and the settings that this run is given.
+
+    Those in checkpoints, which optimizers and schedules load with their state, are those of the run that wrote them.
+    """
+
+    def __init__(self) -> None:
+        self.settings: Sequence[Mapping[str, Any]] = ()
+        self.loaded: dict[str, Any] | None = None
+        self.continues = False
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Remember that a run is continued, by schedules of its own for groups of its own."""
+        self.loaded, self.continues = checkpoint, trainer.training
+        for state in checkpoint.get("lr_schedulers", ()):
+            state.update({"lr_lambdas": []} if "lr_lambdas" in state else {})
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember the settings of the new optimizer; sort the state that it will load into its groups.
+
+        Strategies that shard load checkpoints later, and sort the state themselves.
+        """
+        (optimizer,) = trainer.optimizers
+        self.settings = settings_of(optimizer)
+        if self.loaded is not None and "optimizer_states" in self.loaded:
+            regrouped = cast("Pipeline", pl_module).regrouped
+            self.loaded["optimizer_states"] = [regrouped(s, optimizer) for s in self.loaded["optimizer_states"]]
+        self.loaded = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the settings take effect."""
+        if self.continues:
+            apply_settings(trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler, self.settings)
+        self.loaded = None
