@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from transformers_framework.checks import checks_of
 from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.continuation import Continuation
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
-from transformers_framework.restricted import LocalPath, NonNegativeInt
+from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveFloat
 from transformers_framework.runtime.failures import told
 from transformers_framework.runtime.garbage import settle
+from transformers_framework.runtime.machine import prepare_machine
 from transformers_framework.runtime.overwriting import check_inputs
-from transformers_framework.runtime.processes import follow_parent, for_all, together
+from transformers_framework.runtime.processes import for_all, together
+from transformers_framework.runtime.rendezvous import Rendezvous
 from transformers_framework.runtime.run_folders import RunFolders, is_first_process
 from transformers_framework.runtime.steps import Steps
 from transformers_framework.runtime.trainer import build_trainer
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
     from transformers_framework.objectives.objective import Objective
     from transformers_framework.objectives.retrieval import Retrieval
-
-PARALLELISM = "TOKENIZERS_PARALLELISM"  # threads of tokenizers, which processes that are forked could wait for forever
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +54,11 @@ class Experiment:
         ckpt_path: Lightning checkpoint to start from, or to test or predict with when nothing is trained.
         overwrite: Remove the files of an earlier run of this name when this one writes its first checkpoint.
         allow_other_batch_size: Continue a checkpoint although an optimizer step has another number of rows now.
+        rendezvous_timeout: Seconds that the processes of a run wait for each other before it starts. Which are missing
+            is logged at once, and each minute again.
+        hang_timeout: Seconds after which a run of several processes ends when one does not answer, because it is
+            stopped or its machine or network is frozen. It is named after 30; one that is only busy answers.
     """
-
-    parallelism: ClassVar[str | None] = None  # what the last run of this process has set
 
     def __init__(
         self,
@@ -73,6 +74,8 @@ class Experiment:
         ckpt_path: LocalPath | None = None,
         overwrite: bool = False,
         allow_other_batch_size: bool = False,
+        rendezvous_timeout: PositiveFloat = 1800.0,
+        hang_timeout: PositiveFloat = 300.0,
     ) -> None:
         self.options, self.config_yaml = dict(options), config_yaml
         self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
@@ -80,6 +83,7 @@ class Experiment:
         self.folders = RunFolders(output_dir, name)
         self.resume, self.ckpt_path, self.overwrite = resume, ckpt_path, overwrite
         self.allow_other_batch_size = allow_other_batch_size
+        self.rendezvous_timeout, self.hang_timeout = rendezvous_timeout, hang_timeout
         self.on_data_error: Callable[[UserError], None] | None = None  # a check goes on to find all mistakes
         self.shows_only = False  # a preview, which never writes
 
@@ -271,9 +275,13 @@ class Experiment:
             UserError: When anything about the run is wrong, before it trains or overwrites anything.
             RunError: When a right run could not go on.
         """
+        self.prepare_machine()
+        with Rendezvous(self.rendezvous_timeout) as rendezvous:
+            self._run(rendezvous)
+
+    def _run(self, rendezvous: Rendezvous) -> None:
         from transformers_framework.data.unknown import report_unknown
 
-        self.prepare_machine()
         trains = self.options.get("train_dataset") is not None
         self.check_folders()
         assert self.trainer is not None
@@ -290,7 +298,8 @@ class Experiment:
                 if writes and trains:
                     self.continued.prepare_folders()
                 settle()
-                with together(self.trainer, self.options, self.data.fingerprints.in_words):
+                rows = self.data.fingerprints.in_words
+                with together(self.trainer, rendezvous, self.options, rows, self.hang_timeout):
                     self._run_stages(trains)
         finally:
             self.folders.release()
@@ -348,22 +357,9 @@ class Experiment:
 
     def prepare_machine(self) -> None:
         """Set what must be set before torch makes its first tensor or a worker is forked."""
-        from transformers_framework.runtime.accelerators import accelerator_kind
-        from transformers_framework.runtime.allocator import keep_freed_memory
-        from transformers_framework.runtime.limits import allow_open_files
-        from transformers_framework.runtime.log import set_up_logging
         from transformers_framework.runtime.precision import set_float32_matmul_precision
 
-        if os.environ.get("LOCAL_RANK", "0") != "0":
-            follow_parent()
-        set_up_logging()
-        allow_open_files()
-        if os.environ.get(PARALLELISM, Experiment.parallelism) == Experiment.parallelism:  # else it is the user's
-            Experiment.parallelism = "true" if self.options.get("num_workers") == 0 else "false"
-            os.environ[PARALLELISM] = Experiment.parallelism
-        device = accelerator_kind(self.options.get("accelerator") or "auto")
-        if device == "cpu":
-            keep_freed_memory()
+        device = prepare_machine(self.options)
         set_float32_matmul_precision(device, **options_of(set_float32_matmul_precision, self.options))
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import traceback
@@ -14,10 +15,14 @@ from transformers_framework.cli.given import gather, to_yaml
 from transformers_framework.constants import ONCE
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError, printable
 from transformers_framework.runtime.garbage import collect_rarely
+from transformers_framework.runtime.nodes import AbsentError, ApartError, Place
+from transformers_framework.runtime.rendezvous import refuse
 
 if TYPE_CHECKING:
     from transformers_framework.cli.parser import Groups
     from transformers_framework.experiment import Experiment
+
+NO_RUN = frozenset(("--check", "--preview", "--help", "-h", "--version", "--print_config"))  # flags of other commands
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -31,12 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         collect_rarely()  # the process is ours, and ends with the command
         argv = sys.argv[1:]
+    place = Place.of(os.environ)
     try:
         return command(argv)
     except (UserError, RunError) as error:
         if "--debug" in argv:
             traceback.print_exc()
         _complain(f"error: {_message(error)}")
+        _refuse(place, argv, error)
         return WRONG if isinstance(error, UserError) else FAILED
     except KeyboardInterrupt:
         return _interrupted()
@@ -47,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         traceback.print_exc()
         _complain(f"error: the run failed with {type(error).__name__}: {error}")
+        _refuse(place, argv, error)
         return FAILED
 
 
@@ -54,6 +62,14 @@ def _message(error: Exception) -> str:
     """Return the message itself, also of an error that torch brought from a loader's worker with its traceback."""
     text = str(error)
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
+
+
+def _refuse(place: Place | None, argv: Sequence[str], error: Exception) -> None:
+    """Tell the other nodes of a run that this one does not take part in it."""
+    if any(word.partition("=")[0] in NO_RUN for word in argv) or isinstance(error, (ApartError, AbsentError)):
+        return
+    name = next((name for word, name in itertools.pairwise(argv) if word == "--name"), "")
+    refuse(place, _message(error), name)
 
 
 def _interrupted() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import hashlib
@@ -11,16 +12,20 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError, RunError
+from transformers_framework.runtime.connections import LOOPBACK, is_loopback
 from transformers_framework.runtime.files import whole_file
+from transformers_framework.runtime.nodes import Member, Place
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from transformers_framework.runtime.lifeline import Lifeline
+    from transformers_framework.runtime.rendezvous import Rendezvous
 
 # what may differ between machines: places and sizes of theirs
 LOCAL_FLAGS = re.compile(r"\w+_dir|config|\w+_workers|\w+_dataset|pre_trained_\w+|\w+_filename|ckpt_path")
@@ -46,16 +51,25 @@ def num_nodes(environment: Mapping[str, str], asked: int, local_devices: int) ->
     """
     if "TORCHELASTIC_RUN_ID" in environment or "SLURM_NTASKS" in environment:
         return asked  # torchrun and SLURM tell Lightning themselves
-    world = _number(environment, "WORLD_SIZE")
+    world, node = _number(environment, "WORLD_SIZE"), _number(environment, "NODE_RANK")
+    meant = max(asked, world or 0, (node or 0) + 1, 2)  # nodes, if WORLD_SIZE counts them
+    remedy = (
+        f"Set WORLD_SIZE to the number of processes of all nodes together: {meant * local_devices} for {meant} nodes "
+        f"of {local_devices} {'devices' if local_devices > 1 else 'device'}"
+    )
     nodes = asked
     if world is not None:
         nodes, rest = divmod(world, local_devices)
         if rest or not nodes or (asked > 1 and nodes != asked):
             raise ConfigurationError(
                 f"WORLD_SIZE is {world}, which is not {local_devices} devices on each of "
-                f"{asked if asked > 1 else 'several'} nodes. Set it to the number of processes of all nodes together."
+                f"{asked if asked > 1 else 'several'} nodes. {remedy}."
             )
-    node = _number(environment, "NODE_RANK")
+    if nodes == 1 and node is not None and "LOCAL_RANK" not in environment:
+        raise ConfigurationError(
+            f"NODE_RANK is {node}, as on one of several nodes, and WORLD_SIZE is {world or 'not set'}, which is this "
+            f"node alone. {remedy}, and so on; on a single node unset NODE_RANK."
+        )
     absent = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if not environment.get(name)]
     if nodes > 1 and absent:
         raise ConfigurationError(
@@ -64,8 +78,8 @@ def num_nodes(environment: Mapping[str, str], asked: int, local_devices: int) ->
         )
     if node is not None and not 0 <= node < nodes:
         raise ConfigurationError(
-            f"NODE_RANK is {node}, and there are {nodes} nodes: set WORLD_SIZE to the number of processes of all nodes "
-            "together, and NODE_RANK to 0 on the first node, 1 on the next, and so on."
+            f"NODE_RANK is {node}, and there are {nodes} nodes: NODE_RANK is 0 on the first node, 1 on the next, and "
+            f"so on. {remedy}."
         )
     _number(environment, "MASTER_PORT")
     return nodes
@@ -94,27 +108,36 @@ def follow_parent(follows: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def together(trainer: pl.Trainer, flags: Mapping[str, Any], rows: Callable[[], Mapping[Any, str]]) -> Iterator[None]:
+def together(
+    trainer: pl.Trainer,
+    rendezvous: Rendezvous,
+    flags: Mapping[str, Any],
+    rows: Callable[[], Mapping[Any, str]],
+    hang_timeout: float,
+) -> Iterator[None]:
     """Start the other processes of a run, make sure that all of them mean the same, and let them end together.
 
     Args:
         trainer: The trainer, which would start them later.
+        rendezvous: Where they meet.
         flags: All flags of the run.
         rows: Says how many rows each stage has, and which.
+        hang_timeout: Seconds without an answer after which a process is taken for frozen.
 
     Raises:
-        ConfigurationError: When processes were given different flags or data.
-        RunError: When another process died.
+        ConfigurationError: When processes were given different flags or data, or a node refuses.
+        RunError: When another process died, or some did not come.
     """
     if trainer.world_size == 1:
         yield
         return
-    lifeline = _start(trainer)
+    lifeline = _start(trainer, rendezvous, str(flags["name"]), hang_timeout)
     try:
         _check_agreement(trainer, flags, rows())
         yield
     except Exception as error:  # the others are told by the end of this process
         if lifeline.explains(error):
+            lifeline.end_frozen()
             raise RunError(lifeline.message) from error
         raise
     except BaseException:  # told to leave, as all are
@@ -123,27 +146,82 @@ def together(trainer: pl.Trainer, flags: Mapping[str, Any], rows: Callable[[], M
     lifeline.leave()
 
 
-def _start(trainer: pl.Trainer) -> Lifeline:
+def _start(trainer: pl.Trainer, rendezvous: Rendezvous, name: str, hang_timeout: float) -> Lifeline:
+    from transformers_framework.runtime.communication import broadcast, refuse_pickles
+    from transformers_framework.runtime.connections import stay_on_loopback
     from transformers_framework.runtime.lifeline import Lifeline
 
     strategy: Any = trainer.strategy
+    address = LOOPBACK if trainer.num_nodes == 1 else strategy.cluster_environment.main_address
+    if is_loopback(address):
+        stay_on_loopback()
+    refuse_pickles()
+    strategy.broadcast = broadcast
+    join = partial(_join, trainer, rendezvous, address, name)
     if strategy.launcher is None:
-        strategy.setup_environment()
+        join()
     else:
         os.environ[PARENT] = str(os.getpid())
-        strategy.launcher.launch(strategy.setup_environment)
-    address = os.environ.get("MASTER_ADDR", "127.0.0.1")
-    lifeline = Lifeline(trainer.global_rank, trainer.world_size, strategy.broadcast, address)
-    _end_observers()
+        strategy.launcher.launch(join)
+    lifeline = Lifeline(
+        trainer.global_rank,
+        trainer.world_size,
+        broadcast,
+        address,
+        getattr(strategy.launcher, "procs", ()),
+        rendezvous.late_refusal,
+        hang_timeout,
+    )
     follow_parent(False)
     return lifeline
+
+
+def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) -> None:
+    """Make the process group of a run when all of its ranks are there; torchrun's has a store of its own."""
+    import torch
+
+    _end_observers()
+    strategy: Any = trainer.strategy
+    if strategy.root_device.type == "cuda":
+        torch.cuda.set_device(strategy.root_device)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        strategy.set_world_ranks()
+        environment, world_size = strategy.cluster_environment, trainer.world_size
+        rank, node, nodes = trainer.global_rank, strategy.node_rank, trainer.num_nodes
+        me = Member(rank, node, world_size, nodes, name, speaks=trainer.local_rank == 0)
+        place = Place(address, environment.main_port, node)
+        backend = strategy._get_process_group_backend()
+        torch.distributed.init_process_group(
+            backend,
+            store=rendezvous.store(me, place, alive=partial(_check_children, strategy.launcher)),
+            rank=rank,
+            world_size=world_size,
+            timeout=strategy._timeout,
+            device_id=strategy.root_device if strategy.root_device.type != "cpu" else None,
+        )
+        if backend == "nccl":
+            from lightning_fabric.utilities.distributed import _destroy_dist_connection
+
+            atexit.register(_destroy_dist_connection)
+    strategy.setup_environment()
+
+
+def _check_children(launcher: Any) -> None:
+    """Raise when a process that this one has started is gone before the run begins."""
+    for local_rank, child in enumerate(getattr(launcher, "procs", ()), 1):
+        if (status := child.poll()) is not None:
+            raise RunError(
+                f"Process {local_rank} of this machine has ended with status {status} before the run began; what it "
+                "said last says why. Killed without a word it was out of memory, most likely."
+            )
 
 
 def _check_agreement(trainer: pl.Trainer, flags: Mapping[str, Any], rows: Mapping[Any, str]) -> None:
     from transformers_framework.runtime.communication import from_all
 
-    meant = {f"--{name} {value}" for name, value in flags.items() if not LOCAL_FLAGS.fullmatch(name)}
-    everyone = from_all(meant | {f"{text} of --{stage}_dataset" for stage, text in rows.items()})
+    meant = [f"--{name} {value}" for name, value in flags.items() if not LOCAL_FLAGS.fullmatch(name)]
+    meant += [f"{text} of --{stage}_dataset" for stage, text in rows.items()]
+    everyone = [set(theirs) for theirs in from_all(meant)]
     for rank, theirs in enumerate(everyone):
         if here := sorted(theirs - everyone[0]):
             there = sorted(everyone[0] - theirs)
@@ -173,12 +251,13 @@ def for_all(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:
     """
     if trainer.world_size == 1:
         return path
-    from transformers_framework.runtime.communication import from_all
+    import numpy as np
 
-    strategy: Any = trainer.strategy
+    from transformers_framework.runtime.communication import broadcast, from_all
+
     source = Path(path) if path is not None else None
     told = (path, source.parent == folder, source.is_dir(), _mark(source)) if source is not None else None
-    chosen = strategy.broadcast(told)
+    chosen = broadcast(told)
     if chosen is None:
         return None
     text, is_ours, is_folder, mark = chosen
@@ -192,10 +271,10 @@ def for_all(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:
     with contextlib.ExitStack() as files:
         given = files.enter_context(mine.open("rb")) if trainer.is_global_zero else None
         taken = files.enter_context(files.enter_context(whole_file(mine)).open("wb")) if receives else None
-        while piece := strategy.broadcast(given.read(PIECE) if given else None):
+        while len(piece := broadcast(np.fromfile(given, np.uint8, PIECE) if given else None)):
             if taken:
                 taken.write(piece)
-    strategy.barrier()
+    trainer.strategy.barrier()
     return str(mine)
 
 

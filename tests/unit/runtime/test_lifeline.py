@@ -1,4 +1,4 @@
-"""Processes learn of each other's death by the connection that breaks, and of a good end by a word."""
+"""Processes learn of each other's death by the connection that breaks, of a freeze by the pulse that stops."""
 
 from __future__ import annotations
 
@@ -103,6 +103,36 @@ def test_strangers_are_sent_away(ended: list[int]) -> None:
     lines = three(come)
     assert strangers[0].recv(1) == b""
     assert len(lines[0]._peers) == 2
+    assert ended == []
+    for line in lines:
+        line.leave()
+
+
+def test_strangers_delay_nobody(ended: list[int]) -> None:
+    """Whether they say nothing, send a byte now and then, or a line that does not end."""
+    strangers: list[socket.socket] = []
+    done = threading.Event()
+
+    def come(port: int) -> None:
+        for _ in range(30):
+            strangers.append(socket.create_connection(("127.0.0.1", port)))
+        for stranger in strangers[20:]:
+            stranger.sendall(b"x" * 30_000)
+        threading.Thread(target=drip).start()
+
+    def drip() -> None:
+        while not done.wait(0.1):
+            for stranger in strangers[:10]:
+                with contextlib.suppress(OSError):
+                    stranger.sendall(b"x")
+
+    before = time.monotonic()
+    lines = three(come)
+    done.set()
+    assert time.monotonic() - before < lifeline.ARRIVAL
+    assert len(lines[0]._peers) == 2
+    for stranger in strangers:
+        stranger.close()
     assert ended == []
     for line in lines:
         line.leave()

@@ -1,0 +1,169 @@
+"""Sockets between the processes of a run: where they listen, and lines of bounded length."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+import selectors
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+LOOPBACK = "127.0.0.1"
+LONGEST = 8192  # bytes of a line; what is longer comes from a stranger
+STRANGERS = 64  # connections that have not said who they are; the oldest makes room
+# a machine that lost its power closes no connection: ask after 15 s of silence, give up 20 s later
+KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address, as it is written, is reached from this machine only.
+
+    A host's name is not: its own machine may resolve it to a loopback address, others do not.
+
+    Examples:
+        >>> [is_loopback(address) for address in ("127.0.0.1", "::1", "localhost", "10.0.0.1", "node0")]
+        [True, True, True, False, False]
+    """
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(address).is_loopback
+    return address == "localhost"
+
+
+def stay_on_loopback() -> None:
+    """Let Gloo and NCCL listen on the loopback interface only, unless the user has chosen another."""
+    names = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
+    for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        if names:
+            os.environ.setdefault(variable, names[0])
+
+
+def listen(address: str, port: int = 0) -> socket.socket:
+    """Return a socket that listens on the loopback address, or on all when other machines have to reach this one.
+
+    Args:
+        address: How the others call this machine.
+        port: 0: any that is free.
+    """
+    if is_loopback(address):
+        return socket.create_server((LOOPBACK, port), backlog=1024)
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, backlog=1024, dualstack_ipv6=True)
+    return socket.create_server(("", port), backlog=1024)
+
+
+def connect(address: str, port: int, timeout: float) -> socket.socket:
+    """Return a connection, which the operating system closes when the other machine is gone."""
+    connection = socket.create_connection((LOOPBACK if is_loopback(address) else address, port), timeout=timeout)
+    connection.settimeout(None)
+    return kept_alive(connection)
+
+
+def kept_alive(connection: socket.socket) -> socket.socket:
+    """Let the operating system close a connection when the other machine is gone."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):  # not everywhere
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return connection
+
+
+def say(connection: socket.socket, message: Any) -> bool:
+    """Send a line of JSON; return whether the other side is there."""
+    try:
+        connection.sendall(json.dumps(message).encode() + b"\n")
+    except OSError:
+        return False
+    return True
+
+
+class Listener:
+    """Reads lines of JSON from many connections; none can delay another.
+
+    Args:
+        server: Socket for new connections, where there is one.
+    """
+
+    def __init__(self, server: socket.socket | None = None) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._lines: dict[socket.socket, bytearray] = {}
+        self.known: set[socket.socket] = set()  # those that are kept, however many others come
+        if server is not None:
+            self._selector.register(server, selectors.EVENT_READ, data="server")
+
+    def add(self, connection: socket.socket, *, known: bool = False) -> None:
+        """Listen to a connection."""
+        self._lines[connection] = bytearray()
+        self._selector.register(connection, selectors.EVENT_READ)
+        if known:
+            self.known.add(connection)
+
+    def remove(self, connection: socket.socket, *, close: bool = True) -> None:
+        """Listen to a connection no longer."""
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(connection)
+        self._lines.pop(connection, None)
+        self.known.discard(connection)
+        if close:
+            connection.close()
+
+    def heard(self, timeout: float | None = None) -> list[tuple[socket.socket, Any]]:
+        """Return what was said within some seconds: connections, each with its message; none when it was closed."""
+        found: list[tuple[socket.socket, Any]] = []
+        for key, _ in self._selector.select(timeout):
+            connection: Any = key.fileobj
+            if key.data == "server":
+                self._accept(connection)
+            elif connection in self._lines:
+                found += [(connection, message) for message in self._read(connection)]
+        return found
+
+    def _accept(self, server: socket.socket) -> None:
+        try:
+            connection, _ = server.accept()
+        except OSError:  # gone before it was looked at, or too many files are open
+            return
+        strangers = [other for other in self._lines if other not in self.known]
+        if len(strangers) >= STRANGERS:
+            self.remove(strangers[0])
+        self.add(kept_alive(connection))
+
+    def _read(self, connection: socket.socket) -> list[Any]:
+        line = self._lines[connection]
+        try:
+            data = connection.recv(LONGEST)
+        except OSError:
+            data = b""
+        line += data
+        *whole, rest = bytes(line).split(b"\n")
+        try:
+            messages = [json.loads(text) for text in whole]
+        except (ValueError, RecursionError):
+            messages, data = [], b""
+        line[:] = rest
+        return messages if data and len(rest) <= LONGEST else [*messages, None]
+
+    def close(self, *, but: Iterable[socket.socket] = ()) -> None:
+        """Close all connections but some."""
+        for connection in list(self._lines):
+            self.remove(connection, close=connection not in but)
+        self._selector.close()
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error of a socket says, without the address, which Python repeats in it."""
+    code = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+    return os.strerror(code) if code else getattr(error, "strerror", None) or str(error)
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people.
+
+    Examples:
+        >>> duration(1800), duration(90), duration(0.6)
+        ('30 minutes', '90 seconds', '1 second')
+    """
+    number, unit = (round(seconds / 60), "minute") if seconds >= 120 else (max(0, round(seconds)), "second")
+    return f"{number} {unit}" + "s" * (number != 1)
