@@ -355,7 +355,7 @@ LABELS = [
     ranking("order of names", r"train.jsonl:\d+: 'label' has the label 'bad'; expected 1 for a right candidate", {"train.jsonl": [{**row, "label": ("bad", "good")[row["label"]]} for row in PAIRS]}),
     wrong("emptied cell", r"train.csv:3: 'label' has no label \(null\)", {"train.csv": "text,label\na,0.0\nb,\nc,1.0\n"}),
     wrong("list as a text", r"train.csv:3: 'label' has the label .*this is a list that was written as a text.*JSON lines", {"train.csv": 'text,label\na,new\nb,"[\'old\', \'slow\']"\n'}),
-    wrong("vectors", r"every row of .* has the classes 0 and 1 in 'label', as \[1, 0\].*zeros and ones", {"train.jsonl": [{**row, "label": [1 - row["label"], row["label"]]} for row in changed(TRAIN, 0, label=0)]}),
+    wrong("vectors", r"every row of .* has all classes in 'label', as \[1, 0\].*zeros and ones", {"train.jsonl": [{**row, "label": [1 - row["label"], row["label"]]} for row in changed(TRAIN, 0, label=0)]}),
     wrong("unknown name", r"valid.jsonl:4: .*'bird'; expected one of cat, dog", {"train.jsonl": NAMED, "valid.jsonl": changed(NAMED, 3, label="bird")}),
     wrong("names, then numbers", r"valid.jsonl:1: .* the label \d; expected one of cat, dog", {"train.jsonl": NAMED}),
     wrong("numbers, then names", r"valid.jsonl:1: .*; expected a whole number, 0 to 1", {"valid.jsonl": NAMED}),

@@ -24,6 +24,8 @@ PASSAGE: Final = "passage_"
 ROWS: Final = "rows"
 WRONG_ROWS: Final = "wrong_rows"  # batch key: the row of each wrong passage, all of which stand behind the others
 
+ARE_TEXTS: Final = "labels_are_texts"  # key of a config: classes that are called as if they had no name are texts
+
 NORMALIZERS: Final = "normalizers"  # batch key: what each objective's sum of losses in this batch is divided by
 WINDOW: Final = "window"  # batch key: the same for all batches of one optimizer step
 

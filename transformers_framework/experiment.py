@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from transformers_framework.checks import checks_of
-from transformers_framework.constants import EVALUATED, Stage
+from transformers_framework.constants import ARE_TEXTS, EVALUATED, Stage
 from transformers_framework.continuation import Continuation
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
@@ -159,7 +159,7 @@ class Experiment:
         if len(names) == 1:  # a number, or a detector of replaced tokens
             return None
         unnamed = all(name == f"LABEL_{number}" for number, name in names.items())
-        return list(map(str, names)) if unnamed else list(names.values())
+        return list(map(str, names)) if unnamed and not getattr(self.config, ARE_TEXTS, False) else [*names.values()]
 
     @cached_property
     def data(self) -> DataModule:

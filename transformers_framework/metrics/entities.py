@@ -16,7 +16,7 @@ OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
 # of IOB, IOE, IOBES, BILOU (U = S, L = E) and BMES (M = I)
 PREFIXES = {"B": BEGIN, "I": INSIDE, "M": INSIDE, "E": END, "L": END, "S": SINGLE, "U": SINGLE}
 TAG = re.compile("([BIMELSU])(?:-(.*))?", re.DOTALL)
-LIKE_TAG = re.compile("[BIMELSU][-_:|/.]")
+LIKE_TAG = re.compile("[BIMELSUbimelsu][-_:|/.]|.*[-_][BIMELSU]$|O$")  # before the type, or after it
 UNNAMED = re.compile(r"LABEL_\d+")  # a class that --num_labels adds, and no row has
 
 

@@ -261,8 +261,10 @@ class Classes:
 
     @property
     def are_texts(self) -> bool:
-        """Return whether classes have names that look like the numbers of classes without one."""
-        return self.names is not None and _are_numbers(self.names)
+        """Return whether classes have names that look like those of classes without one."""
+        names = self.names or ()
+        unnamed = [UNNAMED.format(number) for number in range(len(names))]
+        return bool(names) and (_are_numbers(names) or list(names) == unnamed)
 
     # ---------------------------------------------------------------- values to numbers
 

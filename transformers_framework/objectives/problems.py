@@ -252,7 +252,7 @@ class MultiLabel(OfClasses):
                 f"{origin.place(row)}: '{column}' has no labels (null); expected a list, empty where the row has none."
             )
         start = num_labels = 0
-        are_pairs, swapped = "int" in kind, origin.stage == TRAIN
+        are_full, are_pairs, swapped = origin.stage == TRAIN, "int" in kind, False
         for chunk in arrow_chunks(dataset, column):
             lists = chunk.to_pylist()
             labels, sizes = self._flat(lists, origin.stage)
@@ -267,12 +267,13 @@ class MultiLabel(OfClasses):
                     expected = f" twice; expected each class once. {WHERE_ONES_ARE}"
                 raise DataError(f"{origin.place(start + rows[found])}: '{column}' has the label {value!r}{expected}.")
             start += len(lists)
+            are_full = are_full and bool((sizes == self.classes.count).all())
             are_pairs = are_pairs and bool((sizes == 2).all() and (labels < 2).all())
             swapped |= are_pairs and bool(labels[::2].any())
-        if start and are_pairs and swapped:
+        if start and (are_full or (are_pairs and swapped)):
             raise DataError(
-                f"--label_column: every row of {origin.source} has the classes 0 and 1 in '{column}', as {lists[0]}, "
-                f"so there is nothing to tell apart. {WHERE_ONES_ARE} Of two classes, write one number a row."
+                f"--label_column: every row of {origin.source} has all classes in '{column}', as {lists[0]}, so there "
+                f"is nothing to tell apart. {WHERE_ONES_ARE} Of two classes, write one number a row."
             )
         if origin.stage == TRAIN and not num_labels:
             raise DataError(f"--label_column: no row of {origin.source} has any label in '{column}'.")

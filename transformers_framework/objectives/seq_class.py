@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import TRAIN, Stage
+from transformers_framework.constants import ARE_TEXTS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.labels import Classes
 from transformers_framework.objectives.objective import Context, Objective, Setup
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
     from torchmetrics import Metric
-
-ARE_TEXTS = "labels_are_texts"  # key of a config: classes that are called 0, 1, … are texts in the data
 
 logger = logging.getLogger(__name__)
 

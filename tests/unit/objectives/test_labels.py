@@ -179,6 +179,11 @@ def test_texts_that_look_like_numbers_stay_texts() -> None:
     assert unnamed.numbers(["1", "0", "1.0"]).tolist() == [1, 0, 1]
 
 
+def test_names_that_transformers_would_give_are_texts_too() -> None:
+    assert found(("train", data(["LABEL_0", "LABEL_1"]))).are_texts
+    assert not found(("train", data(["no", "yes"]))).are_texts
+
+
 def test_words_for_yes_and_no() -> None:
     trained = found(
         ("train", data(["TRUE", "FALSE"])), ("valid", data(["true", "False"])), ("test", data([True, False]))
