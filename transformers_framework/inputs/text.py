@@ -142,8 +142,10 @@ class TextInputs:
 
     def in_stage(self, stage: Stage) -> TextInputs:
         """Return what turns rows of a stage into model inputs: texts to predict may hold what is to be filled in."""
-        if stage != "predict" or not self.fills:
-            return self
+        return self._filling if stage == "predict" and self.fills else self
+
+    @cached_property
+    def _filling(self) -> TextInputs:
         filling = copy.copy(self)
         filling.backend = bare_tokenizer(self.tokenizer, keep=self.fills)
         for derived in ("_word_marks", "_tokenizer_digest"):
