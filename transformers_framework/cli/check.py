@@ -79,10 +79,10 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
 
     data, num_rows = experiment.data, experiment.data.num_rows[stage]
     yield f"\n{stage}: {data.sources[stage]}, {'unknown' if num_rows is None else f'{num_rows:,}'} rows"
-    said, is_loud = unknown_tokens(data, stage)
-    unknown = [f"  {'WARNING: ' if is_loud else ''}{said}"] if said else []
+    found = unknown_tokens(data, stage)
+    unknown = f"  {'WARNING: ' if found.is_much else ''}{found}"
     if num_rows is None or (data.iterable and stage == "train"):
-        yield from unknown
+        yield unknown
         return
     collate, size = data.collator(stage), data.batch_sizes[stage]
     rows = data.datasets[stage].select_columns(list(data.columns(stage)))
@@ -103,7 +103,7 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
         yield f"  packed into {packed}, {100 * data.bins.fill:.1f} % full"
     else:
         yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
-    yield from unknown
+    yield unknown
     for objective in collate.objectives:
         yield from (f"  {remark}" for remark in objective.remarks(rows, stage))
     yield from _samples(experiment, *batches[0], collate.objectives)

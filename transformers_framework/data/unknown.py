@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,33 +22,64 @@ BLANK = "▁Ġ Ċĉ"  # how spaces and line ends are written
 logger = logging.getLogger(__name__)
 
 
-def unknown_tokens(data: DataModule, stage: Stage) -> tuple[str, bool]:
-    """Return what is to be said of the unknown tokens of a stage, and whether loudly; nothing without such tokens."""
+class Unknown(NamedTuple):
+    """How much of the texts of a stage a tokenizer does not know.
+
+    Args:
+        share: Unknown tokens among all; none where the tokenizer has no such token.
+        token: The unknown token.
+        empty: Texts without any token but spaces, among all.
+    """
+
+    share: float | None
+    token: str | None
+    empty: float
+
+    @property
+    def is_much(self) -> bool:
+        """Return whether it is more than a right tokenizer has."""
+        return self.empty > 0 or (self.share or 0) > MANY
+
+    def __str__(self) -> str:
+        """Say it, and what to do where it is much."""
+        if self.empty:
+            return (
+                f"{100 * self.empty:.1f} % of the texts have no token but spaces: the tokenizer knows none of their "
+                "characters. Give the --pre_trained_tokenizer of a model for their script."
+            )
+        if self.share is None:
+            return "no token is unknown to the tokenizer"
+        said = f"{100 * self.share:.1f} % of the tokens are unknown ({self.token})"
+        return (
+            said
+            if not self.is_much
+            else (
+                f"{said}: the model cannot tell these words from each other. Look at some with --preview, and give the "
+                "--pre_trained_tokenizer of a model for the language and script of these texts."
+            )
+        )
+
+
+def unknown_tokens(data: DataModule, stage: Stage) -> Unknown:
+    """Return how much of some rows of a stage the tokenizer does not know."""
     tokenizer, unknown = data.inputs.tokenizer, _unknown_id(data.inputs)
     special = np.setdiff1d(tokenizer.all_special_ids, [] if unknown is None else [unknown])
     batches = [np.where(np.isin(ids, special), -1, ids) for ids in clean_ids(data, stage)]
     ids = np.concatenate([batch.ravel() for batch in batches] or [np.zeros(0, dtype=np.int64)])
     counts = np.bincount(ids[ids >= 0], minlength=len(tokenizer))
-    blank = [
-        number for number in np.flatnonzero(counts) if not tokenizer.convert_ids_to_tokens(int(number)).strip(BLANK)
-    ]
+    seen = np.flatnonzero(counts).tolist()
+    blank = [number for number in seen if not tokenizer.convert_ids_to_tokens(number).strip(BLANK)]
     num_empty = sum(int((np.isin(batch, blank) | (batch < 0)).all(axis=1).sum()) for batch in batches)
-    if num_empty:
-        part = 100 * num_empty / sum(map(len, batches))
-        return (
-            f"{part:.1f} % of the texts have no token but spaces: the tokenizer knows none of their characters. Give "
-            "the --pre_trained_tokenizer of a model for their script."
-        ), True
-    if unknown is None or not counts.sum():
-        return "", False
-    share = counts[unknown] / counts.sum()
-    said = f"{100 * share:.1f} % of the tokens are unknown ({tokenizer.unk_token})"
-    if share <= MANY:
-        return said, False
-    return (
-        f"{said}: the model cannot tell these words from each other. Look at some with --preview, and give the "
-        "--pre_trained_tokenizer of a model for the language and script of these texts."
-    ), True
+    share = None if unknown is None else float(counts[unknown] / max(1, counts.sum()))
+    return Unknown(share, tokenizer.unk_token, num_empty / max(1, sum(map(len, batches))))
+
+
+def report_unknown(data: DataModule) -> None:
+    """Log the unknown tokens of every stage that has any, and warn where they are many."""
+    for stage in data.sources:
+        found = unknown_tokens(data, stage)
+        if found.share or found.empty:
+            logger.log(logging.WARNING if found.is_much else logging.INFO, "%s: %s.", stage, str(found).rstrip("."))
 
 
 def _unknown_id(inputs: Any) -> int | None:
@@ -57,14 +88,6 @@ def _unknown_id(inputs: Any) -> int | None:
     roles = (*template.prefix, *template.between, *template.suffix, tokenizer.pad_token_id)
     unknown = None if tokenizer.unk_token_id in roles else tokenizer.unk_token_id
     return unknown if getattr(inputs.backend.model, "unk_token", "") is not None else None
-
-
-def report_unknown(data: DataModule) -> None:
-    """Log the unknown tokens of every stage, and warn where they are many."""
-    for stage in data.sources:
-        text, is_loud = unknown_tokens(data, stage)
-        if text:
-            logger.log(logging.WARNING if is_loud else logging.INFO, "%s: %s", stage, text)
 
 
 def clean_ids(data: DataModule, stage: Stage) -> Iterator[np.ndarray]:
