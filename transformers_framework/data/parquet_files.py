@@ -89,6 +89,8 @@ def _schema(file: DataFile) -> pa.Schema:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_schema(file.path)
-    except (pa.ArrowException, OSError) as error:
+        schema = pq.read_schema(file.path)
+        _ = schema.names  # which are decoded only now
+        return schema
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file.name}: not a Parquet file, or a broken one ({error})") from error

@@ -470,6 +470,13 @@ def test_selections_of_the_first_versions_of_datasets(tmp_path, load):
         load(old_saved(tmp_path / "f", rows, [3, 10]))
 
 
+def test_names_of_parquet_columns_that_are_not_utf8(tmp_path, load):
+    pq.write_table(pa.table({"abcd": [1]}), tmp_path / "a.parquet", store_schema=False)
+    text(tmp_path / "a.parquet", (tmp_path / "a.parquet").read_bytes().replace(b"abcd", b"abc\xf4"))
+    with pytest.raises(DataError, match=r"a\.parquet: not a Parquet file, or a broken one"):
+        load(tmp_path / "a.parquet")
+
+
 def test_a_broken_line_far_down_is_found(tmp_path, load, monkeypatch):
     monkeypatch.setattr("transformers_framework.data.json_files.CHUNK", 1000)
     path = jsonl(tmp_path / "a.jsonl", [{"x": row} for row in range(5000)])
