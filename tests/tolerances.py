@@ -36,9 +36,9 @@ def rounding(units: int, dtype: torch.dtype = torch.float32) -> float:
     return units * torch.finfo(dtype).eps
 
 
-def approx(expected: Any, units: int = FORWARD, dtype: torch.dtype = torch.float32) -> Any:
+def approx(expected: Any, units: int = FORWARD, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
     """Return what compares equal to numbers, in lists and mappings too, within the rounding of a type."""
-    return pytest.approx(expected, rel=rounding(units, dtype), abs=rounding(units, dtype))
+    return pytest.approx(expected, rel=rounding(units, dtype), abs=rounding(units, dtype), **options)
 
 
 def assert_close(

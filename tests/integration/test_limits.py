@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests import runs, tiny
+from tests.tolerances import approx
 from transformers_framework.constants import ROW_IDS
 
 Rows = list[dict[str, Any]]
@@ -147,7 +148,7 @@ def test_a_limit_evaluates_the_first_whole_questions_and_rows(folder: Path, name
     assert ids == expected
     assert len(ids) < len(rows) or name == "all"
     metrics, alone = evaluated(folder, case, f"{slug}-alone", [rows[i] for i in expected], limit_test_batches=None)
-    assert found == pytest.approx(metrics, abs=1e-6, nan_ok=True)
+    assert found == approx(metrics, nan_ok=True)
     for row, other in zip(predictions, alone, strict=True):
         del other["id"]
         assert row.keys() == other.keys()
@@ -169,7 +170,7 @@ def test_validation_and_prediction_are_limited_alike(folder: Path) -> None:
     limited = runs.run(folder, name="limited", valid_dataset=whole, predict_dataset=predict, **limits, **flags)
     first = tiny.write_jsonl(folder / "first.jsonl", rows[:12])
     alone = runs.run(folder, name="alone", valid_dataset=first, **flags)
-    assert runs.metrics(limited, "valid") == pytest.approx(runs.metrics(alone, "valid"), abs=1e-6)
+    assert runs.metrics(limited, "valid") == approx(runs.metrics(alone, "valid"))
     assert [row["id"] for row in runs.predictions(limited, "predict")] == list(range(8))
 
 
@@ -181,7 +182,7 @@ def test_a_limit_of_two_processes(folder: Path) -> None:
     two, _ = runs.spawn(folder, name="two", limit_test_batches=1, devices=2, strategy="ddp", **flags)
     one = runs.run(folder, name="one", limit_test_batches=2, **flags)
     assert [row["id"] for row in runs.predictions(two)] == list(range(12))
-    assert runs.metrics(two, "test") == pytest.approx(runs.metrics(one, "test"), abs=1e-6)
+    assert runs.metrics(two, "test") == approx(runs.metrics(one, "test"))
 
 
 # --- the same few batches --------------------------------------------------------------------------------------------
@@ -231,4 +232,4 @@ def test_overfitting_validates_on_as_many_of_the_first_rows(folder: Path) -> Non
         runs.metrics(runs.run(folder, name=f"on-{data.stem}", valid_dataset=data, **flags), "valid")
         for data in (whole, first)
     )
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert found == approx(expected)

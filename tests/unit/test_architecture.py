@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = "transformers_framework"
 MODULES = sorted((ROOT / PACKAGE).rglob("*.py"))
 LONGEST = 400  # lines
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if path.name != "tolerances.py")
+ALLOWANCES = {"atol", "rtol", "abs", "rel"}
 
 GROUND = {"constants", "exceptions", "restricted"}  # everybody may import these
 # room -> the rooms that it may import beside itself and the ground; all of them stand above it in this table
@@ -226,3 +228,32 @@ def test_files_name_no_place_of_one_machine() -> None:
         if place in line
     ]
     assert wrong == []
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Yield the calls of a file, each with its place."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", node
+
+
+def is_rounding(value: ast.expr) -> bool:
+    """Tell whether a number is neither the chance of what is sampled nor the rounding of float64."""
+    numbers = [node.value for node in ast.walk(value) if isinstance(node, ast.Constant)]
+    return any(isinstance(number, float) and 1e-9 < number < 1e-3 for number in numbers)
+
+
+def test_rounding_is_allowed_for_in_one_place() -> None:
+    own = [
+        f"{place}: {keyword.arg}={ast.unparse(keyword.value)}"
+        for path in TESTS
+        for place, call in calls(path)
+        for keyword in call.keywords
+        if keyword.arg in ALLOWANCES and is_rounding(keyword.value)
+    ]
+    assert own == [], "use tests/tolerances.py: approx, assert_close, assert_gradients_close"
+
+
+def test_no_package_is_skipped_silently() -> None:
+    skips = [place for path in TESTS for place, call in calls(path) if ast.unparse(call.func) == "pytest.importorskip"]
+    assert skips == [], "import what `make env` installs, and mark the others: @pytest.mark.needs(package)"

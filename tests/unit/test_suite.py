@@ -1,50 +1,20 @@
-"""The tests themselves: what they allow for rounding, what they need, what they report; and the audit of packages."""
+"""The tests themselves: what they need, what they report; the audit of packages, and their pins."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
+import itertools
+import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests import audit, conftest
 from tests.runs import ROOT
 
 pytest_plugins = ("pytester",)
-
-FILES = sorted(path for path in (ROOT / "tests").rglob("*.py") if path.name != "tolerances.py")
-ALLOWANCES = {"atol", "rtol", "abs", "rel"}
-
-
-def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Yield the calls of a file, each with its place."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            yield f"{path.relative_to(ROOT)}:{node.lineno}", node
-
-
-def is_rounding(value: ast.expr) -> bool:
-    """Tell whether a number is neither the chance of what is sampled nor the rounding of float64."""
-    numbers = [node.value for node in ast.walk(value) if isinstance(node, ast.Constant)]
-    return any(isinstance(number, float) and 1e-9 < number < 1e-3 for number in numbers)
-
-
-def test_rounding_is_allowed_for_in_one_place() -> None:
-    own = [
-        f"{place}: {keyword.arg}={ast.unparse(keyword.value)}"
-        for path in FILES
-        for place, call in calls(path)
-        for keyword in call.keywords
-        if keyword.arg in ALLOWANCES and is_rounding(keyword.value)
-    ]
-    assert own == [], "use tests/tolerances.py: approx, assert_close, assert_gradients_close"
-
-
-def test_no_package_is_skipped_silently() -> None:
-    skips = [place for path in FILES for place, call in calls(path) if ast.unparse(call.func) == "pytest.importorskip"]
-    assert skips == [], "import what `make env` installs, and mark the others: @pytest.mark.needs(package)"
 
 
 @pytest.mark.parametrize("every", ["", "1"])
@@ -77,6 +47,20 @@ def test_the_machine_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     line = conftest.machine()
     for part in ("processor: ", " cores; torch ", "threads: ", "ONEDNN_MAX_CPU_ISA=AVX2"):
         assert part in line
+
+
+def test_every_requirement_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("setuptools.setup", lambda **options: given.update(options))
+    runpy.run_path(str(ROOT / "setup.py"))
+    requirements = [
+        Requirement(line) for line in itertools.chain(*given["extras_require"].values(), given["install_requires"])
+    ]
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()]
+    pinned = {canonicalize_name(pin.name) for pin in pins if str(pin.specifier).startswith("==")}
+    assert {canonicalize_name(requirement.name) for requirement in requirements} - pinned == set()
+    extras = given["extras_require"]
+    assert {name for name, packages in extras.items() if not set(packages) <= set(extras["full"])} == set()
 
 
 def package(name: str, **more: Any) -> dict[str, Any]:
