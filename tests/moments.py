@@ -177,7 +177,7 @@ def differences(ours: RunFolders, theirs: RunFolders) -> list[str]:
     found = [f"{name} is there once only" for name in sorted(here.keys() ^ there.keys())]
     for name in sorted(here.keys() & there.keys()):
         if name.endswith(".ckpt"):
-            states = (dict(leaves(_state(run[name]))) for run in (here, there))
+            states = (_state(files[name], run) for files, run in ((here, ours), (there, theirs)))
             found += [f"{name}: {text}" for text in unequal(*states)]
         elif _content(here[name], ours) != _content(there[name], theirs):
             found.append(f"{name} differs")
@@ -194,10 +194,14 @@ def _place(path: Path, run: RunFolders) -> str:
     return path.relative_to(run.output_dir).as_posix()
 
 
-def _state(path: Path) -> dict[str, Any]:
+def _state(path: Path, run: RunFolders) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, weights_only=True)
     del state[EVENT_SIZES]  # each process has a file of its own
-    return state
+    found = dict(leaves(state))
+    return {
+        place: value.replace(str(run.output_dir), "--output_dir") if isinstance(value, str) else value
+        for place, value in found.items()
+    }
 
 
 def _content(path: Path, run: RunFolders) -> bytes:

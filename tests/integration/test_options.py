@@ -216,6 +216,14 @@ def test_a_run_that_stopped_early_stays_stopped(folder: Path, capfd: pytest.Capt
     assert last_step("stopped", patience=4, resume=True) == last_step("patient", patience=4) == 12
 
 
+def test_a_run_that_is_continued_with_fewer_epochs_is_done(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = runs.weights(train(folder, "fewer", max_epochs=2).last)
+    with caplog.at_level(logging.WARNING):
+        after = train(folder, "fewer", max_epochs=1, resume=True)
+    assert "2 epochs are done" in caplog.text
+    assert all(torch.equal(tensor, before[name]) for name, tensor in runs.weights(after.last).items())
+
+
 def test_a_run_that_averaged_stays_averaged(folder: Path) -> None:
     """A run that continues with nothing left to do exports again what it finds."""
     flags = {"max_epochs": 3, "scheduler": "constant", "stochastic_weight_averaging": True}

@@ -6,12 +6,15 @@ end of an epoch where ``max_steps`` ends the run.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.loops.fit_loop import _FitLoop
 from pytorch_lightning.loops.loop import _Loop
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+
+logger = logging.getLogger(__name__)
 
 
 def use_own_loops(trainer: pl.Trainer) -> pl.Trainer:
@@ -86,6 +89,14 @@ class FitLoop(_FitLoop):
     def done(self) -> bool:
         """Whether training is over; an epoch that was interrupted is always ended, though no batch may be left."""
         return not self.restarting and bool(super().done)
+
+    def load_state_dict(self, state_dict: dict[str, Any], prefix: str = "") -> None:
+        """Take the state of a checkpoint; nothing is left to do where it has more epochs than were asked for."""
+        super().load_state_dict(state_dict, prefix)
+        done = self.epoch_progress.current.completed
+        if self.max_epochs is not None and 0 <= self.max_epochs < done:
+            logger.warning("--max_epochs %d: %d epochs are done, and no more is trained.", self.max_epochs, done)
+            self.max_epochs = done
 
     def on_advance_end(self) -> None:
         """End an epoch."""
