@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from safetensors.torch import load_file
 
 from tests import runs, tiny
 from transformers_framework.exceptions import ConfigurationError
@@ -82,6 +84,48 @@ def test_shards_of_deepspeed_with_code_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"zero_pp_rank_1.* holds objects that could run code"):
         check_shards(folder.parent)
     assert not trap.exists()
+
+
+def test_weights_outside_of_a_checkpoint_are_not_read(tmp_path: Path, capsys: Any) -> None:
+    """An index of shards that leads out of its folder, to a file that is there."""
+    checkpoint = tiny.save_checkpoint("bert", tmp_path / "model")
+    weights, index = checkpoint / "model.safetensors", checkpoint / "model.safetensors.index.json"
+    names = load_file(weights)
+    for number, place in enumerate(("../elsewhere.safetensors", str(tmp_path / "elsewhere.safetensors"))):
+        weights = weights.rename(tmp_path / "elsewhere.safetensors")
+        index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, place)}))
+        runs.run(tmp_path, pipeline="seq_class", pre_trained_model=checkpoint, name=f"no{number}", status=2)
+        assert (
+            f"its model.safetensors.index.json names '{place}', which is not in its folder" in capsys.readouterr().err
+        )
+    weights.rename(checkpoint / "shard.safetensors")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, "shard.safetensors")}))
+    runs.run(tmp_path, pipeline="seq_class", pre_trained_model=checkpoint, max_steps=1)
+
+
+@pytest.mark.parametrize("place", ["../2_Dense", "1_Pooling/../../2_Dense", "{here}/2_Dense", "..\\2_Dense"])
+def test_steps_outside_of_a_checkpoint_are_not_read(place: str, tmp_path: Path, capsys: Any) -> None:
+    checkpoint, place = tiny.save_checkpoint("bert", tmp_path / "model", "AutoModel"), place.format(here=tmp_path)
+    steps = {"": "Transformer", "1_Pooling": "Pooling", place: "Dense"}
+    types = {path: f"sentence_transformers.models.{kind}" for path, kind in steps.items()}
+    modules = [{"idx": 0, "name": "0", "path": path, "type": kind} for path, kind in types.items()]
+    (checkpoint / "modules.json").write_text(json.dumps(modules))
+    data = runs.datasets(tmp_path / "data", "retrieval")
+    runs.run(tmp_path, pipeline="retrieval", pre_trained_model=checkpoint, status=2, **data)
+    said = capsys.readouterr().err
+    assert f"--pre_trained_model {checkpoint}: its modules.json names '{place}', which is not in its folder" in said
+
+
+def test_rows_outside_of_a_data_set_are_not_read(tmp_path: Path, capsys: Any) -> None:
+    rows = Dataset.from_dict({"text": ["a b", "c d"] * 8, "label": [0, 1] * 8})
+    rows.save_to_disk(tmp_path / "data")
+    rows.save_to_disk(tmp_path / "elsewhere")
+    state = json.loads((tmp_path / "data" / "state.json").read_text())
+    place = f"../elsewhere/{state['_data_files'][0]['filename']}"
+    state["_data_files"] = [{"filename": place}]
+    (tmp_path / "data" / "state.json").write_text(json.dumps(state))
+    runs.run(tmp_path, pipeline="seq_class", train_dataset=tmp_path / "data", status=2)
+    assert f"its state.json names '{place}', which is not in its folder" in capsys.readouterr().err
 
 
 def test_secrets_are_written_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from transformers_framework.data.integrity import check_files
 from transformers_framework.exceptions import DataError
+from transformers_framework.runtime.files import is_inside
 from transformers_framework.runtime.folders import digest
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ def load_saved(
         state = json.loads((saved.path / "state.json").read_text("utf-8"))
         if not state["_data_files"]:
             raise DataError(f"{flag}: the data set has no rows")
+        if outside := [name for name in _names(state) if not is_inside(name)]:
+            raise DataError(
+                f"{flag}: its state.json names '{outside[0]}', which is not in its folder; save the data set again "
+                "with save_to_disk"
+            )
         check_files(_files(saved.path, state), flag, cache_dir=cache_dir, verify=verify)
         data = datasets.load_from_disk(str(saved.path), keep_in_memory=keep_in_memory)
         assert isinstance(data, datasets.Dataset)
@@ -67,10 +73,14 @@ def load_saved(
         raise DataError(f"{flag}: the saved data set is broken ({error}); save it again with save_to_disk") from error
 
 
+def _names(state: Mapping[str, Any]) -> list[str]:
+    """Return the Arrow files of a data set, as its folder calls them."""
+    return [file["filename"] for file in (*state["_data_files"], *(state.get("_indices_data_files") or ()))]
+
+
 def _files(folder: Path, state: Mapping[str, Any]) -> list[Path]:
-    """Return the Arrow files of a data set."""
-    files = [*state["_data_files"], *(state.get("_indices_data_files") or ())]
-    return [folder / Path(file["filename"]).name for file in files]
+    """Return the paths of the Arrow files of a data set."""
+    return [folder / Path(name).name for name in _names(state)]
 
 
 def _selected(folder: Path, state: Mapping[str, Any]) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from transformers_framework.models.families import (
     introduce,
 )
 from transformers_framework.models.overrides import override
-from transformers_framework.models.reading import BROKEN, hub_cache, place_of, reading
+from transformers_framework.models.reading import BROKEN, check_shards_inside, hub_cache, place_of, reading
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 
@@ -270,6 +270,7 @@ def _draw_weights(auto: Any, config: PreTrainedConfig, attention: str, flag: str
 def _load_weights(
     auto: Any, place: str, config: PreTrainedConfig, attention: str, source: tuple[str, str], cache_dir: str | None
 ) -> PreTrainedModel:
+    check_shards_inside(place, *source, cache_dir)
     with reading(*source, "model"):
         model, report = auto.from_pretrained(
             place,

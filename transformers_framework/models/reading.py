@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.runtime.files import is_inside
 from transformers_framework.runtime.folders import cache_folder
+
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # of weights in several files
 
 # what libraries raise for files that are absent, broken or say impossible things
 BROKEN = (OSError, ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError)
@@ -25,6 +29,51 @@ def place_of(source: str, flag: str, cache_dir: str | None) -> str:
 def hub_cache(cache_dir: str | None) -> str | None:
     """Return where the hub's files are kept: below the user's folder, else where the hub's own tools look too."""
     return str(cache_folder(cache_dir) / "hub") if cache_dir else None
+
+
+def file_of(place: str, name: str, cache_dir: str | None) -> Path | None:
+    """Return a file of a checkpoint, from the hub if it lies there; None where there is none."""
+    if Path(place).is_dir():
+        path = Path(place, name)
+        return path if path.is_file() else None
+    from transformers.utils import cached_file
+
+    found = cached_file(
+        place,
+        name,
+        cache_dir=hub_cache(cache_dir),
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return None if found is None else Path(found)
+
+
+def check_inside(names: Iterable[str], flag: str, source: str, file: str) -> None:
+    """Raise when a file of a checkpoint names another that does not lie in its folder.
+
+    Args:
+        names: The paths that it names.
+        flag: Flag that named the checkpoint.
+        source: The checkpoint.
+        file: The file.
+
+    Raises:
+        ConfigurationError: With the first one.
+    """
+    if outside := [name for name in names if not is_inside(name)]:
+        raise ConfigurationError(
+            f"--{flag} {source}: its {file} names '{outside[0]}', which is not in its folder. Files of a checkpoint "
+            "have to lie in it: put that one there and name it so."
+        )
+
+
+def check_shards_inside(place: str, flag: str, source: str, cache_dir: str | None) -> None:
+    """Raise when an index of weights names a file that does not lie in the folder of the checkpoint."""
+    for index in INDEXES:
+        with reading(flag, source, index):
+            if (path := file_of(place, index, cache_dir)) is not None:
+                check_inside(json.loads(path.read_text("utf-8"))["weight_map"].values(), flag, source, index)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.reading import hub_cache, place_of, reading
+from transformers_framework.models.reading import check_inside, file_of, place_of, reading
 from transformers_framework.restricted import LocalPath, Source
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ def _towers(source: str, cache_dir: str | None) -> tuple[str, str] | None:
     with reading("pre_trained_model", source, router.name):
         routes = json.loads(router.read_text("utf-8"))["structure"]
         query, passage = routes["query"], routes["document"]
+        check_inside([*query, *passage], "pre_trained_model", source, router.name)
         # those of others have the steps of a tower beside it, and not in it
         is_ours = all(step.startswith(f"{side[0]}/") for side in (query, passage) for step in side[1:])
     return (f"{source.rstrip('/')}/{query[0]}", f"{source.rstrip('/')}/{passage[0]}") if is_ours else None
@@ -215,13 +216,14 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
     place = place_of(source, flag, cache_dir)
 
     def read(name: str) -> Any:
-        path = _file(place, name, cache_dir)
+        path = file_of(place, name, cache_dir)
         return None if path is None else json.loads(path.read_text("utf-8"))
 
     with reading(flag, source, "modules.json"):
         modules = read("modules.json")
-    if modules is None:
-        return None
+        if modules is None:
+            return None
+        check_inside([module["path"] for module in modules], flag, source, "modules.json")
     with reading(flag, source, "description of embeddings"):
         said = read("config_sentence_transformers.json") or {}
         names = (f"sentence_{name}_config.json" for name in _CONFIGS)
@@ -284,24 +286,6 @@ def _check_settings(kind: str, config: Mapping[str, Any], source: tuple[str, str
             )
 
 
-def _file(place: str, name: str, cache_dir: str | None) -> Path | None:
-    """Return a file of a checkpoint, from the hub if it lies there; None where there is none."""
-    if Path(place).is_dir():
-        path = Path(place, name)
-        return path if path.is_file() else None
-    from transformers.utils import cached_file
-
-    found = cached_file(
-        place,
-        name,
-        cache_dir=hub_cache(cache_dir),
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    return None if found is None else Path(found)
-
-
 def _pooling(config: Mapping[str, Any]) -> str:
     """Return the name of a pooling, of configs of newer versions and of older ones."""
     if "pooling_mode" in config:
@@ -321,14 +305,14 @@ def _projection(
             f"--{source[0]} {source[1]}: the dense layer behind its pooling has the activation '{activation}'; known "
             f"are {', '.join(_ACTIVATIONS)}."
         )
-    if (file := _file(place, f"{path}/model.safetensors", cache_dir)) is not None:
+    if (file := file_of(place, f"{path}/model.safetensors", cache_dir)) is not None:
         from safetensors.torch import load_file
 
         weights = load_file(file)
     else:
         import torch
 
-        old = _file(place, f"{path}/pytorch_model.bin", cache_dir)
+        old = file_of(place, f"{path}/pytorch_model.bin", cache_dir)
         if old is None:
             raise FileNotFoundError(f"{path}/model.safetensors")
         weights = torch.load(old, weights_only=True, map_location="cpu")

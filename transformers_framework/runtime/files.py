@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 
 @contextlib.contextmanager
@@ -43,6 +43,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def is_inside(name: str) -> bool:
+    r"""Tell whether a path that a file names, from its folder on, stays in the folder, on any operating system.
+
+    Examples:
+        >>> [is_inside(name) for name in ("1_Pooling", "a/../b", "", "../b", "a/../../b", "/etc", "c:b", "..\\b")]
+        [True, True, True, False, False, False, False, False]
+    """
+    parts = os.path.normpath(name.replace("\\", "/")).split("/")
+    return parts[0] not in ("", "..") and not PureWindowsPath(name).drive
 
 
 def clear_leftovers(parent: Path) -> None:
