@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.agreement import agree_on_inputs, agree_on_special_tokens, check_vocabulary
 from transformers_framework.models.reading import hub_cache, place_of, reading
-from transformers_framework.processing.tokenizer_json import read_tokenizer
+from transformers_framework.processing.tokenizer_json import read_tokenizer, splits_by_itself
 from transformers_framework.restricted import LocalPath, Source
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def load_tokenizer(
         raise ConfigurationError(
             f"--{flag} {source}: there is no tokenizer in it. Give one with --pre_trained_tokenizer."
         )
-    if not tokenizer.is_fast:
+    if not tokenizer.is_fast or splits_by_itself(tokenizer):
         raise ConfigurationError(
             f"--{flag} {source}: {type(tokenizer).__name__} runs in Python and knows neither words nor offsets, which "
             "are needed. Give a --pre_trained_tokenizer that has a tokenizer.json."

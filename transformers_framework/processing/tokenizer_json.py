@@ -88,6 +88,11 @@ def _completed(written: Any, tokenizer: Any) -> Any:
     return written
 
 
+def splits_by_itself(tokenizer: Any) -> bool:
+    """Return whether a program in Python splits texts into words, as that for Chinese of RoFormer."""
+    return _state(tokenizer.backend_tokenizer, "pre_tokenizer") == b""
+
+
 # ---------------------------------------------------------------- what differs
 
 

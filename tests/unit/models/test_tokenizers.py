@@ -182,6 +182,16 @@ def test_the_decoder_of_mbart_begins_with_the_language_of_targets(tmp_path):
     assert tokenizer.convert_ids_to_tokens(config.decoder_start_token_id) == "de_DE"
 
 
+def test_a_tokenizer_that_splits_texts_in_python_is_refused(tmp_path, monkeypatch):
+    from transformers_framework.models import tokenizers as loading
+
+    made, config = real("roformer"), save(real("roformer"), "roformer", tmp_path)
+    made.backend_tokenizer.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(object())
+    monkeypatch.setattr(loading, "read_tokenizer", lambda *_: made)
+    with pytest.raises(ConfigurationError, match=r"runs in Python.*tokenizer\.json"):
+        load_tokenizer(config, pre_trained_config=str(tmp_path))
+
+
 @pytest.mark.parametrize("content", ["", "null", "{}", '{"version": "1.0", "model": {"type": "BPE"}}', "of no kind"])
 def test_a_broken_tokenizer_json_is_refused(content, tmp_path):
     config = save(real("bert"), "bert", tmp_path)
