@@ -93,14 +93,24 @@ def test_json_lines_keep_strange_texts(expected: tuple[Path, Rows, dict[str, tor
     assert [{key: line[key] for key in row} for row, line in zip(rows(), predictions, strict=True)] == rows()
 
 
-def test_shards_keep_one_row_in_n(expected: tuple[Path, Rows, dict[str, torch.Tensor]], tmp_path: Path) -> None:
+def test_shards_keep_one_question_in_n(expected: tuple[Path, Rows, dict[str, torch.Tensor]], tmp_path: Path) -> None:
     folder = expected[0]
-    every_third = tiny.write_jsonl(tmp_path / "third.jsonl", rows()[::3])
+    every_third = tiny.write_jsonl(tmp_path / "third.jsonl", [row for row in rows() if row["key"] % 3 == 0])
     alone = trained_on(folder, every_third, "third")
     sharded = trained_on(folder, folder / "rows.jsonl", "shard", train_shard_dataset=3, test_shard_dataset=3)
     assert [row | {"id": i} for i, row in enumerate(sharded[0])] == alone[0]
     assert [row["id"] for row in sharded[0]] == list(range(len(alone[0])))
     assert all(torch.equal(sharded[1][name], value) for name, value in alone[1].items())
+
+
+def test_columns_that_no_flag_names_may_hold_anything(
+    expected: tuple[Path, Rows, dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    folder, predictions, weights = expected
+    more = [row | {"source": i if i % 2 else str(i), "hash": 2**64 + i} for i, row in enumerate(rows())]
+    found, trained = trained_on(folder, tiny.write_jsonl(tmp_path / "more.jsonl", more), "more")
+    assert found == predictions
+    assert all(torch.equal(trained[name], value) for name, value in weights.items())
 
 
 def test_keeping_data_in_memory_changes_nothing(expected: tuple[Path, Rows, dict[str, torch.Tensor]]) -> None:

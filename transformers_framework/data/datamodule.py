@@ -194,7 +194,7 @@ class DataModule(pl.LightningDataModule):
         return Origin(stage, source, partial(row_place, source, **self._which_rows(stage)))
 
     def _which_rows(self, stage: Stage) -> dict[str, Any]:
-        questions = next((column for part in self.objectives if (column := part.question_column)), None)
+        questions = next((column for part in self.objectives if (column := part.judged_together)), None)
         return {
             "stage": stage,
             "config": self.configs[stage],

@@ -87,11 +87,6 @@ class AnswerSelection(SequenceClassification):
         """Return classes; nothing where the one output that the config has stays."""
         return {} if self.has_one_output else super().head_config
 
-    @property
-    def question_column(self) -> str | None:
-        """Return the column of the query id."""
-        return self.index_column
-
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the label column and, where rows are ranked, that of the query id."""
         return (

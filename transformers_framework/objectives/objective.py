@@ -131,11 +131,6 @@ class Objective(ABC):
         return lengths, capacity
 
     @property
-    def question_column(self) -> str | None:
-        """Return the column that says which rows are about one question, where they belong together."""
-        return None
-
-    @property
     def separates(self) -> bool:
         """Return whether texts that are joined stand apart, by what the tokenizer puts between two."""
         return True

@@ -125,11 +125,6 @@ class Retrieval(Objective):
 
     # ---------------------------------------------------------------- data
 
-    @property
-    def question_column(self) -> str | None:
-        """Return the column of the query id."""
-        return self.index_column
-
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns of labels and query ids."""
         if stage == "predict":
