@@ -257,7 +257,7 @@ class Experiment:
         ]
         if not self.rehearses:
             callbacks.append(Predictions(self.folders, self.data))
-            callbacks += self.selection.callbacks(self.folders, exporter, self.options["learning_rate"])
+            callbacks += self.selection.callbacks(self.folders, exporter)
         if self.search is not None:
             callbacks.append(self.search)
         if self.data.has("train"):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests import runs, tiny
-from tests.tolerances import approx, assert_close
+from tests.tolerances import approx
 from transformers_framework.callbacks.predictions import Predictions
 from transformers_framework.checks import checks_of
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS
@@ -140,23 +140,6 @@ def test_half_precision_on_a_cpu_is_bf16_and_says_so(folder: Path, caplog: pytes
     assert "bf16" in caplog.text
 
 
-def test_averaged_weights_are_exported_and_tested(folder: Path) -> None:
-    """The last fifth of five epochs: the average is over what the last epochs end with, not the last state."""
-    flags = {"max_epochs": 5, "learning_rate": 1e-3, "scheduler": "constant"}
-    plain = train(folder, "plain", "test", **flags)
-    with runs.watched() as seen:
-        averaged = train(folder, "averaged", "test", stochastic_weight_averaging=True, **flags)
-    final = averaged.pre_trained_models / "final"
-    assert not runs.weights_are_equal(final, plain.pre_trained_models / "final")
-    model = seen.experiment.module.model.heads["answer_selection"]
-    exported = runs.weights(final)
-    assert all(torch.equal(exported[name], value) for name, value in model.state_dict().items() if name in exported)
-    texts = [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)]
-    logits = runs.logits_of(final, texts)
-    found = torch.tensor(runs.scores(averaged))
-    assert_close(logits[:, 1] - logits[:, 0], found)
-
-
 # --- how a run ends --------------------------------------------------------------------------------------------------
 
 
@@ -222,15 +205,6 @@ def test_a_run_that_is_continued_with_fewer_epochs_is_done(folder: Path, caplog:
         after = train(folder, "fewer", max_epochs=1, resume=True)
     assert "2 epochs are done" in caplog.text
     assert all(torch.equal(tensor, before[name]) for name, tensor in runs.weights(after.last).items())
-
-
-def test_a_run_that_averaged_stays_averaged(folder: Path) -> None:
-    """A run that continues with nothing left to do exports again what it finds."""
-    flags = {"max_epochs": 3, "scheduler": "constant", "stochastic_weight_averaging": True}
-    final = train(folder, "average", **flags).pre_trained_models / "final"
-    before = runs.weights(final)
-    after = runs.weights(train(folder, "average", **flags, resume=True).pre_trained_models / "final")
-    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_no_batches_of_a_stage(folder: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import StochasticWeightAveraging
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
@@ -35,6 +34,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         interval: Optimizer steps between checkpoints, besides those of epochs and validations.
         at_validation: Save after each validation.
         at_epoch: Save after each epoch.
+        averages: The last state is an average of weights, which nothing has validated.
     """
 
     def __init__(
@@ -47,10 +47,12 @@ class Checkpoints(pl.callbacks.Checkpoint):
         interval: int | None,
         at_validation: bool,
         at_epoch: bool,
+        averages: bool = False,
     ) -> None:
         self.folders, self.exporter = folders, exporter
         self.monitor, self.sign = monitor, 1 if direction == "max" else -1
         self.interval, self.at_validation, self.at_epoch = interval, at_validation, at_epoch
+        self.averages = averages
         self.best_value: float | None = None
         self.best_step = 0
         self.saved_step = -1
@@ -95,15 +97,14 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def on_batch_done(self, trainer: pl.Trainer) -> None:
         """Save every ``interval`` optimizer steps and where training ends within an epoch, before a validation.
 
-        A run that ends before its first validation, and monitors it, validates its last state.
+        A run that ends before its first validation, and monitors it, validates its last state; so does one of which
+        that is an average.
         """
         step, loop = trainer.global_step, epoch_loop(trainer)
         ends = training_ends(trainer)
-        if (
-            (ends or in_last_batch(trainer))
-            and self._monitors("valid")
-            and self.monitor not in trainer.callback_metrics
-        ):
+        never_validated = self._monitors("valid") and self.monitor not in trainer.callback_metrics
+        wants_validation = never_validated or (self.averages and trainer.enable_validation)
+        if (ends or in_last_batch(trainer)) and wants_validation:
             loop.validation_due = True
         due = self.interval is not None and step % self.interval == 0
         if step and step != self.saved_step and (due or ends):
@@ -128,11 +129,6 @@ class Checkpoints(pl.callbacks.Checkpoint):
         ends = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch
         if self.at_epoch or improved or ends:
             self.save(trainer, best=improved, keep=self.at_epoch)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save weights that were averaged at the very end."""
-        if any(isinstance(callback, StochasticWeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-            self._write(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Export the final state, also when the run that continues had only this left to do."""

@@ -32,7 +32,9 @@ class Selection:
         checkpoint_interval: Optimizer steps between checkpoints, besides those of epochs and validations.
         no_val_checkpointing: Write no checkpoint after a validation, except the best one.
         no_epoch_checkpointing: Write no checkpoint after an epoch.
-        stochastic_weight_averaging: Average the weights over the last fifth of training, at a constant learning rate.
+        stochastic_weight_averaging: Average the weights at the ends of the last fifth of the epochs (one at least),
+            which have the schedule's highest learning rate, without decay. The average is validated at the end, and is
+            what is exported and tested.
         devices_stats: Log memory and use of the devices.
     """
 
@@ -91,7 +93,7 @@ class Selection:
             )
 
     def check_averaging(self, epochs: float, strategy: str) -> None:
-        """Raise when Lightning cannot average the weights of this run.
+        """Raise when the weights of this run cannot be averaged.
 
         Raises:
             ConfigurationError: When epochs are not counted, or weights are sharded.
@@ -103,18 +105,18 @@ class Selection:
                 f"--stochastic_weight_averaging: it cannot average the shards of --strategy {strategy}. Leave it out."
             )
 
-    def callbacks(self, folders: RunFolders, exporter: Exporter, learning_rate: float) -> list[Callback]:
+    def callbacks(self, folders: RunFolders, exporter: Exporter) -> list[Callback]:
         """Return the callbacks that do it.
 
         Args:
             folders: Where files go.
             exporter: Writes checkpoints for transformers.
-            learning_rate: Of weight averaging.
         """
-        from pytorch_lightning.callbacks import DeviceStatsMonitor, StochasticWeightAveraging
+        from pytorch_lightning.callbacks import DeviceStatsMonitor
 
         from transformers_framework.callbacks.checkpoints import Checkpoints
         from transformers_framework.callbacks.early_stopping import EarlyStopping
+        from transformers_framework.callbacks.weight_averaging import WeightAveraging
 
         chosen: list[Callback] = []
         if self.patience is not None:
@@ -128,7 +130,7 @@ class Selection:
                 )
             )
         if self.averages_weights:
-            chosen.append(StochasticWeightAveraging(swa_lrs=learning_rate))
+            chosen.append(WeightAveraging())
         if self.devices_stats:
             chosen.append(DeviceStatsMonitor())
         checkpoints = Checkpoints(
@@ -139,5 +141,6 @@ class Selection:
             interval=self.checkpoint_interval,
             at_validation=self.at_validation,
             at_epoch=self.at_epoch,
+            averages=self.averages_weights,
         )
         return [*chosen, checkpoints]

@@ -22,9 +22,10 @@ from transformers_framework.optimizers.continued import regrouped
 from transformers_framework.optimizers.groups import dimensions
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt
-from transformers_framework.schedulers.build import build_scheduler, check_schedule, needs_depth
+from transformers_framework.schedulers.build import build_scheduler, check_schedule, keep_highest, needs_depth
 
 if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LambdaLR
     from torchmetrics import Metric
 
     from transformers_framework.models.multi_head import MultiHeadModel
@@ -304,6 +305,12 @@ class Pipeline(pl.LightningModule):
         if getattr(trainer, "fast_dev_run", False):  # too short for any warm-up
             options.pop("num_warmup_steps", None)
         return options
+
+    def keep_highest_learning_rate(self) -> None:
+        """End the decay: the schedule stays at its highest, once the warm-up is over."""
+        num_warmup_steps = self._schedule_options(self.trainer).get("num_warmup_steps", 0)
+        for config in self.trainer.lr_scheduler_configs:
+            keep_highest(cast("LambdaLR", config.scheduler), num_warmup_steps)
 
     def num_scheduler_steps(self, steps: float, epochs: float) -> float:
         """Return how many intervals the schedule has; infinity when the data has no known length.

@@ -99,3 +99,37 @@ def build_scheduler(
 def _held(step: int, *, schedule: Callable[..., float], frequency: int, **options: Any) -> float:
     """Return the factor of a schedule at the last step at which it is updated."""
     return schedule(step - step % frequency, **options)
+
+
+def keep_highest(scheduler: LambdaLR, num_warmup_steps: int) -> None:
+    """Let a scheduler keep the highest learning rate of each group from now on, once the warm-up is over.
+
+    Args:
+        scheduler: As :func:`build_scheduler` makes it.
+        num_warmup_steps: Steps of the warm-up, behind which a schedule is at its highest.
+
+    Examples:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
+        >>> scheduler = build_scheduler(optimizer, sqrt_decay, 9, {"num_warmup_steps": 1})
+        >>> optimizer.step()
+        >>> for _ in range(4):
+        ...     scheduler.step()
+        >>> keep_highest(scheduler, 1)
+        >>> optimizer.param_groups[0]["lr"]
+        0.5
+    """
+    scheduler.lr_lambdas = [
+        function
+        if getattr(function, "func", None) is _highest
+        else partial(_highest, function=function, num_warmup_steps=num_warmup_steps)
+        for function in scheduler.lr_lambdas
+    ]
+    groups = scheduler.optimizer.param_groups
+    for group, base, factor in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+        group["lr"] = base * factor(scheduler.last_epoch)
+    scheduler._last_lr = [group["lr"] for group in groups]
+
+
+def _highest(step: int, *, function: Callable[..., float], num_warmup_steps: int) -> float:
+    return function(step) if step < num_warmup_steps else function(num_warmup_steps, frequency=1)
