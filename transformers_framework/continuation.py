@@ -180,6 +180,13 @@ class Continuation:
             logger.info("%s", line)
 
     @property
+    def _logged_steps(self) -> int:
+        """The step behind those of which the checkpoint knows, as TensorBoard counts them: from 0."""
+        if self.start is None:
+            return 0
+        return int(self._kept("loops", "fit_loop", "epoch_loop.state_dict").get("_batches_that_stepped", -1)) + 1
+
+    @property
     def _is_at_end(self) -> bool:
         """Whether a checkpoint has no step left to train."""
         steps, trainer, patience = self.experiment.steps, self.experiment.trainer, self.experiment.selection.patience
@@ -205,6 +212,7 @@ class Continuation:
         folders.go_on_from(self.start)
         if experiment.resume:
             rewind(folders, self.start)
+            experiment.trainer.logger.purge(self._logged_steps)
 
     def check_flags(self, *, trains: bool) -> None:
         """Refuse flags with which the checkpoint cannot be continued; warn of others with which it was trained.

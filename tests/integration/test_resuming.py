@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from tests import runs
@@ -382,3 +386,29 @@ def test_flags_of_optimization_take_effect_on_shards(strategy: str, tmp_path: Pa
         assert runs.scalars(done)["train/learning_rate"][-1][1] == pytest.approx(3e-4)
     finals = [tmp_path / f"out/pre_trained_models/{name}/final" for name in ("one", "two")]
     runs.assert_weights_are_close(*finals)
+
+
+# --- TensorBoard -----------------------------------------------------------------------------------------------------
+
+
+def shown(folders: RunFolders) -> dict[str, list[int]]:
+    """Return the steps of what TensorBoard shows of training, in its own order."""
+    accumulator = EventAccumulator(str(folders.tensorboard))
+    accumulator.Reload()
+    tags = [tag for tag in accumulator.Tags()["scalars"] if tag.startswith("train/")]
+    return {tag: [event.step for event in accumulator.Scalars(tag)] for tag in tags}
+
+
+@pytest.mark.parametrize("clock", [10**6, -(10**6)], ids=["set back", "goes on"])
+def test_no_step_is_shown_twice(clock: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after steps that its last checkpoint does not have, on a clock that may have been wrong."""
+    data = runs.datasets(tmp_path / "data", "seq_class", (40, 1, 1, 1))
+    flags = SMALL | {"train_dataset": data["train_dataset"], "max_epochs": 1, "checkpoint_interval": 4}
+    with monkeypatch.context() as then:
+        then.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: time.time() + clock))
+        begun = runs.run(tmp_path, **flags)
+    whole = shown(begun)
+    begun.previous.replace(begun.last)  # as after a crash before the last one was written
+    assert torch.load(begun.last, weights_only=True)["global_step"] == 8
+    assert shown(runs.run(tmp_path, resume=True, **flags)) == whole
+    assert whole["train/loss"] == list(range(10))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -23,6 +25,18 @@ class Board(TensorBoardLogger):
     longer than the first steps of a small run.
     """
 
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer of events, into a file that is read after those that are there, wherever the clock was set."""
+        if self._experiment is None:
+            _come_last(super().experiment)
+        return self._experiment
+
+    def purge(self, step: int) -> None:
+        """Let a TensorBoard that is open forget what it was shown of a step and those after it."""
+        self._kwargs["purge_step"] = step
+
     @rank_zero_only
     def save(self) -> None:
         """Write what was logged so far."""
@@ -32,6 +46,19 @@ class Board(TensorBoardLogger):
         """Return the files of events and how long they are when all that was logged so far is written."""
         self.save()
         return {path.name: path.stat().st_size for path in Path(self.log_dir).glob(EVENTS)}
+
+
+def _come_last(writer: Any) -> None:
+    """Name the file of a writer such that it comes last: readers sort files by the time in their names."""
+    events = writer.file_writer.event_writer
+    path = Path(events._file_name)
+    latest = max((other.name for other in path.parent.glob(EVENTS) if other != path), default="")
+    if latest >= path.name:
+        *start, _, rest = path.name.split(".", 4)
+        name = path.with_name(".".join((*start, f"{int(latest.split('.')[3]) + 1:010d}", rest)))
+        path.rename(name)
+        events._file_name = str(name)
+        events._general_file_writer.filename = str(name).encode()
 
 
 def rewind(folders: RunFolders, start: str | None) -> None:
