@@ -148,7 +148,7 @@ def sweep(folder: Path, minutes: float, chance: random.Random) -> list[str]:
             problems.append(f"{told}: {'; '.join(found)}")
             sys.stdout.write(f"{problems[-1]}\n")
             sys.stdout.flush()
-        shutil.rmtree(folder / f"{done}")
+        shutil.rmtree(folder / f"{done}", ignore_errors=True)
         done += 1
     sys.stdout.write(f"{done} of {len(short.moments)} moments, {len(problems)} with differences\n")
     sys.stdout.flush()
