@@ -68,7 +68,7 @@ class Leaving(pl.Callback):
         if signum == signal.SIGINT and self.told == signum:
             raise KeyboardInterrupt
         if not self.told:
-            logger.warning("Leaving behind this batch%s", "; ^C again leaves at once" * (signum == signal.SIGINT))
+            logger.warning("Stopping after this batch%s", "; ^C again stops at once" * (signum == signal.SIGINT))
             if signum == signal.SIGTERM and hasattr(self.launcher, "procs"):
                 self.launcher.kill(signum)
         self.told = signum
