@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError, UserError, did_you_mean
 from transformers_framework.runtime.folders import building, digest, is_whole, locked
 
-ATTEMPTS = 3  # of ours; s3fs itself tries each request several times
+ATTEMPTS = 3  # of ours; s3fs itself tries each request of a download five times, after 15 seconds without an answer
 BACKOFF = 1.0  # seconds before the second attempt, then doubled
+QUIET = 15.0  # seconds in which nothing arrives until that is logged
 PARALLEL_FILES = 8
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +157,8 @@ def download(
         raise error(f"--{flag} {url}: an address on S3 is written s3://bucket/path")
     with _explaining(url, flag, error):
         filesystem = _filesystem(url, flag)
-        files = _wanted(filesystem, url, choose)
+        logger.info("Looking for %s", url)
+        files = _persistent(lambda: _wanted(filesystem, url, choose), url)
         if not files:
             raise error(f"--{flag} {url}: {_nothing_there(filesystem, url)}")
         folder = cache_dir / "s3" / digest([url, [(file.name, file.size, file.version) for file in files]])
@@ -160,7 +166,7 @@ def download(
             if not is_whole(folder):
                 with building(folder, about=url) as aside:
                     _copy(filesystem, files, aside, url)
-                    if _wanted(filesystem, url, choose) != files:
+                    if _persistent(lambda: _wanted(filesystem, url, choose), url) != files:
                         raise error(f"--{flag} {url}: changed while it was downloaded; start again when it is whole")
     return folder
 
@@ -171,7 +177,14 @@ def _filesystem(url: str, flag: str) -> Any:
         import s3fs
     except ImportError as absent:
         raise MissingDependencyError("s3fs", f"--{flag} {url}", "s3") from absent
-    return s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+    from fsspec.config import conf
+
+    # attempts of botocore, within each of s3fs, within each of ours, would be 75 without a word
+    retries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": 1}}
+    config = retries | conf.get("s3", {}).get("config_kwargs", {})
+    filesystem = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False, config_kwargs=config)
+    filesystem.retries = 1  # requests for lists are ours to make again
+    return filesystem
 
 
 def _wanted(filesystem: Any, url: str, choose: Callable[[list[str]], list[str]] | None) -> list[RemoteFile]:
@@ -206,11 +219,19 @@ def _copy(filesystem: Any, files: list[RemoteFile], target: Path, url: str) -> N
     """Download files with one progress bar in bytes, several at a time; the first failure ends it."""
     from tqdm import tqdm
 
+    filesystem.retries = type(filesystem).retries  # parts of files are not read again from the beginning
     total = sum(file.size for file in files)
     bar = tqdm(total=total, unit="B", unit_scale=True, desc=f"Downloading {url}", disable=None)
     with bar, ThreadPoolExecutor(PARALLEL_FILES) as pool:
         jobs = [pool.submit(_copy_one, filesystem, file, target / file.name, bar) for file in files]
         try:
+            seen = -1
+            while wait(jobs, QUIET, FIRST_EXCEPTION).not_done and not any(
+                job.done() and job.exception() for job in jobs
+            ):
+                if bar.n == seen:
+                    logger.warning("%s: nothing has arrived for %.0f s; still trying", url, QUIET)
+                seen = bar.n
             for job in jobs:
                 job.result()
         except BaseException:
@@ -227,27 +248,40 @@ def _copy_one(filesystem: Any, file: RemoteFile, target: Path, bar: Any) -> None
             super().relative_update(inc)
             bar.update(inc)
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for attempt in range(ATTEMPTS):
+    def copy() -> None:
         progress = Bytes()
         try:
             filesystem.get_file(file.key, str(target), callback=progress)
             if (size := target.stat().st_size) != file.size:
                 raise ConnectionError(f"{file.key}: {size} of {file.size} bytes arrived")
-            return
-        except Exception as failure:
-            if attempt + 1 == ATTEMPTS or not _passing(failure):
-                raise
-            logger.warning("%s: %s; trying again", file.key, failure)
+        except BaseException:
             bar.update(-progress.value)
-            time.sleep(BACKOFF * 2**attempt)
+            raise
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _persistent(copy, file.key)
+
+
+def _persistent(ask: Callable[[], T], name: str) -> T:
+    """Return what a request gives; when the connection breaks or stalls it is made again, with a line."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return ask()
+        except Exception as failure:
+            if not _passing(failure):
+                raise
+            logger.warning("%s: %s; trying again (%d of %d)", name, failure, attempt + 1, ATTEMPTS)
+            time.sleep(BACKOFF * 2 ** (attempt - 1))
+    return ask()
 
 
 def _passing(failure: Exception) -> bool:
-    """Tell a broken connection, which may mend, from a refusal, which will not."""
+    """Tell a broken connection or an overloaded server, which may mend, from a refusal, which will not."""
     from botocore.exceptions import ConnectionError as BotocoreConnectionError
     from botocore.exceptions import HTTPClientError
 
+    if isinstance(failure, OSError) and failure.errno in (errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO)):
+        return failure.filename is None  # else it is a local file
     kinds = (ConnectionError, TimeoutError, HTTPClientError, BotocoreConnectionError)
     return isinstance(failure, kinds) or type(failure).__module__.startswith("aiohttp")
 
