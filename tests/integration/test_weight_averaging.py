@@ -104,10 +104,10 @@ def test_the_average_is_validated_whenever_validations_are(folder: Path, flags: 
     assert runs.metrics(done, "valid") == approx(runs.metrics(alone, "valid"))
 
 
-def test_one_epoch_is_what_was_trained(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_epoch_is_what_was_trained(folder: Path, said: pytest.LogCaptureFixture) -> None:
     one, plain = (train(folder, name, max_epochs=1, **flags) for name, flags in (("one", AVERAGES), ("one-plain", {})))
     assert runs.weights_are_equal(one.pre_trained_models / "final", plain.pre_trained_models / "final")
-    assert "the last fifth of 1 epochs is one, so there is nothing to average" in caplog.text
+    assert "the last fifth of 1 epochs is one, so there is nothing to average" in said.text
 
 
 def test_the_learning_rate_of_averaged_epochs_is_constant(folder: Path) -> None:

@@ -27,13 +27,12 @@ def restored():
         ("cpu", "medium", "medium", None),
     ],
 )
-def test_gpus_use_tensor_cores_unless_told_otherwise(device, asked, found, logged, caplog, monkeypatch):
+def test_gpus_use_tensor_cores_unless_told_otherwise(device, asked, found, logged, said):
     torch.set_float32_matmul_precision("high")  # what an earlier run of this process left
-    monkeypatch.setattr(logging.getLogger("transformers_framework"), "propagate", True)
-    with caplog.at_level(logging.INFO, "transformers_framework"):
+    with said.at_level(logging.INFO, "transformers_framework"):
         set_float32_matmul_precision(device, float32_matmul_precision=asked)
     assert torch.get_float32_matmul_precision() == found
-    assert [record.getMessage() for record in caplog.records] == (
+    assert [record.getMessage() for record in said.records] == (
         [f"float32 matrix products: {logged}"] if logged else []
     )
 
