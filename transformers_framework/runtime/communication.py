@@ -69,7 +69,8 @@ def packed(value: Any) -> Tensor:
             raise TypeError(f"ranks exchange strings, numbers and tensors, no {type(item).__name__}")
         tensor = torch.as_tensor(item).detach().cpu()
         start = sum(part.numel() for part in parts)
-        parts.append(_aligned(tensor.flatten().view(torch.uint8)))
+        flat = tensor.flatten().clone(memory_format=torch.contiguous_format)  # one expanded number has no stride
+        parts.append(_aligned(flat.view(torch.uint8)))
         key = TENSOR if isinstance(item, Tensor) else ARRAY
         return {key: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape), start]}
 

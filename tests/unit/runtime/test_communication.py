@@ -35,6 +35,7 @@ VALUES: list[Any] = [
     {"a": {"b": [[]]}, "": {}},
     torch.arange(6.0).view(2, 3).T,
     {"state": torch.tensor([True, False]), "half": torch.ones(3, dtype=torch.bfloat16), "number": torch.tensor(3)},
+    [torch.tensor(3).expand(1), torch.tensor(3).expand(4), torch.tensor([7]).as_strided((1,), (0,))],
     [np.arange(5), np.zeros((0, 3), dtype=np.float32), torch.empty(0)],
     ["x" * 100_000, torch.zeros(1, dtype=torch.uint8), torch.ones(2, dtype=torch.float64)],
 ]
