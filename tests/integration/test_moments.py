@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import moments
+from tests import moments, runs
+from tests.integration import interrupted
 from tests.moments import Sweep
+from transformers_framework.runtime.run_folders import RunFolders
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 VALIDATION, HOOK = "before on_validation_batch_end", "after on_batch_done"
@@ -81,3 +86,27 @@ def test_a_second_interrupt_from_the_keyboard_writes_nothing(sweep: Sweep) -> No
     folders, status = sweep.run("at-once", resume=True)
     assert status == 0
     assert moments.differences(folders, sweep.whole) == []
+
+
+def second_is_told(names: Path) -> None:
+    """Send SIGTERM to the second of two processes in the first validation."""
+    rank = os.environ["LOCAL_RANK"]
+    signals = [moments.Interruption("after on_validation_batch_start", 3, signal.SIGTERM)] if rank == "1" else []
+    moments.watch(names.with_name(f"{names.name}.{rank}"), signals)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_in_a_validation_of_which_one_is_told(tmp_path: Path) -> None:
+    data = runs.datasets(tmp_path / "data", moments.FLAGS["pipeline"], (40, 12, 0, 0))
+    flags = {name: data[name] for name in ("train_dataset", "valid_dataset")} | {"devices": 2, "strategy": "ddp"}
+
+    def go(name: str, prepare: Callable[[], None] | None = None, **more: Any) -> tuple[RunFolders, list[int]]:
+        given = moments.FLAGS | flags | {"batch_size": 2, "max_epochs": 1}
+        words = runs.command(tmp_path, output_dir=tmp_path / name, **given | more)
+        return runs.folders_of(words), interrupted.run_together(words, tmp_path / f"{name}.log", 2, prepare)
+
+    whole, _ = go("whole")
+    assert go("told", partial(second_is_told, tmp_path / "moments"))[1] == [143, 143]
+    told, statuses = go("told", resume=True)
+    assert statuses == [0, 0]
+    assert moments.differences(told, whole) == []
