@@ -8,12 +8,14 @@ import json
 import os
 import selectors
 import socket
+import struct
 from collections.abc import Iterable
 from typing import Any
 
 LOOPBACK = "127.0.0.1"
 LONGEST = 8192  # bytes of a line; what is longer comes from a stranger
 STRANGERS = 64  # connections that have not said who they are; the oldest makes room
+SIOCGIFADDR = 0x8915  # of linux/sockios.h: the address of an interface
 # a machine that lost its power closes no connection: ask after 15 s of silence, give up 20 s later
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 
@@ -38,6 +40,26 @@ def stay_on_loopback() -> None:
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         if names:
             os.environ.setdefault(variable, names[0])
+
+
+def choose_interface(address: str) -> None:
+    """Let Gloo listen where the first node is reached, if this machine's own name leads to itself only, as on Debian.
+
+    Args:
+        address: Name or address of the first node.
+    """
+    with contextlib.suppress(OSError, ImportError):
+        if not all(is_loopback(str(found[4][0])) for found in socket.getaddrinfo(socket.gethostname(), None)):
+            return
+        import fcntl
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))  # sends nothing
+            mine = socket.inet_aton(probe.getsockname()[0])
+            for _, name in socket.if_nameindex():
+                with contextlib.suppress(OSError):  # one without an address
+                    if fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", name.encode()))[20:24] == mine:
+                        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def listen(address: str, port: int = 0) -> socket.socket:

@@ -106,15 +106,17 @@ class Member(NamedTuple):
 
         Examples:
             >>> Member(0, 0, 4, 2, "run").missing([0, 1, 2])
-            '1 of 2 nodes (NODE_RANK 1)'
+            '1 of 2 nodes (NODE_RANK 1; 3 of 4 processes are there)'
             >>> Member(0, 0, 3, 1, "run").missing([0])
             '2 of 3 processes (1, 2)'
         """
         absent = sorted({*range(self.world_size)} - {*ranks})
         if not absent:
             return ""
+        if self.nodes == 1:
+            return f"{len(absent)} of {self.world_size} processes ({', '.join(map(str, absent))})"
         nodes = sorted({rank * self.nodes // self.world_size for rank in absent})
-        what, total, which = (
-            ("nodes (NODE_RANK ", self.nodes, nodes) if self.nodes > 1 else ("processes (", self.world_size, absent)
+        return (
+            f"{len(nodes)} of {self.nodes} nodes (NODE_RANK {', '.join(map(str, nodes))}; "
+            f"{self.world_size - len(absent)} of {self.world_size} processes are there)"
         )
-        return f"{len(which)} of {total} {what}{', '.join(map(str, which))})"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError, RunError
-from transformers_framework.runtime.connections import LOOPBACK, is_loopback
+from transformers_framework.runtime.connections import LOOPBACK, choose_interface, is_loopback
 from transformers_framework.runtime.files import whole_file
 from transformers_framework.runtime.nodes import Member, Place
 
@@ -191,9 +191,12 @@ def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) 
         me = Member(rank, node, world_size, nodes, name, speaks=trainer.local_rank == 0)
         place = Place(address, environment.main_port, node)
         backend = strategy._get_process_group_backend()
+        store = rendezvous.store(me, place, alive=partial(_check_children, strategy.launcher))
+        if not is_loopback(address):
+            choose_interface(address)
         torch.distributed.init_process_group(
             backend,
-            store=rendezvous.store(me, place, alive=partial(_check_children, strategy.launcher)),
+            store=store,
             rank=rank,
             world_size=world_size,
             timeout=strategy._timeout,

@@ -89,10 +89,14 @@ def test_who_is_missing_is_said_at_once_and_again(
     with caplog.at_level(logging.INFO):
         first, third = meet(place, member(0), member(2), timeout=2)
     assert isinstance(first, AbsentError)
-    assert str(first).startswith(f"Waited 2 seconds at {place} for 2 of 2 nodes (NODE_RANK 0, 1), in vain (--rendez")
+    assert str(first).startswith(f"Waited 2 seconds at {place} for 2 of 2 nodes (NODE_RANK 0, 1; ")
+    assert ", in vain (--rendezvous_timeout). Start the same command there" in str(first)
     assert isinstance(third, AbsentError)
     lines = [record.message for record in caplog.records]
-    assert f"Waiting at {place} for 2 of 2 nodes (NODE_RANK 0, 1); giving up in 2 seconds" in lines
+    assert (
+        f"Waiting at {place} for 2 of 2 nodes (NODE_RANK 0, 1; 2 of 4 processes are there); giving up in 2 seconds"
+        in lines
+    )
     assert len(lines) > 4
 
 
@@ -155,7 +159,7 @@ def test_a_node_that_refuses_tells_the_others(place: Place) -> None:
     found = meet(place, *map(member, (0, 1)), meanwhile=lambda: refuse(place._replace(node=1), mistake))
     assert all(isinstance(error, ApartError) for error in found)
     assert str(found[0]) == f"Node 1 of this run {told}"
-    found = meet(place, *map(member, (2, 3)), meanwhile=lambda: refuse(place, mistake))
+    found = meet(place, *(member(rank, 3, 3) for rank in (1, 2)), meanwhile=lambda: refuse(place, mistake))
     assert [str(error) for error in found] == [f"The first node of this run {told}"] * 2
 
 
