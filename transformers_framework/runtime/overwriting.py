@@ -20,15 +20,17 @@ class EarlierRun:
 
     Args:
         folders: Folders of the run, that of its checkpoints first.
+        last: The checkpoint to go on from; where it is, :func:`recover` takes the new run to have written it.
         kept: Names of files that are no part of the earlier run.
     """
 
-    def __init__(self, folders: Sequence[Path], kept: Iterable[str]) -> None:
-        there = (path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()))
+    def __init__(self, folders: Sequence[Path], last: Path, kept: Iterable[str]) -> None:
+        there = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
         self.folders, self.files = folders, [path for path in there if path.name not in (*kept, ASIDE)]
+        self.files.sort(key=lambda path: path != last)
 
     def set_aside(self) -> None:
-        """Make room for the files of the first checkpoint; what to go on from is moved first."""
+        """Make room for the files of the first checkpoint; the checkpoint to go on from is moved first."""
         files, self.files = self.files, []
         for path in files:
             aside = path.parent / ASIDE
@@ -44,13 +46,16 @@ class EarlierRun:
 def recover(folders: Sequence[Path], last: Path) -> None:
     """Finish what a process left that was killed while the first checkpoint took the place of an earlier run.
 
+    The checkpoint to go on from is put back last: until then this process may be killed, and another one finishes it.
+
     Args:
         folders: Folders of the run.
         last: The checkpoint to go on from: the earlier run is removed where the new one has it, else put back.
     """
     for folder in reversed(folders):  # that of checkpoints last
         aside = folder / ASIDE
-        for path in sorted(aside.iterdir()) if aside.is_dir() and not last.exists() else ():
+        there = list(aside.iterdir()) if aside.is_dir() and not last.exists() else []
+        for path in sorted(there, key=lambda path: folder / path.name == last):
             remove(folder / path.name)
             path.rename(folder / path.name)
         remove(aside)

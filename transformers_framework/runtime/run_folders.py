@@ -176,7 +176,7 @@ class RunFolders:
             self._lock.acquire(timeout=0)
             for folder in self.all[:-1]:
                 clear_leftovers(folder)
-            if overwrite and (earlier := EarlierRun(self.all, kept=(".lock",))).files:
+            if overwrite and (earlier := EarlierRun(self.all, self.last, kept=(".lock",))).files:
                 self._earlier = earlier
                 logger.info("The files of the earlier run '%s' stay until the first checkpoint of this one.", self.name)
         except Timeout:

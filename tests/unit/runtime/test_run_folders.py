@@ -1,5 +1,9 @@
 """Two runs of one name never meet in the same files."""
 
+import contextlib
+import itertools
+from pathlib import Path
+
 import pytest
 
 from transformers_framework.exceptions import ConfigurationError
@@ -102,6 +106,53 @@ def test_a_run_that_was_killed_while_it_overwrote_another(earlier, has_checkpoin
     new = {"checkpoints/run/last.ckpt": "new", "pre_trained_models/run/folder/file": "new"}
     assert tree(earlier, "run") == (new if has_checkpoint else before)
     assert (earlier / "elsewhere/file").read_text() == "kept"
+
+
+class Killed(BaseException):
+    """The process ends at once."""
+
+
+@contextlib.contextmanager
+def killed_in(renames):
+    """Kill the block before its rename of this number, from 0; tell whether it had that many."""
+    count, original, happened = itertools.count(), Path.rename, []
+
+    def rename(self, target):
+        if next(count) == renames:
+            happened.append(True)
+            raise Killed
+        return original(self, target)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(Path, "rename", rename)
+        yield happened
+
+
+def test_no_moment_of_overwriting_loses_a_file(earlier):
+    """Killed before any of the renames that set files aside, and again after each of those that put them back."""
+    for name in ("best.ckpt", "previous.ckpt"):
+        (earlier / "checkpoints/run" / name).write_text("earlier")
+    before = tree(earlier, "run")
+    run = RunFolders(earlier, "run")
+
+    def recovered():
+        with contextlib.suppress(ConfigurationError):
+            run.check_free(trains=True, resume=False, overwrite=False, predicts=())
+
+    for first in itertools.count():
+        run.claim(overwrite=True)
+        with killed_in(first) as killed:
+            run.make_room()
+        run.release()
+        run = RunFolders(earlier, "run")
+        killed_again = [True]
+        while killed_again:
+            with killed_in(1) as killed_again:
+                recovered()
+        assert tree(earlier, "run") == before, f"killed before rename {first}"
+        if not killed:
+            break
+    assert first == len([path for kind in KINDS for path in (earlier / kind / "run").iterdir() if path.name != ".lock"])
 
 
 def test_nothing_is_put_back_while_the_run_goes_on(earlier):
