@@ -220,6 +220,12 @@ def test_the_first_rows_of_a_stream_are_compared(begun: Begun, tmp_path: Path, c
     assert "other rows, or in another order" in capsys.readouterr().err
 
 
+def test_a_stream_may_be_checked_in_other_numbers_of_rows(begun: Begun) -> None:
+    flags = begun.flags | {"iterable": True, "name": "checked"}
+    runs.run(begun.folder, max_steps=3, prepare_data_batch_size=16, **flags)
+    runs.run(begun.folder, resume=True, max_steps=4, prepare_data_batch_size=20, **flags)
+
+
 def test_the_best_state_is_not_compared_on_other_rows(tmp_path: Path, capsys: Any) -> None:
     data = runs.datasets(tmp_path / "data", "seq_class", (8, 8, 16, 1))
     flags = SMALL | {"train_dataset": data["train_dataset"], "valid_dataset": data["valid_dataset"]}

@@ -14,7 +14,7 @@ from transformers_framework.constants import STAGES, TRAIN, Stage
 from transformers_framework.data.cache import prepared
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.contradictions import check_flags
-from transformers_framework.data.fingerprint import Fingerprints
+from transformers_framework.data.fingerprint import ROWS_OF_HEAD, Fingerprints
 from transformers_framework.data.limits import Limits
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.loading import load_dataset, row_place
@@ -141,7 +141,7 @@ class DataModule(pl.LightningDataModule):
             self.cache_dir /= f"node_{os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))}"
         self.datasets: dict[Stage, Any] = {}
         self.num_rows: dict[Stage, int | None] = {}
-        self.heads: dict[Stage, datasets.Dataset] = {}  # first rows of streams
+        self.heads: dict[Stage, datasets.Dataset] = {}  # first rows of streams, for fingerprints
         self.fingerprints = Fingerprints(self)
         self._resumed = {"epoch": 0, "consumed": 0}
         self._train_sampler: BatchSampler | None = None
@@ -246,8 +246,9 @@ class DataModule(pl.LightningDataModule):
         """Check the first rows of a stream as a data set; the rest is checked when it is read."""
         import datasets
 
-        head = datasets.Dataset.from_list(list(stream.take(self.prepare_data_batch_size)), features=stream.features)
-        self.heads[origin.stage] = head
+        first = list(stream.take(max(self.prepare_data_batch_size, ROWS_OF_HEAD)))
+        head = datasets.Dataset.from_list(first[: self.prepare_data_batch_size], features=stream.features)
+        self.heads[origin.stage] = datasets.Dataset.from_list(first[:ROWS_OF_HEAD], features=stream.features)
         for step in (self.inputs, *self.objectives):
             with caught(on_error):
                 step.pre_process(head, origin)

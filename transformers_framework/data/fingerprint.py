@@ -1,8 +1,9 @@
-"""What the rows of a data set are known by, wherever its files lie: a digest of each column, in the order of rows."""
+"""Fingerprints of the rows of a data set, wherever its files lie: a digest of each column, in the order of rows."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,20 @@ from transformers_framework.constants import Stage
 from transformers_framework.runtime.folders import digest
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
     from transformers_framework.data.datamodule import DataModule
 
-MOST_BYTES = 2**28  # read in 0.3 s; of larger data blocks all over it are read
-ROWS_OF_BLOCK = 1024  # a multiple of 8: bits of the rows behind a block are in no byte of it
+ROWS_OF_BLOCK = 1024  # a multiple of 8: bits of the rows after a block are in no byte of it
+MOST_BLOCKS = 256  # rows of a kilobyte are read in a second; of more rows, blocks all over the data are read
+ROWS_OF_HEAD = 1000  # of a stream
 
 Fingerprint = Mapping[str, Any]  # "num_rows", "columns": a digest by name
 
 
 class Fingerprints:
-    """What the rows of each stage are known by; of a stream its first ones.
+    """Fingerprints of the data of each stage; of a stream those of its first rows.
 
     Args:
         data: The data of a run.
@@ -51,16 +54,42 @@ def fingerprint(dataset: Dataset, columns: Sequence[str], num_rows: int | None) 
         columns: Names of the columns.
         num_rows: Rows of the data, None where that is not known.
     """
+    import numpy as np
+    import pyarrow as pa
+
     hashes = {name: hashlib.blake2b(repr(_classes(dataset.features[name])).encode()) for name in columns}
     table = dataset.select_columns(list(columns)).with_format("arrow")
-    step = max(1, dataset.data.nbytes // MOST_BYTES)
     starts = range(0, len(dataset), ROWS_OF_BLOCK)
+    step = math.ceil(len(starts) / MOST_BLOCKS)
     for start in sorted({*starts[::step], starts[-1]}):
-        block = table[start : start + ROWS_OF_BLOCK].combine_chunks()
+        block = table[start : start + ROWS_OF_BLOCK]
+        block = block.cast(pa.schema([(field.name, _with_large_offsets(field.type)) for field in block.schema]))
+        block = block.combine_chunks().take(np.arange(len(block)))  # a copy: a slice is written with bytes around it
         for name, known in hashes.items():
             for batch in block.select([name]).to_batches():
                 known.update(batch.serialize())
     return {"num_rows": num_rows, "columns": {name: known.hexdigest()[:16] for name, known in hashes.items()}}
+
+
+def _with_large_offsets(kind: pa.DataType) -> pa.DataType:
+    """Return the type of an Arrow column in which offsets have 64 bits, where files may have either.
+
+    Examples:
+        >>> import pyarrow as pa
+        >>> _with_large_offsets(pa.struct({"text": pa.string(), "labels": pa.list_(pa.int64())}))
+        StructType(struct<text: large_string, labels: large_list<item: int64>>)
+    """
+    import pyarrow as pa
+
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary(kind) or pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.large_list(_with_large_offsets(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _with_large_offsets(field.type)) for field in kind])
+    return kind
 
 
 def _classes(feature: Any) -> Any:
