@@ -28,7 +28,9 @@ class Optimization(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Remember that a run is continued, by schedules of its own for groups of its own."""
-        self.loaded, self.continues = checkpoint, trainer.training
+        self.continues = trainer.training
+        if self.continues and not trainer.strategy.restore_checkpoint_after_setup:
+            self.loaded = checkpoint
         for state in checkpoint.get("lr_schedulers", ()):
             state.update({"lr_lambdas": []} if "lr_lambdas" in state else {})
 
@@ -48,4 +50,3 @@ class Optimization(pl.Callback):
         """Let the settings take effect."""
         if self.continues:
             apply_settings(trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler, self.settings)
-        self.loaded = None
