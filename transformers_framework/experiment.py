@@ -295,11 +295,11 @@ class Experiment:
             self.folders.claim(overwrite=self.overwrite and trains)
         try:
             with told(self.folders.output_dir):
-                if writes and trains:
-                    self.continued.prepare_folders()
                 settle()
                 rows = self.data.fingerprints.in_words
                 with together(self.trainer, rendezvous, self.options, rows, self.hang_timeout):
+                    if writes and trains:  # when all processes agree
+                        self.continued.prepare_folders()
                     self._run_stages(trains)
         finally:
             self.folders.release()
