@@ -1,4 +1,4 @@
-"""What TensorBoard shows."""
+"""TensorBoard's event files, and how a resumed run continues them."""
 
 from __future__ import annotations
 

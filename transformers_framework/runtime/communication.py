@@ -1,4 +1,4 @@
-"""What the ranks of a run exchange: JSON and tensors, of which nothing is executed when it is read."""
+"""Exchange JSON and tensors between the ranks of a run; reading them executes nothing."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class FitLoop(_FitLoop):
 
     @_Loop.restarting.setter  # type: ignore[attr-defined]
     def restarting(self, restarting: bool) -> None:
-        """Restart within an epoch; behind a whole one the next begins, also where ``max_steps`` limits the run."""
+        """Restart within an epoch; after a complete one start the next, also where ``max_steps`` limits the run."""
         progress = self.epoch_progress.current
         _Loop.restarting.fset(self, restarting and progress.ready != progress.processed)  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""What is set on a machine before a run makes its first tensor or forks a worker."""
+"""Settings of the machine, made before a run creates its first tensor or forks a worker."""
 
 from __future__ import annotations
 
