@@ -71,13 +71,12 @@ class Checkpoints(pl.callbacks.Checkpoint):
         return best | {"saved_step": self.saved_step, "exported": self.exported, "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the best state of the run that continues; that of another run or another metric is none here."""
-        continues = not self.folders.overwrites
+        """Go on with the best state of the run that continues; that of another metric is none here."""
         is_same = (state_dict["monitor"], state_dict["sign"]) == (self.monitor, self.sign)
-        if continues and is_same and self.folders.best.exists():
+        if is_same and self.folders.best.exists():
             self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
         self.saved_step, exported = state_dict.get("saved_step", -1), state_dict.get("exported")
-        if continues and exported is not None and (self.folders.pre_trained_models / exported).exists():
+        if exported is not None and (self.folders.pre_trained_models / exported).exists():
             self.exported = exported
         self.metrics = state_dict.get("metrics", {})
 
@@ -102,10 +101,9 @@ class Checkpoints(pl.callbacks.Checkpoint):
         """
         step, loop = trainer.global_step, epoch_loop(trainer)
         ends = training_ends(trainer)
-        never_validated = self._monitors("valid") and self.monitor not in trainer.callback_metrics
-        wants_validation = never_validated or (self.averages and trainer.enable_validation)
-        if (ends or in_last_batch(trainer)) and wants_validation:
-            loop.validation_due = True
+        if ends or in_last_batch(trainer):  # only then, as to read metrics waits for the device
+            never_validated = self._monitors("valid") and self.monitor not in trainer.callback_metrics
+            loop.validation_due |= never_validated or (self.averages and trainer.enable_validation)
         due = self.interval is not None and step % self.interval == 0
         if step and step != self.saved_step and (due or ends):
             exports_later = loop.validation_due and self.at_validation
@@ -186,7 +184,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.saved_step = trainer.global_step
         models = self.folders.pre_trained_models
         step = f"ckpt_epoch_{epoch_under_way(trainer)}_step_{trainer.global_step}"
-        if keep and step != self.exported:  # what an earlier process left may be of other flags
+        # what an earlier process left may be of other flags; the first process decides, as others may not see its disk
+        if keep and trainer.strategy.broadcast(step != self.exported):
             self.exporter.export(trainer, models / step)
             self.exported = step
         if best and not keep:

@@ -1,4 +1,4 @@
-"""Record in checkpoints the flags and the data with which they were trained."""
+"""What checkpoints were trained with: the flags of the run and its data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, Timer
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, Timer
 
 from transformers_framework.constants import Stage
 
@@ -18,11 +18,11 @@ KEY = "Provenance"  # of its state among those of callbacks
 
 
 class Changed(Protocol):
-    """A checkpoint that a run continues."""
+    """What a run continues."""
 
     @property
     def changes(self) -> list[str]:
-        """Changes of its optimization, each with the step from which on it holds."""
+        """What was changed of its optimization, and from which step on."""
 
 
 class Provenance(pl.Callback):
@@ -32,7 +32,7 @@ class Provenance(pl.Callback):
         flags: The flags of the run, as YAML.
         data: The data of the run.
         folder: Checkpoints of the run.
-        continued: The checkpoint that the run continues; it knows what was changed of the optimization.
+        continued: Knows what was changed of the optimization, and from which step on.
     """
 
     def __init__(self, flags: str, data: DataModule, folder: Path, continued: Changed) -> None:
@@ -44,15 +44,15 @@ class Provenance(pl.Callback):
         return KEY
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the flags and the fingerprints of the data."""
+        """Return what a checkpoint is trained with."""
         data = {stage: self.data.fingerprints[stage] for stage in LEARNED_FROM if self.data.has(stage)}
         return {"flags": self.flags, "data": data, "changes": self.continued.changes}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let a run that starts from the checkpoint of another one count its own patience and its own time."""
+        """Let a run that starts from the checkpoint of another one have its own patience, time, metrics and files."""
         if Path(str(trainer.ckpt_path)).parent != self.folder:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, (EarlyStopping, Timer)):
+                if isinstance(callback, (EarlyStopping, Timer, Checkpoint)):
                     checkpoint.get("callbacks", {}).pop(callback.state_key, None)

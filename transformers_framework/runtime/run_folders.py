@@ -72,11 +72,6 @@ class RunFolders:
         """Every folder of the run, that of its checkpoints first."""
         return self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard
 
-    @property
-    def overwrites(self) -> bool:
-        """Whether files of an earlier run are still there, until the first checkpoint takes their place."""
-        return self._earlier is not None
-
     def resumable(self) -> Path | None:
         """Return the last checkpoint that is not damaged; the last one anyway when all are, nothing without any."""
         there = [path for path in (self.last, self.previous, self.best) if path.exists()]

@@ -61,3 +61,23 @@ def test_the_best_value_goes_on(make):
     for other in (make("other"), make(monitor="valid/accuracy"), make(direction="max")):
         other.load_state_dict(before.state_dict())
         assert other.best_value is None
+
+
+@pytest.mark.parametrize("decision", [True, False])
+def test_the_first_process_decides_whether_to_export(make, decision, monkeypatch):
+    """Ranks may not see each other's disks, and to export takes all of them."""
+    made = []
+    checkpoints = make()
+    monkeypatch.setattr(checkpoints, "exporter", SimpleNamespace(export=lambda _, folder: made.append(folder.name)))
+    monkeypatch.setattr(checkpoints, "_write", lambda *_, **__: None)
+    step = "ckpt_epoch_0_step_7"
+    checkpoints.exported = None if not decision else step  # as this rank would decide otherwise
+    running = trainer(0.5, lambda _: decision)
+    running.callbacks, running.fit_loop = (
+        [],
+        SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(ready=1))),
+    )
+    checkpoints.save(running)
+    assert made == ([step] if decision else [])
+    checkpoints.save(running, keep=False)
+    assert len(made) == decision

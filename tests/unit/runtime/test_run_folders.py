@@ -78,12 +78,10 @@ def test_an_earlier_run_stays_until_the_first_checkpoint(earlier):
     run = RunFolders(earlier, "run")
     run.claim(overwrite=True)
     run.write_config("new")
-    assert run.overwrites
     assert tree(earlier) == before
     first_checkpoint(run)
     run.last.write_text("new")
     run.finish_overwriting()
-    assert not run.overwrites
     new = {f"checkpoints/run/{name}": "new" for name in ("last.ckpt", "config.yaml")}
     assert tree(earlier, "run") == {**new, "pre_trained_models/run/folder/file": "new"}
     assert len(tree(earlier, "other")) == len([name for name in before if "/other/" in name])
