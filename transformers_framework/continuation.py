@@ -1,4 +1,4 @@
-"""What a run must have in common with the checkpoint that it continues, and what may be other."""
+"""Checks and messages of a run that continues a checkpoint: flags and data that must stay, changes that may be made."""
 
 from __future__ import annotations
 
@@ -58,12 +58,18 @@ class Continuation:
     start: str | None
 
     @property
+    def resumes(self) -> bool:
+        """Whether the checkpoint is one of this run; with ``--resume``, a first start may be from ``--ckpt_path``."""
+        own = self.experiment.folders.checkpoints
+        return bool(self.experiment.resume) and self.start is not None and Path(self.start).parent == own
+
+    @property
     def _is_sharded(self) -> bool:
         return shards_checkpoints(self.experiment.options.get("strategy", "auto"))
 
     @cached_property
     def outline(self) -> dict[str, Any]:
-        """What the checkpoint holds, without its tensors."""
+        """Contents of the checkpoint, without its tensors."""
         from transformers_framework.runtime.checkpoint_io import check_shards, read_checkpoint
 
         assert self.start is not None
@@ -119,9 +125,7 @@ class Continuation:
 
     @property
     def _begun(self) -> str:
-        return (
-            f"run '{self.experiment.folders.name}' was begun" if self.experiment.resume else f"{self.start} was trained"
-        )
+        return f"run '{self.experiment.folders.name}' was begun" if self.resumes else f"{self.start} was trained"
 
     def check_file(self) -> None:
         """Refuse a checkpoint that cannot be read, or not as it was written.
@@ -164,9 +168,9 @@ class Continuation:
         """Refuse to train no step where steps were asked for; say how those that are trained differ."""
         experiment, step = self.experiment, self.outline.get("global_step")
         new = [line for line in self.changes if line.endswith(f" from step {step} on")]
-        if self._is_at_end and not experiment.resume:
+        if self._is_at_end and not self.resumes:
             raise ConfigurationError(
-                f"--ckpt_path: {self.start} is at step {step}, at or behind the end of what this command trains: "
+                f"--ckpt_path: {self.start} is at step {step}, at or past the end of the training that was asked for: "
                 "nothing would be trained. Raise --max_epochs or --max_steps, or leave --train_dataset out to test and "
                 "predict only."
             )
@@ -181,26 +185,34 @@ class Continuation:
 
     @property
     def _logged_steps(self) -> int:
-        """The step behind those of which the checkpoint knows, as TensorBoard counts them: from 0."""
+        """First step after the checkpoint, as TensorBoard counts them: from 0."""
         if self.start is None:
             return 0
         return int(self._kept("loops", "fit_loop", "epoch_loop.state_dict").get("_batches_that_stepped", -1)) + 1
 
     @property
+    def _batches_done(self) -> int:
+        """Batches of the epoch that are done, of the size that this run has."""
+        from transformers_framework.callbacks.open_window import DATA, GRADIENTS, rows_and_batches
+
+        state, experiment = self._kept(DATA), self.experiment
+        if "consumed" not in state:  # a checkpoint from elsewhere
+            return int(self._kept("loops", "fit_loop", "epoch_loop.batch_progress", "current").get("processed", 0))
+        kept = bool(self._kept(GRADIENTS))
+        return rows_and_batches(experiment.data, experiment.trainer, state, has_gradients=kept)[1]
+
+    @property
     def _is_at_end(self) -> bool:
         """Whether a checkpoint has no step left to train."""
+        from transformers_framework.callbacks.early_stopping import EarlyStopping
+
         steps, trainer, patience = self.experiment.steps, self.experiment.trainer, self.experiment.selection.patience
-        loop = ("loops", "fit_loop")
-        epoch, batch = (self._kept(*loop, key, "current") for key in ("epoch_progress", "epoch_loop.batch_progress"))
-        epochs = epoch.get("processed", 0)
-        if epoch.get("ready", 0) > epochs and batch.get("processed", 0) >= steps.batches:
+        epochs = self._kept("loops", "fit_loop", "epoch_progress", "current").get("processed", 0)
+        if self.is_within_epoch and self._batches_done >= steps.batches:
             epochs += 1  # only its end is left
-        waited = [
-            self._kept("callbacks", key).get("wait_count", 0)
-            for key in self._kept("callbacks")
-            if str(key).startswith("EarlyStopping")
-        ]
-        stopped = self.experiment.resume and patience is not None and max(waited, default=0) >= patience
+        own = [callback.state_key for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]
+        waited = max((self._kept("callbacks", key).get("wait_count", 0) for key in own), default=0)
+        stopped = self.resumes and patience is not None and waited >= patience
         return stopped or epochs >= steps.epochs or 0 < trainer.max_steps <= self.outline.get("global_step", 0)
 
     def prepare_folders(self) -> None:
@@ -224,10 +236,10 @@ class Continuation:
             ConfigurationError: With what was and what is.
         """
         experiment = self.experiment
-        if experiment.resume and (others := sorted(OF_MEANING & self.changed)):
+        if self.resumes and (others := sorted(OF_MEANING & self.changed)):
             then, now = self._both(*others)
             raise self._refusal(f"--resume: {self._begun} with {then}, and this command has {now}")
-        fixed = {**OF_STATE, **(OF_ORDER if experiment.resume or self.is_within_epoch else {})} if trains else {}
+        fixed = {**OF_STATE, **(OF_ORDER if self.resumes or self.is_within_epoch else {})} if trains else {}
         for name, why in fixed.items():
             if name in self.changed:
                 then, now = self._both(name)
@@ -239,7 +251,7 @@ class Continuation:
 
     @cached_property
     def changes(self) -> list[str]:
-        """What the optimization of the run was changed to, and from which step on, the last change last."""
+        """Changes of the optimization of the run, each with the step from which on it holds, the last one last."""
         from transformers_framework.callbacks.provenance import KEY
 
         if self.start is None:
@@ -271,9 +283,9 @@ class Continuation:
             if found is None:
                 continue
             what = f"--{stage}_dataset: {data.sources[stage]} has {found} when {self._begun}"
-            if stage == "train" and (experiment.resume or self.is_within_epoch):
+            if stage == "train" and (self.resumes or self.is_within_epoch):
                 raise self._refusal(f"{what}; a part of the epoch was seen")
-            if stage == monitored and experiment.resume:
+            if stage == monitored and self.resumes:
                 raise self._refusal(f"{what}; which state is best was measured on those")
 
 

@@ -362,8 +362,34 @@ def test_nothing_left_to_train_is_said(how: str, begun: Begun, capsys: Any) -> N
     else:
         start = begun.folder / "out/checkpoints/begun/last.ckpt"
         runs.run(begun.folder, name="again", ckpt_path=start, status=2, **begun.flags, max_steps=6)
-        message = "is at step 6, at or behind the end of what this command trains: nothing would be trained"
+        message = "is at step 6, at or past the end of the training that was asked for: nothing would be trained"
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["resume", "ckpt_path"])
+def test_batches_of_another_size_are_counted_in_rows(how: str, tmp_path: Path) -> None:
+    """After 8 of 10 batches of 4 rows, a step of 8 rows is left, though an epoch has 5 batches of that size."""
+    data = runs.datasets(tmp_path / "data", "seq_class", (40, 1, 1, 1))
+    flags = SMALL | {"scheduler": "constant", "train_dataset": data["train_dataset"]}
+    begun = runs.run(tmp_path, name="begun", **flags, accumulate_grad_batches=2, max_steps=4)
+    start = {"resume": True, "name": "begun"} if how == "resume" else {"ckpt_path": begun.last, "name": "other"}
+    flags |= {"batch_size": 8, "max_epochs": 1, "learning_rate": 1e-4}
+    done = runs.run(tmp_path, **flags, **start)
+    assert torch.load(done.last, weights_only=True)["global_step"] == 5
+    runs.run(
+        tmp_path, **flags | {"batch_size": 4, "accumulate_grad_batches": 2}, ckpt_path=done.last, name="z", status=2
+    )
+
+
+def test_patience_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
+    """Stopped early by one metric, a run goes on when it monitors another, also with a new learning rate."""
+    data = runs.datasets(tmp_path / "data", "seq_class", (8, 8, 1, 1))
+    flags = SMALL | {"train_dataset": data["train_dataset"], "valid_dataset": data["valid_dataset"], "max_epochs": 4}
+    flags |= {"early_stopping": True, "patience": 1, "learning_rate": 1e-12, "scheduler": "constant"}
+    begun = runs.run(tmp_path, monitor="valid/seq_class/accuracy", **flags)
+    assert torch.load(begun.last, weights_only=True)["global_step"] == 4
+    flags |= {"monitor": "valid/loss", "monitor_direction": "min", "learning_rate": 1e-3, "resume": True}
+    assert torch.load(runs.run(tmp_path, **flags).last, weights_only=True)["global_step"] > 4
 
 
 @pytest.mark.slow

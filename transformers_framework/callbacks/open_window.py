@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
@@ -55,13 +56,11 @@ class OpenWindow(pl.Callback):
         data, state = cast("DataModule", trainer.datamodule), checkpoint[DATA]  # type: ignore[attr-defined]
         if not self.allow_other_batch_size:
             check_rows_of_step(data, trainer, state)
-        size, step = data.batch_sizes["train"] * trainer.world_size, state.get("rows_of_step", 0)
-        consumed, num_rows = state["consumed"], data.num_places("train")
-        at_end = num_rows is not None and consumed >= num_rows
-        if step and consumed % step and not at_end and (consumed % size or not self.gradients):
-            consumed, self.gradients = consumed - consumed % step, {}
+        consumed, batches = rows_and_batches(data, trainer, state, has_gradients=bool(self.gradients))
+        if consumed < state["consumed"]:
+            self.gradients = {}
         data.load_state_dict({**state, "consumed": consumed})
-        count_batches(checkpoint["loops"]["fit_loop"], -(-consumed // size) if at_end else consumed // size)
+        count_batches(checkpoint["loops"]["fit_loop"], batches)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put the gradients back where backward adds to them."""
@@ -98,6 +97,26 @@ def check_rows_of_step(data: DataModule, trainer: pl.Trainer, state: dict[str, i
             f"{trainer.world_size} processes, --accumulate_grad_batches {accumulated}). Choose numbers whose product "
             f"is {before}, or give --allow_other_batch_size to go on with other steps."
         )
+
+
+def rows_and_batches(
+    data: DataModule, trainer: pl.Trainer, state: Mapping[str, int], *, has_gradients: bool
+) -> tuple[int, int]:
+    """Return the rows and the batches after which a run resumes the epoch, in batches of the size that it has.
+
+    Args:
+        data: The data of the run.
+        trainer: Its trainer.
+        state: State of the data in the checkpoint.
+        has_gradients: Whether the checkpoint has those of an accumulation group that has not stepped.
+    """
+    size, step = data.batch_sizes["train"] * trainer.world_size, state.get("rows_of_step", 0)
+    consumed, num_rows = state["consumed"], data.num_places("train")
+    if num_rows is not None and consumed >= num_rows:
+        return consumed, -(-consumed // size)
+    if step and consumed % step and (consumed % size or not has_gradients):
+        consumed -= consumed % step
+    return consumed, consumed // size
 
 
 def count_batches(loop: dict[str, Any], batches: int) -> None:

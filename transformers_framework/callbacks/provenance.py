@@ -1,4 +1,4 @@
-"""What checkpoints were trained with: the flags of the run and its data."""
+"""Record in checkpoints the flags and the data with which they were trained."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ KEY = "Provenance"  # of its state among those of callbacks
 
 
 class Changed(Protocol):
-    """What a run continues."""
+    """A checkpoint that a run continues."""
 
     @property
     def changes(self) -> list[str]:
-        """What was changed of its optimization, and from which step on."""
+        """Changes of its optimization, each with the step from which on it holds."""
 
 
 class Provenance(pl.Callback):
@@ -32,7 +32,7 @@ class Provenance(pl.Callback):
         flags: The flags of the run, as YAML.
         data: The data of the run.
         folder: Checkpoints of the run.
-        continued: Knows what was changed of the optimization, and from which step on.
+        continued: The checkpoint that the run continues; it knows what was changed of the optimization.
     """
 
     def __init__(self, flags: str, data: DataModule, folder: Path, continued: Changed) -> None:
@@ -44,7 +44,7 @@ class Provenance(pl.Callback):
         return KEY
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint is trained with."""
+        """Return the flags and the fingerprints of the data."""
         data = {stage: self.data.fingerprints[stage] for stage in LEARNED_FROM if self.data.has(stage)}
         return {"flags": self.flags, "data": data, "changes": self.continued.changes}
 

@@ -19,6 +19,7 @@ from transformers_framework.exceptions import RunError
 
 PATIENCE = 60.0  # seconds in which they begin
 STARTS = 4
+MAKER = "transformers_framework.maker_of_tempdir"  # beside multiprocessing's own "tempdir", which a fork inherits
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Greetings:
 
     def __init__(self) -> None:
         self.said = multiprocessing.Semaphore(0)
-        self.sockets, self.run = util.get_temp_dir(), os.getpid()
+        self.sockets, self.run = _folder_of_sockets(), os.getpid()
 
     def __call__(self, number: int) -> None:
         """Say that a process has begun; it removes the sockets' folder at its end where the run was killed."""
@@ -90,6 +91,14 @@ class Greetings:
         loader._iterator = None
         while self.said.acquire(block=False):
             pass
+
+
+def _folder_of_sockets() -> str:
+    """Return the folder for sockets of this process: not that of a process from which it was forked, which needs it."""
+    config = multiprocessing.process.current_process()._config  # type: ignore[attr-defined]
+    if config.get(MAKER) != os.getpid():
+        config.update({MAKER: os.getpid(), "tempdir": None})
+    return util.get_temp_dir()
 
 
 def _send_errors(worker: int) -> None:

@@ -35,8 +35,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     old = aside.with_suffix(".old")
     try:
         yield aside
-        for part in (aside, *aside.rglob("*")):
-            _permit(part)
+        _permit(aside, *aside.rglob("*"))
         if path.exists():
             path.rename(old)
         aside.rename(path)
@@ -105,9 +104,15 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def _permit(path: Path) -> None:
-    """Give a file or folder the permissions of the user's umask, whatever the library that wrote it chose."""
+def _permit(*paths: Path) -> None:
+    """Give files and folders the permissions of the user's umask, whatever the library that wrote them chose."""
+    mask = _umask()
+    for path in paths:
+        mode = path.stat().st_mode
+        path.chmod(mode & 0o7000 | (0o777 if path.is_dir() else 0o666) & ~mask)  # folders of a group stay such
+
+
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
-    mode = path.stat().st_mode
-    path.chmod(mode & 0o7000 | (0o777 if path.is_dir() else 0o666) & ~mask)  # a folder keeps what shares it in a group
+    return mask

@@ -104,6 +104,20 @@ def test_no_folder_of_sockets_is_left_behind(end: str, tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
+def test_a_killed_process_leaves_the_folder_of_the_one_it_was_forked_from() -> None:
+    folder = Path(Greetings().sockets)
+    assert Path(Greetings().sockets) == folder
+    if not (child := os.fork()):
+        greetings = Greetings()
+        loader = loader_with(greetings, persistent=True)
+        for _ in greetings.iterator(loader):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL if Path(greetings.sockets) != folder else signal.SIGTERM)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    time.sleep(6)  # its workers ask every 5 s whether it is still there
+    assert folder.exists()
+
+
 class Unsendable:
     """Cannot be sent to another process."""
 
