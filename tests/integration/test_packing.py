@@ -212,14 +212,14 @@ def test_seeds_share_what_is_prepared_and_other_lengths_do_not(tmp_path: Path) -
         assert prepared() == expected, changes
 
 
-def test_long_texts_are_cut_and_said_or_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_long_texts_are_cut_and_said_or_split(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     source = texts(tmp_path, 10, long=3)
     run(tmp_path, "cut", train_dataset=source)
-    assert "3 of 13 texts (23.1 %) were cut to fit --max_sequence_length 48" in caplog.text
-    caplog.clear()
+    assert "3 of 13 texts (23.1 %) were cut to fit --max_sequence_length 48" in said.text
+    said.clear()
     with runs.watched() as seen:
         run(tmp_path, "split", train_dataset=source, split_long_texts=True, packing="isolated")
-    assert "were cut" not in caplog.text
+    assert "were cut" not in said.text
     assert seen.experiment.data.num_rows[TRAIN] > 13
 
 

@@ -393,7 +393,7 @@ def test_two_processes_are_one(tmp_path: Path, checkpoint: Path) -> None:
     assert runs.metrics(one, "test") == approx(runs.metrics(two, "test"), BACKWARD)
     lines = [json.loads((run.predictions / "test.corpus.jsonl").read_text().splitlines()[0]) for run in (one, two)]
     assert lines[0]["passages"][:3] == lines[1]["passages"][:3]
-    assert_close(lines[0]["scores"], lines[1]["scores"], BACKWARD)
+    assert_close(lines[0]["scores"], lines[1]["scores"], BACKWARD, torch.float32)  # Python's numbers are float64
 
 
 @pytest.mark.slow

@@ -237,31 +237,29 @@ def test_a_server_that_stalls_is_not_waited_for(s3, cache, monkeypatch):
         fetch("s3://bucket/n", cache_dir=cache, what="pre_trained_model")
 
 
-def test_a_frozen_server_is_named_and_given_up(s3, cache, monkeypatch, caplog):
+def test_a_frozen_server_is_named_and_given_up(s3, cache, monkeypatch, said):
     """It accepts connections and never answers: attempts of three libraries within each other took six minutes."""
     import s3fs
 
     monkeypatch.setattr(s3fs.S3FileSystem, "read_timeout", 0.3)
     monkeypatch.delenv("AWS_MAX_ATTEMPTS")
-    monkeypatch.setattr(logging.getLogger("transformers_framework"), "propagate", True)
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as frozen, caplog.at_level(logging.INFO):
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as frozen, said.at_level(logging.INFO):
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{frozen.getsockname()[1]}")
         before = time.monotonic()
         with pytest.raises(ConfigurationError, match=r"s3://bucket/m: the download failed \(Read timeout on endpoint"):
             fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
         assert time.monotonic() - before < 5
-    told = [record.message for record in caplog.records if record.name == sources.__name__]
+    told = [record.message for record in said.records if record.name == sources.__name__]
     assert told[0] == "Looking for s3://bucket/m"
     assert [line.rpartition("; ")[2] for line in told[1:]] == ["trying again (2 of 3)", "trying again (3 of 3)"]
 
 
-def test_a_download_that_stands_still_is_logged(s3, cache, monkeypatch, caplog):
+def test_a_download_that_stands_still_is_logged(s3, cache, monkeypatch, said):
     s3.put("m/config.json", "{}")
     monkeypatch.setattr(sources, "QUIET", 0.2)
-    monkeypatch.setattr(logging.getLogger("transformers_framework"), "propagate", True)
     s3.before = lambda key: threading.Event().wait(1.0)
     fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
-    assert "s3://bucket/m: nothing has arrived for 0 s; still trying" in caplog.messages
+    assert "s3://bucket/m: nothing has arrived for 0 s; still trying" in said.messages
 
 
 def test_an_object_that_changes_meanwhile(s3, cache):
