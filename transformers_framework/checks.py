@@ -61,8 +61,8 @@ def steps(experiment: Experiment) -> None:
     if monitored.startswith("valid/") and batches < first < math.inf:
         logger.warning(
             "--monitor %s: training ends after batch %d and would be validated after batch %d. So its last state is "
-            "validated, and no other can be best. Give a --val_check_interval below %d for more.",
-            *(monitored, batches, first, batches),
+            "validated, and no other can be best. Give %s for more.",
+            *(monitored, batches, first, " and ".join(steps.remedies(trainer))),
         )
     experiment.selection.check_averaging(experiment.steps.epochs, experiment.options.get("strategy", "auto"))
 

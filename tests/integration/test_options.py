@@ -319,21 +319,25 @@ def test_steps_that_end_a_run_leave_no_more_than_was_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("flags", "steps", "first"),
+    ("flags", "steps", "first", "remedy"),
     [
-        ({"max_steps": 3}, 3, 5),
-        ({"max_steps": 3, "val_check_interval": 4}, 3, 4),
-        ({"max_steps": 2, "accumulate_grad_batches": 2}, 2, 5),
-        ({"max_epochs": 2, "check_val_every_n_epoch": 3}, 10, 15),
+        ({"max_steps": 3}, 3, 5, "a --val_check_interval below 3"),
+        ({"max_steps": 3, "val_check_interval": 4}, 3, 4, "a --val_check_interval below 3"),
+        ({"max_steps": 2, "accumulate_grad_batches": 2}, 2, 5, "a --val_check_interval below 4"),
+        ({"max_epochs": 2, "check_val_every_n_epoch": 3}, 10, 15, "--check_val_every_n_epoch 1"),
+        (
+            {"max_epochs": 1, "check_val_every_n_epoch": 2},
+            *(5, 10, "--check_val_every_n_epoch 1 and a --val_check_interval below 5"),
+        ),
     ],
 )
 def test_a_run_that_ends_before_its_first_validation_validates_its_last_state(
-    tmp_path: Path, flags: dict[str, Any], steps: int, first: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, flags: dict[str, Any], steps: int, first: int, remedy: str, said: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        done = train(tmp_path, "short", "valid", monitor=MAP, **flags)
+    done = train(tmp_path, "short", "valid", monitor=MAP, **flags)
     batches = steps * flags.get("accumulate_grad_batches", 1)
-    assert f"training ends after batch {batches} and would be validated after batch {first}." in caplog.text
+    assert f"training ends after batch {batches} and would be validated after batch {first}." in said.text
+    assert f"no other can be best. Give {remedy} for more." in said.text
     assert [step for step, _ in runs.scalars(done)[MAP]] == [steps - 1]
     assert runs.weights_are_equal(done.pre_trained_models / "best", done.pre_trained_models / "final")
     assert MAP in (done.pre_trained_models / "best/README.md").read_text()
@@ -341,14 +345,13 @@ def test_a_run_that_ends_before_its_first_validation_validates_its_last_state(
 
 @pytest.mark.parametrize("flags", [{"max_steps": 5}, {"max_steps": 3, "val_check_interval": 3}, {"max_epochs": 1}])
 def test_a_run_that_is_validated_is_not_warned_of(
-    folder: Path, flags: dict[str, Any], caplog: pytest.LogCaptureFixture
+    folder: Path, flags: dict[str, Any], said: pytest.LogCaptureFixture
 ) -> None:
     data = runs.datasets(folder / "data", "answer_selection")
     words = runs.command(folder, name="long", monitor=MAP, **{stage: data[stage] for stage in ("train_dataset", "valid_dataset")}, **flags)  # fmt: skip  # noqa: E501
-    with caplog.at_level(logging.WARNING):
-        for check in checks_of(runs.build(words)):
-            check()
-    assert "would be validated" not in caplog.text
+    for check in checks_of(runs.build(words)):
+        check()
+    assert "would be validated" not in said.text
 
 
 def test_without_a_monitor_the_last_state_is_tested(folder: Path) -> None:

@@ -76,6 +76,17 @@ class Steps:
             return 0
         return batches if epochs is None else (epochs - 1) * self.batches + batches
 
+    def remedies(self, trainer: Trainer) -> list[str]:
+        """Return the flags that give a run validations before its end, where the first one comes after it.
+
+        Args:
+            trainer: Knows the intervals.
+        """
+        end, skipped = self.all_batches(trainer), (trainer.check_val_every_n_epoch or 1) - 1
+        first = self.first_validation(trainer) - skipped * self.batches if skipped else self.first_validation(trainer)
+        remedies = ["--check_val_every_n_epoch 1"] if skipped else []
+        return remedies if first < end else [*remedies, f"a --val_check_interval below {end:.0f}"]
+
     def check(self, trainer: Trainer, *, validates: bool) -> None:
         """Refuse numbers of batches, epochs and steps that make no sense together.
 
