@@ -110,6 +110,21 @@ def test_one_epoch_is_what_was_trained(folder: Path, said: pytest.LogCaptureFixt
     assert "the last fifth of 1 epochs is one, so there is nothing to average" in said.text
 
 
+@pytest.mark.parametrize(
+    ("flags", "epochs", "remedy"),
+    [
+        ({"max_steps": 13, "max_epochs": 20}, 3, "--max_steps 26"),
+        ({"max_steps": 13, "max_epochs": 4}, 3, "--max_epochs 6 and --max_steps 26"),
+        ({"max_epochs": 2}, 2, "--max_epochs 6"),
+    ],
+)
+def test_too_few_epochs_are_warned_of(
+    flags: dict[str, Any], epochs: int, remedy: str, folder: Path, said: pytest.LogCaptureFixture
+) -> None:
+    train(folder, "few-" + "-".join(map(str, flags.values())), **AVERAGES, **flags)
+    assert f"the last fifth of {epochs} epochs is one, so there is nothing to average. Give {remedy} or " in said.text
+
+
 def test_the_learning_rate_of_averaged_epochs_is_constant(folder: Path) -> None:
     flags = {"scheduler": "linear_decay", "num_warmup_steps": 2, "learning_rate": 1e-3}
     done = train(folder, "rate", **AVERAGES, **flags)

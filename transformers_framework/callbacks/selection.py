@@ -34,7 +34,7 @@ class Selection:
         no_epoch_checkpointing: Write no checkpoint after an epoch.
         stochastic_weight_averaging: Average the weights at the ends of the last fifth of the epochs (one at least),
             which have the schedule's highest learning rate, without decay. The average is validated at the end, and is
-            what is exported and tested.
+            what is exported and tested. A run that stops early keeps its raw last weights.
         devices_stats: Log memory and use of the devices.
     """
 

@@ -59,8 +59,9 @@ class WeightAveraging(pl.Callback):
         if num_epochs(trainer) - self.first_epoch == 1:
             logger.warning(
                 "--stochastic_weight_averaging: the last fifth of %d epochs is one, so there is nothing to average. "
-                "Give --max_epochs 6 or more.",
+                "Give %s or more.",
                 num_epochs(trainer),
+                " and ".join(enough_epochs(trainer)),
             )
         if trainer.fit_loop.epoch_progress.current.ready:  # a run that continues, perhaps within an epoch
             self._keep_learning_rate(trainer)
@@ -106,8 +107,22 @@ def num_epochs(trainer: pl.Trainer) -> int:
     assert trainer.max_epochs is not None
     if trainer.max_steps == -1 or math.isinf(trainer.num_training_batches):
         return trainer.max_epochs
-    steps = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
-    return int(min(trainer.max_epochs, -(-trainer.max_steps // steps)))
+    return min(trainer.max_epochs, -(-trainer.max_steps // steps_per_epoch(trainer)))
+
+
+def steps_per_epoch(trainer: pl.Trainer) -> int:
+    """Return the optimizer steps of an epoch whose length is known."""
+    return -(-int(trainer.num_training_batches) // trainer.accumulate_grad_batches)
+
+
+def enough_epochs(trainer: pl.Trainer) -> list[str]:
+    """Return the flags, with their least values, for a last fifth of two epochs: six epochs have one."""
+    assert trainer.max_epochs is not None
+    flags = ["--max_epochs 6"] if trainer.max_epochs < 6 else []
+    if trainer.max_steps != -1 and not math.isinf(trainer.num_training_batches):
+        least = 5 * steps_per_epoch(trainer) + 1
+        flags += [f"--max_steps {least}"] if trainer.max_steps < least else []
+    return flags
 
 
 def trained(module: pl.LightningModule) -> Iterator[tuple[str, Tensor]]:
