@@ -114,6 +114,20 @@ def test_a_learning_rate_that_is_held_goes_on_after_a_resume(folder: Path) -> No
     assert rates(folder, "held", **flags, resume=True) == [0.733333] * 2 + [0.466667] * 4 + [0.2] * 3
 
 
+def test_a_checkpoint_in_which_updates_of_the_learning_rate_are_counted_is_continued(folder: Path) -> None:
+    """Lightning, which earlier versions let count, counts one in ``--scheduler_frequency`` steps."""
+    flags = {"scheduler_frequency": 2, "max_epochs": 3, "checkpoint_interval": 6}
+    before = rates(folder, "updates", **flags, dies_at=8, status=1)
+    last = folder / "out/checkpoints/updates/last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    assert checkpoint["lr_schedulers"][0]["last_epoch"] == checkpoint["global_step"] == 6
+    checkpoint["lr_schedulers"][0]["last_epoch"] = 3
+    torch.save(checkpoint, last)
+    assert before[:6] + rates(folder, "updates", **flags, resume=True) == [
+        round((15 - step // 2 * 2) / 15, 6) for step in range(15)
+    ]
+
+
 def test_accumulated_batches_are_one_larger_batch(folder: Path) -> None:
     still = {"additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
     large = train(folder, "large", batch_size=8, **still)
@@ -205,6 +219,21 @@ def test_a_run_that_is_continued_with_fewer_epochs_is_done(folder: Path, caplog:
         after = train(folder, "fewer", max_epochs=1, resume=True)
     assert "2 epochs are done" in caplog.text
     assert all(torch.equal(tensor, before[name]) for name, tensor in runs.weights(after.last).items())
+
+
+@pytest.mark.parametrize("max_epochs", [1, 2])
+def test_an_epoch_that_is_not_asked_for_is_not_ended(
+    folder: Path, max_epochs: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Stopped in the third epoch and resumed with fewer epochs; asked for more, it goes on as if nothing had been."""
+    name = f"within-{max_epochs}"
+    train(folder, name, max_steps=12)
+    with caplog.at_level(logging.WARNING):
+        after = train(folder, name, max_epochs=max_epochs, resume=True)
+    assert f"--max_epochs {max_epochs}: 2 epochs are done, and no more is trained." in caplog.text
+    assert torch.load(after.last, weights_only=True)["global_step"] == 12
+    done = train(folder, name, max_epochs=3, resume=True)
+    assert torch.load(done.last, weights_only=True)["global_step"] == 15
 
 
 def test_no_batches_of_a_stage(folder: Path) -> None:
