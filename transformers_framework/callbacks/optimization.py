@@ -32,7 +32,9 @@ class Optimization(pl.Callback):
         if self.continues and not trainer.strategy.restore_checkpoint_after_setup:
             self.loaded = checkpoint
         for state in checkpoint.get("lr_schedulers", ()):
-            state.update({"lr_lambdas": []} if "lr_lambdas" in state else {})
+            if "lr_lambdas" in state:
+                # earlier versions counted updates, of which there is one in --scheduler_frequency intervals
+                state.update(lr_lambdas=[], last_epoch=_intervals(checkpoint, cast("Pipeline", pl_module)))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember the settings of the new optimizer; sort the state that it will load into its groups.
@@ -50,3 +52,10 @@ class Optimization(pl.Callback):
         """Let the settings take effect."""
         if self.continues:
             apply_settings(trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler, self.settings)
+
+
+def _intervals(checkpoint: Mapping[str, Any], pipeline: Pipeline) -> int:
+    """Return the number of intervals of the schedule that are done in a checkpoint: steps or epochs."""
+    if pipeline.scheduler_interval == "step":
+        return int(checkpoint["global_step"])
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
