@@ -223,14 +223,13 @@ def test_a_run_that_is_continued_with_fewer_epochs_is_done(folder: Path, caplog:
 
 @pytest.mark.parametrize("max_epochs", [1, 2])
 def test_an_epoch_that_is_not_asked_for_is_not_ended(
-    folder: Path, max_epochs: int, caplog: pytest.LogCaptureFixture
+    folder: Path, max_epochs: int, said: pytest.LogCaptureFixture
 ) -> None:
     """Stopped in the third epoch and resumed with fewer epochs; asked for more, it goes on as if nothing had been."""
     name = f"within-{max_epochs}"
     train(folder, name, max_steps=12)
-    with caplog.at_level(logging.WARNING):
-        after = train(folder, name, max_epochs=max_epochs, resume=True)
-    assert f"--max_epochs {max_epochs}: 2 epochs are done, and no more is trained." in caplog.text
+    after = train(folder, name, max_epochs=max_epochs, resume=True)
+    assert f"--max_epochs {max_epochs}: 2 epochs are done, and no more is trained." in said.text
     assert torch.load(after.last, weights_only=True)["global_step"] == 12
     done = train(folder, name, max_epochs=3, resume=True)
     assert torch.load(done.last, weights_only=True)["global_step"] == 15
