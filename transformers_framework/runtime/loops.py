@@ -88,14 +88,14 @@ class FitLoop(_FitLoop):
     @property
     def done(self) -> bool:
         """Whether training is over; an interrupted epoch that is asked for is ended, though no batch may be left."""
-        progress = self.epoch_progress.current
+        progress: Any = self.epoch_progress.current
         is_asked_for = self.max_epochs is None or self.max_epochs < 0 or progress.processed < self.max_epochs
         return not (self.restarting and is_asked_for) and bool(super().done)
 
     def load_state_dict(self, state_dict: dict[str, Any], prefix: str = "") -> None:
         """Take the state of a checkpoint; nothing is left to do where it has more epochs than were asked for."""
         super().load_state_dict(state_dict, prefix)
-        progress = self.epoch_progress.current
+        progress: Any = self.epoch_progress.current
         done, begun = progress.processed, progress.ready
         if self.max_epochs is not None and 0 <= self.max_epochs < begun and self.max_epochs <= done:
             logger.warning("--max_epochs %d: %d epochs are done, and no more is trained.", self.max_epochs, done)
