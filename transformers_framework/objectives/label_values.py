@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,21 +19,70 @@ MAX_CLASSES = 10_000  # more distinct labels than this are no labels
 WORDS = {"yes": 1, "no": 0, "true": 1, "false": 0}  # in any case
 WORD_PAIRS = ({"yes", "no"}, {"true", "false"})
 WHOLE = re.compile(r"-?(0|[1-9]\d{0,15})(\.0*)?")
-# a list as Python, numpy or JSON write it: [], [1, 0], [0. 1.], ['a' 'b'], ["a", "b"]; a tuple or a set of texts
-LIST = re.compile(r"\[\s*(([-+\d.,\s]|True|False)*|(['\"]).*\3,?)\s*\]|[({]\s*(['\"]).*\4,?\s*[)}]", re.DOTALL)
+NUMBER_NAME = re.compile(r"-?\d{1,16}(\.0*)?")
+KINDS = ("bool", "int", "uint", "float", "decimal", "string", "large_string", "null")  # of a column of labels
+# what lists consist of: numbers, texts, True, None, brackets, commas, and what numpy and torch call theirs
+_PARTS = (
+    r"(?:[\d.,\s\[\](){}]|[-+](?=[\d.ni])|(?<=\d)e(?=[-+\d])|(?<=['\"]):|:(?=\s)|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+    r"|True|False|None|true|false|null|nan|NaN|inf|(?:np\.\w+|tensor|array|b)(?=[('\"])|(?:dtype|device)=[\w.]*)*"
+)
+# a list, tuple, set or dict as Python, numpy, torch or JSON write it: [], [0. 1.], ['a' 'b'], (0,), {"a": 1}, tensor(…)
+LIST = re.compile(
+    rf"\[{_PARTS}\]|\{{{_PARTS}\}}|\((?=\s*\)|.*[,'\"]){_PARTS}\)|(?:np\.)?\w+\(\s*[\[({{]{_PARTS}\)"
+    r"|[\[({]\s*(['\"]).*\1,?\s*[\])}]",
+    re.DOTALL,
+)
 
 
 def number_of(value: Any) -> Any:
     """Return the whole number that a value stands for; the value itself where it stands for none.
 
     Examples:
-        >>> [number_of(value) for value in (1.0, "1.0", "TRUE", "no", True, 0.5, "maybe", "01")]
-        [1, 1, 1, 0, True, 0.5, 'maybe', '01']
+        >>> [number_of(value) for value in (1.0, Decimal("2.00"), "1.0", "TRUE", "no", True, 0.5, "maybe", "01")]
+        [1, 2, 1, 1, 0, True, 0.5, 'maybe', '01']
     """
     if isinstance(value, str):
         text = value.strip()
         return int(float(text)) if WHOLE.fullmatch(text) else WORDS.get(text.casefold(), value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, (float, Decimal)) and not is_fraction(value) else value
+
+
+def is_fraction(value: Any) -> bool:
+    """Return whether a value is a number, but no whole one.
+
+    Examples:
+        >>> [is_fraction(value) for value in (0.5, Decimal("0.50"), float("nan"), 1.0, Decimal("1.0"), 1, "0.5")]
+        [True, True, True, False, False, False, False]
+    """
+    if isinstance(value, Decimal):
+        return value != value.to_integral_value()
+    return isinstance(value, float) and not value.is_integer()
+
+
+def numbers_in_names(names: Sequence[str]) -> Mapping[int, str]:
+    """Return which whole number each name is; nothing where one is none, or two are the same.
+
+    Examples:
+        >>> numbers_in_names(["1", "02"]), numbers_in_names(["1", "two"]), numbers_in_names(["1", "01"])
+        ({1: '1', 2: '02'}, {}, {})
+    """
+    if not all(NUMBER_NAME.fullmatch(name.strip()) for name in names):
+        return {}
+    found = {int(float(name)): name for name in names}
+    return found if len(found) == len(names) else {}
+
+
+def can_be_labels(feature: Any) -> bool:
+    """Return whether a column has the type of labels: names or numbers, and no bytes or dates.
+
+    Examples:
+        >>> from datasets import Value
+        >>> [can_be_labels(Value(kind)) for kind in ("int8", "string", "decimal128(4, 1)", "binary", "date32")]
+        [True, True, True, False, False]
+    """
+    from datasets import ClassLabel, Value
+
+    return isinstance(feature, ClassLabel) or (isinstance(feature, Value) and feature.dtype.startswith(KINDS))
 
 
 def are_rewritten_numbers(texts: Sequence[str]) -> bool:
@@ -64,10 +114,10 @@ def is_written_list(value: Any) -> bool:
     """Return whether a label is a list that was written as a text, as pandas writes lists into CSV files.
 
     Examples:
-        >>> [is_written_list(text) for text in ("['old', 'slow']", "[0, 1]", "[0. 1.]", '["a"]', "[]", "('a', 'b')")]
-        [True, True, True, True, True, True]
-        >>> [is_written_list(text) for text in ("[MASK]", "(1)", "old, slow", "{name}", 7)]
-        [False, False, False, False, False]
+        >>> all(map(is_written_list, ("['old', 'slow']", "[0. 1.]", '["a"]', "[]", "(0,)", "{'a': 1}", "tensor([0])")))
+        True
+        >>> any(map(is_written_list, ("[MASK]", "(1)", "old, slow", "{name}", "(0, 10]", 7)))
+        False
     """
     return isinstance(value, str) and LIST.fullmatch(value.strip()) is not None
 

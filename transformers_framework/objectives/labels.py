@@ -15,11 +15,14 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.label_values import (
     WORDS,
     are_rewritten_numbers,
+    can_be_labels,
     distinct,
+    is_fraction,
     is_missing,
     is_written_list,
     names_of,
     number_of,
+    numbers_in_names,
 )
 from transformers_framework.processing.columns import Origin, check_column, item_feature, type_name
 
@@ -80,12 +83,12 @@ class Classes:
         Raises:
             DataError: When a label is missing, of the wrong type or out of range, with its place.
         """
-        from datasets import ClassLabel, Value
+        from datasets import ClassLabel
 
         check_column(dataset, self.column, origin, flag="label_column")
         found = dataset.features[self.column]
         feature = item_feature(found) if self.in_lists else found
-        if not isinstance(feature, (ClassLabel, Value)):
+        if not can_be_labels(feature):
             expected = "a list of whole numbers or names" if self.in_lists else "a whole number or a name"
             lists = item_feature(found) is not None and not self.in_lists
             raise DataError(
@@ -108,7 +111,7 @@ class Classes:
 
     def _check_values(self, values: Sequence[tuple[Any, int]], origin: Origin) -> None:
         """Raise when there is no label in a row, or what is no label."""
-        for value, row in sorted(values, key=lambda found: not _is_fraction(found[0])):
+        for value, row in sorted(values, key=lambda found: not is_fraction(found[0])):
             if is_missing(value):
                 raise self._wrong(origin, row, value, "a label")
             if is_written_list(value):
@@ -117,7 +120,7 @@ class Classes:
                     "a whole number or a name, and this is a list that was written as a text. CSV and TSV files keep "
                     "no lists: write JSON lines or Parquet",
                 )  # fmt: skip
-            if _is_fraction(value):
+            if is_fraction(value):
                 remedy = "" if self.in_lists else " (seq_class learns numbers with --problem_type regression)"
                 raise self._wrong(origin, row, value, f"a whole number or a name{remedy}")
             if self.is_binary and isinstance(self._label_of(value), str):
@@ -154,6 +157,9 @@ class Classes:
             return
         self._settled = True
         known = self.names
+        named = {} if self.is_binary else numbers_in_names(known or ())
+        if named and trains and not declared and set(values) - {IGNORED_LABEL} <= set(named):
+            values = [named[value] for value in values if value in named]
         if self.asked:
             self._take_asked(trains=trains)
         elif self.known and not trains:
@@ -236,12 +242,12 @@ class Classes:
 
     def _wrong(self, origin: Origin, row: int, found: Any, expected: str) -> DataError:
         empty = f"no label ({'null' if found is None else found})" if not isinstance(found, str) else "an empty label"
-        what = empty if is_missing(found) else f"the label {found!r}"
+        what = empty if is_missing(found) else f"the label {repr(found) if isinstance(found, str) else found}"
         return DataError(f"{origin.place(row)}: '{self.column}' has {what}; expected {expected}.")
 
     def _expected(self, value: Any) -> str:
         """Say what is a label, where a value is none."""
-        if self.names and (isinstance(value, str) or self.named_by_data):
+        if self.names and (isinstance(value, str) or self.named_by_data or self._number_of_whole):
             return f"one of {listed(self.names)}"
         if isinstance(value, str):
             return f"a whole number, 0 to {self.count - 1}"
@@ -308,18 +314,26 @@ class Classes:
         if self.names:
             if isinstance(label, str):
                 return self._number.get(label, self._number_of_word.get(WORDS.get(label.strip().casefold(), -1)))
+            if self._number_of_whole and declared is None:
+                return self._number_of_whole.get(label)
             if self.named_by_data:
                 return self._number_of_word.get(int(label)) if isinstance(label, bool) else None
         elif isinstance(label, str):
             label = value if declared else number_of(label)
             if isinstance(label, str) or (self.count > 2 and WORDS.get(value.strip().casefold()) == label):
                 return None
-        return int(label) if 0 <= label < self.count else None
+        return int(label) if 0 <= label < self.count and not is_fraction(label) else None
 
     @cached_property
     def _number(self) -> Mapping[str, int]:
         """The number of every name, made once: there may be thousands."""
         return {name: number for number, name in enumerate(self.names or ())}
+
+    @cached_property
+    def _number_of_whole(self) -> Mapping[int, int]:
+        """The classes that whole numbers stand for where all names are numbers: 1 is the class "1", not the second."""
+        named = {} if self.is_binary else numbers_in_names(self.names or ())
+        return {whole: self._number[name] for whole, name in named.items()}
 
     @cached_property
     def _number_of_word(self) -> Mapping[int, int]:
@@ -350,7 +364,3 @@ def listed(names: Sequence[str]) -> str:
         'cat, dog'
     """
     return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-
-
-def _is_fraction(value: Any) -> bool:
-    return isinstance(value, float) and not value.is_integer()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from datasets import ClassLabel, Dataset, Features
 
 from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.objectives.label_values import is_written_list
 from transformers_framework.objectives.labels import Classes
 from transformers_framework.processing.columns import Origin
 
@@ -182,6 +185,73 @@ def test_texts_that_look_like_numbers_stay_texts() -> None:
 def test_names_that_transformers_would_give_are_texts_too() -> None:
     assert found(("train", data(["LABEL_0", "LABEL_1"]))).are_texts
     assert not found(("train", data(["no", "yes"]))).are_texts
+
+
+STARS = ["1", "2", "3", "4", "5"]
+DIGITS = [str(number) for number in range(11)]
+
+
+@pytest.mark.parametrize("names", [STARS, ["01", "02", "03"], ["2", "1"], sorted(DIGITS), ["-1", "0", "1"]])
+def test_whole_numbers_stand_for_the_classes_of_that_name(names: list[str]) -> None:
+    """Files without types turn "1" to "5" into numbers: 1 is the class "1" then, and not the second one."""
+    numbers, order = [int(name) for name in names], list(range(len(names)))
+    for stage in ("test", "train"):
+        classes = found((stage, data(numbers)), known=names, known_as_texts=True)
+        assert (classes.display_names, classes.keeps_head) == (names, True)
+        assert classes.numbers([*numbers, -100], stage).tolist() == [*order, -100]
+    both = found(("train", data(names)), ("valid", data(numbers[1:])))
+    assert [both.display_names[number] for number in both.numbers(numbers)] == names
+    assert found(("train", data(numbers)), asked=names).numbers(numbers).tolist() == order
+    with pytest.raises(DataError, match=f"test.jsonl:2: 'y' has the label 12; expected one of {names[0]}, {names[1]}"):
+        found(("test", data([numbers[0], 12])), known=names, known_as_texts=True)
+
+
+def test_other_whole_numbers_than_those_of_the_names_are_other_classes() -> None:
+    fewer = found(("train", data([1, 2, 3, 4])), known=STARS)
+    assert (fewer.display_names, fewer.keeps_head) == (STARS[:4], False), "as of texts"
+    assert fewer.numbers([1, 4]).tolist() == [0, 3]
+    assert found(("train", data([0, 1, 2])), known=STARS).display_names == ["0", "1", "2"]
+    with pytest.raises(DataError, match=r"train.jsonl:1: 'y' has the label 0; expected one of 1, 2, 3, 4, 5"):
+        found(("train", data([0, 1, 2, 3, 4])), known=STARS)
+
+
+def test_decimals_are_numbers() -> None:
+    assert found(("train", data([Decimal("0.0"), Decimal("1.0")]))).numbers([Decimal("1.0")]).tolist() == [1]
+    with pytest.raises(DataError, match=r"train.jsonl:2: 'y' has the label 0.50; expected a whole number or a name"):
+        found(("train", data([Decimal("1.00"), Decimal("0.50")])))
+    with pytest.raises(DataError, match=r"the label 0.5; expected a whole number or a name"):
+        found(("train", data([[Decimal("0.5")], [Decimal("1.0")]])), in_lists=True)
+
+
+@pytest.mark.parametrize("value", [0.5, Decimal("0.5")])
+def test_fractions_in_rows_that_were_not_looked_at_are_refused(value: Any) -> None:
+    with pytest.raises(DataError, match=r"0.5.* in a row that was not looked at before"):
+        found(("train", data([0, 1]))).numbers([value])
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [(b"a", "binary"), (date(2020, 1, 1), "date32"), ([b"a"], "lists of binary")]
+)
+def test_types_that_no_label_has(value: Any, name: str) -> None:
+    with pytest.raises(DataError, match=f"'y' of train.jsonl holds {name}; expected a"):
+        found(("train", data([value])), in_lists=isinstance(value, list))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_list"),
+    [
+        *((text, True) for text in ("(0, 1)", "{0, 1}", "{1}", "(0,)", "{'a': 1}", '{"a":1}', "()", "[None]", "[nan]")),
+        *((text, True) for text in ("tensor([0, 1], device='cuda:0')", "array(['a'], dtype=object)", "[1e-05, -2.]")),
+        *(
+            (text, True)
+            for text in ("[np.int64(0), np.str_('a')]", "['a', 1]", "[[0, 1]]", "frozenset({'a'})", "[b'a']")
+        ),
+        *((text, False) for text in ("(1)", "[MASK]", "{name}", "(0, 10]", "[10, 20)", "(a, b)", "[12:30]", "foo()")),
+        *((text, False) for text in ("(n, ni)", "[nanny]", "C++ (11)", "(-)", "nan")),
+    ],
+)
+def test_lists_that_were_written_as_texts(text: str, is_list: bool) -> None:
+    assert is_written_list(text) is is_list
 
 
 def test_words_for_yes_and_no() -> None:
