@@ -61,14 +61,14 @@ class Regression(Problem):
         self.settle(trains=origin.stage == TRAIN)
         check_column(dataset, self.column, origin, flag="label_column")
         feature = dataset.features[self.column]
-        if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
+        if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float", "decimal")):
             raise DataError(
                 f"--label_column: '{self.column}' of {origin.source} holds {type_name(feature)}; --problem_type "
                 "regression needs a number in each row."
             )
         start = 0
         for chunk in arrow_chunks(dataset, self.column):
-            numbers = _in_single_precision(chunk.to_numpy(zero_copy_only=False))
+            numbers = _in_single_precision(np.asarray(chunk.to_numpy(zero_copy_only=False), np.float64))
             if (wrong := np.flatnonzero(~np.isfinite(numbers))).size:
                 row, value = int(wrong[0]), chunk[int(wrong[0])].as_py()
                 found = "no label (null)" if value is None else f"the label {value}"

@@ -372,7 +372,7 @@ def _numbers(array: Any, what: str, expected: str) -> np.ndarray:
         if any(not isinstance(number, str) for number in numbers):
             known = pa.array([None if isinstance(number, str) else number for number in numbers], pa.float64())
             array = known.take(encoded.indices)
-    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
     if not any(is_kind(array.type) for is_kind in kinds):
         raise DataError(f"{what} holds {array.type}; expected {expected}.")
     return np.asarray(pc.fill_null(pc.cast(array, pa.float64()), float("nan")).to_numpy(zero_copy_only=False))

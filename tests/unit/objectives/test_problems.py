@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -255,6 +256,13 @@ def test_numbers_travel_as_the_bits_of_floats() -> None:
     assert [made.describe({"labels": found}, row) for row in (0, 1)] == ["number 0.5", "number -100"]
     third = float(np.float32(1) / 3)
     assert labels_of(made, [third]).view(np.float32)[0] == third
+
+
+def test_decimals_are_numbers() -> None:
+    made = objective([Decimal("0.50"), Decimal("2.00")], problem_type="regression")
+    assert labels_of(made, [Decimal("0.50")]).view(np.float32).tolist() == [0.5]
+    with pytest.raises(DataError, match=r"train.jsonl:2: 'y' has no label \(null\); expected a finite number"):
+        objective([Decimal("0.50"), None], problem_type="regression")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

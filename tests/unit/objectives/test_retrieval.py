@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,9 @@ def test_labels_are_float32_in_every_precision(precision: Any) -> None:
     assert made.normalizer({"labels": bits}) == 3
 
 
-@pytest.mark.parametrize("values", [["YES", "no"], ["True", "FALSE"], [True, False], [1.0, 0.0]])
+@pytest.mark.parametrize(
+    "values", [["YES", "no"], ["True", "FALSE"], [True, False], [1.0, 0.0], [Decimal(1), Decimal(0)]]
+)
 def test_words_for_yes_and_no_are_labels(values: list[Any]) -> None:
     made = objective()
     made.pre_process(Dataset.from_dict({"q": ["a", "b"], "p": ["a", "b"], "y": values, "key": [1, 1]}), origin())
