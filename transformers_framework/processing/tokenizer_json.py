@@ -79,7 +79,7 @@ def _completed(written: Any, tokenizer: Any) -> Any:
     """Give a tokenizer without a class what it lacks and the class knows: roles of tokens, inputs of models."""
     known = written.get_vocab()
     for role, token in tokenizer.special_tokens_map.items():
-        if getattr(written, role) is None and str(token) in known:
+        if getattr(written, role, ...) is None and str(token) in known:
             setattr(written, role, token)
     if "model_input_names" not in written.init_kwargs:
         written.model_input_names = list(tokenizer.model_input_names)
@@ -103,7 +103,7 @@ def _differing(tokenizer: Any, state: dict[str, Any]) -> list[str]:
     model = {"type": "WordLevel", "vocab": {LETTER: 0, "": 1}, "unk_token": ""}
     around: dict[str, Any] = {"model": model, "added_tokens": [], "truncation": None, "padding": None}
     written, backend = Tokenizer.from_str(json.dumps(state | around)), tokenizer.backend_tokenizer
-    parts = ("normalizer", "pre_tokenizer")
+    parts = ("normalizer", "pre_tokenizer", "decoder")
     other = [part.replace("_", "-") for part in parts if _state(written, part) != _state(backend, part)]
     if not _same_model(json.loads(backend.model.__getstate__()), state["model"]):
         other.append("kind of model")

@@ -133,6 +133,7 @@ FILES = {  # family, class that the checkpoint names, style, parts
     "bytes for T5": ("t5", "T5Tokenizer", "roberta", {}),
     "pieces for RoBERTa": ("roberta", "RobertaTokenizer", "xlm-roberta", {"decoder": decoders.Metaspace()}),
     "accents": ("albert", "AlbertTokenizer", "albert", {"normalizer": normalizers.NFC()}),
+    "decoder": ("bert", "BertTokenizer", "bert", {"decoder": decoders.Fuse()}),
     "as its class": ("bert", "BertTokenizer", "bert", {}),
 }
 TEXTS = ("The Quick brown fox", "１２ ｋilometres　to the Café", "isn't it? Zürich—1998", "")
@@ -153,9 +154,18 @@ def test_tokenizer_json_decides(name, tmp_path, caplog):
     for text in TEXTS:
         expected = backend.encode(text).ids
         assert tokenizer(text)["input_ids"] == expected
+        assert tokenizer.backend_tokenizer.decode(expected) == backend.decode(expected)
         assert exported(text)["input_ids"] == expected
         assert exported(text, "a storm")["input_ids"] == backend.encode(text, "a storm").ids
     assert read_tokenizer(str(tmp_path / "export")).pad_token == tokenizer.pad_token
+
+
+def test_a_role_that_only_the_class_knows(tmp_path):
+    config = save(real("splinter"), "splinter", tmp_path, question_token=None)
+    state = json.loads((tmp_path / "tokenizer.json").read_text("utf-8")) | {"normalizer": {"type": "NFKC"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state), "utf-8")
+    tokenizer = load_tokenizer(config, pre_trained_config=str(tmp_path))
+    assert tokenizer.backend_tokenizer.normalizer.normalize_str("Ａ") == "A"
 
 
 def test_languages_stay_around_texts_that_are_read_as_the_file_says(tmp_path):
