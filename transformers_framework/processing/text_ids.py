@@ -39,14 +39,19 @@ def token_hashes(input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
 def value_hashes(values: Sequence[Any]) -> NDArray[np.int64]:
     """Return a number for every value: 64 bits of the BLAKE2 hash of its text, equal in every process ``(B,) int64``.
 
+    Floats without a fraction, which integers beside other floats or null become, are taken for integers.
+
     Examples:
-        >>> one, text, other = value_hashes([1, "1", "2"])
-        >>> bool(one == text), bool(one == other)
+        >>> one, text, number, other = value_hashes([1, "1", 1.0, "2"])
+        >>> bool(one == text == number), bool(one == other)
         (True, False)
     """
     from hashlib import blake2b
 
-    known = {value: blake2b(str(value).encode(), digest_size=8).digest() for value in set(values)}
+    def text(value: Any) -> str:
+        return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+    known = {value: blake2b(text(value).encode(), digest_size=8).digest() for value in set(values)}
     return np.frombuffer(b"".join([known[value] for value in values]), dtype="<i8").astype(np.int64)
 
 
