@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,30 +17,40 @@ class MixedNamesError(Exception):
     """Numbers of named classes here, and numbers without names there."""
 
 
-def features_of(schema: pa.Schema) -> tuple[dict[str, Any], dict[str, str]]:
+def features_of(schema: pa.Schema, numbers: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the feature of each column, of plain types, and the types of those that have none.
 
     Args:
         schema: Columns, with the metadata that `datasets` writes or without.
+        numbers: Those whose decimals are read as numbers.
     """
     import datasets
     import pyarrow as pa
 
-    features, without = {}, {}
+    features, types = {}, {}
     for field in schema:
         try:
-            pa.array([], field.type).cast(plain(field.type))
+            kind = plain(field.type, is_number=field.name in numbers)
+            pa.array([], field.type).cast(kind)
             try:
                 known = datasets.Features.from_arrow_schema(pa.schema([field], metadata=schema.metadata))[field.name]
                 feature = plain_feature(known)
             except (ValueError, TypeError, KeyError, AttributeError):  # unknown to datasets, or metadata of others
-                feature = datasets.features.features.generate_from_arrow_type(plain(field.type))
-            if datasets.Features({field.name: feature}).arrow_schema.field(0).type != plain(field.type):
-                feature = datasets.features.features.generate_from_arrow_type(plain(field.type))
+                feature = datasets.features.features.generate_from_arrow_type(kind)
+            if datasets.Features({field.name: feature}).arrow_schema.field(0).type != kind:
+                feature = datasets.features.features.generate_from_arrow_type(kind)
             features[field.name] = feature
         except (ValueError, TypeError, KeyError, pa.ArrowException):
-            without[field.name] = str(field.type)
-    return features, without
+            types[field.name] = str(field.type)
+    return features, types
+
+
+def without(schema: pa.Schema, column: str) -> pa.Schema:
+    """Return a schema that `datasets` wrote without one of its columns, and without what it says of it."""
+    import datasets
+
+    features = datasets.Features.from_arrow_schema(schema)
+    return datasets.Features({name: feature for name, feature in features.items() if name != column}).arrow_schema
 
 
 def plain_feature(feature: Any) -> Any:

@@ -43,6 +43,19 @@ class DataFile:
         raise DataError(f"{self.name}:{line}: {what}")
 
 
+class UnreadableColumnError(DataError):
+    """A value does not go into the type of its column, which was found without reading values.
+
+    Args:
+        message: What is wrong, for users.
+        column: The column.
+    """
+
+    def __init__(self, message: str, column: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 def excerpt(line: bytes) -> str:
     """Show the start of a line."""
     text = line.decode(errors="replace").strip()

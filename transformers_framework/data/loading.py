@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transformers_framework.data.features import features_of
-from transformers_framework.data.files import FORMATS, SUFFIXES, DataFile
+from transformers_framework.data.features import features_of, without
+from transformers_framework.data.files import FORMATS, SUFFIXES, DataFile, UnreadableColumnError
 from transformers_framework.data.hub import load_from_hub
 from transformers_framework.data.integrity import check_files
 from transformers_framework.data.readers import places_of, schema_of, tables_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ALL_COLUMNS = NamedColumns()
 UNREADABLE = "unreadable.json"  # columns of converted files that were left out, and why
-READERS = 2  # part of the cache's key: raise it when files are read differently
+READERS = 3  # part of the cache's key: raise it when files are read differently
 ITERABLE_SHARDS = 64  # what loader workers and processes can divide an iterable data set into
 SPLITS = re.compile(r"(train|valid|validation|val|dev|test)(?=[^a-z]|$)", re.IGNORECASE)
 
@@ -84,14 +84,14 @@ def load_dataset(
     else:
         data = _from_files(found, cache_dir, columns, keep_in_memory, verify)
     if isinstance(data, datasets.IterableDataset):
-        data = _plain_stream(data)
+        data = _plain_stream(data, columns)
         return data if shard is None else _sharded_stream(data, shard)
     if not len(data):
         raise DataError(f"--{stage}_dataset {source}: the data set has no rows")
     if found is None and data.cache_files:
         files = [Path(file["filename"]) for file in data.cache_files]
         check_files(files, f"--{stage}_dataset {source}", cache_dir=cache_dir, verify=verify)
-    data = _of_plain_types(data, cache_dir, keep_in_memory, verify)
+    data = _of_plain_types(data, cache_dir, columns, keep_in_memory, verify)
     if shard is not None and shard > 1:
         kept = _kept(data, shard, questions)
         data = data.select(kept, keep_in_memory=True, new_fingerprint=digest([data._fingerprint, shard, questions]))
@@ -274,13 +274,20 @@ def _from_files(
     def convert(aside: Path) -> None:
         schema, unreadable = schema_of(files, columns.numbers)
         _require(columns, unreadable)
-        _write(schema, tables_of(files, schema), aside)
+        while True:
+            try:
+                _write(schema, tables_of(files, schema), aside)
+                break
+            except UnreadableColumnError as error:
+                unreadable[error.column] = str(error)
+                _require(columns, unreadable)
+                schema = without(schema, error.column)
         (aside / UNREADABLE).write_text(json.dumps(unreadable), "utf-8")
         if state() != before:
             raise DataError(f"{files[0].name}: changed while it was read; start again when it is written")
 
     before = state()
-    numbers = sorted(columns.numbers) if FORMATS[files[0].suffix] == "csv" else []
+    numbers = [] if FORMATS[files[0].suffix] == "json" else sorted(columns.numbers)
     folder = cache_dir / "files" / digest([READERS, before, numbers])
     data = _converted(folder, convert, keep_in_memory, verify, about=[file.name for file in files])
     _require(columns, json.loads((folder / UNREADABLE).read_text("utf-8")))
@@ -294,11 +301,13 @@ def _require(columns: NamedColumns, unreadable: dict[str, str]) -> None:
             raise DataError(message)
 
 
-def _of_plain_types(data: Dataset, cache_dir: Path, keep_in_memory: bool, verify: bool) -> Dataset:
+def _of_plain_types(
+    data: Dataset, cache_dir: Path, columns: NamedColumns, keep_in_memory: bool, verify: bool
+) -> Dataset:
     """Return a data set without lists of a fixed length, texts of 64-bit offsets and the like, converted once."""
     import datasets
 
-    features = datasets.Features(features_of(data.features.arrow_schema)[0])
+    features = datasets.Features(features_of(data.features.arrow_schema, columns.numbers)[0])
     if features.arrow_schema.types == data.features.arrow_schema.types:
         return data
 
@@ -307,7 +316,12 @@ def _of_plain_types(data: Dataset, cache_dir: Path, keep_in_memory: bool, verify
         tables = (rows[start : start + size] for start in range(0, len(rows), size))
         _write(features.arrow_schema, (table.cast(features.arrow_schema) for table in tables), aside)
 
-    return _converted(cache_dir / "files" / digest([READERS, data._fingerprint]), convert, keep_in_memory, verify)
+    return _converted(
+        cache_dir / "files" / digest([READERS, data._fingerprint, [str(kind) for kind in features.arrow_schema.types]]),
+        convert,
+        keep_in_memory,
+        verify,
+    )
 
 
 def _converted(
@@ -332,13 +346,13 @@ def _write(schema: pa.Schema, tables: Iterable[pa.Table], folder: Path) -> None:
             writer.write_table(table.combine_chunks(), max_chunksize=1000)  # what one random access touches
 
 
-def _plain_stream(stream: IterableDataset) -> IterableDataset:
+def _plain_stream(stream: IterableDataset, columns: NamedColumns) -> IterableDataset:
     """Return a stream without lists of a fixed length and the like, where its types are known."""
     import datasets
 
     if stream.features is None:
         return stream
-    features = datasets.Features(features_of(stream.features.arrow_schema)[0])
+    features = datasets.Features(features_of(stream.features.arrow_schema, columns.numbers)[0])
     return stream if features.arrow_schema.types == stream.features.arrow_schema.types else stream.cast(features)
 
 

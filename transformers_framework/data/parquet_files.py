@@ -12,7 +12,7 @@ from transformers_framework.data.features import (
     renumbered,
     with_all_names,
 )
-from transformers_framework.data.files import DataFile
+from transformers_framework.data.files import DataFile, UnreadableColumnError
 from transformers_framework.data.types import MixedTypesError, merged, plain
 from transformers_framework.exceptions import DataError
 
@@ -30,10 +30,10 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
     features: dict[str, Any] = {}
     unreadable: dict[str, str] = {}
     for file in files:
-        here, without = features_of(_schema(file))
+        here, others = features_of(_schema(file), numbers)
         unreadable |= {
             name: f"{file.name}: column '{name}' has a type that cannot be read ({kind})"
-            for name, kind in without.items()
+            for name, kind in others.items()
         }
         for name, kind in zip(here, datasets.Features(here).arrow_schema.types, strict=True):
             try:
@@ -67,12 +67,21 @@ def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
         with pq.ParquetFile(file.path) as parquet:
             columns = [name for name in schema.names if name in here]
             for batch in parquet.iter_batches(ROWS, columns=columns):
-                arrays = {name: batch.column(name).cast(plain(batch.column(name).type)) for name in columns}
-                arrays |= {name: renumbered(arrays[name], here[name], target[name]) for name in named}
-                nulls = {f.name: pa.nulls(batch.num_rows, f.type) for f in schema if f.name not in arrays}
-                table = pa.table({f.name: {**arrays, **nulls}[f.name] for f in schema}).cast(schema)
-                table.validate(full=True)  # texts must be UTF-8
-                yield table
+                arrays = []
+                for name, kind in zip(schema.names, schema.types, strict=True):
+                    if name not in here:
+                        arrays.append(pa.nulls(batch.num_rows, kind))
+                        continue
+                    try:
+                        array = batch.column(name).cast(plain(batch.column(name).type))
+                        array = renumbered(array, here[name], target[name]) if name in named else array
+                        arrays.append(array.cast(kind))
+                        arrays[-1].validate(full=True)  # texts must be UTF-8
+                    except pa.ArrowException as error:
+                        what = f"column '{name}' has a value that cannot be read as {kind} ({error})"
+                        message = f"{file.name}: {what}; write it with a type that holds the values of all files"
+                        raise UnreadableColumnError(message, name) from error
+                yield pa.table(arrays, schema=schema)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{file.name}: broken Parquet file ({error})") from error
 

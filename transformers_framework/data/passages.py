@@ -25,7 +25,7 @@ from transformers_framework.processing.columns import (
     shown,
 )
 from transformers_framework.processing.fields import Field, NamedColumns, field_texts, parse_field
-from transformers_framework.processing.queries import first_without_name
+from transformers_framework.processing.queries import check_ids, first_without_name
 from transformers_framework.processing.text_ids import trec_name, value_hashes
 from transformers_framework.processing.windows import stretches
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
@@ -349,7 +349,7 @@ def _ids(dataset: datasets.Dataset, column: str | None, origin: Origin, number: 
     """
     if column is None:
         return value_hashes(list(range(len(dataset))))
-    check_column(dataset, column, origin, flag="corpus_id_column")
+    check_ids(dataset, column, origin, flag="corpus_id_column", what="passage")
     if (row := first_without_name(dataset, column)) is not None:
         raise DataError(f"{origin.place(row)}: '{column}' has no id ({shown(dataset[row][column])}).")
     ids = np.concatenate([value_hashes(rows[column]) for rows in chunks(dataset.select_columns([column]))])

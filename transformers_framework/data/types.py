@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
+DIGITS = 18  # of integers that all fit into 64 bits
+
 
 class MixedTypesError(Exception):
     """Two types that no column can hold together.
@@ -42,13 +44,30 @@ def merged(earlier: pa.DataType, here: pa.DataType, column: str) -> pa.DataType:
     if pa.types.is_list(earlier) and pa.types.is_list(here):
         return pa.list_(merged(earlier.value_type, here.value_type, column))
     if _is_number(earlier) and _is_number(here):
-        same_kind = pa.types.is_integer(earlier) == pa.types.is_integer(here)
-        return max(earlier, here, key=lambda kind: kind.bit_width) if same_kind else pa.float64()
+        return _merged_numbers(earlier, here)
     raise MixedTypesError(column, earlier, here)
 
 
-def plain(kind: pa.DataType) -> pa.DataType:
-    """Replace the variants in which writers store texts and lists by the plain type, wherever they are.
+def _merged_numbers(earlier: pa.DataType, here: pa.DataType) -> pa.DataType:
+    """Return the narrowest type for the numbers of both; a cast says where one of 64 bits does not fit."""
+    import pyarrow as pa
+
+    is_unsigned = pa.types.is_unsigned_integer
+    if pa.types.is_integer(earlier) != pa.types.is_integer(here):
+        return pa.float64()
+    narrow, wide = sorted((earlier, here), key=lambda kind: (kind.bit_width, is_unsigned(kind)))
+    if is_unsigned(wide) and not is_unsigned(narrow):
+        signed = {8: pa.int16(), 16: pa.int32(), 32: pa.int64(), 64: pa.int64()}
+        return signed[wide.bit_width]
+    return wide
+
+
+def plain(kind: pa.DataType, *, is_number: bool = False) -> pa.DataType:
+    """Replace the variants in which writers store texts, lists and integers by the plain type, wherever they are.
+
+    Args:
+        kind: The type that was written.
+        is_number: Its decimals are read as numbers; else those with a fraction stay as they are written.
 
     Examples:
         >>> import pyarrow as pa
@@ -56,25 +75,29 @@ def plain(kind: pa.DataType) -> pa.DataType:
         ListType(list<item: string>)
         >>> plain(pa.map_(pa.string(), pa.dictionary(pa.int8(), pa.string())))
         ListType(list<item: struct<key: string, value: string>>)
+        >>> plain(pa.decimal128(18, 0)), plain(pa.decimal128(3, 1), is_number=True)
+        (DataType(int64), DataType(double))
     """
     import pyarrow as pa
 
     types = pa.types
     if isinstance(kind, pa.BaseExtensionType):
-        return plain(kind.storage_type)
+        return plain(kind.storage_type, is_number=is_number)
     if types.is_dictionary(kind):
-        return plain(kind.value_type)
+        return plain(kind.value_type, is_number=is_number)
     if types.is_large_string(kind) or types.is_string_view(kind):
         return pa.string()
     if types.is_large_binary(kind) or types.is_binary_view(kind):
         return pa.binary()
+    if types.is_decimal(kind) and (is_number or (kind.scale == 0 and kind.precision <= DIGITS)):
+        return pa.int64() if kind.scale <= 0 else pa.float64()
     if types.is_map(kind):
-        return pa.list_(pa.struct([("key", plain(kind.key_type)), ("value", plain(kind.item_type))]))
+        return plain(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])), is_number=is_number)
     lists = (types.is_list, types.is_large_list, types.is_fixed_size_list, types.is_list_view, types.is_large_list_view)
     if any(is_kind(kind) for is_kind in lists):
-        return pa.list_(plain(kind.value_type))
+        return pa.list_(plain(kind.value_type, is_number=is_number))
     if types.is_struct(kind):
-        return pa.struct([(field.name, plain(field.type)) for field in kind])
+        return pa.struct([(field.name, plain(field.type, is_number=is_number)) for field in kind])
     return kind
 
 

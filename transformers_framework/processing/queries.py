@@ -28,17 +28,27 @@ def check_queries(dataset: Dataset, column: str, origin: Origin) -> None:
     Raises:
         DataError: When it is absent, holds no numbers or texts, or is null in a row, with its place.
     """
-    from datasets import ClassLabel, Value
-
-    check_column(dataset, column, origin, flag="index_column")
-    if not isinstance(dataset.features[column], (ClassLabel, Value)):
-        raise DataError(
-            f"--index_column: '{column}' of {origin.source} holds {type_name(dataset.features[column])}; expected a "
-            "number or a text, the query's id."
-        )
+    check_ids(dataset, column, origin, flag="index_column", what="query")
     if (row := first_without_name(dataset, column)) is not None:
         found = shown(dataset[row][column])
         raise DataError(f"{origin.place(row)}: '{column}' has no query id ({found}): give each question one.")
+
+
+def check_ids(dataset: Dataset, column: str, origin: Origin, *, flag: str, what: str) -> None:
+    """Raise when a column is absent or of a type that has no text to write in files of predictions.
+
+    Raises:
+        DataError: With the type that was found.
+    """
+    from datasets import ClassLabel, Value
+
+    check_column(dataset, column, origin, flag=flag)
+    feature = dataset.features[column]
+    if not isinstance(feature, (ClassLabel, Value)) or "binary" in feature.dtype:
+        raise DataError(
+            f"--{flag}: '{column}' of {origin.source} holds {type_name(feature)}; expected a number or a text, the "
+            f"{what}'s id."
+        )
 
 
 def first_without_name(dataset: Dataset, column: str) -> int | None:

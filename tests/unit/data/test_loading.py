@@ -1,5 +1,6 @@
 import bz2
 import datetime
+import decimal
 import gzip
 import json
 import os
@@ -16,7 +17,9 @@ import pytest
 from transformers_framework.data.features import features_of
 from transformers_framework.data.loading import load_dataset, num_rows, row_place
 from transformers_framework.exceptions import DataError
+from transformers_framework.processing.columns import Origin
 from transformers_framework.processing.fields import NamedColumns
+from transformers_framework.processing.queries import check_queries
 
 ROWS = [{"q": "what?", "n": 1, "s": 0.5, "l": ["a", "b"]}, {"q": "who?", "n": 2, "s": None, "l": []}]
 
@@ -708,3 +711,90 @@ def test_the_fingerprint_of_a_saved_folder_follows_its_files(tmp_path, load):
     # a step that is called the same but does something else
     datasets.Dataset(pa.table({"q": ["other"]}), fingerprint=data._fingerprint).save_to_disk(tmp_path / "saved")
     assert load(tmp_path / "saved")._fingerprint != first
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary(2), pa.large_binary()])
+def test_bytes_are_no_ids(tmp_path, load, kind):
+    data = load(parquet(tmp_path / "a.parquet", [{"id": b"q0"}], pa.schema([("id", kind)])))
+    with pytest.raises(
+        DataError, match=r"--index_column: 'id' of a holds .*binary.*a number or a text, the query's id"
+    ):
+        check_queries(data, "id", Origin("test", "a", str))
+
+
+# ---------------------------------------------------------------------------------------------- numbers, and no numbers
+
+
+def parquet_folder(path):
+    (path / "d").mkdir(exist_ok=True)
+    return path / "d"
+
+
+def of_broken_text():
+    values = pa.py_buffer(b"a\xff")
+    return pa.Array.from_buffers(pa.string(), 2, [None, pa.array([0, 1, 2], pa.int32()).buffers()[1], values])
+
+
+BROKEN = {
+    "text": [{"x": of_broken_text(), "c": ["a", "b"]}],
+    "number": [{"x": pa.array([1], pa.int64())}, {"x": pa.array([1 << 63], pa.uint64())}],
+    "float": [{"x": pa.array([(1 << 53) + 1])}, {"x": pa.array([0.5])}],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_value_is_missed_only_where_its_column_is_read(tmp_path, load, name):
+    for number, columns in enumerate(BROKEN[name]):
+        rows = range(len(columns["x"]))
+        label = datasets.Dataset.from_dict({"y": [*rows]}, features=datasets.Features({"y": datasets.ClassLabel(2)}))
+        table = pa.table(columns | {"t": ["a" for _ in rows], "y": label.data["y"]})
+        table = table.replace_schema_metadata(label.features.arrow_schema.metadata)
+        pq.write_table(table, parquet_folder(tmp_path) / f"{number}.parquet")
+    for _ in range(2):  # converted, and found again
+        data = load(tmp_path / "d", columns=read("t", "y"))
+        assert "x" not in data.column_names
+        assert data["t"][0] == "a"
+        assert data.features["y"].names == ["0", "1"]
+        with pytest.raises(DataError, match=r"d/\d\.parquet: column 'x' "):
+            load(tmp_path / "d", columns=read("t", "x"))
+
+
+WIDTHS = [
+    (pa.int32(), pa.uint32(), pa.int64()),
+    (pa.uint8(), pa.int8(), pa.int16()),
+    (pa.int64(), pa.uint32(), pa.int64()),
+    (pa.uint64(), pa.int16(), pa.int64()),
+    (pa.uint16(), pa.uint32(), pa.uint32()),
+    (pa.float32(), pa.float64(), pa.float64()),
+]
+
+
+@pytest.mark.parametrize("kinds", WIDTHS)
+def test_integers_of_several_widths(tmp_path, load, kinds):
+    values = []
+    for number, kind in enumerate(kinds[:2]):
+        most = 0.5 if pa.types.is_floating(kind) else min(2 ** (kind.bit_width - 1), 2**62)
+        values.append(most if pa.types.is_floating(kind) or pa.types.is_unsigned_integer(kind) else -most)
+        pq.write_table(pa.table({"x": pa.array([values[-1]], kind)}), parquet_folder(tmp_path) / f"{number}.parquet")
+    data = load(tmp_path / "d")
+    assert data["x"][:] == values
+    assert data.features["x"].pa_type == kinds[2]
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_decimals_are_numbers_where_numbers_are_read(tmp_path, load, saved):
+    one, half = decimal.Decimal("1"), decimal.Decimal("0.50")
+    table = pa.table({
+        "whole": pa.array([one, None], pa.decimal128(18, 0)),
+        "wide": pa.array([one, None], pa.decimal128(38, 0)),
+        "part": pa.array([half, None], pa.decimal128(5, 2)),
+        "list": pa.array([[half], None], pa.list_(pa.decimal128(5, 2))),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "a.parquet")
+    if saved:
+        datasets.Dataset(table).save_to_disk(tmp_path / "a.parquet.saved")
+    source = tmp_path / ("a.parquet.saved" if saved else "a.parquet")
+    assert load(source)[0] == {"whole": 1, "wide": one, "part": half, "list": [half]}
+    numbers = load(source, columns=NamedColumns(numbers=frozenset(table.column_names)))
+    assert numbers[:] == {"whole": [1, None], "wide": [1, None], "part": [0.5, None], "list": [[0.5], None]}
+    assert numbers.features["wide"].dtype == "int64"
