@@ -24,19 +24,20 @@ OF_MEANING = frozenset(
         *("separate_towers", "max_multi_token_predictions"),
     )
 )
-_ORDERS = "it decides which rows share a batch, and the batches of a part of the epoch have been seen"
+_ORDERS = "it decides which rows share a batch"
 # flags that say what the state of a checkpoint is, or which rows it has seen: why they must stay
 OF_STATE = {
     "optimizer": "the checkpoint has the state of that optimizer, from which no other can go on",
     "scheduler_interval": "the schedule of the checkpoint has counted otherwise",
 }
 OF_ORDER = {
-    "seed": "it decides on the order of rows and on all that is random about them, and a part of the epoch was seen",
+    "seed": "it decides on the order of rows and on all that is random about them",
     "length_bucketing": _ORDERS,
     "packing": _ORDERS,
     "iterable": _ORDERS,
     "grouping": _ORDERS,
     "selection": _ORDERS,
+    "overfit_batches": _ORDERS,
 }
 
 # flags that take effect on whatever is continued, beside those of the optimizer and of the schedule
@@ -64,6 +65,11 @@ class Continuation:
         return bool(self.experiment.resume) and self.start is not None and Path(self.start).parent == own
 
     @property
+    def _flag(self) -> str:
+        """Flag that gave the checkpoint, for messages."""
+        return "--resume" if self.resumes else "--ckpt_path"
+
+    @property
     def _is_sharded(self) -> bool:
         return shards_checkpoints(self.experiment.options.get("strategy", "auto"))
 
@@ -73,7 +79,9 @@ class Continuation:
         from transformers_framework.runtime.checkpoint_io import check_shards, read_checkpoint
 
         assert self.start is not None
-        return check_shards(Path(self.start)) if self._is_sharded else read_checkpoint(self.start, outline=True)
+        if self._is_sharded:
+            return check_shards(Path(self.start), flag=self._flag)
+        return read_checkpoint(self.start, outline=True, flag=self._flag)
 
     def _kept(self, *keys: str) -> Mapping[str, Any]:
         """Return what the checkpoint holds under some keys, one below the other; nothing where it is another's."""
@@ -136,10 +144,10 @@ class Continuation:
         if self.start is None:
             return
         assert self.outline
-        if is_damaged(Path(self.start)):
+        if self.start != str(self.experiment.folders.undamaged) and is_damaged(Path(self.start)):
             raise ConfigurationError(
-                f"--ckpt_path: {self.start} is damaged: what it holds does not fit its checksums. Copy it again, or "
-                "give another checkpoint."
+                f"{self._flag}: {self.start} is damaged: what it holds does not fit its checksums. Copy it again, or "
+                "start from another checkpoint: another --name, with --ckpt_path."
             )
 
     def check(self) -> None:
@@ -156,7 +164,8 @@ class Continuation:
         experiment, trains = self.experiment, self.experiment.data.has("train")
         self.check_flags(trains=trains)
         if not self._is_sharded:
-            check_tensors(self.start, self.outline["state_dict"], experiment.module.state_dict())
+            state = experiment.module.state_dict()
+            check_tensors(self.start, self.outline["state_dict"], state, flag=self._flag)
         if trains:
             self.check_data()
         if trains and not experiment.allow_other_batch_size:
@@ -223,8 +232,22 @@ class Continuation:
         folders.write_config("".join(f"# {line}\n" for line in self.changes) + experiment.config_yaml)
         folders.go_on_from(self.start)
         if experiment.resume:
-            rewind(folders, self.start)
+            rewind(folders, self.outline if self.resumes else None)
             experiment.trainer.logger.purge(self._logged_steps)
+
+    @property
+    def _of_order(self) -> Mapping[str, str]:
+        """Flags that must stay while an epoch is under way, or a run resumes, with the reasons."""
+        data, spec = self.experiment.data, self.experiment.spec
+        packs, families = data.inputs.isolates, []
+        if packs or (data.length_bucketing and not data.iterable):
+            families.append(resolve(spec.inputs))
+        if packs:
+            families += [family for family in map(resolve, spec.objectives) if family.changes_lengths]
+        names = {name for family in families for name in options_of(family, self.experiment.options)}
+        of_lengths = dict.fromkeys(sorted(names), "it decides on the lengths by which rows share a batch")
+        seen = ", and a part of the epoch has been seen" if self.is_within_epoch else ""
+        return {name: why + seen for name, why in {**of_lengths, **OF_ORDER}.items()}
 
     def check_flags(self, *, trains: bool) -> None:
         """Refuse flags with which the checkpoint cannot be continued; warn of others with which it was trained.
@@ -239,7 +262,8 @@ class Continuation:
         if self.resumes and (others := sorted(OF_MEANING & self.changed)):
             then, now = self._both(*others)
             raise self._refusal(f"--resume: {self._begun} with {then}, and this command has {now}")
-        fixed = {**OF_STATE, **(OF_ORDER if self.resumes or self.is_within_epoch else {})} if trains else {}
+        keeps_order = trains and (self.resumes or self.is_within_epoch)
+        fixed = {**(OF_STATE if trains else {}), **(self._of_order if keeps_order else {})}
         for name, why in fixed.items():
             if name in self.changed:
                 then, now = self._both(name)
@@ -283,8 +307,9 @@ class Continuation:
             if found is None:
                 continue
             what = f"--{stage}_dataset: {data.sources[stage]} has {found} when {self._begun}"
+            part = "a part of the epoch has been seen" if self.is_within_epoch else "a run that resumes keeps its rows"
             if stage == "train" and (self.resumes or self.is_within_epoch):
-                raise self._refusal(f"{what}; a part of the epoch was seen")
+                raise self._refusal(f"{what}; {part}")
             if stage == monitored and self.resumes:
                 raise self._refusal(f"{what}; which state is best was measured on those")
 

@@ -166,6 +166,15 @@ def test_early_stopping_stops(folder: Path) -> None:
     assert runs.weights_are_equal(done.pre_trained_models / "best", done.pre_trained_models / "ckpt_epoch_0_step_5")
 
 
+def test_patience_that_runs_out_at_the_end_ends_nothing_early(folder: Path, said: pytest.LogCaptureFixture) -> None:
+    flags = {"monitor": MAP, "early_stopping": True, "patience": 2, "learning_rate": 1e-12}
+    train(folder, "in-time", "valid", max_epochs=3, **flags)
+    train(folder, "in-time-too", "valid", max_steps=15, **flags)
+    assert "Training ended early" not in said.text
+    train(folder, "early-too", "valid", max_epochs=4, **flags)
+    assert "Training ended early" in said.text
+
+
 @pytest.mark.parametrize("direction", ["max", "min"])
 def test_a_value_that_is_none_is_no_improvement(
     folder: Path, direction: str, capfd: pytest.CaptureFixture[str]

@@ -18,11 +18,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from tests import runs
+from tests import runs, tiny
 from tests.integration.interrupted import run_together
 from tests.sharded_cpu import use_cpus
 from tests.tolerances import rounding
+from transformers_framework import continuation
 from transformers_framework.pipelines.pipeline import Pipeline
+from transformers_framework.runtime import checkpoint_io, run_folders
 from transformers_framework.runtime.run_folders import RunFolders
 
 SMALL: dict[str, Any] = {"pipeline": "seq_class", "batch_size": 4, "checkpoint_interval": 3}
@@ -74,6 +76,37 @@ def test_a_damaged_checkpoint_is_not_used(stage: str, begun: Begun, tmp_path: Pa
     flags = begun.flags | {"train_dataset": None} | {f"{stage}_dataset": begun.data[f"{stage}_dataset"]}
     runs.run(begun.folder, status=2, name=f"damaged-{stage}", ckpt_path=damaged, **flags)
     assert f"--ckpt_path: {damaged} is damaged" in capsys.readouterr().err
+
+
+def test_a_resumed_checkpoint_is_read_once(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checksums and its outline; the weights are read by Lightning."""
+    read: Counter[str] = Counter()
+
+    def counted(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def count(*given: Any, **more: Any) -> Any:
+            read[name] += name == "is_damaged" or bool(more.get("outline"))
+            return original(*given, **more)
+
+        monkeypatch.setattr(module, name, count)
+
+    counted(run_folders, "is_damaged")
+    monkeypatch.setattr(continuation, "is_damaged", run_folders.is_damaged)
+    counted(checkpoint_io, "read_checkpoint")
+    begun.resume(max_steps=7)
+    assert read == {"is_damaged": 1, "read_checkpoint": 1}
+
+
+def test_messages_name_the_flag_that_gave_the_checkpoint(begun: Begun, capsys: Any) -> None:
+    run = begun.copy()
+    for path in RunFolders(begun.folder / "out", run).checkpoints.glob("*.ckpt"):
+        flip_a_bit(path)
+    begun.resume(name=run, status=2)
+    assert re.search("--resume: .*/last.ckpt is damaged", capsys.readouterr().err)
+    other = {"pre_trained_model": tiny.save_checkpoint("bert", begun.folder / "wide", hidden_size=64)}
+    begun.resume(status=2, **other)
+    assert re.search("--resume: .*/last.ckpt is of another model", capsys.readouterr().err)
 
 
 # --- metrics of training ---------------------------------------------------------------------------------------------
@@ -183,6 +216,10 @@ OTHER_FLAGS: dict[str, tuple[dict[str, Any], str]] = {
     "bucketing": ({"length_bucketing": True}, "--length_bucketing: .* with no --length_bucketing, and this command"),
     "shard": ({"train_shard_dataset": 2}, "--train_dataset: .* 20 rows, where there were 40"),
     "optimizer": ({"optimizer": "adafactor"}, "--optimizer: .* with --optimizer adamw, and .* --optimizer adafactor"),
+    "overfitting": (
+        {"overfit_batches": 2},
+        "--overfit_batches: .* which rows share a batch, and a part of the epoch has",
+    ),
     "interval": ({"scheduler_interval": "epoch", "max_epochs": 3}, "--scheduler_interval: .* has counted otherwise"),
 }
 
@@ -200,6 +237,26 @@ def test_other_flags_are_refused_within_an_epoch(name: str, how: str, begun: Beg
         message = message.replace("run '.*' was begun", ".*last.ckpt was trained")
         assert not (begun.folder / "out/checkpoints/other").exists()
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("flags", "other"),
+    [
+        ({"pipeline": "masked_lm", "packing": "isolated"}, {"max_sequence_length": 40}),
+        ({"pipeline": "seq_class", "length_bucketing": True}, {"max_sequence_length": 12}),
+    ],
+    ids=["packing", "bucketing"],
+)
+def test_other_lengths_are_refused_where_rows_share_a_batch_by_length(
+    flags: dict[str, Any], other: dict[str, Any], tmp_path: Path, capsys: Any
+) -> None:
+    data = runs.datasets(tmp_path / "data", flags["pipeline"], (40, 1, 1, 1))
+    flags = {"batch_size": 2, "train_dataset": data["train_dataset"], **flags}
+    runs.run(tmp_path, max_steps=2, **flags)
+    runs.run(tmp_path, resume=True, max_steps=4, status=2, **flags | other)
+    length = other["max_sequence_length"]
+    message = f"this command has --max_sequence_length {length}: it decides on the lengths by which rows share a batch"
+    assert message in capsys.readouterr().err
 
 
 def test_behind_a_whole_epoch_a_new_run_may_go_on_with_other_data(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
+from transformers_framework.runtime.loops import in_last_batch
+
 
 class EarlyStopping(pl.callbacks.EarlyStopping):
     """Lightning's, for runs that continue: one that had stopped stays so, unless it is given more patience.
@@ -42,6 +44,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
 
 def reason_of_end(trainer: pl.Trainer) -> str | None:
     """Return why training ended before its last epoch or step; nothing where it did not."""
+    if in_last_batch(trainer) or 0 < trainer.max_steps <= trainer.global_step:
+        return None
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping) and callback.reason is not None:
             return callback.reason

@@ -72,6 +72,7 @@ class Denoising(Objective):
     """
 
     name = "denoising"
+    changes_lengths = True
     head = "AutoModelForSeq2SeqLM"
     corrupts = True
     sparse = True

@@ -73,6 +73,7 @@ class Objective(ABC):
     name: ClassVar[str]  # in logs and flags
     head: ClassVar[str]  # Auto class of transformers
     corrupts: ClassVar[bool] = False  # rewrites the input: beside objectives that do not, it is there in training only
+    changes_lengths: ClassVar[bool] = False  # packed rows are not as long as their texts, see `packed_lengths`
     sparse: ClassVar[bool] = False  # the head runs where there is a label and nowhere else
     weight: ClassVar[float] = 1.0  # of its loss, beside other objectives
     state: nn.Module | None = None  # buffers that belong to a checkpoint

@@ -11,7 +11,6 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from transformers_framework.runtime.checkpoint_io import outline_of
 from transformers_framework.runtime.run_folders import RunFolders
 
 EVENTS = "events.out.tfevents.*"
@@ -61,19 +60,18 @@ def _come_last(writer: Any) -> None:
         events._general_file_writer.filename = str(name).encode()
 
 
-def rewind(folders: RunFolders, start: str | None) -> None:
+def rewind(folders: RunFolders, checkpoint: Mapping[str, Any] | None) -> None:
     """Remove what was logged after the checkpoint from which a run resumes: it logs that again.
 
     Args:
         folders: Folders of the run.
-        start: The checkpoint; one of another run, or none, means that this run starts from the beginning.
+        checkpoint: Contents of the checkpoint of this run; none where it starts from the beginning.
     """
     sizes: Mapping[str, int] = {}
-    if start is not None and Path(start).parent == folders.checkpoints:
-        state = outline_of(Path(start))
-        if EVENT_SIZES not in state:
+    if checkpoint is not None:
+        if EVENT_SIZES not in checkpoint:
             return
-        sizes = state[EVENT_SIZES]
+        sizes = checkpoint[EVENT_SIZES]
     for path in folders.tensorboard.glob(EVENTS):
         if path.name not in sizes:
             path.unlink()

@@ -43,48 +43,54 @@ class WholeCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(path, map_location or "cpu")
 
 
-def read_checkpoint(path: Any, map_location: Any = "cpu", *, outline: bool = False) -> dict[str, Any]:
+def read_checkpoint(
+    path: Any, map_location: Any = "cpu", *, outline: bool = False, flag: str = "--ckpt_path"
+) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are accepted, whoever made the file.
 
     Args:
         path: The file.
         map_location: Where tensors go.
         outline: Read names and shapes only, which takes no time whatever the size.
+        flag: Flag that gave the checkpoint, for messages.
 
     Raises:
         ConfigurationError: When there is no such file, or it is no checkpoint.
     """
     if Path(path, "checkpoint").is_dir():
         raise ConfigurationError(
-            f"--ckpt_path: {path} is a folder of shards, as DeepSpeed writes: give a --strategy deepspeed_stage_..., "
+            f"{flag}: {path} is a folder of shards, as DeepSpeed writes: give a --strategy deepspeed_stage_..., "
             "or start from an export: --pre_trained_model."
         )
     if not Path(path).is_file():
-        raise ConfigurationError(f"--ckpt_path: there is no file {path}.")
+        raise ConfigurationError(f"{flag}: there is no file {path}.")
     if not zipfile.is_zipfile(path):
-        raise ConfigurationError(f"--ckpt_path: {path} is no file of torch.save, or not a whole one.")
+        raise ConfigurationError(f"{flag}: {path} is no file of torch.save, or not a whole one.")
     try:
         checkpoint = torch.load(path, "meta" if outline else map_location, weights_only=True, mmap=outline)
     except pickle.UnpicklingError as error:
         raise ConfigurationError(
-            f"--ckpt_path: {path} holds objects that could run code when they are read, which is refused. Checkpoints "
+            f"{flag}: {path} holds objects that could run code when they are read, which is refused. Checkpoints "
             "of this program hold tensors and plain values only."
         ) from error
     except Exception as error:  # a broken file raises many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigurationError(f"--ckpt_path: {path} is broken ({reason}).") from error
+        raise ConfigurationError(f"{flag}: {path} is broken ({reason}).") from error
     if not isinstance(checkpoint, dict) or not {"pytorch-lightning_version", "state_dict"} <= checkpoint.keys():
-        raise ConfigurationError(f"--ckpt_path: {path} holds no Lightning checkpoint.")
+        raise ConfigurationError(f"{flag}: {path} holds no Lightning checkpoint.")
     return checkpoint
 
 
-def check_tensors(path: Any, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+def check_tensors(
+    path: Any, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], *, flag: str = "--ckpt_path"
+) -> None:
     """Check that a model can take the tensors of a checkpoint.
 
     Args:
         path: The file, for the message.
         found: Tensors of the checkpoint, or their shapes.
         expected: Those of the model.
+        flag: Flag that gave the checkpoint, for messages.
 
     Raises:
         ConfigurationError: When they are those of another model.
@@ -93,7 +99,7 @@ def check_tensors(path: Any, found: Mapping[str, torch.Tensor], expected: Mappin
     wrong = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
     if wrong:
         raise ConfigurationError(
-            f"--ckpt_path: {path} is of another model: {len(wrong)} tensors differ, as {wrong[0]}, which is "
+            f"{flag}: {path} is of another model: {len(wrong)} tensors differ, as {wrong[0]}, which is "
             f"{there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} in this run."
         )
 
@@ -104,11 +110,12 @@ def safe_to_read() -> Any:
     return torch.serialization.safe_globals(known)
 
 
-def check_shards(folder: Path) -> dict[str, Any]:
+def check_shards(folder: Path, *, flag: str = "--ckpt_path") -> dict[str, Any]:
     """Check that a folder holds a whole checkpoint of DeepSpeed, and no code; return its outline.
 
     Args:
         folder: The checkpoint.
+        flag: Flag that gave the checkpoint, for messages.
 
     Raises:
         ConfigurationError: When it does not.
@@ -120,27 +127,18 @@ def check_shards(folder: Path) -> dict[str, Any]:
                 found[file.name] = torch.load(file, "meta", weights_only=True, mmap=True)
             except pickle.UnpicklingError as error:
                 raise ConfigurationError(
-                    f"--ckpt_path: {file} holds objects that could run code when they are read, which is refused "
+                    f"{flag}: {file} holds objects that could run code when they are read, which is refused "
                     f"({str(error).splitlines()[0]})."
                 ) from error
             except RuntimeError as error:
-                raise ConfigurationError(f"--ckpt_path: {file} is broken ({str(error).splitlines()[0]}).") from error
+                raise ConfigurationError(f"{flag}: {file} is broken ({str(error).splitlines()[0]}).") from error
     outline = next((state for name, state in found.items() if name.endswith("mp_rank_00_model_states.pt")), None)
     if outline is None:
-        raise ConfigurationError(f"--ckpt_path: {folder} is no checkpoint of DeepSpeed, which is a folder of shards.")
+        raise ConfigurationError(f"{flag}: {folder} is no checkpoint of DeepSpeed, which is a folder of shards.")
     there, written = sum(name.endswith("optim_states.pt") for name in found), outline.get("dp_world_size")
     if there != written:
         raise ConfigurationError(
-            f"--ckpt_path: {folder} has the shards of {there} processes and {written} wrote it: some are on other "
+            f"{flag}: {folder} has the shards of {there} processes and {written} wrote it: some are on other "
             "machines, or lost. DeepSpeed needs an --output_dir that all machines share."
         )
     return outline
-
-
-def outline_of(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, a file or a folder of shards, without its tensors.
-
-    Raises:
-        ConfigurationError: When it is no checkpoint.
-    """
-    return check_shards(path) if path.is_dir() else read_checkpoint(path, outline=True)

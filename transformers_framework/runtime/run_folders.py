@@ -46,6 +46,7 @@ class RunFolders:
         self._lock: Any = None
         self._earlier: EarlierRun | None = None  # what the first checkpoint replaces
         self._config = ""
+        self.undamaged: Path | None = None  # the checkpoint of which resumable() has compared the checksums
 
     @property
     def last(self) -> Path:
@@ -75,7 +76,7 @@ class RunFolders:
     def resumable(self) -> Path | None:
         """Return the last checkpoint that is not damaged; the last one anyway when all are, nothing without any."""
         there = [path for path in (self.last, self.previous, self.best) if path.exists()]
-        whole = next((path for path in there if not is_damaged(path)), None)
+        whole = self.undamaged = next((path for path in there if not is_damaged(path)), None)
         if whole not in (None, self.last):
             logger.warning("%s is %s: going on from %s", self.last, "damaged" if self.last in there else "gone", whole)
         return whole or (there[0] if there else None)
