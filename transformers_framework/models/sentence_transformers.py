@@ -28,6 +28,7 @@ PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}  #
 _CONFIGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")  # sentence_NAME_config.json
 _TEXT = "sentence_embedding"  # what the steps after the pooling read and write
 _ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid", "SiLU", "LeakyReLU")
+_BATCHED = ("padding", "pad_to_multiple_of", "truncation", "return_tensors")  # change no embedding
 
 logger = logging.getLogger(__name__)
 
@@ -244,6 +245,7 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
                     "known is a Transformer, then Pooling, Dense and Normalize. Give another checkpoint."
                 )
             _check_settings(kind, config, (flag, source))
+            _check_reading(config.get("processing_kwargs") or {}, (flag, source))
             if kind == "Pooling":
                 asked, pools_prompt = _pooling(config), config.get("include_prompt", True)
             elif kind == "Dense":
@@ -284,6 +286,17 @@ def _check_settings(kind: str, config: Mapping[str, Any], source: tuple[str, str
                 f"--{source[0]} {source[1]}: {name} {config[name]!r} of its {kind} is not known here. Give another "
                 "checkpoint."
             )
+
+
+def _check_reading(options: Mapping[str, Mapping[str, Any]], source: tuple[str, str]) -> None:
+    """Raise when texts are made into tokens in another way than the tokenizer's own."""
+    for part in ("text", "common", "chat_template"):
+        for name, value in (options.get(part) or {}).items():
+            if name not in _BATCHED and (part, name, value) != ("text", "add_special_tokens", True):
+                raise ConfigurationError(
+                    f"--{source[0]} {source[1]}: sentence_bert_config.json reads texts with {name} {value!r} "
+                    f"(processing_kwargs, {part}), which is not known here. Give another checkpoint."
+                )
 
 
 def _pooling(config: Mapping[str, Any]) -> str:

@@ -159,6 +159,28 @@ def test_dense_layers_with_settings_that_are_not_known_are_refused(tmp_path: Pat
         read_format(str(folder), "pre_trained_model", None)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"text": {"add_special_tokens": False}}, "reads texts with add_special_tokens False"),
+        ({"text": {"max_length": 16}}, "reads texts with max_length 16"),
+        ({"common": {"padding_side": "left"}}, "reads texts with padding_side 'left' .processing_kwargs, common"),
+        ({"chat_template": {"add_generation_prompt": True}}, "add_generation_prompt True"),
+        ({"text": {"padding": "longest", "truncation": True, "add_special_tokens": True}, "image": {"size": 8}}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_texts_that_are_read_in_another_way_are_refused(options: Any, message: str | None, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, NEW, NEW_POOLING)
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"processing_kwargs": options}))
+    if message is None:
+        assert read_format(str(folder), "pre_trained_model", None) is not None
+        return
+    with pytest.raises(ConfigurationError, match=message):
+        read_format(str(folder), "pre_trained_model", None)
+
+
 def test_towers_make_embeddings_alike(tmp_path: Path) -> None:
     folders = {}
     for name, pooling in (("query", "cls"), ("passage", "mean")):
