@@ -370,7 +370,7 @@ LABELS = [
     wrong("fewer than names", "--num_labels: 2 classes were asked for, 'label' has 3: bird, cat, dog", {"train.jsonl": changed(NAMED, 3, label="bird")}, num_labels=2),
     ranking("three for ranking", "--num_labels: answer_selection has 2 classes", num_labels=3),
     wrong("number among classes", "the label 0.5; expected a whole number or a name .seq_class learns numbers with --problem_type regression", {"train.jsonl": changed(TRAIN, 3, label=0.5)}),
-    wrong("classes for numbers", "'label' of .* holds .*string.*; --problem_type regression needs a number", {"train.jsonl": NAMED}, problem_type="regression"),
+    wrong("classes for numbers", "'label' of .* holds .*string.*; regression needs a number", {"train.jsonl": NAMED}, problem_type="regression"),
     wrong("no number", r"train.jsonl:4: 'label' has no label \(null\); expected a finite number", {"train.jsonl": changed(TRAIN, 3, label=None)}, problem_type="regression"),
     wrong("not a number", r"train.jsonl:4: 'label' has the label nan; expected a finite number", {"train.jsonl": lines(TRAIN, 3, '{"text": "a", "label": NaN}')}, problem_type="regression"),
     wrong("weights of numbers", "--label_weights: regression learns a number and has no classes", problem_type="regression", label_weights=[1, 2]),

@@ -76,13 +76,6 @@ class AnswerSelection(SequenceClassification):
         self.empty_target_action = metrics_empty_target_action
 
     @property
-    def has_one_output(self) -> bool:
-        """Return whether the model is a classifier with a single output, as many re-rankers are."""
-        config, kind = self.setup.config, self.head.removeprefix("AutoModel")
-        tuned = any(name.endswith(kind) for name in getattr(config, "architectures", None) or ())
-        return tuned and config.num_labels == 1
-
-    @property
     def head_config(self) -> dict[str, Any]:
         """Return classes; nothing where the one output that the config has stays."""
         return {} if self.has_one_output else super().head_config

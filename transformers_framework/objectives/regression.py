@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+logger = logging.getLogger(__name__)
+
 
 class Regression(Problem):
     """A number a row, by its squared error.
@@ -27,12 +30,13 @@ class Regression(Problem):
     Args:
         column: The label column.
         known: Classes of a checkpoint that was fine-tuned before.
+        has_one_output: The checkpoint predicts a number already.
     """
 
     written = "regression"
 
-    def __init__(self, column: str, known: Sequence[str] | None = None) -> None:
-        self.column, self.known = column, known
+    def __init__(self, column: str, known: Sequence[str] | None = None, *, has_one_output: bool = False) -> None:
+        self.column, self.known, self.has_one_output = column, known, has_one_output
         self._settled = False
 
     def settle(self, *, trains: bool = False) -> None:
@@ -41,6 +45,11 @@ class Regression(Problem):
             raise ConfigurationError(
                 f"--pre_trained_model: it was fine-tuned for {len(self.known)} classes, not for a number, and nothing "
                 "is trained. Leave out --problem_type regression."
+            )
+        if self.known and not self._settled:
+            logger.warning(
+                "The checkpoint has %d classes, and here a number is learned: its output layer is newly initialized.",
+                len(self.known),
             )
         self._settled = True
 
@@ -62,9 +71,12 @@ class Regression(Problem):
         check_column(dataset, self.column, origin, flag="label_column")
         feature = dataset.features[self.column]
         if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float", "decimal")):
+            remedy = (
+                " The checkpoint has one output: --pipeline answer_selection takes it for the score of a re-ranker."
+            )
             raise DataError(
-                f"--label_column: '{self.column}' of {origin.source} holds {type_name(feature)}; --problem_type "
-                "regression needs a number in each row."
+                f"--label_column: '{self.column}' of {origin.source} holds {type_name(feature)}; regression needs a "
+                f"number in each row.{remedy if self.has_one_output else ''}"
             )
         start = 0
         for chunk in arrow_chunks(dataset, self.column):

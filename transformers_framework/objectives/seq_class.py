@@ -74,10 +74,17 @@ class SequenceClassification(Objective):
             }
             if given := [flag for flag, value in of_classes.items() if value is not None]:
                 raise ConfigurationError(f"--{given[0]}: regression learns a number and has no classes. Leave it out.")
-            return Regression(self.column, self.setup.class_names)
+            return Regression(self.column, self.setup.class_names, has_one_output=self.has_one_output)
         self.classes.in_lists = problem_type == "multi_label"
         family = MultiLabel if problem_type == "multi_label" else SingleLabel
         return family(self.classes, self.label_weights, self.label_smoothing)
+
+    @property
+    def has_one_output(self) -> bool:
+        """Return whether the model is a classifier with a single output, as many re-rankers are."""
+        config, kind = self.setup.config, self.head.removeprefix("AutoModel")
+        tuned = any(name.endswith(kind) for name in getattr(config, "architectures", None) or ())
+        return tuned and config.num_labels == 1
 
     @property
     def problem(self) -> Problem:
@@ -118,7 +125,17 @@ class SequenceClassification(Objective):
             self.problem.settle()
         else:
             self.problem.inspect(dataset, origin)
+        if origin.stage == TRAIN and self.has_one_output and self.head == SequenceClassification.head:
+            self._warn_of_lost_output()
         return dataset
+
+    def _warn_of_lost_output(self) -> None:
+        if (outputs := self.head_config.get("num_labels", 1)) > 1:
+            logger.warning(
+                "The checkpoint has one output, a number or the score of a re-ranker, and here there are %d classes: "
+                "its output layer is newly initialized. --problem_type regression and --pipeline answer_selection "
+                "keep it.", outputs,
+            )  # fmt: skip
 
     def _problem_type_of(self, dataset: Dataset, origin: Origin) -> ProblemType:
         """Return what the checkpoint was fine-tuned for where nothing is trained; else what the data leave no doubt of.
@@ -131,6 +148,11 @@ class SequenceClassification(Objective):
                 "'%s' holds lists, so a row has any number of classes: --problem_type multi_label.", self.column
             )
             return "multi_label"
+        if known == "regression" and self.setup.config.problem_type is None:
+            logger.info(
+                "The checkpoint has one output, so labels and predictions are numbers: --problem_type regression. For "
+                "re-ranking, use --pipeline answer_selection."
+            )
         return known or "single_label"
 
     def post_process(

@@ -20,6 +20,7 @@ from transformers_framework.data.collator import Collator
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.text import TextInputs
+from transformers_framework.objectives.answer_selection import AnswerSelection
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification, known_problem_type
 from transformers_framework.processing.columns import Origin
@@ -102,6 +103,31 @@ def test_a_checkpoint_says_what_it_was_fine_tuned_for(architecture: str, changes
     # what is trained, the data decide
     made = objective([0, 1], Setup(config=config))
     assert made.head_config["problem_type"] == "single_label_classification"
+
+
+ONE_OUTPUT = {"architectures": ["BertForSequenceClassification"], "num_labels": 1}
+
+
+def test_a_checkpoint_of_one_output_predicts_numbers_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "transformers_framework")
+    setup = Setup(config=tiny.config_for("bert", **ONE_OUTPUT))
+    SequenceClassification(setup, label_column="y").pre_process(Dataset.from_dict({"y": [0, 1]}), origin("test"))
+    assert "one output, so labels and predictions are numbers: --problem_type regression" in caplog.text
+    with pytest.raises(DataError, match=r"holds bool; regression needs a number.* --pipeline answer_selection"):
+        SequenceClassification(setup, label_column="y").pre_process(Dataset.from_dict({"y": [True]}), origin("test"))
+
+
+def test_an_output_layer_that_is_lost_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    one = tiny.config_for("bert", **ONE_OUTPUT)
+    objective(NUMBERS, Setup(config=one), problem_type="regression")
+    ranked = AnswerSelection(Setup(config=one), label_column="y")
+    ranked.pre_process(Dataset.from_dict({"y": [1, 0]}), origin())
+    assert caplog.text == ""
+    objective(["a", "b", "c"], Setup(config=one))
+    assert "The checkpoint has one output, " in caplog.text
+    assert "here there are 3 classes: its output layer is newly initialized" in caplog.text
+    objective(NUMBERS, Setup(class_names=["a", "b"]), problem_type="regression")
+    assert "has 2 classes, and here a number is learned: its output layer is newly initialized" in caplog.text
 
 
 def test_several_numbers_are_refused() -> None:
@@ -203,8 +229,8 @@ def test_predictions_of_several_classes() -> None:
         ([0.5, float("nan")], {"problem_type": "regression"}, r"train.jsonl:2: 'y' has the label nan; expected"),
         ([0.5, float("inf")], {"problem_type": "regression"}, r"train.jsonl:2: 'y' has the label inf"),
         ([0.5, 1e39], {"problem_type": "regression"}, r"train.jsonl:2: 'y' has the label 1e\+39; expected a finite"),
-        (["0.5", "1"], {"problem_type": "regression"}, "regression needs a number in each row"),
-        ([[0.5], [1.0]], {"problem_type": "regression"}, "regression needs a number in each row"),
+        (["0.5", "1"], {"problem_type": "regression"}, "regression needs a number in each row.$"),
+        ([[0.5], [1.0]], {"problem_type": "regression"}, "regression needs a number in each row.$"),
     ],
 )  # fmt: skip
 def test_wrong_labels(labels: Any, flags: dict[str, Any], message: str) -> None:
