@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CHUNK = 16 << 20  # bytes of JSON lines parsed at once
 DEEPEST = 50  # lists and objects inside each other: Arrow's schemas end at 64, and its parser at some thousands
 LONG = re.compile(rb"[:,\[]\s*-?\d{19,}\s*[,\]}]")
+MIXED = {b"numbers": b"with and without a fraction"}  # what a schema says of columns in which 1 would become 1.0
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
@@ -28,6 +29,7 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
     import pyarrow as pa
 
     types: dict[str, pa.DataType] = {}
+    mixed: set[str] = set()
     unreadable: dict[str, str] = {}
     for file in files:
         for first, lines in _chunks(file):
@@ -36,18 +38,41 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
             if "double" in str(here):
                 _note_long_integers(file, first, lines, unreadable)
             for field in here:
+                earlier = types.get(field.name, pa.null())
                 try:
-                    types[field.name] = merged(types.get(field.name, pa.null()), field.type, field.name)
+                    types[field.name] = merged(earlier, field.type, field.name)
                 except MixedTypesError:
                     _note_mixed(file, first, lines, types, unreadable)
-    return pa.schema([(name, _of_texts(kind)) for name, kind in types.items() if name not in unreadable]), unreadable
+                if pa.types.is_floating(types[field.name]) and field.name not in mixed:
+                    is_mixed = any(map(pa.types.is_integer, (earlier, field.type))) or _has_integer(lines, field.name)
+                    mixed |= {field.name} if is_mixed else set()
+    kinds = {name: _of_texts(kind) for name, kind in types.items() if name not in unreadable}
+    fields = [pa.field(name, kind, metadata=MIXED if name in mixed else None) for name, kind in kinds.items()]
+    return pa.schema(fields), unreadable
+
+
+def as_written(schema: pa.Schema, columns: Collection[str]) -> pa.Schema | None:
+    """Return a schema in which columns of integers and fractions are texts, nothing where none of them is one."""
+    import pyarrow as pa
+
+    texts = {field.name for field in schema if field.name in columns and field.metadata == MIXED}
+    fields = [pa.field(field.name, pa.string(), metadata=MIXED) if field.name in texts else field for field in schema]
+    return pa.schema(fields) if texts else None
 
 
 def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
     """Read a file as tables of a schema."""
+    import pyarrow as pa
+
+    written = [field for field in schema if field.metadata == MIXED and pa.types.is_string(field.type)]
+    parsed = pa.schema([field for field in schema if field not in written])
     for _, lines in _chunks(file):
-        if any(line.strip() for line in lines):
-            yield _parsed(lines, schema)
+        if rows := [line for line in lines if line.strip()]:
+            columns = dict(zip(parsed.names, _parsed(rows, parsed).columns, strict=True))
+            if written:
+                values = [json.loads(line, parse_int=str, parse_float=str) for line in rows]
+                columns |= {field.name: pa.array([row.get(field.name) for row in values]) for field in written}
+            yield pa.table({name: columns[name] for name in schema.names}).cast(schema)
 
 
 def places_of(file: DataFile) -> Iterator[str]:
@@ -282,6 +307,14 @@ def _note_long_integers(file: DataFile, first: int, lines: list[bytes], unreadab
                         f"{file.name}:{what}{number}: the number {digits} does not fit into 64 bits, one of which is "
                         f'the sign; write it as a text: "{digits}"',
                     )
+
+
+def _has_integer(lines: list[bytes], column: str) -> bool:
+    """Return whether a column that holds floats has an integer, too."""
+    names = b"|".join({re.escape(json.dumps(column, ensure_ascii=ascii).encode()) for ascii in (True, False)})
+    integer = re.compile(rb"(?:" + names + rb")\s*:\s*-?\d+\s*[,}]")
+    found = (line for line in lines if integer.search(line))
+    return any(isinstance(json.loads(line, parse_int=_Digits).get(column), _Digits) for line in found)
 
 
 class _Digits(str):

@@ -17,6 +17,7 @@ from transformers_framework.data.features import features_of, without
 from transformers_framework.data.files import FORMATS, SUFFIXES, DataFile, UnreadableColumnError
 from transformers_framework.data.hub import load_from_hub
 from transformers_framework.data.integrity import check_files
+from transformers_framework.data.json_files import as_written
 from transformers_framework.data.readers import places_of, schema_of, tables_of
 from transformers_framework.data.saved import Saved, load_saved
 from transformers_framework.exceptions import ConfigurationError, DataError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 ALL_COLUMNS = NamedColumns()
 UNREADABLE = "unreadable.json"  # columns of converted files that were left out, and why
-READERS = 3  # part of the cache's key: raise it when files are read differently
+READERS = 4  # part of the cache's key: raise it when files are read differently
 ITERABLE_SHARDS = 64  # what loader workers and processes can divide an iterable data set into
 SPLITS = re.compile(r"(train|valid|validation|val|dev|test)(?=[^a-z]|$)", re.IGNORECASE)
 
@@ -271,27 +272,35 @@ def _from_files(
         stats = [(str(file.path.resolve()), file.path.stat()) for file in files]
         return [(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for path, stat in stats]
 
+    def write(schema: pa.Schema, aside: Path) -> None:
+        _write(schema, tables_of(files, schema), aside)
+        if state() != before:
+            raise DataError(f"{files[0].name}: changed while it was read; start again when it is written")
+
     def convert(aside: Path) -> None:
         schema, unreadable = schema_of(files, columns.numbers)
         _require(columns, unreadable)
         while True:
             try:
-                _write(schema, tables_of(files, schema), aside)
+                write(schema, aside)
                 break
             except UnreadableColumnError as error:
                 unreadable[error.column] = str(error)
                 _require(columns, unreadable)
                 schema = without(schema, error.column)
         (aside / UNREADABLE).write_text(json.dumps(unreadable), "utf-8")
-        if state() != before:
-            raise DataError(f"{files[0].name}: changed while it was read; start again when it is written")
 
     before = state()
     numbers = [] if FORMATS[files[0].suffix] == "json" else sorted(columns.numbers)
     folder = cache_dir / "files" / digest([READERS, before, numbers])
-    data = _converted(folder, convert, keep_in_memory, verify, about=[file.name for file in files])
+    about = [file.name for file in files]
+    data = _converted(folder, convert, keep_in_memory, verify, about=about)
     _require(columns, json.loads((folder / UNREADABLE).read_text("utf-8")))
-    return data
+    texts = (columns.read or frozenset()) - columns.numbers
+    if (written := as_written(data.data.schema, texts)) is None:
+        return data
+    folder = cache_dir / "files" / digest([folder.name, [name for name in written.names if name in texts]])
+    return _converted(folder, lambda aside: write(written, aside), keep_in_memory, verify, about=about)
 
 
 def _require(columns: NamedColumns, unreadable: dict[str, str]) -> None:

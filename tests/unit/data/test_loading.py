@@ -798,3 +798,19 @@ def test_decimals_are_numbers_where_numbers_are_read(tmp_path, load, saved):
     numbers = load(source, columns=NamedColumns(numbers=frozenset(table.column_names)))
     assert numbers[:] == {"whole": [1, None], "wide": [1, None], "part": [0.5, None], "list": [[0.5], None]}
     assert numbers.features["wide"].dtype == "int64"
+
+
+@pytest.mark.parametrize("chunk", [1, 16 << 20])
+@pytest.mark.parametrize("values", [["1", "2.50", "null"], ["2.5", "9007199254740993", "-1e3"]])
+@pytest.mark.parametrize("name", ["id", "é"])
+def test_integers_beside_fractions_stay_as_they_are_written(tmp_path, load, monkeypatch, chunk, values, name):
+    monkeypatch.setattr("transformers_framework.data.json_files.CHUNK", chunk)
+    rows = [f'{{"n": {row}, "{name}": {value}, "f": 0.5, "t": "1.0"}}\n\n' for row, value in enumerate(values)]
+    path = text(tmp_path / "a.jsonl", "".join(rows))
+    data = load(path, columns=read("t", name))
+    assert data.column_names == ["n", name, "f", "t"]
+    assert data[name][:] == [None if value == "null" else value for value in values]
+    assert (data["n"][:], data["f"][:], data["t"][:]) == ([0, 1, 2], [0.5] * 3, ["1.0"] * 3)
+    numbers = load(path, columns=NamedColumns(frozenset([name]), frozenset([name])))
+    if "9007199254740993" not in values:
+        assert numbers[name][:] == [None if value == "null" else float(value) for value in values]
