@@ -148,7 +148,7 @@ def test_other_numbers_of_processes(case: str, tmp_path: Path) -> None:
 def test_other_steps_are_refused_unless_asked_for(begun: Any, capsys: Any) -> None:
     folder, flags = begun
     whole = folder / "out/checkpoints/whole/previous.ckpt"
-    given = {**flags, "name": "other", "ckpt_path": whole, "batch_size": 4}
+    given = {**flags, "name": "other", "ckpt_path": whole, "batch_size": 4, "max_epochs": 3}
     runs.run(folder, status=2, **given)
     message = "the run made steps of 16 rows, and this command's would have 8 (4 rows on 1 processes"
     assert message in (said := capsys.readouterr().err)
