@@ -10,6 +10,7 @@ folder, ``{made}`` for the folder of checkpoints. A file called ``train.*`` or `
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import pickle
@@ -17,6 +18,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests import runs, tiny
 
@@ -54,6 +58,13 @@ def changed(rows: list[dict[str, Any]], at: int | None = None, **changes: Any) -
     """Rows with some columns changed: in the row ``at``, or in all; a value that is ``...`` takes the column away."""
     found = [{**row, **changes} if at in (None, i) else row for i, row in enumerate(rows)]
     return [{name: value for name, value in row.items() if value is not ...} for row in found]
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    """Parquet."""
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), stream)
+    return stream.getvalue()
 
 
 def lines(rows: list[dict[str, Any]], at: int | None = None, line: str = "") -> str:
@@ -903,6 +914,13 @@ RETRIEVAL = [
         "empty id",
         r"corpus.jsonl:2: 'pid' has no id \(''\)",
         {"corpus.jsonl": [row | {"pid": "" if i == 1 else str(i)} for i, row in enumerate(CORPUS)]},
+        corpus_id_column="pid",
+    ),
+    searching(
+        "bytes as ids of the corpus",
+        "--corpus_id_column: 'pid' of .*corpus.parquet holds binary; expected a number or a text, the passage's id",
+        {"corpus.parquet": parquet([row | {"pid": b"p%d" % i} for i, row in enumerate(CORPUS)])},
+        corpus_dataset="{tmp}/corpus.parquet",
         corpus_id_column="pid",
     ),
     searching(
