@@ -114,8 +114,8 @@ def test_a_run_goes_on_where_only_the_first_node_has_its_checkpoint(tmp_path: Pa
 @pytest.mark.slow
 def test_nodes_that_were_told_otherwise_are_refused(tmp_path: Path) -> None:
     given = flags_of(tmp_path) | {"batch_size": 4}
-    _, said = on_nodes(tmp_path, given, {**given, "learning_rate": 1e-4, "name": "other"}, status=2)
-    assert "Process 1 has --learning_rate 0.0001, --name other, where process 0 has --learning_rate 0.001" in said
+    _, said = on_nodes(tmp_path, given, {**given, "learning_rate": 1e-4, "weight_decay": 0.1}, status=2)
+    assert "Process 1 has --learning_rate 0.0001, --weight_decay 0.1, where process 0 has --learning_rate 0.001" in said
 
 
 @pytest.mark.slow

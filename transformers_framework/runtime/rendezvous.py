@@ -180,6 +180,7 @@ class Host:
             if self.me is not None and not self.refusal:
                 for connection, member in list(self.members.items()):
                     if wrong := self._wrong(connection, member):
+                        logger.warning("Refused a process with NODE_RANK %d: %s", member.node, wrong)
                         say(connection, {"wrong": wrong})
                         self._lose(connection)
                 if len(self.members) == self.me.world_size - 1 and not self.all_there.is_set():
