@@ -40,7 +40,7 @@ STATUSES: dict[signal.Signals, tuple[int, ...]] = {
     **{number: (143, -number, 0) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)},
     signal.SIGKILL: (-signal.SIGKILL, 0),  # 0: a process that resumes may have no such moment
 }
-# two validations an epoch, the second of them behind a batch that ends no window of accumulated batches
+# two validations per epoch, the second after a batch that does not end an accumulation group
 FLAGS: dict[str, Any] = {
     "pipeline": "answer_selection",
     "monitor": "valid/answer_selection/mean_average_precision",
@@ -72,7 +72,7 @@ def watch(names: Path, interruptions: Sequence[Interruption]) -> None:
     """Write the name of each moment of this process into a file, and send this process signals at some of them.
 
     Args:
-        names: File for the names, a line a moment.
+        names: File for the names, one per line.
         interruptions: Where signals are sent.
     """
     process, file, seen = os.getpid(), names.open("w", buffering=1), Counter[str]()

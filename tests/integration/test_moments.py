@@ -20,9 +20,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 VALIDATION, HOOK = "before on_validation_batch_end", "after on_batch_done"
 # (moment, its occurrence, signal); in the run of moments.FLAGS the first validation of a moment is the sanity check
 QUICK = [
-    (VALIDATION, 3, signal.SIGTERM),  # in the first validation, behind a checkpoint of the same batch
+    (VALIDATION, 3, signal.SIGTERM),  # in the first validation, after a checkpoint of the same batch
     (VALIDATION, -1, signal.SIGKILL),  # in the last validation
-    (HOOK, -1, signal.SIGINT),  # behind the last batch, before its validation
+    (HOOK, -1, signal.SIGINT),  # after the last batch, before its validation
     ("before on_epoch_done", 1, signal.SIGKILL),
 ]
 SLOW = [

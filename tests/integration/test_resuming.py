@@ -385,7 +385,7 @@ NEW_FLAGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", NEW_FLAGS)
 def test_flags_of_optimization_take_effect(case: str, tmp_path: Path, said: Any) -> None:
-    """From a checkpoint on, the run is one whose optimizer was changed by hand behind the step of the checkpoint."""
+    """The resumed run equals one whose optimizer was changed by hand after the step of the checkpoint."""
     then, now, line = NEW_FLAGS[case]
     data = runs.datasets(tmp_path / "data", "seq_class", (40, 1, 1, 1))
     flags = SMALL | {"scheduler": "constant", "train_dataset": data["train_dataset"], "checkpoint_interval": 5}
