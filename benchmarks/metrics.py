@@ -65,7 +65,7 @@ def main(clock: Callable[[], float], words: Sequence[str]) -> None:
     for batch in batches:
         start, spent[0] = clock(), 0.0
         totals, _ = module._stage_step(batch, "train")
-        sum(total / batch["window"][name] for name, total in totals.items()).backward()
+        sum(total / batch["group_num_items"][name] for name, total in totals.items()).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORE_INDEX
 
 
 def shift_right(ids: np.ndarray, start: int, pad: int) -> np.ndarray:
     """Return the decoder's input for labels ``(B, T)``."""
     shifted = np.zeros_like(ids)
     shifted[:, 1:], shifted[:, 0] = ids[:, :-1], start
-    return np.where(shifted == IGNORED_LABEL, pad, shifted)
+    return np.where(shifted == IGNORE_INDEX, pad, shifted)
 
 
 class SpanCorruption:
@@ -95,7 +95,7 @@ class Infilling:
         input_ids = self.infill(self.permute(windows))
         return {
             "input_ids": input_ids,
-            "labels": np.where(special, IGNORED_LABEL, windows),
+            "labels": np.where(special, IGNORE_INDEX, windows),
             "decoder_input_ids": decoder_input_ids,
             "attention_mask": (input_ids != pad).astype(np.int64),
             "decoder_attention_mask": (decoder_input_ids != pad).astype(np.int64),

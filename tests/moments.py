@@ -19,8 +19,8 @@ import torch
 
 from tests import runs
 from tests.integration import interrupted
-from transformers_framework.runtime.board import EVENT_SIZES
-from transformers_framework.runtime.run_folders import PREVIOUS, RunFolders
+from transformers_framework.runtime.tensorboard import EVENT_SIZES
+from transformers_framework.storage.run_folders import PREVIOUS, RunFolders
 
 # what is called at the moments: hooks with their name as an argument, and functions by their own name
 HOOKS = (("pytorch_lightning.trainer.call", "_call_callback_hooks"), ("transformers_framework.runtime.loops", "call_hooks"))  # fmt: skip  # noqa: E501

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from transformers_framework.experiment import Experiment
-    from transformers_framework.runtime.run_folders import RunFolders
+    from transformers_framework.storage.run_folders import RunFolders
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("train", "valid", "test", "predict")
@@ -241,7 +241,7 @@ def spawn(
 
 def folders_of(words: Sequence[str]) -> RunFolders:
     """Return the folders of the run that a command line starts."""
-    from transformers_framework.runtime.run_folders import RunFolders
+    from transformers_framework.storage.run_folders import RunFolders
 
     output_dir, name = (words[words.index(flag) + 1] for flag in ("--output_dir", "--name"))
     return RunFolders(output_dir, name)

@@ -16,7 +16,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel, _optim_utils
 
-from transformers_framework.runtime import fsdp, precision
+from transformers_framework.runtime import precision
+from transformers_framework.strategies import fsdp
 
 
 class CPUFSDP(fsdp.FSDP):
@@ -66,7 +67,7 @@ def use_deepspeed() -> None:
     import deepspeed
     from pytorch_lightning.strategies import deepspeed as lightning_deepspeed
 
-    from transformers_framework.runtime import deepspeed as ours
+    from transformers_framework.strategies import deepspeed as ours
 
     class CPUDeepSpeed(ours.DeepSpeed):
         """DeepSpeed over gloo."""

@@ -72,7 +72,7 @@ def make_clusters(
         MissingDependencyError: When scikit-learn is not installed.
     """
     from transformers_framework.processing.clusters import cluster_lines
-    from transformers_framework.runtime.files import whole_file
+    from transformers_framework.storage.atomic import whole_file
 
     path = Path(output).expanduser()
     _check_output(path, output, overwrite)

@@ -13,7 +13,7 @@ STAGES: Final[tuple[Stage, ...]] = ("train", "valid", "test", "predict")
 
 EVALUATED: Final[tuple[Stage, ...]] = ("valid", "test")  # stages with metrics of a whole data set
 
-IGNORED_LABEL: Final = -100  # labels with this value take part in no loss and no metric
+IGNORE_INDEX: Final = -100  # labels with this value take part in no loss and no metric
 RELEVANT: Final = 0.5  # a candidate or passage with this label or a higher one is right
 ROW_IDS: Final = "row_ids"  # batch key: the row of the data set, -1 for a row that only evens out processes
 
@@ -26,8 +26,10 @@ WRONG_ROWS: Final = "wrong_rows"  # batch key: the row of each wrong passage, al
 
 ARE_TEXTS: Final = "labels_are_texts"  # key of a config: classes that are called as if they had no name are texts
 
-NORMALIZERS: Final = "normalizers"  # batch key: what each objective's sum of losses in this batch is divided by
-WINDOW: Final = "window"  # batch key: the same for all batches of one optimizer step
+NUM_ITEMS: Final = "num_items"  # batch key: the loss denominator of each objective in this batch
+GROUP_NUM_ITEMS: Final = (
+    "group_num_items"  # batch key: the same for the accumulation group, all batches of one optimizer step
+)
 
 ONCE: Final = (
     "resume",

@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
-from transformers_framework.runtime.run_folders import CONFIG, is_damaged
-from transformers_framework.runtime.strategies import shards_checkpoints
+from transformers_framework.storage.run_folders import CONFIG, is_damaged
+from transformers_framework.strategies.build import shards_checkpoints
 
 Experiment = Any  # it imports this module
 
@@ -76,7 +76,7 @@ class Continuation:
     @cached_property
     def outline(self) -> dict[str, Any]:
         """Contents of the checkpoint, without its tensors."""
-        from transformers_framework.runtime.checkpoint_io import check_shards, read_checkpoint
+        from transformers_framework.strategies.checkpoint_io import check_shards, read_checkpoint
 
         assert self.start is not None
         if self._is_sharded:
@@ -156,8 +156,8 @@ class Continuation:
         Raises:
             ConfigurationError: With what was and what is.
         """
-        from transformers_framework.callbacks.open_window import DATA, check_rows_of_step
-        from transformers_framework.runtime.checkpoint_io import check_tensors
+        from transformers_framework.callbacks.accumulated_gradients import DATA, check_rows_of_step
+        from transformers_framework.strategies.checkpoint_io import check_tensors
 
         if self.start is None:
             return
@@ -202,7 +202,7 @@ class Continuation:
     @property
     def _batches_done(self) -> int:
         """Batches of the epoch that are done, of the size that this run has."""
-        from transformers_framework.callbacks.open_window import DATA, GRADIENTS, rows_and_batches
+        from transformers_framework.callbacks.accumulated_gradients import DATA, GRADIENTS, rows_and_batches
 
         state, experiment = self._kept(DATA), self.experiment
         if "consumed" not in state:  # a checkpoint from elsewhere
@@ -226,7 +226,7 @@ class Continuation:
 
     def prepare_folders(self) -> None:
         """Write the flags of the run, and remove what was written and logged after the checkpoint."""
-        from transformers_framework.runtime.board import rewind
+        from transformers_framework.runtime.tensorboard import rewind
 
         experiment, folders = self.experiment, self.experiment.folders
         folders.write_config("".join(f"# {line}\n" for line in self.changes) + experiment.config_yaml)
@@ -239,7 +239,7 @@ class Continuation:
     def _of_order(self) -> Mapping[str, str]:
         """Flags that must stay while an epoch is under way, or a run resumes, with the reasons."""
         data, spec = self.experiment.data, self.experiment.spec
-        packs, families = data.inputs.isolates, []
+        packs, families = data.inputs.uses_document_mask, []
         if packs or (data.length_bucketing and not data.iterable):
             families.append(resolve(spec.inputs))
         if packs:

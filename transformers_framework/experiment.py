@@ -9,21 +9,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from transformers_framework.checks import checks_of
 from transformers_framework.constants import ARE_TEXTS, EVALUATED, Stage
 from transformers_framework.continuation import Continuation
+from transformers_framework.distributed.processes import agree_on_path, together
+from transformers_framework.distributed.rendezvous import Rendezvous
 from transformers_framework.exceptions import ConfigurationError, UserError
+from transformers_framework.preflight import checks_of
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveFloat
-from transformers_framework.runtime.failures import told
-from transformers_framework.runtime.garbage import settle
+from transformers_framework.runtime.failures import explaining_failures
+from transformers_framework.runtime.garbage_collection import freeze_start_up_objects
 from transformers_framework.runtime.machine import prepare_machine
-from transformers_framework.runtime.overwriting import check_inputs
-from transformers_framework.runtime.processes import for_all, together
-from transformers_framework.runtime.rendezvous import Rendezvous
-from transformers_framework.runtime.run_folders import RunFolders, is_first_process
 from transformers_framework.runtime.steps import Steps
 from transformers_framework.runtime.trainer import build_trainer
+from transformers_framework.storage.overwriting import check_inputs
+from transformers_framework.storage.run_folders import RunFolders, is_first_process
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -207,7 +207,7 @@ class Experiment:
 
         corpus = load_corpus(self.inputs, self.options, **options_of(load_corpus, self.options))
         (objective,) = self.objectives
-        folders = None if self.rehearses else self.folders
+        folders = None if self.is_fast_dev_run else self.folders
         return None if corpus is None else CorpusSearch(corpus, self.data, cast("Retrieval", objective), folders)
 
     @cached_property
@@ -234,28 +234,28 @@ class Experiment:
         return build_trainer(self.options, self.folders, self._callbacks(), validates=validates, config=self.config)
 
     def _callbacks(self) -> list[pl.Callback]:
+        from transformers_framework.callbacks.accumulated_gradients import AccumulatedGradients
         from transformers_framework.callbacks.export import Exporter
+        from transformers_framework.callbacks.graceful_shutdown import GracefulShutdown
         from transformers_framework.callbacks.guards import FiniteLoss, TruncationReport
-        from transformers_framework.callbacks.leaving import Leaving
-        from transformers_framework.callbacks.open_window import OpenWindow
-        from transformers_framework.callbacks.optimization import Optimization
         from transformers_framework.callbacks.predictions import Predictions
         from transformers_framework.callbacks.progress import progress
         from transformers_framework.callbacks.provenance import Provenance
         from transformers_framework.callbacks.random_state import RandomState
+        from transformers_framework.callbacks.resumed_optimization import ResumedOptimization
         from transformers_framework.callbacks.training_metrics import TrainingMetrics
 
         exporter = Exporter(self.tokenizer, self.options, self.max_length)
         callbacks: list[pl.Callback] = [
-            Leaving(),
+            GracefulShutdown(),
             RandomState(self.seed),
-            OpenWindow(self.allow_other_batch_size),
+            AccumulatedGradients(self.allow_other_batch_size),
             TrainingMetrics(),
-            Optimization(),
+            ResumedOptimization(),
             Provenance(self.config_yaml, self.data, self.folders.checkpoints, self.continued),
             TruncationReport(*self.inputs.truncation(self.options["max_sequence_length"])),
         ]
-        if not self.rehearses:
+        if not self.is_fast_dev_run:
             callbacks.append(Predictions(self.folders, self.data))
             callbacks += self.selection.callbacks(self.folders, exporter)
         if self.search is not None:
@@ -294,8 +294,8 @@ class Experiment:
         if writes:
             self.folders.claim(overwrite=self.overwrite and trains)
         try:
-            with told(self.folders.output_dir):
-                settle()
+            with explaining_failures(self.folders.output_dir):
+                freeze_start_up_objects()
                 rows = self.data.fingerprints.in_words
                 with together(self.trainer, rendezvous, self.options, rows, self.hang_timeout):
                     if writes and trains:  # when all processes agree
@@ -305,27 +305,27 @@ class Experiment:
             self.folders.release()
 
     @property
-    def rehearses(self) -> bool:
+    def is_fast_dev_run(self) -> bool:
         """Whether this only tries a few batches of everything (``--fast_dev_run``), and leaves no files."""
         return bool(self.options.get("fast_dev_run"))
 
     @property
     def writes(self) -> bool:
         """Whether this leaves files."""
-        return not self.rehearses and not self.shows_only
+        return not self.is_fast_dev_run and not self.shows_only
 
     def _run_stages(self, trains: bool) -> None:
         from transformers_framework.callbacks.early_stopping import reason_of_end
 
         trainer, module, data = self.trainer, self.module, self.data
         if trains:
-            start = for_all(trainer, self.start, self.folders.checkpoints)
+            start = agree_on_path(trainer, self.start, self.folders.checkpoints)
             if start is not None:
                 logger.info("Continuing %s", start)
             trainer.fit(module, data, ckpt_path=start)
             if reason := reason_of_end(trainer):
                 logger.info("Training ended early, after step %d: %s.", trainer.global_step, reason)
-        weights = for_all(trainer, self._weights(trains), self.folders.checkpoints)
+        weights = agree_on_path(trainer, self._weights(trains), self.folders.checkpoints)
         for stage in EVALUATED:
             if data.has(stage) and not (trains and stage == "valid"):
                 self._evaluate(stage, weights)
@@ -378,7 +378,7 @@ class Experiment:
         """Checkpoint that is tested: the best when one was chosen, else the state that training left."""
         if not trained:
             return self.ckpt_path
-        if self.selection.monitor is not None and self.folders.best.exists() and not self.rehearses:
+        if self.selection.monitor is not None and self.folders.best.exists() and not self.is_fast_dev_run:
             return str(self.folders.best)
         return None
 

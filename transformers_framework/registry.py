@@ -61,13 +61,13 @@ PIPELINES: dict[str, PipelineSpec] = {
     "cluster_random_token_detection": PipelineSpec(
         needs="1–2 text columns, a file of clusters",
         learns="which tokens were replaced, from clusters of tokens that turn out hard to tell",
-        inputs="inputs.corpus:Corpus",
+        inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.cluster_token_detection:ClusterRandomTokenDetection",),
     ),
     "denoising": PipelineSpec(
         needs="1–2 text columns",
         learns="what was taken out of a text, or the whole text: T5, BART and UL2 pre-training",
-        inputs="inputs.corpus:Corpus",
+        inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.denoising:Denoising",),
         family=SEQ_TO_SEQ,
         flags=("models.generation:generation_flags",),
@@ -75,7 +75,7 @@ PIPELINES: dict[str, PipelineSpec] = {
     "masked_lm": PipelineSpec(
         needs="1–2 text columns",
         learns="masked tokens",
-        inputs="inputs.corpus:Corpus",
+        inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.masked_lm:MaskedLM",),
     ),
     "masked_lm_and_answer_selection": PipelineSpec(
@@ -117,7 +117,7 @@ PIPELINES: dict[str, PipelineSpec] = {
     "random_token_detection": PipelineSpec(
         needs="1–2 text columns",
         learns="which tokens were replaced by random ones",
-        inputs="inputs.corpus:Corpus",
+        inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.token_detection:RandomTokenDetection",),
     ),
     "retrieval": PipelineSpec(
@@ -147,7 +147,7 @@ PIPELINES: dict[str, PipelineSpec] = {
     "swapped_lm": PipelineSpec(
         needs="1–2 text columns",
         learns="the original of randomly replaced tokens, no mask token",
-        inputs="inputs.corpus:Corpus",
+        inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.masked_lm:SwappedLM",),
     ),
     "token_class": PipelineSpec(
@@ -159,7 +159,7 @@ PIPELINES: dict[str, PipelineSpec] = {
     "token_detection_and_masked_lm": PipelineSpec(
         needs="1–2 text columns, a generator",
         learns="which tokens a generator filled in: ELECTRA and DeBERTa-v3 pre-training",
-        inputs="inputs.corpus:Corpus",
+        inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.token_detection:GeneratorLM", "objectives.token_detection:TokenDetection"),
         family="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",
@@ -180,7 +180,7 @@ PIPELINES: dict[str, PipelineSpec] = {
 
 # what -k puts in the place of inputs and objectives: k candidates of a question share an input
 JOINT_RANKING = {
-    "inputs.text:TextInputs": "inputs.candidates:Candidates",
+    "inputs.text:TextInputs": "inputs.joint_candidates:JointCandidates",
     "objectives.answer_selection:AnswerSelection": "objectives.joint_answer_selection:JointAnswerSelection",
 }
 # Auto classes that transformers does not have

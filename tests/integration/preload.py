@@ -16,7 +16,7 @@ import transformers_framework.callbacks.predictions
 import transformers_framework.data.datamodule
 import transformers_framework.models.auto
 import transformers_framework.pipelines.pipeline
-import transformers_framework.runtime.fsdp  # noqa: F401
+import transformers_framework.strategies.fsdp  # noqa: F401
 
 get_checkpoint_conversion_mapping("bert")  # compiles a thousand regular expressions
 if importlib.util.find_spec("deepspeed") is not None:

@@ -269,7 +269,7 @@ def test_a_real_process_ends_with_status_2_and_one_message(room, name, tmp_path,
 
 HOLD = """
 import sys
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 folders = RunFolders(sys.argv[1], "run")
 folders.claim()
 (folders.checkpoints / "last.ckpt").write_text("precious")

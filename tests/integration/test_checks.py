@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests import runs, tiny
-from transformers_framework import checks
+from transformers_framework import preflight
 
 # of a pipeline with several heads evaluation needs only some; no pooler is needed to embed
 THERE: list[tuple[str, str, str]] = [
@@ -31,4 +31,4 @@ def test_weights_that_are_there_are_used(pipeline: str, family: str, head: str, 
     checkpoint = tiny.save_checkpoint(family, tmp_path / "checkpoint", head, **classes)
     data = runs.datasets(tmp_path / "data", pipeline, (8, 8, 8, 8))[f"{stage}_dataset"]
     flags = {"pipeline": pipeline, "model": family, "pre_trained_model": checkpoint, f"{stage}_dataset": data}
-    checks.heads(runs.build(runs.command(tmp_path, **flags)))
+    preflight.heads(runs.build(runs.command(tmp_path, **flags)))

@@ -35,7 +35,7 @@ from tests.tolerances import BACKWARD, FORWARD, approx, assert_close, rounding
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.models.families import introduce
 from transformers_framework.registry import MODELS, PIPELINES, resolve
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 WRITTEN_BESIDE = {"denoising": ("target",), "summarization": tuple(n for n in ROUGE if n.endswith("_fmeasure"))}
 TEXTS = {"answer_selection": ("question", "answer"), "retrieval": ("question", "answer"), "seq_class": ("text",)}

@@ -20,7 +20,7 @@ from transformers_framework.constants import TRAIN
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.models.embedding_sharing import disentangled, tables
 from transformers_framework.models.generator import reduced_config
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 PIPELINE = "token_detection_and_masked_lm"
 NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
@@ -110,7 +110,7 @@ def test_losses_and_gradients_are_those_of_the_reference(tmp_path: Path, model: 
     losses = electra_step(generator, discriminator, delta, batch)
     (losses[0] + 50 * losses[1]).backward()
     totals, _ = module._stage_step(batch, TRAIN)
-    means = {name: totals[name] / batch["normalizers"][name] for name in totals}
+    means = {name: totals[name] / batch["num_items"][name] for name in totals}
     sum(module.loss_weight(name) * mean for name, mean in means.items()).backward()
 
     hidden = own["positions"][own["labels"] != -100]

@@ -11,7 +11,7 @@ import pytest
 from tests import cases, runs, tiny
 from tests.integration.interrupted import run_together
 from tests.tolerances import approx
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 SIZES = (41, 23, 28, 13)  # steps of 12 rows leave 5, evaluation leaves 11 and 5 and 4 and 1 of them
 STEP = 12

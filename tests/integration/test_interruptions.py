@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests import tiny
 from tests.integration.interrupted import run
 from tests.runs import scalars
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 STEPS = "pipelines.pipeline:Pipeline.training_step"
 MOMENTS = {
@@ -20,7 +20,7 @@ MOMENTS = {
     "inside a window of accumulated batches": (STEPS, 12),
     "in the first validation": ("pipelines.pipeline:Pipeline.validation_step", 6),
     "in the last validation of an epoch": ("pipelines.pipeline:Pipeline.validation_step", 15),
-    "while a checkpoint is written": ("runtime.files:_umask", 9),
+    "while a checkpoint is written": ("storage.atomic:_umask", 9),
     "while a model is exported": ("models.multi_head:MultiHeadModel.export", 3),
     "at the end of an epoch": ("callbacks.checkpoints:Checkpoints.on_epoch_done", 1),
     "in the second epoch": (STEPS, 33),

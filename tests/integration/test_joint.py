@@ -21,7 +21,7 @@ from transformers_framework.data.loader import RowReader
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.metrics.ranking import ranking_metrics
 from transformers_framework.models.joint import JointReRanker
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 SIZES = (42, 23, 27, 13)
 JOINT: dict[str, Any] = {"k": 3, "pad_to_k": True, "max_sequence_length": 80}

@@ -14,7 +14,7 @@ import pytest
 from tests import moments, runs
 from tests.integration import interrupted
 from tests.moments import Sweep
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 VALIDATION, HOOK = "before on_validation_batch_end", "after on_batch_done"

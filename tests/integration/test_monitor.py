@@ -3,7 +3,7 @@
 import pytest
 
 from tests import runs, tiny
-from transformers_framework import checks
+from transformers_framework import preflight
 from transformers_framework.pipelines.pipeline import direction
 
 ERRORS = {"loss", "perplexity", "mean_squared_error", "mean_absolute_error"}
@@ -56,7 +56,7 @@ def test_every_logged_name_has_a_direction(pipeline, tmp_path):
 )
 def test_the_wrong_direction_is_warned_of(monitor, given, warned, tmp_path, said):
     experiment = build(tmp_path, "seq_class", **numbers(tmp_path), monitor=monitor, monitor_direction=given)
-    checks.monitor(experiment)
+    preflight.monitor(experiment)
     messages = [record.getMessage() for record in said.records if "--monitor " in record.getMessage()]
     assert len(messages) == (warned is not None)
     assert all(message.startswith(f"--monitor {monitor}: ") and warned in message for message in messages)

@@ -15,9 +15,9 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from tests import runs
 from tests.tolerances import BACKWARD, approx
+from transformers_framework.distributed.processes import num_nodes
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.runtime.processes import num_nodes
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 SIZES = (40, 23, 27, 9)  # steps have 8 rows
 NODE = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}

@@ -14,9 +14,9 @@ import torch
 from tests import runs, tiny
 from tests.tolerances import approx
 from transformers_framework.callbacks.predictions import Predictions
-from transformers_framework.checks import checks_of
+from transformers_framework.preflight import checks_of
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 ABSENT = {"fuse_adam", "adam8bit", "adamw8bit"}  # need packages, or devices, that tests do not
 FAST = {("adamw", name) for name in SCHEDULERS} | {(name, "constant") for name in OPTIMIZERS}

@@ -17,7 +17,7 @@ from tests.tolerances import BACKWARD, TRAINED, approx, assert_close, assert_gra
 from transformers_framework.constants import TRAIN
 from transformers_framework.data.loader import RowReader
 from transformers_framework.data.sampler import BatchRequest
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 NO_DROPOUT = {
     "bert": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"],
@@ -127,7 +127,7 @@ def test_bins_hold_inputs_and_targets_of_every_epoch(
         assert torch.equal(own["labels"], alone["labels"])
         starts = alone["decoder_input_ids"].flatten()[alone["positions"]]
         assert torch.equal(own["decoder_input_ids"].flatten()[own["positions"]], starts)
-        assert packed["normalizers"] == plain["normalizers"]
+        assert packed["num_items"] == plain["num_items"]
         fill.append(max(float(read.sum()) / (len(sizes) * limits[0]), float(written.sum()) / (len(sizes) * limits[-1])))
     assert min(fill) > (0.5 if "denoisers" in flags else 0.7)  # bins have room for what the longest of them makes
 

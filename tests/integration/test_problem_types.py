@@ -13,7 +13,7 @@ from datasets import Dataset, Features, List, Value
 
 from tests import runs, tiny
 from tests.tolerances import approx
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 KINDS = ("multi_label", "regression")
 SIZES = {"train": 160, "valid": 23, "test": 27, "predict": 9}  # the last for two processes leaves one alone

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests import runs, tiny
 from tests.tolerances import BACKWARD, approx, assert_gradients_close
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 TWO = {"devices": 2, "strategy": "ddp"}
 # steps have 8 rows: training divides, the others leave 7, 3 and 1 rows, the last for two processes

@@ -17,7 +17,7 @@ from tests.tolerances import BACKWARD, approx
 from tests.unit.processing.test_answers import DATA, official
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.metrics.reading import ReadingMetrics
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 LONG = {"pipeline": "question_answering", "max_sequence_length": 32, "doc_stride": 6, "max_query_length": 8}
 NAME = "question_answering"

@@ -15,7 +15,7 @@ import torch
 from tests import runs, tiny
 from tests.tolerances import BACKWARD, approx, assert_close
 from transformers_framework.metrics.corpus import corpus_names
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 rows_of = partial(runs.rows_for, "retrieval")
 SENTENCE_TRANSFORMERS = pytest.mark.needs("sentence_transformers")

@@ -14,10 +14,10 @@ import boto3
 import datasets
 import pytest
 
-from transformers_framework.data.loading import load_dataset, row_place
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.models import sources
-from transformers_framework.models.sources import fetch
+from transformers_framework.sources.loading import load_dataset, row_place
+from transformers_framework.storage import remote
+from transformers_framework.storage.remote import fetch
 
 ROWS = [{"q": f"question {row}", "n": row} for row in range(10)]
 
@@ -76,7 +76,7 @@ def s3(server, monkeypatch, tmp_path):
         "AWS_EC2_METADATA_DISABLED": "true",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sources, "BACKOFF", 0.01)
+    monkeypatch.setattr(remote, "BACKOFF", 0.01)
     client = boto3.client("s3")
     client.create_bucket(Bucket="bucket")
     server.downloads, server.lists, server.cut, server.before = [], 0, 0, lambda key: None
@@ -200,7 +200,7 @@ def test_dataset_dict_downloads_nothing(s3, cache, tmp_path):
 def test_a_cut_download_leaves_nothing_and_the_next_works(s3, cache, monkeypatch):
     s3.put("m/config.json", "{}")
     s3.put("m/model.safetensors", b"x" * 200_000)
-    monkeypatch.setattr(sources, "ATTEMPTS", 1)
+    monkeypatch.setattr(remote, "ATTEMPTS", 1)
     s3.cut = 10**9
     with pytest.raises(
         ConfigurationError, match=r"--pre_trained_model s3://bucket/m: the download failed .*nothing half"
@@ -230,7 +230,7 @@ def test_a_server_that_stalls_is_not_waited_for(s3, cache, monkeypatch):
     folder = fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
     assert Path(folder, "config.json").read_text() == "{}"
     assert not stalls
-    monkeypatch.setattr(sources, "ATTEMPTS", 1)
+    monkeypatch.setattr(remote, "ATTEMPTS", 1)
     s3.before = lambda key: threading.Event().wait(1.0)
     s3.put("n/config.json", "{}")
     with pytest.raises(ConfigurationError, match=r"s3://bucket/n: the download failed .*the same command starts again"):
@@ -249,14 +249,14 @@ def test_a_frozen_server_is_named_and_given_up(s3, cache, monkeypatch, said):
         with pytest.raises(ConfigurationError, match=r"s3://bucket/m: the download failed \(Read timeout on endpoint"):
             fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
         assert time.monotonic() - before < 5
-    told = [record.message for record in said.records if record.name == sources.__name__]
+    told = [record.message for record in said.records if record.name == remote.__name__]
     assert told[0] == "Looking for s3://bucket/m"
     assert [line.rpartition("; ")[2] for line in told[1:]] == ["trying again (2 of 3)", "trying again (3 of 3)"]
 
 
 def test_a_download_that_stands_still_is_logged(s3, cache, monkeypatch, said):
     s3.put("m/config.json", "{}")
-    monkeypatch.setattr(sources, "QUIET", 0.2)
+    monkeypatch.setattr(remote, "QUIET", 0.2)
     s3.before = lambda key: threading.Event().wait(1.0)
     fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
     assert "s3://bucket/m: nothing has arrived for 0 s; still trying" in said.messages

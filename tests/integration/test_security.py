@@ -68,7 +68,7 @@ def test_a_model_that_is_a_pickle_is_refused(tmp_path: Path, capsys: Any) -> Non
 
 @pytest.mark.needs("deepspeed")
 def test_shards_of_deepspeed_with_code_are_refused(tmp_path: Path) -> None:
-    from transformers_framework.runtime.checkpoint_io import check_shards
+    from transformers_framework.strategies.checkpoint_io import check_shards
 
     folder, trap = tmp_path / "last.ckpt" / "checkpoint", tmp_path / "executed"
     folder.mkdir(parents=True)

@@ -13,7 +13,7 @@ import torch
 from tests import runs
 from transformers_framework import experiment
 from transformers_framework.callbacks.checkpoints import Checkpoints
-from transformers_framework.callbacks.optimization import Optimization
+from transformers_framework.callbacks.resumed_optimization import ResumedOptimization
 from transformers_framework.exceptions import ConfigurationError
 
 LOSS = {"monitor": "valid/loss", "monitor_direction": "min"}
@@ -61,7 +61,7 @@ def test_the_state_of_the_optimizer_is_not_kept_where_nothing_is_trained(other: 
     for name, more in (("tested", {"train_dataset": None}), ("trained", {"max_epochs": 2})):
         with runs.watched() as seen:
             other.run(name, ckpt_path=other.folders.last, **flags, **more)
-        (found,) = [part for part in seen.experiment.trainer.callbacks if isinstance(part, Optimization)]
+        (found,) = [part for part in seen.experiment.trainer.callbacks if isinstance(part, ResumedOptimization)]
         assert found.loaded is None
 
 

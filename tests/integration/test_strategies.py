@@ -14,9 +14,9 @@ from tests.integration.interrupted import run_together
 from tests.sharded_cpu import use_cpus, use_float16
 from tests.tolerances import BACKWARD, TRAINED, approx, assert_weights_close
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.runtime import strategies
-from transformers_framework.runtime.run_folders import RunFolders
-from transformers_framework.runtime.zero_shards import ZeroShards
+from transformers_framework.storage.run_folders import RunFolders
+from transformers_framework.strategies import build
+from transformers_framework.strategies.zero_shards import ZeroShards
 
 # models without dropout, which would differ between one process and two
 BERT = {"model": "bert", "additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
@@ -173,7 +173,7 @@ def test_shards_that_do_not_go_on_are_refused_before_training(alone: Any) -> Non
 
 
 def test_names_are_lightnings_and_ours() -> None:
-    names = strategies.names()
+    names = build.names()
     assert {
         "auto",
         "ddp",
@@ -190,19 +190,19 @@ def test_names_are_lightnings_and_ours() -> None:
         "xla_fsdp",
         "model_parallel",
     ):
-        assert strategies.refusal(name)
+        assert build.refusal(name)
         assert name not in names
 
 
 def test_no_shards_on_a_cpu() -> None:
     with pytest.raises(ConfigurationError, match="--strategy fsdp: it needs GPUs"):
-        strategies.build_strategy("fsdp", device="cpu")
+        build.build_strategy("fsdp", device="cpu")
 
 
 def test_unused_parameters_are_looked_for_where_layers_are_dropped() -> None:
-    assert strategies.build_strategy("ddp", tiny.config_for("bart")) == "ddp"
+    assert build.build_strategy("ddp", tiny.config_for("bart")) == "ddp"
     drops = tiny.config_for("bart", encoder_layerdrop=0.1)
-    assert strategies.build_strategy("ddp", drops) == "ddp_find_unused_parameters_true"
+    assert build.build_strategy("ddp", drops) == "ddp_find_unused_parameters_true"
 
 
 @pytest.mark.slow

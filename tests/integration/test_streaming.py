@@ -10,7 +10,7 @@ import torch
 
 from tests import runs, tiny
 from transformers_framework.data import loader as loading
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 WINDOW_ROWS = loading.WINDOW_ROWS
 

@@ -14,7 +14,7 @@ import torch
 from tests import runs
 from tests.tolerances import approx, assert_close
 from transformers_framework.pipelines.pipeline import Pipeline
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 # of six epochs the last two are the last fifth; the schedule is constant, so that a run without averages is the same
 FLAGS: dict[str, Any] = {"max_epochs": 6, "scheduler": "constant", "checkpoint_interval": 3}

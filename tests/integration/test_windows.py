@@ -10,7 +10,7 @@ import torch
 
 from tests import runs
 from tests.tolerances import assert_gradients_close
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
 ROWS = 72  # two windows of 32, and one of 8

@@ -26,23 +26,41 @@ ROOMS: dict[str, set[str]] = {
     "restricted": set(),
     "registry": set(),
     "processing": set(),
-    "runtime": set(),
+    "storage": set(),
     "losses": set(),
     "optimizers": set(),
     "schedulers": set(),
-    "metrics": {"processing"},
-    "inputs": {"processing"},
-    "objectives": {"processing", "losses", "metrics"},
-    "models": {"registry", "processing", "runtime", "losses"},
+    "distributed": {"storage"},
+    "strategies": {"storage"},
+    "runtime": {"storage", "distributed", "strategies"},
+    "sources": {"processing", "storage"},
+    "metrics": {"processing", "sources"},
+    "inputs": {"processing", "sources"},
+    "objectives": {"processing", "sources", "losses", "metrics"},
+    "models": {"registry", "processing", "storage", "losses"},
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "objectives", "models"},
-    "data": {"processing", "runtime", "inputs", "objectives", "models"},
-    "callbacks": {"processing", "optimizers", "metrics", "objectives", "runtime", "pipelines", "data"},
-    "continuation": {"registry", "runtime", "data", "callbacks"},
-    "checks": {"registry", "runtime", "optimizers", "callbacks"},
+    "data": {"processing", "storage", "runtime", "sources", "inputs", "objectives"},
+    "callbacks": {
+        "processing",
+        "storage",
+        "distributed",
+        "strategies",
+        "runtime",
+        "sources",
+        "optimizers",
+        "metrics",
+        "objectives",
+        "pipelines",
+        "data",
+    },
+    "continuation": {"registry", "storage", "strategies", "runtime", "data", "callbacks"},
+    "preflight": {"registry", "storage", "runtime", "optimizers", "callbacks"},
     "experiment": {
-        "checks",
+        "preflight",
         "continuation",
         "registry",
+        "storage",
+        "distributed",
         "runtime",
         "optimizers",
         "inputs",
@@ -52,8 +70,8 @@ ROOMS: dict[str, set[str]] = {
         "data",
         "callbacks",
     },
-    "cli": {"registry", "runtime", "data", "checks", "experiment"},
-    "clusters": {"processing", "runtime", "models", "cli"},
+    "cli": {"registry", "distributed", "strategies", "runtime", "data", "preflight", "experiment"},
+    "clusters": {"processing", "storage", "runtime", "models", "cli"},
     "__main__": {"cli"},
 }
 
@@ -128,7 +146,18 @@ def test_the_table_has_every_room_and_goes_one_way() -> None:
     order = list(ROOMS)
     assert [room for room in order for other in ROOMS[room] if order.index(other) >= order.index(room)] == []
     # as the documents draw it
-    chain = ("processing", "inputs", "objectives", "models", "pipelines", "data", "callbacks", "experiment", "cli")
+    chain = (
+        "processing",
+        "sources",
+        "inputs",
+        "objectives",
+        "models",
+        "pipelines",
+        "data",
+        "callbacks",
+        "experiment",
+        "cli",
+    )
     assert [room for room in order if room in chain] == list(chain)
     assert not ROOMS["objectives"] & {"inputs"}, "what goes in and what is learned do not know each other"
 

@@ -20,7 +20,7 @@ from transformers_framework.cli.given import gather
 from transformers_framework.cli.main import main
 from transformers_framework.objectives.objective import Setup
 from transformers_framework.registry import OPTIMIZERS, PIPELINES, SCHEDULERS, PipelineSpec, resolve
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 ROOT = runs.ROOT
 README, PIPELINES_README = ROOT / "README.md", ROOT / "transformers_framework" / "pipelines" / "README.md"

@@ -12,10 +12,10 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
 from transformers_framework.callbacks.guards import FiniteLoss
-from transformers_framework.runtime.board import EVENT_SIZES, Board
-from transformers_framework.runtime.files import link_file, link_folder, replace
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, in_last_batch, training_ends
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.runtime.tensorboard import EVENT_SIZES, TensorBoard
+from transformers_framework.storage.atomic import link_file, link_folder, replace
+from transformers_framework.storage.run_folders import RunFolders
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add up to where TensorBoard's files belong to this state."""
-        if isinstance(trainer.logger, Board):
+        if isinstance(trainer.logger, TensorBoard):
             checkpoint[EVENT_SIZES] = trainer.logger.sizes()
 
     # ---------------------------------------------------------------- events

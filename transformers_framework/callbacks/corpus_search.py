@@ -15,20 +15,20 @@ import torch
 from torch.nn import functional
 
 from transformers_framework.constants import ROW_IDS, STAGES, Stage
+from transformers_framework.distributed.collectives import all_gather_json
 from transformers_framework.exceptions import DataError
 from transformers_framework.metrics.corpus import corpus_metrics, qrels_lines, run_lines
 from transformers_framework.metrics.search import TopPassages, ranked
 from transformers_framework.processing.json_text import to_json
-from transformers_framework.runtime.communication import from_all
-from transformers_framework.runtime.files import whole_file
 from transformers_framework.runtime.precision import length_multiple
-from transformers_framework.runtime.strategies import method_of
+from transformers_framework.storage.atomic import whole_file
+from transformers_framework.strategies.build import method_of
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
-    from transformers_framework.data.passages import Batch, Corpus, Numbers, Queries
+    from transformers_framework.data.passages import Batch, Numbers, PretrainingText, Queries
     from transformers_framework.objectives.retrieval import Retrieval
-    from transformers_framework.runtime.run_folders import RunFolders
+    from transformers_framework.storage.run_folders import RunFolders
 
 PASSAGES_TOGETHER = 4096  # are compared with queries at once
 
@@ -48,7 +48,9 @@ class CorpusSearch(pl.Callback):
         folders: Where files go; none: nothing is written.
     """
 
-    def __init__(self, corpus: Corpus, data: DataModule, objective: Retrieval, folders: RunFolders | None) -> None:
+    def __init__(
+        self, corpus: PretrainingText, data: DataModule, objective: Retrieval, folders: RunFolders | None
+    ) -> None:
         self.corpus, self.data, self.objective, self.folders = corpus, data, objective, folders
         self.kept: list[tuple[np.ndarray, torch.Tensor]] = []
         self.queries = cache(self._queries)
@@ -138,7 +140,7 @@ class CorpusSearch(pl.Callback):
     def _search(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> tuple[Numbers, np.ndarray, Numbers]:
         """Return which queries were seen ``(Q,)``, and the scores and numbers of their best passages ``(Q, K)``."""
         kept, self.kept = self.kept, []
-        parts = from_all([(rows, embeddings.cpu()) for rows, embeddings in kept])
+        parts = all_gather_json([(rows, embeddings.cpu()) for rows, embeddings in kept])
         rows, embeddings = zip(*(pair for part in parts for pair in part), strict=True)
         order = np.argsort(joined := np.concatenate(rows), kind="stable")
         queries = torch.cat(embeddings)[torch.from_numpy(order)].to(pl_module.device)
@@ -149,7 +151,7 @@ class CorpusSearch(pl.Callback):
         for passages, numbers in self._passages(trainer, pl_module):
             best.add(passages, numbers)
         mine = best.scores.cpu().numpy(), best.numbers.cpu().numpy()
-        all_scores, all_numbers = (np.concatenate(part, axis=1) for part in zip(*from_all(mine), strict=True))
+        all_scores, all_numbers = (np.concatenate(part, axis=1) for part in zip(*all_gather_json(mine), strict=True))
         return seen, *self.corpus.passages(*ranked(all_scores, all_numbers, self.corpus.top_k))
 
     def _passages(self, trainer: pl.Trainer, pl_module: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 
 from transformers_framework.callbacks.provenance import Provenance
 from transformers_framework.constants import ONCE
-from transformers_framework.runtime.files import whole_folder
 from transformers_framework.runtime.loops import epoch_under_way
-from transformers_framework.runtime.strategies import whole_weights
+from transformers_framework.storage.atomic import whole_folder
+from transformers_framework.strategies.build import whole_weights
 
 if TYPE_CHECKING:
     from transformers_framework.pipelines.pipeline import Pipeline

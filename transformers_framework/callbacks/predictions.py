@@ -12,11 +12,11 @@ import pytorch_lightning as pl
 import torch
 
 from transformers_framework.constants import ROW_IDS, Stage
-from transformers_framework.processing.columns import chunks
+from transformers_framework.distributed.collectives import gather_json
 from transformers_framework.processing.json_text import to_json
-from transformers_framework.runtime.communication import to_first
-from transformers_framework.runtime.files import whole_file
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.sources.columns import chunks
+from transformers_framework.storage.atomic import whole_file
+from transformers_framework.storage.run_folders import RunFolders
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
@@ -58,7 +58,7 @@ class Predictions(pl.Callback):
             name: {key: _joined([batch[name][key] for batch in batches]) for key in batches[0][name]}
             for name in (batches[0] if batches else {})
         }
-        parts = to_first(mine)
+        parts = gather_json(mine)
         if parts is None:
             return
         self.folders.predictions.mkdir(parents=True, exist_ok=True)

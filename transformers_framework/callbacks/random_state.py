@@ -7,8 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from transformers_framework.distributed.collectives import all_gather_json
 from transformers_framework.processing.random import keys
-from transformers_framework.runtime.communication import from_all
 
 
 class RandomState(pl.Callback):
@@ -29,7 +29,7 @@ class RandomState(pl.Callback):
         state = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             state["cuda"] = torch.cuda.get_rng_state()
-        return {"states": from_all(state)}
+        return {"states": all_gather_json(state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the states of the run that continues; they are set when training starts."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from transformers_framework.callbacks.export import Exporter
     from transformers_framework.objectives.objective import Objective
-    from transformers_framework.runtime.run_folders import RunFolders
+    from transformers_framework.storage.run_folders import RunFolders
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from transformers_framework.constants import TRAIN
-from transformers_framework.runtime.communication import from_all
+from transformers_framework.distributed.collectives import all_gather_json
 
 STATES = "training_metrics"  # key of checkpoints
 
@@ -73,7 +73,7 @@ def states_of_all(metrics: Iterator[tuple[str, Metric]]) -> dict[str, dict[str, 
     # a process whose batches had no label may lack what others have
     kinds = [[[*key], [*value.shape[1:]], str(value.dtype)] for key, value in mine.items()]
     found: dict[str, dict[str, list[Tensor]]] = {}
-    everyone = {tuple(key): (shape, dtype) for theirs in from_all(kinds) for key, shape, dtype in theirs}
+    everyone = {tuple(key): (shape, dtype) for theirs in all_gather_json(kinds) for key, shape, dtype in theirs}
     for (name, state), (shape, dtype) in sorted(everyone.items()):
         if (name, state) not in mine:
             dtype = getattr(torch, dtype.removeprefix("torch."))

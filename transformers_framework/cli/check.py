@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.checks import checks_of
 from transformers_framework.constants import PASSAGE, ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
+from transformers_framework.preflight import checks_of
 from transformers_framework.runtime.trainer import build_trainer
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from transformers_framework.cli import help as helps
 from transformers_framework.cli.given import gather, to_yaml
 from transformers_framework.constants import ONCE
+from transformers_framework.distributed.nodes import AbsentError, ApartError, Place
+from transformers_framework.distributed.rendezvous import refuse
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError, printable
-from transformers_framework.runtime.garbage import collect_rarely
-from transformers_framework.runtime.nodes import AbsentError, ApartError, Place
-from transformers_framework.runtime.rendezvous import refuse
+from transformers_framework.runtime.garbage_collection import collect_rarely
 
 if TYPE_CHECKING:
     from transformers_framework.cli.parser import Groups

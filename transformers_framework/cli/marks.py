@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORE_INDEX
 
 KEPT, MASKED, REPLACED, UNCHANGED, PUT_IN, WRITTEN = range(6)  # what became of a token
 COUNTED = {MASKED: "masked", REPLACED: "replaced", UNCHANGED: "unchanged", PUT_IN: "put in"}
@@ -49,7 +49,7 @@ def kinds_of(
         [None, 'replaced', 'replaced', None]
     """
     changed = after != before
-    chosen = labels != IGNORED_LABEL if sparse else changed
+    chosen = labels != IGNORE_INDEX if sparse else changed
     masked = chosen & (after == mask) if mask is not None else np.zeros_like(changed)
     return np.select([masked, changed, chosen], [MASKED, REPLACED, UNCHANGED], KEPT)
 

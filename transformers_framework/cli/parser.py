@@ -21,7 +21,7 @@ from transformers_framework.registry import (
     resolve,
 )
 from transformers_framework.restricted import NonNegativeFloat, NonNegativeInt, PositiveInt, Probability, Range
-from transformers_framework.runtime.strategies import refusal
+from transformers_framework.strategies.build import refusal
 
 Groups = dict[str, dict[str, Flag]]
 
@@ -157,7 +157,7 @@ def trainer_flags() -> list[Flag]:
     import pytorch_lightning as pl
     from pytorch_lightning.accelerators import AcceleratorRegistry
 
-    from transformers_framework.runtime import strategies
+    from transformers_framework.strategies.build import names
 
     duration = Annotated[str, Duration()]
     accelerators = ("auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators()))
@@ -166,7 +166,7 @@ def trainer_flags() -> list[Flag]:
         exclude=NOT_OF_THE_TRAINER,
         hints={
             "accelerator": Literal[accelerators],
-            "strategy": Literal[strategies.names()],
+            "strategy": Literal[names()],
             "max_time": duration | None,
             "val_check_interval": PositiveInt | Annotated[float, Range(above=0, le=1)] | duration | None,
             "gradient_clip_algorithm": Literal["norm", "value"] | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from transformers_framework.cli.marks import COUNTED, KEPT, MASKED, PUT_IN, WRITTEN, Pen, kinds_of
-from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, TRAIN
+from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, TRAIN
 from transformers_framework.exceptions import ConfigurationError, printable
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:
             entries = own[corrupting.name]
             labels = entries["labels"][row]
             if "decoder_input_ids" in entries:
-                kinds, target = _put_in(after, before), labels[labels != IGNORED_LABEL]
+                kinds, target = _put_in(after, before), labels[labels != IGNORE_INDEX]
             else:
                 mask = experiment.tokenizer.mask_token_id
                 kinds = kinds_of(before, after, labels[there], mask, sparse=corrupting.sparse)

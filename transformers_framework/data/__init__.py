@@ -1,1 +1,1 @@
-"""Data sets: where they come from, their order, and how rows become batches."""
+"""Batches: the order of rows, the loader's workers, and how rows become batches."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, NORMALIZERS, ROW_IDS, TRAIN, Stage
+from transformers_framework.constants import IGNORE_INDEX, NUM_ITEMS, ROW_IDS, TRAIN, Stage
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.objectives.objective import Context, Objective, active
 from transformers_framework.processing.masking import sparse_labels
@@ -35,26 +35,26 @@ class Collator:
         """Return the batch as tensors.
 
         Model inputs, ``row_ids (B,) int64`` and ``num_truncated``, an int, are shared; what an objective added is under
-        its name; ``normalizers`` has what to divide each objective's loss by. Where texts share rows, ``row_ids`` are
+        its name; ``num_items`` has the loss denominator of each objective. Where texts share rows, ``row_ids`` are
         those of all texts.
         """
         batch, own = self.arrays(rows)
-        if (sizes := rows[0].sizes) is not None and self.inputs.isolates:
+        if (sizes := rows[0].sizes) is not None and self.inputs.uses_document_mask:
             pad_token_id = int(self.inputs.tokenizer.pad_token_id)
             widths = {"width": self.inputs.max_length, "multiple": self.pad_to_multiple_of}
             batch, own = pack(batch, own, sizes, pad_token_id=pad_token_id, **widths)
         if self.stage != TRAIN:
             batch = self.inputs.distinct(batch)
-        normalizers = {}
+        num_items = {}
         for objective in self.objectives:
             entries = own[objective.name]
             if self.stage != "predict":
-                normalizers[objective.name] = objective.normalizer({**batch, **entries})
+                num_items[objective.name] = objective.num_items({**batch, **entries})
             if objective.sparse and "labels" in entries:
                 entries["positions"], entries["labels"] = sparse_labels(entries["labels"])
         num_truncated = int(batch.pop("truncated").sum())
         # counts stay numbers of Python: strategies in half precision would round tensors
-        return {**_tensors({**batch, **own}), NORMALIZERS: normalizers, "num_truncated": num_truncated}
+        return {**_tensors({**batch, **own}), NUM_ITEMS: num_items, "num_truncated": num_truncated}
 
     def rows_of(self, request: BatchRequest, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
         """Return what is an input each: rows as they were read, or groups of them, whose columns hold lists."""
@@ -63,7 +63,7 @@ class Collator:
 
     def _group_sizes(self, request: BatchRequest) -> np.ndarray | None:
         """Return how many rows share each input; none where each row has its own, or texts are packed afterwards."""
-        return None if request.sizes is None or self.inputs.isolates else np.asarray(request.sizes)
+        return None if request.sizes is None or self.inputs.uses_document_mask else np.asarray(request.sizes)
 
     def arrays(
         self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]
@@ -82,7 +82,7 @@ class Collator:
             batch |= {key: entries.pop(key) for key in batch.keys() & entries.keys()}
             if padding.any():
                 for name in entries.keys() & {"labels", ROW_IDS}:
-                    entries[name][padding] = IGNORED_LABEL  # negative, as the row of no data set
+                    entries[name][padding] = IGNORE_INDEX  # negative, as the row of no data set
             own[objective.name] = entries
         batch.pop("word_ids", None)
         batch["truncated"] = batch["truncated"][: len(padding)] & ~padding

@@ -29,18 +29,18 @@ def check_flags(data: DataModule) -> None:
         raise ConfigurationError(
             f"--label_column: '{seen[0]}' is among --input_columns, so the model would read what it must predict."
         )
-    if data.inputs.isolates or (data.inputs.rewrite_key is not None and not data.inputs.groups_rows):
+    if data.inputs.uses_document_mask or (data.inputs.rewrite_key is not None and not data.inputs.groups_rows):
         _check_packing(data, labels)
 
 
 def _check_packing(data: DataModule, labels: set[str]) -> None:
-    flag = "--packing isolated" if data.inputs.isolates else data.inputs.rewriting
+    flag = "--packing isolated" if data.inputs.uses_document_mask else data.inputs.rewriting
     if data.iterable:
         raise ConfigurationError(
             f"--iterable: {flag} must see all texts before training, a stream is never seen as a whole. Leave "
             "--iterable out: what is prepared lies on disk, not in memory."
         )
-    if data.inputs.isolates and data.length_bucketing:
+    if data.inputs.uses_document_mask and data.length_bucketing:
         raise ConfigurationError(
             "--length_bucketing puts rows of similar length together, --packing isolated those that fill a row: "
             "leave one of them out."

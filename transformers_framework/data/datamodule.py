@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 
 from transformers_framework.constants import STAGES, TRAIN, Stage
-from transformers_framework.data.cache import prepared
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.contradictions import check_flags
 from transformers_framework.data.fingerprint import ROWS_OF_HEAD, Fingerprints
 from transformers_framework.data.limits import Limits
 from transformers_framework.data.loader import Loader, RowReader, RowStream
-from transformers_framework.data.loading import load_dataset, row_place
-from transformers_framework.data.loading import num_rows as known_num_rows
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
-from transformers_framework.processing.columns import Origin, chunks
-from transformers_framework.processing.fields import NamedColumns
 from transformers_framework.processing.packing import Bins, fill_bins
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
-from transformers_framework.runtime.folders import cache_folder
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way
 from transformers_framework.runtime.precision import length_multiple
-from transformers_framework.runtime.run_folders import is_first_process
+from transformers_framework.sources.cache import prepared
+from transformers_framework.sources.columns import Origin, chunks
+from transformers_framework.sources.fields import NamedColumns
+from transformers_framework.sources.loading import load_dataset, row_place
+from transformers_framework.sources.loading import num_rows as known_num_rows
+from transformers_framework.storage.run_folders import is_first_process
+from transformers_framework.storage.shared_folders import cache_folder
 
 if TYPE_CHECKING:
     import datasets
@@ -218,7 +218,7 @@ class DataModule(pl.LightningDataModule):
         inputs = self.inputs.in_stage(origin.stage)
         key = inputs.rewrite_key
         if mistakes or key is None:
-            must_be_right = key is not None or self.inputs.isolates or self.inputs.groups_rows
+            must_be_right = key is not None or self.inputs.uses_document_mask or self.inputs.groups_rows
             return None if mistakes and must_be_right else dataset
 
         def build(dataset: datasets.Dataset) -> Iterator[pa.Table]:
@@ -325,7 +325,7 @@ class DataModule(pl.LightningDataModule):
     @cached_property
     def bins(self) -> Bins | None:
         """Rows of training that share a row of a batch."""
-        if not self.inputs.isolates or TRAIN not in self.datasets:
+        if not self.inputs.uses_document_mask or TRAIN not in self.datasets:
             return None
         lengths, capacity = self._token_lengths(self.datasets[TRAIN]), self.inputs.max_length
         for objective in self.objectives:

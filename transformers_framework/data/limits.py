@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from transformers_framework.constants import SOURCE_ROW, Stage
 from transformers_framework.objectives.objective import active
-from transformers_framework.processing.columns import value_numbers
 from transformers_framework.restricted import NonNegativeInt, Probability
+from transformers_framework.sources.columns import value_numbers
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule

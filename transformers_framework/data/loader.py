@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from transformers_framework.constants import NORMALIZERS, WINDOW
+from transformers_framework.constants import GROUP_NUM_ITEMS, NUM_ITEMS
 from transformers_framework.data.sampler import BatchRequest, BatchSampler
-from transformers_framework.data.workers import Greetings
+from transformers_framework.data.workers import WorkerStartUp
 from transformers_framework.exceptions import UserError
 from transformers_framework.processing.windows import Ragged
 
@@ -144,7 +144,7 @@ class Loader:
         self.window, self.limit = window, limit
         # tensors of workers that lie in shared memory keep a file open each: of a long window too many
         self.copies = window > 1 and num_workers > 0 and not pin_memory
-        self.greetings = Greetings() if num_workers else None
+        self.start_up = WorkerStartUp() if num_workers else None
         self.loader = DataLoader(
             rows,
             batch_size=None,
@@ -152,7 +152,7 @@ class Loader:
             collate_fn=collator,  # type: ignore[arg-type]
             num_workers=num_workers,
             pin_memory=pin_memory,
-            worker_init_fn=self.greetings,
+            worker_init_fn=self.start_up,
             # workers of a stream are told the epoch by being started in it
             persistent_workers=num_workers > 0 and sampler.shuffle and not isinstance(rows, RowStream),
             # else the loader draws from the global generator at each epoch, and a resumed run differs from a whole one
@@ -167,7 +167,7 @@ class Loader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield the batches of the current epoch; nothing starts before the first one is asked for.
 
-        Each holds, as ``window``, the sums of the ``normalizers`` of all batches of its optimizer step: batches are
+        Each holds, as ``group_num_items``, the sums of the ``num_items`` of all batches of its step: batches are
         therefore read a window ahead. An epoch that is continued inside a window reads that from its start.
         """
         requests = self.requests
@@ -188,7 +188,7 @@ class Loader:
         yield from self._with_sums(window)[again:]
 
     def _batches(self) -> Iterator[dict[str, Any]]:
-        batches = self.greetings.iterator(self.loader) if self.greetings else iter(self.loader)
+        batches = self.start_up.iterator(self.loader) if self.start_up else iter(self.loader)
         while True:
             try:
                 batch = next(batches)
@@ -199,12 +199,12 @@ class Loader:
             yield batch
 
     def _with_sums(self, window: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Tell every batch of a window the sums of the normalizers of all."""
+        """Give every batch of an accumulation group the loss denominators of the whole group."""
         if window:
-            names = window[0][NORMALIZERS]
-            sums = {name: math.fsum(batch[NORMALIZERS][name] for batch in window) for name in names}
+            names = window[0][NUM_ITEMS]
+            sums = {name: math.fsum(batch[NUM_ITEMS][name] for batch in window) for name in names}
             for batch in window:
-                batch[WINDOW] = sums
+                batch[GROUP_NUM_ITEMS] = sums
         return window
 
 

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.constants import RELEVANT
-from transformers_framework.data.loading import load_dataset, row_place
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches
-from transformers_framework.processing.columns import (
+from transformers_framework.processing.text_ids import trec_name, value_hashes
+from transformers_framework.processing.windows import stretches
+from transformers_framework.restricted import LocalPath, PositiveInt, Source
+from transformers_framework.sources.columns import (
     Origin,
     check_column,
     check_text_type,
@@ -24,13 +26,11 @@ from transformers_framework.processing.columns import (
     item_feature,
     shown,
 )
-from transformers_framework.processing.fields import Field, NamedColumns, field_texts, parse_field
-from transformers_framework.processing.queries import check_ids, first_without_name
-from transformers_framework.processing.text_ids import trec_name, value_hashes
-from transformers_framework.processing.windows import stretches
-from transformers_framework.restricted import LocalPath, PositiveInt, Source
-from transformers_framework.runtime.folders import cache_folder
-from transformers_framework.runtime.run_folders import is_first_process
+from transformers_framework.sources.fields import Field, NamedColumns, field_texts, parse_field
+from transformers_framework.sources.loading import load_dataset, row_place
+from transformers_framework.sources.query_ids import check_ids, first_without_name
+from transformers_framework.storage.run_folders import is_first_process
+from transformers_framework.storage.shared_folders import cache_folder
 
 if TYPE_CHECKING:
     import datasets
@@ -78,7 +78,7 @@ class Queries(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Corpus:
+class PretrainingText:
     """Passages to search.
 
     Args:
@@ -268,7 +268,7 @@ def load_corpus(
     keep_in_memory: bool = False,
     verify_data: bool = False,
     cache_dir: LocalPath | None = None,
-) -> Corpus | None:
+) -> PretrainingText | None:
     """Load and check the passages to search; nothing where none were asked for.
 
     Args:
@@ -324,7 +324,7 @@ def load_corpus(
     starts = np.searchsorted(number[rows], np.arange(len(first) + 1))
     by_id = Lookup(ids, number) if corpus_id_column is None else Lookup(ids[rows], np.arange(len(rows)))
     by_text = Lookup(texts, number)
-    return Corpus(
+    return PretrainingText(
         dataset, origin, inputs, field, corpus_id_column, relevant_column, top_k, first, rows, starts, by_text, by_id
     )
 

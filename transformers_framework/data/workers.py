@@ -24,7 +24,7 @@ MAKER = "transformers_framework.maker_of_tempdir"  # beside multiprocessing's ow
 logger = logging.getLogger(__name__)
 
 
-class Greetings:
+class WorkerStartUp:
     """What a loader's processes call when they begin to work (``worker_init_fn``), and who waits for it.
 
     CPython before 3.9.20, 3.10.15, 3.11.10 and 3.12 may leave a process that was just forked waiting forever for a lock

@@ -11,11 +11,11 @@ from transformers_framework.constants import PASSAGE, ROWS, TRAIN, WRONG_ROWS, S
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.backend import read_in_lower_case
-from transformers_framework.processing.columns import Origin, column_lengths, first_empty_item
 from transformers_framework.processing.encoding import assemble, tokenize
-from transformers_framework.processing.fields import Field, field_texts, parse_field, segments
 from transformers_framework.processing.windows import stretches, sums_by_row
 from transformers_framework.restricted import PositiveInt, Source
+from transformers_framework.sources.columns import Origin, column_lengths, first_empty_item
+from transformers_framework.sources.fields import Field, field_texts, parse_field, segments
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -12,12 +12,12 @@ from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.batches import EncodedBatches, list_array
 from transformers_framework.inputs.text import TextInputs
-from transformers_framework.processing.columns import Origin, check_column, check_text_type, distinct_texts
 from transformers_framework.processing.encoding import encoded_word_starts, flat, number_words, tokenize, tokenize_words
 from transformers_framework.processing.offsets import visible_offsets, with_marks
 from transformers_framework.processing.reading import END, Cuts, cut
 from transformers_framework.processing.windows import Ragged, stretches
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
+from transformers_framework.sources.columns import Origin, check_column, check_text_type, distinct_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa

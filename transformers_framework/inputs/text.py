@@ -13,7 +13,17 @@ import numpy as np
 from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.processing.backend import bare_tokenizer
-from transformers_framework.processing.columns import (
+from transformers_framework.processing.encoding import (
+    Template,
+    WordMarks,
+    assemble,
+    number_words,
+    tokenize,
+    tokenize_words,
+)
+from transformers_framework.processing.windows import Ragged, inside, sums_by_row
+from transformers_framework.restricted import NonNegativeInt, PositiveInt
+from transformers_framework.sources.columns import (
     Origin,
     check_column,
     check_text_type,
@@ -23,17 +33,7 @@ from transformers_framework.processing.columns import (
     list_sizes,
     unwritten,
 )
-from transformers_framework.processing.encoding import (
-    Template,
-    WordMarks,
-    assemble,
-    number_words,
-    tokenize,
-    tokenize_words,
-)
-from transformers_framework.processing.fields import Field, parse_field, segments
-from transformers_framework.processing.windows import Ragged, inside, sums_by_row
-from transformers_framework.restricted import NonNegativeInt, PositiveInt
+from transformers_framework.sources.fields import Field, parse_field, segments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -163,7 +163,7 @@ class TextInputs:
         return None
 
     @property
-    def isolates(self) -> bool:
+    def uses_document_mask(self) -> bool:
         """Whether several rows share one of a training batch."""
         return False
 

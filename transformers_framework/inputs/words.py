@@ -12,7 +12,10 @@ from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches, list_array
 from transformers_framework.inputs.text import Pieces, TextInputs
-from transformers_framework.processing.columns import (
+from transformers_framework.processing.windows import Ragged, steps, stretches, sums_by_row, surrounded
+from transformers_framework.processing.words import WordTokenizer, cut_words
+from transformers_framework.restricted import NonNegativeInt, PositiveInt
+from transformers_framework.sources.columns import (
     Origin,
     check_column,
     first_empty,
@@ -20,10 +23,7 @@ from transformers_framework.processing.columns import (
     item_feature,
     type_name,
 )
-from transformers_framework.processing.fields import as_text
-from transformers_framework.processing.windows import Ragged, steps, stretches, sums_by_row, surrounded
-from transformers_framework.processing.words import WordTokenizer, cut_words, word_column
-from transformers_framework.restricted import NonNegativeInt, PositiveInt
+from transformers_framework.sources.fields import as_text, word_column
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ def cross_entropy(
         logits.float(),
         labels,
         weight=class_weights,
-        ignore_index=IGNORED_LABEL,
+        ignore_index=IGNORE_INDEX,
         reduction="sum",
         label_smoothing=label_smoothing,
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORE_INDEX
 
 ScoresFunction = Literal["cosine_similarity", "dot_product_similarity"]
 DistanceFunction = Literal["cosine", "euclidean", "manhattan"]
@@ -135,7 +135,7 @@ def multiple_negatives_ranking_loss(found: Tensor, targets: Tensor, candidates: 
     """
     right = targets[:, None] == torch.arange(found.shape[1], device=found.device)
     among = found.masked_fill(~(candidates | right), -torch.inf)
-    return functional.cross_entropy(among, targets, ignore_index=IGNORED_LABEL, reduction="sum")
+    return functional.cross_entropy(among, targets, ignore_index=IGNORE_INDEX, reduction="sum")
 
 
 # --- triplets of a batch ---------------------------------------------------------------------------------------------

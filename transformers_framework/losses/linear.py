@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORE_INDEX
 from transformers_framework.losses.vocabulary import graph_is_kept
 
 # entries of a chunk of logits: large enough that adding up the gradient of the weights, one pass over them for each
@@ -129,7 +129,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _gradient_of_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Turn logits ``(n, V)`` into the gradient of their losses, in place; return the losses' sum, and what is right."""
-    index, labelled = labels.clamp(min=0)[:, None], labels != IGNORED_LABEL
+    index, labelled = labels.clamp(min=0)[:, None], labels != IGNORE_INDEX
     of_label, top = logits.gather(1, index)[:, 0], logits.amax(dim=1)
     total = logits.sub_(top[:, None]).exp_().sum(dim=1)
     losses = torch.where(labelled, total.log() + top - of_label, 0.0).sum()

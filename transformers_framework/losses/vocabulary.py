@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORE_INDEX
 
 UNDERFLOW = 1e-30  # a probability in float32 below it may have lost digits, or be 0
 PARTS = 2  # of half precision logits, one after the other in float32: half a buffer, which their gradient needs anyway
@@ -56,7 +56,7 @@ class _VocabularyCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         probabilities, top = _softmax(logits)  # (N, V), (N,)
         index = labels.clamp(min=0)[:, None]  # (N, 1)
-        labelled = labels != IGNORED_LABEL
+        labelled = labels != IGNORE_INDEX
         of_label = logits.gather(1, index)[:, 0].to(top.dtype)
         probability = probabilities.gather(1, index)[:, 0]
         losses = -probability.log()
@@ -107,8 +107,8 @@ def graph_is_kept() -> bool:
 
 def _traceable(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    losses = functional.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL, reduction="sum")
+    losses = functional.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum")
     scores = logits.detach()
     of_label = scores.gather(1, labels.clamp(min=0)[:, None])[:, 0]
-    correct = (labels != IGNORED_LABEL) & (of_label == scores.amax(1))
+    correct = (labels != IGNORE_INDEX) & (of_label == scores.amax(1))
     return losses, correct, scores.softmax(1)

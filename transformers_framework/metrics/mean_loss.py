@@ -25,19 +25,19 @@ class MeanLoss(Metric):
 
     def __init__(self, *, sync_on_compute: bool = True) -> None:
         super().__init__(sync_on_compute=sync_on_compute)
-        # (sum, error) x (total, normalizer); processes are stacked and added in float64 by `compute`
+        # (sum, error) x (total, num_items); processes are stacked and added in float64 by `compute`
         self.add_state("sums", torch.zeros(2, 2), dist_reduce_fx=None)
 
-    def update(self, total: Tensor, normalizer: Tensor | float) -> None:
+    def update(self, total: Tensor, num_items: Tensor | float) -> None:
         """Add a batch.
 
         Args:
             total: Sum of the losses of all that has a label, a scalar.
-            normalizer: Sum of their weights, a scalar or a number: how many they are when all weigh the same, 0
+            num_items: Sum of their weights, a scalar or a number: how many they are when all weigh the same, 0
                 for a batch of padding.
         """
         total = total.detach().reshape(()).float()
-        weight = normalizer if isinstance(normalizer, Tensor) else torch.full_like(total, normalizer)
+        weight = num_items if isinstance(num_items, Tensor) else torch.full_like(total, num_items)
         new = torch.stack([total, weight.detach().reshape(()).float()])
         old, error = self.sums
         summed = old + new
@@ -46,5 +46,5 @@ class MeanLoss(Metric):
 
     def compute(self) -> float | None:
         """Return the mean loss, nothing when nothing was added."""
-        total, normalizer = self.sums.cpu().double().reshape(-1, 2).sum(dim=0).tolist()
-        return total / normalizer if normalizer else None
+        total, num_items = self.sums.cpu().double().reshape(-1, 2).sum(dim=0).tolist()
+        return total / num_items if num_items else None

@@ -6,7 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
-from transformers_framework.processing.columns import arrow_chunks, item_feature
+from transformers_framework.sources.columns import arrow_chunks, item_feature
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from transformers_framework.constants import IGNORED_LABEL, Direction
+from transformers_framework.constants import IGNORE_INDEX, Direction
 from transformers_framework.metrics.mean_loss import MeanLoss
 
 
@@ -40,7 +40,7 @@ class TokenPrediction(Metric):
             correct: Which labels were predicted, (N,) bool, as the loss returns them.
             labels: Tokens, (N,) int64; -100 is ignored.
         """
-        labelled = labels != IGNORED_LABEL
+        labelled = labels != IGNORE_INDEX
         new = torch.stack([(correct & labelled).sum(), labelled.sum()])
         self.mean_loss.update(losses_sum, new[1])
         # a new tensor, since one made under inference mode cannot be changed outside of it

@@ -13,10 +13,10 @@ from transformers_framework.constants import EVALUATED, ROW_IDS, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
-from transformers_framework.processing.columns import Origin
-from transformers_framework.processing.queries import check_queries
 from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
+from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.query_ids import check_queries
 
 if TYPE_CHECKING:
     from datasets import Dataset

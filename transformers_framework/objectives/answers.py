@@ -11,8 +11,8 @@ import numpy as np
 
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.processing.answers import normalized
-from transformers_framework.processing.columns import Origin, check_column, distinct_texts, item_feature, type_name
-from transformers_framework.processing.fields import as_text
+from transformers_framework.sources.columns import Origin, check_column, distinct_texts, item_feature, type_name
+from transformers_framework.sources.fields import as_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

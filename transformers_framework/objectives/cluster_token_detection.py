@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
+from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.token_detection import REPLACED, RandomTokenDetection
 from transformers_framework.processing.clusters import read_clusters
@@ -76,7 +76,7 @@ class ClusterRandomTokenDetection(RandomTokenDetection):
         if context.stage == "predict":
             return {}
         selected, attended = self.select(batch, context), batch["attention_mask"] > 0
-        labels = np.where(attended, selected, IGNORED_LABEL)
+        labels = np.where(attended, selected, IGNORE_INDEX)
         return {"labels": labels} | {
             f"{purpose}_draws": draws_at(selected, context.keys(f"{self.name}.{purpose}"))
             for purpose in ("cluster", "token")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, Stage
+from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
@@ -230,8 +230,8 @@ class Denoising(Objective):
             words = Words.of(word_starts(word_ids.values, texts.lengths), texts.lengths)
         inputs, targets = self.corruption(texts, words, lambda purpose: context.keys(f"{self.name}.{purpose}"))
         input_ids, attention_mask = framed(inputs, prefix, suffix, self.pad_token_id, left=self.pads_left)
-        labels, _ = framed(targets, prefix, self.after_target, IGNORED_LABEL)
-        labels[targets.lengths == 0] = IGNORED_LABEL  # too short to hide anything: there is nothing to learn
+        labels, _ = framed(targets, prefix, self.after_target, IGNORE_INDEX)
+        labels[targets.lengths == 0] = IGNORE_INDEX  # too short to hide anything: there is nothing to learn
         start = getattr(self.setup.config, "decoder_start_token_id", None)
         return {
             "input_ids": input_ids,
@@ -271,7 +271,7 @@ class Denoising(Objective):
         if output.generated is not None:
             return {"generated": output.generated}
         labels, (tokens, _) = batch["labels"], output.top_tokens()
-        kept = labels != IGNORED_LABEL
+        kept = labels != IGNORE_INDEX
         found = {}
         for name, values in {"tokens": tokens, "labels": labels}.items():
             table = values.new_full(batch["decoder_input_ids"].shape, -1)
@@ -298,7 +298,7 @@ class Denoising(Objective):
         if "labels" not in batch:
             return "fill in what is hidden"
         labels = batch["labels"][row]
-        return f"write {self._text(labels[labels != IGNORED_LABEL].tolist())!r}"
+        return f"write {self._text(labels[labels != IGNORE_INDEX].tolist())!r}"
 
 
 def sentinels_of(tokenizer: Any, vocab_size: int) -> np.ndarray:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, SOURCE_ROW, Stage
+from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, Stage
 from transformers_framework.objectives.answer_selection import AnswerSelection, ranking_scores
 from transformers_framework.objectives.objective import Context, Setup
-from transformers_framework.processing.columns import Origin, item_feature, list_sizes
-from transformers_framework.processing.fields import parse_field
 from transformers_framework.processing.grouping import IN_TURN
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
+from transformers_framework.sources.columns import Origin, item_feature, list_sizes
+from transformers_framework.sources.fields import parse_field
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -133,7 +133,7 @@ class JointAnswerSelection(AnswerSelection):
 
         flat = {name: list(chain.from_iterable(values[:count])) for name, values in rows.items() if name != ROW_IDS}
         own = super().post_process(flat, batch, context)
-        own = {name: laid_out(values, IGNORED_LABEL) for name, values in own.items()}
+        own = {name: laid_out(values, IGNORE_INDEX) for name, values in own.items()}
         ids = every.padded(width, ABSENT)
         ids = ids[:, :1] if self.head_type in IN_TURN else ids
         own[ROW_IDS] = ids[:count]
@@ -147,7 +147,7 @@ class JointAnswerSelection(AnswerSelection):
         """Say the labels of a group."""
         if "labels" not in batch:
             return "no labels"
-        known = batch["labels"][row] != IGNORED_LABEL
+        known = batch["labels"][row] != IGNORE_INDEX
         return "; ".join(self.problem.describe(label) for label in batch["labels"][row][known])
 
     # ---------------------------------------------------------------- outputs
@@ -168,7 +168,7 @@ class JointAnswerSelection(AnswerSelection):
         if "indexes" not in batch:
             return loss, inputs
         scores = ranking_scores(output)
-        target = batch.get("targets", labels).masked_fill(row_ids < 0, IGNORED_LABEL)
+        target = batch.get("targets", labels).masked_fill(row_ids < 0, IGNORE_INDEX)
         columns = {"preds": _of_rows(scores, row_ids), "target": target, "indexes": batch["indexes"], ROW_IDS: row_ids}
         inputs["ranking"] = {name: values.flatten() for name, values in columns.items()}
         if "permuted" in batch:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.exceptions import DataError
-from transformers_framework.processing.columns import Origin, arrow_chunks, item_feature
+from transformers_framework.sources.columns import Origin, arrow_chunks, item_feature
 
 if TYPE_CHECKING:
     from datasets import Dataset

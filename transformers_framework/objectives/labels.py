@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
+from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.label_values import (
     WORDS,
@@ -24,7 +24,7 @@ from transformers_framework.objectives.label_values import (
     number_of,
     numbers_in_names,
 )
-from transformers_framework.processing.columns import Origin, check_column, item_feature, type_name
+from transformers_framework.sources.columns import Origin, check_column, item_feature, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -158,7 +158,7 @@ class Classes:
         self._settled = True
         known = self.names
         named = {} if self.is_binary else numbers_in_names(known or ())
-        if named and trains and not declared and set(values) - {IGNORED_LABEL} <= set(named):
+        if named and trains and not declared and set(values) - {IGNORE_INDEX} <= set(named):
             values = [named[value] for value in values if value in named]
         if self.asked:
             self._take_asked(trains=trains)
@@ -232,7 +232,7 @@ class Classes:
         """Refuse classes that no row has: a wrong label would add classes, and silently so."""
         if not values:  # there is nothing but texts to predict
             return
-        present = {int(value) for value in values if value != IGNORED_LABEL}
+        present = {int(value) for value in values if value != IGNORE_INDEX}
         absent = list(islice((str(number) for number in range(count) if number not in present), 11))
         if absent and min(present, default=0) >= 0:
             raise DataError(
@@ -284,7 +284,7 @@ class Classes:
         Raises:
             DataError: When a label is none of the classes: only the first rows of a stream were looked at before.
         """
-        found = self._found.setdefault(stage, {None: IGNORED_LABEL})
+        found = self._found.setdefault(stage, {None: IGNORE_INDEX})
         try:
             return np.array([found[value] for value in values], dtype=np.int64)
         except KeyError:
@@ -308,8 +308,8 @@ class Classes:
 
     def _class_of(self, value: Any, declared: Sequence[str] | None = None) -> int | None:
         """Return the number of the class that a value names, -100 where it has no label; none for a wrong one."""
-        if value is None or value != value or value == IGNORED_LABEL:
-            return IGNORED_LABEL
+        if value is None or value != value or value == IGNORE_INDEX:
+            return IGNORE_INDEX
         label = self._label_of(value, declared)
         if self.names:
             if isinstance(label, str):

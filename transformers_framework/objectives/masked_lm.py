@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, Stage
+from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, labels_of, mask_tokens, select
@@ -75,7 +75,7 @@ class MaskedLM(Objective):
         """Return ``input_ids`` with hidden tokens and ``labels``, the originals: both ``(B, L) int64``."""
         input_ids = batch["input_ids"]
         if context.stage == "predict":
-            return {"labels": np.where(input_ids == self.vocabulary.mask_token_id, input_ids, IGNORED_LABEL)}
+            return {"labels": np.where(input_ids == self.vocabulary.mask_token_id, input_ids, IGNORE_INDEX)}
 
         choose, corrupt = (context.keys(f"{self.name}.{purpose}") for purpose in ("select", "corrupt"))
         eligible = self.vocabulary.eligible(input_ids)
@@ -101,7 +101,7 @@ class MaskedLM(Objective):
         import torch
 
         labels = batch["labels"]
-        kept = labels != IGNORED_LABEL
+        kept = labels != IGNORE_INDEX
         scores, tokens = output.logits[kept].float().softmax(dim=-1).max(dim=-1)  # (P',)
         num_rows, length = batch["input_ids"].shape
         rows, columns = batch["positions"][kept] // length, batch["positions"][kept] % length
@@ -135,7 +135,7 @@ class MaskedLM(Objective):
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say the tokens that are to be predicted."""
         labels = batch["labels"][row]
-        return f"predict {' '.join(self._words(labels[labels != IGNORED_LABEL].tolist())) or 'nothing'}"
+        return f"predict {' '.join(self._words(labels[labels != IGNORE_INDEX].tolist())) or 'nothing'}"
 
 
 class SwappedLM(MaskedLM):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, TRAIN, Direction, Stage
+from transformers_framework.constants import IGNORE_INDEX, TRAIN, Direction, Stage
 from transformers_framework.processing.random import keys
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchmetrics import Metric
 
-    from transformers_framework.processing.columns import Origin
+    from transformers_framework.sources.columns import Origin
 
 
 @dataclass(frozen=True)
@@ -170,13 +170,13 @@ class Objective(ABC):
         do not see them. ``labels``, -100 where there is none, are ``(B, …)``. Texts stay lists of Python.
         """
 
-    def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:
+    def num_items(self, batch: Mapping[str, np.ndarray]) -> float:
         """Return what the sum of losses is divided by: the number of labels, unless they weigh differently.
 
         It is counted in the loader's workers, because gradients are divided by the labels of all batches and processes
         that make one optimizer step, which must be known before the first of them.
         """
-        return float(np.count_nonzero(batch["labels"] != IGNORED_LABEL))
+        return float(np.count_nonzero(batch["labels"] != IGNORE_INDEX))
 
     def on_device(self, batch: Mapping[str, Tensor], stage: Stage) -> Mapping[str, Tensor]:
         """Return what the model and :meth:`evaluate` see: for corruption that depends on what was learned so far."""

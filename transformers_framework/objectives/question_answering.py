@@ -18,18 +18,18 @@ from transformers_framework.objectives.answers import CHUNK, Answers, texts_of
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.answers import all_scores, best_threshold, metric_names, reading_metrics
 from transformers_framework.processing.encoding import Template
-from transformers_framework.processing.fields import as_text
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.processing.reading import Documents, Spans, answer_ends, best_spans, merge, target_spans
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.restricted import PositiveInt
+from transformers_framework.sources.fields import as_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
     from torchmetrics import Metric
 
-    from transformers_framework.processing.columns import Origin
+    from transformers_framework.sources.columns import Origin
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, TRAIN, Stage
+from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import squared_error
-from transformers_framework.objectives.problems import Problem
-from transformers_framework.processing.columns import Origin, arrow_chunks, check_column, type_name
+from transformers_framework.objectives.label_types import Problem
+from transformers_framework.sources.columns import Origin, arrow_chunks, check_column, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -97,12 +97,12 @@ class Regression(Problem):
                     f"'{self.column}' has the label {values[row]} in a row that was not looked at before training; "
                     "expected a finite number."
                 )
-            bits[row] = IGNORED_LABEL
+            bits[row] = IGNORE_INDEX
         return bits
 
-    def normalizer(self, labels: np.ndarray) -> float:
+    def num_items(self, labels: np.ndarray) -> float:
         """Return the number of labels."""
-        return float(np.count_nonzero(labels != IGNORED_LABEL))
+        return float(np.count_nonzero(labels != IGNORE_INDEX))
 
     def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Return the squared errors; the numbers that were predicted and the right ones."""
@@ -123,7 +123,7 @@ class Regression(Problem):
 
     def describe(self, label: np.ndarray) -> str:
         """Say the number of a row."""
-        return f"number {np.int32(label).view(np.float32):g}" if label != IGNORED_LABEL else "no label"
+        return f"number {np.int32(label).view(np.float32):g}" if label != IGNORE_INDEX else "no label"
 
 
 def _in_single_precision(numbers: np.ndarray) -> np.ndarray:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import EVALUATED, IGNORED_LABEL, RELEVANT, ROW_IDS, TRAIN, Stage
+from transformers_framework.constants import EVALUATED, IGNORE_INDEX, RELEVANT, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import query_numbers, trec_files
 from transformers_framework.objectives.label_values import number_of
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.objectives.retrieval_losses import BINARY, LOSSES, Embedded, LossName, RetrievalLoss
-from transformers_framework.processing.columns import (
+from transformers_framework.processing.text_ids import token_hashes
+from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
+from transformers_framework.sources.columns import (
     Origin,
     arrow_chunks,
     check_column,
@@ -21,10 +23,8 @@ from transformers_framework.processing.columns import (
     list_sizes,
     shown,
 )
-from transformers_framework.processing.fields import parse_field
-from transformers_framework.processing.queries import check_queries
-from transformers_framework.processing.text_ids import token_hashes
-from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
+from transformers_framework.sources.fields import parse_field
+from transformers_framework.sources.query_ids import check_queries
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -199,7 +199,7 @@ class Retrieval(Objective):
         start, any_right = 0, False
         for array in arrow_chunks(dataset, column):
             values = _numbers(array, f"--label_column: '{column}' of {origin.source}", expected)
-            wrong = ~np.isfinite(values) if numbers else ~np.isin(values, (0, 1, IGNORED_LABEL))
+            wrong = ~np.isfinite(values) if numbers else ~np.isin(values, (0, 1, IGNORE_INDEX))
             if wrong.any():
                 row = int(np.argmax(wrong))
                 found = shown(array[row].as_py())
@@ -248,11 +248,11 @@ class Retrieval(Objective):
         passages = token_hashes(batch["passage_input_ids"], batch["passage_attention_mask"])
         return own | {"queries": queries, "passages": passages}
 
-    def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:
+    def num_items(self, batch: Mapping[str, np.ndarray]) -> float:
         """Return what the sum of losses is divided by: right rows, or all rows that have a label."""
         if "labels" not in batch:
             return 0.0
-        labels = np.where(batch["labels"] == IGNORED_LABEL, IGNORED_LABEL, batch["labels"].view(np.float32))
+        labels = np.where(batch["labels"] == IGNORE_INDEX, IGNORE_INDEX, batch["labels"].view(np.float32))
         return self.loss.count(labels, trains="queries" in batch)
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
@@ -273,7 +273,7 @@ class Retrieval(Objective):
 
         if "labels" in batch:
             bits = batch["labels"]
-            batch = {**batch, "labels": bits.view(torch.float32).masked_fill(bits == IGNORED_LABEL, IGNORED_LABEL)}
+            batch = {**batch, "labels": bits.view(torch.float32).masked_fill(bits == IGNORE_INDEX, IGNORE_INDEX)}
         # scores are computed in float32: bf16 has 8 bits, and similarities differ in less
         with torch.autocast(output.query.device.type, enabled=False):
             if "queries" in batch:
@@ -339,7 +339,7 @@ def _target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return 1 for a right candidate, 0 for a wrong one, -100 for one that does not count ``(N,) int64``."""
     values = labels if isinstance(labels, np.ndarray) else [*map(number_of, labels)]
     numbers = np.array(values, dtype=np.float64)
-    return np.where(numbers == IGNORED_LABEL, IGNORED_LABEL, numbers >= RELEVANT).astype(np.int64)
+    return np.where(numbers == IGNORE_INDEX, IGNORE_INDEX, numbers >= RELEVANT).astype(np.int64)
 
 
 def _check_columns(loss_fn: str, columns: Sequence[str]) -> None:

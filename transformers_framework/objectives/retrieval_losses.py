@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, WRONG_ROWS
+from transformers_framework.constants import IGNORE_INDEX, WRONG_ROWS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,8 +118,8 @@ class RetrievalLoss:
     def count(self, labels: np.ndarray, *, trains: bool = True) -> float:
         """Return what the sum of the losses of B rows is divided by; of a loss that is a sum itself, batches."""
         if trains and self.traits.is_sum:
-            return float(self.gathers or (labels != IGNORED_LABEL).any())
-        return float(np.count_nonzero(labels == 1 if self.traits.averages_right else labels != IGNORED_LABEL))
+            return float(self.gathers or (labels != IGNORE_INDEX).any())
+        return float(np.count_nonzero(labels == 1 if self.traits.averages_right else labels != IGNORE_INDEX))
 
     # ---------------------------------------------------------------- training
 
@@ -145,7 +145,7 @@ class RetrievalLoss:
         if self.name == "online_contrastive_loss":
             return self._online(self._distances(query, passage), labels)
         if not self.traits.in_batch:
-            known = labels.masked_fill(labels == IGNORED_LABEL, torch.nan)
+            known = labels.masked_fill(labels == IGNORE_INDEX, torch.nan)
             found = losses.scores(query, passage, self.scores_fn)
             if self.name == "cosine_similarity_loss":
                 return squared_error(found, known)
@@ -196,7 +196,7 @@ class RetrievalLoss:
         embeddings, numbers, of_row = found
         behind = (0, len(numbers) - len(labels))  # wrong passages are right for nobody
         right = (queries[:, None] == pad(queries, behind)) & pad(labels == 1, behind)  # (all rows, C)
-        return embeddings, numbers, right, of_row != IGNORED_LABEL
+        return embeddings, numbers, right, of_row != IGNORE_INDEX
 
     def _ranking(self, texts: Embedded, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the cross-entropies of passages, and of queries too where the loss is symmetric."""
@@ -211,7 +211,7 @@ class RetrievalLoss:
         mine = slice(start, start + size)
         wrong = losses.negatives(right, numbers[:, None] == numbers)  # (all rows, C)
         places = torch.arange(start, start + size, device=labels.device)
-        targets = places.masked_fill(labels != 1, IGNORED_LABEL)  # (B,)
+        targets = places.masked_fill(labels != 1, IGNORE_INDEX)  # (B,)
         found = self.scale * losses.score_matrix(texts.query, passages, self.scores_fn)  # (B, C)
         loss = losses.multiple_negatives_ranking_loss(found, targets, wrong[mine] & counts)
         if self.name == "multiple_negatives_ranking_loss":

@@ -10,12 +10,12 @@ import numpy as np
 
 from transformers_framework.constants import ARE_TEXTS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.label_types import MultiLabel, Problem, ProblemType, SingleLabel
 from transformers_framework.objectives.labels import Classes
 from transformers_framework.objectives.objective import Context, Objective, Setup
-from transformers_framework.objectives.problems import MultiLabel, Problem, ProblemType, SingleLabel
 from transformers_framework.objectives.regression import Regression
-from transformers_framework.processing.columns import Origin, item_feature
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
+from transformers_framework.sources.columns import Origin, item_feature
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -166,9 +166,9 @@ class SequenceClassification(Objective):
         """Return whether the checkpoint's output layer, if it has one, is that of the classes that are learned."""
         return self.classes.keeps_head
 
-    def normalizer(self, batch: Mapping[str, np.ndarray]) -> float:
+    def num_items(self, batch: Mapping[str, np.ndarray]) -> float:
         """Return what the sum of the losses is divided by, so that it is torch's mean."""
-        return self.problem.normalizer(batch["labels"])
+        return self.problem.num_items(batch["labels"])
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Return the sum of the losses; what was predicted and what is right."""

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, ROW_IDS, TRAIN, Stage
+from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
-from transformers_framework.processing.columns import (
+from transformers_framework.processing.encoding import Template, tokenize
+from transformers_framework.processing.lengths import source_and_target
+from transformers_framework.processing.spans import framed, shifted_right
+from transformers_framework.processing.windows import Ragged, shortened
+from transformers_framework.restricted import PositiveInt
+from transformers_framework.sources.columns import (
     Origin,
     check_column,
     check_text_type,
@@ -21,12 +26,7 @@ from transformers_framework.processing.columns import (
     first_empty_item,
     item_feature,
 )
-from transformers_framework.processing.encoding import Template, tokenize
-from transformers_framework.processing.fields import as_text
-from transformers_framework.processing.lengths import source_and_target
-from transformers_framework.processing.spans import framed, shifted_right
-from transformers_framework.processing.windows import Ragged, shortened
-from transformers_framework.restricted import PositiveInt
+from transformers_framework.sources.fields import as_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -188,7 +188,7 @@ class Summarization(Objective):
         ids, lengths = tokenize(self.backend, [first for first, *_ in references])
         room = self.max_length - self.template.num_special(1)
         cut = shortened(Ragged(ids, lengths), room, keep_end=self.template.keeps_end)
-        labels, _ = framed(cut, self.template.prefix, self.template.suffix, IGNORED_LABEL)
+        labels, _ = framed(cut, self.template.prefix, self.template.suffix, IGNORE_INDEX)
         start = getattr(self.setup.config, "decoder_start_token_id", None)
         entries = {
             "labels": labels,
@@ -254,7 +254,7 @@ class Summarization(Objective):
         if "labels" not in batch:
             return "no summary"
         labels = batch["labels"][row]
-        return f"write {self.setup.tokenizer.decode(labels[labels != IGNORED_LABEL])!r}"
+        return f"write {self.setup.tokenizer.decode(labels[labels != IGNORE_INDEX])!r}"
 
 
 def _texts(value: Any) -> list[str]:

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import EVALUATED, IGNORED_LABEL, ROW_IDS, SOURCE_ROW, TRAIN, Stage
+from transformers_framework.constants import EVALUATED, IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
-from transformers_framework.processing.columns import arrow_chunks, item_feature, list_sizes
-from transformers_framework.processing.words import first_pieces, word_column
+from transformers_framework.processing.words import first_pieces
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
+from transformers_framework.sources.columns import arrow_chunks, item_feature, list_sizes
+from transformers_framework.sources.fields import word_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
     from torchmetrics import Metric
 
-    from transformers_framework.processing.columns import Origin
+    from transformers_framework.sources.columns import Origin
 
 ENTITIES = "named_entity_recognition"  # the pipeline that is about them
 MOST_DESCRIBED = 40  # words of a sample that --check shows
@@ -156,7 +157,7 @@ class TokenClassification(SequenceClassification):
                 raise DataError(f"{self._unequal(len(labels), size)} The row was not looked at before training.")
         classes = self.classes.numbers(list(chain.from_iterable(lists)), context.stage)
         row, word = np.nonzero(starts >= 0)
-        dense = np.full(batch["word_ids"].shape, IGNORED_LABEL, dtype=np.int64)
+        dense = np.full(batch["word_ids"].shape, IGNORE_INDEX, dtype=np.int64)
         dense[row, starts[row, word]] = classes[(np.cumsum(sizes) - sizes)[row] + word]
         return own | {"labels": dense}
 
@@ -178,7 +179,7 @@ class TokenClassification(SequenceClassification):
             return own
         classes, begins = self.tags[context.stage]
         window, word = np.nonzero(starts >= 0)
-        dense = np.full(shape, IGNORED_LABEL, dtype=np.int64)
+        dense = np.full(shape, IGNORE_INDEX, dtype=np.int64)
         dense[window, starts[window, word]] = classes[begins[sources[window]] + places[window, word]]
         return own | {"labels": dense}
 
@@ -186,7 +187,7 @@ class TokenClassification(SequenceClassification):
         """Return the cross-entropy at the first tokens of words; the most likely class of each and the right one."""
         logits = at_words(output.logits, batch["word_starts"])  # (B, W, C)
         labels = at_words(batch["labels"], batch["word_starts"])
-        labels = labels.masked_fill(batch["word_starts"] < 0, IGNORED_LABEL)
+        labels = labels.masked_fill(batch["word_starts"] < 0, IGNORE_INDEX)
         loss, inputs = self.problem.evaluate(logits.flatten(0, 1), labels.flatten())
         if "num_words" in batch and self._has_entities:
             inputs["entities"] = {"preds": inputs["classes"]["preds"].view_as(labels), "target": labels}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL, Stage
+from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, draws_at, replace_tokens, select
@@ -75,7 +75,7 @@ class Detection(Objective):
         from torch.nn import functional
 
         logits, labels = token_logits(output), batch["labels"]
-        labelled = labels != IGNORED_LABEL
+        labelled = labels != IGNORE_INDEX
         losses = functional.binary_cross_entropy_with_logits(
             logits, (labels == REPLACED).to(logits.dtype), reduction="none"
         )
@@ -96,7 +96,7 @@ class Detection(Objective):
         import torch
 
         labels = batch.get("labels")
-        there = batch["attention_mask"] > 0 if labels is None else labels != IGNORED_LABEL
+        there = batch["attention_mask"] > 0 if labels is None else labels != IGNORE_INDEX
         found = {"tokens": batch["input_ids"], "scores": token_logits(output).sigmoid()}
         found |= {} if labels is None else {"labels": labels}
         return {name: torch.where(there, values, -1) for name, values in found.items()}
@@ -143,7 +143,7 @@ class TokenDetection(Detection):
             return {}
         attended = batch["attention_mask"] > 0
         own = context.keys(f"{self.name}.sample")
-        return {"labels": np.where(attended, ORIGINAL, IGNORED_LABEL), "draws": draws_at(attended, own)}
+        return {"labels": np.where(attended, ORIGINAL, IGNORE_INDEX), "draws": draws_at(attended, own)}
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say what will be detected: the samples exist only when the generator runs."""
@@ -182,7 +182,7 @@ class RandomTokenDetection(Detection):
         selected = self.select(batch, context)
         own = context.keys(f"{self.name}.replace")
         replaced = replace_tokens(input_ids, selected, self.vocabulary, own)
-        return {"input_ids": replaced, "labels": np.where(attended, replaced != input_ids, IGNORED_LABEL)}
+        return {"input_ids": replaced, "labels": np.where(attended, replaced != input_ids, IGNORE_INDEX)}
 
     def select(self, batch: Mapping[str, np.ndarray], context: Context) -> np.ndarray:
         """Return which tokens are to be replaced ``(B, L) bool``."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from transformers_framework.constants import IGNORED_LABEL, Stage
+from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.losses.vocabulary import cross_entropy_and_probabilities
 from transformers_framework.models.generator import GENERATED
 from transformers_framework.models.sampling import sample_from
@@ -86,7 +86,7 @@ def put_samples(
         [[[2, 8, 7, 3, 0]], [[0, 0, 1, 0, -100]]]
     """
     size = input_ids.numel()
-    places = torch.where(originals == IGNORED_LABEL, size, positions)  # what fills up goes behind the last place
+    places = torch.where(originals == IGNORE_INDEX, size, positions)  # what fills up goes behind the last place
 
     def put(table: Tensor, values: Tensor) -> Tensor:
         flat = torch.cat([table.flatten(), table.new_zeros(1)])

@@ -12,10 +12,19 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
-from transformers_framework.constants import EVALUATED, NORMALIZERS, ROW_IDS, STAGES, TRAIN, WINDOW, Direction, Stage
+from transformers_framework.constants import (
+    EVALUATED,
+    GROUP_NUM_ITEMS,
+    NUM_ITEMS,
+    ROW_IDS,
+    STAGES,
+    TRAIN,
+    Direction,
+    Stage,
+)
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.mean_loss import MeanLoss
-from transformers_framework.models.isolation import Isolation
+from transformers_framework.models.document_mask import DocumentMask
 from transformers_framework.objectives.objective import active
 from transformers_framework.optimizers.build import build_optimizer
 from transformers_framework.optimizers.continued import regrouped
@@ -48,7 +57,7 @@ class Pipeline(pl.LightningModule):
         scheduler_frequency: The learning rate is updated once in so many intervals, and stays as it is in between.
     """
 
-    isolates_with: ClassVar[type[Isolation]] = Isolation
+    document_mask_class: ClassVar[type[DocumentMask]] = DocumentMask
 
     def __init__(
         self,
@@ -69,7 +78,7 @@ class Pipeline(pl.LightningModule):
         self._active = {stage: {o.name: o for o in active(objectives, stage)} for stage in STAGES}
         self.options = dict(options)
         self.input_keys = tuple(inputs.model_keys)
-        self.isolation = self.isolates_with(*model.backbones) if inputs.isolates else None
+        self.document_mask = self.document_mask_class(*model.backbones) if inputs.uses_document_mask else None
         self.optimizer_name, self.scheduler_name = optimizer, scheduler
         self.weight_decay = weight_decay
         self.scheduler_interval, self.scheduler_frequency = scheduler_interval, scheduler_frequency
@@ -90,7 +99,7 @@ class Pipeline(pl.LightningModule):
             }
         )
         self.objective_states = nn.ModuleDict({o.name: o.state for o in objectives if o.state is not None})
-        self._window: dict[str, Any] | None = None
+        self._num_items: dict[str, Any] | None = None
         # matrices are told from vectors now: a strategy that shards makes all of them flat
         self.dimensions = dimensions(model)
 
@@ -113,8 +122,8 @@ class Pipeline(pl.LightningModule):
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         inputs = {key: batch[key] for key in self.input_keys if key in batch}
-        if self.isolation is not None:
-            inputs |= self.isolation(batch)
+        if self.document_mask is not None:
+            inputs |= self.document_mask(batch)
         return inputs
 
     def _stage_step(self, batch: dict[str, Any], stage: Stage) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -125,28 +134,28 @@ class Pipeline(pl.LightningModule):
         totals = {}
         for name, objective in self.active(stage).items():
             totals[name], inputs = objective.evaluate(outputs[name], own_view(batch, name))
-            self._mean_loss(stage, name).update(totals[name].detach(), batch[NORMALIZERS][name])
+            self._mean_loss(stage, name).update(totals[name].detach(), batch[NUM_ITEMS][name])
             metrics = self._metrics(stage, name)
             for metric, values in inputs.items():
                 metrics[metric].update(**values)
         return totals, outputs
 
-    def _window_normalizers(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+    def _group_num_items(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
         """Return what each loss is divided by: the labels of all batches and processes that make one optimizer step.
 
         So accumulated batches, or those of several processes, weigh by their labels as if they were one large batch.
         Where none of them has a label, or only labels that weigh nothing, it is infinite: the step has no loss.
         """
-        if self._window is None or batch_idx % self.trainer.accumulate_grad_batches == 0:
-            window: dict[str, Any] = {name: count or math.inf for name, count in batch[WINDOW].items()}
+        if self._num_items is None or batch_idx % self.trainer.accumulate_grad_batches == 0:
+            num_items: dict[str, Any] = {name: count or math.inf for name, count in batch[GROUP_NUM_ITEMS].items()}
             if self.trainer.world_size > 1:
-                mine = torch.tensor([float(count) for count in batch[WINDOW].values()])
+                mine = torch.tensor([float(count) for count in batch[GROUP_NUM_ITEMS].values()])
                 mine = mine.to(self.device, non_blocking=True)
                 summed = cast("Tensor", self.trainer.strategy.reduce(mine, reduce_op="sum"))
                 summed = torch.where(summed > 0, summed, torch.inf)
-                window = dict(zip(window, summed.unbind(), strict=True))
-            self._window = window
-        return self._window
+                num_items = dict(zip(num_items, summed.unbind(), strict=True))
+            self._num_items = num_items
+        return self._num_items
 
     @property
     def shards_weights(self) -> bool:
@@ -170,9 +179,9 @@ class Pipeline(pl.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         trainer, scale = self.trainer, self._gradient_scale()
-        window = self._window_normalizers(batch, batch_idx)
+        num_items = self._group_num_items(batch, batch_idx)
         totals = self._stage_step(batch, TRAIN)[0]
-        losses = [total * (self.loss_weight(name) * scale / window[name]) for name, total in totals.items()]
+        losses = [total * (self.loss_weight(name) * scale / num_items[name]) for name, total in totals.items()]
         steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if steps_now and (trainer.global_step + 1) % logging_interval(trainer) == 0:
             self._log_training()

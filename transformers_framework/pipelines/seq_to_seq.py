@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
 from transformers_framework.constants import ROW_IDS, Stage
+from transformers_framework.models.document_mask import SeqToSeqDocumentMask
 from transformers_framework.models.generation import generate, generation_config
-from transformers_framework.models.isolation import SeqToSeqIsolation
 from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
 from transformers_framework.objectives.objective import Context
 from transformers_framework.pipelines.pipeline import Pipeline
@@ -31,7 +31,7 @@ class SeqToSeqPipeline(Pipeline):
         inputs: Turns rows into model inputs.
     """
 
-    isolates_with = SeqToSeqIsolation
+    document_mask_class = SeqToSeqDocumentMask
 
     def __init__(
         self,

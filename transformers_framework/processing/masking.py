@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORE_INDEX
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.random import uniform_at
 from transformers_framework.processing.windows import steps
@@ -274,7 +274,7 @@ def labels_of(input_ids: np.ndarray, selected: np.ndarray) -> np.ndarray:
         >>> labels_of(np.array([[1, 7, 8, 2]]), np.array([[False, False, True, False]])).tolist()
         [[-100, -100, 8, -100]]
     """
-    return np.where(selected, input_ids, IGNORED_LABEL)
+    return np.where(selected, input_ids, IGNORE_INDEX)
 
 
 def sparse_labels(labels: np.ndarray, multiple: int = LABELS_MULTIPLE) -> tuple[np.ndarray, np.ndarray]:
@@ -294,9 +294,9 @@ def sparse_labels(labels: np.ndarray, multiple: int = LABELS_MULTIPLE) -> tuple[
         ([1, 2, 5, 0], [7, 8, 9, -100])
     """
     flat = labels.reshape(-1)
-    found = np.flatnonzero(flat != IGNORED_LABEL)
+    found = np.flatnonzero(flat != IGNORE_INDEX)
     num = max(-(-len(found) // multiple), 1) * multiple
-    positions, kept = np.zeros(num, dtype=np.int64), np.full(num, IGNORED_LABEL, dtype=np.int64)
+    positions, kept = np.zeros(num, dtype=np.int64), np.full(num, IGNORE_INDEX, dtype=np.int64)
     positions[: len(found)], kept[: len(found)] = found, flat[found]
     return positions, kept
 

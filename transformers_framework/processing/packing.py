@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORE_INDEX
 from transformers_framework.processing.random import permutation
 from transformers_framework.processing.windows import steps, stretches
 
@@ -177,7 +177,7 @@ class Layout:
 
     def moved(self, entries: Mapping[str, Any], pad_token_id: int) -> dict[str, Any]:
         """Return entries with all of their ``(T, L, …)`` arrays laid out as ``(B, width, …)``."""
-        fills = {"input_ids": pad_token_id, "decoder_input_ids": pad_token_id, "labels": IGNORED_LABEL}
+        fills = {"input_ids": pad_token_id, "decoder_input_ids": pad_token_id, "labels": IGNORE_INDEX}
         return {
             key: self._laid_out(value[self.mask], fills.get(key, 0)) if value.shape[:2] == self.mask.shape else value
             for key, value in entries.items()
@@ -230,7 +230,7 @@ def pack(
     for name, entries in own.items():
         layout = inputs
         if "decoder_input_ids" in entries:
-            layout = Layout.of(entries["labels"] != IGNORED_LABEL, sizes, None, multiple)
+            layout = Layout.of(entries["labels"] != IGNORE_INDEX, sizes, None, multiple)
             packed |= {f"decoder_{key}": value for key, value in layout.numbers().items()}
         moved[name] = layout.moved(entries, pad_token_id)
     return packed, moved

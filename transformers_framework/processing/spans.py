@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.constants import IGNORED_LABEL
+from transformers_framework.constants import IGNORE_INDEX
 from transformers_framework.processing.random import uniform_at
 from transformers_framework.processing.windows import Ragged, inside, steps, stretches, sums_by_row
 
@@ -311,12 +311,12 @@ def shifted_right(labels: NDArray[np.int64], start: int | None, pad_token_id: in
     """
     shifted = np.empty_like(labels)
     shifted[:, 1:] = labels[:, :-1]
-    is_empty = labels == IGNORED_LABEL
+    is_empty = labels == IGNORE_INDEX
     shifted[is_empty] = pad_token_id
     if start is None:
         last = labels.shape[1] - np.argmin(is_empty[:, ::-1], axis=1) - 1
         own = np.take_along_axis(labels, last[:, None], axis=1)[:, 0]
-        shifted[:, 0] = np.where(own == IGNORED_LABEL, pad_token_id, own)
+        shifted[:, 0] = np.where(own == IGNORE_INDEX, pad_token_id, own)
     else:
         shifted[:, 0] = start
     return shifted

@@ -7,33 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.backend import probe_of
 from transformers_framework.processing.encoding import tokenize
-from transformers_framework.processing.fields import parse_field
 from transformers_framework.processing.windows import stretches
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-
-def word_column(input_columns: Sequence[str]) -> str:
-    """Return the list column that holds the words of a row.
-
-    Raises:
-        ConfigurationError: When it is not one list column.
-
-    Examples:
-        >>> word_column(["tokens"]), word_column(["+tokens"])
-        ('tokens', 'tokens')
-    """
-    fields = [parse_field(column) for column in input_columns]
-    if len(fields) != 1 or fields[0].spreads or len(fields[0].columns) != 1:
-        raise ConfigurationError(
-            f"--input_columns: {' '.join(input_columns)} is not one list of words. Give the column that holds the "
-            "list, as in --input_columns tokens."
-        )
-    return fields[0].columns[0]
 
 
 class WordTokenizer:

@@ -42,7 +42,7 @@ KNOWN = {
 
 
 @contextlib.contextmanager
-def told(output_dir: Path) -> Iterator[None]:
+def explaining_failures(output_dir: Path) -> Iterator[None]:
     """Turn what a run can die of into a message.
 
     Args:

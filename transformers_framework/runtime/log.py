@@ -7,7 +7,7 @@ import sys
 import warnings
 
 from transformers_framework.exceptions import printable
-from transformers_framework.runtime.run_folders import is_first_process
+from transformers_framework.storage.run_folders import is_first_process
 
 # warnings of libraries about what this program does on purpose
 KNOWN = (

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from transformers_framework.runtime.processes import follow_parent
+from transformers_framework.distributed.processes import follow_parent
 
 PARALLELISM = "TOKENIZERS_PARALLELISM"  # threads of tokenizers, which processes that are forked could wait for forever
 
@@ -32,8 +32,8 @@ def prepare_machine(options: Mapping[str, Any]) -> str:
     """
     from transformers_framework.runtime.accelerators import accelerator_kind
     from transformers_framework.runtime.allocator import keep_freed_memory
-    from transformers_framework.runtime.limits import allow_open_files
     from transformers_framework.runtime.log import set_up_logging
+    from transformers_framework.runtime.machine_limits import allow_open_files
 
     if os.environ.get("LOCAL_RANK", "0") != "0":
         follow_parent()

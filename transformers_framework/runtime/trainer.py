@@ -13,7 +13,7 @@ from transformers_framework.exceptions import ConfigurationError
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from transformers_framework.runtime.run_folders import RunFolders
+    from transformers_framework.storage.run_folders import RunFolders
 
 EVALUATION_LIMITS = ("limit_val_batches", "limit_test_batches", "limit_predict_batches")
 NAMING_A_DEVICE = ("accelerator", "strategy", "devices", "precision", "profiler")
@@ -44,13 +44,13 @@ def build_trainer(
     from pytorch_lightning.plugins.environments import SLURMEnvironment
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+    from transformers_framework.distributed.processes import num_nodes
     from transformers_framework.runtime.accelerators import accelerator_kind, check_accelerator
-    from transformers_framework.runtime.board import Board
-    from transformers_framework.runtime.checkpoint_io import WholeCheckpointIO
     from transformers_framework.runtime.loops import use_own_loops
     from transformers_framework.runtime.precision import full_precision_name
-    from transformers_framework.runtime.processes import num_nodes
-    from transformers_framework.runtime.strategies import build_strategy, shards_checkpoints
+    from transformers_framework.runtime.tensorboard import TensorBoard
+    from transformers_framework.strategies.build import build_strategy, shards_checkpoints
+    from transformers_framework.strategies.checkpoint_io import WholeCheckpointIO
 
     flags = {key: options[key] for key in inspect.signature(pl.Trainer).parameters if key in options}
     strategy = flags.get("strategy", "auto")
@@ -68,7 +68,7 @@ def build_trainer(
         if not validates:
             flags.pop("val_check_interval", None)  # Lightning would hold it against the training data
         flags |= {
-            "logger": Board(folders.output_dir / "tensorboard", folders.name, version=""),
+            "logger": TensorBoard(folders.output_dir / "tensorboard", folders.name, version=""),
             "callbacks": [*callbacks],
             "plugins": plugins,
             "strategy": build_strategy(strategy, config, device),

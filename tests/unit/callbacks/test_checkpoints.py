@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from transformers_framework.callbacks.checkpoints import Checkpoints
-from transformers_framework.runtime.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders
 
 
 @pytest.fixture

@@ -214,11 +214,11 @@ class Evens:
     def post_process(self, rows: Any, batch: Any, context: Any) -> dict[str, np.ndarray]:
         return {"labels": np.where(np.array(rows["number"]) % 2, -100, 1)}
 
-    normalizer = Objective.normalizer
+    num_items = Objective.num_items
 
 
 def sums(made: Loader) -> list[tuple[float, float]]:
-    return [(batch["normalizers"]["evens"], batch["window"]["evens"]) for batch in made]
+    return [(batch["num_items"]["evens"], batch["group_num_items"]["evens"]) for batch in made]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -227,7 +227,7 @@ def test_a_batch_knows_the_labels_of_its_window(limit: float, batches: int, num_
     options = {"objectives": [Evens()], "window": 3, "limit": lambda: limit, "num_workers": num_workers}
     found = sums(loader(**options))
     assert len(found) == 7, "what is not used is Lightning's to leave"
-    own = [normalizer for normalizer, _ in found]
+    own = [num_items for num_items, _ in found]
     assert len(set(own)) > 2
     for start in range(0, batches, 3):
         window = range(start, min(start + 3, batches))

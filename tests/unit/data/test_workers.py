@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader
 
 from tests.runs import ROOT
 from transformers_framework.data import workers
-from transformers_framework.data.workers import Greetings
+from transformers_framework.data.workers import WorkerStartUp
 from transformers_framework.exceptions import RunError
 from transformers_framework.runtime.failures import explanation
 
 
-class Hanging(Greetings):
+class Hanging(WorkerStartUp):
     """Lets processes hang as often as there are files, each of which one of them takes."""
 
     def __init__(self, folder: Path) -> None:
@@ -36,8 +36,8 @@ class Hanging(Greetings):
         super().__call__(number)
 
 
-def loader_with(greetings: Greetings, persistent: bool = False) -> Any:
-    return DataLoader(range(20), batch_size=4, num_workers=2, worker_init_fn=greetings, persistent_workers=persistent)  # type: ignore[arg-type]
+def loader_with(start_up: WorkerStartUp, persistent: bool = False) -> Any:
+    return DataLoader(range(20), batch_size=4, num_workers=2, worker_init_fn=start_up, persistent_workers=persistent)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("persistent", [True, False])
@@ -47,9 +47,9 @@ def test_what_hangs_is_started_again(
     monkeypatch.setattr(workers, "PATIENCE", 0.5)
     for number in range(2):  # of the first and the second start
         (tmp_path / str(number)).touch()
-    loader = loader_with(greetings := Hanging(tmp_path), persistent)
+    loader = loader_with(start_up := Hanging(tmp_path), persistent)
     for _ in range(2):  # epochs
-        rows = [row for batch in greetings.iterator(loader) for row in batch.tolist()]
+        rows = [row for batch in start_up.iterator(loader) for row in batch.tolist()]
         assert sorted(rows) == list(range(20))
     assert 1 <= caplog.text.count("did not begin to work; others are started") <= 2
 
@@ -58,20 +58,20 @@ def test_what_never_begins_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(workers, "PATIENCE", 0.2)
     for number in range(10):
         (tmp_path / str(number)).touch()
-    greetings = Hanging(tmp_path)
+    start_up = Hanging(tmp_path)
     with pytest.raises(RunError, match="did not begin to work in 4 attempts"):
-        greetings.iterator(loader_with(greetings))
+        start_up.iterator(loader_with(start_up))
 
 
 def test_what_dies_is_for_the_loader_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Dying(Greetings):
+    class Dying(WorkerStartUp):
         def __call__(self, number: int) -> None:
             raise SystemExit(3)
 
-    greetings = Dying()
+    start_up = Dying()
     start = time.monotonic()
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
-        list(greetings.iterator(loader_with(greetings)))
+        list(start_up.iterator(loader_with(start_up)))
     assert time.monotonic() - start < workers.PATIENCE / 2
 
 
@@ -79,11 +79,11 @@ RUN = """
 import os, signal, sys
 import torch
 from torch.utils.data import DataLoader
-from transformers_framework.data.workers import Greetings
+from transformers_framework.data.workers import WorkerStartUp
 
-greetings = Greetings()
-loader = DataLoader(torch.arange(8), num_workers=1, worker_init_fn=greetings, persistent_workers=True)
-for _ in greetings.iterator(loader):
+start_up = WorkerStartUp()
+loader = DataLoader(torch.arange(8), num_workers=1, worker_init_fn=start_up, persistent_workers=True)
+for _ in start_up.iterator(loader):
     pass
 assert any(name.startswith("pymp-") for name in os.listdir(os.environ["TMPDIR"]))
 if sys.argv[1] == "killed":
@@ -105,14 +105,14 @@ def test_no_folder_of_sockets_is_left_behind(end: str, tmp_path: Path) -> None:
 
 
 def test_a_killed_process_leaves_the_folder_of_the_one_it_was_forked_from() -> None:
-    folder = Path(Greetings().sockets)
-    assert Path(Greetings().sockets) == folder
+    folder = Path(WorkerStartUp().sockets)
+    assert Path(WorkerStartUp().sockets) == folder
     if not (child := os.fork()):
-        greetings = Greetings()
-        loader = loader_with(greetings, persistent=True)
-        for _ in greetings.iterator(loader):
+        start_up = WorkerStartUp()
+        loader = loader_with(start_up, persistent=True)
+        for _ in start_up.iterator(loader):
             pass
-        os.kill(os.getpid(), signal.SIGKILL if Path(greetings.sockets) != folder else signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL if Path(start_up.sockets) != folder else signal.SIGTERM)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     time.sleep(6)  # its workers ask every 5 s whether it is still there
     assert folder.exists()
@@ -126,15 +126,15 @@ class Unsendable:
 
 
 def test_a_batch_that_cannot_be_sent_ends_the_run() -> None:
-    greetings = Greetings()
+    start_up = WorkerStartUp()
     loader: Any = DataLoader(
         [[0], [1]],  # type: ignore[arg-type]
         batch_size=None,
         num_workers=1,
-        worker_init_fn=greetings,
+        worker_init_fn=start_up,
         collate_fn=lambda row: Unsendable() if row == [1] else row,
     )
-    batches = greetings.iterator(loader)
+    batches = start_up.iterator(loader)
     assert next(batches) == [0]
     with pytest.raises(RuntimeError, match="No space left on device") as caught:
         next(batches)
@@ -142,12 +142,12 @@ def test_a_batch_that_cannot_be_sent_ends_the_run() -> None:
 
 
 def test_processes_that_cannot_be_started_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    greetings = Greetings()
-    loader = loader_with(greetings)
+    start_up = WorkerStartUp()
+    loader = loader_with(start_up)
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter", refuse)
     with pytest.raises(RunError, match=r"cannot be started \(Resource temporarily unavailable\): use fewer --num_work"):
-        greetings.iterator(loader)
+        start_up.iterator(loader)

@@ -11,7 +11,7 @@ from datasets import Dataset
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.text import TextInputs
-from transformers_framework.processing.columns import Origin
+from transformers_framework.sources.columns import Origin
 
 ORIGIN = Origin("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
 TEXTS = [

@@ -12,7 +12,7 @@ from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.inputs.words import WordInputs
-from transformers_framework.processing.columns import Origin
+from transformers_framework.sources.columns import Origin
 
 ORIGIN = Origin("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
 ROWS = [
@@ -72,7 +72,7 @@ def test_what_the_framework_asks_inputs_for() -> None:
     made = inputs(length=17, iterable=True)
     assert made.max_length == 17
     assert made.model_keys == ("input_ids", "attention_mask", "token_type_ids")
-    assert (made.num_token_types, made.token_columns, made.rewrite_key, made.isolates) == (2, (), None, False)
+    assert (made.num_token_types, made.token_columns, made.rewrite_key, made.uses_document_mask) == (2, (), None, False)
     batch = made.post_process({"words": [["a"]]}, pad_to_multiple_of=8)
     assert batch["input_ids"].shape == batch["token_type_ids"].shape == (1, 8)
 

@@ -1,4 +1,4 @@
-"""Sums of losses over their normalizers are torch's means, with weights and smoothing."""
+"""Sums of losses over the number of labels are torch's means, with weights and smoothing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ WEIGHTS = torch.tensor([0.5, 3.0, 1.0, 0.0, 2.0])
 def test_cross_entropy_is_torchs_and_its_definition(weights: torch.Tensor | None, smoothing: float) -> None:
     labels = torch.tensor([0, 1, 4, -100, 2, 1, 3])
     known = labels[labels >= 0]
-    normalizer = float(len(known) if weights is None else weights[known].sum())
+    num_items = float(len(known) if weights is None else weights[known].sum())
     found = cross_entropy(LOGITS, labels, weights, smoothing)
     same = {"weight": weights, "ignore_index": -100, "label_smoothing": smoothing}
-    assert_close(found / normalizer, functional.cross_entropy(LOGITS, labels, **same))
+    assert_close(found / num_items, functional.cross_entropy(LOGITS, labels, **same))
     # the definition: the target is a mixture of the label and of all classes, each class with its weight
     target = (1 - smoothing) * functional.one_hot(known, 5) + smoothing / 5
     each = torch.ones(5) if weights is None else weights

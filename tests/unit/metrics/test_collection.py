@@ -35,7 +35,7 @@ def batches(n=101, size=8):
     for part in torch.arange(n).split(size):
         batch = {name: column[part] for name, column in data.items()}
         losses = part.float() / 3
-        yield {**batch, "total": losses.sum(), "normalizer": torch.tensor(len(part))}
+        yield {**batch, "total": losses.sum(), "num_items": torch.tensor(len(part))}
 
 
 @pytest.mark.parametrize("compute_groups", [True, False])
@@ -46,7 +46,7 @@ def test_names_are_prefix_and_key_and_each_metric_takes_its_own_arguments(comput
         metrics.update(**batch)
         alone[0].update(batch["preds"], batch["target"])
         alone[1].update(batch["preds"], batch["target"], batch["indexes"], batch["row_ids"])
-        alone[2].update(batch["total"], batch["normalizer"])
+        alone[2].update(batch["total"], batch["num_items"])
     result = metrics.compute()
     assert sorted(result) == sorted(PREFIX + name for name in NAMES)
     expected = {**alone[0].compute(), **alone[1].compute(), "loss": alone[2].compute()}

@@ -13,12 +13,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")
 
 def updated(pairs):
     metric = MeanLoss()
-    for total, normalizer in pairs:
-        metric.update(torch.tensor(total), torch.tensor(normalizer))
+    for total, num_items in pairs:
+        metric.update(torch.tensor(total), torch.tensor(num_items))
     return metric
 
 
-def test_batches_weigh_by_their_normalizer():
+def test_batches_weigh_by_their_num_items():
     assert updated([(8.0, 4), (1.0, 1), (0.0, 0)]).compute() == pytest.approx(9 / 5)
 
 

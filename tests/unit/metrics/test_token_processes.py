@@ -33,7 +33,7 @@ def batches(n=101, size=8):
             "preds": correct[part],
             "target": target[part],
             "total": total,
-            "normalizer": (labels[part] >= 0).sum(),
+            "num_items": (labels[part] >= 0).sum(),
         }
 
 
@@ -59,7 +59,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
         wanted.append(metrics.compute())
         whole = {name: torch.cat([batch[name].reshape(-1) for batch in parts]) for name in parts[0]}
         whole["losses_sum"] = whole["total"] = whole["losses_sum"].sum()
-        whole["normalizer"] = whole["normalizer"].sum()
+        whole["num_items"] = whole["num_items"].sum()
         metrics.reset()
         metrics.update(**whole)
         assert metrics.compute() == approx(wanted[-1])

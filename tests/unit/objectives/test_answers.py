@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers_framework.exceptions import DataError
 from transformers_framework.objectives import answers as module
 from transformers_framework.objectives.answers import Answers
-from transformers_framework.processing.columns import Origin
+from transformers_framework.sources.columns import Origin
 
 CONTEXT = "we go on ü  so"
 PLAIN, NONE = {"text": ["go"], "answer_start": [3]}, {"text": [], "answer_start": []}

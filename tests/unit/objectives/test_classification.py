@@ -16,7 +16,7 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import AnswerSelection, query_numbers
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
-from transformers_framework.processing.columns import Origin
+from transformers_framework.sources.columns import Origin
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 0.7], [-3.0, 4.0], [0.1, 0.0], [9.0, 9.0]])
 LABELS = torch.tensor([0, 1, 1, 0, -100])  # the last row only evens out processes
@@ -44,16 +44,16 @@ def answer_selection(**flags: Any) -> AnswerSelection:
 def test_loss_is_the_mean_over_labels(weights: list[float] | None) -> None:
     for objective in (seq_class(label_weights=weights), answer_selection(label_weights=weights)):
         total = objective.evaluate(OUTPUT, {"labels": LABELS})[0]
-        normalizer = objective.normalizer({"labels": LABELS.numpy()})
+        num_items = objective.num_items({"labels": LABELS.numpy()})
         expected = cross_entropy(LOGITS, LABELS, None if weights is None else torch.tensor(weights), ignore_index=-100)
-        assert float(total / normalizer) == pytest.approx(float(expected))
+        assert float(total / num_items) == pytest.approx(float(expected))
 
 
 def test_a_batch_of_nothing_but_padding_weighs_nothing() -> None:
     logits = LOGITS.clone().requires_grad_()
     labels = torch.full((5,), -100)
     total, _ = seq_class().evaluate(SimpleNamespace(logits=logits), {"labels": labels})
-    assert (float(total), seq_class().normalizer({"labels": labels.numpy()})) == (0, 0)
+    assert (float(total), seq_class().num_items({"labels": labels.numpy()})) == (0, 0)
     total.backward()
     assert not logits.grad.any()
 

@@ -276,7 +276,7 @@ def test_labels_are_1_where_a_token_changed(objective_for, stage):
     special = objective.vocabulary.special
     assert not special[before["input_ids"][changed]].any()
     assert not special[after["input_ids"].numpy()[changed]].any()
-    assert objective.normalizer({**before, **mine}) == before["attention_mask"].sum()
+    assert objective.num_items({**before, **mine}) == before["attention_mask"].sum()
 
 
 def test_training_differs_between_epochs_and_nothing_is_replaced_in_prediction(objective_for):

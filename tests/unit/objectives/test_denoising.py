@@ -95,7 +95,7 @@ def test_batches_of_every_family(family: str) -> None:
         assert (own["labels"][row, len(target) :] == -100).all()
         assert (own["decoder_input_ids"][row, len(target) :] == tokenizer.pad_token_id).all()
     assert (own["input_ids"][own["attention_mask"] == 0] == tokenizer.pad_token_id).all()
-    assert objective.normalizer({**batch, **own}) == sum(map(len, labels))
+    assert objective.num_items({**batch, **own}) == sum(map(len, labels))
 
 
 def test_without_a_start_token_the_code_of_the_language_is_first() -> None:

@@ -13,7 +13,7 @@ from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.label_values import is_written_list
 from transformers_framework.objectives.labels import Classes
-from transformers_framework.processing.columns import Origin
+from transformers_framework.sources.columns import Origin
 
 
 def origin(stage: Stage = "train") -> Origin:

@@ -16,7 +16,7 @@ from transformers_framework.exceptions import DataError
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.retrieval import Retrieval
 from transformers_framework.objectives.retrieval_losses import Embedded
-from transformers_framework.processing.columns import Origin
+from transformers_framework.sources.columns import Origin
 
 
 def objective(loss_fn: Any = "contrastive_loss") -> Retrieval:
@@ -46,7 +46,7 @@ def test_labels_are_float32_in_every_precision(precision: Any) -> None:
     loss, inputs = made.evaluate(Embedded(same, same), batch)
     assert loss.item() == approx(sum((1 - label) ** 2 for label in labels[:3]))
     assert inputs["candidates"]["labels"].tolist() == [*np.float32(labels[:3]).tolist(), -100]
-    assert made.normalizer({"labels": bits}) == 3
+    assert made.num_items({"labels": bits}) == 3
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,6 @@ def test_labels_that_say_neither_are_refused() -> None:
 def test_online_contrastive_loss_is_a_sum_over_the_batch(size: int) -> None:
     made = objective("online_contrastive_loss")
     labels = np.ones(size, np.float32).view(np.int32)
-    assert made.normalizer({"labels": labels, "queries": labels}) == 1, "in training, batches are counted"
-    assert made.normalizer({"labels": labels}) == size, "in evaluation, rows"
-    assert made.normalizer({"labels": np.full(size, -100, np.int32), "queries": labels}) == 0
+    assert made.num_items({"labels": labels, "queries": labels}) == 1, "in training, batches are counted"
+    assert made.num_items({"labels": labels}) == size, "in evaluation, rows"
+    assert made.num_items({"labels": np.full(size, -100, np.int32), "queries": labels}) == 0

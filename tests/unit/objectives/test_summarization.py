@@ -18,7 +18,7 @@ from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError, MissingDependencyError
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.summarization import Summarization
-from transformers_framework.processing.columns import Origin
+from transformers_framework.sources.columns import Origin
 
 FAMILIES = ("t5", "bart", "pegasus", "mbart")
 SUMMARIES = ["the old storm.", "x", "every spoon near the kettle " * 4]

@@ -21,7 +21,7 @@ from transformers_framework.objectives import token_class
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.token_class import TokenClassification
-from transformers_framework.processing.columns import Origin
+from transformers_framework.sources.columns import Origin
 
 ROWS: dict[str, list[list[str]]] = {
     "words": [["unbelievable", "", "foxes", "jump"], ["the"], ["\u200d", "rain", "is", "learning", "slowly"]],
@@ -116,7 +116,7 @@ def test_loss_is_the_mean_over_labelled_pieces(weights: list[float] | None) -> N
     logits = torch.randn(*batch["input_ids"].shape, 4, generator=generator, requires_grad=True)
     tensors = {key: torch.from_numpy(value) for key, value in own.items()}
     total, inputs = made.evaluate(SimpleNamespace(logits=logits), tensors)
-    loss = total / made.normalizer(own)
+    loss = total / made.num_items(own)
     expected = cross_entropy(
         logits.flatten(0, 1),
         tensors["labels"].flatten(),
@@ -140,7 +140,7 @@ def test_a_batch_of_nothing_but_padding_weighs_nothing() -> None:
     total, _ = objective().evaluate(
         SimpleNamespace(logits=logits.bfloat16()), {key: torch.from_numpy(value) for key, value in own.items()}
     )
-    assert (total.item(), objective().normalizer(own), total.dtype) == (0, 0, torch.float32)
+    assert (total.item(), objective().num_items(own), total.dtype) == (0, 0, torch.float32)
     total.backward()
     assert not logits.grad.any()
 

@@ -52,7 +52,7 @@ def test_before_sampling_nothing_is_replaced_and_padding_has_no_label() -> None:
     assert np.array_equal(own["labels"] == 0, batch["attention_mask"] == 1)
     assert np.array_equal(own["labels"] == -100, batch["attention_mask"] == 0)
     assert "input_ids" not in own
-    assert TokenDetection(setup()).normalizer({**batch, **own}) == batch["attention_mask"].sum()
+    assert TokenDetection(setup()).num_items({**batch, **own}) == batch["attention_mask"].sum()
 
 
 def test_draws_belong_to_seed_epoch_row_and_token() -> None:

@@ -17,7 +17,6 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from tests import tiny
 from transformers_framework.inputs.question_context import QuestionContext
 from transformers_framework.objectives.answers import Answers
-from transformers_framework.processing.columns import Origin
 from transformers_framework.processing.offsets import visible_offsets, with_marks
 from transformers_framework.processing.reading import (
     END,
@@ -29,6 +28,7 @@ from transformers_framework.processing.reading import (
     target_spans,
 )
 from transformers_framework.processing.windows import Ragged
+from transformers_framework.sources.columns import Origin
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 SETS = [(name, stage) for name in ("squad", "squad_v2") for stage in ("train", "dev", "test")]

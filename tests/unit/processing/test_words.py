@@ -13,7 +13,8 @@ from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.backend import bare_tokenizer, probe_of
 from transformers_framework.processing.encoding import Template, WordMarks
-from transformers_framework.processing.words import WordTokenizer, cut_words, first_pieces, word_column
+from transformers_framework.processing.words import WordTokenizer, cut_words, first_pieces
+from transformers_framework.sources.fields import word_column
 
 WORDS = [
     ["The", "quick", "brown", "fox", "isn't", "here", ".", "The"],

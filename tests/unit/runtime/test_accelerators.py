@@ -5,8 +5,8 @@ import torch
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.runtime.accelerators import check_accelerator
-from transformers_framework.runtime.run_folders import RunFolders
 from transformers_framework.runtime.trainer import build_trainer
+from transformers_framework.storage.run_folders import RunFolders
 
 
 @pytest.fixture

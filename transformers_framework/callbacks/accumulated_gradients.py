@@ -1,0 +1,134 @@
+"""A run goes on from the row where it stopped: on any number of processes, within a window of accumulated batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor
+
+from transformers_framework.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from transformers_framework.data.datamodule import DataModule
+
+GRADIENTS = "accumulated_gradients"
+DATA = "DataModule"  # the state of the data in checkpoints
+
+
+class AccumulatedGradients(pl.Callback):
+    """Save and restore the gradients of a window of ``--accumulate_grad_batches`` that has not stepped yet.
+
+    Until a window steps, each process has gradients of its own rows, so those of all processes are kept. Strategies
+    that shard collect theirs out of reach: a run that continues begins the window again. So does one whose batches are
+    of another size and do not fit into what was done of the window.
+
+    Args:
+        allow_other_batch_size: Let steps have another number of rows than those of the run that continues.
+    """
+
+    def __init__(self, allow_other_batch_size: bool = False) -> None:
+        self.allow_other_batch_size = allow_other_batch_size
+        self.gradients: dict[str, Tensor] = {}
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the gradients when the window is open; most checkpoints are made after a step and have none."""
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        is_open = batches % trainer.accumulate_grad_batches and batches < trainer.num_training_batches
+        if is_open and has_gradients(trainer.strategy):
+            checkpoint[GRADIENTS] = {
+                name: trainer.strategy.all_gather(tensor.grad).cpu().reshape(trainer.world_size, *tensor.shape)
+                for name, tensor in pl_module.named_parameters()
+                if tensor.grad is not None
+            }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the gradients of the run that continues, and count its batches in those of this run."""
+        self.gradients = checkpoint.get(GRADIENTS, {})
+        if DATA not in checkpoint or "loops" not in checkpoint or not trainer.training:
+            return
+        data, state = cast("DataModule", trainer.datamodule), checkpoint[DATA]  # type: ignore[attr-defined]
+        if not self.allow_other_batch_size:
+            check_rows_of_step(data, trainer, state)
+        consumed, batches = rows_and_batches(data, trainer, state, has_gradients=bool(self.gradients))
+        if consumed < state["consumed"]:
+            self.gradients = {}
+        data.load_state_dict({**state, "consumed": consumed})
+        count_batches(checkpoint["loops"]["fit_loop"], batches)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the gradients back where backward adds to them."""
+        for name, tensor in pl_module.named_parameters():
+            if name in self.gradients:
+                of_all = self.gradients[name]  # (processes, …); with another number of them each takes the mean
+                mine = of_all[trainer.global_rank] if len(of_all) == trainer.world_size else of_all.mean(dim=0)
+                tensor.grad = mine.to(tensor.device, copy=True)
+        self.gradients = {}
+
+
+def has_gradients(strategy: Any) -> bool:
+    """Tell whether a strategy leaves gradients where backward puts them."""
+    is_plain = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))  # DeepSpeed's is a DDPStrategy too
+    return is_plain and not getattr(strategy, "owns_gradients", False)
+
+
+def check_rows_of_step(data: DataModule, trainer: pl.Trainer, state: dict[str, int]) -> None:
+    """Check that a run that continues makes steps of as many rows as before.
+
+    Args:
+        data: The data of the run.
+        trainer: Its trainer.
+        state: What the checkpoint says of the data.
+
+    Raises:
+        ConfigurationError: When it does not and was not asked to.
+    """
+    size, accumulated = data.batch_sizes["train"], trainer.accumulate_grad_batches
+    before, now = state.get("rows_of_step"), size * trainer.world_size * accumulated
+    if before is not None and before != now:
+        raise ConfigurationError(
+            f"--batch_size: the run made steps of {before} rows, and this command's would have {now} ({size} rows on "
+            f"{trainer.world_size} processes, --accumulate_grad_batches {accumulated}). Choose numbers whose product "
+            f"is {before}, or give --allow_other_batch_size to go on with other steps."
+        )
+
+
+def rows_and_batches(
+    data: DataModule, trainer: pl.Trainer, state: Mapping[str, int], *, has_gradients: bool
+) -> tuple[int, int]:
+    """Return the rows and the batches after which a run resumes the epoch, in batches of the size that it has.
+
+    Args:
+        data: The data of the run.
+        trainer: Its trainer.
+        state: State of the data in the checkpoint.
+        has_gradients: Whether the checkpoint has those of an accumulation group that has not stepped.
+    """
+    size, step = data.batch_sizes["train"] * trainer.world_size, state.get("rows_of_step", 0)
+    consumed, num_rows = state["consumed"], data.num_places("train")
+    if num_rows is not None and consumed >= num_rows:
+        return consumed, -(-consumed // size)
+    if step and consumed % step and (consumed % size or not has_gradients):
+        consumed -= consumed % step
+    return consumed, consumed // size
+
+
+def count_batches(loop: dict[str, Any], batches: int) -> None:
+    """Let the loop of a checkpoint have done so many batches of its epoch, of whatever size they were.
+
+    Args:
+        loop: State of Lightning's loop, changed in place.
+        batches: Batches that are done, of the size that this run has.
+    """
+    progress = loop["epoch_loop.batch_progress"]
+    current, total = progress["current"], progress["total"]
+    more = batches - current["processed"]
+    for name in ("ready", "started", "processed", "completed"):
+        current[name] += more
+        total[name] += more

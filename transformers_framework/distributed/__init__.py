@@ -1,0 +1,1 @@
+"""Processes and nodes of a run: start, collectives, failures."""

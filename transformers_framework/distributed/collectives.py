@@ -1,0 +1,173 @@
+"""Exchange JSON and tensors between the ranks of a run; reading them executes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+
+TENSOR, ARRAY = "__tensor__", "__array__"  # keys that stand for one in the JSON
+ALIGNMENT = 16  # bytes; each tensor begins at a multiple of its dtype's size
+
+
+def all_gather_json(mine: Any) -> list[Any]:
+    """All-gather an object: return that of every rank, in the order of ranks; all must call this.
+
+    Args:
+        mine: Strings, numbers, tensors and numpy arrays, in lists and dictionaries with strings as keys. Tuples come
+            back as lists, paths as strings, tensors on the CPU.
+    """
+    if not _together():
+        return [mine]
+    message, sizes = _sized(mine)
+    parts = [torch.empty_like(message) for _ in sizes]
+    distributed.all_gather(parts, message)
+    return [unpacked(part[:size].cpu()) for part, size in zip(parts, sizes, strict=True)]
+
+
+def gather_json(mine: Any) -> list[Any] | None:
+    """Gather an object on rank 0, as :func:`all_gather_json`; other ranks return nothing; all must call this."""
+    if not _together():
+        return [mine]
+    message, sizes = _sized(mine)
+    parts = [torch.empty_like(message) for _ in sizes] if distributed.get_rank() == 0 else None
+    distributed.gather(message, parts)
+    if parts is None:
+        return None
+    return [unpacked(part[:size].cpu()) for part, size in zip(parts, sizes, strict=True)]
+
+
+def broadcast(obj: Any, src: int = 0) -> Any:
+    """Return the object of one rank, as :func:`all_gather_json` takes it, on all ranks; all must call this."""
+    if not _together():
+        return obj
+    is_source, device = distributed.get_rank() == src, _device()
+    message = packed(obj).to(device) if is_source else torch.empty(0, dtype=torch.uint8, device=device)
+    size = torch.tensor([message.numel()], device=device)
+    distributed.broadcast(size, src)
+    message = message if is_source else torch.empty(int(size), dtype=torch.uint8, device=device)
+    distributed.broadcast(message, src)
+    return obj if is_source else unpacked(message.cpu())
+
+
+def packed(value: Any) -> Tensor:
+    """Return the bytes of a message ``(N,) uint8``: the length of its JSON, the JSON, and the tensors it refers to.
+
+    Raises:
+        TypeError: When the value holds anything but strings, numbers, tensors and numpy arrays.
+    """
+    parts: list[Tensor] = []
+
+    def refer(item: Any) -> Any:
+        if isinstance(item, PurePath):
+            return str(item)
+        if not isinstance(item, Tensor | np.ndarray):
+            raise TypeError(f"ranks exchange strings, numbers and tensors, no {type(item).__name__}")
+        tensor = torch.as_tensor(item).detach().cpu()
+        start = sum(part.numel() for part in parts)
+        flat = tensor.flatten().clone(memory_format=torch.contiguous_format)  # one expanded number has no stride
+        parts.append(_aligned(flat.view(torch.uint8)))
+        key = TENSOR if isinstance(item, Tensor) else ARRAY
+        return {key: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape), start]}
+
+    text = np.frombuffer(json.dumps(value, default=refer).encode(), dtype=np.uint8).copy()
+    length = torch.tensor([len(text)]).view(torch.uint8)
+    return torch.cat([_aligned(length), _aligned(torch.from_numpy(text)), *parts])
+
+
+def unpacked(message: Tensor) -> Any:
+    """Return the value of a message that :func:`packed` made.
+
+    Raises:
+        ValueError: When it is none.
+    """
+    length, body = int(message[:ALIGNMENT].view(torch.int64)[0]), message[ALIGNMENT:]
+    tensors = body[-(-length // ALIGNMENT) * ALIGNMENT :]
+
+    def resolve(found: dict[str, Any]) -> Any:
+        key = next(iter(found)) if len(found) == 1 else ""
+        if key not in (TENSOR, ARRAY):
+            return found
+        name, shape, start = found[key]
+        dtype = getattr(torch, name)
+        if not isinstance(dtype, torch.dtype):
+            raise ValueError(f"{name} is no dtype")
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        tensor = tensors[start : start + size].clone().view(dtype).view(shape)
+        return tensor if key == TENSOR else tensor.numpy()
+
+    return json.loads(bytes(body[:length].numpy()), object_hook=resolve)
+
+
+class Pickler:
+    """Writes what PyTorch, FSDP and DeepSpeed exchange themselves in the format of ``torch.save``.
+
+    Args:
+        file: Where it is written.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def dump(self, obj: Any) -> None:
+        """Write an object."""
+        torch.save(obj, self.file)
+
+
+class Unpickler:
+    """Reads what :class:`Pickler` wrote: tensors, plain values and the few classes that FSDP exchanges, no code.
+
+    Args:
+        file: Where it is read from.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+
+    def load(self) -> Any:
+        """Read an object.
+
+        Raises:
+            pickle.UnpicklingError: When it holds anything that could run code.
+        """
+        from torch.distributed.fsdp import _optim_utils as fsdp
+
+        known: list[Any] = [fsdp.StateInfo, fsdp._PosDimTensorInfo, fsdp._OptimStateKey]
+        with torch.serialization.safe_globals(known):
+            return torch.load(self.file, weights_only=True)
+
+
+def refuse_pickles() -> None:
+    """Let no collective of PyTorch execute what another rank, or a stranger in its place, has sent."""
+    from torch.distributed import distributed_c10d
+
+    setattr(distributed_c10d, "_pickler", Pickler)  # noqa: B010
+    setattr(distributed_c10d, "_unpickler", Unpickler)  # noqa: B010
+
+
+def _sized(mine: Any) -> tuple[Tensor, list[int]]:
+    """Return the message of this rank, padded to the longest of all, and the length of each."""
+    message = packed(mine).to(_device())
+    lengths = torch.zeros(distributed.get_world_size(), dtype=torch.int64, device=message.device)
+    distributed.all_gather(list(lengths.split(1)), torch.tensor([message.numel()], device=message.device))
+    sizes: list[int] = lengths.tolist()
+    return torch.nn.functional.pad(message, (0, max(sizes) - message.numel())), sizes
+
+
+def _aligned(part: Tensor) -> Tensor:
+    return torch.nn.functional.pad(part, (0, -part.numel() % ALIGNMENT))
+
+
+def _device() -> torch.device:
+    """Return the device whose tensors the ranks exchange: NCCL has no others."""
+    if "nccl" in distributed.get_backend():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def _together() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -1,0 +1,291 @@
+"""The processes of a run: how many there are, how they start, and what all of them must agree on."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import hashlib
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.distributed.nodes import Member, Place
+from transformers_framework.distributed.sockets import LOOPBACK, choose_interface, is_loopback
+from transformers_framework.exceptions import ConfigurationError, RunError
+from transformers_framework.storage.atomic import whole_file
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from transformers_framework.distributed.peer_watchdog import PeerWatchdog
+    from transformers_framework.distributed.rendezvous import Rendezvous
+
+# what may differ between machines: places and sizes of theirs
+LOCAL_FLAGS = re.compile(r"\w+_dir|config|\w+_workers|\w+_dataset|pre_trained_\w+|\w+_filename|ckpt_path")
+PIECE = 2**26  # bytes of a checkpoint that are sent at once
+PARENT = "TRANSFORMERS_FRAMEWORK_PARENT"  # variable of the environment: the process that starts others
+PR_SET_PDEATHSIG = 1  # of prctl.h
+
+
+def num_nodes(environment: Mapping[str, str], asked: int, local_devices: int) -> int:
+    """Return the number of nodes: what was asked for, else all processes divided by those of this node.
+
+    Args:
+        environment: Variables of the environment; ``WORLD_SIZE`` is the number of processes of all nodes.
+        asked: What ``--num_nodes`` says; 1 is its default.
+        local_devices: Processes of this node.
+
+    Raises:
+        ConfigurationError: When the variables contradict the flags or each other.
+
+    Examples:
+        >>> num_nodes({"WORLD_SIZE": "16", "NODE_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}, 1, 8)
+        2
+    """
+    if "TORCHELASTIC_RUN_ID" in environment or "SLURM_NTASKS" in environment:
+        return asked  # torchrun and SLURM tell Lightning themselves
+    world, node = _number(environment, "WORLD_SIZE"), _number(environment, "NODE_RANK")
+    meant = max(asked, world or 0, (node or 0) + 1, 2)  # nodes, if WORLD_SIZE counts them
+    remedy = (
+        f"Set WORLD_SIZE to the number of processes of all nodes together: {meant * local_devices} for {meant} nodes "
+        f"of {local_devices} {'devices' if local_devices > 1 else 'device'}"
+    )
+    nodes = asked
+    if world is not None:
+        nodes, rest = divmod(world, local_devices)
+        if rest or not nodes or (asked > 1 and nodes != asked):
+            raise ConfigurationError(
+                f"WORLD_SIZE is {world}, which is not {local_devices} devices on each of "
+                f"{asked if asked > 1 else 'several'} nodes. {remedy}."
+            )
+    if nodes == 1 and node is not None and "LOCAL_RANK" not in environment:
+        raise ConfigurationError(
+            f"NODE_RANK is {node}, as on one of several nodes, and WORLD_SIZE is {world or 'not set'}, which is this "
+            f"node alone. {remedy}, and so on; on a single node unset NODE_RANK."
+        )
+    absent = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if not environment.get(name)]
+    if nodes > 1 and absent:
+        raise ConfigurationError(
+            f"{nodes} nodes ({'WORLD_SIZE' if world else '--num_nodes'}) need {' and '.join(absent)}: set MASTER_ADDR "
+            "and MASTER_PORT to those of the first node on each node, NODE_RANK to 0 there, 1 on the next, and so on."
+        )
+    if node is not None and not 0 <= node < nodes:
+        raise ConfigurationError(
+            f"NODE_RANK is {node}, and there are {nodes} nodes: NODE_RANK is 0 on the first node, 1 on the next, and "
+            f"so on. {remedy}."
+        )
+    _number(environment, "MASTER_PORT")
+    return nodes
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name)
+    if text is not None and not text.isdecimal():
+        raise ConfigurationError(f"{name} is '{text}' in the environment; expected a number.")
+    return None if text is None else int(text)
+
+
+def follow_parent(follows: bool = True) -> None:
+    """Let the operating system end this process when the one of this program that started it dies, where it can.
+
+    Raises:
+        RunError: When it has died already.
+    """
+    if PARENT not in os.environ:  # torchrun and SLURM look after theirs
+        return
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM if follows else 0)
+    if follows and os.environ[PARENT] != str(os.getppid()):
+        raise RunError("The process that started this one has died.")
+
+
+@contextlib.contextmanager
+def together(
+    trainer: pl.Trainer,
+    rendezvous: Rendezvous,
+    flags: Mapping[str, Any],
+    rows: Callable[[], Mapping[Any, str]],
+    hang_timeout: float,
+) -> Iterator[None]:
+    """Start the other processes of a run, make sure that all of them mean the same, and let them end together.
+
+    Args:
+        trainer: The trainer, which would start them later.
+        rendezvous: Where they meet.
+        flags: All flags of the run.
+        rows: Says how many rows each stage has, and which.
+        hang_timeout: Seconds without an answer after which a process is taken for frozen.
+
+    Raises:
+        ConfigurationError: When processes were given different flags or data, or a node refuses.
+        RunError: When another process died, or some did not come.
+    """
+    if trainer.world_size == 1:
+        yield
+        return
+    watchdog = _start(trainer, rendezvous, str(flags["name"]), hang_timeout)
+    try:
+        _check_agreement(trainer, flags, rows())
+        yield
+    except Exception as error:  # the others are told by the end of this process
+        if watchdog.explains(error):
+            watchdog.end_frozen()
+            raise RunError(watchdog.message) from error
+        raise
+    except BaseException:  # told to leave, as all are
+        watchdog.leave()
+        raise
+    watchdog.leave()
+
+
+def _start(trainer: pl.Trainer, rendezvous: Rendezvous, name: str, hang_timeout: float) -> PeerWatchdog:
+    from transformers_framework.distributed.collectives import broadcast, refuse_pickles
+    from transformers_framework.distributed.peer_watchdog import PeerWatchdog
+    from transformers_framework.distributed.sockets import stay_on_loopback
+
+    strategy: Any = trainer.strategy
+    address = LOOPBACK if trainer.num_nodes == 1 else strategy.cluster_environment.main_address
+    if is_loopback(address):
+        stay_on_loopback()
+    refuse_pickles()
+    strategy.broadcast = broadcast
+    join = partial(_join, trainer, rendezvous, address, name)
+    if strategy.launcher is None:
+        join()
+    else:
+        os.environ[PARENT] = str(os.getpid())
+        strategy.launcher.launch(join)
+    watchdog = PeerWatchdog(
+        trainer.global_rank,
+        trainer.world_size,
+        broadcast,
+        address,
+        getattr(strategy.launcher, "procs", ()),
+        rendezvous.late_refusal,
+        hang_timeout,
+    )
+    follow_parent(False)
+    return watchdog
+
+
+def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) -> None:
+    """Make the process group of a run when all of its ranks are there; torchrun's has a store of its own."""
+    import torch
+
+    _end_observers()
+    strategy: Any = trainer.strategy
+    if strategy.root_device.type == "cuda":
+        torch.cuda.set_device(strategy.root_device)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        strategy.set_world_ranks()
+        environment, world_size = strategy.cluster_environment, trainer.world_size
+        rank, node, nodes = trainer.global_rank, strategy.node_rank, trainer.num_nodes
+        me = Member(rank, node, world_size, nodes, name, speaks=trainer.local_rank == 0)
+        place = Place(address, environment.main_port, node)
+        backend = strategy._get_process_group_backend()
+        store = rendezvous.store(me, place, alive=partial(_check_children, strategy.launcher))
+        if not is_loopback(address):
+            choose_interface(address)
+        torch.distributed.init_process_group(
+            backend,
+            store=store,
+            rank=rank,
+            world_size=world_size,
+            timeout=strategy._timeout,
+            device_id=strategy.root_device if strategy.root_device.type != "cpu" else None,
+        )
+        if backend == "nccl":
+            from lightning_fabric.utilities.distributed import _destroy_dist_connection
+
+            atexit.register(_destroy_dist_connection)
+    strategy.setup_environment()
+
+
+def _check_children(launcher: Any) -> None:
+    """Raise when a process that this one has started is gone before the run begins."""
+    for local_rank, child in enumerate(getattr(launcher, "procs", ()), 1):
+        if (status := child.poll()) is not None:
+            raise RunError(
+                f"Process {local_rank} of this machine has ended with status {status} before the run began; what it "
+                "said last says why. Killed without a word it was out of memory, most likely."
+            )
+
+
+def _check_agreement(trainer: pl.Trainer, flags: Mapping[str, Any], rows: Mapping[Any, str]) -> None:
+    from transformers_framework.distributed.collectives import all_gather_json
+
+    meant = [f"--{name} {value}" for name, value in flags.items() if not LOCAL_FLAGS.fullmatch(name)]
+    meant += [f"{text} of --{stage}_dataset" for stage, text in rows.items()]
+    everyone = [set(theirs) for theirs in all_gather_json(meant)]
+    for rank, theirs in enumerate(everyone):
+        if here := sorted(theirs - everyone[0]):
+            there = sorted(everyone[0] - theirs)
+            raise ConfigurationError(
+                f"Process {rank} has {', '.join(here)}, where process 0 has {', '.join(there)}: give the same command "
+                "and the same data on every node."
+            )
+
+
+def _end_observers() -> None:
+    """End Lightning's threads that kill all processes of a node, without a word, when one of them ends."""
+    for thread in threading.enumerate():
+        if thread.name == "child-process-observer":
+            thread._run = lambda: True  # type: ignore[attr-defined]
+
+
+def agree_on_path(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:
+    """Return the path of a checkpoint on this node; one of this run is sent to nodes that have it not.
+
+    Args:
+        trainer: The trainer, whose processes have started.
+        path: The checkpoint; what the first process means counts.
+        folder: Checkpoints of this run on this node.
+
+    Raises:
+        ConfigurationError: When it is none of this run and absent on a node.
+    """
+    if trainer.world_size == 1:
+        return path
+    import numpy as np
+
+    from transformers_framework.distributed.collectives import all_gather_json, broadcast
+
+    source = Path(path) if path is not None else None
+    told = (path, source.parent == folder, source.is_dir(), _mark(source)) if source is not None else None
+    chosen = broadcast(told)
+    if chosen is None:
+        return None
+    text, is_ours, is_folder, mark = chosen
+    mine = folder / Path(text).name if is_ours else Path(text)
+    lacks = all_gather_json(mine.is_dir() != is_folder if is_folder else _mark(mine) != mark)
+    if not any(lacks):
+        return str(mine)
+    if is_folder or not is_ours:
+        raise ConfigurationError(f"{text} is not on every node: put it there, or use an --output_dir that they share.")
+    receives = lacks[trainer.global_rank] and trainer.local_rank == 0
+    with contextlib.ExitStack() as files:
+        given = files.enter_context(mine.open("rb")) if trainer.is_global_zero else None
+        taken = files.enter_context(files.enter_context(whole_file(mine)).open("wb")) if receives else None
+        while len(piece := broadcast(np.fromfile(given, np.uint8, PIECE) if given else None)):
+            if taken:
+                taken.write(piece)
+    trainer.strategy.barrier()
+    return str(mine)
+
+
+def _mark(path: Path) -> str | None:
+    """Return a short name of a checkpoint's content: its end has the checksums of all that it holds."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 2**20))
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,397 @@
+"""A question and k of its candidates in one sequence: the input of joint re-ranking."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.inputs.text import TextInputs
+from transformers_framework.processing.encoding import tokenize
+from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates, grouped, permuted
+from transformers_framework.restricted import NonNegativeInt, PositiveInt
+from transformers_framework.sources.columns import (
+    Origin,
+    arrow_chunks,
+    check_column,
+    column_lengths,
+    first_empty_item,
+    item_feature,
+    list_sizes,
+    type_name,
+    value_numbers,
+)
+from transformers_framework.sources.fields import field_texts
+from transformers_framework.sources.query_ids import check_queries, repeated_queries
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from transformers_framework.processing.packing import Bins
+
+HeadType = Literal["IE_1", "IE_k", "AE_1", "AE_k", "RE_1", "RE_k"]
+NUM_FIELDS = 2  # the question and its candidates
+
+
+class JointCandidates(TextInputs):
+    """A question and k of its candidates, joined with the tokenizer's special tokens; a batch has groups for rows.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers.
+        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        input_columns: The question's column and the candidates': a text column, where each row has one candidate and
+            `index_column` says of which question, or '*list', where each row has all candidates of its question and
+            their labels are a list too. 'first:second' joins two columns.
+        max_sequence_length: Longest input in tokens, special tokens included; with `separated` the longest text.
+        k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
+        index_column: Column with the query id: rows with the same id are candidates of one question. Where a row has a
+            list of candidates, its id, or a list with the same id for each.
+        label_column: Column with 1 for a right candidate and 0 for a wrong one.
+        extended_token_type_ids: Token type of each segment; the last value repeats. The model's type vocabulary grows
+            to fit.
+        grouping: How the candidates of a question are put into groups of k for training: 'fixed', always the same ones
+            in the order of the data, or 'random', anew in each epoch. Evaluation is always fixed.
+        selection: By the numbers in `scores_column`, which candidates of a question go first: the 'best' or the
+            'worst'. In training a question has only its k first ones; in evaluation it has all, the first k together.
+        scores_column: Column with a score of each candidate, as a first ranker gave it.
+        pad_to_k: Train on groups of fewer than k candidates too: what is missing is not there for attention, loss and
+            metrics. Without it such a group is an error. Evaluation always does so.
+        separated: Each text has the special tokens and the length that it would have alone, then they are joined.
+        classification_head_type: What is predicted from which states. IE_k, AE_k, RE_k: a label for each candidate,
+            from its own first token, from that and the question's, or all from the question's. IE_1, AE_1: one for the
+            first candidate, from the question's first token or the sum of the candidates'; each candidate is the first
+            of a group once. RE_1: one for the group, whether any is right. Default: IE_k
+        permutation_check: Test each group in so many random orders of its candidates as well, and report how much
+            scores move: permutation_change (mean), permutation_change_max, permutation_flipped (share of predictions).
+        iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows.
+
+    Raises:
+        ConfigurationError: When columns, lengths or flags make no sense, or the tokenizer is a slow one.
+    """
+
+    model_keys = ("input_ids", "attention_mask", "token_type_ids", "first_tokens")
+    groups_rows = judges_whole_rows = True
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        type_vocabulary: int,
+        *,
+        input_columns: list[str],
+        max_sequence_length: list[PositiveInt],
+        k: PositiveInt | None = None,
+        index_column: str | None = None,
+        label_column: str | None = None,
+        extended_token_type_ids: list[NonNegativeInt] | None = None,
+        grouping: Literal["fixed", "random"] = "fixed",
+        selection: Literal["best", "worst"] | None = None,
+        scores_column: str | None = None,
+        pad_to_k: bool = False,
+        separated: bool = False,
+        classification_head_type: HeadType | None = None,
+        permutation_check: NonNegativeInt = 0,
+        iterable: bool = False,
+    ) -> None:
+        assert k is not None
+        self.k, self.separated, self.pad_to_k, self.random = k, separated, pad_to_k, grouping == "random"
+        self.num_joined = k + 1 if separated else 1
+        if iterable:
+            raise ConfigurationError(
+                "--iterable: -k puts all candidates of a question into groups, and a stream is never seen as a whole. "
+                "Leave --iterable out: what is prepared lies on disk, not in memory."
+            )
+        if (selection is None) != (scores_column is None):
+            raise ConfigurationError(
+                "--selection says which candidates go first, --scores_column by which scores: give both or neither."
+            )
+        super().__init__(
+            tokenizer,
+            type_vocabulary,
+            input_columns=input_columns,
+            max_sequence_length=max_sequence_length,
+            extended_token_type_ids=extended_token_type_ids,
+        )
+        if len(self.fields) != NUM_FIELDS or self.fields[0].spreads:
+            raise ConfigurationError(
+                f"--input_columns: found {' '.join(input_columns)}; -k needs two, the question's and the candidates', "
+                "as 'question answer', or 'question *answers' where a row has all of them. 'a:b' joins two columns."
+            )
+        if not self.template.prefix or not self.template.between:
+            raise ConfigurationError(
+                f"--pre_trained_tokenizer: {type(tokenizer).__name__} puts no special token before the first text or "
+                "between two, so that candidates would have no first token to be judged by. Use an encoder's tokenizer."
+            )
+        self.question, self.candidate = self.fields
+        self.in_lists = self.candidate.spreads
+        self.candidate = replace(self.candidate, is_list=self.candidate.is_list and not self.in_lists, spreads=False)
+        self.index_column, self.label_column = index_column, label_column
+        self.selection, self.scores_column = selection, scores_column
+        self.in_turn = classification_head_type in IN_TURN
+        self.num_orders = permutation_check
+        self.groupings: dict[Stage, Grouping] = {}
+
+    def _single_length(self, lengths: Sequence[int]) -> int:
+        least = (
+            self.template.num_special(1) + 1 if self.separated else self.template.num_special(self.k + 1) + self.k + 1
+        )
+        if len(lengths) == 1 and lengths[0] < least:
+            texts = "a text" if self.separated else f"a question and {self.k} candidates"
+            raise ConfigurationError(
+                f"--max_sequence_length: {lengths[0]} leaves no room for {texts} and special tokens. Use {least} or "
+                "more."
+            )
+        return super()._single_length(lengths) * self.num_joined
+
+    def _check_types(self, extended: Sequence[int]) -> None:
+        if len(extended) > self.k + 1:
+            raise ConfigurationError(
+                f"--extended_token_type_ids: {len(extended)} types for the question and {self.k} candidates. Give one "
+                "for each; the last one repeats."
+            )
+        if max(extended) > self.k:
+            raise ConfigurationError(
+                f"--extended_token_type_ids: type {max(extended)} needs as many embeddings, and there are {self.k + 1} "
+                "segments. Number the types from 0."
+            )
+
+    # ---------------------------------------------------------------- before training
+
+    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+        """Check the columns of a whole data set, and put its candidates into groups.
+
+        Raises:
+            DataError: When a column is missing or of the wrong type, a text is empty, lists of a row differ in length,
+                one id has several questions, or a group is too small, with its place.
+        """
+        super().pre_process(dataset, origin)
+        queries = self._check_lists(dataset, origin) if self.in_lists else self._check_pairs(dataset, origin)
+        scores = self._scores(dataset, origin)
+        trains = origin.stage == TRAIN
+        grouping = Grouping.of(queries, k=self.k, scores=scores, in_turn=self.in_turn, shuffled=self.random and trains)
+        if trains and scores is not None:
+            grouping = grouping.kept()
+        if trains and not self.pad_to_k and (short := grouping.short_question()) is not None:
+            first = int(grouping.rows[grouping.sizes[:short].sum()])
+            row = int(queries[first]) if self.in_lists else first
+            query = "" if self.index_column is None else f" '{self._query_of(dataset[row])}'"
+            size = int(grouping.sizes[short])
+            raise DataError(
+                f"{origin.place(row)}: question{query} has {size} candidates, which make no whole groups of {self.k} "
+                "(-k). Give --pad_to_k to train on smaller groups too, or another -k."
+            )
+        self.groupings[origin.stage] = grouping
+        return dataset
+
+    def _check_room(self, dataset: Dataset, origin: Origin) -> None:
+        """Lists may be of any length: they are cut into groups."""
+
+    def _check_lists(self, dataset: Dataset, origin: Origin) -> np.ndarray:
+        """Check the lists of each row; return the row of each candidate ``(N,) int64``."""
+        column = self.candidate.columns[0]
+        if (place := first_empty_item(dataset, column)) is not None:
+            raise DataError(
+                f"{origin.place(place[0])}: candidate {place[1]} of '{column}' is null or empty (they are counted from "
+                "0). Remove it, and its label, or fill it in."
+            )
+        sizes = list_sizes(dataset, column)
+        labels = self.label_column if origin.stage != "predict" else None
+        for name in (labels, self.scores_column):
+            if name is None or item_feature(dataset.features.get(name)) is None:
+                continue  # what else is wrong with it, others say
+            if (wrong := np.flatnonzero(list_sizes(dataset, name) != sizes)).size:
+                row = int(wrong[0])
+                raise DataError(
+                    f"{origin.place(row)}: '{name}' has {list_sizes(dataset, name)[row]} items for the {sizes[row]} "
+                    f"candidates of '{column}'; expected one for each."
+                )
+        if self.index_column is not None and self.index_column in dataset.column_names:
+            if item_feature(dataset.features[self.index_column]) is not None:
+                queries = repeated_queries(dataset, self.index_column, self.candidate.columns[0], origin)
+            else:
+                queries = value_numbers(dataset, self.index_column)
+            self._check_questions(dataset, self.index_column, queries, origin)
+        return np.repeat(np.arange(len(dataset)), sizes)
+
+    def _query_of(self, row: Mapping[str, Any]) -> Any:
+        query = row[str(self.index_column)]
+        return query[0] if isinstance(query, list) else query
+
+    def _check_pairs(self, dataset: Dataset, origin: Origin) -> np.ndarray:
+        """Check that every row says which question it belongs to; return a number for it ``(N,) int64``."""
+        if self.index_column is None:
+            raise ConfigurationError(
+                "--index_column is needed with -k: the column that says which rows are candidates of one question. "
+                f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
+            )
+        check_queries(dataset, self.index_column, origin)
+        queries = value_numbers(dataset, self.index_column)
+        self._check_questions(dataset, self.index_column, queries, origin)
+        return queries
+
+    def _check_questions(self, dataset: Dataset, index_column: str, queries: np.ndarray, origin: Origin) -> None:
+        """Check that rows with one id, which has these numbers ``(N,) int64``, have one question."""
+        _, firsts, query = np.unique(queries, return_index=True, return_inverse=True)
+        first = firsts[query.reshape(-1)]  # of each row's question
+        for column in self.question.columns:
+            found = value_numbers(dataset, column)
+            if (wrong := np.flatnonzero(found != found[first])).size:
+                row = int(wrong[0])
+                raise DataError(
+                    f"{origin.place(row)}: '{index_column}' is {self._query_of(dataset[row])!r} as in "
+                    f"{origin.place(int(first[row]))}, but '{column}' is another one. Give each question an id of its "
+                    "own."
+                )
+
+    def _scores(self, dataset: Dataset, origin: Origin) -> np.ndarray | None:
+        """Return a number for each candidate: what goes first has the highest ``(N,) float64``."""
+        if self.scores_column is None:
+            return None
+        check_column(dataset, self.scores_column, origin, flag="scores_column")
+        feature = dataset.features[self.scores_column]
+        value = item_feature(feature) if self.in_lists else feature
+        if not str(getattr(value, "dtype", "")).startswith(("int", "uint", "float")):
+            expected = "a list of numbers, one a candidate" if self.in_lists else "a number in each row"
+            raise DataError(
+                f"--scores_column: '{self.scores_column}' of {origin.source} holds {type_name(feature)}; expected "
+                f"{expected}."
+            )
+        chunks = arrow_chunks(dataset, self.scores_column)
+        arrays = [chunk.flatten() if self.in_lists else chunk for chunk in chunks]
+        scores = np.concatenate([array.to_numpy(zero_copy_only=False).astype(np.float64) for array in arrays])
+        if (wrong := np.flatnonzero(~np.isfinite(scores))).size:
+            row = np.repeat(np.arange(len(dataset)), list_sizes(dataset, self.scores_column)) if self.in_lists else None
+            place = origin.place(int(wrong[0] if row is None else row[wrong[0]]))
+            raise DataError(f"{place}: '{self.scores_column}' has no score or none that is finite; expected a number.")
+        return scores if self.selection == "best" else -scores
+
+    @property
+    def rewrite_key(self) -> dict[str, Any] | None:
+        """What rows with a candidate each depend on, where the data has lists of them; else rows stay as they are."""
+        return {"form": "candidates", "of": self.candidate.columns, "carried": self._carried} if self.in_lists else None
+
+    def in_stage(self, stage: Stage) -> TextInputs:
+        """Return what turns rows of a stage into model inputs: those to predict have no labels to rely on."""
+        found = super().in_stage(stage)
+        if stage == "predict" and self.in_lists:
+            found = copy.copy(found)
+            found.label_column = None  # type: ignore[attr-defined]
+        return found
+
+    @property
+    def _carried(self) -> tuple[str, ...]:
+        """Columns of which rows with a candidate each are made."""
+        found = (*self.columns, self.label_column, self.index_column)
+        return tuple(dict.fromkeys(column for column in found if column))
+
+    def rewrite(self, dataset: Dataset, origin: Origin, *, batch_size: int, num_workers: int = 1) -> Iterator[pa.Table]:
+        """Return a row for each candidate of each row, with its label and ``source_row``, as Arrow tables.
+
+        Args:
+            dataset: Rows with lists of candidates.
+            origin: Where they come from, for messages.
+            batch_size: Rows that are taken apart together.
+            num_workers: Nothing is tokenized: one process does it.
+        """
+        import pyarrow as pa
+
+        names = [name for name in self._carried if name in dataset.column_names]
+        lists = {self.candidate.columns[0], self.label_column}
+        if self.index_column in names and item_feature(dataset.features[self.index_column]) is not None:
+            lists.add(self.index_column)
+        table = dataset.select_columns(names).with_format("arrow")
+        for start in range(0, len(dataset), batch_size):
+            part = table[start : start + batch_size].combine_chunks()
+            sizes = part.column(self.candidate.columns[0]).combine_chunks().value_lengths().to_numpy()
+            rows = np.repeat(np.arange(len(sizes)), sizes)
+            columns = {
+                name: part.column(name).combine_chunks().flatten() if name in lists else part.column(name).take(rows)
+                for name in names
+            }
+            yield pa.table({**columns, SOURCE_ROW: start + rows})
+
+    def truncation(self, lengths: Sequence[int]) -> tuple[str, str]:
+        """Return that groups may lose tokens, for messages."""
+        return "groups", super().truncation(lengths)[1]
+
+    # ---------------------------------------------------------------- groups
+
+    def num_groups(self, stage: Stage) -> int | None:
+        """Return how many groups a stage has."""
+        return len(self.groupings[stage])
+
+    def groups(self, stage: Stage, seed: int, epoch: int) -> Bins:
+        """Return the groups of an epoch, as bins of rows."""
+        return self.groupings[stage].bins(seed, epoch)
+
+    def in_groups(
+        self, columns: Mapping[str, Sequence[Any]], sizes: Sequence[int], row_ids: np.ndarray, stage: Stage
+    ) -> dict[str, list[list[Any]]]:
+        """Return columns of candidates as columns of groups, lists, with ``row_ids`` among them.
+
+        In testing, the orders that are to be checked come behind all groups.
+
+        Args:
+            columns: Columns of candidates, group after group.
+            sizes: Candidates of each of the B groups.
+            row_ids: Row of each candidate.
+            stage: Stage of the batch.
+        """
+        rows = grouped({**columns, ROW_IDS: row_ids.tolist()}, sizes)
+        if stage != "test" or not self.num_orders:
+            return rows
+        first = row_ids[np.cumsum(sizes) - np.asarray(sizes)]
+        return permuted(rows, first, count=self.num_orders, k=self.k, keep_first=self.in_turn)
+
+    # ---------------------------------------------------------------- batches
+
+    def segments(self, rows: Mapping[str, Sequence[Any]]) -> tuple[list[str], np.ndarray]:
+        """Return the question and the candidates of each of B groups, one after the other, and how many: ``(B,)``."""
+        questions = field_texts(
+            {name: [group[0] for group in rows[name]] for name in self.question.columns}, self.question
+        )
+        counts = np.fromiter(map(len, rows[self.candidate.columns[0]]), dtype=np.int64)
+        flat = {name: list(chain.from_iterable(rows[name])) for name in self.candidate.columns}
+        texts, stops = field_texts(flat, self.candidate), np.cumsum(counts).tolist()
+        parts = zip(questions, stops, counts.tolist(), strict=True)
+        return [text for question, stop, size in parts for text in (question, *texts[stop - size : stop])], counts + 1
+
+    def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
+        """Turn B groups into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.
+
+        Also returns ``first_tokens (B, 1 + K) int64``, where the question and each candidate begin, -1 where there is
+        none; and ``truncated``, which groups lost tokens: ``(B,) bool``.
+        """
+        ids, lengths, counts, extra = self._ids_of(rows)
+        return assemble_candidates(
+            ids,
+            lengths,
+            counts,
+            self.template,
+            max_length=self.max_length // self.num_joined,
+            separated=self.separated,
+            pad_token_id=int(self.tokenizer.pad_token_id),
+            pad_to_multiple_of=pad_to_multiple_of,
+            token_types=self.token_types,
+            pad_left=self.tokenizer.padding_side == "left",
+            extra=extra,
+        )
+
+    def lengths(self, dataset: Dataset) -> np.ndarray:
+        """Return the characters of every candidate: ``(N,) int64``; questions, which groups share, do not count."""
+        return np.sum([column_lengths(dataset, column) for column in self.candidate.columns], axis=0)
+
+    def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
+        return np.minimum(tokenize(self.backend, field_texts(rows, self.candidate))[1] + 1, self.max_length)
+
+    @property
+    def length_key(self) -> dict[str, Any]:
+        """What token lengths depend on besides the data, as JSON can hold it."""
+        return {**super().length_key, "form": "candidates"}

@@ -1,0 +1,329 @@
+"""What the label of a row is: one of several classes, or any number of them; a number is in ``regression``."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.losses.classification import binary_cross_entropy, cross_entropy
+from transformers_framework.objectives.labels import Classes, listed
+from transformers_framework.sources.columns import Origin, arrow_chunks, first_null, item_feature, type_name
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+    from torchmetrics import Metric
+
+ProblemType = Literal["single_label", "multi_label", "regression"]
+
+THRESHOLD = 0.5  # of the probability of a class that a row is said to have
+WHERE_ONES_ARE = "Of a vector of zeros and ones, write where the ones are: of [0, 1, 1], [1, 2]."
+NUM_LIKELIEST = 10  # of many classes, so many are written beside a prediction
+
+logger = logging.getLogger(__name__)
+
+
+class Problem(ABC):
+    """How the labels of a column are read, learned, measured and written."""
+
+    written: ClassVar[str]  # as configs of transformers call it
+
+    @property
+    @abstractmethod
+    def head_config(self) -> dict[str, Any]:
+        """Return what the head's config must say."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the data told all that head and metrics must know."""
+        return True
+
+    def settle(self) -> None:  # noqa: B027
+        """Take what the checkpoint knows: there are no labels to look at."""
+
+    @abstractmethod
+    def inspect(self, dataset: Dataset, origin: Origin) -> None:
+        """Check all labels of a data set; the first one decides.
+
+        Raises:
+            DataError: When a label is missing or wrong, with its place.
+        """
+
+    @abstractmethod
+    def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
+        """Return the labels of B rows of a stage as integers, -100 where there is none: ``(B,)`` or ``(B, C)``.
+
+        Raises:
+            DataError: When one is wrong: only the first rows of a stream were looked at before.
+        """
+
+    @abstractmethod
+    def num_items(self, labels: np.ndarray) -> float:
+        """Return what the sum of the losses is divided by."""
+
+    @abstractmethod
+    def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the sum of the losses and what each metric is updated with."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, Metric]:
+        """Return the metrics."""
+
+    @abstractmethod
+    def predictions(self, logits: Tensor) -> dict[str, Tensor]:
+        """Return what is predicted for each row."""
+
+    def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
+        """Turn one row's predictions into what is written."""
+        return predictions
+
+    @abstractmethod
+    def describe(self, label: np.ndarray) -> str:
+        """Say a row's label."""
+
+
+class OfClasses(Problem):
+    """A problem of C classes.
+
+    Args:
+        classes: The classes, found when the first data set is looked at.
+        label_weights: Weight of each class in the loss, one a class.
+        label_smoothing: Share of each label that all have in equal parts.
+    """
+
+    def __init__(
+        self, classes: Classes, label_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
+    ) -> None:
+        if classes.num_labels == 1:
+            raise ConfigurationError(
+                "--num_labels 1: a single class leaves nothing to tell apart. Give 2 or more; seq_class learns numbers "
+                "with --problem_type regression."
+            )
+        if label_weights is not None and not any(label_weights):
+            raise ConfigurationError("--label_weights: all of them are 0, so nothing would be learned.")
+        self.classes, self.label_weights, self.label_smoothing = classes, label_weights, label_smoothing
+
+    @property
+    def head_config(self) -> dict[str, Any]:
+        """Return the number of classes and their names."""
+        names = self.classes.display_names
+        return {
+            "num_labels": len(names),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": self.written,
+        }
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether the number of classes is known."""
+        return self.classes.num_labels is not None
+
+    def settle(self) -> None:
+        """Take the checkpoint's classes."""
+        self.classes.settle(trains=False)
+
+    def inspect(self, dataset: Dataset, origin: Origin) -> None:
+        """Find the classes, check every label.
+
+        Raises:
+            ConfigurationError: When weights are not one a class.
+            DataError: When a label is missing or wrong, with its place.
+        """
+        self.classes.inspect(dataset, origin)
+        count = self.classes.count
+        if self.label_weights is not None and len(self.label_weights) != count:
+            raise ConfigurationError(
+                f"--label_weights: {len(self.label_weights)} weights for {count} classes "
+                f"({listed(self.classes.display_names)}). Give one a class, in this order."
+            )
+        if self._are_many and origin.stage == TRAIN:
+            logger.info(
+                "%s has %s classes: F1 is logged for all of them together, predictions have the %d most likely.",
+                self.classes.column, f"{count:,}", NUM_LIKELIEST,
+            )  # fmt: skip
+
+    @property
+    def _are_many(self) -> bool:
+        from transformers_framework.metrics.classification import MAX_NAMED_CLASSES
+
+        return self.classes.count > MAX_NAMED_CLASSES
+
+    def weights_on(self, logits: Tensor) -> Tensor | None:
+        """Return the weight of each class on the device of logits ``(C,) float32``; nothing when all weigh the same."""
+        import torch
+
+        if self.label_weights is None:
+            return None
+        return torch.tensor(self.label_weights, dtype=torch.float32).to(logits.device, non_blocking=True)
+
+    def likeliest(self, scores: Tensor, count: int = NUM_LIKELIEST) -> dict[str, Tensor]:
+        """Return what is written of the probabilities of all classes ``(B, C)``: of many only the highest, in order.
+
+        With them comes which ``classes`` they are of: ``(B, k) int64``.
+        """
+        if not self._are_many:
+            return {"scores": scores}
+        best = scores.topk(min(count, scores.shape[-1]), dim=-1)
+        return {"scores": best.values, "classes": best.indices}
+
+    def named(self, predictions: dict[str, Any]) -> dict[str, float]:
+        """Return the scores of a row by the names of their classes."""
+        names = self.classes.display_names
+        if "classes" not in predictions:
+            return dict(zip(names, predictions["scores"], strict=True))
+        pairs = zip(predictions.pop("classes"), predictions["scores"], strict=True)
+        return {names[number]: score for number, score in pairs if number >= 0}
+
+
+class SingleLabel(OfClasses):
+    """One class a row, by cross-entropy."""
+
+    written = "single_label_classification"
+
+    def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
+        """Return the number of each row's class: ``(B,) int64``."""
+        return self.classes.numbers(values, stage)
+
+    def num_items(self, labels: np.ndarray) -> float:
+        """Return the sum of the weights of the rows that have a label."""
+        known = labels[labels != IGNORE_INDEX]
+        return float(len(known) if self.label_weights is None else np.take(self.label_weights, known).sum())
+
+    def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the cross-entropy; the most likely class and the right one."""
+        loss = cross_entropy(logits, labels, self.weights_on(logits), self.label_smoothing)
+        return loss, {"classes": {"preds": logits.detach().argmax(dim=-1), "target": labels}}
+
+    def metrics(self) -> dict[str, Metric]:
+        """Return accuracy and F1."""
+        from transformers_framework.metrics.classification import ClassificationMetrics
+
+        return {"classes": ClassificationMetrics(self.classes.count, class_names=self.classes.display_names)}
+
+    def predictions(self, logits: Tensor) -> dict[str, Tensor]:
+        """Return the probability of every class, of many the highest, and the most likely class."""
+        scores = logits.float().softmax(dim=-1)
+        return {**self.likeliest(scores), "prediction": scores.argmax(dim=-1)}
+
+    def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
+        """Return the name of the class where it has one."""
+        if self.classes.names:
+            predictions["prediction"] = self.classes.names[predictions["prediction"]]
+        if "classes" in predictions:
+            predictions["scores"] = self.named(predictions)
+        return predictions
+
+    def describe(self, label: np.ndarray) -> str:
+        """Say the class of a row."""
+        return f"label {self.classes.display_names[label]}" if label >= 0 else "no label"
+
+
+class MultiLabel(OfClasses):
+    """Any number of classes a row, each by a binary cross-entropy of its own."""
+
+    written = "multi_label_classification"
+
+    def inspect(self, dataset: Dataset, origin: Origin) -> None:
+        """Find the classes, check every list of labels.
+
+        Raises:
+            ConfigurationError: When weights are not one a class.
+            DataError: When a list is null or has a label that is wrong or stands there twice, with its place; or when
+                no row of the training data has any label.
+        """
+        column = self.classes.column
+        item = item_feature(dataset.features.get(column))
+        if (kind := getattr(item, "dtype", "")).startswith(("float", "bool")):
+            raise DataError(
+                f"--label_column: '{column}' of {origin.source} holds lists of {type_name(item)}; expected lists of "
+                f"classes, whole numbers or names. {WHERE_ONES_ARE}"
+            )
+        super().inspect(dataset, origin)
+        if (row := first_null(dataset, column)) is not None:
+            raise DataError(
+                f"{origin.place(row)}: '{column}' has no labels (null); expected a list, empty where the row has none."
+            )
+        start = num_labels = 0
+        are_full, are_pairs, swapped = origin.stage == TRAIN, "int" in kind, False
+        for chunk in arrow_chunks(dataset, column):
+            lists = chunk.to_pylist()
+            labels, sizes = self._flat(lists, origin.stage)
+            rows, num_labels = np.repeat(np.arange(len(lists)), sizes), num_labels + len(labels)
+            order = np.lexsort((labels, rows))
+            twice = (np.diff(rows[order], prepend=-1) == 0) & (np.diff(labels[order], prepend=-1) == 0)
+            if (wrong := np.flatnonzero(twice | (labels[order] < 0))).size:
+                found = order[wrong[0]]
+                value = list(chain.from_iterable(lists))[found]
+                expected = "; expected nothing but classes, an empty list where the row has none"
+                if labels[found] >= 0:
+                    expected = f" twice; expected each class once. {WHERE_ONES_ARE}"
+                raise DataError(f"{origin.place(start + rows[found])}: '{column}' has the label {value!r}{expected}.")
+            start += len(lists)
+            are_full = are_full and bool((sizes == self.classes.count).all())
+            are_pairs = are_pairs and bool((sizes == 2).all() and (labels < 2).all())
+            swapped |= are_pairs and bool(labels[::2].any())
+        if start and (are_full or (are_pairs and swapped)):
+            raise DataError(
+                f"--label_column: every row of {origin.source} has all classes in '{column}', as {lists[0]}, so there "
+                f"is nothing to tell apart. {WHERE_ONES_ARE} Of two classes, write one number a row."
+            )
+        if origin.stage == TRAIN and not num_labels:
+            raise DataError(f"--label_column: no row of {origin.source} has any label in '{column}'.")
+
+    def _flat(self, lists: Sequence[Sequence[Any] | None], stage: Stage | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the classes of all rows one after the other, and how many each of the B rows has: both int64."""
+        sizes = np.array([len(values or ()) for values in lists], dtype=np.int64)
+        return self.classes.numbers(list(chain.from_iterable(values or () for values in lists)), stage), sizes
+
+    def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
+        """Return whether each row has each class: ``(B, C) int8``."""
+        labels, sizes = self._flat(values, stage)
+        if (labels < 0).any():
+            raise DataError(
+                f"'{self.classes.column}' has a list with no class in it, in a row that was not looked at before."
+            )
+        found = np.zeros((len(values), self.classes.count), dtype=np.int8)
+        found[np.repeat(np.arange(len(values)), sizes), labels] = 1
+        found[[value is None for value in values]] = IGNORE_INDEX
+        return found
+
+    def num_items(self, labels: np.ndarray) -> float:
+        """Return the number of decisions, whatever they weigh: torch's and transformers' mean."""
+        return float(np.count_nonzero(labels != IGNORE_INDEX))
+
+    def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+        """Return the binary cross-entropies; the likely classes and the right ones."""
+        loss = binary_cross_entropy(logits, labels, self.weights_on(logits), self.label_smoothing)
+        return loss, {"classes": {"preds": logits.detach().float().sigmoid() > THRESHOLD, "target": labels}}
+
+    def metrics(self) -> dict[str, Metric]:
+        """Return subset accuracy, macro and micro F1."""
+        from transformers_framework.metrics.classification import MultiLabelMetrics
+
+        return {"classes": MultiLabelMetrics(self.classes.count, class_names=self.classes.display_names)}
+
+    def predictions(self, logits: Tensor) -> dict[str, Tensor]:
+        """Return the probability of every class; of many the highest, and all that are predicted."""
+        scores = logits.float().sigmoid()
+        most = int((scores > THRESHOLD).sum(dim=-1).max()) if self._are_many else 0
+        return self.likeliest(scores, max(most, NUM_LIKELIEST))
+
+    def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
+        """Return the classes that the row is likely to have, and the probability of each by its name."""
+        numbers = predictions.get("classes", range(self.classes.count))
+        names = self.classes.names or range(self.classes.count)
+        likely = [names[n] for n, score in zip(numbers, predictions["scores"], strict=True) if score > THRESHOLD]
+        return {"prediction": likely, "scores": self.named(predictions)}
+
+    def describe(self, label: np.ndarray) -> str:
+        """Say the classes of a row."""
+        names = [self.classes.display_names[number] for number in np.flatnonzero(label > 0)]
+        return f"labels {listed(names)}" if names else "none of the classes"

@@ -1,0 +1,79 @@
+"""TensorBoard's event files, and how a resumed run continues them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from transformers_framework.storage.run_folders import RunFolders
+
+EVENTS = "events.out.tfevents.*"
+EVENT_SIZES = "event_sizes"  # key of checkpoints
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's logger, less the file of hyperparameters: ``config.yaml`` has them.
+
+    To find a place for that file, Lightning imports every file system that is installed, s3fs among them, which takes
+    longer than the first steps of a small run.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer of events, into a file that is read after those that are there, wherever the clock was set."""
+        if self._experiment is None:
+            _come_last(super().experiment)
+        return self._experiment
+
+    def purge(self, step: int) -> None:
+        """Let a TensorBoard that is open forget what it was shown of a step and those after it."""
+        self._kwargs["purge_step"] = step
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what was logged so far."""
+        self.experiment.flush()
+
+    def sizes(self) -> dict[str, int]:
+        """Return the files of events and how long they are when all that was logged so far is written."""
+        self.save()
+        return {path.name: path.stat().st_size for path in Path(self.log_dir).glob(EVENTS)}
+
+
+def _come_last(writer: Any) -> None:
+    """Name the file of a writer such that it comes last: readers sort files by the time in their names."""
+    events = writer.file_writer.event_writer
+    path = Path(events._file_name)
+    latest = max((other.name for other in path.parent.glob(EVENTS) if other != path), default="")
+    if latest >= path.name:
+        *start, _, rest = path.name.split(".", 4)
+        name = path.with_name(".".join((*start, f"{int(latest.split('.')[3]) + 1:010d}", rest)))
+        path.rename(name)
+        events._file_name = str(name)
+        events._general_file_writer.filename = str(name).encode()
+
+
+def rewind(folders: RunFolders, checkpoint: Mapping[str, Any] | None) -> None:
+    """Remove what was logged after the checkpoint from which a run resumes: it logs that again.
+
+    Args:
+        folders: Folders of the run.
+        checkpoint: Contents of the checkpoint of this run; none where it starts from the beginning.
+    """
+    sizes: Mapping[str, int] = {}
+    if checkpoint is not None:
+        if EVENT_SIZES not in checkpoint:
+            return
+        sizes = checkpoint[EVENT_SIZES]
+    for path in folders.tensorboard.glob(EVENTS):
+        if path.name not in sizes:
+            path.unlink()
+        elif path.stat().st_size > sizes[path.name]:
+            os.truncate(path, sizes[path.name])

@@ -1,0 +1,125 @@
+"""What preparation made of a data set, kept on disk and shared by concurrent processes and later runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from transformers_framework import __version__
+from transformers_framework.exceptions import DataError
+from transformers_framework.storage.shared_folders import building, digest, is_whole, locked
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+ROWS = "rows.arrow"  # what was built table by table, in Arrow's stream format
+
+
+def prepared(
+    dataset: Dataset,
+    key: Mapping[str, Any],
+    build: Callable[[Dataset], Dataset | Iterator[pa.Table]],
+    *,
+    cache_dir: Path,
+    use_cache: bool = True,
+    keep_in_memory: bool = False,
+    verify: bool = False,
+) -> Dataset:
+    """Return ``build(dataset)``, read from the cache when the same was built before.
+
+    One process builds, the others wait and read. A result appears whole or not at all; one that is damaged is made
+    again. The data are known by their fingerprint (their files), the steps by ``key`` and the program's version.
+
+    Args:
+        dataset: What :func:`~transformers_framework.sources.loading.load_dataset` returned.
+        key: Everything the result depends on besides the data: names of functions, arguments. JSON can hold it.
+        build: Makes the result, by ``map`` and the like, or the tables of its rows one by one. When it returns its
+            argument, nothing is written.
+        cache_dir: Where results are kept, in ``prepared/``.
+        use_cache: Read what is there; otherwise build and replace it.
+        keep_in_memory: Copy the result into memory instead of mapping its files.
+        verify: Compare what is there with its checksums even if that was done within a day.
+
+    Raises:
+        ConfigurationError: When the cache folder cannot be written.
+        DataError: When the result has no rows.
+    """
+    import datasets
+    from datasets.arrow_reader import ArrowReader
+
+    folder = cache_dir / "prepared" / digest([__version__, dataset._fingerprint, key])
+    with locked(folder):
+        if not use_cache or not is_whole(folder, verify=verify):
+            with _scratch(cache_dir / "scratch") as discard:
+                result = build(dataset)
+                if result is dataset:
+                    return dataset
+                with building(folder, about=dict(key)) as aside:
+                    if isinstance(result, datasets.Dataset):
+                        _not_empty(len(result))
+                        result.save_to_disk(str(aside))
+                    else:
+                        _not_empty(_write(result, aside / ROWS))
+                if isinstance(result, datasets.Dataset):
+                    discard(result)
+        if (folder / ROWS).exists():
+            table = ArrowReader.read_table(str(folder / ROWS), in_memory=keep_in_memory)
+            return datasets.Dataset(table, fingerprint=folder.name)
+        loaded = cast("Dataset", datasets.load_from_disk(str(folder), keep_in_memory=keep_in_memory))
+    return datasets.Dataset(loaded.data, loaded.info, loaded.split, fingerprint=folder.name)
+
+
+def _not_empty(num_rows: int) -> None:
+    if not num_rows:
+        raise DataError("preparation left no rows of the data set")
+
+
+def _write(tables: Iterator[pa.Table], path: Path) -> int:
+    """Write tables as they come, none is kept; return the number of their rows."""
+    import pyarrow as pa
+
+    num_rows = 0
+    with contextlib.ExitStack() as files:
+        writer = None
+        for table in tables:
+            if writer is None:
+                sink = files.enter_context(pa.OSFile(str(path), "wb"))
+                writer = files.enter_context(pa.ipc.new_stream(sink, table.schema))
+            writer.write_table(table)
+            num_rows += table.num_rows
+    return num_rows
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Callable[[Dataset], None]]:
+    """Keep what ``map`` writes out of the user's data folder and out of a small ``/tmp``.
+
+    ``datasets`` puts intermediate results beside the source, or, with its caching off, where ``TMPDIR`` says; it takes
+    that folder away when the process ends. The function that is given removes the files of a result at once.
+    """
+    import datasets
+
+    def discard(result: Dataset) -> None:
+        for place in {Path(file["filename"]).parent for file in result.cache_files}:
+            if place.parent == folder:
+                for file in place.iterdir():
+                    file.unlink()
+
+    tempfile.gettempdir()  # remembered now: sockets of worker processes must not get the long path below
+    caching, before = datasets.is_caching_enabled(), os.environ.get("TMPDIR")
+    datasets.disable_caching()
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield discard
+    finally:
+        if caching:
+            datasets.enable_caching()
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before

@@ -1,0 +1,249 @@
+"""Whole columns of a data set, looked at through Arrow: types, empty texts, lengths, values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.constants import Stage
+from transformers_framework.exceptions import DataError, did_you_mean
+from transformers_framework.sources.fields import as_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a data set comes from, for messages.
+
+    Args:
+        stage: The stage it serves.
+        source: What the user wrote.
+        place: Names the place of a row, as ``file:line``.
+    """
+
+    stage: Stage
+    source: str
+    place: Callable[[int], str]
+
+
+def chunks(dataset: Dataset, size: int = 1000) -> Iterator[dict[str, list[Any]]]:
+    """Yield the rows of a data set, some at a time, as columns."""
+    return (dataset[start : start + size] for start in range(0, len(dataset), size))
+
+
+def arrow_chunks(dataset: Dataset, column: str, size: int = 100_000) -> Iterator[Any]:
+    """Yield a column as Arrow arrays, chunk after chunk, in the order of rows."""
+    table = dataset.select_columns([column]).with_format("arrow")
+    for start in range(0, len(dataset), size):
+        yield table[start : start + size].column(column).combine_chunks()
+
+
+def check_column(dataset: Dataset, column: str, origin: Origin, *, flag: str) -> None:
+    """Raise when a data set has no such column.
+
+    Raises:
+        DataError: With the columns there are and the closest of them.
+    """
+    if column not in dataset.column_names:
+        raise DataError(
+            f"--{flag}: the {origin.stage} data set ({origin.source}) has no column '{column}'."
+            f"{did_you_mean(column, dataset.column_names)} It has: {', '.join(dataset.column_names)}."
+        )
+
+
+def check_text_type(
+    dataset: Dataset, column: str, origin: Origin, *, is_list: bool, flag: str = "input_columns"
+) -> None:
+    """Raise when a column does not hold texts (or lists of them); numbers are read as text.
+
+    Raises:
+        DataError: With the type that was found.
+    """
+    from datasets import Value
+
+    feature = dataset.features[column]
+    item = item_feature(feature)
+    if item is not None and not is_list:
+        raise DataError(
+            f"--{flag}: '{column}' of {origin.source} is a list column: "
+            f"write '+{column}' to join its texts or '*{column}' for one segment each."
+        )
+    if item is None and is_list:
+        raise DataError(f"--{flag}: '{column}' of {origin.source} is not a list column: write it without the mark.")
+    value = feature if item is None else item
+    if not isinstance(value, Value) or "binary" in value.dtype:
+        raise DataError(f"--{flag}: '{column}' of {origin.source} holds {type_name(feature)}, not text.")
+
+
+def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:
+    """Return the first row where none of the columns has a visible text, or nothing."""
+    start = 0
+    for arrays in zip(*(arrow_chunks(dataset, column) for column in columns), strict=True):
+        empty = np.logical_and.reduce([_lengths(array, visible=True) == 0 for array in arrays])
+        if empty.any():
+            return start + int(np.argmax(empty))
+        start += len(empty)
+    return None
+
+
+def unwritten(dataset: Dataset, columns: Sequence[str]) -> np.ndarray:
+    """Return the rows in which no text has a letter, a number, a punctuation mark or a symbol: ``(N,) int64``.
+
+    What is left, as control characters or accents alone, may be nothing to a tokenizer.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = []
+    for arrays in zip(*(arrow_chunks(dataset, column) for column in columns), strict=True):
+        written = np.zeros(len(arrays[0]), dtype=bool)
+        for array in arrays:
+            lists = pa.types.is_list(array.type) or pa.types.is_large_list(array.type)
+            text = pc.binary_join(pc.cast(array, pa.list_(pa.string())), " ") if lists else pc.cast(array, pa.string())
+            matches = pc.match_substring_regex(text, r"[\p{L}\p{N}\p{P}\p{S}]")
+            written |= pc.fill_null(matches, False).to_numpy(zero_copy_only=False)
+        found.append(~written)
+    return np.flatnonzero(np.concatenate(found)) if found else np.zeros(0, np.int64)
+
+
+def item_feature(feature: Any) -> Any:
+    """Return what the lists of a column hold, nothing when it holds no lists."""
+    from datasets import LargeList, List
+
+    if isinstance(feature, list):
+        return feature[0]
+    return feature.feature if isinstance(feature, (List, LargeList)) else None
+
+
+def type_name(feature: Any) -> str:
+    """Return the type of a column as people write it.
+
+    Examples:
+        >>> from datasets import List, Value
+        >>> type_name(List(Value("string"))), type_name({"text": Value("string"), "start": Value("int64")})
+        ('lists of string', '{text: string, start: int64}')
+    """
+    from datasets import Value
+
+    if (item := item_feature(feature)) is not None:
+        return f"lists of {type_name(item)}"
+    if isinstance(feature, dict):
+        return f"{{{', '.join(f'{name}: {type_name(value)}' for name, value in feature.items())}}}"
+    return feature.dtype if isinstance(feature, Value) else str(feature)
+
+
+def shown(value: Any) -> str:
+    """Return a value as messages show it: what is none in Python is null in files.
+
+    Examples:
+        >>> shown("a"), shown(None)
+        ("'a'", 'null')
+    """
+    return "null" if value is None else repr(value)
+
+
+def first_null(dataset: Dataset, column: str) -> int | None:
+    """Return the first row where a column is null, or nothing."""
+    start = 0
+    for array in arrow_chunks(dataset, column):
+        if array.null_count:
+            return start + int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
+        start += len(array)
+    return None
+
+
+def first_null_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
+    """Return the first row of a list column that has a null in its list, and the place of that in the list."""
+    import pyarrow.compute as pc
+
+    start = 0
+    for array in arrow_chunks(dataset, column):
+        items = pc.list_flatten(array)
+        if items.null_count:
+            rows = pc.list_parent_indices(array).to_numpy()
+            place = int(np.argmax(items.is_null().to_numpy(zero_copy_only=False)))
+            return start + int(rows[place]), place - int(np.searchsorted(rows, rows[place]))
+        start += len(array)
+    return None
+
+
+def first_empty_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
+    """Return the first row of a list column that has an item without a visible text, and the place of that in it."""
+    import pyarrow.compute as pc
+
+    start = 0
+    for array in arrow_chunks(dataset, column):
+        if (empty := _lengths(pc.list_flatten(array), visible=True) == 0).any():
+            rows = pc.list_parent_indices(array).to_numpy()
+            place = int(np.argmax(empty))
+            return start + int(rows[place]), place - int(np.searchsorted(rows, rows[place]))
+        start += len(array)
+    return None
+
+
+def column_lengths(dataset: Dataset, column: str) -> np.ndarray:
+    """Return the characters of every text of a column; of a list, those of all its texts: ``(N,) int64``."""
+    return np.concatenate([_lengths(array) for array in arrow_chunks(dataset, column)] or [np.zeros(0, np.int64)])
+
+
+def value_numbers(dataset: Dataset, column: str, *, flat: bool = False) -> np.ndarray:
+    """Return a number for every value of a column: equal values have equal numbers, -1 where it is null ``(N,) int64``.
+
+    Values are numbered from 0 in the order in which they first occur.
+
+    Args:
+        dataset: Data set with N values.
+        column: The column.
+        flat: Its values are those of its lists, one list after the other.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    arrays = [pc.list_flatten(array) if flat else array for array in arrow_chunks(dataset, column)]
+    values = pa.chunked_array(arrays or [pa.array([], pa.int64())])
+    encoded = values.dictionary_encode().unify_dictionaries()
+    numbers = [pc.fill_null(chunk.indices, -1).to_numpy() for chunk in encoded.chunks]
+    return np.concatenate(numbers).astype(np.int64)
+
+
+def distinct_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Return the number of each value's text ``(N,) int64``, and the distinct texts; only these become Python's.
+
+    Examples:
+        >>> import pyarrow as pa
+        >>> numbers, texts = distinct_texts(pa.chunked_array([["to be", "or not", "to be"]]))
+        >>> numbers.tolist(), texts
+        ([0, 1, 0], ['to be', 'or not'])
+    """
+    encoded = column.combine_chunks().dictionary_encode("encode")
+    return encoded.indices.to_numpy().astype(np.int64), [as_text(value) for value in encoded.dictionary.to_pylist()]
+
+
+def list_sizes(dataset: Dataset, column: str) -> np.ndarray:
+    """Return how many items the list of each row has, 0 where it is null: ``(N,) int64``."""
+    import pyarrow.compute as pc
+
+    sizes = [pc.fill_null(pc.list_value_length(array), 0).to_numpy() for array in arrow_chunks(dataset, column)]
+    return np.concatenate(sizes or [np.zeros(0)]).astype(np.int64)
+
+
+def _lengths(array: Any, *, visible: bool = False) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_null(array.type):
+        return np.zeros(len(array), dtype=np.int64)
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        offsets = array.offsets.to_numpy().astype(np.int64)
+        flat = np.concatenate([[0], np.cumsum(_lengths(array.values, visible=visible))])
+        nulls = array.is_null().to_numpy(zero_copy_only=False)
+        return np.where(nulls, 0, flat[offsets[1:]] - flat[offsets[:-1]])
+    text = array if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) else array.cast(pa.string())
+    lengths = pc.utf8_length(pc.utf8_trim_whitespace(text) if visible else text)
+    return pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False).astype(np.int64)

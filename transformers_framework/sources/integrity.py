@@ -1,0 +1,70 @@
+"""Arrow files that others wrote, and that are mapped where they lie: a damaged one must not crash who reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.storage.atomic import whole_file
+from transformers_framework.storage.checksums import checksum, compared, is_due
+from transformers_framework.storage.shared_folders import digest, locked
+
+
+def check_files(files: Sequence[Path], name: str, *, cache_dir: Path, verify: bool = False) -> None:
+    """Raise when a file is damaged: all of it is looked at the first time, its checksum is compared once a day.
+
+    Arrow trusts what it maps: places in a file that lead out of it end the process.
+
+    Args:
+        files: Arrow files in the stream format.
+        name: How users know the data set.
+        cache_dir: Where checksums are kept, in ``checksums/``.
+        verify: Compare checksums whenever it was last done.
+
+    Raises:
+        DataError: With the file.
+    """
+    paths = [file.resolve() for file in files]
+    stats = [path.stat() for path in paths]
+    key = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
+    record = cache_dir / "checksums" / digest(key)
+    with _locked(record):
+        if record.exists() and not (verify or is_due(record)):
+            return
+        sums = {str(path): checksum(path) for path in paths}
+        if record.exists():
+            known = json.loads(record.read_text("utf-8"))
+            if other := [path for path in sums if known.get(path) != sums[path]]:
+                raise DataError(
+                    f"{name}: {other[0]} was changed without a trace, neither its size nor its time: it is damaged. "
+                    f"Write it again, or put a copy in its place; to take it as it is, remove {record}"
+                )
+            compared(record)
+            return
+        for path in paths:
+            _look_through(path, name)
+        with contextlib.suppress(OSError), whole_file(record) as aside:
+            aside.write_text(json.dumps(sums), "utf-8")
+
+
+def _look_through(path: Path, name: str) -> None:
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                batch.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{name}: {path} is damaged ({error}); write it again") from error
+
+
+@contextlib.contextmanager
+def _locked(record: Path) -> Iterator[None]:
+    """Let one process look at files; where the cache cannot be written, each does."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(ConfigurationError):
+            held.enter_context(locked(record))
+        yield

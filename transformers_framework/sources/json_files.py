@@ -1,0 +1,333 @@
+"""JSON lines and lists of JSON objects, parsed by Arrow once it is sure that it can."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.exceptions import DataError
+from transformers_framework.sources.column_types import MixedTypesError, merged
+from transformers_framework.sources.data_files import DataFile, excerpt, not_utf8
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK = 16 << 20  # bytes of JSON lines parsed at once
+DEEPEST = 50  # lists and objects inside each other: Arrow's schemas end at 64, and its parser at some thousands
+LONG = re.compile(rb"[:,\[]\s*-?\d{19,}\s*[,\]}]")
+MIXED = {b"numbers": b"with and without a fraction"}  # what a schema says of columns in which 1 would become 1.0
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+
+
+def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple[pa.Schema, dict[str, str]]:
+    """Return columns and types of all files, and what is wrong with columns that have none."""
+    import pyarrow as pa
+
+    types: dict[str, pa.DataType] = {}
+    mixed: set[str] = set()
+    unreadable: dict[str, str] = {}
+    for file in files:
+        for first, lines in _chunks(file):
+            _check_lines(file, first, lines)
+            here = _chunk_schema(file, first, lines, types, unreadable)
+            if "double" in str(here):
+                _note_long_integers(file, first, lines, unreadable)
+            for field in here:
+                earlier = types.get(field.name, pa.null())
+                try:
+                    types[field.name] = merged(earlier, field.type, field.name)
+                except MixedTypesError:
+                    _note_mixed(file, first, lines, types, unreadable)
+                if pa.types.is_floating(types[field.name]) and field.name not in mixed:
+                    is_mixed = any(map(pa.types.is_integer, (earlier, field.type))) or _has_integer(lines, field.name)
+                    mixed |= {field.name} if is_mixed else set()
+    kinds = {name: _of_texts(kind) for name, kind in types.items() if name not in unreadable}
+    fields = [pa.field(name, kind, metadata=MIXED if name in mixed else None) for name, kind in kinds.items()]
+    return pa.schema(fields), unreadable
+
+
+def as_written(schema: pa.Schema, columns: Collection[str]) -> pa.Schema | None:
+    """Return a schema in which columns of integers and fractions are texts, nothing where none of them is one."""
+    import pyarrow as pa
+
+    texts = {field.name for field in schema if field.name in columns and field.metadata == MIXED}
+    fields = [pa.field(field.name, pa.string(), metadata=MIXED) if field.name in texts else field for field in schema]
+    return pa.schema(fields) if texts else None
+
+
+def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Read a file as tables of a schema."""
+    import pyarrow as pa
+
+    written = [field for field in schema if field.metadata == MIXED and pa.types.is_string(field.type)]
+    parsed = pa.schema([field for field in schema if field not in written])
+    for _, lines in _chunks(file):
+        if rows := [line for line in lines if line.strip()]:
+            columns = dict(zip(parsed.names, _parsed(rows, parsed).columns, strict=True))
+            if written:
+                values = [json.loads(line, parse_int=str, parse_float=str) for line in rows]
+                columns |= {field.name: pa.array([row.get(field.name) for row in values]) for field in written}
+            yield pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+
+def places_of(file: DataFile) -> Iterator[str]:
+    """Name the place of every row: its line, or its number in a list."""
+    what = _item(file)
+    for first, lines in _chunks(file):
+        yield from (f"{file.name}:{what}{line}" for line, text in enumerate(lines, first) if text.strip())
+
+
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+def _is_array(file: DataFile) -> bool:
+    """Tell a JSON list from JSON lines by the first sign that is not a space."""
+    with file.open() as stream:
+        head = stream.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return head.startswith(b"[")
+
+
+def _item(file: DataFile) -> str:
+    return "item " if _is_array(file) else ""
+
+
+def _chunks(file: DataFile) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield lines in portions with the number of the first; the items of a JSON list are taken for lines."""
+    with file.open() as stream:
+        try:
+            if _is_array(file):
+                lines = [json.dumps(item).encode() for item in json.loads(stream.read().decode("utf-8-sig"))]
+                yield from ((start + 1, lines[start : start + 10_000]) for start in range(0, len(lines), 10_000))
+                return
+            first = 1
+            while lines := stream.readlines(CHUNK):
+                if first == 1:
+                    lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+                yield first, lines
+                first += len(lines)
+        except json.JSONDecodeError as error:
+            file.fail(error.lineno, f"not JSON ({error.msg}, column {error.colno})")
+        except RecursionError as error:
+            raise DataError(f"{file.name}: {_too_deep()}") from error
+        except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
+            raise DataError(f"{file.name}: cannot be read ({error})") from error
+
+
+def _parsed(lines: list[bytes], schema: pa.Schema | None = None) -> pa.Table:
+    """Parse JSON lines with Arrow; skip columns beside those of the schema."""
+    import pyarrow as pa
+    import pyarrow.json as paj
+
+    longest = max(map(len, lines), default=0)
+    table = paj.read_json(
+        io.BytesIO(b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)),
+        read_options=paj.ReadOptions(block_size=max(1 << 20, longest + 1)),
+        parse_options=paj.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "ignore"
+        ),
+    )
+    if schema is None and any(map(_has_lists, table.schema.types)):
+        try:
+            table.validate()
+        except pa.ArrowInvalid:  # of lists that begin with null Arrow counts the items wrongly, where it infers types
+            kinds = [(field.name, _of_texts(field.type)) for field in _without_dates(table.schema)]
+            return _parsed(lines, pa.schema(kinds))
+    table.validate(full=True)  # texts must be UTF-8
+    return table if schema is None else table.select(schema.names).cast(schema) if len(schema) else pa.table({})
+
+
+def _of_texts(kind: pa.DataType, *, inside: bool = False) -> pa.DataType:
+    """Replace lists of nothing but null by lists of texts."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind):
+        return pa.list_(_of_texts(kind.value_type, inside=True))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _of_texts(field.type, inside=inside)) for field in kind])
+    return pa.string() if inside and pa.types.is_null(kind) else kind
+
+
+def _has_lists(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_list(kind) or (pa.types.is_struct(kind) and any(_has_lists(field.type) for field in kind))
+
+
+def _without_dates(schema: pa.Schema) -> pa.Schema:
+    """Replace the dates that Arrow sees in texts by texts."""
+    import pyarrow as pa
+
+    def text(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_temporal(kind):
+            return pa.string()
+        if pa.types.is_list(kind):
+            return pa.list_(text(kind.value_type))
+        if pa.types.is_struct(kind):
+            return pa.struct([(field.name, text(field.type)) for field in kind])
+        return kind
+
+    return pa.schema([(field.name, text(field.type)) for field in schema])
+
+
+# ------------------------------------------------------------------------------------------------- before Arrow parses
+
+
+def _check_lines(file: DataFile, first: int, lines: list[bytes]) -> None:
+    """Refuse what crashes Arrow's parser or what it takes for an empty row: lines without an object, and deep ones."""
+    for number, line in enumerate(lines):
+        if line.count(b"[") + line.count(b"{") > DEEPEST and _depth(line) > DEEPEST:
+            file.fail(f"{_item(file)}{first + number}", f"{_too_deep()}: {excerpt(line)}")
+    for number in (n for n, line in enumerate(lines) if not line.startswith(b"{")):
+        if (line := lines[number].strip()) and not line.startswith(b"{"):
+            _fail_without_object(file, f"{_item(file)}{first + number}", line)
+
+
+def _fail_without_object(file: DataFile, place: str, line: bytes) -> None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        file.fail(place, f"not JSON: {error.msg} at character {error.colno} of {excerpt(line)}")
+    except UnicodeDecodeError as error:
+        file.fail(place, not_utf8(error))
+    except ValueError:  # an integer of thousands of digits
+        row = 0
+    kind = {list: "a list", str: "a text", type(None): "null"}.get(type(row), "a number")
+    file.fail(place, f'expected an object with the columns, {{"column": value, …}}, found {kind}')
+
+
+def _too_deep() -> str:
+    return f"lists and objects are more than {DEEPEST} levels deep"
+
+
+def _depth(line: bytes) -> int:
+    """Return how many lists and objects are open at once, at most; brackets in texts do not count.
+
+    Examples:
+        >>> _depth(b'{"a": [[1], "[[["]}')
+        3
+    """
+    depth = deepest = 0
+    for mark in re.findall(rb"[\[{\]}]", STRING.sub(b"", line)):
+        depth += 1 if mark in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+# ---------------------------------------------------------------------------------------------------- what goes wrong
+
+
+def _chunk_schema(
+    file: DataFile, first: int, lines: list[bytes], types: dict[str, pa.DataType], unreadable: dict[str, str]
+) -> pa.Schema:
+    """Return the types of some lines, without columns whose values go into none, which are noted."""
+    import pyarrow as pa
+
+    if not any(line.strip() for line in lines):
+        return pa.schema([])
+    while True:
+        try:
+            return _without_dates(_parsed(lines).schema)
+        except pa.ArrowException as error:
+            known = len(unreadable)
+            lines = [_without(line, unreadable) for line in lines] if known else lines
+            _note_mixed(file, first, lines, types, unreadable)
+            if len(unreadable) == known:
+                try:
+                    return _without_dates(_parsed(lines).schema)
+                except pa.ArrowException:
+                    file.fail(first, f"cannot be read ({error})")
+            lines = [_without(line, unreadable) for line in lines]
+
+
+def _without(line: bytes, columns: Collection[str]) -> bytes:
+    """Return a line without some columns."""
+    if not line.strip() or not any(column.encode() in line for column in columns):
+        return line
+    try:
+        return json.dumps({name: value for name, value in json.loads(line).items() if name not in columns}).encode()
+    except (ValueError, RecursionError):  # another one will say where
+        return line
+
+
+def _note_mixed(
+    file: DataFile, first: int, lines: list[bytes], types: dict[str, pa.DataType], unreadable: dict[str, str]
+) -> None:
+    """Find the lines that Arrow did not like: note a column that holds values of two types, raise all other errors."""
+    import pyarrow as pa
+
+    seen, what = dict(types), _item(file)
+    for number, line in enumerate(lines, first):
+        place = f"{what}{number}"
+        if not line.strip():
+            continue
+        try:
+            json.loads(line)
+        except json.JSONDecodeError as error:
+            file.fail(place, f"not JSON: {error.msg} at character {error.colno} of {excerpt(line)}")
+        except UnicodeDecodeError as error:
+            file.fail(place, not_utf8(error))
+        except ValueError:  # an integer of thousands of digits, which Arrow takes for a float
+            pass
+        try:
+            here = _without_dates(_parsed([line]).schema)
+        except pa.ArrowException as error:
+            # a list of one row may hold values of two types as well
+            column = re.search(r"Column\(/([^/)]*).*changed from (\w+) to (\w+)", str(error))
+            if column is None:
+                file.fail(place, f"{str(error).removesuffix(' in row 0')}: {excerpt(line)}")
+            unreadable.setdefault(
+                column[1],
+                f"{file.name}:{place}: column '{column[1]}' holds {column[3]} and {column[2]} in one row; write all "
+                "values of a column alike",
+            )
+            continue
+        for field in here:
+            try:
+                seen[field.name] = merged(seen.get(field.name, pa.null()), field.type, field.name)
+            except MixedTypesError as error:
+                unreadable.setdefault(field.name, f"{file.name}:{place}: {error}; write all values of a column alike")
+
+
+def _note_long_integers(file: DataFile, first: int, lines: list[bytes], unreadable: dict[str, str]) -> None:
+    """Note columns with an integer of more than 64 bits: Arrow would round it to a float, two ids could become one."""
+    if not LONG.search(b"".join(lines)):
+        return
+    what = _item(file)
+    for number, line in enumerate(lines, first):
+        if LONG.search(line):
+            for name, value in json.loads(line, parse_int=_Digits).items():
+                if digits := next(_long(value), None):
+                    unreadable.setdefault(
+                        name,
+                        f"{file.name}:{what}{number}: the number {digits} does not fit into 64 bits, one of which is "
+                        f'the sign; write it as a text: "{digits}"',
+                    )
+
+
+def _has_integer(lines: list[bytes], column: str) -> bool:
+    """Return whether a column that holds floats has an integer, too."""
+    names = b"|".join({re.escape(json.dumps(column, ensure_ascii=ascii).encode()) for ascii in (True, False)})
+    integer = re.compile(rb"(?:" + names + rb")\s*:\s*-?\d+\s*[,}]")
+    found = (line for line in lines if integer.search(line))
+    return any(isinstance(json.loads(line, parse_int=_Digits).get(column), _Digits) for line in found)
+
+
+class _Digits(str):
+    """An integer as it was written."""
+
+    __slots__ = ()
+
+
+def _long(value: Any) -> Iterator[str]:
+    """Yield the integers in a value that need more than 64 bits."""
+    if isinstance(value, _Digits):
+        if len(value) > 20 or not -(1 << 63) <= int(value) < 1 << 63:
+            yield value if len(value) <= 60 else value[:60] + "…"
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _long(item)

@@ -1,0 +1,386 @@
+"""Data sets from every source: saved folders, files, globs, S3 and the hub, all as memory-mapped Arrow tables."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.sources.columns import value_numbers
+from transformers_framework.sources.data_files import FORMATS, SUFFIXES, DataFile, UnreadableColumnError
+from transformers_framework.sources.fields import NamedColumns
+from transformers_framework.sources.hub import load_from_hub
+from transformers_framework.sources.integrity import check_files
+from transformers_framework.sources.json_files import as_written
+from transformers_framework.sources.readers import places_of, schema_of, tables_of
+from transformers_framework.sources.saved import Saved, load_saved
+from transformers_framework.sources.schemas import features_of, without
+from transformers_framework.storage.remote import download, looks_local, missing
+from transformers_framework.storage.shared_folders import building, digest, is_whole, locked
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset, IterableDataset
+
+ALL_COLUMNS = NamedColumns()
+UNREADABLE = "unreadable.json"  # columns of converted files that were left out, and why
+READERS = 4  # part of the cache's key: raise it when files are read differently
+ITERABLE_SHARDS = 64  # what loader workers and processes can divide an iterable data set into
+SPLITS = re.compile(r"(train|valid|validation|val|dev|test)(?=[^a-z]|$)", re.IGNORECASE)
+
+
+def load_dataset(
+    source: str,
+    *,
+    cache_dir: Path,
+    stage: str = "train",
+    config: str | None = None,
+    shard: int | None = None,
+    questions: str | None = None,
+    columns: NamedColumns = ALL_COLUMNS,
+    keep_in_memory: bool = False,
+    verify: bool = False,
+    iterable: bool = False,
+) -> Dataset | IterableDataset:
+    """Load a data set; files are converted to Arrow once and then memory-mapped.
+
+    Args:
+        source: Folder saved with ``save_to_disk``, data file, folder or glob of data files (each local or on S3), or
+            a hub name with the split last.
+        cache_dir: Where converted files and downloads from S3 are kept (the hub has its own cache).
+        stage: Stage whose flags asked, for messages.
+        config: Configuration of a hub data set.
+        shard: Keep one row in this many: rows 0, N, 2N and so on; or all rows of one question in this many.
+        questions: Column that says to which question each row belongs; where it is there, questions are kept whole.
+        columns: Which columns are read, and which of them as numbers: what is wrong with others does not matter.
+        keep_in_memory: Copy the table into memory instead of mapping the file.
+        verify: Compare files with their checksums even if that was done within a day.
+        iterable: Return an ``IterableDataset``; from the hub nothing is downloaded in advance.
+
+    Raises:
+        DataError: When it is absent, broken, empty, or has several splits; names the file and the line where it can.
+        ConfigurationError: When the cache folder cannot be written.
+        MissingDependencyError: When it is on S3 and s3fs is not installed.
+    """
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    found = locate(source, cache_dir=cache_dir, stage=stage)
+    data: Dataset | IterableDataset
+    if found is not None and config is not None:
+        raise ConfigurationError(f"--{stage}_config {config}: only a hub data set has configurations, not {source}")
+    if found is None:
+        data = load_from_hub(source, config, stage, iterable, keep_in_memory)
+    elif isinstance(found, Saved):
+        data = load_saved(found, stage, cache_dir=cache_dir, keep_in_memory=keep_in_memory, verify=verify)
+    else:
+        data = _from_files(found, cache_dir, columns, keep_in_memory, verify)
+    if isinstance(data, datasets.IterableDataset):
+        data = _plain_stream(data, columns)
+        return data if shard is None else _sharded_stream(data, shard)
+    if not len(data):
+        raise DataError(f"--{stage}_dataset {source}: the data set has no rows")
+    if found is None and data.cache_files:
+        files = [Path(file["filename"]) for file in data.cache_files]
+        check_files(files, f"--{stage}_dataset {source}", cache_dir=cache_dir, verify=verify)
+    data = _of_plain_types(data, cache_dir, columns, keep_in_memory, verify)
+    if shard is not None and shard > 1:
+        kept = _kept(data, shard, questions)
+        data = data.select(kept, keep_in_memory=True, new_fingerprint=digest([data._fingerprint, shard, questions]))
+    return _as_iterable(data) if iterable else data
+
+
+def num_rows(dataset: Dataset | IterableDataset) -> int | None:
+    """Return the number of rows when it can be known without reading them."""
+    import datasets
+
+    if isinstance(dataset, datasets.Dataset):
+        return len(dataset)
+    split = (dataset.info.splits or {}).get(str(dataset.split or "train"))
+    return (split.num_examples or None) if split is not None else None
+
+
+def row_place(
+    source: str,
+    row: int,
+    /,
+    *,
+    cache_dir: Path,
+    stage: str = "train",
+    config: str | None = None,
+    shard: int | None = None,
+    questions: str | None = None,
+    columns: NamedColumns = ALL_COLUMNS,
+) -> str:
+    """Name the place of a row for a message: ``path:line`` in files, else the source and the row, counted from 0.
+
+    The files are read up to the row; use it for errors only.
+
+    Args:
+        source: As given to :func:`load_dataset`.
+        row: Row of the data set that was returned.
+        cache_dir: As given to :func:`load_dataset`.
+        stage: As given to :func:`load_dataset`.
+        config: As given to :func:`load_dataset`.
+        shard: As given to :func:`load_dataset`.
+        questions: As given to :func:`load_dataset`.
+        columns: As given to :func:`load_dataset`.
+    """
+    if shard is not None and shard > 1 and questions is None:
+        row *= shard
+    elif shard is not None and shard > 1:
+        whole = load_dataset(source, cache_dir=cache_dir, stage=stage, config=config, columns=columns)
+        row = int(_kept(whole, shard, questions)[row])
+    files = locate(source, cache_dir=cache_dir, stage=stage)
+    if isinstance(files, list):
+        places = itertools.chain.from_iterable(places_of(file) for file in files)
+        return next(itertools.islice(places, row, None), f"{source}:row {row}")
+    return f"{source}:row {row}"
+
+
+def _kept(data: Dataset | IterableDataset, shard: int, questions: str | None) -> np.ndarray:
+    """Return the rows of a shard: one in N, or those of one question in N in the order in which these first occur."""
+    import datasets
+
+    assert isinstance(data, datasets.Dataset)
+    scalar = datasets.Value, datasets.ClassLabel
+    if questions is None or not isinstance(data.features.get(questions), scalar):
+        return np.arange(0, len(data), shard)
+    numbers = value_numbers(data, questions)
+    return np.flatnonzero((numbers % shard == 0) | (numbers < 0))  # a row without an id is for others to refuse
+
+
+def locate(source: str, *, cache_dir: Path, stage: str) -> Saved | list[DataFile] | None:
+    """Find out what a source is: a saved data set, files, or (``None``) a data set on the hub.
+
+    Raises:
+        DataError: When it is none of these.
+    """
+    flag = f"--{stage}_dataset {source}"
+    if source.startswith("s3://"):
+        return _located_on_s3(source, cache_dir, stage)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _in_folder(path, source, stage)
+    if path.exists() or path.is_symlink():
+        return _checked([DataFile(path, source)], flag)
+    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(source) else []  # noqa: PTH207 as the shell
+    if matches:
+        return _checked([DataFile(Path(match), match) for match in matches if not Path(match).is_dir()], flag)
+    if glob.has_magic(source) and not re.fullmatch(r"[^*?\[]+\[[^\]]*\]", source):  # a slice of a hub split
+        raise DataError(f"{flag}: no file matches; a pattern in quotes is taken as it is, relative to {Path.cwd()}")
+    if looks_local(source, SUFFIXES):
+        raise DataError(f"{flag}: {missing(path)}")
+    return None
+
+
+def _located_on_s3(source: str, cache_dir: Path, stage: str) -> Saved | list[DataFile]:
+    flag = f"--{stage}_dataset {source}"
+
+    def needed(names: list[str]) -> list[str]:
+        if "dataset_dict.json" in names:
+            splits = sorted({name.partition("/")[0] for name in names if "/" in name})
+            raise DataError(_several_splits(flag, source, splits, stage))
+        if "state.json" in names or glob.has_magic(source):
+            return names
+        return [name for name in names if "/" not in name and name.lower().endswith(SUFFIXES)]
+
+    folder = download(source, cache_dir=cache_dir, flag=f"{stage}_dataset", choose=needed, error=DataError)
+    if (folder / "state.json").is_file():
+        return Saved(folder, source)
+    root = re.split(r"[*?\[]", source)[0].rpartition("/")[0] if glob.has_magic(source) else source.rstrip("/")
+    visible = (path for path in folder.rglob("[!.]*") if path.is_file())
+    paths = sorted(path for path in visible if path.name.lower().endswith(SUFFIXES))
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    root = root.removesuffix(f"/{names[0]}") if len(names) == 1 else root
+    return _checked([DataFile(path, f"{root}/{name}") for path, name in zip(paths, names, strict=True)], flag)
+
+
+def _in_folder(path: Path, source: str, stage: str) -> Saved | list[DataFile]:
+    """Tell a saved data set from a folder of data files."""
+    flag = f"--{stage}_dataset {source}"
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(entry.parent.name for entry in path.glob("*/state.json"))
+        raise DataError(_several_splits(flag, source, splits, stage))
+    if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
+        return Saved(path, source)
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    files = [entry for entry in entries if not entry.is_dir() and entry.name.lower().endswith(SUFFIXES)]
+    if not files:
+        below = [entry.name for entry in entries if entry.is_dir()]
+        hint = f" It has folders: {', '.join(below[:10])}." if below else ""
+        raise DataError(
+            f"{flag}: the folder holds no saved data set and no data files ({', '.join(SUFFIXES[:5])}).{hint}"
+        )
+    return _checked([DataFile(file, str(file)) for file in files], flag)
+
+
+def _checked(files: list[DataFile], flag: str) -> list[DataFile]:
+    """Refuse files that are no data, or that do not belong together."""
+    if not files:
+        raise DataError(f"{flag}: no data files there ({', '.join(SUFFIXES[:5])})")
+    for file in files:
+        if not file.path.is_file():
+            raise DataError(f"{flag}: {_no_file(file)}")
+        if not file.path.name.lower().endswith(SUFFIXES):
+            raise DataError(f"{flag}: cannot read '{file.path.name}'; expected one of {', '.join(SUFFIXES[:5])}")
+    if len(kinds := sorted({file.suffix for file in files})) > 1:
+        raise DataError(
+            f"{flag}: files of several formats ({', '.join(kinds)}); choose with a pattern such as '*{kinds[-1]}'"
+        )
+    splits = {match[1].lower(): file for file in files if (match := SPLITS.match(file.path.name))}
+    if len(splits) > 1:
+        names = ", ".join(sorted(file.path.name for file in splits.values()))
+        raise DataError(f"{flag}: several splits would be mixed ({names}); give one file or a pattern such as 'train*'")
+    return files
+
+
+def _no_file(file: DataFile) -> str:
+    """Say why something cannot be read twice, as a file can."""
+    if not file.path.exists():
+        return f"'{file.name}' is a link to {file.path.readlink()}, which does not exist; remove it or mend it"
+    return f"'{file.name}' is a pipe, a socket or a device; files are read twice: write its content into one first"
+
+
+def _several_splits(flag: str, source: str, splits: Sequence[str], stage: str) -> str:
+    like_the_stage = [split for split in splits if split.startswith(stage[:3])]
+    example = f"{source.rstrip('/')}/{next(iter((*like_the_stage, *splits)), 'train')}"
+    return (
+        f"{flag}: this is a DatasetDict with the splits {', '.join(splits)}; give one of them, for instance {example}"
+    )
+
+
+def _from_files(
+    files: list[DataFile], cache_dir: Path, columns: NamedColumns, keep_in_memory: bool, verify: bool
+) -> Dataset:
+    """Convert files to one Arrow file in the cache, once for each state of the files, and map it.
+
+    Raises:
+        DataError: When a line is broken, or a column that is read holds values that do not go together.
+    """
+
+    def state() -> list[tuple[str, int, int, int]]:
+        stats = [(str(file.path.resolve()), file.path.stat()) for file in files]
+        return [(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for path, stat in stats]
+
+    def write(schema: pa.Schema, aside: Path) -> None:
+        _write(schema, tables_of(files, schema), aside)
+        if state() != before:
+            raise DataError(f"{files[0].name}: changed while it was read; start again when it is written")
+
+    def convert(aside: Path) -> None:
+        schema, unreadable = schema_of(files, columns.numbers)
+        _require(columns, unreadable)
+        while True:
+            try:
+                write(schema, aside)
+                break
+            except UnreadableColumnError as error:
+                unreadable[error.column] = str(error)
+                _require(columns, unreadable)
+                schema = without(schema, error.column)
+        (aside / UNREADABLE).write_text(json.dumps(unreadable), "utf-8")
+
+    before = state()
+    numbers = [] if FORMATS[files[0].suffix] == "json" else sorted(columns.numbers)
+    folder = cache_dir / "files" / digest([READERS, before, numbers])
+    about = [file.name for file in files]
+    data = _converted(folder, convert, keep_in_memory, verify, about=about)
+    _require(columns, json.loads((folder / UNREADABLE).read_text("utf-8")))
+    texts = (columns.read or frozenset()) - columns.numbers
+    if (written := as_written(data.data.schema, texts)) is None:
+        return data
+    folder = cache_dir / "files" / digest([folder.name, [name for name in written.names if name in texts]])
+    return _converted(folder, lambda aside: write(written, aside), keep_in_memory, verify, about=about)
+
+
+def _require(columns: NamedColumns, unreadable: dict[str, str]) -> None:
+    """Raise when a column that is read could not be."""
+    for name, message in unreadable.items():
+        if columns.read is None or name in columns.read:
+            raise DataError(message)
+
+
+def _of_plain_types(
+    data: Dataset, cache_dir: Path, columns: NamedColumns, keep_in_memory: bool, verify: bool
+) -> Dataset:
+    """Return a data set without lists of a fixed length, texts of 64-bit offsets and the like, converted once."""
+    import datasets
+
+    features = datasets.Features(features_of(data.features.arrow_schema, columns.numbers)[0])
+    if features.arrow_schema.types == data.features.arrow_schema.types:
+        return data
+
+    def convert(aside: Path) -> None:
+        rows, size = data.select_columns(list(features)).with_format("arrow"), 10_000
+        tables = (rows[start : start + size] for start in range(0, len(rows), size))
+        _write(features.arrow_schema, (table.cast(features.arrow_schema) for table in tables), aside)
+
+    return _converted(
+        cache_dir / "files" / digest([READERS, data._fingerprint, [str(kind) for kind in features.arrow_schema.types]]),
+        convert,
+        keep_in_memory,
+        verify,
+    )
+
+
+def _converted(
+    folder: Path, convert: Callable[[Path], None], keep_in_memory: bool, verify: bool, about: object = None
+) -> Dataset:
+    """Map what a function writes into a folder of the cache, unless it is there."""
+    import datasets
+
+    with locked(folder):
+        if not is_whole(folder, verify=verify):
+            with building(folder, about=about) as aside:
+                convert(aside)
+        data = datasets.Dataset.from_file(str(folder / "data.arrow"), in_memory=keep_in_memory)
+    return datasets.Dataset(data.data, data.info, data.split, fingerprint=folder.name)
+
+
+def _write(schema: pa.Schema, tables: Iterable[pa.Table], folder: Path) -> None:
+    import pyarrow as pa
+
+    with pa.OSFile(str(folder / "data.arrow"), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for table in tables:
+            writer.write_table(table.combine_chunks(), max_chunksize=1000)  # what one random access touches
+
+
+def _plain_stream(stream: IterableDataset, columns: NamedColumns) -> IterableDataset:
+    """Return a stream without lists of a fixed length and the like, where its types are known."""
+    import datasets
+
+    if stream.features is None:
+        return stream
+    features = datasets.Features(features_of(stream.features.arrow_schema, columns.numbers)[0])
+    return stream if features.arrow_schema.types == stream.features.arrow_schema.types else stream.cast(features)
+
+
+def _as_iterable(data: Dataset) -> IterableDataset:
+    """Make rows come one after the other, and remember how many they are."""
+    return _remember(data.to_iterable_dataset(num_shards=min(ITERABLE_SHARDS, len(data))), len(data))
+
+
+def _sharded_stream(stream: IterableDataset, shard: int) -> IterableDataset:
+    """Keep one row in N (each loader worker counts its own rows)."""
+    total = num_rows(stream)
+    kept = stream.filter(lambda _, row: row % shard == 0, with_indices=True)
+    return _remember(kept, -(-total // shard) if total else None)
+
+
+def _remember(stream: IterableDataset, rows: int | None) -> IterableDataset:
+    """Write the number of rows where :func:`num_rows` finds it."""
+    from datasets.splits import SplitDict, SplitInfo
+
+    name = str(stream.split or "train")
+    stream.info.splits = SplitDict({name: SplitInfo(name, num_examples=rows)}) if rows is not None else None
+    return stream

@@ -1,0 +1,105 @@
+"""Parquet files: their types as plain ones, the names of their classes as one list."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.exceptions import DataError
+from transformers_framework.sources.column_types import MixedTypesError, merged, plain
+from transformers_framework.sources.data_files import DataFile, UnreadableColumnError
+from transformers_framework.sources.schemas import (
+    MixedNamesError,
+    features_of,
+    has_names,
+    renumbered,
+    with_all_names,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS = 10_000  # are read together
+
+
+def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple[pa.Schema, dict[str, str]]:
+    """Return columns and types of all files, and what is wrong with columns that have none."""
+    import datasets
+
+    types: dict[str, pa.DataType] = {}
+    features: dict[str, Any] = {}
+    unreadable: dict[str, str] = {}
+    for file in files:
+        here, others = features_of(_schema(file), numbers)
+        unreadable |= {
+            name: f"{file.name}: column '{name}' has a type that cannot be read ({kind})"
+            for name, kind in others.items()
+        }
+        for name, kind in zip(here, datasets.Features(here).arrow_schema.types, strict=True):
+            try:
+                types[name] = merged(types.get(name, kind), kind, name)
+                features[name] = with_all_names(features.get(name, here[name]), here[name])
+            except MixedTypesError as error:
+                unreadable.setdefault(name, f"{file.name}: {error}")
+            except MixedNamesError as names:
+                unreadable.setdefault(
+                    name,
+                    f"{file.name}: column '{name}' is of the classes {names} in one of the files of the data set and "
+                    "of numbers without names in another. Cast it to the same ClassLabel in all of them",
+                )
+    found = {name: feature for name, feature in features.items() if name not in unreadable}
+    for name, kind in zip(found, datasets.Features(found).arrow_schema.types, strict=True):
+        if kind != types[name]:
+            found[name] = datasets.features.features.generate_from_arrow_type(types[name])
+    return datasets.Features(found).arrow_schema, unreadable
+
+
+def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Read a file as tables of a schema."""
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    target = datasets.Features.from_arrow_schema(schema)
+    here, _ = features_of(_schema(file))
+    named = {name for name in target if name in here and has_names(target[name])}
+    try:
+        with pq.ParquetFile(file.path) as parquet:
+            columns = [name for name in schema.names if name in here]
+            for batch in parquet.iter_batches(ROWS, columns=columns):
+                arrays = []
+                for name, kind in zip(schema.names, schema.types, strict=True):
+                    if name not in here:
+                        arrays.append(pa.nulls(batch.num_rows, kind))
+                        continue
+                    try:
+                        array = batch.column(name).cast(plain(batch.column(name).type))
+                        array = renumbered(array, here[name], target[name]) if name in named else array
+                        arrays.append(array.cast(kind))
+                        arrays[-1].validate(full=True)  # texts must be UTF-8
+                    except pa.ArrowException as error:
+                        what = f"column '{name}' has a value that cannot be read as {kind} ({error})"
+                        message = f"{file.name}: {what}; write it with a type that holds the values of all files"
+                        raise UnreadableColumnError(message, name) from error
+                yield pa.table(arrays, schema=schema)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file.name}: broken Parquet file ({error})") from error
+
+
+def places_of(file: DataFile) -> Iterator[str]:
+    """Name the place of every row: its number."""
+    import pyarrow.parquet as pq
+
+    return (f"{file.name}:row {row}" for row in range(pq.read_metadata(file.path).num_rows))
+
+
+def _schema(file: DataFile) -> pa.Schema:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(file.path)
+        _ = schema.names  # which are decoded only now
+        return schema
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file.name}: not a Parquet file, or a broken one ({error})") from error

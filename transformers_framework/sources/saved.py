@@ -1,0 +1,113 @@
+"""Folders that ``save_to_disk`` wrote, those of its first versions too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.exceptions import DataError
+from transformers_framework.sources.integrity import check_files
+from transformers_framework.storage.atomic import is_inside
+from transformers_framework.storage.shared_folders import digest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A folder written by ``save_to_disk``.
+
+    Args:
+        path: Where it lies.
+        name: How users know it.
+    """
+
+    path: Path
+    name: str
+
+
+def load_saved(
+    saved: Saved, stage: str, *, cache_dir: Path, keep_in_memory: bool = False, verify: bool = False
+) -> Dataset:
+    """Load a saved data set.
+
+    Args:
+        saved: Where it is.
+        stage: Stage whose flags asked, for messages.
+        cache_dir: Where checksums are kept.
+        verify: Compare checksums whenever it was last done.
+        keep_in_memory: Copy the table into memory instead of mapping the files.
+
+    Raises:
+        DataError: When it is broken or has no rows.
+    """
+    import datasets
+
+    flag = f"--{stage}_dataset {saved.name}"
+    try:
+        state = json.loads((saved.path / "state.json").read_text("utf-8"))
+        if not state["_data_files"]:
+            raise DataError(f"{flag}: the data set has no rows")
+        if outside := [name for name in _names(state) if not is_inside(name)]:
+            raise DataError(
+                f"{flag}: its state.json names '{outside[0]}', which is not in its folder; save the data set again "
+                "with save_to_disk"
+            )
+        check_files(_files(saved.path, state), flag, cache_dir=cache_dir, verify=verify)
+        data = datasets.load_from_disk(str(saved.path), keep_in_memory=keep_in_memory)
+        assert isinstance(data, datasets.Dataset)
+        # the saved fingerprint names the steps that made the data, not what is in the files
+        fingerprint = digest([data._fingerprint, *_stamps(saved.path)])
+        if (rows := _selected(saved.path, state)) is not None:
+            data = data.select(rows, keep_in_memory=True)
+        return datasets.Dataset(data.data, data.info, data.split, indices_table=data._indices, fingerprint=fingerprint)
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow, json and datasets raise many kinds
+        raise DataError(f"{flag}: the saved data set is broken ({error}); save it again with save_to_disk") from error
+
+
+def _names(state: Mapping[str, Any]) -> list[str]:
+    """Return the Arrow files of a data set, as its folder calls them."""
+    return [file["filename"] for file in (*state["_data_files"], *(state.get("_indices_data_files") or ()))]
+
+
+def _files(folder: Path, state: Mapping[str, Any]) -> list[Path]:
+    """Return the paths of the Arrow files of a data set."""
+    return [folder / Path(name).name for name in _names(state)]
+
+
+def _selected(folder: Path, state: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the rows of the files that are the data set, where they are not all of them ``(N,) int64``.
+
+    Before version 1.4, ``datasets`` saved a selection as the whole table and the numbers of its rows, and a slice of a
+    split as the files that it is in, with the rows to skip and to take of each; later versions read neither.
+    """
+    from datasets.table import MemoryMappedTable
+
+    def table(file: Mapping[str, Any]) -> Any:
+        return MemoryMappedTable.from_file(str(folder / Path(file["filename"]).name))
+
+    files = state["_data_files"]
+    indices = [table(file).column("indices").to_numpy() for file in state.get("_indices_data_files") or ()]
+    if not indices and all(file.get("take") is None for file in files):
+        return None
+    starts = np.cumsum([0] + [table(file).num_rows for file in files])
+    parts = [
+        np.arange(start, stop)[file.get("skip") or 0 :][: file.get("take")]
+        for file, start, stop in zip(files, starts, starts[1:], strict=False)
+    ]
+    rows = np.concatenate(parts)
+    return rows[np.concatenate(indices).astype(np.int64)] if indices else rows
+
+
+def _stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """Describe the files of a folder: names, sizes, times."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "cache-")))
+    return [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]

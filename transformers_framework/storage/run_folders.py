@@ -1,0 +1,249 @@
+"""Where a run leaves its files, and the right to write there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.restricted import LONGEST_NAME
+from transformers_framework.storage.atomic import clear_leftovers, remove, whole_file
+from transformers_framework.storage.overwriting import ASIDE, EarlierRun, recover
+
+KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
+LAST, PREVIOUS, BEST, CONFIG = "last.ckpt", "previous.ckpt", "best.ckpt", "config.yaml"
+
+logger = logging.getLogger(__name__)
+
+
+class RunFolders:
+    """The folders of one run: ``output_dir/KIND/NAME`` for each kind.
+
+    Args:
+        output_dir: Folder of all runs.
+        name: Name of the run.
+
+    Raises:
+        ConfigurationError: When the name cannot be that of a folder.
+    """
+
+    def __init__(self, output_dir: str | Path, name: str) -> None:
+        if not name or name != Path(name).name or name.startswith(".") or len(os.fsencode(name)) > LONGEST_NAME:
+            raise ConfigurationError(
+                f"--name: '{name}' cannot name a folder. Use letters, digits, '-', '_' and '.', at most {LONGEST_NAME}."
+            )
+        self.output_dir, self.name = Path(output_dir), name
+        self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard = (
+            self.output_dir / kind / name for kind in KINDS
+        )
+        self._lock: Any = None
+        self._earlier: EarlierRun | None = None  # what the first checkpoint replaces
+        self._config = ""
+        self.undamaged: Path | None = None  # the checkpoint of which resumable() has compared the checksums
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to continue from."""
+        return self.checkpoints / LAST
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the last one, should that be damaged."""
+        return self.checkpoints / PREVIOUS
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint that was best by the monitored metric."""
+        return self.checkpoints / BEST
+
+    @property
+    def config(self) -> Path:
+        """The flags that repeat the run."""
+        return self.checkpoints / CONFIG
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every folder of the run, that of its checkpoints first."""
+        return self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard
+
+    def resumable(self) -> Path | None:
+        """Return the last checkpoint that is not damaged; the last one anyway when all are, nothing without any."""
+        there = [path for path in (self.last, self.previous, self.best) if path.exists()]
+        whole = self.undamaged = next((path for path in there if not is_damaged(path)), None)
+        if whole not in (None, self.last):
+            logger.warning("%s is %s: going on from %s", self.last, "damaged" if self.last in there else "gone", whole)
+        return whole or (there[0] if there else None)
+
+    def go_on_from(self, start: str | None) -> None:
+        """Remove a damaged last checkpoint, which would take the place of the one before it."""
+        if start is not None and Path(start) in (self.previous, self.best):
+            remove(self.last)
+
+    def write_config(self, text: str) -> None:
+        """Write the flags that repeat the run beside its checkpoints, not before these replace an earlier run."""
+        self._config = text
+        if self._earlier is None:
+            with whole_file(self.config) as aside:
+                aside.write_text(text, encoding="utf-8")
+
+    def make_room(self) -> None:
+        """Set the run aside that this one overwrites; call it before the first checkpoint or export is written."""
+        if self._earlier is not None:
+            self._earlier.set_aside()
+
+    def finish_overwriting(self) -> None:
+        """Remove the run that this one overwrites, whose first checkpoint is written."""
+        if self._earlier is not None:
+            self._earlier.remove()
+            self._earlier = None
+            self.write_config(self._config)
+
+    def check_space(self, parameters: Iterable[Any]) -> None:
+        """Raise when the disk cannot hold one checkpoint and one export, warn when it may not hold all.
+
+        Args:
+            parameters: Those of the model; Adam keeps two numbers beside each that is trained.
+
+        Raises:
+            ConfigurationError: With what is free and what is needed.
+        """
+        sizes = [(4 * parameter.numel(), 8 * parameter.numel() * parameter.requires_grad) for parameter in parameters]
+        weights, state = sum(size for size, _ in sizes), sum(map(sum, sizes))
+        total, _, free = shutil.disk_usage(self._place())
+        remedy = "Free some space, or choose another folder"
+        if not total:  # no disk, as /proc is none
+            return
+        if free < 2 * weights:
+            raise ConfigurationError(
+                f"--output_dir: {self.output_dir} has {size_of(free)} left, and one checkpoint and one export of the "
+                f"model need {size_of(state + weights)}. {remedy}."
+            )
+        if free < 3 * state + 2 * weights:
+            logger.warning(
+                "--output_dir: %s has %s left; a checkpoint takes up to %s and an export %s, and several are kept. %s, "
+                "or keep fewer exports: --no_val_checkpointing, --no_epoch_checkpointing.",
+                *(self.output_dir, size_of(free), size_of(state), size_of(weights), remedy),
+            )
+
+    def check_free(self, *, trains: bool, resume: bool, overwrite: bool, predicts: tuple[str, ...]) -> None:
+        """Raise when the run could not write, or would write over the files of an earlier one.
+
+        Raises:
+            ConfigurationError: With what was found and the ways out.
+        """
+        there = self._place()
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise self._unwritable("no permission" if there.is_dir() else f"{there} is a file")
+        self._recover()
+        if overwrite:
+            return
+        ways_out = "Choose another --name, continue it with --resume, or replace it with --overwrite."
+        if trains and not resume:
+            for folder in (self.checkpoints, self.pre_trained_models):
+                # a run that could not even start leaves its flags
+                if any(not path.name.startswith(".") and path.name != CONFIG for path in folder.glob("*")):
+                    raise ConfigurationError(f"--name: a run '{self.name}' has files in {folder}. {ways_out}")
+        for stage in () if resume else predicts:
+            found = self.predictions / f"{stage}.jsonl"
+            if found.exists():
+                raise ConfigurationError(f"--name: {found} exists. Choose another --name or replace it: --overwrite.")
+
+    def claim(self, *, overwrite: bool = False) -> None:
+        """Take the right to write as this run, until :meth:`release` or the end of the process.
+
+        Args:
+            overwrite: The first checkpoint of this run replaces the files that are there.
+
+        Raises:
+            ConfigurationError: When another process is running under this name, or nothing can be written.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.checkpoints / ".lock")
+            self._lock.acquire(timeout=0)
+            for folder in self.all[:-1]:
+                clear_leftovers(folder)
+            if overwrite and (earlier := EarlierRun(self.all, self.last, kept=(".lock",))).files:
+                self._earlier = earlier
+                logger.info("The files of the earlier run '%s' stay until the first checkpoint of this one.", self.name)
+        except Timeout:
+            raise ConfigurationError(
+                f"--name: another process is running as '{self.name}' in {self.output_dir}. Choose another --name."
+            ) from None
+        except OSError as error:
+            raise self._unwritable(str(error.strerror)) from None
+
+    def _recover(self) -> None:
+        """Put an earlier run back that a process was killed in the middle of overwriting."""
+        from filelock import FileLock, Timeout
+
+        if any((folder / ASIDE).exists() for folder in self.all):
+            with contextlib.suppress(Timeout), FileLock(self.checkpoints / ".lock").acquire(timeout=0):
+                recover(self.all, self.last)
+
+    def release(self) -> None:
+        """Give the right to write back."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _place(self) -> Path:
+        """Return the folder of checkpoints, or what there is of the way to it."""
+        # os.path: what may not be looked into is taken for absent, where Path raises
+        return next(path for path in (self.checkpoints, *self.checkpoints.parents) if os.path.exists(path))  # noqa: PTH110
+
+    def _unwritable(self, reason: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"--output_dir: {self.output_dir} cannot be written ({reason}). Choose another folder."
+        )
+
+
+def size_of(number: int) -> str:
+    """Return a number of bytes for people.
+
+    Examples:
+        >>> size_of(3 * 2**30)
+        '3.0 GiB'
+        >>> size_of(5000)
+        '4.9 KiB'
+    """
+    size, unit = float(number), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size >= 1024:
+            size, unit = size / 1024, larger
+    return f"{size:.1f} {unit}"
+
+
+def is_damaged(path: Path) -> bool:
+    """Tell whether a checkpoint was cut or changed: files of torch.save hold a checksum of each of their parts.
+
+    Args:
+        path: A file, or a folder of shards.
+    """
+    if path.is_dir():
+        return any(is_damaged(shard) for shard in path.glob("checkpoint/*.pt"))
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is not None
+    except (OSError, zipfile.BadZipFile, EOFError, zlib.error):
+        return True
+
+
+def is_first_process() -> bool:
+    """Return whether this is the one process that writes, before any process group exists.
+
+    Read from the variables that torchrun, SLURM and Lightning's own launcher set.
+    """
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ and (name == "RANK" or "SLURM_NTASKS" in os.environ):
+            return os.environ[name] == "0"
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    return os.environ.get("LOCAL_RANK", "0") == "0" and node == "0"

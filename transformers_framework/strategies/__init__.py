@@ -1,0 +1,1 @@
+"""Lightning's strategies, sharded ones among them, and their checkpoints."""

@@ -1,0 +1,205 @@
+"""DeepSpeed's ZeRO, with short windows of accumulation, whole weights to export, and files that hold no code."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.strategies import DeepSpeedStrategy
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+
+from transformers_framework.strategies.checkpoint_io import check_shards
+from transformers_framework.strategies.zero_shards import ZeroShards
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+
+
+class DeepSpeed(DeepSpeedStrategy):
+    """Lightning's, which counts the batches of a window itself and never steps at the end of an epoch.
+
+    Args:
+        lowest_scale: How far the scale of the loss may fall where float16 overflows, 1 by default; DeepSpeed's own
+            config takes whole numbers.
+        **options: Lightning's.
+    """
+
+    on_cpu = False
+    owns_gradients = True  # it frees them when it has stepped
+
+    def __init__(self, *, lowest_scale: float | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.lowest_scale = lowest_scale
+        assert isinstance(self.config, dict)
+        self.config.setdefault("zero_force_ds_cpu_optimizer", False)  # any optimizer's state may lie on the host
+
+    @property
+    def shards_weights(self) -> bool:
+        """Whether each process has a part of the weights."""
+        return self.zero_stage_3
+
+    @property
+    def handles_gradient_accumulation(self) -> bool:
+        """No: Lightning says which batches make a step, and the last window of an epoch may be short."""
+        return False
+
+    @contextlib.contextmanager
+    def block_backward_sync(self) -> Iterator[None]:
+        """Do not step behind the batch of this block."""
+        self.deepspeed_engine.set_gradient_accumulation_boundary(False)
+        try:
+            yield
+        finally:
+            self.deepspeed_engine.set_gradient_accumulation_boundary(True)
+
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Run a backward pass; Lightning has taken the mean over the window."""
+        return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
+
+    def _initialize_deepspeed_train(self, model: nn.Module) -> None:
+        super()._initialize_deepspeed_train(model)
+        self.deepspeed_engine.set_gradient_accumulation_boundary(True)
+        self._let_scale_fall()
+
+    def _let_scale_fall(self) -> None:
+        scaler: Any = getattr(self.deepspeed_engine.optimizer, "loss_scaler", None)
+        if self.lowest_scale is not None and getattr(scaler, "dynamic", False):
+            scaler.min_scale = self.lowest_scale
+
+    def _initialize_deepspeed_inference(self, model: nn.Module) -> None:
+        """Lightning removes all hooks, to be rid of DeepSpeed's; others stay."""
+        kept = [
+            (module, hooks, {key: hook for key, hook in getattr(module, hooks).items() if not _is_deepspeeds(hook)})
+            for module in model.modules()
+            for hooks in HOOKS
+        ]
+        super()._initialize_deepspeed_inference(model)
+        for module, hooks, ours in kept:
+            setattr(module, hooks, OrderedDict({**ours, **getattr(module, hooks)}))
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """Return the weights of all processes in float32, to the first one, one tensor after the other."""
+        from deepspeed.runtime.zero import GatheredParameters
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        assert self.lightning_module is not None
+        parameters = dict(self.lightning_module.named_parameters(remove_duplicate=False))
+        found: dict[str, Tensor] = {}
+        for name, tensor in self.lightning_module.state_dict().items():
+            if name in parameters:
+                parameter = parameters[name]
+                master = safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
+                with GatheredParameters([parameter], enabled=master is None and hasattr(parameter, "ds_id")):
+                    whole = (
+                        parameter.data if master is None else master.view(getattr(parameter, "ds_shape", tensor.shape))
+                    )
+                    found[name] = whole.to("cpu", torch.float32, copy=True) if self.is_global_zero else whole[:0]
+            else:
+                found[name] = tensor
+        return found
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load a folder of shards; nothing in it is executed.
+
+        DeepSpeed loads those of as many processes and of the same stage; others are read whole and dealt again.
+
+        Raises:
+            ConfigurationError: When it holds code or is no such folder.
+        """
+        folder = Path(checkpoint_path)
+        check_shards(folder)
+        assert self.lightning_module is not None
+        shards = ZeroShards(folder)
+        trains = self.lightning_module.trainer.state.fn == TrainerFn.FITTING
+        # of stage 3 DeepSpeed loads nothing into a model that has no optimizer; of others the weights are whole
+        if (
+            shards.fits(self.world_size, self.zero_stage_3) and shards.names == self._names
+            if trains
+            else not (self.zero_stage_3 or shards.shards_weights)
+        ):
+            checkpoint = super().load_checkpoint(checkpoint_path, weights_only)
+        else:
+            from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+            whole = get_fp32_state_dict_from_zero_checkpoint(str(folder), "checkpoint") if self.is_global_zero else {}
+            self._take_weights(whole, trains=trains)
+            self.lightning_module.load_state_dict(shards.extra_state, strict=False)
+            checkpoint = shards.client_state
+            if trains:
+                self._take_optimizer(shards)
+        self._let_scale_fall()  # which has been replaced
+        return checkpoint
+
+    @property
+    def _names(self) -> list[list[str]]:
+        """Names of the parameters of each group."""
+        return [list(group) for group in self.deepspeed_engine._get_zero_param_shapes()]
+
+    def _take_weights(self, whole: Mapping[str, Tensor], *, trains: bool) -> None:
+        """Let all processes take weights in float32, one tensor after the other, which the first one has."""
+        from deepspeed.runtime.zero import GatheredParameters
+
+        module: Any = self.lightning_module
+        buffers = dict(module.named_buffers())
+        for name in module.state_dict():
+            if name in buffers:
+                buffers[name].copy_(self._from_first(whole.get(name), buffers[name]))
+        for name, parameter in module.named_parameters():
+            weights = self._from_first(whole.get(name), parameter)
+            with GatheredParameters([parameter], modifier_rank=0, enabled=hasattr(parameter, "ds_id")):
+                parameter.data.copy_(weights)
+            if trains and parameter.requires_grad:
+                self._set_part(parameter, weights)
+
+    def _take_optimizer(self, shards: ZeroShards) -> None:
+        """Let all processes take their parts of the state of the optimizer, and how far it came."""
+        assert self.lightning_module is not None
+        parameters = dict(self.lightning_module.named_parameters())
+        optimizer: Any = self.deepspeed_engine.optimizer
+        kinds, counts = shards.kinds, {k: v for k, v in shards.states()[0].items() if k not in shards.kinds}
+        flat = "fp32_partitioned_groups_flat" if self.zero_stage_3 else "single_partition_of_fp32_groups"
+        for part in getattr(optimizer, flat):  # which has no state before the first step
+            state = {key: value.clone() if isinstance(value, Tensor) else value for key, value in counts.items()}
+            optimizer.optimizer.state[part].update(state | {kind: torch.zeros_like(part) for kind in kinds})
+        if not self.zero_stage_3:
+            optimizer._lazy_init_hp_params_optimizer_state()
+        names = [name for group in shards.names for name in group]
+        for kind in kinds:
+            tensors = shards.tensors(kind) if self.is_global_zero else ((name, None) for name in names)
+            for name, tensor in tensors:
+                self._set_part(parameters[name], self._from_first(tensor, parameters[name]), kind)
+        for group in optimizer.optimizer.param_groups:  # settings are those of this run, but for what counts steps
+            group.update({name: value for name, value in shards.groups[0].items() if name not in group})
+        optimizer.loss_scaler = shards.optimizers[0]["loss_scaler"]
+        for count in ("global_steps", "global_samples", "skipped_steps"):
+            setattr(self.deepspeed_engine, count, shards.model[count])
+
+    def _set_part(self, parameter: Any, whole: Tensor, kind: str | None = None) -> None:
+        """Let this process take its part of a parameter's weights in float32, or of what the optimizer keeps of it."""
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+        if not self.zero_stage_3:
+            safe_set_full_optimizer_state(parameter, whole, kind)
+            return
+        size = parameter.ds_tensor.numel()  # of each process's part; the last one is padded
+        padded = torch.nn.functional.pad(whole.flatten(), (0, size * self.world_size - whole.numel()))
+        safe_set_local_optimizer_state(parameter, padded[size * self.global_rank :][:size], kind)
+
+    def _from_first(self, tensor: Tensor | None, like: Tensor) -> Tensor:
+        """Return a tensor of the first process, in float32 where it is of floating point."""
+        shape = getattr(like, "ds_shape", like.shape)
+        dtype = torch.float32 if like.is_floating_point() else like.dtype
+        if tensor is None:
+            mine = torch.empty(shape, dtype=dtype, device=self.root_device)
+        else:
+            mine = tensor.to(self.root_device, dtype).contiguous()
+        torch.distributed.broadcast(mine, 0)
+        return mine
+
+
+def _is_deepspeeds(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", None) or type(hook).__module__).startswith("deepspeed")

@@ -1,0 +1,119 @@
+"""Fully sharded data parallel training whose checkpoints are those of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric.strategies.fsdp import _get_full_state_dict_context
+from lightning_fabric.strategies.model_parallel import _load_raw_module_state
+from pytorch_lightning.strategies import FSDPStrategy
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from transformers_framework.strategies.checkpoint_io import read_checkpoint
+
+
+class FSDP(FSDPStrategy):
+    """Lightning's, with a unit a layer, clipping by the norm of all shards, and files that hold no code.
+
+    A checkpoint is one file with the whole state, as without sharding: it can be continued on any number of processes
+    and by any strategy that writes such files.
+    """
+
+    shards_weights = True
+    on_cpu = False  # gathered states are overwritten there: PyTorch moves each to the host, which copies none
+    units: nn.Module | None = None  # wrapped once: what was wrapped for training is tested and predicts
+
+    def _setup_model(self, model: nn.Module) -> nn.Module:
+        from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+
+        if self.units is None:
+            layers = layer_classes(model)
+            self.units = FullyShardedDataParallel(
+                model,
+                cpu_offload=self.cpu_offload,
+                mixed_precision=self.mixed_precision_config,
+                sharding_strategy=self.sharding_strategy,
+                device_id=self.root_device,  # as a number, which Lightning gives, it cannot be a CPU
+                auto_wrap_policy=ModuleWrapPolicy(layers) if layers else None,
+                **self.kwargs,
+            )
+        return super()._setup_model(self.units)
+
+    def clip(self, value: float) -> None:
+        """Clip gradients by the norm of those of all processes."""
+        model: Any = self.model
+        model.clip_grad_norm_(value)
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """Return the weights of all processes, to the first one."""
+        return self.lightning_module_state_dict()
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """Return the whole state of an optimizer, to the first process, numbered as one process numbers it."""
+        assert self.model is not None
+        optimizer = getattr(optimizer, "_optimizer", optimizer)
+        whole: Any = _get_full_state_dict_context(self.model, world_size=self.world_size)
+        with whole:
+            state = FullyShardedDataParallel.optim_state_dict(self.model, optimizer)
+        numbers = {name: number for number, name in enumerate(self._names(optimizer))}
+        return rekeyed(state, numbers) if self.is_global_zero else state
+
+    def _names(self, optimizer: Any) -> list[str]:
+        """Return the names of an optimizer's parameters in its order."""
+        assert self.lightning_module is not None
+        names = {id(parameter): name for name, parameter in clean(self.lightning_module.named_parameters())}
+        return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Load a whole checkpoint, of which each process takes its part; nothing in it is executed."""
+        assert self.model is not None
+        checkpoint = read_checkpoint(Path(self.broadcast(checkpoint_path)))
+        _load_raw_module_state(checkpoint.pop("state_dict"), module=self.model, world_size=self.world_size, strict=True)
+        module: Any = self.lightning_module
+        if module is None or module.trainer.state.fn != TrainerFn.FITTING:
+            return checkpoint
+        whole: Any = _get_full_state_dict_context(self.model, world_size=self.world_size, rank0_only=False)
+        with whole:
+            for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+                mine = FullyShardedDataParallel.optim_state_dict_to_load(
+                    model=self.model,
+                    optim=optimizer,
+                    optim_state_dict=rekeyed(
+                        module.regrouped(state, optimizer), dict(enumerate(self._names(optimizer)))
+                    ),
+                )
+                optimizer.load_state_dict(mine)
+        return checkpoint
+
+
+def clean(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield names as they were before modules were wrapped."""
+    return ((name.replace("_fsdp_wrapped_module.", ""), tensor) for name, tensor in named)
+
+
+def rekeyed(state: dict[str, Any], keys: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return the state of an optimizer with other keys of its parameters."""
+    return {
+        "state": {keys[key]: value for key, value in state["state"].items()},
+        "param_groups": [
+            {**group, "params": [keys[key] for key in group["params"]]} for group in state["param_groups"]
+        ],
+    }
+
+
+def layer_classes(model: nn.Module) -> set[type[nn.Module]]:
+    """Return the classes of a model's layers: those of its outermost lists of modules with weights.
+
+    Embeddings and heads stay in one unit, for they share tensors.
+    """
+    found: set[type[nn.Module]] = set()
+    for child in model.children():
+        if isinstance(child, nn.ModuleList) and len(child) > 1:
+            found |= {type(layer) for layer in child if any(True for _ in layer.parameters())}
+        else:
+            found |= layer_classes(child)
+    return found
