@@ -261,7 +261,7 @@ class Experiment:
         if self.search is not None:
             callbacks.append(self.search)
         if self.data.has("train"):
-            callbacks.insert(0, FiniteLoss(self.data.origin("train").place))
+            callbacks.insert(0, FiniteLoss(self.data.source_of("train").place))
         if self.options.get("enable_progress_bar") is not False:
             callbacks.append(progress())
         return callbacks

@@ -186,8 +186,8 @@ def test_full_windows_are_prepared_once_and_used_by_all_stages(tmp_path: Path) -
     dataset = data.datasets[TRAIN]
     assert {len(ids) for ids in dataset["input_ids"][:-1]} == {48}
     assert len(dataset) < NUM_ROWS
-    assert "prepared row 0, which begins in " in data.origin(TRAIN).place(0)
-    assert data.origin(TRAIN).place(0).endswith(":1")
+    assert "prepared row 0, which begins in " in data.source_of(TRAIN).place(0)
+    assert data.source_of(TRAIN).place(0).endswith(":1")
     rows = runs.predictions(folders)
     assert [row["id"] for row in rows] == list(range(len(rows)))
     assert rows[0]["source_row"] == 0

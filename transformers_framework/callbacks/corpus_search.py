@@ -58,7 +58,7 @@ class CorpusSearch(pl.Callback):
     def _queries(self, stage: Stage) -> Queries:
         objective = self.objective
         columns = {"index_column": objective.index_column, "label_column": objective.label_column}
-        return self.corpus.queries(self.data.datasets[stage], self.data.origin(stage), **columns)
+        return self.corpus.queries(self.data.datasets[stage], self.data.source_of(stage), **columns)
 
     def check(self) -> None:
         """Look for right passages in the corpus, before anything is trained.
@@ -73,8 +73,8 @@ class CorpusSearch(pl.Callback):
             empty = np.setdiff1d(np.arange(len(queries.rows)), queries.query)
             if len(empty) and stage != "predict" and self.objective.empty_target_action == "error":
                 raise DataError(
-                    f"{self.data.origin(stage).place(int(queries.rows[empty[0]]))}: no passage is right for this query "
-                    f"and for {len(empty) - 1} others, and --metrics_empty_target_action is error. Remove these "
+                    f"{self.data.source_of(stage).place(int(queries.rows[empty[0]]))}: no passage is right for this "
+                    f"query and for {len(empty) - 1} others, and --metrics_empty_target_action is error. Remove these "
                     "queries, or choose skip, neg or pos."
                 )
 

@@ -58,7 +58,7 @@ def preview(experiment: Experiment, num_rows: int, *, colours: bool = False, che
             raise ConfigurationError("\n".join(map(str, problems)))
     data, pen = experiment.data, Pen(experiment.tokenizer, colours)
     stage: Stage = next(iter(data.sources))
-    rows, total, place = read(experiment, stage, num_rows), data.num_rows[stage], data.origin(stage).place
+    rows, total, place = read(experiment, stage, num_rows), data.num_rows[stage], data.source_of(stage).place
     of_all = "" if total is None else f" of {total:,}"
     yield f"{stage}: {printable(data.sources[stage])}, {len(rows):,}{of_all} rows as the first epoch has them"
     yield from _legend(pen, rows, predicts=any(objective.sparse for objective in experiment.objectives))

@@ -33,8 +33,8 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 def _kind(hint: Any) -> Any:
     """Return the kind of a scalar type: ``int``, ``float``, ``bool``, ``str``, ``NoneType`` or ``Literal``."""
-    origin = get_origin(hint)
-    return _kind(get_args(hint)[0]) if origin is Annotated else Literal if origin is Literal else hint
+    source = get_origin(hint)
+    return _kind(get_args(hint)[0]) if source is Annotated else Literal if source is Literal else hint
 
 
 def _is_sequence(hint: Any) -> bool:

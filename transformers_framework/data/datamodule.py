@@ -23,7 +23,7 @@ from transformers_framework.restricted import LocalPath, NonNegativeInt, Positiv
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way
 from transformers_framework.runtime.precision import length_multiple
 from transformers_framework.sources.cache import prepared
-from transformers_framework.sources.columns import Origin, chunks
+from transformers_framework.sources.columns import DatasetSource, chunks
 from transformers_framework.sources.fields import NamedColumns
 from transformers_framework.sources.loading import load_dataset, row_place
 from transformers_framework.sources.loading import num_rows as known_num_rows
@@ -124,7 +124,7 @@ class DataModule(pl.LightningDataModule):
         given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
         configs = (train_config, valid_config, test_config, predict_config)
         shards = (train_shard_dataset, valid_shard_dataset, test_shard_dataset, predict_shard_dataset)
-        self.sources = {stage: source for stage, source in zip(STAGES, given, strict=True) if source}
+        self.sources = {stage: name for stage, name in zip(STAGES, given, strict=True) if name}
         self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
         check_flags(self)
         self.num_workers = num_workers
@@ -169,29 +169,29 @@ class DataModule(pl.LightningDataModule):
     def _load_stage(self, stage: Stage, on_error: Callable[[UserError], None] | None) -> None:
         streams = self.iterable and stage == TRAIN
         dataset = load_dataset(self.sources[stage], **self._which_rows(stage), **self.how_to_read, iterable=streams)
-        origin = self._origin_of_texts(stage)
+        source = self._source_of_texts(stage)
         if streams:
             self.num_rows[stage] = known_num_rows(dataset)
-            self.datasets[stage] = self._check_stream(dataset, origin, on_error)
+            self.datasets[stage] = self._check_stream(dataset, source, on_error)
         else:
-            rows = self._prepare(dataset, origin, on_error)
+            rows = self._prepare(dataset, source, on_error)
             if rows is not None:
                 self.datasets[stage], self.num_rows[stage] = rows, len(rows)
 
-    def origin(self, stage: Stage) -> Origin:
+    def source_of(self, stage: Stage) -> DatasetSource:
         """Return where a stage's rows come from, for messages."""
-        texts = self._origin_of_texts(stage)
+        texts = self._source_of_texts(stage)
         if self.inputs.rewrite_key is None:
             return texts
 
         def place(row: int) -> str:
             return f"prepared row {row}, which begins in {texts.place(self.datasets[stage][row]['source_row'])}"
 
-        return Origin(stage, texts.source, place)
+        return DatasetSource(stage, texts.name, place)
 
-    def _origin_of_texts(self, stage: Stage) -> Origin:
-        source = self.sources[stage]
-        return Origin(stage, source, partial(row_place, source, **self._which_rows(stage)))
+    def _source_of_texts(self, stage: Stage) -> DatasetSource:
+        name = self.sources[stage]
+        return DatasetSource(stage, name, partial(row_place, name, **self._which_rows(stage)))
 
     def _which_rows(self, stage: Stage) -> dict[str, Any]:
         questions = next((column for part in self.objectives if (column := part.judged_together)), None)
@@ -204,7 +204,7 @@ class DataModule(pl.LightningDataModule):
             "cache_dir": self.cache_dir,
         }
 
-    def _prepare(self, dataset: datasets.Dataset, origin: Origin, on_error: Any) -> datasets.Dataset | None:
+    def _prepare(self, dataset: datasets.Dataset, source: DatasetSource, on_error: Any) -> datasets.Dataset | None:
         """Check a data set, each time: objectives learn their classes from it; rewrite it once, if inputs want that.
 
         Returns nothing where mistakes keep rows from being made anew or measured.
@@ -212,10 +212,10 @@ class DataModule(pl.LightningDataModule):
         mistakes: list[UserError] = []
         for step in (self.inputs, *self.objectives):
             with caught(mistakes.append if on_error else None):
-                dataset = step.pre_process(dataset, origin)
+                dataset = step.pre_process(dataset, source)
         for mistake in mistakes:
             on_error(mistake)
-        inputs = self.inputs.in_stage(origin.stage)
+        inputs = self.inputs.in_stage(source.stage)
         key = inputs.rewrite_key
         if mistakes or key is None:
             must_be_right = key is not None or self.inputs.uses_document_mask or self.inputs.groups_rows
@@ -224,7 +224,7 @@ class DataModule(pl.LightningDataModule):
         def build(dataset: datasets.Dataset) -> Iterator[pa.Table]:
             return inputs.rewrite(
                 dataset,
-                origin,
+                source,
                 batch_size=self.prepare_data_batch_size,
                 num_workers=self.prepare_data_workers or 1,
             )
@@ -241,17 +241,17 @@ class DataModule(pl.LightningDataModule):
         return None
 
     def _check_stream(
-        self, stream: datasets.IterableDataset, origin: Origin, on_error: Any
+        self, stream: datasets.IterableDataset, source: DatasetSource, on_error: Any
     ) -> datasets.IterableDataset:
         """Check the first rows of a stream as a data set; the rest is checked when it is read."""
         import datasets
 
         first = list(stream.take(max(self.prepare_data_batch_size, ROWS_OF_HEAD)))
         head = datasets.Dataset.from_list(first[: self.prepare_data_batch_size], features=stream.features)
-        self.heads[origin.stage] = datasets.Dataset.from_list(first[:ROWS_OF_HEAD], features=stream.features)
+        self.heads[source.stage] = datasets.Dataset.from_list(first[:ROWS_OF_HEAD], features=stream.features)
         for step in (self.inputs, *self.objectives):
             with caught(on_error):
-                step.pre_process(head, origin)
+                step.pre_process(head, source)
         return stream
 
     def rows(self, stage: Stage) -> Iterator[Mapping[str, Sequence[Any]]]:

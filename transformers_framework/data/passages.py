@@ -17,7 +17,7 @@ from transformers_framework.processing.text_ids import trec_name, value_hashes
 from transformers_framework.processing.windows import stretches
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 from transformers_framework.sources.columns import (
-    Origin,
+    DatasetSource,
     check_column,
     check_text_type,
     chunks,
@@ -83,7 +83,7 @@ class PretrainingText:
 
     Args:
         dataset: Where they are.
-        origin: Where it comes from, for messages.
+        source: Where it comes from, for messages.
         inputs: Turns texts into model inputs.
         field: Column of the text.
         id_column: Column of the id; without it, the row is the id.
@@ -98,7 +98,7 @@ class PretrainingText:
     """
 
     dataset: datasets.Dataset
-    origin: Origin
+    source: DatasetSource
     inputs: QueryPassage
     field: Field
     id_column: str | None
@@ -160,7 +160,7 @@ class PretrainingText:
     def queries(
         self,
         dataset: datasets.Dataset,
-        origin: Origin,
+        source: DatasetSource,
         *,
         index_column: str | None = None,
         label_column: str | None = None,
@@ -169,7 +169,7 @@ class PretrainingText:
 
         Args:
             dataset: Rows with queries.
-            origin: Where they come from, for messages.
+            source: Where they come from, for messages.
             index_column: Column of the query's id; without it, rows with one text are one query.
             label_column: Column that says whether the passage of a row is right; without it, all are.
 
@@ -181,8 +181,8 @@ class PretrainingText:
         by_place = np.argsort(first)  # queries in the order of the data
         rows, query = first[by_place], np.argsort(by_place)[query.reshape(-1)]
         pairs = np.zeros((0, 2), dtype=np.int64)
-        if origin.stage != "predict":
-            of_row, passages = self._relevant(dataset, origin, label_column)
+        if source.stage != "predict":
+            of_row, passages = self._relevant(dataset, source, label_column)
             pairs = np.unique(np.stack([query[of_row], passages], axis=1), axis=0)
         return Queries(rows, [names[row] for row in rows.tolist()], pairs[:, 0], pairs[:, 1])
 
@@ -194,10 +194,12 @@ class PretrainingText:
         texts = chunks(dataset.select_columns(list(field.columns)))
         return names, np.concatenate([value_hashes(field_texts(rows, field)) for rows in texts])
 
-    def _relevant(self, dataset: datasets.Dataset, origin: Origin, label_column: str | None) -> tuple[Numbers, Numbers]:
+    def _relevant(
+        self, dataset: datasets.Dataset, source: DatasetSource, label_column: str | None
+    ) -> tuple[Numbers, Numbers]:
         """Return rows and the numbers of passages that are right for them."""
         if self.relevant_column is not None:
-            check_column(dataset, self.relevant_column, origin, flag="relevant_column")
+            check_column(dataset, self.relevant_column, source, flag="relevant_column")
             values = dataset[self.relevant_column]
             lists = item_feature(dataset.features[self.relevant_column]) is not None
             found = [list(value or ()) for value in values] if lists else [[value] for value in values]
@@ -207,15 +209,15 @@ class PretrainingText:
             self._check_found(
                 of_row,
                 numbers,
-                origin,
+                source,
                 lambda at: (
                     f"'{self.relevant_column}' names {shown(wanted[at])}, and no passage of the corpus has this id"
                 ),
             )
             return of_row, numbers
-        if not self.inputs.has_passages(origin.stage):
+        if not self.inputs.has_passages(source.stage):
             raise ConfigurationError(
-                f"--relevant_column is needed: rows of {origin.source} have no passage of their own, so that nothing "
+                f"--relevant_column is needed: rows of {source.name} have no passage of their own, so that nothing "
                 f"says which of the corpus are right. It is the column with their ids; there are: "
                 f"{', '.join(dataset.column_names)}."
             )
@@ -226,15 +228,15 @@ class PretrainingText:
         rows = chunks(dataset.select_columns(list(field.columns)).select(of_row))
         hashes = [value_hashes(field_texts(columns, field)) for columns in rows]
         texts = self.by_text(np.concatenate(hashes)) if hashes else np.zeros(0, np.int64)
-        self._check_found(of_row, texts, origin, lambda at: "its passage is right, and the corpus does not have it")
+        self._check_found(of_row, texts, source, lambda at: "its passage is right, and the corpus does not have it")
         sizes = np.diff(self.starts)[texts]
         return np.repeat(of_row, sizes), stretches(self.starts[texts], sizes)
 
-    def _check_found(self, of_row: Numbers, numbers: Numbers, origin: Origin, what: Any) -> None:
+    def _check_found(self, of_row: Numbers, numbers: Numbers, source: DatasetSource, what: Any) -> None:
         if len(absent := np.flatnonzero(numbers < 0)):
             at = int(absent[0])
             raise DataError(
-                f"{origin.place(int(of_row[at]))}: {what(at)} ({self.origin.source}; {len(absent)} of {len(numbers)} "
+                f"{source.place(int(of_row[at]))}: {what(at)} ({self.source.name}; {len(absent)} of {len(numbers)} "
                 "right passages are not there). Add them, or check --corpus_column, --corpus_id_column and "
                 "--relevant_column."
             )
@@ -308,24 +310,24 @@ def load_corpus(
         corpus_dataset, **which, keep_in_memory=keep_in_memory, verify=verify_data and is_first_process()
     )
     place = partial(row_place, corpus_dataset, **which)
-    origin = Origin(stage, corpus_dataset, place)  # type: ignore[arg-type]
+    source = DatasetSource(stage, corpus_dataset, place)  # type: ignore[arg-type]
     flag = "corpus_column" if corpus_column is not None else "input_columns"
     field = parse_field(corpus_column or input_columns[1], flag=flag)
     for column in field.columns:
-        check_column(dataset, column, origin, flag="corpus_column")
-        check_text_type(dataset, column, origin, is_list=field.is_list, flag="corpus_column")
+        check_column(dataset, column, source, flag="corpus_column")
+        check_text_type(dataset, column, source, is_list=field.is_list, flag="corpus_column")
     if (row := first_empty(dataset, field.columns)) is not None:
         raise DataError(f"{place(row)}: the text in '{':'.join(field.columns)}' is null or empty. Remove the row.")
     texts = np.concatenate([value_hashes(field_texts(rows, field)) for rows in chunks(dataset)])
     _, first, number = np.unique(texts, return_index=True, return_inverse=True)
     number = number.reshape(-1)
-    ids = _ids(dataset, corpus_id_column, origin, number)
+    ids = _ids(dataset, corpus_id_column, source, number)
     rows = first if corpus_id_column is None else _one_by_id(dataset, corpus_id_column, ids, number)
     starts = np.searchsorted(number[rows], np.arange(len(first) + 1))
     by_id = Lookup(ids, number) if corpus_id_column is None else Lookup(ids[rows], np.arange(len(rows)))
     by_text = Lookup(texts, number)
     return PretrainingText(
-        dataset, origin, inputs, field, corpus_id_column, relevant_column, top_k, first, rows, starts, by_text, by_id
+        dataset, source, inputs, field, corpus_id_column, relevant_column, top_k, first, rows, starts, by_text, by_id
     )
 
 
@@ -341,7 +343,7 @@ def _one_by_id(dataset: datasets.Dataset, column: str, ids: Numbers, number: Num
     return rows
 
 
-def _ids(dataset: datasets.Dataset, column: str | None, origin: Origin, number: Numbers) -> Numbers:
+def _ids(dataset: datasets.Dataset, column: str | None, source: DatasetSource, number: Numbers) -> Numbers:
     """Return the hash of each row's id (N,) int64.
 
     Raises:
@@ -349,16 +351,16 @@ def _ids(dataset: datasets.Dataset, column: str | None, origin: Origin, number: 
     """
     if column is None:
         return value_hashes(list(range(len(dataset))))
-    check_ids(dataset, column, origin, flag="corpus_id_column", what="passage")
+    check_ids(dataset, column, source, flag="corpus_id_column", what="passage")
     if (row := first_without_name(dataset, column)) is not None:
-        raise DataError(f"{origin.place(row)}: '{column}' has no id ({shown(dataset[row][column])}).")
+        raise DataError(f"{source.place(row)}: '{column}' has no id ({shown(dataset[row][column])}).")
     ids = np.concatenate([value_hashes(rows[column]) for rows in chunks(dataset.select_columns([column]))])
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero((np.diff(ids[order]) == 0) & (np.diff(number[order]) != 0))
     if len(twice):
         row = int(order[twice + 1].min())
         raise DataError(
-            f"{origin.place(row)}: '{column}' is {dataset[row][column]!r}, which is the id of another text before. "
+            f"{source.place(row)}: '{column}' is {dataset[row][column]!r}, which is the id of another text before. "
             "Give each passage an id of its own."
         )
     return ids

@@ -17,7 +17,7 @@ from transformers_framework.processing.encoding import tokenize
 from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates, grouped, permuted
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
-    Origin,
+    DatasetSource,
     arrow_chunks,
     check_column,
     column_lengths,
@@ -164,17 +164,17 @@ class JointCandidates(TextInputs):
 
     # ---------------------------------------------------------------- before training
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check the columns of a whole data set, and put its candidates into groups.
 
         Raises:
             DataError: When a column is missing or of the wrong type, a text is empty, lists of a row differ in length,
                 one id has several questions, or a group is too small, with its place.
         """
-        super().pre_process(dataset, origin)
-        queries = self._check_lists(dataset, origin) if self.in_lists else self._check_pairs(dataset, origin)
-        scores = self._scores(dataset, origin)
-        trains = origin.stage == TRAIN
+        super().pre_process(dataset, source)
+        queries = self._check_lists(dataset, source) if self.in_lists else self._check_pairs(dataset, source)
+        scores = self._scores(dataset, source)
+        trains = source.stage == TRAIN
         grouping = Grouping.of(queries, k=self.k, scores=scores, in_turn=self.in_turn, shuffled=self.random and trains)
         if trains and scores is not None:
             grouping = grouping.kept()
@@ -184,59 +184,59 @@ class JointCandidates(TextInputs):
             query = "" if self.index_column is None else f" '{self._query_of(dataset[row])}'"
             size = int(grouping.sizes[short])
             raise DataError(
-                f"{origin.place(row)}: question{query} has {size} candidates, which make no whole groups of {self.k} "
+                f"{source.place(row)}: question{query} has {size} candidates, which make no whole groups of {self.k} "
                 "(-k). Give --pad_to_k to train on smaller groups too, or another -k."
             )
-        self.groupings[origin.stage] = grouping
+        self.groupings[source.stage] = grouping
         return dataset
 
-    def _check_room(self, dataset: Dataset, origin: Origin) -> None:
+    def _check_room(self, dataset: Dataset, source: DatasetSource) -> None:
         """Lists may be of any length: they are cut into groups."""
 
-    def _check_lists(self, dataset: Dataset, origin: Origin) -> np.ndarray:
+    def _check_lists(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
         """Check the lists of each row; return the row of each candidate ``(N,) int64``."""
         column = self.candidate.columns[0]
         if (place := first_empty_item(dataset, column)) is not None:
             raise DataError(
-                f"{origin.place(place[0])}: candidate {place[1]} of '{column}' is null or empty (they are counted from "
+                f"{source.place(place[0])}: candidate {place[1]} of '{column}' is null or empty (they are counted from "
                 "0). Remove it, and its label, or fill it in."
             )
         sizes = list_sizes(dataset, column)
-        labels = self.label_column if origin.stage != "predict" else None
+        labels = self.label_column if source.stage != "predict" else None
         for name in (labels, self.scores_column):
             if name is None or item_feature(dataset.features.get(name)) is None:
                 continue  # what else is wrong with it, others say
             if (wrong := np.flatnonzero(list_sizes(dataset, name) != sizes)).size:
                 row = int(wrong[0])
                 raise DataError(
-                    f"{origin.place(row)}: '{name}' has {list_sizes(dataset, name)[row]} items for the {sizes[row]} "
+                    f"{source.place(row)}: '{name}' has {list_sizes(dataset, name)[row]} items for the {sizes[row]} "
                     f"candidates of '{column}'; expected one for each."
                 )
         if self.index_column is not None and self.index_column in dataset.column_names:
             if item_feature(dataset.features[self.index_column]) is not None:
-                queries = repeated_queries(dataset, self.index_column, self.candidate.columns[0], origin)
+                queries = repeated_queries(dataset, self.index_column, self.candidate.columns[0], source)
             else:
                 queries = value_numbers(dataset, self.index_column)
-            self._check_questions(dataset, self.index_column, queries, origin)
+            self._check_questions(dataset, self.index_column, queries, source)
         return np.repeat(np.arange(len(dataset)), sizes)
 
     def _query_of(self, row: Mapping[str, Any]) -> Any:
         query = row[str(self.index_column)]
         return query[0] if isinstance(query, list) else query
 
-    def _check_pairs(self, dataset: Dataset, origin: Origin) -> np.ndarray:
+    def _check_pairs(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
         """Check that every row says which question it belongs to; return a number for it ``(N,) int64``."""
         if self.index_column is None:
             raise ConfigurationError(
                 "--index_column is needed with -k: the column that says which rows are candidates of one question. "
-                f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
+                f"Columns of {source.name}: {', '.join(dataset.column_names)}."
             )
-        check_queries(dataset, self.index_column, origin)
+        check_queries(dataset, self.index_column, source)
         queries = value_numbers(dataset, self.index_column)
-        self._check_questions(dataset, self.index_column, queries, origin)
+        self._check_questions(dataset, self.index_column, queries, source)
         return queries
 
-    def _check_questions(self, dataset: Dataset, index_column: str, queries: np.ndarray, origin: Origin) -> None:
+    def _check_questions(self, dataset: Dataset, index_column: str, queries: np.ndarray, source: DatasetSource) -> None:
         """Check that rows with one id, which has these numbers ``(N,) int64``, have one question."""
         _, firsts, query = np.unique(queries, return_index=True, return_inverse=True)
         first = firsts[query.reshape(-1)]  # of each row's question
@@ -245,22 +245,22 @@ class JointCandidates(TextInputs):
             if (wrong := np.flatnonzero(found != found[first])).size:
                 row = int(wrong[0])
                 raise DataError(
-                    f"{origin.place(row)}: '{index_column}' is {self._query_of(dataset[row])!r} as in "
-                    f"{origin.place(int(first[row]))}, but '{column}' is another one. Give each question an id of its "
+                    f"{source.place(row)}: '{index_column}' is {self._query_of(dataset[row])!r} as in "
+                    f"{source.place(int(first[row]))}, but '{column}' is another one. Give each question an id of its "
                     "own."
                 )
 
-    def _scores(self, dataset: Dataset, origin: Origin) -> np.ndarray | None:
+    def _scores(self, dataset: Dataset, source: DatasetSource) -> np.ndarray | None:
         """Return a number for each candidate: what goes first has the highest ``(N,) float64``."""
         if self.scores_column is None:
             return None
-        check_column(dataset, self.scores_column, origin, flag="scores_column")
+        check_column(dataset, self.scores_column, source, flag="scores_column")
         feature = dataset.features[self.scores_column]
         value = item_feature(feature) if self.in_lists else feature
         if not str(getattr(value, "dtype", "")).startswith(("int", "uint", "float")):
             expected = "a list of numbers, one a candidate" if self.in_lists else "a number in each row"
             raise DataError(
-                f"--scores_column: '{self.scores_column}' of {origin.source} holds {type_name(feature)}; expected "
+                f"--scores_column: '{self.scores_column}' of {source.name} holds {type_name(feature)}; expected "
                 f"{expected}."
             )
         chunks = arrow_chunks(dataset, self.scores_column)
@@ -268,7 +268,7 @@ class JointCandidates(TextInputs):
         scores = np.concatenate([array.to_numpy(zero_copy_only=False).astype(np.float64) for array in arrays])
         if (wrong := np.flatnonzero(~np.isfinite(scores))).size:
             row = np.repeat(np.arange(len(dataset)), list_sizes(dataset, self.scores_column)) if self.in_lists else None
-            place = origin.place(int(wrong[0] if row is None else row[wrong[0]]))
+            place = source.place(int(wrong[0] if row is None else row[wrong[0]]))
             raise DataError(f"{place}: '{self.scores_column}' has no score or none that is finite; expected a number.")
         return scores if self.selection == "best" else -scores
 
@@ -291,12 +291,14 @@ class JointCandidates(TextInputs):
         found = (*self.columns, self.label_column, self.index_column)
         return tuple(dict.fromkeys(column for column in found if column))
 
-    def rewrite(self, dataset: Dataset, origin: Origin, *, batch_size: int, num_workers: int = 1) -> Iterator[pa.Table]:
+    def rewrite(
+        self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
+    ) -> Iterator[pa.Table]:
         """Return a row for each candidate of each row, with its label and ``source_row``, as Arrow tables.
 
         Args:
             dataset: Rows with lists of candidates.
-            origin: Where they come from, for messages.
+            source: Where they come from, for messages.
             batch_size: Rows that are taken apart together.
             num_workers: Nothing is tokenized: one process does it.
         """

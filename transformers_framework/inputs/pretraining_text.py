@@ -22,7 +22,7 @@ from transformers_framework.processing.windows import (
     windows,
 )
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 from transformers_framework.sources.fields import segments
 
 if TYPE_CHECKING:
@@ -121,23 +121,25 @@ class PretrainingText(TextInputs):
         wanted = (True, self.tracks_words, self.token_types is not None and self.packing != "full")
         return tuple(name for name, is_wanted in zip(TOKENS, wanted, strict=True) if is_wanted)
 
-    def rewrite(self, dataset: Dataset, origin: Origin, *, batch_size: int, num_workers: int = 1) -> Iterator[pa.Table]:
+    def rewrite(
+        self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
+    ) -> Iterator[pa.Table]:
         """Return the rows that batches are made from, as Arrow tables: tokens with their special tokens, as ``int32``.
 
         Rows depend neither on how many are tokenized together nor by whom. The data set is never in memory.
 
         Args:
             dataset: The texts.
-            origin: Where they come from, for messages.
+            source: Where they come from, for messages.
             batch_size: Rows that are tokenized together.
             num_workers: Processes that tokenize.
 
         Raises:
             DataError: When a row has no tokens to learn from.
         """
-        source = dataset.select_columns(list(super().columns))
-        batches = EncodedBatches(self._encoded, source, batch_size).in_order(num_workers)
-        return self._windows(batches) if self.packing == "full" else self._pieces(batches, origin)
+        texts = dataset.select_columns(list(super().columns))
+        batches = EncodedBatches(self._encoded, texts, batch_size).in_order(num_workers)
+        return self._windows(batches) if self.packing == "full" else self._pieces(batches, source)
 
     def _encoded(self, first_row: int, rows: Mapping[str, list[Any]]) -> Encoded:
         texts, counts = segments(rows, self.fields)
@@ -178,13 +180,13 @@ class PretrainingText(TextInputs):
             yield np.stack(columns, axis=1).astype(np.int64)
             goes_on = True
 
-    def _pieces(self, batches: Iterator[Encoded], origin: Origin) -> Iterator[pa.Table]:
+    def _pieces(self, batches: Iterator[Encoded], source: DatasetSource) -> Iterator[pa.Table]:
         between = self.template.between
         for first_row, counts, ids, lengths, starts in batches:
             rows = joined(Ragged(ids, lengths), counts, between)
             if (rows.lengths == 0).any():
                 raise DataError(
-                    f"{origin.place(first_row + int(np.argmin(rows.lengths)))}: the tokenizer makes no token of the "
+                    f"{source.place(first_row + int(np.argmin(rows.lengths)))}: the tokenizer makes no token of the "
                     "text. Remove the row."
                 )
             columns = {"input_ids": rows.values}

@@ -14,7 +14,7 @@ from transformers_framework.processing.backend import read_in_lower_case
 from transformers_framework.processing.encoding import assemble, tokenize
 from transformers_framework.processing.windows import stretches, sums_by_row
 from transformers_framework.restricted import PositiveInt, Source
-from transformers_framework.sources.columns import Origin, column_lengths, first_empty_item
+from transformers_framework.sources.columns import DatasetSource, column_lengths, first_empty_item
 from transformers_framework.sources.fields import Field, field_texts, parse_field, segments
 
 if TYPE_CHECKING:
@@ -118,25 +118,25 @@ class QueryPassage(TextInputs):
         """Return whether the rows of a stage have a passage each."""
         return stage not in self._absent
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check the columns of a whole data set, before training.
 
         Raises:
             DataError: When a column is missing or not text, or a text is null or empty.
         """
         lacks = not any(column in dataset.column_names for column in self.passage_field.columns)
-        if lacks and self.searches and origin.stage != TRAIN:
-            self._absent.add(origin.stage)
-        fields = self._fields_of(origin.stage)
+        if lacks and self.searches and source.stage != TRAIN:
+            self._absent.add(source.stage)
+        fields = self._fields_of(source.stage)
         single = [field for field in fields if not field.spreads]
-        self._check_texts(dataset, single, origin, num_required=len(single))
+        self._check_texts(dataset, single, source, num_required=len(single))
         spread = [field for field in fields if field.spreads]
-        self._check_texts(dataset, spread, origin, num_required=0)
+        self._check_texts(dataset, spread, source, num_required=0)
         for column in (field.columns[0] for field in spread):
             if (empty := first_empty_item(dataset, column)) is not None:
                 row, place = empty
                 raise DataError(
-                    f"{origin.place(row)}: wrong passage {place + 1} in '{column}' is null or empty. Take it out: some "
+                    f"{source.place(row)}: wrong passage {place + 1} in '{column}' is null or empty. Take it out: some "
                     "rows may have more than others."
                 )
         return dataset

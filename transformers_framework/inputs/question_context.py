@@ -17,7 +17,7 @@ from transformers_framework.processing.offsets import visible_offsets, with_mark
 from transformers_framework.processing.reading import END, Cuts, cut
 from transformers_framework.processing.windows import Ragged, stretches
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
-from transformers_framework.sources.columns import Origin, check_column, check_text_type, distinct_texts
+from transformers_framework.sources.columns import DatasetSource, check_column, check_text_type, distinct_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -109,19 +109,21 @@ class QuestionContext(TextInputs):
         """Columns of windows with one number a token."""
         return ("input_ids", *(("word_ids",) if self.tracks_words else ()), *OFFSETS)
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check the columns of a whole data set, before training.
 
         Raises:
             DataError: When a column is missing or not text, or a question or context is null or empty.
         """
         for (flag, column), field in zip(self.by_flag.items(), self.fields, strict=True):
-            check_column(dataset, column, origin, flag=flag)
-            check_text_type(dataset, column, origin, is_list=False, flag=flag)
-            self._check_written(dataset, field, origin)
+            check_column(dataset, column, source, flag=flag)
+            check_text_type(dataset, column, source, is_list=False, flag=flag)
+            self._check_written(dataset, field, source)
         return dataset
 
-    def rewrite(self, dataset: Dataset, origin: Origin, *, batch_size: int, num_workers: int = 1) -> Iterator[pa.Table]:
+    def rewrite(
+        self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
+    ) -> Iterator[pa.Table]:
         """Return all windows, row after row, as Arrow tables.
 
         A window has its ``input_ids``, question and special tokens included; ``context_start``, the place of its first
@@ -132,12 +134,12 @@ class QuestionContext(TextInputs):
 
         Args:
             dataset: Questions and contexts.
-            origin: Where they come from, for messages.
+            source: Where they come from, for messages.
             batch_size: Rows that are tokenized together, each distinct text among them once.
             num_workers: Processes that tokenize.
         """
-        source = dataset.select_columns(list(self.by_flag.values())).with_format("arrow")
-        return EncodedBatches(self._windows, source, batch_size).in_order(num_workers)
+        columns = dataset.select_columns(list(self.by_flag.values())).with_format("arrow")
+        return EncodedBatches(self._windows, columns, batch_size).in_order(num_workers)
 
     def _windows(self, first_row: int, rows: pa.Table) -> pa.Table:
         import pyarrow as pa

@@ -24,7 +24,7 @@ from transformers_framework.processing.encoding import (
 from transformers_framework.processing.windows import Ragged, inside, sums_by_row
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
-    Origin,
+    DatasetSource,
     check_column,
     check_text_type,
     chunks,
@@ -184,26 +184,28 @@ class TextInputs:
         """Token types that the model must be able to tell apart."""
         return 1 + max(self.token_types) if self.token_types else 0
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check the columns of a whole data set, before training.
 
         Raises:
             DataError: When a column is missing or not text, or a needed text is null or empty.
         """
-        self._check_texts(dataset, self.fields, origin, num_required=NUM_REQUIRED_TEXTS)
-        self._check_room(dataset, origin)
+        self._check_texts(dataset, self.fields, source, num_required=NUM_REQUIRED_TEXTS)
+        self._check_room(dataset, source)
         return dataset
 
-    def _check_texts(self, dataset: Dataset, fields: Sequence[Field], origin: Origin, *, num_required: int) -> None:
+    def _check_texts(
+        self, dataset: Dataset, fields: Sequence[Field], source: DatasetSource, *, num_required: int
+    ) -> None:
         """Raise when a column is missing or not text, or one of the first texts is null or empty."""
         for field in fields:
             for column in field.columns:
-                check_column(dataset, column, origin, flag=self.columns_flag)
-                check_text_type(dataset, column, origin, is_list=field.is_list, flag=self.columns_flag)
+                check_column(dataset, column, source, flag=self.columns_flag)
+                check_text_type(dataset, column, source, is_list=field.is_list, flag=self.columns_flag)
         for required in fields[:num_required]:
-            self._check_written(dataset, required, origin)
+            self._check_written(dataset, required, source)
 
-    def _check_written(self, dataset: Dataset, field: Field, origin: Origin) -> None:
+    def _check_written(self, dataset: Dataset, field: Field, source: DatasetSource) -> None:
         """Raise when a text is null or empty, or none to the tokenizer; only doubtful ones are looked at closely."""
         doubtful = unwritten(dataset, field.columns)
         if not len(doubtful):
@@ -211,18 +213,18 @@ class TextInputs:
         name, rows = ":".join(field.columns), dataset.select_columns(list(field.columns)).select(doubtful)
         if (row := first_empty(rows, field.columns)) is not None:
             raise DataError(
-                f"{origin.place(int(doubtful[row]))}: the text in '{name}' is null or empty. "
+                f"{source.place(int(doubtful[row]))}: the text in '{name}' is null or empty. "
                 "Remove the row or fill it in."
             )
         texts, counts = segments(rows[:], [field])
         empty = np.flatnonzero(sums_by_row(tokenize(self.backend, texts)[1], counts) == 0)
         if len(empty):
             raise DataError(
-                f"{origin.place(int(doubtful[empty[0]]))}: the tokenizer makes no token of the text in "
+                f"{source.place(int(doubtful[empty[0]]))}: the tokenizer makes no token of the text in "
                 f"'{name}', which has no letter, number or sign. Remove the row or fill it in."
             )
 
-    def _check_room(self, dataset: Dataset, origin: Origin) -> None:
+    def _check_room(self, dataset: Dataset, source: DatasetSource) -> None:
         """Raise when a row has more segments than tokens fit into the input."""
         lists = [field.columns[0] for field in self.fields if field.spreads]
         if not lists:
@@ -232,7 +234,7 @@ class TextInputs:
         if (longest := int(needed.max(initial=0))) > self.max_length:
             row = int(needed.argmax())
             raise DataError(
-                f"{origin.place(row)}: {counts[row]} segments need {longest} tokens or more, and --max_sequence_length "
+                f"{source.place(row)}: {counts[row]} segments need {longest} tokens or more, and --max_sequence_length "
                 f"is {self.max_length}. Shorten the list in '{lists[0]}', or raise the length."
             )
 

@@ -16,7 +16,7 @@ from transformers_framework.processing.windows import Ragged, steps, stretches, 
 from transformers_framework.processing.words import WordTokenizer, cut_words
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
-    Origin,
+    DatasetSource,
     check_column,
     first_empty,
     first_null_item,
@@ -82,7 +82,7 @@ class WordInputs(TextInputs):
         super().__init__(tokenizer, type_vocabulary, input_columns=columns, max_sequence_length=length)
         self.tokenize = WordTokenizer(self.backend)
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check the words of a whole data set, before training.
 
         Raises:
@@ -90,23 +90,23 @@ class WordInputs(TextInputs):
         """
         from datasets import Value
 
-        check_column(dataset, self.column, origin, flag="input_columns")
+        check_column(dataset, self.column, source, flag="input_columns")
         feature = dataset.features[self.column]
         item = item_feature(feature)
         if not isinstance(item, Value) or "binary" in item.dtype:
             held = type_name(feature)
-            raise DataError(f"--input_columns: '{self.column}' of {origin.source} holds {held}, not lists of words.")
+            raise DataError(f"--input_columns: '{self.column}' of {source.name} holds {held}, not lists of words.")
         if (place := first_null_item(dataset, self.column)) is not None:
             row, number = place
             raise DataError(
-                f"{origin.place(row)}: word {number} of '{self.column}' is null (they are counted from 0). Write an "
+                f"{source.place(row)}: word {number} of '{self.column}' is null (they are counted from 0). Write an "
                 "empty text where there is no word, or remove the row."
             )
         if (empty := first_empty(dataset, [self.column])) is not None:
             raise DataError(
-                f"{origin.place(empty)}: '{self.column}' is null or has no words. Remove the row or fill it in."
+                f"{source.place(empty)}: '{self.column}' is null or has no words. Remove the row or fill it in."
             )
-        self._check_written(dataset, self.fields[0], origin)
+        self._check_written(dataset, self.fields[0], source)
         return dataset
 
     # ---------------------------------------------------------------- windows, before training
@@ -126,7 +126,9 @@ class WordInputs(TextInputs):
         """Columns of windows with one number a token."""
         return TOKENS if self.rewrites else ()
 
-    def rewrite(self, dataset: Dataset, origin: Origin, *, batch_size: int, num_workers: int = 1) -> Iterator[pa.Table]:
+    def rewrite(
+        self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
+    ) -> Iterator[pa.Table]:
         """Return all windows, row after row, as Arrow tables.
 
         A window has its ``input_ids``, special tokens included, and ``word_ids``, the words of these counted from its
@@ -136,7 +138,7 @@ class WordInputs(TextInputs):
 
         Args:
             dataset: Lists of words.
-            origin: Where they come from, for messages.
+            source: Where they come from, for messages.
             batch_size: Rows that are tokenized together.
             num_workers: Processes that tokenize.
         """

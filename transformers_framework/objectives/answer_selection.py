@@ -15,7 +15,7 @@ from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 from transformers_framework.sources.query_ids import check_queries
 
 if TYPE_CHECKING:
@@ -87,18 +87,18 @@ class AnswerSelection(SequenceClassification):
             *([self.index_column] if stage in EVALUATED and self.index_column else []),
         )
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check labels and query ids.
 
         Raises:
             DataError: When a label or query id is missing or wrong, with its place.
         """
-        dataset = super().pre_process(dataset, origin)
-        if origin.stage in EVALUATED:
-            self.check_queries(dataset, origin)
+        dataset = super().pre_process(dataset, source)
+        if source.stage in EVALUATED:
+            self.check_queries(dataset, source)
         return dataset
 
-    def check_queries(self, dataset: Dataset, origin: Origin) -> None:
+    def check_queries(self, dataset: Dataset, source: DatasetSource) -> None:
         """Check that each row says which question it belongs to.
 
         Raises:
@@ -107,10 +107,10 @@ class AnswerSelection(SequenceClassification):
         """
         if self.index_column is None:
             raise ConfigurationError(
-                f"--index_column is needed to rank the {origin.stage} data set: the column that says which question "
-                f"a row belongs to. Columns of {origin.source}: {', '.join(dataset.column_names)}."
+                f"--index_column is needed to rank the {source.stage} data set: the column that says which question "
+                f"a row belongs to. Columns of {source.name}: {', '.join(dataset.column_names)}."
             )
-        check_queries(dataset, self.index_column, origin)
+        check_queries(dataset, self.index_column, source)
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context

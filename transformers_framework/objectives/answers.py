@@ -11,7 +11,7 @@ import numpy as np
 
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.processing.answers import normalized
-from transformers_framework.sources.columns import Origin, check_column, distinct_texts, item_feature, type_name
+from transformers_framework.sources.columns import DatasetSource, check_column, distinct_texts, item_feature, type_name
 from transformers_framework.sources.fields import as_text
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Answers:
         """Columns that are read beside the context."""
         return tuple(column for column in (self.answers_column, self.spans_column) if column is not None)
 
-    def check_columns(self, dataset: Dataset, origin: Origin) -> None:
+    def check_columns(self, dataset: Dataset, source: DatasetSource) -> None:
         """Check that there are columns of the right types.
 
         Raises:
@@ -53,15 +53,15 @@ class Answers:
         """
         if self.answers_column is None:
             raise ConfigurationError(
-                f"--answers_column is needed for the {origin.stage} data set. "
-                f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
+                f"--answers_column is needed for the {source.stage} data set. "
+                f"Columns of {source.name}: {', '.join(dataset.column_names)}."
             )
-        check_column(dataset, self.answers_column, origin, flag="answers_column")
+        check_column(dataset, self.answers_column, source, flag="answers_column")
         feature = dataset.features[self.answers_column]
         is_squad, is_list = _is_squad(feature), _is_text(item_feature(feature))
         if not (is_squad or is_list):
             raise DataError(
-                f"--answers_column: '{self.answers_column}' of {origin.source} holds {type_name(feature)}; expected "
+                f"--answers_column: '{self.answers_column}' of {source.name} holds {type_name(feature)}; expected "
                 "SQuAD's {text: [...], answer_start: [...]}, texts and whole numbers, or a list of texts beside "
                 "--label_column."
             )
@@ -71,14 +71,14 @@ class Answers:
             )
         if is_list and self.spans_column is None:
             raise ConfigurationError(
-                f"--label_column is needed: '{self.answers_column}' of {origin.source} holds texts, and not where they "
+                f"--label_column is needed: '{self.answers_column}' of {source.name} holds texts, and not where they "
                 "stand. Give the column of their spans, the characters of the context that each begins and ends with."
             )
         if self.spans_column is not None:
-            check_column(dataset, self.spans_column, origin, flag="label_column")
+            check_column(dataset, self.spans_column, source, flag="label_column")
             if not _holds_spans(found := dataset.features[self.spans_column]):
                 raise DataError(
-                    f"--label_column: '{self.spans_column}' of {origin.source} holds {type_name(found)}; expected "
+                    f"--label_column: '{self.spans_column}' of {source.name} holds {type_name(found)}; expected "
                     "spans of characters, a list of [first, last] or of {start, end}."
                 )
 
@@ -91,7 +91,7 @@ class Answers:
             for row, value, where, context in zip(numbers, *values, strict=True):
                 yield row, texts_of(value), where, as_text(context)
 
-    def spans(self, dataset: Dataset, origin: Origin) -> np.ndarray:
+    def spans(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
         """Return the characters of the first answer of each row, -1 where there is none ``(N, 2) int64``.
 
         White space around an answer is not a part of it.
@@ -108,12 +108,12 @@ class Answers:
         for row, texts, where, context in self.read(dataset, np.flatnonzero(~is_plain)):
             if where is None:
                 raise DataError(
-                    f"{origin.place(row)}: '{self.columns[-1]}' is null. A question without an answer has empty lists."
+                    f"{source.place(row)}: '{self.columns[-1]}' is null. A question without an answer has empty lists."
                 )
             try:
                 spans = _spans(where, texts, context) if self.spans_column else _starts(where, texts, context)
             except ValueError as error:
-                raise DataError(f"{origin.place(row)}: {error}. Mend the row or remove it.") from None
+                raise DataError(f"{source.place(row)}: {error}. Mend the row or remove it.") from None
             found[row] = next(iter(spans), NOWHERE)
         return found
 

@@ -15,7 +15,7 @@ from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.processing.grouping import IN_TURN
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
-from transformers_framework.sources.columns import Origin, item_feature, list_sizes
+from transformers_framework.sources.columns import DatasetSource, item_feature, list_sizes
 from transformers_framework.sources.fields import parse_field
 
 if TYPE_CHECKING:
@@ -99,21 +99,21 @@ class JointAnswerSelection(AnswerSelection):
 
     # ---------------------------------------------------------------- rows
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check labels and query ids, or lists of labels.
 
         Raises:
             DataError: When a label or query id is missing or wrong, with its place.
         """
         if self.in_lists:
-            self.documents[origin.stage] = dataset
-        return super().pre_process(dataset, origin)
+            self.documents[source.stage] = dataset
+        return super().pre_process(dataset, source)
 
-    def check_queries(self, dataset: Dataset, origin: Origin) -> None:
+    def check_queries(self, dataset: Dataset, source: DatasetSource) -> None:
         """Check that each row says which question it belongs to; one with all candidates of a question need not."""
         found = dataset.features.get(str(self.index_column))
         if self.index_column != SOURCE_ROW and not (self.in_lists and item_feature(found) is not None):
-            super().check_queries(dataset, origin)
+            super().check_queries(dataset, source)
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context

@@ -14,7 +14,7 @@ from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import binary_cross_entropy, cross_entropy
 from transformers_framework.objectives.labels import Classes, listed
-from transformers_framework.sources.columns import Origin, arrow_chunks, first_null, item_feature, type_name
+from transformers_framework.sources.columns import DatasetSource, arrow_chunks, first_null, item_feature, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,7 +49,7 @@ class Problem(ABC):
         """Take what the checkpoint knows: there are no labels to look at."""
 
     @abstractmethod
-    def inspect(self, dataset: Dataset, origin: Origin) -> None:
+    def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
         """Check all labels of a data set; the first one decides.
 
         Raises:
@@ -130,21 +130,21 @@ class OfClasses(Problem):
         """Take the checkpoint's classes."""
         self.classes.settle(trains=False)
 
-    def inspect(self, dataset: Dataset, origin: Origin) -> None:
+    def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
         """Find the classes, check every label.
 
         Raises:
             ConfigurationError: When weights are not one a class.
             DataError: When a label is missing or wrong, with its place.
         """
-        self.classes.inspect(dataset, origin)
+        self.classes.inspect(dataset, source)
         count = self.classes.count
         if self.label_weights is not None and len(self.label_weights) != count:
             raise ConfigurationError(
                 f"--label_weights: {len(self.label_weights)} weights for {count} classes "
                 f"({listed(self.classes.display_names)}). Give one a class, in this order."
             )
-        if self._are_many and origin.stage == TRAIN:
+        if self._are_many and source.stage == TRAIN:
             logger.info(
                 "%s has %s classes: F1 is logged for all of them together, predictions have the %d most likely.",
                 self.classes.column, f"{count:,}", NUM_LIKELIEST,
@@ -231,7 +231,7 @@ class MultiLabel(OfClasses):
 
     written = "multi_label_classification"
 
-    def inspect(self, dataset: Dataset, origin: Origin) -> None:
+    def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
         """Find the classes, check every list of labels.
 
         Raises:
@@ -243,19 +243,19 @@ class MultiLabel(OfClasses):
         item = item_feature(dataset.features.get(column))
         if (kind := getattr(item, "dtype", "")).startswith(("float", "bool")):
             raise DataError(
-                f"--label_column: '{column}' of {origin.source} holds lists of {type_name(item)}; expected lists of "
+                f"--label_column: '{column}' of {source.name} holds lists of {type_name(item)}; expected lists of "
                 f"classes, whole numbers or names. {WHERE_ONES_ARE}"
             )
-        super().inspect(dataset, origin)
+        super().inspect(dataset, source)
         if (row := first_null(dataset, column)) is not None:
             raise DataError(
-                f"{origin.place(row)}: '{column}' has no labels (null); expected a list, empty where the row has none."
+                f"{source.place(row)}: '{column}' has no labels (null); expected a list, empty where the row has none."
             )
         start = num_labels = 0
-        are_full, are_pairs, swapped = origin.stage == TRAIN, "int" in kind, False
+        are_full, are_pairs, swapped = source.stage == TRAIN, "int" in kind, False
         for chunk in arrow_chunks(dataset, column):
             lists = chunk.to_pylist()
-            labels, sizes = self._flat(lists, origin.stage)
+            labels, sizes = self._flat(lists, source.stage)
             rows, num_labels = np.repeat(np.arange(len(lists)), sizes), num_labels + len(labels)
             order = np.lexsort((labels, rows))
             twice = (np.diff(rows[order], prepend=-1) == 0) & (np.diff(labels[order], prepend=-1) == 0)
@@ -265,18 +265,18 @@ class MultiLabel(OfClasses):
                 expected = "; expected nothing but classes, an empty list where the row has none"
                 if labels[found] >= 0:
                     expected = f" twice; expected each class once. {WHERE_ONES_ARE}"
-                raise DataError(f"{origin.place(start + rows[found])}: '{column}' has the label {value!r}{expected}.")
+                raise DataError(f"{source.place(start + rows[found])}: '{column}' has the label {value!r}{expected}.")
             start += len(lists)
             are_full = are_full and bool((sizes == self.classes.count).all())
             are_pairs = are_pairs and bool((sizes == 2).all() and (labels < 2).all())
             swapped |= are_pairs and bool(labels[::2].any())
         if start and (are_full or (are_pairs and swapped)):
             raise DataError(
-                f"--label_column: every row of {origin.source} has all classes in '{column}', as {lists[0]}, so there "
+                f"--label_column: every row of {source.name} has all classes in '{column}', as {lists[0]}, so there "
                 f"is nothing to tell apart. {WHERE_ONES_ARE} Of two classes, write one number a row."
             )
-        if origin.stage == TRAIN and not num_labels:
-            raise DataError(f"--label_column: no row of {origin.source} has any label in '{column}'.")
+        if source.stage == TRAIN and not num_labels:
+            raise DataError(f"--label_column: no row of {source.name} has any label in '{column}'.")
 
     def _flat(self, lists: Sequence[Sequence[Any] | None], stage: Stage | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the classes of all rows one after the other, and how many each of the B rows has: both int64."""

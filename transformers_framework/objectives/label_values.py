@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.exceptions import DataError
-from transformers_framework.sources.columns import Origin, arrow_chunks, item_feature
+from transformers_framework.sources.columns import DatasetSource, arrow_chunks, item_feature
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -127,7 +127,7 @@ def is_missing(value: Any) -> bool:
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
-def distinct(dataset: Dataset, column: str, origin: Origin) -> list[tuple[Any, int]]:
+def distinct(dataset: Dataset, column: str, source: DatasetSource) -> list[tuple[Any, int]]:
     """Return the distinct values of a column, or of its lists, each with the first row that has it.
 
     Raises:
@@ -144,7 +144,7 @@ def distinct(dataset: Dataset, column: str, origin: Origin) -> list[tuple[Any, i
         numbers, places = np.unique(encoded.indices.to_numpy(), return_index=True)
         if len(numbers) > MAX_CLASSES:
             raise DataError(
-                f"--label_column: '{column}' of {origin.source} has more than {MAX_CLASSES:,} different values. Is it "
+                f"--label_column: '{column}' of {source.name} has more than {MAX_CLASSES:,} different values. Is it "
                 f"the label? There are: {', '.join(dataset.column_names)}."
             )
         rows = pc.list_parent_indices(chunk).to_numpy()[places] if in_lists else places

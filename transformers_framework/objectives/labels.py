@@ -24,7 +24,7 @@ from transformers_framework.objectives.label_values import (
     number_of,
     numbers_in_names,
 )
-from transformers_framework.sources.columns import Origin, check_column, item_feature, type_name
+from transformers_framework.sources.columns import DatasetSource, check_column, item_feature, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -77,7 +77,7 @@ class Classes:
         self._declared: dict[Stage | None, list[str] | None] = {}  # names of a ClassLabel column, in its own order
         self._found: dict[Stage | None, dict[Any, int]] = {}  # class number of each value that was seen
 
-    def inspect(self, dataset: Dataset, origin: Origin) -> None:
+    def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
         """Learn the classes from the first data set, check those of every other against them.
 
         Raises:
@@ -85,59 +85,59 @@ class Classes:
         """
         from datasets import ClassLabel
 
-        check_column(dataset, self.column, origin, flag="label_column")
+        check_column(dataset, self.column, source, flag="label_column")
         found = dataset.features[self.column]
         feature = item_feature(found) if self.in_lists else found
         if not can_be_labels(feature):
             expected = "a list of whole numbers or names" if self.in_lists else "a whole number or a name"
             lists = item_feature(found) is not None and not self.in_lists
             raise DataError(
-                f"--label_column: '{self.column}' of {origin.source} holds {type_name(found)}; expected {expected} in "
+                f"--label_column: '{self.column}' of {source.name} holds {type_name(found)}; expected {expected} in "
                 "each row." + (" (seq_class learns lists of classes with --problem_type multi_label.)" if lists else "")
             )
-        values = distinct(dataset, self.column, origin)
-        self._check_values(values, origin)
-        declared = self._declared[origin.stage] = list(feature.names) if isinstance(feature, ClassLabel) else None
+        values = distinct(dataset, self.column, source)
+        self._check_values(values, source)
+        declared = self._declared[source.stage] = list(feature.names) if isinstance(feature, ClassLabel) else None
         labels = [self._label_of(value, declared) for value, _ in values]
         texts = [label for label in labels if isinstance(label, str)]
         if texts and declared is None and not self._settled and are_rewritten_numbers(texts):
-            logger.info("'%s' of %s holds %r: texts are read as whole numbers.", self.column, origin.source, texts[0])
+            logger.info("'%s' of %s holds %r: texts are read as whole numbers.", self.column, source.name, texts[0])
             labels = [number_of(label) for label in labels]
-        self.settle(labels, declared, trains=origin.stage == TRAIN)
-        self._check_order(declared, labels, origin)
+        self.settle(labels, declared, trains=source.stage == TRAIN)
+        self._check_order(declared, labels, source)
         for value, row in values:
             if self._class_of(value, declared) is None:
-                raise self._wrong(origin, row, value, self._expected(value))
+                raise self._wrong(source, row, value, self._expected(value))
 
-    def _check_values(self, values: Sequence[tuple[Any, int]], origin: Origin) -> None:
+    def _check_values(self, values: Sequence[tuple[Any, int]], source: DatasetSource) -> None:
         """Raise when there is no label in a row, or what is no label."""
         for value, row in sorted(values, key=lambda found: not is_fraction(found[0])):
             if is_missing(value):
-                raise self._wrong(origin, row, value, "a label")
+                raise self._wrong(source, row, value, "a label")
             if is_written_list(value):
                 raise self._wrong(
-                    origin, row, value,
+                    source, row, value,
                     "a whole number or a name, and this is a list that was written as a text. CSV and TSV files keep "
                     "no lists: write JSON lines or Parquet",
                 )  # fmt: skip
             if is_fraction(value):
                 remedy = "" if self.in_lists else " (seq_class learns numbers with --problem_type regression)"
-                raise self._wrong(origin, row, value, f"a whole number or a name{remedy}")
+                raise self._wrong(source, row, value, f"a whole number or a name{remedy}")
             if self.is_binary and isinstance(self._label_of(value), str):
-                raise self._wrong(origin, row, value, "1 for a right candidate and 0 for a wrong one, or yes and no")
+                raise self._wrong(source, row, value, "1 for a right candidate and 0 for a wrong one, or yes and no")
 
-    def _check_order(self, declared: Sequence[str] | None, labels: Sequence[Any], origin: Origin) -> None:
+    def _check_order(self, declared: Sequence[str] | None, labels: Sequence[Any], source: DatasetSource) -> None:
         """Raise when a column declares other names than those of the classes; say when it has them in another order."""
         if not declared or not self.names or list(declared) == self.names:
             return
         if not {label for label in labels if isinstance(label, str)} <= set(self.names):
             raise DataError(
-                f"--label_column: '{self.column}' of {origin.source} has the classes {listed(declared)}; expected "
+                f"--label_column: '{self.column}' of {source.name} has the classes {listed(declared)}; expected "
                 f"{listed(self.names)}. Cast the column to these classes."
             )
         logger.info(
             "'%s' of %s declares %s: labels are matched by name with the classes %s.",
-            self.column, origin.source, listed(declared), listed(self.names),
+            self.column, source.name, listed(declared), listed(self.names),
         )  # fmt: skip
 
     def settle(self, values: Sequence[Any] = (), declared: Sequence[str] | None = None, *, trains: bool) -> None:
@@ -240,10 +240,10 @@ class Classes:
                 f"row is of class {listed(absent)}: mend the labels, or give --num_labels {count} if they are right."
             )
 
-    def _wrong(self, origin: Origin, row: int, found: Any, expected: str) -> DataError:
+    def _wrong(self, source: DatasetSource, row: int, found: Any, expected: str) -> DataError:
         empty = f"no label ({'null' if found is None else found})" if not isinstance(found, str) else "an empty label"
         what = empty if is_missing(found) else f"the label {repr(found) if isinstance(found, str) else found}"
-        return DataError(f"{origin.place(row)}: '{self.column}' has {what}; expected {expected}.")
+        return DataError(f"{source.place(row)}: '{self.column}' has {what}; expected {expected}.")
 
     def _expected(self, value: Any) -> str:
         """Say what is a label, where a value is none."""

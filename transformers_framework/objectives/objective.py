@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchmetrics import Metric
 
-    from transformers_framework.sources.columns import Origin
+    from transformers_framework.sources.columns import DatasetSource
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Objective(ABC):
         """Return the columns that the labels of a stage are made from."""
         return ()
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Look at a whole data set before training, each time: training data comes first.
 
         Raises:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
-    from transformers_framework.sources.columns import Origin
+    from transformers_framework.sources.columns import DatasetSource
 
 logger = logging.getLogger(__name__)
 
@@ -119,23 +119,23 @@ class QuestionAnswering(Objective):
 
     # ---------------------------------------------------------------- before training
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check every answer, find the first one of each row.
 
         Raises:
             ConfigurationError: When a column is needed and not given, or a threshold cannot be searched.
             DataError: When a column is missing or an answer does not stand where it should, with its place.
         """
-        self.documents[origin.stage] = dataset
+        self.documents[source.stage] = dataset
         if self.index_column is not None and self.index_column not in dataset.column_names:
             raise ConfigurationError(
-                f"--index_column: the {origin.stage} data set ({origin.source}) has no column '{self.index_column}'. "
+                f"--index_column: the {source.stage} data set ({source.name}) has no column '{self.index_column}'. "
                 f"It has: {', '.join(dataset.column_names)}."
             )
-        if origin.stage != "predict":
-            self.answers.check_columns(dataset, origin)
+        if source.stage != "predict":
+            self.answers.check_columns(dataset, source)
             if self.context_column in dataset.column_names:  # else inputs say so
-                self.spans[origin.stage] = self.answers.spans(dataset, origin)
+                self.spans[source.stage] = self.answers.spans(dataset, source)
         return dataset
 
     @property

@@ -12,7 +12,7 @@ from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import squared_error
 from transformers_framework.objectives.label_types import Problem
-from transformers_framework.sources.columns import Origin, arrow_chunks, check_column, type_name
+from transformers_framework.sources.columns import DatasetSource, arrow_chunks, check_column, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,7 +59,7 @@ class Regression(Problem):
         names = {"id2label": {0: self.column}, "label2id": {self.column: 0}} if self.column else {}
         return {"num_labels": 1, **names, "problem_type": self.written}
 
-    def inspect(self, dataset: Dataset, origin: Origin) -> None:
+    def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
         """Check that all labels are finite numbers.
 
         Raises:
@@ -67,15 +67,15 @@ class Regression(Problem):
         """
         from datasets import Value
 
-        self.settle(trains=origin.stage == TRAIN)
-        check_column(dataset, self.column, origin, flag="label_column")
+        self.settle(trains=source.stage == TRAIN)
+        check_column(dataset, self.column, source, flag="label_column")
         feature = dataset.features[self.column]
         if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float", "decimal")):
             remedy = (
                 " The checkpoint has one output: --pipeline answer_selection takes it for the score of a re-ranker."
             )
             raise DataError(
-                f"--label_column: '{self.column}' of {origin.source} holds {type_name(feature)}; regression needs a "
+                f"--label_column: '{self.column}' of {source.name} holds {type_name(feature)}; regression needs a "
                 f"number in each row.{remedy if self.has_one_output else ''}"
             )
         start = 0
@@ -84,7 +84,7 @@ class Regression(Problem):
             if (wrong := np.flatnonzero(~np.isfinite(numbers))).size:
                 row, value = int(wrong[0]), chunk[int(wrong[0])].as_py()
                 found = "no label (null)" if value is None else f"the label {value}"
-                raise DataError(f"{origin.place(start + row)}: '{self.column}' has {found}; expected a finite number.")
+                raise DataError(f"{source.place(start + row)}: '{self.column}' has {found}; expected a finite number.")
             start += len(chunk)
 
     def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:

@@ -16,7 +16,7 @@ from transformers_framework.objectives.retrieval_losses import BINARY, LOSSES, E
 from transformers_framework.processing.text_ids import token_hashes
 from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
 from transformers_framework.sources.columns import (
-    Origin,
+    DatasetSource,
     arrow_chunks,
     check_column,
     item_feature,
@@ -132,40 +132,40 @@ class Retrieval(Objective):
         label_column = None if stage in self._alone else self.label_column
         return tuple(column for column in (label_column, self.index_column) if column)
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check labels and query ids.
 
         Raises:
             ConfigurationError: When the loss or the evaluation needs a column that was not named.
             DataError: When a label, a query id or a wrong passage that is needed is missing or wrong, with its place.
         """
-        if origin.stage == "predict":
+        if source.stage == "predict":
             return dataset
-        trains, traits = origin.stage == TRAIN, self.loss.traits
+        trains, traits = source.stage == TRAIN, self.loss.traits
         if self.searches and not trains and not set(self.passage_columns).intersection(dataset.column_names):
-            self._alone.add(origin.stage)
-        columns = f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
+            self._alone.add(source.stage)
+        columns = f"Columns of {source.name}: {', '.join(dataset.column_names)}."
         if trains:
-            self._check_wrong(dataset, origin)
-        has_labels = self.label_column in self.label_columns(origin.stage)
+            self._check_wrong(dataset, source)
+        has_labels = self.label_column in self.label_columns(source.stage)
         if has_labels:
-            self._check_labels(dataset, origin)
+            self._check_labels(dataset, source)
         elif traits.needs_label if trains else not self.searches:
             learns = f"--loss_fn {self.loss.name} learns from labels, {traits.label}"
             ranks = "its candidates are ranked, and must be known to be right or wrong; or give a --corpus_dataset"
             raise ConfigurationError(
-                f"--label_column is needed for the {origin.stage} data set: {learns if trains else ranks}. {columns}"
+                f"--label_column is needed for the {source.stage} data set: {learns if trains else ranks}. {columns}"
             )
         if self.index_column is not None:
-            check_queries(dataset, self.index_column, origin)
+            check_queries(dataset, self.index_column, source)
         elif not trains and has_labels:
             raise ConfigurationError(
-                f"--index_column is needed to rank the {origin.stage} data set: the column that says which query a row "
+                f"--index_column is needed to rank the {source.stage} data set: the column that says which query a row "
                 f"belongs to. {columns}"
             )
         return dataset
 
-    def _check_wrong(self, dataset: Dataset, origin: Origin) -> None:
+    def _check_wrong(self, dataset: Dataset, source: DatasetSource) -> None:
         """Raise when lists of wrong passages are all empty, or one is and the loss compares with those of a row."""
         columns = [field.columns[0] for field in self.wrong_fields if field.spreads]
         lists = [name for name in columns if name in dataset.column_names and item_feature(dataset.features[name])]
@@ -174,41 +174,41 @@ class Retrieval(Objective):
         sizes = np.stack([list_sizes(dataset, column) for column in lists])
         if not sizes.any(axis=1).all():
             raise DataError(
-                f"--input_columns: no row of {origin.source} has a wrong passage in "
+                f"--input_columns: no row of {source.name} has a wrong passage in "
                 f"'{lists[int(sizes.any(axis=1).argmin())]}'. Leave it out."
             )
         without = np.flatnonzero(~sizes.any(axis=0))
         if len(without) and self.loss.traits.negatives == "needed" and len(lists) == len(self.wrong_fields):
             raise DataError(
-                f"{origin.place(int(without[0]))}: '{lists[0]}' has no wrong passage, and --loss_fn {self.loss.name} "
+                f"{source.place(int(without[0]))}: '{lists[0]}' has no wrong passage, and --loss_fn {self.loss.name} "
                 "compares with one. Remove the row, or choose a loss of in-batch negatives."
             )
 
-    def _check_labels(self, dataset: Dataset, origin: Origin) -> None:
-        column, traits, trains = str(self.label_column), self.loss.traits, origin.stage == TRAIN
-        check_column(dataset, column, origin, flag="label_column")
+    def _check_labels(self, dataset: Dataset, source: DatasetSource) -> None:
+        column, traits, trains = str(self.label_column), self.loss.traits, source.stage == TRAIN
+        check_column(dataset, column, source, flag="label_column")
         numbers = traits.label != BINARY
         expected = traits.label if trains or not numbers else "a number, 0.5 or more where the passage is right"
         hint = "" if numbers else " (cosine_similarity_loss learns numbers)"
         declared = [number_of(name) for name in getattr(dataset.features[column], "names", ())]
         if sorted(map(str, declared)) == ["0", "1"] and declared != [0, 1]:
             raise DataError(
-                f"--label_column: '{column}' of {origin.source} declares {', '.join(dataset.features[column].names)}, "
+                f"--label_column: '{column}' of {source.name} declares {', '.join(dataset.features[column].names)}, "
                 "so that 0 stands for what is right. Cast the column to the other order."
             )
         start, any_right = 0, False
         for array in arrow_chunks(dataset, column):
-            values = _numbers(array, f"--label_column: '{column}' of {origin.source}", expected)
+            values = _numbers(array, f"--label_column: '{column}' of {source.name}", expected)
             wrong = ~np.isfinite(values) if numbers else ~np.isin(values, (0, 1, IGNORE_INDEX))
             if wrong.any():
                 row = int(np.argmax(wrong))
                 found = shown(array[row].as_py())
-                raise DataError(f"{origin.place(start + row)}: '{column}' is {found}; expected {expected}{hint}.")
+                raise DataError(f"{source.place(start + row)}: '{column}' is {found}; expected {expected}{hint}.")
             any_right |= bool((values == 1).any())
             start += len(values)
         if trains and not numbers and not traits.needs_label and not any_right:
             raise DataError(
-                f"--label_column: no row of {origin.source} has label 1 in '{column}', and --loss_fn {self.loss.name} "
+                f"--label_column: no row of {source.name} has label 1 in '{column}', and --loss_fn {self.loss.name} "
                 "learns from right passages: rows with label 0 only add wrong ones."
             )
 

@@ -15,7 +15,7 @@ from transformers_framework.objectives.labels import Classes
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.objectives.regression import Regression
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
-from transformers_framework.sources.columns import Origin, item_feature
+from transformers_framework.sources.columns import DatasetSource, item_feature
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -108,24 +108,24 @@ class SequenceClassification(Objective):
         """Return the label column; predictions need none."""
         return () if stage == "predict" else (self.column,)
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Find out what labels are, check every one.
 
         Raises:
             DataError: When a label is missing or wrong, with its place.
         """
-        if origin.stage != "predict" and not self.column:
+        if source.stage != "predict" and not self.column:
             raise ConfigurationError(
-                f"--label_column is needed for the {origin.stage} data set. "
-                f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
+                f"--label_column is needed for the {source.stage} data set. "
+                f"Columns of {source.name}: {', '.join(dataset.column_names)}."
             )
         if self._problem is None:
-            self._problem = self._make(self._problem_type_of(dataset, origin))
-        if origin.stage == "predict":
+            self._problem = self._make(self._problem_type_of(dataset, source))
+        if source.stage == "predict":
             self.problem.settle()
         else:
-            self.problem.inspect(dataset, origin)
-        if origin.stage == TRAIN and self.has_one_output and self.head == SequenceClassification.head:
+            self.problem.inspect(dataset, source)
+        if source.stage == TRAIN and self.has_one_output and self.head == SequenceClassification.head:
             self._warn_of_lost_output()
         return dataset
 
@@ -137,12 +137,12 @@ class SequenceClassification(Objective):
                 "keep it.", outputs,
             )  # fmt: skip
 
-    def _problem_type_of(self, dataset: Dataset, origin: Origin) -> ProblemType:
+    def _problem_type_of(self, dataset: Dataset, source: DatasetSource) -> ProblemType:
         """Return what the checkpoint was fine-tuned for where nothing is trained; else what the data leave no doubt of.
 
         That labels with fractions are numbers to be predicted is never guessed: one may be a mistake among classes.
         """
-        known = None if origin.stage == TRAIN else known_problem_type(self.setup.config)
+        known = None if source.stage == TRAIN else known_problem_type(self.setup.config)
         if known is None and item_feature(dataset.features.get(self.column)) is not None:
             logger.info(
                 "'%s' holds lists, so a row has any number of classes: --problem_type multi_label.", self.column

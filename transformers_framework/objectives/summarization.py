@@ -19,7 +19,7 @@ from transformers_framework.processing.spans import framed, shifted_right
 from transformers_framework.processing.windows import Ragged, shortened
 from transformers_framework.restricted import PositiveInt
 from transformers_framework.sources.columns import (
-    Origin,
+    DatasetSource,
     check_column,
     check_text_type,
     first_empty,
@@ -129,39 +129,39 @@ class Summarization(Objective):
 
     # ---------------------------------------------------------------- before training
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check every summary.
 
         Raises:
             DataError: When a column is missing or holds no texts, or a summary is null or empty, with its place.
         """
-        if origin.stage == "predict":
+        if source.stage == "predict":
             return dataset
         if self.column is None:
             raise ConfigurationError(
-                f"--summary_column is needed for the {origin.stage} data set. "
-                f"Columns of {origin.source}: {', '.join(dataset.column_names)}."
+                f"--summary_column is needed for the {source.stage} data set. "
+                f"Columns of {source.name}: {', '.join(dataset.column_names)}."
             )
-        for column in self.label_columns(origin.stage):
+        for column in self.label_columns(source.stage):
             flag = "summary_column" if column == self.column else "additional_summaries_column"
-            check_column(dataset, column, origin, flag=flag)
+            check_column(dataset, column, source, flag=flag)
             is_list = item_feature(dataset.features[column]) is not None
-            check_text_type(dataset, column, origin, is_list=is_list, flag=flag)
+            check_text_type(dataset, column, source, is_list=is_list, flag=flag)
             if is_list and (place := first_empty_item(dataset, column)) is not None:
                 row, number = place
                 raise DataError(
-                    f"{origin.place(row)}: summary {number} of '{column}' is null or empty (they are counted from 0). "
+                    f"{source.place(row)}: summary {number} of '{column}' is null or empty (they are counted from 0). "
                     "Remove it or fill it in."
                 )
         if (empty := first_empty(dataset, [self.column])) is not None:
             raise DataError(
-                f"{origin.place(empty)}: the summary in '{self.column}' is null or empty. Remove the row or fill it in."
+                f"{source.place(empty)}: the summary in '{self.column}' is null or empty. Remove the row or fill it in."
             )
-        if origin.stage != TRAIN and not self.tokenizer_is_given:
-            self._check_script(dataset, origin)
+        if source.stage != TRAIN and not self.tokenizer_is_given:
+            self._check_script(dataset, source)
         return dataset
 
-    def _check_script(self, dataset: Dataset, origin: Origin) -> None:
+    def _check_script(self, dataset: Dataset, source: DatasetSource) -> None:
         """Warn when ROUGE, and BLEU where words are not written apart, would miss most of the summaries."""
         from transformers_framework.metrics.text_tokens import foreign_share
 
@@ -169,7 +169,7 @@ class Summarization(Objective):
             logger.warning(
                 "%.0f %% of the letters in '%s' of %s are not a-z: ROUGE counts words of a-z and 0-9 alone, and BLEU "
                 "words that stand apart. Give --summary_tokenizer: zh, ja-mecab, ko-mecab, char or intl.",
-                100 * share, self.column, origin.source,
+                100 * share, self.column, source.name,
             )  # fmt: skip
 
     # ---------------------------------------------------------------- batches

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
-    from transformers_framework.sources.columns import Origin
+    from transformers_framework.sources.columns import DatasetSource
 
 ENTITIES = "named_entity_recognition"  # the pipeline that is about them
 MOST_DESCRIBED = 40  # words of a sample that --check shows
@@ -103,24 +103,24 @@ class TokenClassification(SequenceClassification):
         """Return the label column of a stream; else windows find their labels by rows and words."""
         return super().label_columns(stage) if self.streams else ()
 
-    def pre_process(self, dataset: Dataset, origin: Origin) -> Dataset:
+    def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Find the classes, check every label and that each word has one.
 
         Raises:
             DataError: When a label is missing or wrong, or a row has more or fewer labels than words, with its place.
         """
-        dataset = super().pre_process(dataset, origin)
-        if not self.documents and origin.stage != "predict":
+        dataset = super().pre_process(dataset, source)
+        if not self.documents and source.stage != "predict":
             self._explain_entities()
-        self.documents[origin.stage] = dataset
+        self.documents[source.stage] = dataset
         # what else is wrong with the words, inputs say
-        if origin.stage != "predict" and item_feature(dataset.features.get(self.words)) is not None:
+        if source.stage != "predict" and item_feature(dataset.features.get(self.words)) is not None:
             sizes, labels = list_sizes(dataset, self.words), list_sizes(dataset, self.classes.column)
             if (different := np.flatnonzero(sizes != labels)).size:
                 row = int(different[0])
-                raise DataError(f"{origin.place(row)}: {self._unequal(int(labels[row]), int(sizes[row]))}")
+                raise DataError(f"{source.place(row)}: {self._unequal(int(labels[row]), int(sizes[row]))}")
             if not self.streams:
-                self.tags[origin.stage] = self._classes_of(dataset, origin.stage), np.cumsum(sizes) - sizes
+                self.tags[source.stage] = self._classes_of(dataset, source.stage), np.cumsum(sizes) - sizes
         return dataset
 
     def _classes_of(self, dataset: Dataset, stage: Stage) -> np.ndarray:

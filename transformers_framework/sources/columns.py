@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Origin:
+class DatasetSource:
     """Where a data set comes from, for messages.
 
     Args:
         stage: The stage it serves.
-        source: What the user wrote.
+        name: What the user wrote.
         place: Names the place of a row, as ``file:line``.
     """
 
     stage: Stage
-    source: str
+    name: str
     place: Callable[[int], str]
 
 
@@ -44,7 +44,7 @@ def arrow_chunks(dataset: Dataset, column: str, size: int = 100_000) -> Iterator
         yield table[start : start + size].column(column).combine_chunks()
 
 
-def check_column(dataset: Dataset, column: str, origin: Origin, *, flag: str) -> None:
+def check_column(dataset: Dataset, column: str, source: DatasetSource, *, flag: str) -> None:
     """Raise when a data set has no such column.
 
     Raises:
@@ -52,13 +52,13 @@ def check_column(dataset: Dataset, column: str, origin: Origin, *, flag: str) ->
     """
     if column not in dataset.column_names:
         raise DataError(
-            f"--{flag}: the {origin.stage} data set ({origin.source}) has no column '{column}'."
+            f"--{flag}: the {source.stage} data set ({source.name}) has no column '{column}'."
             f"{did_you_mean(column, dataset.column_names)} It has: {', '.join(dataset.column_names)}."
         )
 
 
 def check_text_type(
-    dataset: Dataset, column: str, origin: Origin, *, is_list: bool, flag: str = "input_columns"
+    dataset: Dataset, column: str, source: DatasetSource, *, is_list: bool, flag: str = "input_columns"
 ) -> None:
     """Raise when a column does not hold texts (or lists of them); numbers are read as text.
 
@@ -71,14 +71,14 @@ def check_text_type(
     item = item_feature(feature)
     if item is not None and not is_list:
         raise DataError(
-            f"--{flag}: '{column}' of {origin.source} is a list column: "
+            f"--{flag}: '{column}' of {source.name} is a list column: "
             f"write '+{column}' to join its texts or '*{column}' for one segment each."
         )
     if item is None and is_list:
-        raise DataError(f"--{flag}: '{column}' of {origin.source} is not a list column: write it without the mark.")
+        raise DataError(f"--{flag}: '{column}' of {source.name} is not a list column: write it without the mark.")
     value = feature if item is None else item
     if not isinstance(value, Value) or "binary" in value.dtype:
-        raise DataError(f"--{flag}: '{column}' of {origin.source} holds {type_name(feature)}, not text.")
+        raise DataError(f"--{flag}: '{column}' of {source.name} holds {type_name(feature)}, not text.")
 
 
 def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:

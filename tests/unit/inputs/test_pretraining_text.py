@@ -15,9 +15,9 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.pretraining_text import PretrainingText
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.windows import Ragged
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
-ORIGIN = Origin("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
+SOURCE = DatasetSource("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
 TEXTS = {
     "q": [
         "what about rain?",
@@ -47,7 +47,7 @@ def rewritten(
     made: PretrainingText, texts: Any = None, *, batch_size: int = 1000, num_workers: int = 1
 ) -> dict[str, Any]:
     dataset = Dataset.from_dict(texts or TEXTS)
-    tables = list(made.rewrite(dataset, ORIGIN, batch_size=batch_size, num_workers=num_workers))
+    tables = list(made.rewrite(dataset, SOURCE, batch_size=batch_size, num_workers=num_workers))
     return pa.concat_tables(tables).to_pydict()
 
 

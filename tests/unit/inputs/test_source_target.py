@@ -11,9 +11,9 @@ from datasets import Dataset
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.source_target import SourceTarget
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
-ORIGIN = Origin("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
+SOURCE = DatasetSource("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
 DOCUMENTS = ["the old storm, and the new wind.", "x", "every spoon near the kettle " * 8, "  spaces   and\nlines  "]
 FAMILIES = ("t5", "bart", "pegasus", "mbart")
 
@@ -59,7 +59,7 @@ def test_the_column_language(column: str, expected: str) -> None:
     ids = made.post_process(rows)["input_ids"][0].tolist()
     assert ids == tiny.tokenizer_for("t5")(f"go: {expected}")["input_ids"]
     assert made.columns == tuple(column.removeprefix("+").split(":"))
-    assert made.pre_process(Dataset.from_dict(rows), ORIGIN) is not None
+    assert made.pre_process(Dataset.from_dict(rows), SOURCE) is not None
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_flags_are_checked(flags: dict[str, Any], message: str) -> None:
 )
 def test_columns_are_checked(column: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        inputs(column=column, prefix="summarize: ").pre_process(Dataset.from_dict(values), ORIGIN)
+        inputs(column=column, prefix="summarize: ").pre_process(Dataset.from_dict(values), SOURCE)

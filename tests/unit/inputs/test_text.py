@@ -11,9 +11,9 @@ from datasets import Dataset
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.text import TextInputs
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
-ORIGIN = Origin("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
+SOURCE = DatasetSource("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
 TEXTS = [
     ("what about rain?", "the old storm, and the new wind."),
     ("x", "every spoon near the kettle " * 8),
@@ -116,7 +116,7 @@ def test_lengths_group_rows_of_a_table_and_of_a_stream_alike() -> None:
 )
 def test_columns_are_checked(columns: list[str], values: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        inputs(columns=columns).pre_process(Dataset.from_dict(values), ORIGIN)
+        inputs(columns=columns).pre_process(Dataset.from_dict(values), SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_columns_are_checked(columns: list[str], values: dict[str, Any], message
 )
 def test_what_may_be_empty_or_a_number(columns: list[str], values: dict[str, Any]) -> None:
     made = inputs(columns=columns)
-    made.pre_process(Dataset.from_dict(values), ORIGIN)
+    made.pre_process(Dataset.from_dict(values), SOURCE)
     assert made.post_process(values)["attention_mask"].sum() > 2
 
 

@@ -12,9 +12,9 @@ from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.inputs.words import WordInputs
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
-ORIGIN = Origin("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
+SOURCE = DatasetSource("train", "rows.jsonl", lambda row: f"rows.jsonl:{row + 1}")
 ROWS = [
     ["The", "quick", "brown", "fox", "isn't", "here", "."],
     ["", "Zürich", "\u200d", "雨", "x-ray", "", "unbelievable", ""],
@@ -80,10 +80,10 @@ def test_what_the_framework_asks_inputs_for() -> None:
 @pytest.mark.parametrize("kind", [List, LargeList, lambda value: [value]])
 def test_lists_of_all_kinds(kind: Any) -> None:
     dataset = Dataset.from_dict({"words": [["a", "b"], ["", "c"]]}, features=Features({"words": kind(Value("string"))}))
-    assert inputs().pre_process(dataset, ORIGIN) is dataset
+    assert inputs().pre_process(dataset, SOURCE) is dataset
     wrong = Dataset.from_dict({"words": [["a"], ["b", None]]}, features=dataset.features)
     with pytest.raises(DataError, match=r"rows.jsonl:2: word 1 of 'words' is null"):
-        inputs().pre_process(wrong, ORIGIN)
+        inputs().pre_process(wrong, SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_lists_of_all_kinds(kind: Any) -> None:
 )
 def test_words_are_checked(values: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        inputs().pre_process(Dataset.from_dict(values), ORIGIN)
+        inputs().pre_process(Dataset.from_dict(values), SOURCE)
 
 
 def test_numbers_are_words() -> None:
     made = inputs()
-    made.pre_process(Dataset.from_dict({"words": [[1998, 7]]}), ORIGIN)
+    made.pre_process(Dataset.from_dict({"words": [[1998, 7]]}), SOURCE)
     assert np.array_equal(
         made.post_process({"words": [[1998, 7]]})["input_ids"],
         made.post_process({"words": [["1998", "7"]]})["input_ids"],
@@ -126,7 +126,7 @@ def windows_of(made: WordInputs, rows: Any, batch_size: int = 2) -> Any:
     import pyarrow as pa
 
     dataset = Dataset.from_dict({"words": rows})
-    tables = list(made.rewrite(dataset, ORIGIN, batch_size=batch_size))
+    tables = list(made.rewrite(dataset, SOURCE, batch_size=batch_size))
     return Dataset(pa.concat_tables(tables))[:]
 
 

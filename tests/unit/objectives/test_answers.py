@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers_framework.exceptions import DataError
 from transformers_framework.objectives import answers as module
 from transformers_framework.objectives.answers import Answers
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
 CONTEXT = "we go on ü  so"
 PLAIN, NONE = {"text": ["go"], "answer_start": [3]}, {"text": [], "answer_start": []}
@@ -18,7 +18,7 @@ PLAIN, NONE = {"text": ["go"], "answer_start": [3]}, {"text": [], "answer_start"
 
 def spans(*values: Any) -> list[list[int]]:
     rows = Dataset.from_list([{"context": CONTEXT, "answers": value} for value in values])
-    return Answers("context", "answers").spans(rows, Origin("train", "rows", "rows:{}".format)).tolist()
+    return Answers("context", "answers").spans(rows, DatasetSource("train", "rows", "rows:{}".format)).tolist()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import AnswerSelection, query_numbers
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 0.7], [-3.0, 4.0], [0.1, 0.0], [9.0, 9.0]])
 LABELS = torch.tensor([0, 1, 1, 0, -100])  # the last row only evens out processes
@@ -24,19 +24,19 @@ QUERIES = [7530267129497158631, 7648418704539917674, 7530267129497158631]
 OUTPUT = SimpleNamespace(logits=LOGITS)
 
 
-def origin(stage: Any) -> Origin:
-    return Origin(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
+def source(stage: Any) -> DatasetSource:
+    return DatasetSource(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
 
 
 def seq_class(labels: list[Any] = [0, 1], **flags: Any) -> SequenceClassification:  # noqa: B006
     objective = SequenceClassification(Setup(), label_column="y", **flags)
-    objective.pre_process(Dataset.from_dict({"y": labels}), origin("train"))
+    objective.pre_process(Dataset.from_dict({"y": labels}), source("train"))
     return objective
 
 
 def answer_selection(**flags: Any) -> AnswerSelection:
     objective = AnswerSelection(Setup(), **{"label_column": "y", "index_column": "key", **flags})
-    objective.pre_process(Dataset.from_dict({"y": [0, 1], "key": [1, 1]}), origin("train"))
+    objective.pre_process(Dataset.from_dict({"y": [0, 1], "key": [1, 1]}), source("train"))
     return objective
 
 
@@ -103,7 +103,7 @@ def test_scores_are_probabilities_of_classes_and_differences_for_ranking() -> No
 def test_a_single_output_is_a_score(flags: dict[str, Any]) -> None:
     config = SimpleNamespace(architectures=["BertForSequenceClassification"], num_labels=1)
     objective = AnswerSelection(Setup(config=config), label_column="y", index_column="key", **flags)
-    objective.pre_process(Dataset.from_dict({"y": [0, 1], "key": [1, 1]}), origin("train"))
+    objective.pre_process(Dataset.from_dict({"y": [0, 1], "key": [1, 1]}), source("train"))
     assert objective.head_config == {}
     logits, labels = torch.tensor([[3.0], [-2.0], [0.5], [-0.1], [7.0]], requires_grad=True), LABELS
     total, inputs = objective.evaluate(SimpleNamespace(logits=logits), {"labels": labels})
@@ -184,12 +184,12 @@ def test_flags_are_checked(flags: dict[str, Any], message: str) -> None:
 def test_queries_are_needed_where_rows_are_ranked() -> None:
     dataset = Dataset.from_dict({"y": [0, 1], "key": [1, None]})
     with pytest.raises(ConfigurationError, match="--index_column is needed to rank the valid data set"):
-        answer_selection(index_column=None).pre_process(dataset, origin("valid"))
+        answer_selection(index_column=None).pre_process(dataset, source("valid"))
     with pytest.raises(DataError, match=r"valid\.jsonl:2: 'key' has no query id"):
-        answer_selection().pre_process(dataset, origin("valid"))
-    answer_selection(index_column=None).pre_process(dataset, origin("train"))
+        answer_selection().pre_process(dataset, source("valid"))
+    answer_selection(index_column=None).pre_process(dataset, source("train"))
     with pytest.raises(ConfigurationError, match="--label_column is needed"):
-        SequenceClassification(Setup()).pre_process(dataset, origin("train"))
+        SequenceClassification(Setup()).pre_process(dataset, source("train"))
 
 
 def test_class_weights_are_those_that_were_asked_for_in_any_precision() -> None:

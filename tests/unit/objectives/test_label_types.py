@@ -23,20 +23,20 @@ from transformers_framework.inputs.text import TextInputs
 from transformers_framework.objectives.answer_selection import AnswerSelection
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification, known_problem_type
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
 TOPICS = [["rain", "snow"], [], ["wind"], ["snow", "rain", "wind"]]
 NUMBERS = [0.5, -100.0, 3.25, 4.0]
 FEATURES = Features({"y": List(Value("string"))})
 
 
-def origin(stage: Any = "train") -> Origin:
-    return Origin(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
+def source(stage: Any = "train") -> DatasetSource:
+    return DatasetSource(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
 
 
 def objective(labels: Any, setup: Setup | None = None, features: Features | None = None, **flags: Any) -> Any:
     made = SequenceClassification(setup or Setup(), label_column="y", **flags)
-    made.pre_process(Dataset.from_dict({"y": labels}, features=features), origin())
+    made.pre_process(Dataset.from_dict({"y": labels}, features=features), source())
     return made
 
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_says_what_it_was_fine_tuned_for(architecture: str, changes
     config = tiny.config_for("bert", architectures=[architecture], **changes)
     assert known_problem_type(config) == found
     made = SequenceClassification(Setup(config=config), label_column="y")
-    made.pre_process(Dataset.from_dict({"text": ["a"]}), origin("predict"))
+    made.pre_process(Dataset.from_dict({"text": ["a"]}), source("predict"))
     written = {None: "single_label_classification", "regression": "regression"}.get(found, f"{found}_classification")
     assert made.head_config["problem_type"] == written
     # what is trained, the data decide
@@ -111,17 +111,17 @@ ONE_OUTPUT = {"architectures": ["BertForSequenceClassification"], "num_labels": 
 def test_a_checkpoint_of_one_output_predicts_numbers_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "transformers_framework")
     setup = Setup(config=tiny.config_for("bert", **ONE_OUTPUT))
-    SequenceClassification(setup, label_column="y").pre_process(Dataset.from_dict({"y": [0, 1]}), origin("test"))
+    SequenceClassification(setup, label_column="y").pre_process(Dataset.from_dict({"y": [0, 1]}), source("test"))
     assert "one output, so labels and predictions are numbers: --problem_type regression" in caplog.text
     with pytest.raises(DataError, match=r"holds bool; regression needs a number.* --pipeline answer_selection"):
-        SequenceClassification(setup, label_column="y").pre_process(Dataset.from_dict({"y": [True]}), origin("test"))
+        SequenceClassification(setup, label_column="y").pre_process(Dataset.from_dict({"y": [True]}), source("test"))
 
 
 def test_an_output_layer_that_is_lost_is_named(caplog: pytest.LogCaptureFixture) -> None:
     one = tiny.config_for("bert", **ONE_OUTPUT)
     objective(NUMBERS, Setup(config=one), problem_type="regression")
     ranked = AnswerSelection(Setup(config=one), label_column="y")
-    ranked.pre_process(Dataset.from_dict({"y": [1, 0]}), origin())
+    ranked.pre_process(Dataset.from_dict({"y": [1, 0]}), source())
     assert caplog.text == ""
     objective(["a", "b", "c"], Setup(config=one))
     assert "The checkpoint has one output, " in caplog.text
@@ -136,7 +136,7 @@ def test_several_numbers_are_refused() -> None:
     )
     made = SequenceClassification(Setup(config=config), label_column="y")
     with pytest.raises(ConfigurationError, match="it predicts 3 numbers a row"):
-        made.pre_process(Dataset.from_dict({"y": [0.5]}), origin("test"))
+        made.pre_process(Dataset.from_dict({"y": [0.5]}), source("test"))
 
 
 # --- several classes --------------------------------------------------------------------------------------------------
@@ -318,9 +318,9 @@ def test_a_checkpoint_of_classes_predicts_no_number() -> None:
     setup = Setup(class_names=["a", "b", "c"])
     made = SequenceClassification(setup, label_column="y", problem_type="regression")
     with pytest.raises(ConfigurationError, match="it was fine-tuned for 3 classes, not for a number"):
-        made.pre_process(Dataset.from_dict({"y": [0.5]}), origin("test"))
+        made.pre_process(Dataset.from_dict({"y": [0.5]}), source("test"))
     made = objective(NUMBERS, setup, problem_type="regression")
-    made.pre_process(Dataset.from_dict({"y": [0.5]}), origin("test"))  # it was trained for numbers now
+    made.pre_process(Dataset.from_dict({"y": [0.5]}), source("test"))  # it was trained for numbers now
 
 
 # --- smoothing --------------------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.label_values import is_written_list
 from transformers_framework.objectives.labels import Classes
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
 
-def origin(stage: Stage = "train") -> Origin:
-    return Origin(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
+def source(stage: Stage = "train") -> DatasetSource:
+    return DatasetSource(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
 
 
 def data(labels: list[Any], names: list[str] | None = None) -> Dataset:
@@ -28,7 +28,7 @@ def data(labels: list[Any], names: list[str] | None = None) -> Dataset:
 def found(*steps: tuple[Stage, Dataset], **options: Any) -> Classes:
     classes = Classes("y", **options)
     for stage, dataset in steps:
-        classes.inspect(dataset, origin(stage))
+        classes.inspect(dataset, source(stage))
     return classes
 
 

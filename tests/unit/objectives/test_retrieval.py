@@ -16,7 +16,7 @@ from transformers_framework.exceptions import DataError
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.retrieval import Retrieval
 from transformers_framework.objectives.retrieval_losses import Embedded
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
 
 def objective(loss_fn: Any = "contrastive_loss") -> Retrieval:
@@ -25,8 +25,8 @@ def objective(loss_fn: Any = "contrastive_loss") -> Retrieval:
     )
 
 
-def origin(stage: Any = "train") -> Origin:
-    return Origin(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
+def source(stage: Any = "train") -> DatasetSource:
+    return DatasetSource(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
 
 
 def labels_of(made: Retrieval, values: list[Any], stage: Any = "valid") -> np.ndarray:
@@ -54,7 +54,7 @@ def test_labels_are_float32_in_every_precision(precision: Any) -> None:
 )
 def test_words_for_yes_and_no_are_labels(values: list[Any]) -> None:
     made = objective()
-    made.pre_process(Dataset.from_dict({"q": ["a", "b"], "p": ["a", "b"], "y": values, "key": [1, 1]}), origin())
+    made.pre_process(Dataset.from_dict({"q": ["a", "b"], "p": ["a", "b"], "y": values, "key": [1, 1]}), source())
     assert labels_of(made, values).view(np.float32).tolist() == [1, 0]
     files = made.prediction_files(
         "test", {"scores": np.ones(2), "row_ids": np.arange(2)}, iter([{"y": values, "key": [1, 1]}])
@@ -65,10 +65,10 @@ def test_words_for_yes_and_no_are_labels(values: list[Any]) -> None:
 def test_labels_that_say_neither_are_refused() -> None:
     columns = {"q": ["a", "b"], "p": ["a", "b"], "key": [1, 1]}
     with pytest.raises(DataError, match=r"train.jsonl:2: 'y' is 'maybe'; expected 1 .right. or 0"):
-        objective().pre_process(Dataset.from_dict({**columns, "y": ["yes", "maybe"]}), origin())
+        objective().pre_process(Dataset.from_dict({**columns, "y": ["yes", "maybe"]}), source())
     turned = Dataset.from_dict({**columns, "y": [0, 1]}).cast_column("y", ClassLabel(names=["yes", "no"]))
     with pytest.raises(DataError, match="declares yes, no, so that 0 stands for what is right"):
-        objective().pre_process(turned, origin())
+        objective().pre_process(turned, source())
 
 
 @pytest.mark.parametrize("size", [2, 8])

@@ -18,7 +18,7 @@ from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError, MissingDependencyError
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.summarization import Summarization
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
 FAMILIES = ("t5", "bart", "pegasus", "mbart")
 SUMMARIES = ["the old storm.", "x", "every spoon near the kettle " * 4]
@@ -41,8 +41,8 @@ def batch_of(made: Summarization, rows: dict[str, list[Any]], stage: Any = "trai
     return made.post_process(rows, shared, context(stage, num_rows))
 
 
-def origin(stage: Any) -> Origin:
-    return Origin(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
+def source(stage: Any) -> DatasetSource:
+    return DatasetSource(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
 
 
 # ---------------------------------------------------------------- targets
@@ -115,8 +115,8 @@ def test_rows_to_predict_need_no_summary() -> None:
     assert made.post_process({}, {}, context("predict")) == {}
     assert made.label_columns("predict") == ()
     dataset = Dataset.from_dict({"d": ["x"]})
-    assert made.pre_process(dataset, origin("predict")) is dataset
-    assert objective(summary_column=None).pre_process(dataset, origin("predict")) is dataset
+    assert made.pre_process(dataset, source("predict")) is dataset
+    assert objective(summary_column=None).pre_process(dataset, source("predict")) is dataset
 
 
 # ---------------------------------------------------------------- references
@@ -329,20 +329,20 @@ def test_learned_metrics_are_there_where_they_were_asked_for(
 )
 def test_columns_are_checked(flags: dict[str, Any], values: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        objective(**flags).pre_process(Dataset.from_dict(values), origin("valid"))
+        objective(**flags).pre_process(Dataset.from_dict(values), source("valid"))
 
 
 def test_what_may_be_there() -> None:
     made = objective(additional_summaries_column="t")
     for values in ({"s": [7], "t": [None]}, {"s": [["x", "y"]], "t": ["z"]}, {"s": ["x", "y"], "t": [[], ["z"]]}):
         dataset = Dataset.from_dict(values)
-        assert made.pre_process(dataset, origin("test")) is dataset
-    assert made.pre_process(Dataset.from_dict({"s": ["x"]}), origin("train")) is not None, "targets only"
+        assert made.pre_process(dataset, source("test")) is dataset
+    assert made.pre_process(Dataset.from_dict({"s": ["x"]}), source("train")) is not None, "targets only"
 
 
 def test_the_column_is_needed_where_summaries_are() -> None:
     with pytest.raises(ConfigurationError, match=r"--summary_column is needed for the valid data set.*: d, s"):
-        objective(summary_column=None).pre_process(Dataset.from_dict({"d": ["x"], "s": ["y"]}), origin("valid"))
+        objective(summary_column=None).pre_process(Dataset.from_dict({"d": ["x"], "s": ["y"]}), source("valid"))
 
 
 @pytest.mark.parametrize(
@@ -386,7 +386,7 @@ def test_scripts_that_rouge_does_not_see_are_told(
     summaries: list[Any], flags: dict[str, Any], warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, data = objective(FAMILIES[0], **flags), Dataset.from_dict({"s": summaries})
-    made.pre_process(data, origin("train"))
+    made.pre_process(data, source("train"))
     assert not caplog.text, "training does not generate"
-    made.pre_process(data, origin("valid"))
+    made.pre_process(data, source("valid"))
     assert ("are not a-z: ROUGE" in caplog.text) is warned

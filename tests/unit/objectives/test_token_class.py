@@ -21,7 +21,7 @@ from transformers_framework.objectives import token_class
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.token_class import TokenClassification
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
 ROWS: dict[str, list[list[str]]] = {
     "words": [["unbelievable", "", "foxes", "jump"], ["the"], ["\u200d", "rain", "is", "learning", "slowly"]],
@@ -30,8 +30,8 @@ ROWS: dict[str, list[list[str]]] = {
 NAMES = ["B-x", "B-y", "I-x", "O"]
 
 
-def origin(stage: Any = "train") -> Origin:
-    return Origin(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
+def source(stage: Any = "train") -> DatasetSource:
+    return DatasetSource(stage, f"{stage}.jsonl", lambda row: f"{stage}.jsonl:{row + 1}")
 
 
 def objective(labels: Any = None, *, setup: Setup | None = None, **flags: Any) -> TokenClassification:
@@ -39,7 +39,7 @@ def objective(labels: Any = None, *, setup: Setup | None = None, **flags: Any) -
         setup or Setup(tiny.tokenizer_for("bert")), input_columns=["words"], label_column="tags", **flags
     )
     rows = ROWS if labels is None else {"words": [["w"] * len(row) for row in labels], "tags": labels}
-    made.pre_process(Dataset.from_dict(rows), origin())
+    made.pre_process(Dataset.from_dict(rows), source())
     return made
 
 
@@ -225,7 +225,7 @@ def test_classes_of_lists() -> None:
     assert (made.classes.names, made.classes.count) == (None, 2)
     assert objective([[0, -100], [3, 1]], num_labels=5).classes.count == 5
     made = TokenClassification(Setup(), input_columns=["+words"], label_column="tags")
-    made.pre_process(Dataset.from_dict({"words": [["a", "b"]], "tags": [[0, 1]]}, features=declared), origin())
+    made.pre_process(Dataset.from_dict({"words": [["a", "b"]], "tags": [[0, 1]]}, features=declared), source())
     assert made.classes.names == ["no", "yes", "maybe"]
 
 
@@ -258,7 +258,7 @@ def tiny_text() -> Any:
 def test_labels_are_checked(rows: dict[str, Any], message: str) -> None:
     made = TokenClassification(Setup(), input_columns=["words"], label_column="tags")
     with pytest.raises(DataError, match=message):
-        made.pre_process(Dataset.from_dict(rows), origin())
+        made.pre_process(Dataset.from_dict(rows), source())
 
 
 def test_labels_of_other_stages_are_those_of_training() -> None:
@@ -266,9 +266,9 @@ def test_labels_of_other_stages_are_those_of_training() -> None:
     with pytest.raises(DataError, match=r"valid.jsonl:3: 'tags' has the label 'B-z'; expected one of B-x, B-y"):
         made.pre_process(
             Dataset.from_dict({"words": [["a"], ["b"], ["c", "d"]], "tags": [["O"], ["O"], ["O", "B-z"]]}),
-            origin("valid"),
+            source("valid"),
         )
-    made.pre_process(Dataset.from_dict({"words": [["a"]]}), origin("predict"))
+    made.pre_process(Dataset.from_dict({"words": [["a"]]}), source("predict"))
 
 
 def test_a_stream_is_checked_row_by_row() -> None:
@@ -288,9 +288,9 @@ def test_each_word_is_learned_in_one_window(stage: Any) -> None:
     made = TokenClassification(Setup(tiny.tokenizer_for("bert")), input_columns=["words"], label_column="tags")
     dataset = Dataset.from_list(rows)
     for seen in dict.fromkeys(("train", stage)):
-        made.pre_process(dataset, origin(seen))
+        made.pre_process(dataset, source(seen))
     inputs = WordInputs(made.setup.tokenizer, 2, input_columns=["words"], max_sequence_length=[12], doc_stride=4)
-    windows = Dataset(pa.concat_tables(list(inputs.rewrite(dataset, origin(stage), batch_size=3))))[:]
+    windows = Dataset(pa.concat_tables(list(inputs.rewrite(dataset, source(stage), batch_size=3))))[:]
     assert windows["source_row"].count(0) > 3
     order = np.random.default_rng(0).permutation(len(windows["source_row"]))
     windows = {name: [values[place] for place in order] for name, values in windows.items()}
@@ -350,6 +350,6 @@ def test_why_there_are_no_metrics_of_entities_is_said(
     pipeline: str, names: list[Any], said: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     objective = TokenClassification(Setup(pipeline=pipeline), input_columns=["words"], label_column="tags")
-    objective.pre_process(Dataset.from_dict({"words": [["a", "b"]], "tags": [names]}), origin("train"))
+    objective.pre_process(Dataset.from_dict({"words": [["a", "b"]], "tags": [names]}), source("train"))
     found = [record.getMessage() for record in caplog.records if "metrics of entities" in record.getMessage()]
     assert [said in message for message in found] == ([] if said is None else [True])

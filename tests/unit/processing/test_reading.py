@@ -28,7 +28,7 @@ from transformers_framework.processing.reading import (
     target_spans,
 )
 from transformers_framework.processing.windows import Ragged
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 SETS = [(name, stage) for name in ("squad", "squad_v2") for stage in ("train", "dev", "test")]
@@ -136,7 +136,7 @@ def test_answers_of_decomposed_texts_keep_their_last_mark() -> None:
     context = " ".join(f"in {word}." for word in words)
     inputs = QuestionContext(without_accents(), 2, query_column="q", context_column="c", max_sequence_length=[64])
     rows = Dataset.from_dict({"q": ["where"], "c": [context]})
-    (table,) = inputs.rewrite(rows, Origin("train", "rows", str), batch_size=2)
+    (table,) = inputs.rewrite(rows, DatasetSource("train", "rows", str), batch_size=2)
     columns = {name: Ragged.of(table[name].to_pylist()) for name in ("char_starts", "char_ends")}
     (read_from,), (read_to,) = table["read_from"].to_pylist(), table["read_to"].to_pylist()
     for word in words:
@@ -155,7 +155,7 @@ def test_questions_are_cut_where_the_tokenizer_cuts(side: str) -> None:
     )
     question = "the rain and a tiger near the sea"
     rows = Dataset.from_dict({"q": [question], "c": ["a storm"]})
-    (table,) = inputs.rewrite(rows, Origin("train", "rows", str), batch_size=2)
+    (table,) = inputs.rewrite(rows, DatasetSource("train", "rows", str), batch_size=2)
     ids = tokenizer(question, add_special_tokens=False)["input_ids"]
     assert table["input_ids"].to_pylist()[0][1:5] == (ids[:4] if side == "right" else ids[-4:])
     assert table["is_cut"].to_pylist() == [True]
@@ -217,7 +217,7 @@ def dataset(name: str, stage: str) -> Any:
 @functools.cache
 def answers(name: str, stage: str) -> np.ndarray:
     rows = dataset(name, stage)
-    return Answers("context", "answers").spans(rows, Origin("train", name, str))
+    return Answers("context", "answers").spans(rows, DatasetSource("train", name, str))
 
 
 class Expected:
@@ -292,7 +292,7 @@ def test_perfect_logits_give_the_right_answer(name: str, stage: str, kind: str, 
         doc_stride=lengths[1], max_query_length=lengths[2],
     )  # fmt: skip
     expected, contexts, right = Expected(inputs, rows, spans), rows["context"], 0
-    for table in inputs.rewrite(rows, Origin("train", name, str), batch_size=200):
+    for table in inputs.rewrite(rows, DatasetSource("train", name, str), batch_size=200):
         columns = table.to_pydict()
         sources = np.array(columns["source_row"])
         starts, ends = Ragged.of(columns["char_starts"]), Ragged.of(columns["char_ends"])

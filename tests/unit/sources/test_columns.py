@@ -6,7 +6,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from transformers_framework.exceptions import DataError
 from transformers_framework.sources.columns import (
-    Origin,
+    DatasetSource,
     arrow_chunks,
     check_column,
     check_text_type,
@@ -14,7 +14,7 @@ from transformers_framework.sources.columns import (
     first_empty,
 )
 
-ORIGIN = Origin("train", "data.jsonl", "data.jsonl:{}".format)
+SOURCE = DatasetSource("train", "data.jsonl", "data.jsonl:{}".format)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_missing_column_names_the_closest_one(dataset):
     with pytest.raises(
         DataError, match=r"--label_column: the train data set \(data.jsonl\) has no column 'txt'.*'text'"
     ):
-        check_column(dataset, "txt", ORIGIN, flag="label_column")
+        check_column(dataset, "txt", SOURCE, flag="label_column")
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_a_missing_column_names_the_closest_one(dataset):
 def test_columns_that_are_no_text_say_what_they_are(dataset, column, is_list, message):
     dataset = dataset.add_column("raw", [b"a"] * 5)
     with pytest.raises(DataError, match=message):
-        check_text_type(dataset, column, ORIGIN, is_list=is_list)
+        check_text_type(dataset, column, SOURCE, is_list=is_list)
 
 
 def test_numbers_names_and_lists_of_texts_are_texts():
     features = Features({"n": Value("int64"), "c": ClassLabel(names=["a"]), "l": List(Value("string"))})
     dataset = Dataset.from_dict({"n": [1], "c": [0], "l": [["x"]]}, features=features)
-    check_text_type(dataset, "n", ORIGIN, is_list=False)
-    check_text_type(dataset, "l", ORIGIN, is_list=True)
+    check_text_type(dataset, "n", SOURCE, is_list=False)
+    check_text_type(dataset, "l", SOURCE, is_list=True)

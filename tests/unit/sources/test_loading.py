@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from transformers_framework.exceptions import DataError
-from transformers_framework.sources.columns import Origin
+from transformers_framework.sources.columns import DatasetSource
 from transformers_framework.sources.fields import NamedColumns
 from transformers_framework.sources.loading import load_dataset, num_rows, row_place
 from transformers_framework.sources.query_ids import check_queries
@@ -719,7 +719,7 @@ def test_bytes_are_no_ids(tmp_path, load, kind):
     with pytest.raises(
         DataError, match=r"--index_column: 'id' of a holds .*binary.*a number or a text, the query's id"
     ):
-        check_queries(data, "id", Origin("test", "a", str))
+        check_queries(data, "id", DatasetSource("test", "a", str))
 
 
 # ---------------------------------------------------------------------------------------------- numbers, and no numbers
