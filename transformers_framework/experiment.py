@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from transformers_framework.constants import ARE_TEXTS, EVALUATED, Stage
 from transformers_framework.continuation import Continuation
 from transformers_framework.distributed.processes import agree_on_path, together
+from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.distributed.rendezvous import Rendezvous
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.preflight import checks_of
@@ -23,7 +24,7 @@ from transformers_framework.runtime.machine import prepare_machine
 from transformers_framework.runtime.steps import Steps
 from transformers_framework.runtime.trainer import build_trainer
 from transformers_framework.storage.overwriting import check_inputs
-from transformers_framework.storage.run_folders import RunFolders, is_first_process
+from transformers_framework.storage.run_folders import RunFolders
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -288,9 +289,9 @@ class Experiment:
         assert self.module is not None  # all is built before anything is written
         for check in checks_of(self):
             check()
-        if is_first_process():
+        if is_rank_zero():
             report_unknown(self.data)
-        writes = is_first_process() and self.writes
+        writes = is_rank_zero() and self.writes
         if writes:
             self.folders.claim(overwrite=self.overwrite and trains)
         try:
@@ -341,7 +342,7 @@ class Experiment:
         """Raise when files of an earlier run would be written over, or those to start from are absent."""
         if self.resume and self.overwrite:
             raise ConfigurationError("--resume continues a run and --overwrite removes it: give one of them.")
-        if self.ckpt_path is not None and is_first_process() and not Path(self.ckpt_path).exists():
+        if self.ckpt_path is not None and is_rank_zero() and not Path(self.ckpt_path).exists():
             raise ConfigurationError(f"--ckpt_path: there is no file {self.ckpt_path}.")
         predicts = tuple(stage for stage in ("test", "predict") if self.options.get(f"{stage}_dataset"))
         trains = self.options.get("train_dataset") is not None
@@ -350,7 +351,7 @@ class Experiment:
                 "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path "
                 f"{self.folders.best}."
             )
-        if is_first_process() and self.writes:
+        if is_rank_zero() and self.writes:
             if self.overwrite and trains:
                 check_inputs(self.options, self.folders.all)
             self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
@@ -365,14 +366,14 @@ class Experiment:
     @cached_property
     def start(self) -> str | None:
         """Checkpoint that training goes on from; the first process knows."""
-        if self.resume and is_first_process() and (found := self.folders.resumable()):
+        if self.resume and is_rank_zero() and (found := self.folders.resumable()):
             return str(found)
         return self.ckpt_path
 
     @cached_property
     def continued(self) -> Continuation:
         """The checkpoint to start from or to test, beside this run; the first process knows whether there is one."""
-        return Continuation(self, self.start if is_first_process() else None)
+        return Continuation(self, self.start if is_rank_zero() else None)
 
     def _weights(self, trained: bool) -> str | None:
         """Checkpoint that is tested: the best when one was chosen, else the state that training left."""

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from transformers_framework.constants import STAGES
+from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.runtime.machine_limits import check_workers
-from transformers_framework.storage.run_folders import is_first_process
 
 Experiment = Any  # it imports this module
 
@@ -134,5 +134,5 @@ def workers(experiment: Experiment) -> None:
 
 def space(experiment: Experiment) -> None:
     """Raise when what training writes has no room."""
-    if experiment.data.has("train") and experiment.writes and is_first_process():
+    if experiment.data.has("train") and experiment.writes and is_rank_zero():
         experiment.folders.check_space(experiment.module.parameters())

@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "objectives": {"processing", "sources", "losses", "metrics"},
     "models": {"registry", "processing", "storage", "losses"},
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "objectives", "models"},
-    "data": {"processing", "storage", "runtime", "sources", "inputs", "objectives"},
+    "data": {"processing", "storage", "distributed", "runtime", "sources", "inputs", "objectives"},
     "callbacks": {
         "processing",
         "storage",
@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
         "data",
     },
     "continuation": {"registry", "storage", "strategies", "runtime", "data", "callbacks"},
-    "preflight": {"registry", "storage", "runtime", "optimizers", "callbacks"},
+    "preflight": {"registry", "storage", "distributed", "runtime", "optimizers", "callbacks"},
     "experiment": {
         "preflight",
         "continuation",

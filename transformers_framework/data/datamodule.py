@@ -17,6 +17,7 @@ from transformers_framework.data.fingerprint import ROWS_OF_HEAD, Fingerprints
 from transformers_framework.data.limits import Limits
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.sampler import BatchSampler
+from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
 from transformers_framework.processing.packing import Bins, fill_bins
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
@@ -27,7 +28,6 @@ from transformers_framework.sources.columns import DatasetSource, chunks
 from transformers_framework.sources.fields import NamedColumns
 from transformers_framework.sources.loading import load_dataset, row_place
 from transformers_framework.sources.loading import num_rows as known_num_rows
-from transformers_framework.storage.run_folders import is_first_process
 from transformers_framework.storage.shared_folders import cache_folder
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ class DataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.how_to_read: dict[str, Any] = {
             "keep_in_memory": keep_in_memory,
-            "verify": verify_data and is_first_process(),
+            "verify": verify_data and is_rank_zero(),
         }
         self.pin_memory = not disable_memory_pinning
         self.prepare_data_workers, self.prepare_data_batch_size = prepare_data_workers, prepare_data_batch_size
         # the first process makes it anew, those that Lightning starts later find it made
-        self.use_cache = not (prepare_data_do_not_use_cache and is_first_process())
+        self.use_cache = not (prepare_data_do_not_use_cache and is_rank_zero())
         self.cache_dir = cache_folder(cache_dir)
         if prepare_data_per_node:
             self.cache_dir /= f"node_{os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))}"

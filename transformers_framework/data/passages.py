@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.constants import RELEVANT
+from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches
 from transformers_framework.processing.text_ids import trec_name, value_hashes
@@ -29,7 +30,6 @@ from transformers_framework.sources.columns import (
 from transformers_framework.sources.fields import Field, NamedColumns, field_texts, parse_field
 from transformers_framework.sources.loading import load_dataset, row_place
 from transformers_framework.sources.query_ids import check_ids, first_without_name
-from transformers_framework.storage.run_folders import is_first_process
 from transformers_framework.storage.shared_folders import cache_folder
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ def load_corpus(
     columns = NamedColumns.of(options)
     which: dict[str, Any] = {"stage": stage, "config": corpus_config, "columns": columns, "cache_dir": folder}
     dataset: Any = load_dataset(
-        corpus_dataset, **which, keep_in_memory=keep_in_memory, verify=verify_data and is_first_process()
+        corpus_dataset, **which, keep_in_memory=keep_in_memory, verify=verify_data and is_rank_zero()
     )
     place = partial(row_place, corpus_dataset, **which)
     source = DatasetSource(stage, corpus_dataset, place)  # type: ignore[arg-type]

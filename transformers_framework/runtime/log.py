@@ -6,8 +6,8 @@ import logging
 import sys
 import warnings
 
+from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import printable
-from transformers_framework.storage.run_folders import is_first_process
 
 # warnings of libraries about what this program does on purpose
 KNOWN = (
@@ -39,7 +39,7 @@ def set_up_logging() -> None:
         handler.setFormatter(Printable("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         package.addHandler(handler)
         package.propagate = False
-    package.setLevel(logging.INFO if is_first_process() else logging.ERROR)
+    package.setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # speaks when it was asked to
     if not sys.stderr.isatty():

@@ -235,15 +235,3 @@ def is_damaged(path: Path) -> bool:
             return file.testzip() is not None
     except (OSError, zipfile.BadZipFile, EOFError, zlib.error):
         return True
-
-
-def is_first_process() -> bool:
-    """Return whether this is the one process that writes, before any process group exists.
-
-    Read from the variables that torchrun, SLURM and Lightning's own launcher set.
-    """
-    for name in ("RANK", "SLURM_PROCID"):
-        if name in os.environ and (name == "RANK" or "SLURM_NTASKS" in os.environ):
-            return os.environ[name] == "0"
-    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
-    return os.environ.get("LOCAL_RANK", "0") == "0" and node == "0"

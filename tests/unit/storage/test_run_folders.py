@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.storage.run_folders import RunFolders, is_first_process
+from transformers_framework.storage.run_folders import RunFolders
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden", "a/"])
@@ -164,24 +164,3 @@ def test_nothing_is_put_back_while_the_run_goes_on(earlier):
     running.last.write_text("new")
     running.finish_overwriting()
     assert tree(earlier, "run")["checkpoints/run/last.ckpt"] == "new"
-
-
-@pytest.mark.parametrize(
-    ("variables", "first"),
-    [
-        ({}, True),
-        ({"LOCAL_RANK": "1"}, False),
-        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
-        ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True),
-        ({"RANK": "0", "LOCAL_RANK": "0"}, True),
-        ({"RANK": "8", "LOCAL_RANK": "0"}, False),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, True),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, False),
-    ],
-)
-def test_one_process_writes(monkeypatch, variables, first):
-    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "SLURM_NTASKS"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert is_first_process() is first
