@@ -17,8 +17,9 @@ from torch.nn import functional
 from transformers_framework.constants import ROW_IDS, STAGES, Stage
 from transformers_framework.distributed.collectives import all_gather_json
 from transformers_framework.exceptions import DataError
-from transformers_framework.metrics.corpus import corpus_metrics, qrels_lines, run_lines
+from transformers_framework.metrics.corpus import corpus_metrics
 from transformers_framework.metrics.search import TopPassages, ranked
+from transformers_framework.metrics.trec import QRELS, RUN, search_qrels, search_run
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.runtime.precision import length_multiple
 from transformers_framework.storage.atomic import whole_file
@@ -199,10 +200,11 @@ class CorpusSearch(pl.Callback):
         path = self.folders.predictions / f"{stage}.corpus.jsonl"
         values = np.round(scores.astype(np.float64), 7).tolist()
         columns = {"id": queries.rows[seen].tolist(), "query_id": names, "passages": passages, "scores": values}
-        files: dict[Path, Iterator[str]] = {path.with_suffix(".run"): run_lines(names, passages, scores)}
+        files: dict[Path, Iterator[str]] = {path.with_suffix(RUN): search_run(names, passages, scores)}
         if stage != "predict":
             relevant = self.corpus.ids(queries.relevant)
-            files[path.with_suffix(".qrels")] = qrels_lines([queries.names[query] for query in queries.query], relevant)
+            of_query = [queries.names[query] for query in queries.query]
+            files[path.with_suffix(QRELS)] = search_qrels(of_query, relevant)
             starts, ends = (np.searchsorted(queries.query, seen, side).tolist() for side in ("left", "right"))
             columns["relevant"] = [relevant[start:end] for start, end in zip(starts, ends, strict=True)]
         lines = (dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.metrics.ranking import MEANS, EmptyTargetAction, means_of_ranks
-from transformers_framework.processing.text_ids import trec_name
 
 PREFIX = "corpus_"  # before the names of metrics in logs
 CUT_OFFS = {"precision": (1, 5), "hitrate": (5, 100), "recall": (1, 5, 10, 100)}
@@ -71,33 +68,3 @@ def corpus_metrics(
         **{f"{name}_at": cut_offs for name, cut_offs in _cut_offs(top_k).items()},
     )
     return {PREFIX + name: value for name, value in means.items()}
-
-
-def run_lines(
-    queries: Sequence[object], passages: Sequence[Sequence[object]], scores: NDArray[np.float32], *, tag: str = "model"
-) -> Iterator[str]:
-    """Yield the lines of a TREC run file, the best passages of a query first.
-
-    Args:
-        queries: Names of Q queries.
-        passages: Names of the K passages that were found for each, the best first.
-        scores: Their scores, (Q, K) float32.
-        tag: Name of the run.
-
-    Examples:
-        >>> list(run_lines(["who?"], [["p 1"]], np.float32([[0.5]])))
-        ['who? Q0 p%201 1 0.5 model']
-    """
-    for query, names, values in zip(queries, passages, scores.tolist(), strict=True):
-        for rank, (name, score) in enumerate(zip(names, values, strict=True), 1):
-            yield f"{trec_name(query)} Q0 {trec_name(name)} {rank} {score:.9g} {trec_name(tag)}"
-
-
-def qrels_lines(queries: Sequence[object], passages: Sequence[object]) -> Iterator[str]:
-    """Yield the lines of a TREC qrels file: pairs of a query and a right passage.
-
-    Examples:
-        >>> list(qrels_lines([7], ["p 1"]))
-        ['7 0 p%201 1']
-    """
-    return (f"{trec_name(query)} 0 {trec_name(name)} 1" for query, name in zip(queries, passages, strict=True))

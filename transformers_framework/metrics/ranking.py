@@ -1,13 +1,13 @@
-"""Ranking metrics as trec_eval defines them, and the files that trec_eval reads.
+"""Ranking metrics as trec_eval defines them.
 
 Rows of a query are sorted by score as float32, highest first, and ties by document number, highest first. trec_eval
-compares document numbers as strings, so each row gets one that begins with a hash of its id: ties are then in an order
-that is always the same and that has nothing to do with the order of the file.
+compares document numbers as strings, so each row gets one that begins with a hash of its id (see trec.py): ties are
+then in an order that is always the same and that has nothing to do with the order of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,26 +18,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 from transformers_framework.exceptions import DataError
 from transformers_framework.processing.random import mix64
-from transformers_framework.processing.text_ids import trec_name
 
 EmptyTargetAction = Literal["skip", "neg", "pos", "error"]
 MEANS = ("mean_average_precision", "mean_reciprocal_rank", "ndcg")
-
-
-def docno(row_id: int) -> str:
-    """Return the document number of a row in TREC files.
-
-    Args:
-        row_id: Position of the row in the data set.
-
-    Returns:
-        16 hexadecimal digits that spread rows evenly, then the row id.
-
-    Examples:
-        >>> docno(7)
-        '12ae30237b17df14-7'
-    """
-    return next(_docno_column(np.array([row_id])))
 
 
 def ranking_metrics(
@@ -73,7 +56,7 @@ def ranking_metrics(
         >>> ranking_metrics([0.1, 0.9, 0.5, 0.3], [1, 0, 0, 1], [0, 0, 1, 1], [0, 1, 2, 3])["mean_reciprocal_rank"]
         0.5
     """
-    rows = _sort(preds, target, indexes, row_ids)
+    rows = sort_candidates(preds, target, indexes, row_ids)
     query, rank = rows.query[rows.positive], rows.rank[rows.positive]  # the metrics need right candidates only
     num_positives = np.bincount(query, minlength=rows.num_queries)
     empty = num_positives == 0
@@ -146,60 +129,6 @@ def means_of_ranks(
     return {name: float(np.where(empty, worth, values)[counted].mean()) for name, values in per_query.items()}
 
 
-def trec_run_lines(preds: ArrayLike, queries: ArrayLike, row_ids: ArrayLike, *, tag: str = "model") -> Iterator[str]:
-    """Yield the lines of a TREC run file: query, ``Q0``, document number, rank, score, tag.
-
-    Args:
-        preds: Scores, (N,) floats.
-        queries: Query of each row, (N,) integers or strings; ``%`` and white space are percent-encoded.
-        row_ids: Position of each row in the data set, (N,) int64.
-        tag: Name of the run.
-
-    Yields:
-        Lines without a line break, best candidates of a query first. Scores have the 9 digits that define a float32.
-
-    Examples:
-        >>> list(trec_run_lines([0.1, 0.9], ["who won?", "who won?"], [0, 1], tag="bert"))
-        ['who%20won? Q0 5692161d100b05e5-1 1 0.899999976 bert', 'who%20won? Q0 0000000000000000-0 2 0.100000001 bert']
-    """
-    scores, numbers = np.asarray(preds, dtype=np.float32), np.asarray(row_ids)
-    rows = _sort(scores, np.zeros(len(scores)), queries, numbers)
-    columns = (_query_column(rows), _docno_column(numbers[rows.order]), rows.rank.tolist(), scores[rows.order].tolist())
-    run = trec_name(tag)
-    for query, document, rank, score in zip(*columns, strict=True):
-        yield f"{query} Q0 {document} {rank} {score:.9g} {run}"
-
-
-def qrels_lines(
-    target: ArrayLike, queries: ArrayLike, row_ids: ArrayLike, *, empty_target_action: EmptyTargetAction = "skip"
-) -> Iterator[str]:
-    """Yield the lines of a TREC qrels file: query, ``0``, document number, relevance.
-
-    Args:
-        target: 1 right, 0 wrong, negative ignored, (N,) integers.
-        queries: Query of each row, (N,) integers or strings, as in :func:`trec_run_lines`.
-        row_ids: Position of each row in the data set, (N,) int64.
-        empty_target_action: With ``skip`` queries without a right candidate are left out, so that trec_eval leaves them
-            out of its means too. ``pos`` has no equal in trec_eval.
-
-    Yields:
-        Lines without a line break.
-
-    Examples:
-        >>> list(qrels_lines([1, 0], [5, 5], [0, 1]))
-        ['5 0 5692161d100b05e5-1 0', '5 0 0000000000000000-0 1']
-    """
-    labels, numbers = np.asarray(target), np.asarray(row_ids)
-    rows = _sort(np.zeros(len(labels)), labels, queries, numbers)
-    has_positive = np.bincount(rows.query[rows.positive], minlength=rows.num_queries) > 0
-    kept = has_positive[rows.query] | (empty_target_action != "skip")
-    for query, document, label, keep in zip(
-        _query_column(rows), _docno_column(numbers[rows.order]), labels[rows.order].tolist(), kept, strict=True
-    ):
-        if keep:
-            yield f"{query} 0 {document} {int(label)}"
-
-
 class RankingMetrics(Metric):
     """Ranking metrics over all queries, wherever their rows were evaluated; see :func:`ranking_metrics`.
 
@@ -266,19 +195,38 @@ def kept(state: list[Tensor]) -> NDArray:
     return dim_zero_cat(state).cpu().numpy() if len(state) else np.zeros(0)
 
 
-class _Sorted(NamedTuple):
-    order: NDArray[np.int64]  # rows that count, by query and then by rank, (M,)
-    query: NDArray[np.int64]  # number of the query, from 0, (M,)
-    rank: NDArray[np.int64]  # from 1, (M,)
-    positive: NDArray[np.bool_]  # right candidates, (M,)
-    names: NDArray  # what the queries are called in the data, (Q,)
+class SortedCandidates(NamedTuple):
+    """Candidates of queries, sorted by query and rank.
+
+    Args:
+        order: Rows that count, by query and then by rank, (M,) int64.
+        query: Number of the query, from 0, (M,) int64.
+        rank: From 1, (M,) int64.
+        positive: Whether the candidate is a positive, (M,) bool.
+        names: Names of the queries in the data, (Q,).
+    """
+
+    order: NDArray[np.int64]
+    query: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    positive: NDArray[np.bool_]
+    names: NDArray
 
     @property
     def num_queries(self) -> int:
+        """Number of queries."""
         return len(self.names)
 
 
-def _sort(preds: ArrayLike, target: ArrayLike, indexes: ArrayLike, row_ids: ArrayLike) -> _Sorted:
+def sort_candidates(preds: ArrayLike, target: ArrayLike, indexes: ArrayLike, row_ids: ArrayLike) -> SortedCandidates:
+    """Sort the candidates of each query as trec_eval does: by score in float32, ties by a hash of the row.
+
+    Args:
+        preds: Scores, (N,) floats.
+        target: 1 for a positive, 0 for a negative, negative numbers for rows that do not count, (N,) integers.
+        indexes: Query of each row, (N,) integers or strings.
+        row_ids: Position of each row in the data set, (N,) int64.
+    """
     labels = np.asarray(target)
     counted = np.flatnonzero(labels >= 0)
     names, query = np.unique(_comparable(indexes)[counted], return_inverse=True)
@@ -287,7 +235,7 @@ def _sort(preds: ArrayLike, target: ArrayLike, indexes: ArrayLike, row_ids: Arra
     query = query[order]
     rank = np.arange(1, len(query) + 1) - np.searchsorted(query, np.arange(len(names)))[query]
     order = counted[order]
-    return _Sorted(order, query, rank, labels[order] > 0, names)
+    return SortedCandidates(order, query, rank, labels[order] > 0, names)
 
 
 def _comparable(values: ArrayLike) -> NDArray:
@@ -304,12 +252,3 @@ def _comparable(values: ArrayLike) -> NDArray:
     if kinds == {int}:
         return np.array(found, dtype=np.uint64 if max(found) >= 1 << 63 else np.int64)
     return np.asarray(found if len(kinds) == 1 else ["" if value is None else str(value) for value in found])
-
-
-def _query_column(rows: _Sorted) -> Iterator[str]:
-    columns = [trec_name(name) for name in rows.names.tolist()]
-    return (columns[query] for query in rows.query.tolist())
-
-
-def _docno_column(row_ids: NDArray) -> Iterator[str]:
-    return (f"{spread:016x}-{row}" for spread, row in zip(mix64(row_ids).tolist(), row_ids.tolist(), strict=True))

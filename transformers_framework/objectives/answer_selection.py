@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
     from torchmetrics import Metric
-
-    from transformers_framework.metrics.ranking import EmptyTargetAction
 
 NUM_CLASSES = 2
 
@@ -154,8 +152,10 @@ class AnswerSelection(SequenceClassification):
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
         """Return the ranking as a TREC run and, where labels are known, what is right as TREC qrels."""
+        from transformers_framework.metrics.trec import candidate_files
+
         label_column = self.classes.column if stage == "test" else None
-        return trec_files(
+        return candidate_files(
             columns,
             rows,
             self.index_column,
@@ -163,43 +163,6 @@ class AnswerSelection(SequenceClassification):
             partial(self.classes.numbers, stage=stage),
             empty_target_action=self.empty_target_action,
         )
-
-
-def trec_files(
-    columns: Mapping[str, np.ndarray],
-    rows: Iterator[Mapping[str, Sequence[Any]]],
-    index_column: str | None,
-    label_column: str | None,
-    target_of: Callable[[Sequence[Any]], np.ndarray],
-    *,
-    empty_target_action: EmptyTargetAction,
-) -> dict[str, Iterable[str]]:
-    """Return a ranking as the lines of a TREC run and of TREC qrels, by suffix.
-
-    Args:
-        columns: ``scores`` and ``row_ids`` of all rows, ``(N,)``.
-        rows: Columns of the data set, some rows at a time, in order.
-        index_column: Column of the query id; without its values there is no file.
-        label_column: Column of the labels; without it there are no qrels.
-        target_of: Turns N labels into 1 right, 0 wrong, negative ignored ``(N,) int64``.
-        empty_target_action: What a query without a right candidate is worth.
-    """
-    from transformers_framework.metrics.ranking import qrels_lines, trec_run_lines
-
-    names = {"queries": index_column, "labels": label_column}
-    values: dict[str, list[Any]] = {name: [] for name, column in names.items() if column}
-    for chunk in rows:
-        for name, found in values.items():
-            found += chunk.get(str(names[name]), [])
-    row_ids = columns[ROW_IDS]
-    if not values.get("queries"):
-        return {}
-    queries = [values["queries"][row] for row in row_ids]
-    files: dict[str, Iterable[str]] = {".run": trec_run_lines(columns["scores"], queries, row_ids)}
-    if values.get("labels"):
-        target = target_of([values["labels"][row] for row in row_ids])
-        files[".qrels"] = qrels_lines(target, queries, row_ids, empty_target_action=empty_target_action)
-    return files
 
 
 def of_two_classes(output: Any) -> Any:

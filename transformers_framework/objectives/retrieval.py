@@ -9,7 +9,7 @@ import numpy as np
 
 from transformers_framework.constants import EVALUATED, IGNORE_INDEX, RELEVANT, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.objectives.answer_selection import query_numbers, trec_files
+from transformers_framework.objectives.answer_selection import query_numbers
 from transformers_framework.objectives.label_values import number_of
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.objectives.retrieval_losses import BINARY, LOSSES, Embedded, LossName, RetrievalLoss
@@ -328,11 +328,13 @@ class Retrieval(Objective):
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
         """Return the ranking as a TREC run and, where labels are known, what is right as TREC qrels."""
+        from transformers_framework.metrics.trec import candidate_files
+
         if "scores" not in columns:
             return {}
         label_column = self.label_column if stage == "test" else None
         action = self.empty_target_action
-        return trec_files(columns, rows, self.index_column, label_column, _target_of, empty_target_action=action)
+        return candidate_files(columns, rows, self.index_column, label_column, _target_of, empty_target_action=action)
 
 
 def _target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:

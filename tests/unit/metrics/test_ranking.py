@@ -8,13 +8,8 @@ import pytrec_eval
 import torch
 
 from transformers_framework.exceptions import DataError
-from transformers_framework.metrics.ranking import (
-    RankingMetrics,
-    docno,
-    qrels_lines,
-    ranking_metrics,
-    trec_run_lines,
-)
+from transformers_framework.metrics.ranking import RankingMetrics, ranking_metrics
+from transformers_framework.metrics.trec import candidate_qrels, candidate_run, docno
 from transformers_framework.objectives.answer_selection import query_numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")
@@ -62,8 +57,8 @@ def trec_eval(run, qrels):
 def test_equal_to_trec_eval_on_the_files_we_write(seed, action):
     preds, target, indexes, row_ids = random_data(seed)
     run, qrels = parse(
-        trec_run_lines(preds, indexes, row_ids, tag="test"),
-        qrels_lines(target, indexes, row_ids, empty_target_action=action),
+        candidate_run(preds, indexes, row_ids, tag="test"),
+        candidate_qrels(target, indexes, row_ids, empty_target_action=action),
     )
     assert len(run) == len(set(indexes.tolist()))
     ours = ranking_metrics(preds, target, indexes, row_ids, empty_target_action=action, **CUTS)
@@ -198,7 +193,7 @@ def test_names_are_those_of_the_result():
 
 def test_scores_of_run_files_read_back_as_the_same_float32():
     preds = np.random.default_rng(0).normal(size=1000).astype(np.float32) * 1e-5
-    for line in trec_run_lines(preds, np.zeros(1000, int), range(1000), tag="a run"):
+    for line in candidate_run(preds, np.zeros(1000, int), range(1000), tag="a run"):
         query, q0, document, rank, score, tag = line.split()
         assert (query, q0, tag) == ("0", "Q0", "a%20run")
         assert np.float32(score) == preds[int(document.split("-")[1])]
@@ -207,12 +202,12 @@ def test_scores_of_run_files_read_back_as_the_same_float32():
 
 def test_lines_keep_queries_apart_and_in_six_and_four_columns():
     queries = ["a b", "a%20b", "ü\tc", "a b"]
-    run = [line.split() for line in trec_run_lines([0.1, 0.2, 0.3, 0.4], queries, range(4), tag="x")]
+    run = [line.split() for line in candidate_run([0.1, 0.2, 0.3, 0.4], queries, range(4), tag="x")]
     assert {len(line) for line in run} == {6}
     assert len({line[0] for line in run}) == 3
     by_query = [line[2].split("-")[1] for line in run if line[0] == "a%20b"]
     assert by_query == ["3", "0"]
-    qrels = [line.split() for line in qrels_lines([1, 1, -100, 0], queries, range(4))]
+    qrels = [line.split() for line in candidate_qrels([1, 1, -100, 0], queries, range(4))]
     assert {len(line) for line in qrels} == {4}
     assert {(line[0], line[3]) for line in qrels} == {("a%20b", "1"), ("a%20b", "0"), ("a%2520b", "1")}
 
@@ -234,9 +229,9 @@ def test_a_million_rows_have_no_loop_per_query():
 
 def test_names_of_queries_are_those_of_the_data():
     ids = [1, 2**63 + 5, 2**63 + 6, 2**64 - 1]
-    lines = trec_run_lines([0.5] * 4, ids, range(4))
+    lines = candidate_run([0.5] * 4, ids, range(4))
     assert [line.split()[0] for line in lines] == [str(number) for number in ids]
     assert len(set(query_numbers(ids).tolist())) == 4
-    lines = list(trec_run_lines([0.5] * 4, ["", None, " ", "%"], range(4)))
+    lines = list(candidate_run([0.5] * 4, ["", None, " ", "%"], range(4)))
     assert sorted({line.split()[0] for line in lines}) == ["%", "%20", "%25"]
     assert {len(line.split()) for line in lines} == {6}
