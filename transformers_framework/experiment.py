@@ -80,7 +80,8 @@ class Experiment:
     ) -> None:
         self.options, self.config_yaml = dict(options), config_yaml
         self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
-        self.spec: PipelineSpec = pipeline_spec(pipeline, jointly=self.options.get("k") is not None)
+        given = {flag for flag, value in self.options.items() if value is not None and value is not False}
+        self.spec: PipelineSpec = pipeline_spec(pipeline, given)
         self.folders = RunFolders(output_dir, name)
         self.resume, self.ckpt_path, self.overwrite = resume, ckpt_path, overwrite
         self.allow_other_batch_size = allow_other_batch_size

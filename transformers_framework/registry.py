@@ -1,48 +1,17 @@
 """The tables of names: pipelines, models, optimizers and schedulers.
 
-Nothing heavy is imported here. A place such as ``"objectives.seq_class:SequenceClassification"`` is a module of this
-package and a name in it; :func:`resolve` imports it when it is needed.
+Nothing heavy is imported here. An import path such as ``"objectives.seq_class:SequenceClassification"`` is a module of
+this package and a name in it; :func:`resolve` imports it when it is needed.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
-
-
-@dataclass(frozen=True)
-class PipelineSpec:
-    """One row of the table of pipelines: what goes in, what is learned, how heads are called.
-
-    Args:
-        needs: What the data must have, for users.
-        learns: What is learned, for users.
-        inputs: Place of the class that turns rows into model inputs.
-        objectives: Places of the classes that hold labels, loss and metrics, one a head.
-        family: Place of the LightningModule.
-        model: Place of the function that loads the model with its heads.
-        flags: Places of functions whose keyword-only arguments are flags too.
-        remembers: Place of a function that returns the values of flags that were not given and a checkpoint knows.
-    """
-
-    needs: str
-    learns: str
-    inputs: str
-    objectives: tuple[str, ...]
-    family: str = "pipelines.pipeline:Pipeline"
-    model: str = "models.auto:load_model"
-    flags: tuple[str, ...] = ()
-    remembers: str | None = None
-
-    @property
-    def declarations(self) -> tuple[str, ...]:
-        """Places whose flags are those of the pipeline, but for its model's."""
-        return (self.inputs, *self.objectives, self.family, *self.flags)
-
+from transformers_framework.specs import PipelineSpec, Variant, every
 
 SEQ_TO_SEQ = "pipelines.seq_to_seq:SeqToSeqPipeline"
 BI_ENCODER = "pipelines.bi_encoder:BiEncoderPipeline"
@@ -51,12 +20,23 @@ ALONE = {
     BI_ENCODER: "encodes two texts apart, which no other part does",
 }
 
+# -k: candidates of a question share an input
+JOINT_RANKING = Variant(
+    replaces={
+        "inputs.text:TextInputs": "inputs.joint_candidates:JointCandidates",
+        "objectives.answer_selection:AnswerSelection": "objectives.joint_answer_selection:JointAnswerSelection",
+    },
+    task_flags=("classification_head_type", "separated"),
+    order_flags=("grouping", "selection"),
+)
+
 PIPELINES: dict[str, PipelineSpec] = {
     "answer_selection": PipelineSpec(
         needs="question and candidate, label, query id",
         learns="ranking of candidates, one by one, in context, or k jointly",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.answer_selection:AnswerSelection",),
+        variants={"k": JOINT_RANKING},
     ),
     "cluster_random_token_detection": PipelineSpec(
         needs="1–2 text columns, a file of clusters",
@@ -83,6 +63,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="masked tokens and the ranking of candidates, on one backbone",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.masked_lm:MaskedLM", "objectives.answer_selection:AnswerSelection"),
+        variants={"k": JOINT_RANKING},
     ),
     "masked_lm_and_seq_class": PipelineSpec(
         needs="text columns, label",
@@ -178,11 +159,6 @@ PIPELINES: dict[str, PipelineSpec] = {
     ),
 }
 
-# what -k puts in the place of inputs and objectives: k candidates of a question share an input
-JOINT_RANKING = {
-    "inputs.text:TextInputs": "inputs.joint_candidates:JointCandidates",
-    "objectives.answer_selection:AnswerSelection": "objectives.joint_answer_selection:JointAnswerSelection",
-}
 # Auto classes that transformers does not have
 OWN_HEADS = {"AutoModelForJointReRanking": "models.joint:AutoModelForJointReRanking"}
 
@@ -280,29 +256,22 @@ def lookup(table: Mapping[str, Any], name: str, flag: str) -> Any:
     return table[name]
 
 
-def pipeline_spec(name: str, *, jointly: bool = False) -> PipelineSpec:
+def pipeline_spec(name: str, given: Collection[str] = ()) -> PipelineSpec:
     """Return the row of a pipeline, or make one of several joined by ``+``: their objectives on one backbone.
 
     Args:
         name: The pipeline, or several.
-        jointly: Whether ``-k`` is given, so that candidates are ranked together where the pipeline ranks any.
+        given: Flags that have a value: a variant of the pipeline is chosen by its flag.
 
     Raises:
         ConfigurationError: When there is no such pipeline, or the parts cannot be trained together; says why.
     """
     parts = [lookup(PIPELINES, part, "pipeline") for part in name.split(JOINT)]
     spec = parts[0] if len(parts) == 1 else _joint(dict(zip(name.split(JOINT), parts, strict=True)), name)
-    return (ranks_jointly(spec) or spec) if jointly else spec
-
-
-def ranks_jointly(spec: PipelineSpec) -> PipelineSpec | None:
-    """Return what a pipeline becomes with ``-k``, nothing when it ranks no candidates."""
-    objectives = tuple(JOINT_RANKING.get(place, place) for place in spec.objectives)
-    return (
-        None
-        if objectives == spec.objectives
-        else replace(spec, inputs=JOINT_RANKING[spec.inputs], objectives=objectives)
-    )
+    for flag in spec.variants:
+        if flag in given:
+            spec = spec.variant(flag)
+    return spec
 
 
 def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
@@ -311,7 +280,7 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
         raise ConfigurationError(f"--pipeline {name}: each part can be there only once.")
     if loner := next((part for part in parts if parts[part].family in ALONE), None):
         raise ConfigurationError(f"--pipeline {name}: {loner} {ALONE[parts[loner].family]}. Train it alone.")
-    corrupts = {part: any(resolve(place).corrupts for place in spec.objectives) for part, spec in parts.items()}
+    corrupts = {part: any(resolve(path).corrupts for path in spec.objectives) for part, spec in parts.items()}
     first, others = [[p for p in parts if corrupts[p] is is_first] for is_first in (True, False)]
     if len(first) > 1:
         raise ConfigurationError(
@@ -323,8 +292,8 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
         shapes = (f"{part} takes {parts[part].needs}" for part in inputs.values())
         raise ConfigurationError(f"--pipeline {name}: {'; '.join(shapes)}. Parts must take the same inputs.")
     specs = [parts[part] for part in (*first, *others)]
-    objectives = [place for spec in specs for place in spec.objectives]
-    names = [resolve(place).name for place in objectives]
+    objectives = [path for spec in specs for path in spec.objectives]
+    names = [resolve(path).name for path in objectives]
     if twice := sorted({objective for objective in names if names.count(objective) > 1}):
         raise ConfigurationError(f"--pipeline {name}: several parts learn {twice[0]}. Keep one of them.")
     return PipelineSpec(
@@ -332,14 +301,30 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
         learns="; ".join(spec.learns for spec in specs),
         inputs=specs[-1].inputs,
         objectives=tuple(objectives),
-        family=specs[0].family,
-        model=specs[0].model,
+        family=_own(name, "family", [spec.family for spec in specs]),
+        model=_own(name, "model", [spec.model for spec in specs]),
+        flags=every(specs, lambda spec: spec.flags),
+        remembers=_own(name, "remembers", [spec.remembers for spec in specs]),
+        callbacks=every(specs, lambda spec: spec.callbacks),
+        checks=every(specs, lambda spec: spec.checks),
+        variants={flag: variant for spec in specs for flag, variant in spec.variants.items()},
+        task_flags=every(specs, lambda spec: spec.task_flags),
+        order_flags=every(specs, lambda spec: spec.order_flags),
     )
 
 
-def resolve(place: str) -> Any:
-    """Import what stands at a place ``module:name`` of this package."""
-    module, _, name = place.partition(":")
+def _own(name: str, field: str, paths: Iterable[Any]) -> Any:
+    """Return the import path of a field that is not its default; parts of a pipeline cannot have two of them."""
+    default = PipelineSpec.__dataclass_fields__[field].default
+    own = dict.fromkeys(path for path in paths if path != default)
+    if len(own) > 1:
+        raise ConfigurationError(f"--pipeline {name}: {' and '.join(own)} cannot be trained together. Train one alone.")
+    return next(iter(own), default)
+
+
+def resolve(path: str) -> Any:
+    """Import what has the import path ``module:name`` in this package."""
+    module, _, name = path.partition(":")
     return getattr(importlib.import_module(f"transformers_framework.{module}"), name)
 
 

@@ -24,7 +24,8 @@ ROOMS: dict[str, set[str]] = {
     "constants": set(),
     "exceptions": set(),
     "restricted": set(),
-    "registry": set(),
+    "specs": set(),
+    "registry": {"specs"},
     "processing": set(),
     "storage": set(),
     "losses": set(),
@@ -76,7 +77,7 @@ ROOMS: dict[str, set[str]] = {
 }
 
 HEAVY = {"torch", "transformers", "datasets", "pytorch_lightning", "torchmetrics", "pyarrow", "tensorboard", "yaml"}
-LIGHT_ROOMS = ("__init__", "constants", "exceptions", "registry", "restricted", "cli", "processing")
+LIGHT_ROOMS = ("__init__", "constants", "exceptions", "specs", "registry", "restricted", "cli", "processing")
 OPTIONAL = {"deepspeed", "s3fs", "bitsandbytes", "rouge_score", "sacrebleu", "rich", "flash_attn", "sklearn"}
 NO_HOME = {"utils", "util", "helpers", "helper", "common", "base", "misc", "tools"}
 

@@ -41,7 +41,7 @@ class Flag:
     @property
     def dashed(self) -> str:
         """The flag as it is typed."""
-        return ("--" if len(self.name) > 1 else "-") + self.name
+        return dashed(self.name)
 
     def convert(self, given: Given) -> Any:
         """Return the value that the words mean.
@@ -60,6 +60,16 @@ class Flag:
                 f"{given.place}: found {found}{error}, expected {describe(self.hint)}."
                 + "".join(did_you_mean(word or "", choices_of(self.hint)) for word in given.words)
             ) from None
+
+
+def dashed(name: str) -> str:
+    """Return a flag as it is typed.
+
+    Examples:
+        >>> dashed("k"), dashed("seed")
+        ('-k', '--seed')
+    """
+    return ("--" if len(name) > 1 else "-") + name
 
 
 def flags_of(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from transformers_framework.cli.flags import REQUIRED, Flag, flags_of, merge
+from transformers_framework.cli.flags import REQUIRED, Flag, dashed, flags_of, merge
 from transformers_framework.cli.given import ALIASES, Given
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.registry import (
@@ -17,7 +17,6 @@ from transformers_framework.registry import (
     PipelineSpec,
     lookup,
     pipeline_spec,
-    ranks_jointly,
     resolve,
 )
 from transformers_framework.restricted import NonNegativeFloat, NonNegativeInt, PositiveInt, Probability, Range
@@ -43,7 +42,7 @@ NOT_OF_THE_TRAINER = {
     "model_registry": "models are written to the folder 'pre_trained_models' of --output_dir",
 }
 
-ABSENT = ((None,), ("none",), ("null",))  # words that say that a flag has no value
+ABSENT = {"none", "null", "false", "no", "off"}  # words that say that a flag has no value, or is not set
 WEIGHT = "_weight"  # a flag for each objective of a joint pipeline ends so
 # the numbers that make sense, where Lightning takes any
 UNLIMITED = Annotated[int, Range(ge=-1)]
@@ -88,7 +87,7 @@ class Duration:
 
 
 def select(given: Mapping[str, Given]) -> dict[str, str]:
-    """Return the rows of the tables that the user chose, before anything heavy is imported.
+    """Return the rows of the tables and the variants of the pipeline that the user chose; imports nothing heavy.
 
     Raises:
         ConfigurationError: When a table has no such row.
@@ -101,8 +100,9 @@ def select(given: Mapping[str, Given]) -> dict[str, str]:
                 raise ConfigurationError(f"{given[flag].place}: expected one name of {', '.join(sorted(table))}.")
             pipeline_spec(words[0]) if flag == "pipeline" else lookup(table, words[0], flag)
             chosen[flag] = words[0]
-    if "k" in given and given["k"].words not in ABSENT:
-        chosen["k"] = str(given["k"].words)
+    for flag in pipeline_spec(chosen["pipeline"]).variants if "pipeline" in chosen else ():
+        if flag in given and (len(words := given[flag].words) != 1 or str(words[0]).lower() not in ABSENT):
+            chosen[flag] = str(given[flag].words)
     return chosen
 
 
@@ -112,13 +112,13 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
     Args:
         chosen: What :func:`select` returned, with a pipeline.
     """
-    spec = pipeline_spec(chosen["pipeline"], jointly="k" in chosen)
+    spec = pipeline_spec(chosen["pipeline"], chosen)
     optimization = merge(declared(OPTIMIZATION).values())
     for name in ("optimizer", "scheduler"):
         table, flag = TABLES[name], optimization[name]
         optimization[name] = replace(flag, hint=Literal[tuple(table)])
         optimization = merge([*optimization.values(), *declared(table[chosen.get(name, flag.default)]).values()])
-    pipeline = declared(*spec.declarations) | weight_flags(spec)
+    pipeline = declared(*spec.flag_owners) | weight_flags(spec)
     groups = {
         "run": declared("cli.parser:Command", "experiment:Experiment"),
         "model": declared("models.auto:load_config", "models.tokenizers:load_tokenizer", spec.model),
@@ -139,7 +139,7 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
 
 def weight_flags(spec: PipelineSpec) -> dict[str, Flag]:
     """Return ``--{objective}_weight`` for each objective of a joint pipeline."""
-    objectives = [resolve(place) for place in spec.objectives]
+    objectives = [resolve(path) for path in spec.objectives]
     flags = [
         Flag(f"{o.name}{WEIGHT}", NonNegativeFloat, o.weight, f"Weight of the loss of {o.name} in the sum.", "")
         for o in objectives
@@ -147,9 +147,9 @@ def weight_flags(spec: PipelineSpec) -> dict[str, Flag]:
     return {flag.name: flag for flag in flags} if len(flags) > 1 else {}
 
 
-def declared(*places: str) -> dict[str, Flag]:
-    """Return the flags that classes and functions of the package declare."""
-    return merge(flag for place in places for flag in flags_of(resolve(place)))
+def declared(*paths: str) -> dict[str, Flag]:
+    """Return the flags that classes and functions declare, by their import paths."""
+    return merge(flag for path in paths for flag in flags_of(resolve(path)))
 
 
 def trainer_flags() -> list[Flag]:
@@ -234,23 +234,26 @@ def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
 
 def _owners(name: str) -> list[tuple[str, str]]:
     """Return the rows of the tables, as flag and row, that have a flag."""
-    places: dict[tuple[str, str], tuple[str, ...]] = {
-        **{("pipeline", row): (*spec.declarations, spec.model) for row, spec in PIPELINES.items()},
-        **{("optimizer", row): (place,) for row, place in OPTIMIZERS.items()},
-        **{("scheduler", row): (place,) for row, place in SCHEDULERS.items()},
+    paths: dict[tuple[str, str], tuple[str, ...]] = {
+        **{("pipeline", row): (*spec.flag_owners, spec.model) for row, spec in PIPELINES.items()},
+        **{("optimizer", row): (path,) for row, path in OPTIMIZERS.items()},
+        **{("scheduler", row): (path,) for row, path in SCHEDULERS.items()},
     }
-    owners = [owner for owner, row_places in places.items() if _declares(name, row_places)]
-    jointly = {row: joint for row, spec in PIPELINES.items() if (joint := ranks_jointly(spec))}
-    if not owners:
-        owners = [("pipeline", f"{row} -k") for row, spec in jointly.items() if _declares(name, spec.declarations)]
+    variants = {
+        ("pipeline", f"{row} {dashed(flag)}"): spec.variant(flag).flag_owners
+        for row, spec in PIPELINES.items()
+        for flag in spec.variants
+    }
+    owners = [owner for owner, of_row in paths.items() if _declares(name, of_row)]
+    owners = owners or [owner for owner, of_variant in variants.items() if _declares(name, of_variant)]
     if name.endswith(WEIGHT):
         owners += [("pipeline", row) for row, spec in PIPELINES.items() if name in weight_flags(spec)]
     return owners
 
 
-def _declares(name: str, places: tuple[str, ...]) -> bool:
+def _declares(name: str, paths: tuple[str, ...]) -> bool:
     try:
-        return name in declared(*places)
+        return name in declared(*paths)
     except (ImportError, UserError):  # an optional package is absent
         return False
 
