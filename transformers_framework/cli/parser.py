@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from transformers_framework.cli.flags import REQUIRED, Flag, dashed, flags_of, merge
 from transformers_framework.cli.given import ALIASES, Given
+from transformers_framework.cli.synonyms import called_here
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.registry import (
     MODELS,
@@ -229,7 +230,10 @@ def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
     if owners:
         return f"{place}: this run has no such flag; it belongs to {', '.join(owners)}."
     dashes = "--" if place.startswith("-") else ""
-    return f"{place}: unknown flag." + did_you_mean(dashes + name, [dashes + known for known in (*flags, *ALIASES)])
+    synonym = called_here(name, flags, in_file=not dashes)
+    return f"{place}: unknown flag." + (
+        synonym or did_you_mean(dashes + name, [dashes + known for known in (*flags, *ALIASES)])
+    )
 
 
 def _owners(name: str) -> list[tuple[str, str]]:
