@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from transformers_framework.compat.lightning import BATCHES_THAT_STEPPED
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
 from transformers_framework.storage.run_folders import CONFIG, is_damaged
@@ -197,7 +198,7 @@ class Continuation:
         """First step after the checkpoint, as TensorBoard counts them: from 0."""
         if self.start is None:
             return 0
-        return int(self._kept("loops", "fit_loop", "epoch_loop.state_dict").get("_batches_that_stepped", -1)) + 1
+        return int(self._kept("loops", "fit_loop", "epoch_loop.state_dict").get(BATCHES_THAT_STEPPED, -1)) + 1
 
     @property
     def _batches_done(self) -> int:

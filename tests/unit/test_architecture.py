@@ -18,9 +18,10 @@ LONGEST = 400  # lines
 TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if path.name != "tolerances.py")
 ALLOWANCES = {"atol", "rtol", "abs", "rel"}
 
-GROUND = {"constants", "exceptions", "restricted"}  # everybody may import these
+GROUND = {"compat", "constants", "exceptions", "restricted"}  # everybody may import these
 # room -> the rooms that it may import beside itself and the ground; all of them stand above it in this table
 ROOMS: dict[str, set[str]] = {
+    "compat": set(),
     "constants": set(),
     "exceptions": set(),
     "restricted": set(),
@@ -188,6 +189,57 @@ def test_heavy_imports_wait_until_they_are_needed() -> None:
         if at_import and room_of(path) in LIGHT_ROOMS and name.partition(".")[0] in HEAVY
     ]
     assert wrong == []
+
+
+def defined_names() -> set[str]:
+    """Return the names of functions, classes and attributes that the package defines."""
+    found: set[str] = set()
+    for tree in TREES.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+    return found
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_uses(tree: ast.Module, own: set[str]) -> Iterator[tuple[int, str]]:
+    """Yield the private parts of libraries that a module uses: imported, or attributes that nobody here defines."""
+    for line, name, _ in imports(tree):
+        if name.partition(".")[0] != PACKAGE and any(is_private(part) for part in name.split(".")):
+            yield line, name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own:
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr"):
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and is_private(name.value) and name.value not in own:
+                yield node.lineno, name.value
+
+
+def test_private_parts_of_libraries_are_used_in_one_place() -> None:
+    """An upgrade of a library fails in tests/unit/compat, and not in hour 40 of a run."""
+    public = {"_asdict", "_replace", "_fields", "_exit"}  # of named tuples and os, with documentation
+    hidden = {"_call", "_shared", "_source"}  # of our own modules, which torch shall not see
+    own = defined_names() | public | hidden
+    wrong = [
+        f"{name_of(path)}:{line}: {name}"
+        for path, tree in TREES.items()
+        if room_of(path) != "compat"
+        for line, name in private_uses(tree, own)
+    ]
+    assert wrong == [], "put it into the file of its library in compat/, and name it in PARTS"
+
+
+def test_private_parts_are_found() -> None:
+    source = "from a import _b\nc._d\nself._own\ngetattr(e, '_f', None)\nimport g._h\n"
+    assert [name for _, name in private_uses(ast.parse(source), {"_own"})] == ["a._b", "g._h", "_d", "_f"]
 
 
 def test_optional_packages_are_imported_inside_functions_only() -> None:

@@ -9,10 +9,11 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
+from transformers_framework.compat import lightning
 from transformers_framework.runtime.loops import in_last_batch
 
 
-class EarlyStopping(pl.callbacks.EarlyStopping):
+class EarlyStopping(lightning.EarlyStopping):
     """Lightning's, for runs that continue: one that had stopped stays so, unless it is given more patience.
 
     A value that is not finite is no improvement, like any other that is not better.
@@ -29,9 +30,10 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         if self.wait_count >= self.patience:
             trainer.should_stop, self.reason = True, self._explain()
 
-    def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:
+    def judge(self, current: Tensor) -> tuple[bool, str | None]:
+        """Return whether training stops at a value, a scalar, and what is logged about that."""
         worst = -math.inf if self.mode == "max" else math.inf
-        stops, said = super()._evaluate_stopping_criteria(current if current.isfinite() else current.new_tensor(worst))
+        stops, said = super().judge(current if current.isfinite() else current.new_tensor(worst))
         if stops:
             self.reason = self._explain()
         return stops, said

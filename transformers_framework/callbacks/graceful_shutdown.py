@@ -12,6 +12,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from transformers_framework.compat.lightning import disable_signal_handling
+
 logger = logging.getLogger(__name__)
 
 
@@ -39,8 +41,7 @@ class GracefulShutdown(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take the place of Lightning's handlers."""
         self.launcher = trainer.strategy.launcher
-        setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
-        setattr(trainer.fit_loop.epoch_loop, "_broadcast_sigterm_tensor", lambda: None)  # noqa: B010
+        disable_signal_handling(trainer)
         if threading.current_thread() is threading.main_thread():
             self.before = {signum: signal.getsignal(signum) for signum in SIGNALS}
             for signum in SIGNALS:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from transformers_framework.compat.torchmetrics import is_list_state, names_of_states, reduction_of, set_state
 from transformers_framework.constants import TRAIN
 from transformers_framework.distributed.collectives import all_gather_json
 
@@ -43,7 +44,7 @@ class TrainingMetrics(pl.Callback):
         """Let metrics go on counting."""
         for name, metric in training_metrics(pl_module):
             saved = self.states.get(name, {})
-            if saved.keys() <= metric._defaults.keys():
+            if saved.keys() <= set(names_of_states(metric)):
                 restore(metric, saved, trainer.global_rank, trainer.world_size)
         self.states = {}
 
@@ -97,12 +98,10 @@ def restore(metric: Metric, saved: Mapping[str, Sequence[Tensor]], rank: int, wo
         if len(of_all) == world_size:
             value = of_all[rank]
         elif rank == 0:
-            value = merged(of_all, metric._reductions[state], listed=isinstance(metric._defaults[state], list))
+            value = merged(of_all, reduction_of(metric, state), listed=is_list_state(metric, state))
         else:
             continue
-        value = value.to(metric.device)
-        setattr(metric, state, [value] if isinstance(metric._defaults[state], list) else value)
-        metric._update_count = max(1, metric._update_count)
+        set_state(metric, state, value.to(metric.device))
 
 
 def merged(of_all: Sequence[Tensor], reduction: Any, *, listed: bool) -> Tensor:

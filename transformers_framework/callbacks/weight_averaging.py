@@ -15,7 +15,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, in_last_batch
+from transformers_framework.compat.lightning import epoch_ends
+from transformers_framework.runtime.loops import epoch_under_way, in_last_batch
 
 if TYPE_CHECKING:
     from transformers_framework.pipelines.pipeline import Pipeline
@@ -77,9 +78,7 @@ class WeightAveraging(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Add the weights to the average at the end of an epoch; put it into the model at the end of the run."""
         ends = in_last_batch(trainer) or 0 < trainer.max_steps <= trainer.global_step
-        if epoch_under_way(trainer) < self.first_epoch or not (
-            ends or epoch_loop(trainer)._num_ready_batches_reached()
-        ):
+        if epoch_under_way(trainer) < self.first_epoch or not (ends or epoch_ends(trainer)):
             return
         if self.is_applied:  # a run that had ended and goes on
             self.count, self.is_applied = 0, False

@@ -8,18 +8,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from multiprocessing import queues, util
+from multiprocessing import util
 from typing import Any
 
-from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
-from torch.utils.data._utils import signal_handling
 
+from transformers_framework.compat import torch as compat
 from transformers_framework.exceptions import RunError
 
 PATIENCE = 60.0  # seconds in which they begin
 STARTS = 4
-MAKER = "transformers_framework.maker_of_tempdir"  # beside multiprocessing's own "tempdir", which a fork inherits
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +54,14 @@ class WorkerStartUp:
             RunError: When they do not begin, time and again.
         """
         for _ in range(STARTS):
-            are_there = loader.persistent_workers and loader._iterator is not None
+            are_there = compat.has_workers(loader)
             try:
                 batches: Any = iter(loader)
             except OSError as error:
                 raise RunError(
                     f"The processes that prepare batches cannot be started ({error.strerror}): use fewer --num_workers."
                 ) from error
-            if are_there or self._came_from(batches._workers):
+            if are_there or self._came_from(compat.workers_of(batches)):
                 return batches
             logger.warning("Processes that prepare batches did not begin to work; others are started.")
             self._give_up(loader, batches)
@@ -83,21 +81,14 @@ class WorkerStartUp:
         return True
 
     def _give_up(self, loader: DataLoader[Any], batches: Any) -> None:
-        signal_handling._remove_worker_pids(id(batches))  # else torch takes what follows for an accident
-        batches._worker_pids_set = False
-        for worker in batches._workers:
-            worker.kill()
-            worker.join()
-        loader._iterator = None
+        compat.kill_workers(loader, batches)
         while self.said.acquire(block=False):
             pass
 
 
 def _folder_of_sockets() -> str:
     """Return the folder for sockets of this process: not that of a process from which it was forked, which needs it."""
-    config = multiprocessing.process.current_process()._config  # type: ignore[attr-defined]
-    if config.get(MAKER) != os.getpid():
-        config.update({MAKER: os.getpid(), "tempdir": None})
+    compat.own_temporary_folder()
     return util.get_temp_dir()
 
 
@@ -109,9 +100,9 @@ def _send_errors(worker: int) -> None:
 
     def send(queue: Any, error: Exception, item: Any) -> None:
         number, content = item
-        if isinstance(content, ExceptionWrapper):
+        if isinstance(content, compat.ExceptionWrapper):
             os._exit(1)  # not even that: the run sees that the process is gone
         info = (type(error), error, error.__traceback__)
-        queue.put((number, ExceptionWrapper(info, where=f"in DataLoader worker process {worker}")))
+        queue.put((number, compat.ExceptionWrapper(info, where=f"in DataLoader worker process {worker}")))
 
-    queues.Queue._on_queue_feeder_error = send  # type: ignore[attr-defined]
+    compat.on_unsent_batch(send)

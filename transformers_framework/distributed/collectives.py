@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from transformers_framework.compat.torch import classes_of_fsdp, use_pickler
+
 TENSOR, ARRAY = "__tensor__", "__array__"  # keys that stand for one in the JSON
 ALIGNMENT = 16  # bytes; each tensor begins at a multiple of its dtype's size
 
@@ -134,19 +136,13 @@ class Unpickler:
         Raises:
             pickle.UnpicklingError: When it holds anything that could run code.
         """
-        from torch.distributed.fsdp import _optim_utils as fsdp
-
-        known: list[Any] = [fsdp.StateInfo, fsdp._PosDimTensorInfo, fsdp._OptimStateKey]
-        with torch.serialization.safe_globals(known):
+        with torch.serialization.safe_globals(classes_of_fsdp()):
             return torch.load(self.file, weights_only=True)
 
 
 def refuse_pickles() -> None:
     """Let no collective of PyTorch execute what another rank, or a stranger in its place, has sent."""
-    from torch.distributed import distributed_c10d
-
-    setattr(distributed_c10d, "_pickler", Pickler)  # noqa: B010
-    setattr(distributed_c10d, "_unpickler", Unpickler)  # noqa: B010
+    use_pickler(Pickler, Unpickler)
 
 
 def _sized(mine: Any) -> tuple[Tensor, list[int]]:

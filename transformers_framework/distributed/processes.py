@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -180,7 +179,9 @@ def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) 
     """Make the process group of a run when all of its ranks are there; torchrun's has a store of its own."""
     import torch
 
-    _end_observers()
+    from transformers_framework.compat import lightning
+
+    lightning.end_child_observers()
     strategy: Any = trainer.strategy
     if strategy.root_device.type == "cuda":
         torch.cuda.set_device(strategy.root_device)
@@ -190,22 +191,19 @@ def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) 
         rank, node, nodes = trainer.global_rank, strategy.node_rank, trainer.num_nodes
         me = Member(rank, node, world_size, nodes, name, speaks=trainer.local_rank == 0)
         place = Place(address, environment.main_port, node)
-        backend = strategy._get_process_group_backend()
+        options = lightning.process_group_options(strategy)
         store = rendezvous.store(me, place, alive=partial(_check_children, strategy.launcher))
         if not is_loopback(address):
             choose_interface(address)
         torch.distributed.init_process_group(
-            backend,
             store=store,
             rank=rank,
             world_size=world_size,
-            timeout=strategy._timeout,
             device_id=strategy.root_device if strategy.root_device.type != "cpu" else None,
+            **options,
         )
-        if backend == "nccl":
-            from lightning_fabric.utilities.distributed import _destroy_dist_connection
-
-            atexit.register(_destroy_dist_connection)
+        if options["backend"] == "nccl":
+            atexit.register(lightning.destroy_process_group)
     strategy.setup_environment()
 
 
@@ -232,13 +230,6 @@ def _check_agreement(trainer: pl.Trainer, flags: Mapping[str, Any], rows: Mappin
                 f"Process {rank} has {', '.join(here)}, where process 0 has {', '.join(there)}: give the same command "
                 "and the same data on every node."
             )
-
-
-def _end_observers() -> None:
-    """End Lightning's threads that kill all processes of a node, without a word, when one of them ends."""
-    for thread in threading.enumerate():
-        if thread.name == "child-process-observer":
-            thread._run = lambda: True  # type: ignore[attr-defined]
 
 
 def agree_on_path(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:

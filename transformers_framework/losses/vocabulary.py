@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from transformers_framework.compat.torch import graph_is_kept
 from transformers_framework.constants import IGNORE_INDEX
 
 UNDERFLOW = 1e-30  # a probability in float32 below it may have lost digits, or be 0
@@ -97,12 +98,6 @@ def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
         torch.softmax(full, 1, out=out)
         torch.amax(full, 1, out=highest)  # 7 times as fast as that of bfloat16
     return probabilities, top
-
-
-def graph_is_kept() -> bool:
-    """Return whether the running backward pass may be followed by another one, as ``retain_graph=True`` allows."""
-    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return bool(ask and ask())
 
 
 def _traceable(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from transformers_framework.compat.torchmetrics import names_of_states
 from transformers_framework.constants import Direction
 from transformers_framework.processing.reading import Documents, Spans, merge
 
@@ -87,12 +88,12 @@ class ReadingMetrics(Metric):
             ends: The character behind each, (B, n) int64.
         """
         counted = rows >= 0
-        for name, values in zip(self._defaults, (rows, null_scores, scores, starts, ends), strict=True):
+        for name, values in zip(names_of_states(self), (rows, null_scores, scores, starts, ends), strict=True):
             getattr(self, name).append(values[counted])
 
     def compute(self) -> dict[str, float]:
         """Return what is judged of all documents; nan when there is none."""
-        kept = [getattr(self, name) for name in self._defaults]
+        kept = [getattr(self, name) for name in names_of_states(self)]
         if not len(kept[0]) or not len(rows := dim_zero_cat(kept[0])):
             return dict.fromkeys(self.names, float("nan"))
         nulls, *spans = (dim_zero_cat(state).cpu().numpy() for state in kept[1:])

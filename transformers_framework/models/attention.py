@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
+from transformers_framework.compat.transformers import attention_implementations
 from transformers_framework.exceptions import ConfigurationError
 
 Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
@@ -21,8 +22,7 @@ def implementation_of(model_class: Any, asked: str) -> str:
     from transformers.utils import is_flash_attn_2_available, is_torch_flex_attn_available
 
     classes = model_class if isinstance(model_class, tuple) else (model_class,)
-    flags = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_flash_attn", "flex_attention": "_supports_flex_attn"}  # fmt: skip  # noqa: E501
-    supported = ["eager", *(name for name, flag in flags.items() if getattr(classes[0], flag, False))]
+    supported = attention_implementations(classes[0])
     if asked in supported:
         available = {
             "flash_attention_2": (is_flash_attn_2_available, "pip install flash-attn, and an NVIDIA GPU"),

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from transformers_framework.compat.transformers import model_mapping
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.attention import Attention, implementation_of
 from transformers_framework.models.config_values import check_values
@@ -52,7 +53,7 @@ def _has_head(model_type: str, head: str) -> bool:
 
     introduce(model_type)
     configs = transformers.CONFIG_MAPPING  # an older transformers lacks some families
-    return model_type in configs and configs[model_type] in auto_class_of(head)._model_mapping
+    return model_type in configs and configs[model_type] in model_mapping(auto_class_of(head))
 
 
 def missing_heads(spec: PipelineSpec, model_type: str) -> list[str]:
@@ -221,7 +222,7 @@ def load_model(
     from transformers_framework.models.output_layer import renew_output
 
     source = pre_trained_model and place_of(pre_trained_model, flag, cache_dir)
-    first = auto_class_of(next(iter(heads.values()))[0])._model_mapping[type(config)]
+    first = model_mapping(auto_class_of(next(iter(heads.values()))[0]))[type(config)]
     implementation = implementation_of(first, attention)
     models: dict[str, PreTrainedModel] = {}
     for name, spec in ((name, HeadSpec(*spec)) for name, spec in heads.items()):

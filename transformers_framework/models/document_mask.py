@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transformers_framework.compat.transformers import attention_of
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.positions import COUNT_POSITIONS_PAST_PADDING
 
@@ -111,11 +112,11 @@ class DocumentMask:
 
     def __init__(self, *backbones: PreTrainedModel) -> None:
         for backbone in backbones:
-            check_document_mask(backbone.config, backbone.config._attn_implementation, writes=self.writes)
+            check_document_mask(backbone.config, attention_of(backbone.config), writes=self.writes)
             _accept_wide_masks(backbone)
-        assert len({(type(backbone), backbone.config._attn_implementation) for backbone in backbones}) == 1
+        assert len({(type(backbone), attention_of(backbone.config)) for backbone in backbones}) == 1
         backbone, config = backbones[0], backbones[0].config
-        self.attention: str = config._attn_implementation
+        self.attention: str = attention_of(config)
         self.backbone, self.family = backbone, config.model_type
         self.first_position = _first_position(backbone) if config.model_type in COUNT_POSITIONS_PAST_PADDING else 0
         # without them, only distances between tokens count, which are the same in any place of a row

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from transformers_framework.compat.transformers import attention_of, from_config, model_mapping
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, tokenize
@@ -99,7 +100,7 @@ class FirstTokens:
         attention.output.register_forward_pre_hook(self.before)
         own = type(attention.self)
         crossing = getattr(sys.modules[own.__module__], own.__name__.replace("Self", "Cross"), None)
-        if crossing is not None and backbone.config._attn_implementation in ("eager", "sdpa"):  # masks are tensors
+        if crossing is not None and attention_of(backbone.config) in ("eager", "sdpa"):  # masks are tensors
             self.crosses = crossing.forward
             attention.self.forward = partial(self.attend, attention.self)
         return True
@@ -193,7 +194,7 @@ def joint_class(config_class: Any) -> Any:
     """Return the joint re-ranker of a family, by the class of its configs."""
     from transformers import AutoModel
 
-    backbone: Any = AutoModel._model_mapping[config_class]
+    backbone: Any = model_mapping(AutoModel)[config_class]
     family = next(base for base in backbone.__mro__ if base.__name__.endswith("PreTrainedModel"))
     name = family.__name__.removesuffix("PreTrainedModel") + SUFFIX
     return type(name, (_JointReRanking, family), {"backbone_class": backbone, "__module__": __name__})
@@ -205,10 +206,10 @@ class _Families:
     def __contains__(self, config_class: type[PreTrainedConfig]) -> bool:
         from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoModelForTokenClassification
 
-        encodes = (
-            config_class in AutoModel._model_mapping and config_class in AutoModelForTokenClassification._model_mapping
+        encodes = config_class in model_mapping(AutoModel) and config_class in model_mapping(
+            AutoModelForTokenClassification
         )
-        return encodes and config_class not in AutoModelForSeq2SeqLM._model_mapping
+        return encodes and config_class not in model_mapping(AutoModelForSeq2SeqLM)
 
     def __getitem__(self, config_class: type[PreTrainedConfig]) -> Any:
         return joint_class(config_class)  # type: ignore[arg-type]
@@ -222,7 +223,7 @@ class AutoModelForJointReRanking:
     @classmethod
     def from_config(cls, config: PreTrainedConfig, **options: Any) -> Any:
         """Return a model with drawn weights."""
-        return cls._model_mapping[type(config)]._from_config(config, **options)
+        return from_config(cls._model_mapping[type(config)], config, **options)
 
     @classmethod
     def from_pretrained(cls, place: str | Path, *, config: PreTrainedConfig | None = None, **options: Any) -> Any:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from transformers_framework.compat.transformers import initialize
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -28,8 +30,6 @@ def renew_output(model: PreTrainedModel) -> list[str]:
     names = output_parameters(model)
     for module in {name.rpartition(".")[0]: None for name in names}:
         part = model.get_submodule(module)
-        for parameter in part.parameters(recurse=False):
-            parameter._is_hf_initialized = False  # type: ignore[attr-defined]
         with torch.no_grad():
-            model._init_weights(part)
+            initialize(model, part)
     return names

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from transformers_framework.compat.transformers import model_mapping
 from transformers_framework.constants import EVALUATED, IGNORE_INDEX, RELEVANT, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import query_numbers
@@ -120,7 +121,7 @@ class Retrieval(Objective):
         """Return the Auto class of the head in a family: of one with a decoder, that of its encoder alone."""
         from transformers import CONFIG_MAPPING, AutoModelForSeq2SeqLM
 
-        writes = model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type] in AutoModelForSeq2SeqLM._model_mapping
+        writes = model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type] in model_mapping(AutoModelForSeq2SeqLM)
         return "AutoModelForTextEncoding" if writes else cls.head
 
     # ---------------------------------------------------------------- data

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from transformers_framework.compat.torch import set_last_learning_rates
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.optimizers.groups import parameter_groups
 
@@ -86,7 +87,7 @@ def apply_settings(optimizer: Any, scheduler: Any, settings: Sequence[Mapping[st
         scheduler.base_lrs = [own["initial_lr"] for own in settings]
         for group, base, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
             group["lr"] = base * factor(scheduler.last_epoch)
-        scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+        set_last_learning_rates(scheduler, [group["lr"] for group in optimizer.param_groups])
     for setting, kept in KEPT_WITH.items():
         if settings[0].get(setting) not in (None, False):
             for parameter, state in optimizer.state.items():

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transformers_framework.compat import torch as compat
 from transformers_framework.restricted import Beta, PositiveFloat
 
 
@@ -60,14 +61,14 @@ class TFAdamW(torch.optim.Optimizer):
         grads = [parameter.grad for parameter in params if parameter.grad is not None]
         averages = [self.state[parameter]["exp_avg"] for parameter in params]
         squares = [self.state[parameter]["exp_avg_sq"] for parameter in params]
-        torch._foreach_lerp_(averages, grads, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-        denominators = torch._foreach_sqrt(squares)
-        torch._foreach_add_(denominators, group["eps"])
+        compat.foreach_lerp_(averages, grads, 1 - beta1)
+        compat.foreach_mul_(squares, beta2)
+        compat.foreach_addcmul_(squares, grads, grads, 1 - beta2)
+        denominators = compat.foreach_sqrt(squares)
+        compat.foreach_add_(denominators, group["eps"])
         if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_addcdiv_(params, averages, denominators, -group["lr"])
+            compat.foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        compat.foreach_addcdiv_(params, averages, denominators, -group["lr"])
 
 
 def tf_adamw(

@@ -12,6 +12,8 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
+from transformers_framework.compat import lightning
+from transformers_framework.compat.torch import forbid_fused_unscaling
 from transformers_framework.constants import (
     EVALUATED,
     GROUP_NUM_ITEMS,
@@ -160,7 +162,7 @@ class Pipeline(pl.LightningModule):
     @property
     def shards_weights(self) -> bool:
         """Whether each process has a part of the weights, and gets the others' for each layer: all call as many."""
-        return self._trainer is not None and bool(getattr(self._trainer.strategy, "shards_weights", False))
+        return bool(getattr(lightning.attached_strategy(self), "shards_weights", False))
 
     def _gradient_scale(self) -> float:
         """Return what undoes the means that are taken of our sums: over batches by Lightning, over processes by DDP."""
@@ -214,8 +216,7 @@ class Pipeline(pl.LightningModule):
 
     def _log_training(self) -> None:
         """Log the mean losses since the last time; at logging steps only, since each scalar costs about 0.3 ms."""
-        for logged in (self.trainer._results or {}).values():  # else Lightning repeats what has no value now
-            logged.reset()
+        lightning.forget_logged_values(self.trainer)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("train/learning_rate", rate, on_step=True, on_epoch=False)
         self._log_losses(TRAIN, on_step=True)
@@ -277,7 +278,7 @@ class Pipeline(pl.LightningModule):
             dimensions=self.dimensions,
         )
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None and self.trainer.gradient_clip_val:
-            _forbid_fused_unscaling(optimizer)
+            forbid_fused_unscaling(optimizer)
         epochs = self.trainer.max_epochs
         total_steps = self.num_scheduler_steps(
             self.trainer.estimated_stepping_batches, math.inf if epochs in (None, -1) else epochs
@@ -386,10 +387,3 @@ def direction(objectives: Sequence[Objective], name: str) -> Direction | None:
     if (metric or owner) == "loss":
         return "min"
     return next(o for o in objectives if o.name == owner).direction(cast("Stage", stage), metric)
-
-
-def _forbid_fused_unscaling(optimizer: Any) -> None:
-    """Make gradients be unscaled before they are clipped: a fused step would unscale them itself, afterwards."""
-    for group in optimizer.param_groups:
-        group.update({"fused": False} if "fused" in group else {})
-    optimizer._step_supports_amp_scaling = False

@@ -10,9 +10,8 @@ import logging
 from typing import Any, cast
 
 import pytorch_lightning as pl
-from pytorch_lightning.loops.fit_loop import _FitLoop
-from pytorch_lightning.loops.loop import _Loop
-from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+
+from transformers_framework.compat import lightning
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ def use_own_loops(trainer: pl.Trainer) -> pl.Trainer:
     return trainer
 
 
-class EpochLoop(_TrainingEpochLoop):
+class EpochLoop(lightning.TrainingEpochLoop):
     """The batches of an epoch.
 
     Callbacks may have a hook ``on_batch_done(trainer)``: the batch is counted and logged, and a validation that follows
@@ -55,13 +54,14 @@ class EpochLoop(_TrainingEpochLoop):
     def on_advance_end(self, data_fetcher: Any) -> None:
         """Do what follows a batch."""
         if not self.restarting:
-            self.validation_due = super()._should_check_val_fx(data_fetcher)
+            self.validation_due = super().validates_now(data_fetcher)
             call_hooks(self.trainer, "on_batch_done")
         if self.validation_due:
             self.val_loop.batch_progress.reset()  # so that nothing is left of one that was interrupted
         super().on_advance_end(data_fetcher)
 
-    def _should_check_val_fx(self, data_fetcher: Any) -> bool:
+    def validates_now(self, data_fetcher: Any) -> bool:
+        """Return whether a validation is due."""
         return self.validation_due
 
     def on_save_checkpoint(self) -> dict[str, Any]:
@@ -74,16 +74,16 @@ class EpochLoop(_TrainingEpochLoop):
         self.validation_due = state_dict.get("validation_due", False)
 
 
-class FitLoop(_FitLoop):
+class FitLoop(lightning.FitLoop):
     """The epochs; callbacks may have a hook ``on_epoch_done(trainer)``, when an epoch is counted and logged."""
 
     epoch_loop: EpochLoop
 
-    @_Loop.restarting.setter  # type: ignore[attr-defined]
+    @lightning.Loop.restarting.setter  # type: ignore[attr-defined]
     def restarting(self, restarting: bool) -> None:
         """Restart within an epoch; after a complete one start the next, also where ``max_steps`` limits the run."""
         progress = self.epoch_progress.current
-        _Loop.restarting.fset(self, restarting and progress.ready != progress.processed)  # type: ignore[attr-defined]
+        lightning.Loop.restarting.fset(self, restarting and progress.ready != progress.processed)  # type: ignore[attr-defined]
 
     @property
     def done(self) -> bool:
@@ -126,7 +126,7 @@ def epoch_under_way(trainer: pl.Trainer) -> int:
 
 def training_ends(trainer: pl.Trainer) -> bool:
     """Return whether training ends after this batch, whatever is left of the epoch."""
-    stops = trainer.should_stop and trainer.fit_loop._can_stop_early
+    stops = trainer.should_stop and lightning.can_stop_early(trainer)
     return stops or 0 < trainer.max_steps <= trainer.global_step
 
 
@@ -134,4 +134,4 @@ def in_last_batch(trainer: pl.Trainer) -> bool:
     """Return whether this is the last batch of the last epoch."""
     epochs = trainer.max_epochs
     is_last_epoch = epochs is not None and 0 <= epochs <= epoch_under_way(trainer) + 1
-    return is_last_epoch and bool(epoch_loop(trainer)._num_ready_batches_reached())
+    return is_last_epoch and lightning.epoch_ends(trainer)

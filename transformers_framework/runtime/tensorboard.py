@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric.loggers.logger import rank_zero_experiment
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from transformers_framework.compat.lightning import TensorBoardLogger
+from transformers_framework.compat.tensorboard import event_file, rename_event_file
 from transformers_framework.storage.run_folders import RunFolders
 
 EVENTS = "events.out.tfevents.*"
@@ -28,13 +29,15 @@ class TensorBoard(TensorBoardLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The writer of events, into a file that is read after those that are there, wherever the clock was set."""
-        if self._experiment is None:
-            _come_last(super().experiment)
-        return self._experiment
+        if self.is_open:
+            return super().experiment
+        writer = super().experiment
+        _come_last(writer)
+        return writer
 
     def purge(self, step: int) -> None:
         """Let a TensorBoard that is open forget what it was shown of a step and those after it."""
-        self._kwargs["purge_step"] = step
+        self.purge_from(step)
 
     @rank_zero_only
     def save(self) -> None:
@@ -49,15 +52,12 @@ class TensorBoard(TensorBoardLogger):
 
 def _come_last(writer: Any) -> None:
     """Name the file of a writer such that it comes last: readers sort files by the time in their names."""
-    events = writer.file_writer.event_writer
-    path = Path(events._file_name)
+    path = event_file(writer)
     latest = max((other.name for other in path.parent.glob(EVENTS) if other != path), default="")
     if latest >= path.name:
         *start, _, rest = path.name.split(".", 4)
         name = path.with_name(".".join((*start, f"{int(latest.split('.')[3]) + 1:010d}", rest)))
-        path.rename(name)
-        events._file_name = str(name)
-        events._general_file_writer.filename = str(name).encode()
+        rename_event_file(writer, name)
 
 
 def rewind(folders: RunFolders, checkpoint: Mapping[str, Any] | None) -> None:

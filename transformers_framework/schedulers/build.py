@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from transformers_framework.compat.torch import set_last_learning_rates
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.schedulers.schedules import constant, sqrt_decay
 
@@ -128,7 +129,7 @@ def keep_highest(scheduler: LambdaLR, num_warmup_steps: int) -> None:
     groups = scheduler.optimizer.param_groups
     for group, base, factor in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
         group["lr"] = base * factor(scheduler.last_epoch)
-    scheduler._last_lr = [group["lr"] for group in groups]
+    set_last_learning_rates(scheduler, [group["lr"] for group in groups])
 
 
 def _highest(step: int, *, function: Callable[..., float], num_warmup_steps: int) -> float:

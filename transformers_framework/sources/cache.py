@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from transformers_framework import __version__
+from transformers_framework.compat.datasets import fingerprint_of
 from transformers_framework.exceptions import DataError
 from transformers_framework.storage.shared_folders import building, digest, is_whole, locked
 
@@ -52,7 +53,7 @@ def prepared(
     import datasets
     from datasets.arrow_reader import ArrowReader
 
-    folder = cache_dir / "prepared" / digest([__version__, dataset._fingerprint, key])
+    folder = cache_dir / "prepared" / digest([__version__, fingerprint_of(dataset), key])
     with locked(folder):
         if not use_cache or not is_whole(folder, verify=verify):
             with _scratch(cache_dir / "scratch") as discard:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from transformers_framework.compat.datasets import fingerprint_of
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.sources.columns import value_numbers
 from transformers_framework.sources.data_files import FORMATS, SUFFIXES, DataFile, UnreadableColumnError
@@ -95,7 +96,7 @@ def load_dataset(
     data = _of_plain_types(data, cache_dir, columns, keep_in_memory, verify)
     if shard is not None and shard > 1:
         kept = _kept(data, shard, questions)
-        data = data.select(kept, keep_in_memory=True, new_fingerprint=digest([data._fingerprint, shard, questions]))
+        data = data.select(kept, keep_in_memory=True, new_fingerprint=digest([fingerprint_of(data), shard, questions]))
     return _as_iterable(data) if iterable else data
 
 
@@ -326,7 +327,9 @@ def _of_plain_types(
         _write(features.arrow_schema, (table.cast(features.arrow_schema) for table in tables), aside)
 
     return _converted(
-        cache_dir / "files" / digest([READERS, data._fingerprint, [str(kind) for kind in features.arrow_schema.types]]),
+        cache_dir
+        / "files"
+        / digest([READERS, fingerprint_of(data), [str(kind) for kind in features.arrow_schema.types]]),
         convert,
         keep_in_memory,
         verify,

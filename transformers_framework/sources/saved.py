@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transformers_framework.compat.datasets import fingerprint_of, saved_files, saved_indices, with_fingerprint
 from transformers_framework.exceptions import DataError
 from transformers_framework.sources.integrity import check_files
 from transformers_framework.storage.atomic import is_inside
@@ -52,7 +53,7 @@ def load_saved(
     flag = f"--{stage}_dataset {saved.name}"
     try:
         state = json.loads((saved.path / "state.json").read_text("utf-8"))
-        if not state["_data_files"]:
+        if not saved_files(state):
             raise DataError(f"{flag}: the data set has no rows")
         if outside := [name for name in _names(state) if not is_inside(name)]:
             raise DataError(
@@ -63,10 +64,10 @@ def load_saved(
         data = datasets.load_from_disk(str(saved.path), keep_in_memory=keep_in_memory)
         assert isinstance(data, datasets.Dataset)
         # the saved fingerprint names the steps that made the data, not what is in the files
-        fingerprint = digest([data._fingerprint, *_stamps(saved.path)])
+        fingerprint = digest([fingerprint_of(data), *_stamps(saved.path)])
         if (rows := _selected(saved.path, state)) is not None:
             data = data.select(rows, keep_in_memory=True)
-        return datasets.Dataset(data.data, data.info, data.split, indices_table=data._indices, fingerprint=fingerprint)
+        return with_fingerprint(data, fingerprint)
     except DataError:
         raise
     except Exception as error:  # pyarrow, json and datasets raise many kinds
@@ -75,7 +76,7 @@ def load_saved(
 
 def _names(state: Mapping[str, Any]) -> list[str]:
     """Return the Arrow files of a data set, as its folder calls them."""
-    return [file["filename"] for file in (*state["_data_files"], *(state.get("_indices_data_files") or ()))]
+    return [file["filename"] for file in (*saved_files(state), *saved_indices(state))]
 
 
 def _files(folder: Path, state: Mapping[str, Any]) -> list[Path]:
@@ -94,8 +95,8 @@ def _selected(folder: Path, state: Mapping[str, Any]) -> np.ndarray | None:
     def table(file: Mapping[str, Any]) -> Any:
         return MemoryMappedTable.from_file(str(folder / Path(file["filename"]).name))
 
-    files = state["_data_files"]
-    indices = [table(file).column("indices").to_numpy() for file in state.get("_indices_data_files") or ()]
+    files = saved_files(state)
+    indices = [table(file).column("indices").to_numpy() for file in saved_indices(state)]
     if not indices and all(file.get("take") is None for file in files):
         return None
     starts = np.cumsum([0] + [table(file).num_rows for file in files])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
@@ -108,7 +107,9 @@ def method_of(trainer: pl.Trainer, name: str) -> Callable[..., Any]:
     strategy, module = trainer.strategy, trainer.lightning_module
     if not getattr(strategy, "shards_weights", False):
         return cast("Callable[..., Any]", getattr(module, name))
-    return partial(strategy._forward_redirection, strategy.model, module, name)  # type: ignore[arg-type]
+    from transformers_framework.compat.lightning import method_in_forward
+
+    return method_in_forward(strategy, module, name)
 
 
 def shards_checkpoints(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -12,15 +11,9 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from transformers_framework.compat.sharding import safe_to_read
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.storage.atomic import whole_file
-
-# what DeepSpeed's files hold beside tensors and plain values
-SAFE = {
-    "deepspeed.runtime.fp16.loss_scaler": ("LossScaler", "DynamicLossScaler"),
-    "deepspeed.runtime.zero.config": ("ZeroStageEnum",),
-    "deepspeed.utils.tensor_fragment": ("fragment_address",),
-}
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -102,12 +95,6 @@ def check_tensors(
             f"{flag}: {path} is of another model: {len(wrong)} tensors differ, as {wrong[0]}, which is "
             f"{there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} in this run."
         )
-
-
-def safe_to_read() -> Any:
-    """Return a context in which torch reads the few kinds of objects that DeepSpeed's files hold."""
-    known = [getattr(importlib.import_module(module), name) for module, names in SAFE.items() for name in names]
-    return torch.serialization.safe_globals(known)
 
 
 def check_shards(folder: Path, *, flag: str = "--ckpt_path") -> dict[str, Any]:

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.strategies import DeepSpeedStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from transformers_framework.compat.sharding import HOOKS, DeepSpeedStrategy, create_high_precision_state
 from transformers_framework.strategies.checkpoint_io import check_shards
 from transformers_framework.strategies.zero_shards import ZeroShards
-
-HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 
 
 class DeepSpeed(DeepSpeedStrategy):
@@ -60,8 +58,9 @@ class DeepSpeed(DeepSpeedStrategy):
         """Run a backward pass; Lightning has taken the mean over the window."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
 
-    def _initialize_deepspeed_train(self, model: nn.Module) -> None:
-        super()._initialize_deepspeed_train(model)
+    def initialize_training(self, model: nn.Module) -> None:
+        """Make the engine that trains."""
+        super().initialize_training(model)
         self.deepspeed_engine.set_gradient_accumulation_boundary(True)
         self._let_scale_fall()
 
@@ -70,14 +69,14 @@ class DeepSpeed(DeepSpeedStrategy):
         if self.lowest_scale is not None and getattr(scaler, "dynamic", False):
             scaler.min_scale = self.lowest_scale
 
-    def _initialize_deepspeed_inference(self, model: nn.Module) -> None:
+    def initialize_inference(self, model: nn.Module) -> None:
         """Lightning removes all hooks, to be rid of DeepSpeed's; others stay."""
         kept = [
             (module, hooks, {key: hook for key, hook in getattr(module, hooks).items() if not _is_deepspeeds(hook)})
             for module in model.modules()
             for hooks in HOOKS
         ]
-        super()._initialize_deepspeed_inference(model)
+        super().initialize_inference(model)
         for module, hooks, ours in kept:
             setattr(module, hooks, OrderedDict({**ours, **getattr(module, hooks)}))
 
@@ -117,7 +116,7 @@ class DeepSpeed(DeepSpeedStrategy):
         trains = self.lightning_module.trainer.state.fn == TrainerFn.FITTING
         # of stage 3 DeepSpeed loads nothing into a model that has no optimizer; of others the weights are whole
         if (
-            shards.fits(self.world_size, self.zero_stage_3) and shards.names == self._names
+            shards.fits(self.world_size, self.zero_stage_3) and shards.names == self.parameter_names
             if trains
             else not (self.zero_stage_3 or shards.shards_weights)
         ):
@@ -133,11 +132,6 @@ class DeepSpeed(DeepSpeedStrategy):
                 self._take_optimizer(shards)
         self._let_scale_fall()  # which has been replaced
         return checkpoint
-
-    @property
-    def _names(self) -> list[list[str]]:
-        """Names of the parameters of each group."""
-        return [list(group) for group in self.deepspeed_engine._get_zero_param_shapes()]
 
     def _take_weights(self, whole: Mapping[str, Tensor], *, trains: bool) -> None:
         """Let all processes take weights in float32, one tensor after the other, which the first one has."""
@@ -166,7 +160,7 @@ class DeepSpeed(DeepSpeedStrategy):
             state = {key: value.clone() if isinstance(value, Tensor) else value for key, value in counts.items()}
             optimizer.optimizer.state[part].update(state | {kind: torch.zeros_like(part) for kind in kinds})
         if not self.zero_stage_3:
-            optimizer._lazy_init_hp_params_optimizer_state()
+            create_high_precision_state(optimizer)
         names = [name for group in shards.names for name in group]
         for kind in kinds:
             tensors = shards.tensors(kind) if self.is_global_zero else ((name, None) for name in names)

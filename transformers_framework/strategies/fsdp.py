@@ -6,17 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric.strategies.fsdp import _get_full_state_dict_context
-from lightning_fabric.strategies.model_parallel import _load_raw_module_state
-from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from transformers_framework.compat import sharding
 from transformers_framework.strategies.checkpoint_io import read_checkpoint
 
 
-class FSDP(FSDPStrategy):
+class FSDP(sharding.FSDPStrategy):
     """Lightning's, with a unit a layer, clipping by the norm of all shards, and files that hold no code.
 
     A checkpoint is one file with the whole state, as without sharding: it can be continued on any number of processes
@@ -27,7 +25,8 @@ class FSDP(FSDPStrategy):
     on_cpu = False  # gathered states are overwritten there: PyTorch moves each to the host, which copies none
     units: nn.Module | None = None  # wrapped once: what was wrapped for training is tested and predicts
 
-    def _setup_model(self, model: nn.Module) -> nn.Module:
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the model with its weights sharded, one unit per layer."""
         from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
         if self.units is None:
@@ -41,7 +40,7 @@ class FSDP(FSDPStrategy):
                 auto_wrap_policy=ModuleWrapPolicy(layers) if layers else None,
                 **self.kwargs,
             )
-        return super()._setup_model(self.units)
+        return super().wrap(self.units)
 
     def clip(self, value: float) -> None:
         """Clip gradients by the norm of those of all processes."""
@@ -55,8 +54,8 @@ class FSDP(FSDPStrategy):
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         """Return the whole state of an optimizer, to the first process, numbered as one process numbers it."""
         assert self.model is not None
-        optimizer = getattr(optimizer, "_optimizer", optimizer)
-        whole: Any = _get_full_state_dict_context(self.model, world_size=self.world_size)
+        optimizer = sharding.unwrapped(optimizer)
+        whole: Any = sharding.full_state(self.model, world_size=self.world_size)
         with whole:
             state = FullyShardedDataParallel.optim_state_dict(self.model, optimizer)
         numbers = {name: number for number, name in enumerate(self._names(optimizer))}
@@ -72,11 +71,11 @@ class FSDP(FSDPStrategy):
         """Load a whole checkpoint, of which each process takes its part; nothing in it is executed."""
         assert self.model is not None
         checkpoint = read_checkpoint(Path(self.broadcast(checkpoint_path)))
-        _load_raw_module_state(checkpoint.pop("state_dict"), module=self.model, world_size=self.world_size, strict=True)
+        sharding.load_full_state(checkpoint.pop("state_dict"), self.model, world_size=self.world_size)
         module: Any = self.lightning_module
         if module is None or module.trainer.state.fn != TrainerFn.FITTING:
             return checkpoint
-        whole: Any = _get_full_state_dict_context(self.model, world_size=self.world_size, rank0_only=False)
+        whole: Any = sharding.full_state(self.model, world_size=self.world_size, rank0_only=False)
         with whole:
             for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
                 mine = FullyShardedDataParallel.optim_state_dict_to_load(
@@ -92,7 +91,7 @@ class FSDP(FSDPStrategy):
 
 def clean(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """Yield names as they were before modules were wrapped."""
-    return ((name.replace("_fsdp_wrapped_module.", ""), tensor) for name, tensor in named)
+    return ((name.replace(sharding.WRAPPED, ""), tensor) for name, tensor in named)
 
 
 def rekeyed(state: dict[str, Any], keys: Mapping[Any, Any]) -> dict[str, Any]:

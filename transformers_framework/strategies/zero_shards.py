@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from transformers_framework.compat.sharding import safe_to_read
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.strategies.checkpoint_io import safe_to_read
 
 OWN = ("module", "optimizer", "lr_scheduler")  # what is DeepSpeed's of the file that has Lightning's state too
 
