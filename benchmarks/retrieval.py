@@ -86,11 +86,11 @@ def _ours(folder: Path, corpus: Path, scratch: Path) -> Callable[[], object]:
     import torch
     from transformers import AutoConfig, AutoTokenizer
 
-    from transformers_framework.callbacks.corpus_search import encoded
-    from transformers_framework.data.passages import load_corpus
     from transformers_framework.inputs.query_passage import QueryPassage
     from transformers_framework.models.auto import HeadSpec
     from transformers_framework.models.towers import load_bi_encoder
+    from transformers_framework.retrieval.corpus import load_corpus
+    from transformers_framework.retrieval.corpus_search import encoded
 
     lengths = {"max_sequence_length": [MAX_LENGTH]}
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

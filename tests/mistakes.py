@@ -1002,9 +1002,9 @@ LISTED: dict[str, Any] = {"input_columns": ["question", "*answers"], "label_colu
 
 UNTRAINED: dict[str, Any] = {"train_dataset": None, "valid_dataset": None}
 DRAWN = [
-    ranking("head", "--pre_trained_model: nothing is trained, and the weights of BertForSequenceClassification of .*bert were just drawn. Give a checkpoint of this task", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", **UNTRAINED),
-    ranking("model", "--pre_trained_config: nothing is trained, and the weights of all of the model were just drawn", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", pre_trained_model=None, pre_trained_config="{made}/bert", pre_trained_tokenizer="{made}/bert", **UNTRAINED),
-    retrieving("dense layer", "--pre_trained_model: nothing is trained, and the weights of Tower of .*bert were just drawn", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", embedding_size=8, **UNTRAINED),
+    ranking("head", "--pre_trained_model: nothing is trained, and the weights of BertForSequenceClassification of .*bert are newly initialized. Give a checkpoint of this task", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", **UNTRAINED),
+    ranking("model", "--pre_trained_config: nothing is trained, and the weights of all of the model are newly initialized", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", pre_trained_model=None, pre_trained_config="{made}/bert", pre_trained_tokenizer="{made}/bert", **UNTRAINED),
+    retrieving("dense layer", "--pre_trained_model: nothing is trained, and the weights of Tower of .*bert are newly initialized", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", embedding_size=8, **UNTRAINED),
     wrong("nothing to resume", "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path .*best.ckpt", {"test.jsonl": TRAIN}, test_dataset="{tmp}/test.jsonl", resume=True, **UNTRAINED),
     wrong("head of another task", "--pre_trained_model: nothing is trained, and .*tuned is a BertForTokenClassification. Give the --pipeline", {"test.jsonl": TRAIN}, test_dataset="{tmp}/test.jsonl", pre_trained_model="{made}/tuned", **UNTRAINED),
 ]  # fmt: skip

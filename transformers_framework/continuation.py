@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers_framework.compat.lightning import BATCHES_THAT_STEPPED
 from transformers_framework.exceptions import ConfigurationError
@@ -15,7 +15,8 @@ from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, opti
 from transformers_framework.storage.run_folders import CONFIG, is_damaged
 from transformers_framework.strategies.build import shards_checkpoints
 
-Experiment = Any  # it imports this module
+if TYPE_CHECKING:
+    from transformers_framework.run_parts import Run
 
 # flags that say what is learned: what continues a run has the same
 OF_MEANING = frozenset(
@@ -52,18 +53,18 @@ class Continuation:
     """A checkpoint and the run that is to continue it, to train or to test.
 
     Args:
-        experiment: The run.
+        run: The run.
         start: The checkpoint, if there is one.
     """
 
-    experiment: Experiment
+    run: Run
     start: str | None
 
     @property
     def resumes(self) -> bool:
         """Whether the checkpoint is one of this run; with ``--resume``, a first start may be from ``--ckpt_path``."""
-        own = self.experiment.folders.checkpoints
-        return bool(self.experiment.resume) and self.start is not None and Path(self.start).parent == own
+        own = self.run.folders.checkpoints
+        return bool(self.run.resume) and self.start is not None and Path(self.start).parent == own
 
     @property
     def _flag(self) -> str:
@@ -72,7 +73,7 @@ class Continuation:
 
     @property
     def _is_sharded(self) -> bool:
-        return shards_checkpoints(self.experiment.options.get("strategy", "auto"))
+        return shards_checkpoints(self.run.options.get("strategy", "auto"))
 
     @cached_property
     def outline(self) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class Continuation:
     @cached_property
     def now(self) -> Mapping[str, Any]:
         """Flags of the run as they were given: a checkpoint may decide on others."""
-        return _flags(self.experiment.config_yaml)
+        return _flags(self.run.config_yaml)
 
     @cached_property
     def changed(self) -> frozenset[str]:
@@ -126,15 +127,14 @@ class Continuation:
         return then, now
 
     def _refusal(self, what: str) -> ConfigurationError:
-        experiment = self.experiment
         return ConfigurationError(
             f"{what}. Give the same to go on with it, or another --name, with --pre_trained_model, to start a new run "
-            f"from its weights, as {experiment.folders.pre_trained_models / 'final'}."
+            f"from its weights, as {self.run.folders.pre_trained_models / 'final'}."
         )
 
     @property
     def _begun(self) -> str:
-        return f"run '{self.experiment.folders.name}' was begun" if self.resumes else f"{self.start} was trained"
+        return f"run '{self.run.folders.name}' was begun" if self.resumes else f"{self.start} was trained"
 
     def check_file(self) -> None:
         """Refuse a checkpoint that cannot be read, or not as it was written.
@@ -145,7 +145,7 @@ class Continuation:
         if self.start is None:
             return
         assert self.outline
-        if self.start != str(self.experiment.folders.undamaged) and is_damaged(Path(self.start)):
+        if self.start != str(self.run.folders.undamaged) and is_damaged(Path(self.start)):
             raise ConfigurationError(
                 f"{self._flag}: {self.start} is damaged: what it holds does not fit its checksums. Copy it again, or "
                 "start from another checkpoint: another --name, with --ckpt_path."
@@ -162,21 +162,21 @@ class Continuation:
 
         if self.start is None:
             return
-        experiment, trains = self.experiment, self.experiment.data.has("train")
+        run, trains = self.run, self.run.data.has("train")
         self.check_flags(trains=trains)
         if not self._is_sharded:
-            state = experiment.module.state_dict()
+            state = run.module.state_dict()
             check_tensors(self.start, self.outline["state_dict"], state, flag=self._flag)
         if trains:
             self.check_data()
-        if trains and not experiment.allow_other_batch_size:
-            check_rows_of_step(experiment.data, experiment.trainer, dict(self._kept(DATA)))
+        if trains and not run.allow_other_batch_size:
+            check_rows_of_step(run.data, run.trainer, dict(self._kept(DATA)))
         if trains:
             self._check_steps()
 
     def _check_steps(self) -> None:
         """Refuse to train no step where steps were asked for; say how those that are trained differ."""
-        experiment, step = self.experiment, self.outline.get("global_step")
+        run, step = self.run, self.outline.get("global_step")
         new = [line for line in self.changes if line.endswith(f" from step {step} on")]
         if self._is_at_end and not self.resumes:
             raise ConfigurationError(
@@ -186,7 +186,7 @@ class Continuation:
             )
         if self._is_at_end and new:
             raise ConfigurationError(
-                f"--resume: run '{experiment.folders.name}' is at its end, step {step}, so nothing would be trained "
+                f"--resume: run '{run.folders.name}' is at its end, step {step}, so nothing would be trained "
                 f"with {new[-1].partition(' from step ')[0]}. Raise --max_epochs, --max_steps or --patience, or give "
                 "the flags with which it was trained."
             )
@@ -205,47 +205,50 @@ class Continuation:
         """Batches of the epoch that are done, of the size that this run has."""
         from transformers_framework.callbacks.accumulated_gradients import DATA, GRADIENTS, rows_and_batches
 
-        state, experiment = self._kept(DATA), self.experiment
+        state, run = self._kept(DATA), self.run
         if "consumed" not in state:  # a checkpoint from elsewhere
             return int(self._kept("loops", "fit_loop", "epoch_loop.batch_progress", "current").get("processed", 0))
         kept = bool(self._kept(GRADIENTS))
-        return rows_and_batches(experiment.data, experiment.trainer, state, has_gradients=kept)[1]
+        return rows_and_batches(run.data, run.trainer, state, has_gradients=kept)[1]
 
     @property
     def _is_at_end(self) -> bool:
         """Whether a checkpoint has no step left to train."""
         from transformers_framework.callbacks.early_stopping import EarlyStopping
 
-        steps, trainer, patience = self.experiment.steps, self.experiment.trainer, self.experiment.selection.patience
+        steps, trainer, patience = self.run.steps, self.run.trainer, self.run.selection.patience
         epochs = self._kept("loops", "fit_loop", "epoch_progress", "current").get("processed", 0)
         if self.is_within_epoch and self._batches_done >= steps.batches:
             epochs += 1  # only its end is left
-        own = [callback.state_key for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        own = [callback.state_key for callback in callbacks if isinstance(callback, EarlyStopping)]
         waited = max((self._kept("callbacks", key).get("wait_count", 0) for key in own), default=0)
         stopped = self.resumes and patience is not None and waited >= patience
         return stopped or epochs >= steps.epochs or 0 < trainer.max_steps <= self.outline.get("global_step", 0)
 
     def prepare_folders(self) -> None:
         """Write the flags of the run, and remove what was written and logged after the checkpoint."""
-        from transformers_framework.runtime.tensorboard import rewind
+        from transformers_framework.runtime.tensorboard import TensorBoard, rewind
 
-        experiment, folders = self.experiment, self.experiment.folders
-        folders.write_config("".join(f"# {line}\n" for line in self.changes) + experiment.config_yaml)
+        run, folders = self.run, self.run.folders
+        folders.write_config("".join(f"# {line}\n" for line in self.changes) + run.config_yaml)
         folders.go_on_from(self.start)
-        if experiment.resume:
+        if run.resume:
             rewind(folders, self.outline if self.resumes else None)
-            experiment.trainer.logger.purge(self._logged_steps)
+            for written in run.trainer.loggers:
+                if isinstance(written, TensorBoard):
+                    written.purge(self._logged_steps)
 
     @property
     def _of_order(self) -> Mapping[str, str]:
         """Flags that must stay while an epoch is under way, or a run resumes, with the reasons."""
-        data, spec = self.experiment.data, self.experiment.spec
+        data, spec = self.run.data, self.run.spec
         packs, families = data.inputs.uses_document_mask, []
         if packs or (data.length_bucketing and not data.iterable):
             families.append(resolve(spec.inputs))
         if packs:
             families += [family for family in map(resolve, spec.objectives) if family.changes_lengths]
-        names = {name for family in families for name in options_of(family, self.experiment.options)}
+        names = {name for family in families for name in options_of(family, self.run.options)}
         of_lengths = dict.fromkeys(sorted(names), "it decides on the lengths by which rows share a batch")
         seen = ", and a part of the epoch has been seen" if self.is_within_epoch else ""
         return {name: why + seen for name, why in {**of_lengths, **OF_ORDER}.items()}
@@ -259,7 +262,7 @@ class Continuation:
         Raises:
             ConfigurationError: With what was and what is.
         """
-        experiment = self.experiment
+        run = self.run
         if self.resumes and (others := sorted(OF_MEANING & self.changed)):
             then, now = self._both(*others)
             raise self._refusal(f"--resume: {self._begun} with {then}, and this command has {now}")
@@ -269,8 +272,8 @@ class Continuation:
             if name in self.changed:
                 then, now = self._both(name)
                 raise self._refusal(f"--{name}: {self._begun} with {then}, and this command has {now}: {why}")
-        places = (experiment.spec.inputs, *experiment.spec.objectives)
-        names = {name for place in places for name in options_of(resolve(place), experiment.options)} | OF_MEANING
+        paths = (run.spec.inputs, *run.spec.objectives)
+        names = {name for path in paths for name in options_of(resolve(path), run.options)} | OF_MEANING
         if others := sorted(names & self.changed):
             logger.warning("%s was trained with %s; this run has %s.", self.start, *self._both(*others))
 
@@ -281,7 +284,7 @@ class Continuation:
 
         if self.start is None:
             return []
-        earlier, options = self._kept("callbacks", KEY).get("changes", []), self.experiment.options
+        earlier, options = self._kept("callbacks", KEY).get("changes", []), self.run.options
         tables = ((OPTIMIZERS, "optimizer"), (SCHEDULERS, "scheduler"))
         families = [resolve(lookup(table, options[name], name)) for table, name in tables]
         names = {name for family in families for name in options_of(family, options)} | OF_OPTIMIZATION
@@ -300,8 +303,8 @@ class Continuation:
         from transformers_framework.callbacks.provenance import KEY
         from transformers_framework.data.fingerprint import difference
 
-        experiment, data = self.experiment, self.experiment.data
-        monitored = str(experiment.selection.monitor).partition("/")[0]
+        run, data = self.run, self.run.data
+        monitored = str(run.selection.monitor).partition("/")[0]
         for stage in data.sources:
             then = self._kept("callbacks", KEY, "data", stage)
             found = difference(then, data.fingerprints[stage]) if "columns" in then else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from transformers_framework.constants import ARE_TEXTS, EVALUATED, Stage
 from transformers_framework.continuation import Continuation
@@ -29,11 +29,10 @@ from transformers_framework.storage.run_folders import RunFolders
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from transformers_framework.callbacks.corpus_search import CorpusSearch
     from transformers_framework.callbacks.selection import Selection
     from transformers_framework.data.datamodule import DataModule
     from transformers_framework.objectives.objective import Objective
-    from transformers_framework.objectives.retrieval import Retrieval
+    from transformers_framework.pipelines.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +174,7 @@ class Experiment:
         return data
 
     @cached_property
-    def module(self) -> pl.LightningModule:
+    def module(self) -> Pipeline:
         """Model, losses, metrics and optimization."""
         import pytorch_lightning as pl
 
@@ -196,21 +195,15 @@ class Experiment:
         model = load(heads, self.config, **options_of(load, self.options))
         if self.inputs.num_token_types > max(1, type_vocabulary(self.config)):
             grow_type_vocabulary(model, self.inputs.num_token_types)
-        family = resolve(self.spec.family)
+        family: type[Pipeline] = resolve(self.spec.family)
         return family(model, self.objectives, self.options, self.inputs, **options_of(family, self.options))
 
     @cached_property
-    def search(self) -> CorpusSearch | None:
-        """What searches a corpus in evaluation, where one was given."""
-        if "corpus_dataset" not in self.options:
-            return None
-        from transformers_framework.callbacks.corpus_search import CorpusSearch
-        from transformers_framework.data.passages import load_corpus
-
-        corpus = load_corpus(self.inputs, self.options, **options_of(load_corpus, self.options))
-        (objective,) = self.objectives
-        folders = None if self.is_fast_dev_run else self.folders
-        return None if corpus is None else CorpusSearch(corpus, self.data, cast("Retrieval", objective), folders)
+    def pipeline_callbacks(self) -> list[pl.Callback]:
+        """Callbacks that the row of the pipeline adds."""
+        factories = [resolve(path) for path in self.spec.callbacks]
+        made = [factory(self, **options_of(factory, self.options)) for factory in factories]
+        return [callback for callback in made if callback is not None]
 
     @cached_property
     def selection(self) -> Selection:
@@ -260,8 +253,7 @@ class Experiment:
         if not self.is_fast_dev_run:
             callbacks.append(Predictions(self.folders, self.data))
             callbacks += self.selection.callbacks(self.folders, exporter)
-        if self.search is not None:
-            callbacks.append(self.search)
+        callbacks += self.pipeline_callbacks
         if self.data.has("train"):
             callbacks.insert(0, FiniteLoss(self.data.source_of("train").place))
         if self.options.get("enable_progress_bar") is not False:

@@ -28,6 +28,7 @@ JOINT_RANKING = Variant(
     },
     task_flags=("classification_head_type", "separated"),
     order_flags=("grouping", "selection"),
+    remedy="models.joint:remedy",
 )
 
 PIPELINES: dict[str, PipelineSpec] = {
@@ -108,8 +109,10 @@ PIPELINES: dict[str, PipelineSpec] = {
         objectives=("objectives.retrieval:Retrieval",),
         family=BI_ENCODER,
         model="models.towers:load_bi_encoder",
-        flags=("data.passages:load_corpus",),
+        flags=("retrieval.corpus:load_corpus",),
         remembers="models.sentence_transformers:remembered",
+        callbacks=("retrieval.corpus_search:corpus_search",),
+        checks=("retrieval.corpus_search:check_corpus",),
     ),
     "seq_class": PipelineSpec(
         needs="text columns, label",

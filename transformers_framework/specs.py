@@ -19,6 +19,8 @@ class Variant:
         order_flags: As of a pipeline, beside those of the pipeline.
         callbacks: As of a pipeline, beside those of the pipeline.
         checks: As of a pipeline, beside those of the pipeline.
+        remedy: Import path of a function of a model's config that returns a sentence with the flags of the variant that
+            a checkpoint was trained with; an empty one where it was not.
     """
 
     replaces: Mapping[str, str]
@@ -26,6 +28,7 @@ class Variant:
     order_flags: tuple[str, ...] = ()
     callbacks: tuple[str, ...] = ()
     checks: tuple[str, ...] = ()
+    remedy: str | None = None
 
 
 @dataclass(frozen=True)

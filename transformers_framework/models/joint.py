@@ -189,6 +189,17 @@ def recomputes(backbone: Any) -> bool:
     return bool(backbone.is_gradient_checkpointing if newer is None else newer)
 
 
+def remedy(config: Any) -> str:
+    """Return with which flags a joint re-ranker was trained, as a sentence; an empty text of another config.
+
+    Args:
+        config: Config of a checkpoint.
+    """
+    k = getattr(config, "num_candidates", None)
+    head_type = getattr(config, "classification_head_type", None)
+    return f"It ranks {k} candidates together: give -k {k} --classification_head_type {head_type}." if k else ""
+
+
 @cache
 def joint_class(config_class: Any) -> Any:
     """Return the joint re-ranker of a family, by the class of its configs."""

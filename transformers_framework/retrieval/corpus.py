@@ -78,7 +78,7 @@ class Queries(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PretrainingText:
+class Corpus:
     """Passages to search.
 
     Args:
@@ -270,7 +270,7 @@ def load_corpus(
     keep_in_memory: bool = False,
     verify_data: bool = False,
     cache_dir: LocalPath | None = None,
-) -> PretrainingText | None:
+) -> Corpus | None:
     """Load and check the passages to search; nothing where none were asked for.
 
     Args:
@@ -326,7 +326,7 @@ def load_corpus(
     starts = np.searchsorted(number[rows], np.arange(len(first) + 1))
     by_id = Lookup(ids, number) if corpus_id_column is None else Lookup(ids[rows], np.arange(len(rows)))
     by_text = Lookup(texts, number)
-    return PretrainingText(
+    return Corpus(
         dataset, source, inputs, field, corpus_id_column, relevant_column, top_k, first, rows, starts, by_text, by_id
     )
 

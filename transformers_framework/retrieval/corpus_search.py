@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -21,14 +21,17 @@ from transformers_framework.metrics.corpus import corpus_metrics
 from transformers_framework.metrics.search import TopPassages, ranked
 from transformers_framework.metrics.trec import QRELS, RUN, search_qrels, search_run
 from transformers_framework.processing.json_text import to_json
+from transformers_framework.registry import options_of
+from transformers_framework.retrieval.corpus import load_corpus
 from transformers_framework.runtime.precision import length_multiple
 from transformers_framework.storage.atomic import whole_file
 from transformers_framework.strategies.build import method_of
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
-    from transformers_framework.data.passages import Batch, Numbers, PretrainingText, Queries
     from transformers_framework.objectives.retrieval import Retrieval
+    from transformers_framework.retrieval.corpus import Batch, Corpus, Numbers, Queries
+    from transformers_framework.run_parts import Run
     from transformers_framework.storage.run_folders import RunFolders
 
 PASSAGES_TOGETHER = 4096  # are compared with queries at once
@@ -49,9 +52,7 @@ class CorpusSearch(pl.Callback):
         folders: Where files go; none: nothing is written.
     """
 
-    def __init__(
-        self, corpus: PretrainingText, data: DataModule, objective: Retrieval, folders: RunFolders | None
-    ) -> None:
+    def __init__(self, corpus: Corpus, data: DataModule, objective: Retrieval, folders: RunFolders | None) -> None:
         self.corpus, self.data, self.objective, self.folders = corpus, data, objective, folders
         self.kept: list[tuple[np.ndarray, torch.Tensor]] = []
         self.queries = cache(self._queries)
@@ -62,7 +63,7 @@ class CorpusSearch(pl.Callback):
         return self.corpus.queries(self.data.datasets[stage], self.data.source_of(stage), **columns)
 
     def check(self) -> None:
-        """Look for right passages in the corpus, before anything is trained.
+        """Look for the positives in the corpus, before anything is trained.
 
         Raises:
             DataError: When one is not there, or a query has none and none is an error, with the place.
@@ -213,6 +214,36 @@ class CorpusSearch(pl.Callback):
             with whole_file(file) as aside, aside.open("w", encoding="utf-8") as open_file:
                 open_file.writelines(f"{line}\n" for line in content)
         logger.info("The best of %d passages for %d queries are in %s", len(self.corpus), len(seen), path)
+
+
+def corpus_search(run: Run) -> CorpusSearch | None:
+    """Return the callback that searches the corpus of a run; None where it has none.
+
+    Args:
+        run: The run.
+
+    Raises:
+        ConfigurationError: When flags of a corpus are given without one.
+        DataError: When something is wrong with the corpus, with the place.
+    """
+    corpus = load_corpus(run.inputs, run.options, **options_of(load_corpus, run.options))
+    (objective,) = run.objectives
+    folders = None if run.is_fast_dev_run else run.folders
+    return None if corpus is None else CorpusSearch(corpus, run.data, cast("Retrieval", objective), folders)
+
+
+def check_corpus(run: Run) -> None:
+    """Raise when a positive is not in the corpus that is searched.
+
+    Args:
+        run: The run.
+
+    Raises:
+        DataError: With the place of the row.
+    """
+    for callback in run.pipeline_callbacks:
+        if isinstance(callback, CorpusSearch):
+            callback.check()
 
 
 def encoded(
