@@ -43,6 +43,11 @@ class Flag:
         """The flag as it is typed."""
         return dashed(self.name)
 
+    @property
+    def is_required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is REQUIRED
+
     def convert(self, given: Given) -> Any:
         """Return the value that the words mean.
 

@@ -7,12 +7,18 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS
 
 if TYPE_CHECKING:
     from transformers_framework.cli.flags import Flag
 
 USAGE = "python -m transformers_framework --pipeline NAME --model NAME --name RUN [flags | --config FILE.yaml]"
+
+EVERYTHING = "all"  # --help all: also the flags that few runs need
+REQUIRED_FIRST = "required"  # title of the flags without a default
+# groups of a run in the order of its help; the last, most of it Lightning's, is listed by its names only
+ORDER = ("pipeline", "model", "data", "optimization", "selection", "run", "trainer")
 
 _WIDEST, _NARROWEST = 120, 60  # columns
 
@@ -52,6 +58,42 @@ def full(groups: Mapping[str, Mapping[str, Flag]], usage: str = USAGE) -> str:
     return "\n\n".join(sections)
 
 
+def help_of_run(groups: Mapping[str, Mapping[str, Flag]], word: str | None = None) -> str:
+    """Return the help of one run: required flags first, then by group, those of the Trainer by their names only.
+
+    Args:
+        groups: Flags of the run by group.
+        word: ``all`` explains the flags of the Trainer too; another word shows the flags that have it in their name or
+            their text.
+
+    Raises:
+        ConfigurationError: When no flag has the word.
+    """
+    ordered = sorted(groups, key=lambda title: ORDER.index(title.partition(" ")[0]))
+    every = {name: flag for flags in groups.values() for name, flag in flags.items()}
+    shown = {
+        REQUIRED_FIRST: {name: flag for name, flag in every.items() if flag.is_required},
+        **{t: {name: flag for name, flag in groups[t].items() if not flag.is_required} for t in ordered},
+    }
+    if word not in (None, EVERYTHING):
+        found = {
+            title: {name: flag for name, flag in flags.items() if word.lower() in f"{name} {flag.help}".lower()}
+            for title, flags in shown.items()
+        }
+        if not any(found.values()):
+            raise ConfigurationError(f"--help {word}: no flag of this run has this word. Use --help {EVERYTHING}.")
+        return full(found)
+    if word == EVERYTHING:
+        return full(shown)
+    hidden = shown.pop(ORDER[-1], {}).values()
+    names = _fill(", ".join(flag.dashed for flag in hidden), _width(), indent=2)
+    trainer = [f"trainer, explained by --help {EVERYTHING}\n{names}"] if hidden else []
+    hint = _fill(
+        "--help WORD shows the flags whose name or text has the word, --help all explains every flag.", _width()
+    )
+    return "\n\n".join([full(shown), *trainer, hint])
+
+
 def _entry(flag: Flag, width: int) -> str:
     from transformers_framework.cli.values import MANY_CHOICES, choices_of, metavar
 
@@ -68,9 +110,7 @@ def _entry(flag: Flag, width: int) -> str:
 
 
 def _default(flag: Flag) -> str:
-    from transformers_framework.cli.flags import REQUIRED
-
-    if flag.default is REQUIRED:
+    if flag.is_required:
         return "(required)"
     return f"(default: {flag.shown_default or _written(flag.default)})"
 

@@ -97,7 +97,7 @@ def command(argv: Sequence[str]) -> int:
     chosen = parser.select(given)
     groups = parser.groups_of(chosen)
     if "help" in given:
-        _say(helps.full(groups))
+        _say(helps.help_of_run(groups, given["help"].words[0] if given["help"].words else None))
         return DONE
     options, asked = parser.parse(given, groups)
     if asked.print_config:

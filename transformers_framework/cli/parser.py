@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from transformers_framework.cli.flags import REQUIRED, Flag, dashed, flags_of, merge
+from transformers_framework.cli.flags import Flag, dashed, flags_of, merge
 from transformers_framework.cli.given import ALIASES, Given
 from transformers_framework.cli.synonyms import called_here
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
@@ -63,7 +63,8 @@ class Command:
             and train nothing. A wrong run is refused as by --check, but nothing is written, so its name may be taken;
             with both, the report of --check comes first.
         debug: Show the traceback of an error.
-        help: Show this help, and leave.
+        help: Show this help, and leave; with 'all' the flags of the Trainer are explained too, with another word only
+            the flags that have it in their name or their text are shown.
         version: Show the version of the framework and of what it stands on, and leave.
     """
 
@@ -72,7 +73,7 @@ class Command:
     check: bool = False
     preview: PositiveInt | None = None
     debug: bool = False
-    help: bool = False
+    help: bool | str = False
     version: bool = False
 
 
@@ -214,7 +215,7 @@ def values_of(given: Mapping[str, Given], flags: Mapping[str, Flag]) -> dict[str
             values[name] = flags[name].convert(words)
         except ConfigurationError as error:
             problems.append(str(error))
-    missing = [flag.dashed for name, flag in flags.items() if flag.default is REQUIRED and name not in given]
+    missing = [flag.dashed for name, flag in flags.items() if flag.is_required and name not in given]
     if missing:
         problems.append(f"Missing: {', '.join(missing)}. Add --help to read what they mean.")
     if problems:

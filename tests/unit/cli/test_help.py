@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 
 from transformers_framework.cli.flags import flags_of
-from transformers_framework.cli.help import full, overview
+from transformers_framework.cli.help import full, help_of_run, overview
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS
 
 LETTERS = Literal["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"]
@@ -79,3 +80,56 @@ run
   --a_flag_whose_name_alone_fills_the_column INT
                                 Long. (default: 2)""",
     ]
+
+
+def run(*, columns: list[str], early_stopping: bool = False):
+    """Declare two.
+
+    Args:
+        columns: Columns of texts.
+        early_stopping: Stop when nothing improves.
+    """
+
+
+def trainer(*, max_epochs: int | None = None, devices: int = 1):
+    """Declare two.
+
+    Args:
+        max_epochs: Stop training after so many epochs.
+        devices: How many.
+    """
+
+
+GROUPS = {
+    title: {flag.name: flag for flag in flags_of(function)}
+    for title, function in (("run", declared), ("pipeline x", run), ("trainer", trainer))
+}
+
+
+def titles(text):
+    return [line for line in text.split("\n") if line and line[0].islower() and not line.startswith("usage")]
+
+
+def test_required_flags_come_first_and_those_of_the_trainer_only_by_name():
+    text = help_of_run(GROUPS)
+    assert titles(text) == ["required", "pipeline x", "run", "trainer, explained by --help all"]
+    assert text.index("--name TEXT") < text.index("--columns TEXT ...") < text.index("pipeline x")
+    assert "  --max_epochs, --devices\n" in text
+    assert "Stop training after" not in text
+
+
+def test_everything_is_explained_when_asked():
+    text = help_of_run(GROUPS, "all")
+    assert titles(text) == ["required", "pipeline x", "run", "trainer"]
+    assert "--max_epochs INT              Stop training after so many epochs." in text
+
+
+def test_a_word_finds_the_flags_that_have_it_in_name_or_text():
+    text = help_of_run(GROUPS, "STOP")
+    assert [line.split()[0] for line in text.split("\n") if line.startswith("  --")] == [
+        "--early_stopping",
+        "--stop",
+        "--max_epochs",
+    ]
+    with pytest.raises(ConfigurationError, match=r"--help zebra: no flag of this run has this word\. Use --help all\."):
+        help_of_run(GROUPS, "zebra")
