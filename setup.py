@@ -12,7 +12,7 @@ README = ROOT / "README.md"
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "transformers_framework" / "__init__.py").read_text("utf-8"))
 
 EXTRAS = {
-    "deepspeed": ["deepspeed>=0.16"],
+    "deepspeed": ["deepspeed>=0.16,<0.20"],
     "s3": ["s3fs>=2024.2"],
     "clusters": ["scikit-learn>=1.4"],
     "bitsandbytes": ["bitsandbytes>=0.45"],
@@ -50,24 +50,25 @@ setup(
     packages=find_packages(include=["transformers_framework", "transformers_framework.*"]),
     package_data={"transformers_framework": ["**/*.md"]},
     python_requires=">=3.10,<3.14",
+    # upper bounds: the next version of each library whose private parts are used, see transformers_framework/compat
     install_requires=[
-        "datasets>=4.0",
+        "datasets>=4.0,<5.3",
         "filelock",
         "fsspec",
         "huggingface_hub",
         "numpy",
         "protobuf",  # with sentencepiece: tokenizers of the hub that come without a tokenizer.json, as DeBERTa-v3's
         "pyarrow",
-        "pytorch-lightning>=2.5,!=2.6.2,!=2.6.3",
+        "pytorch-lightning>=2.5,!=2.6.2,!=2.6.3,<2.7",
         "pyyaml",
         "safetensors",
         "sentencepiece",
-        "tensorboard",
+        "tensorboard<2.22",
         "tokenizers",
-        "torch>=2.6",
-        "torchmetrics>=1.5",
+        "torch>=2.6,<2.14",
+        "torchmetrics>=1.5,<1.10",
         "tqdm",
-        "transformers>=5.0",
+        "transformers>=5.0,<5.24",
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["transformers_framework = transformers_framework.cli.main:main"]},

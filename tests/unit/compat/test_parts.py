@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import json
 import multiprocessing
+import re
 from collections.abc import Callable
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from packaging.requirements import Requirement
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader
@@ -97,3 +100,17 @@ def test_signals_of_lightning_are_off() -> None:
     before = trainer._signal_connector.register_signal_handlers
     lightning.disable_signal_handling(trainer)
     assert trainer._signal_connector.register_signal_handlers is not before
+
+
+def test_versions_end_where_tests_end() -> None:
+    """What was tested is allowed, and of libraries whose private parts are used nothing much newer."""
+    root = Path(__file__).parents[3]
+    required = {
+        requirement.name: requirement
+        for text in re.findall(r'"([a-z-]+[<>=!][^"]*)"', (root / "setup.py").read_text("utf-8"))
+        if (requirement := Requirement(text)).specifier
+    }
+    tested = dict(re.findall(r"^([a-z-]+)==([\d.]+)$", (root / "constraints.txt").read_text("utf-8"), re.MULTILINE))
+    assert {name for name in required.keys() & tested.keys() if tested[name] not in required[name].specifier} == set()
+    private = {"datasets", "pytorch-lightning", "tensorboard", "torch", "torchmetrics", "transformers", "deepspeed"}
+    assert {name for name in private if "<" not in str(required[name].specifier)} == set()
