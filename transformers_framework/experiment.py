@@ -215,7 +215,7 @@ class Experiment:
     @property
     def log_names(self) -> list[str]:
         """Names that training will log and that can be monitored."""
-        from transformers_framework.pipelines.pipeline import log_names
+        from transformers_framework.pipelines.log_names import log_names
 
         stages: list[Stage] = [stage for stage in ("train", "valid") if self.data.has(stage)]
         if self.options.get("limit_val_batches") == 0:

@@ -4,7 +4,7 @@ import pytest
 
 from tests import runs, tiny
 from transformers_framework import preflight
-from transformers_framework.pipelines.pipeline import direction
+from transformers_framework.pipelines.log_names import direction
 
 ERRORS = {"loss", "perplexity", "mean_squared_error", "mean_absolute_error"}
 STABILITY = {"permutation_change", "permutation_change_max", "permutation_flipped"}

@@ -18,7 +18,7 @@ from transformers_framework import registry
 from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather
 from transformers_framework.cli.main import main
-from transformers_framework.objectives.objective import Setup
+from transformers_framework.objectives.objective import Setup, metric_names
 from transformers_framework.registry import OPTIMIZERS, PIPELINES, SCHEDULERS, PipelineSpec, resolve
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -139,7 +139,7 @@ def test_the_table_of_metrics_is_what_is_logged(place, tmp_path):
     rows = table(README, "objective")
     cells = {name.strip(" `"): found for key, found in rows.items() for name in key.split(",")}
     objective = make(resolve(place), tmp_path)
-    in_training, outside = (objective.log_names(stage) for stage in ("train", "valid"))
+    in_training, outside = (metric_names(objective, stage) for stage in ("train", "valid"))
     told = [{text for cell in column.split(",") if (text := cell.strip(" `"))} for column in cells[objective.name]]
     assert told[0] == {re.sub(r"f1_class_.*", "f1_class_{name}", metric) for metric in ("loss", *in_training)}
     assert told[1] == set(outside) - set(in_training)

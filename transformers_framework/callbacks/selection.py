@@ -69,7 +69,7 @@ class Selection:
         Raises:
             ConfigurationError: With the closest name and all others.
         """
-        from transformers_framework.pipelines.pipeline import direction
+        from transformers_framework.pipelines.log_names import direction
 
         if self.monitor is None:
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from transformers_framework.constants import IGNORE_INDEX, TRAIN, Direction, Stage
+from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.processing.random import keys
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torchmetrics import Metric
 
+    from transformers_framework.metrics.stage_metric import StageMetric
     from transformers_framework.sources.columns import DatasetSource
 
 
@@ -196,22 +197,15 @@ class Objective(ABC):
 
     @abstractmethod
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return the metrics of a stage; each computes values by their log names and lists these as ``names``."""
+        """Return the metrics of a stage, by the keys under which :meth:`evaluate` feeds them.
 
-    def log_names(self, stage: Stage) -> list[str]:
-        """Return the names that the metrics of a stage will log, without prefix."""
-        return [name for metric in self.metrics(stage).values() for name in metric.names]  # type: ignore[union-attr]
-
-    def direction(self, stage: Stage, name: str) -> Direction | None:
-        """Return whether the largest or the smallest value of a metric is best; None where neither is.
-
-        Metrics say so as ``higher_is_better``, as torchmetrics' own do, and as ``directions`` of single names.
+        A metric of torchmetrics that computes a single number is logged under its key; others are as
+        :class:`~transformers_framework.metrics.stage_metric.StageMetric` says.
         """
-        for metric in self.metrics(stage).values():
-            if name in metric.names:  # type: ignore[operator]
-                default: Direction = "min" if metric.higher_is_better is False else "max"
-                return getattr(metric, "directions", {}).get(name, default)
-        return "max"
+
+    def further_names(self, stage: Stage) -> list[str]:
+        """Return what else is logged of a stage beside the metrics, without prefix."""
+        return []
 
     @abstractmethod
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -253,3 +247,15 @@ def active(objectives: Sequence[Objective], stage: Stage) -> list[Objective]:
     """Return the objectives of a stage: evaluation sees clean text when there is something to learn from it."""
     clean = [objective for objective in objectives if not objective.corrupts]
     return clean if clean and stage != TRAIN else list(objectives)
+
+
+def stage_metrics(objective: Objective, stage: Stage) -> dict[str, StageMetric]:
+    """Return the metrics of a stage of an objective, each with the names that it logs."""
+    from transformers_framework.metrics.stage_metric import named
+
+    return named(objective.metrics(stage), objective.name)
+
+
+def metric_names(objective: Objective, stage: Stage) -> list[str]:
+    """Return the names that the metrics of a stage will log, without prefix."""
+    return [name for metric in stage_metrics(objective, stage).values() for name in metric.names]

@@ -314,12 +314,11 @@ class Retrieval(Objective):
         """Return whether rows have a passage and are known to be right or wrong, as all are in training."""
         return stage == TRAIN or self._ranks(stage)
 
-    def log_names(self, stage: Stage) -> list[str]:
-        """Return the names that a stage will log, those of a search too, without prefix."""
+    def further_names(self, stage: Stage) -> list[str]:
+        """Return the names that the search of a corpus will log in a stage."""
         from transformers_framework.metrics.corpus import corpus_names
 
-        searches = self.searches and stage in EVALUATED
-        return [*super().log_names(stage), *(corpus_names(self.top_k) if searches else ())]
+        return corpus_names(self.top_k) if self.searches and stage in EVALUATED else []
 
     def predictions(self, output: Embedded, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return how similar query and passage of each row are, where rows have a passage."""

@@ -21,13 +21,13 @@ from transformers_framework.constants import (
     ROW_IDS,
     STAGES,
     TRAIN,
-    Direction,
     Stage,
 )
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.mean_loss import MeanLoss
+from transformers_framework.metrics.stage_metric import check_inputs
 from transformers_framework.models.document_mask import DocumentMask
-from transformers_framework.objectives.objective import active
+from transformers_framework.objectives.objective import active, stage_metrics
 from transformers_framework.optimizers.build import build_optimizer
 from transformers_framework.optimizers.continued import regrouped
 from transformers_framework.optimizers.groups import dimensions
@@ -37,8 +37,8 @@ from transformers_framework.schedulers.build import build_scheduler, check_sched
 
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LambdaLR
-    from torchmetrics import Metric
 
+    from transformers_framework.metrics.stage_metric import StageMetric
     from transformers_framework.models.multi_head import MultiHeadModel
     from transformers_framework.objectives.objective import Objective
 
@@ -87,7 +87,7 @@ class Pipeline(pl.LightningModule):
         # bare stage names would clash with methods of a module
         self.stage_metrics = nn.ModuleDict(
             {
-                f"{stage}_{name}": nn.ModuleDict(objective.metrics(stage))
+                f"{stage}_{name}": nn.ModuleDict(stage_metrics(objective, stage))  # type: ignore[arg-type]
                 for stage in (TRAIN, *EVALUATED)
                 for name, objective in self._active[stage].items()
             }
@@ -101,6 +101,7 @@ class Pipeline(pl.LightningModule):
             }
         )
         self.objective_states = nn.ModuleDict({o.name: o.state for o in objectives if o.state is not None})
+        self._has_inputs: set[Stage] = set()  # stages whose metrics were found to be fed
         self._num_items: dict[str, Any] | None = None
         # matrices are told from vectors now: a strategy that shards makes all of them flat
         self.dimensions = dimensions(model)
@@ -138,8 +139,11 @@ class Pipeline(pl.LightningModule):
             totals[name], inputs = objective.evaluate(outputs[name], own_view(batch, name))
             self._mean_loss(stage, name).update(totals[name].detach(), batch[NUM_ITEMS][name])
             metrics = self._metrics(stage, name)
+            if stage not in self._has_inputs:
+                check_inputs(name, stage, metrics, inputs)
             for metric, values in inputs.items():
                 metrics[metric].update(**values)
+        self._has_inputs.add(stage)
         return totals, outputs
 
     def _group_num_items(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
@@ -168,8 +172,8 @@ class Pipeline(pl.LightningModule):
         """Return what undoes the means that are taken of our sums: over batches by Lightning, over processes by DDP."""
         return float(self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
-    def _metrics(self, stage: Stage, objective: str) -> dict[str, Metric]:
-        return cast("dict[str, Metric]", self.stage_metrics[f"{stage}_{objective}"])
+    def _metrics(self, stage: Stage, objective: str) -> dict[str, StageMetric]:
+        return cast("dict[str, StageMetric]", self.stage_metrics[f"{stage}_{objective}"])
 
     def _mean_loss(self, stage: Stage, objective: str) -> MeanLoss:
         return cast("MeanLoss", self.stage_losses[f"{stage}_{objective}"])
@@ -368,22 +372,3 @@ def own_view(batch: Mapping[str, Any], objective: str) -> dict[str, Tensor]:
 def logging_interval(trainer: pl.Trainer) -> int:
     """Return how many optimizer steps lie between logging steps."""
     return int(trainer.log_every_n_steps) or sys.maxsize  # type: ignore[attr-defined]
-
-
-def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
-    """Return every name that a stage will log."""
-    learned = [objective for objective in active(objectives, stage) if objective.has_loss(stage)]
-    names = [f"{stage}/loss"] if learned else []
-    for objective in active(objectives, stage):
-        metrics = [*(["loss"] if objective in learned else []), *objective.log_names(stage)]
-        names += [f"{stage}/{objective.name}/{metric}" for metric in metrics]
-    return names
-
-
-def direction(objectives: Sequence[Objective], name: str) -> Direction | None:
-    """Return whether the largest or the smallest value of a logged name is best; None where neither is."""
-    stage, _, rest = name.partition("/")
-    owner, _, metric = rest.partition("/")
-    if (metric or owner) == "loss":
-        return "min"
-    return next(o for o in objectives if o.name == owner).direction(cast("Stage", stage), metric)

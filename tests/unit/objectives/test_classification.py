@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tests.tolerances import approx, assert_close
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import AnswerSelection, query_numbers
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Setup, metric_names
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.sources.columns import DatasetSource
 
@@ -74,10 +74,10 @@ def test_head_knows_the_classes() -> None:
 
 def test_metrics_have_a_value_a_name_in_each_stage() -> None:
     classes = ["accuracy", "f1", "f1_class_a", "f1_class_b", "f1_class_c"]
-    assert [seq_class(["b", "a", "c"]).log_names(stage) for stage in ("train", "test")] == [classes, classes]
+    assert [metric_names(seq_class(["b", "a", "c"]), stage) for stage in ("train", "test")] == [classes, classes]
     ranking = ["mean_average_precision", "mean_reciprocal_rank", "ndcg", "precision@1", "hitrate@5"]
-    assert answer_selection().log_names("train") == ["accuracy", "f1"]
-    assert answer_selection().log_names("valid") == ["accuracy", "f1", *ranking]
+    assert metric_names(answer_selection(), "train") == ["accuracy", "f1"]
+    assert metric_names(answer_selection(), "valid") == ["accuracy", "f1", *ranking]
 
 
 def test_metrics_of_a_batch() -> None:
@@ -87,7 +87,7 @@ def test_metrics_of_a_batch() -> None:
     for name, metric in objective.metrics("valid").items():
         metric.update(**objective.evaluate(OUTPUT, batch)[1][name])
         values |= metric.compute()
-    assert set(values) == set(objective.log_names("valid"))
+    assert set(values) == set(metric_names(objective, "valid"))
     assert values["accuracy"] == 1
     assert values["mean_average_precision"] == 1
 

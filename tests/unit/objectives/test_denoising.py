@@ -18,7 +18,7 @@ from tests import tiny
 from tests.tolerances import assert_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.denoising import Denoising, sentinels_of
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Setup, metric_names
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import WordMarks, number_words, tokenize_words
 from transformers_framework.processing.masking import sparse_labels
@@ -436,7 +436,7 @@ def test_losses_metrics_and_predictions_of_labels(family: str) -> None:
     metric.update(**updates["tokens"])
     count = int((labels != -100).sum())
     assert metric.compute()["accuracy"] == pytest.approx(1 - len(wrong) / count)
-    assert objective.log_names("test") == ["accuracy", "perplexity"]
+    assert metric_names(objective, "test") == ["accuracy", "perplexity"]
 
     found = objective.predictions(output, batch)
     assert found["labels"].tolist() == np.where(dense == -100, -1, dense).tolist()

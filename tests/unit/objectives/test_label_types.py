@@ -21,7 +21,7 @@ from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.objectives.answer_selection import AnswerSelection
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Setup, metric_names
 from transformers_framework.objectives.seq_class import SequenceClassification, known_problem_type
 from transformers_framework.sources.columns import DatasetSource
 
@@ -311,7 +311,7 @@ def test_head_and_predictions_of_numbers() -> None:
     }  # fmt: skip
     assert decoded(made, torch.tensor([[0.5], [-2.0]])) == [{"prediction": 0.5}, {"prediction": -2.0}]
     names = ["pearson", "spearman", "mean_squared_error", "mean_absolute_error"]
-    assert made.log_names("train") == made.log_names("valid") == names
+    assert metric_names(made, "train") == metric_names(made, "valid") == names
 
 
 def test_a_checkpoint_of_classes_predicts_no_number() -> None:
@@ -350,7 +350,7 @@ def test_thousands_of_classes(several: bool) -> None:
     found = labels_of(made, labels[:64])
     assert time.perf_counter() - start < 3  # 0.15 s measured
     assert found.shape == ((64, 5000) if several else (64,))
-    assert made.log_names("valid") == ["accuracy", "f1", *(["micro_f1"] if several else [])]
+    assert metric_names(made, "valid") == ["accuracy", "f1", *(["micro_f1"] if several else [])]
     logits = torch.full((2, 5000), -5.0)
     logits[0, 7:20] = torch.arange(13.0) + 1
     logits[1, 3] = -1.0

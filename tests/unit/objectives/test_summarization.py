@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError, MissingDependencyError
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Setup, metric_names
 from transformers_framework.objectives.summarization import Summarization
 from transformers_framework.sources.columns import DatasetSource
 
@@ -192,13 +192,13 @@ def test_the_best_text_of_each_row_is_compared_with_its_references(family: str) 
     for kind in TYPES:
         expected = np.mean([row[kind].fmeasure for row in rows])
         assert values[f"{kind}_fmeasure"] == pytest.approx(expected, abs=1e-11), "the padded row does not count"
-    assert list(values) == made.log_names("test") == made.log_names("valid")
+    assert list(values) == metric_names(made, "test") == metric_names(made, "valid")
     assert len(values) == 13
 
 
 def test_training_logs_its_loss_alone() -> None:
     made = objective()
-    assert (made.metrics("train"), made.log_names("train")) == ({}, [])
+    assert (made.metrics("train"), metric_names(made, "train")) == ({}, [])
     assert [made.generates(stage) for stage in ("train", "valid", "test", "predict")] == [False, True, True, True]
     loss, inputs = made.evaluate(Output(made, None), {"labels": torch.tensor([3])})
     assert (float(loss), inputs) == (2.5, {})
@@ -297,7 +297,7 @@ def test_learned_metrics_are_there_where_they_were_asked_for(
     found = fake_learned(monkeypatch)
     made = objective(**flags)
     assert found == built, "before training, and once for all stages"
-    assert [len(made.log_names(stage)) - 13 for stage in ("valid", "test")] == [valid, test]
+    assert [len(metric_names(made, stage)) - 13 for stage in ("valid", "test")] == [valid, test]
     _, inputs = evaluated(made)
     metric = made.metrics("test")["texts"]
     metric.update(**inputs["texts"])

@@ -19,7 +19,7 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.words import WordInputs
 from transformers_framework.objectives import token_class
 from transformers_framework.objectives.masked_lm import MaskedLM
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Setup, metric_names
 from transformers_framework.objectives.token_class import TokenClassification
 from transformers_framework.sources.columns import DatasetSource
 
@@ -148,11 +148,13 @@ def test_a_batch_of_nothing_but_padding_weighs_nothing() -> None:
 def test_metrics_of_entities_outside_training() -> None:
     made = objective()
     words = ["accuracy", "f1", *(f"f1_class_{name}" for name in NAMES)]
-    assert made.log_names("train") == words
+    assert metric_names(made, "train") == words
     assert (
-        made.log_names("valid") == made.log_names("test") == [*words, "entity_f1", "entity_precision", "entity_recall"]
+        metric_names(made, "valid")
+        == metric_names(made, "test")
+        == [*words, "entity_f1", "entity_precision", "entity_recall"]
     )
-    assert objective([["NOUN", "VERB"]]).log_names("valid") == ["accuracy", "f1", "f1_class_NOUN", "f1_class_VERB"]
+    assert metric_names(objective([["NOUN", "VERB"]]), "valid") == ["accuracy", "f1", "f1_class_NOUN", "f1_class_VERB"]
     _, own = batch_of("valid")
     logits = torch.nn.functional.one_hot(torch.from_numpy(own["labels"]).clamp(min=0), 4).float()
     _, inputs = made.evaluate(

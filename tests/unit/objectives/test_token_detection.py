@@ -13,7 +13,7 @@ from torch.nn import functional
 from tests import tiny
 from tests.tolerances import assert_close
 from transformers_framework.objectives.masked_lm import MaskedLM
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Setup, metric_names
 from transformers_framework.objectives.token_detection import (
     Filled,
     GeneratorLM,
@@ -186,7 +186,7 @@ def test_metrics_are_those_of_replaced_tokens() -> None:
     metric.update(**objective.evaluate(SimpleNamespace(logits=LOGITS), {"labels": LABELS})[1]["tokens"])
     expected = {"accuracy": 4 / 6, "f1": 0.5, "precision": 0.5, "recall": 0.5, "replaced_ratio": 2 / 6}
     assert metric.compute() == pytest.approx(expected)
-    assert objective.log_names("valid") == list(expected)
+    assert metric_names(objective, "valid") == list(expected)
 
 
 def test_what_is_written_of_a_row() -> None:
