@@ -72,7 +72,7 @@ def make_clusters(
         MissingDependencyError: When scikit-learn is not installed.
     """
     from transformers_framework.processing.clusters import cluster_lines
-    from transformers_framework.storage.atomic import whole_file
+    from transformers_framework.storage.atomic import atomic_file
 
     path = Path(output).expanduser()
     _check_output(path, output, overwrite)
@@ -81,7 +81,7 @@ def make_clusters(
     logger.info("%s: k-means over %d embeddings, %d times", pre_trained_model, len(embeddings), num_starts)
     clusters = cluster(embeddings, num_clusters, seed=seed, num_starts=num_starts)
     try:
-        with whole_file(path) as aside:
+        with atomic_file(path) as aside:
             aside.write_text("".join(cluster_lines(clusters)), encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"--output {output}: it cannot be written ({error.strerror}).") from error

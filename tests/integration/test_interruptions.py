@@ -20,7 +20,7 @@ MOMENTS = {
     "inside a window of accumulated batches": (STEPS, 12),
     "in the first validation": ("pipelines.pipeline:Pipeline.validation_step", 6),
     "in the last validation of an epoch": ("pipelines.pipeline:Pipeline.validation_step", 15),
-    "while a checkpoint is written": ("storage.atomic:_umask", 9),
+    "while a checkpoint is written": ("storage.atomic:_apply_umask", 9),
     "while a model is exported": ("models.multi_head:MultiHeadModel.export", 3),
     "at the end of an epoch": ("callbacks.checkpoints:Checkpoints.on_epoch_done", 1),
     "in the second epoch": (STEPS, 33),

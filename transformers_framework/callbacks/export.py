@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from transformers_framework.callbacks.provenance import Provenance
 from transformers_framework.constants import ONCE
 from transformers_framework.runtime.loops import epoch_under_way
-from transformers_framework.storage.atomic import whole_folder
+from transformers_framework.storage.atomic import atomic_folder
 from transformers_framework.strategies.build import whole_weights
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Exporter:
         weights = whole_weights(trainer)
         if not trainer.is_global_zero:
             return
-        with whole_folder(folder) as aside:
+        with atomic_folder(folder) as aside:
             pipeline = cast("Pipeline", trainer.lightning_module)
             for name, objective in pipeline.objectives.items():
                 if found := objective.learned_config:

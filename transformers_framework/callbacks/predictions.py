@@ -15,7 +15,7 @@ from transformers_framework.constants import ROW_IDS, Stage
 from transformers_framework.distributed.collectives import gather_json
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.sources.columns import chunks
-from transformers_framework.storage.atomic import whole_file
+from transformers_framework.storage.atomic import atomic_file
 from transformers_framework.storage.run_folders import RunFolders
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ class Predictions(pl.Callback):
             )
             suffix = f".{name}" if len(objectives) > 1 else ""
             path = self.folders.predictions / f"{stage}{suffix}.jsonl"
-            with whole_file(path) as aside, aside.open("w", encoding="utf-8") as file:
+            with atomic_file(path) as aside, aside.open("w", encoding="utf-8") as file:
                 for row, line in lines_of(rows(), objective, columns):
                     file.write(to_json(row | line) + "\n")
             for extra, lines in objective.prediction_files(stage, columns, rows()).items():
-                with whole_file(path.with_suffix(extra)) as aside:
+                with atomic_file(path.with_suffix(extra)) as aside:
                     aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             logger.info("Predictions of %d rows are in %s", len(columns[ROW_IDS]), path)
 

@@ -28,7 +28,7 @@ from transformers_framework.sources.columns import DatasetSource, chunks
 from transformers_framework.sources.fields import NamedColumns
 from transformers_framework.sources.loading import load_dataset, row_place
 from transformers_framework.sources.loading import num_rows as known_num_rows
-from transformers_framework.storage.shared_folders import cache_folder
+from transformers_framework.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     import datasets

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.constants import Stage
-from transformers_framework.storage.shared_folders import digest
+from transformers_framework.storage.cache import digest
 
 if TYPE_CHECKING:
     import pyarrow as pa

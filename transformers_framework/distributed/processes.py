@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from transformers_framework.distributed.nodes import Member, Place
 from transformers_framework.distributed.sockets import LOOPBACK, choose_interface, is_loopback
 from transformers_framework.exceptions import ConfigurationError, RunError
-from transformers_framework.storage.atomic import whole_file
+from transformers_framework.storage.atomic import atomic_file
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -264,7 +264,7 @@ def agree_on_path(trainer: pl.Trainer, path: str | None, folder: Path) -> str | 
     receives = lacks[trainer.global_rank] and trainer.local_rank == 0
     with contextlib.ExitStack() as files:
         given = files.enter_context(mine.open("rb")) if trainer.is_global_zero else None
-        taken = files.enter_context(files.enter_context(whole_file(mine)).open("wb")) if receives else None
+        taken = files.enter_context(files.enter_context(atomic_file(mine)).open("wb")) if receives else None
         while len(piece := broadcast(np.fromfile(given, np.uint8, PIECE) if given else None)):
             if taken:
                 taken.write(piece)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.storage.atomic import is_inside
-from transformers_framework.storage.shared_folders import cache_folder
+from transformers_framework.storage.cache import cache_folder
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # of weights in several files
 

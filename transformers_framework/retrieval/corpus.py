@@ -30,7 +30,7 @@ from transformers_framework.sources.columns import (
 from transformers_framework.sources.fields import Field, NamedColumns, field_texts, parse_field
 from transformers_framework.sources.loading import load_dataset, row_place
 from transformers_framework.sources.query_ids import check_ids, first_without_name
-from transformers_framework.storage.shared_folders import cache_folder
+from transformers_framework.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     import datasets

@@ -24,7 +24,7 @@ from transformers_framework.processing.json_text import to_json
 from transformers_framework.registry import options_of
 from transformers_framework.retrieval.corpus import load_corpus
 from transformers_framework.runtime.precision import length_multiple
-from transformers_framework.storage.atomic import whole_file
+from transformers_framework.storage.atomic import atomic_file
 from transformers_framework.strategies.build import method_of
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class CorpusSearch(pl.Callback):
         lines = (dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True))
         files[path] = map(to_json, lines)
         for file, content in files.items():
-            with whole_file(file) as aside, aside.open("w", encoding="utf-8") as open_file:
+            with atomic_file(file) as aside, aside.open("w", encoding="utf-8") as open_file:
                 open_file.writelines(f"{line}\n" for line in content)
         logger.info("The best of %d passages for %d queries are in %s", len(self.corpus), len(seen), path)
 

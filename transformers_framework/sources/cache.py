@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from transformers_framework import __version__
 from transformers_framework.compat.datasets import fingerprint_of
 from transformers_framework.exceptions import DataError
-from transformers_framework.storage.shared_folders import building, digest, is_whole, locked
+from transformers_framework.storage.cache import building, digest, is_complete, locked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +55,7 @@ def prepared(
 
     folder = cache_dir / "prepared" / digest([__version__, fingerprint_of(dataset), key])
     with locked(folder):
-        if not use_cache or not is_whole(folder, verify=verify):
+        if not use_cache or not is_complete(folder, verify=verify):
             with _scratch(cache_dir / "scratch") as discard:
                 result = build(dataset)
                 if result is dataset:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.storage.atomic import whole_file
+from transformers_framework.storage.atomic import atomic_file
+from transformers_framework.storage.cache import digest, locked
 from transformers_framework.storage.checksums import checksum, compared, is_due
-from transformers_framework.storage.shared_folders import digest, locked
 
 
 def check_files(files: Sequence[Path], name: str, *, cache_dir: Path, verify: bool = False) -> None:
@@ -46,7 +46,7 @@ def check_files(files: Sequence[Path], name: str, *, cache_dir: Path, verify: bo
             return
         for path in paths:
             _look_through(path, name)
-        with contextlib.suppress(OSError), whole_file(record) as aside:
+        with contextlib.suppress(OSError), atomic_file(record) as aside:
             aside.write_text(json.dumps(sums), "utf-8")
 
 

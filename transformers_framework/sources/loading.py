@@ -24,8 +24,8 @@ from transformers_framework.sources.json_files import as_written
 from transformers_framework.sources.readers import places_of, schema_of, tables_of
 from transformers_framework.sources.saved import Saved, load_saved
 from transformers_framework.sources.schemas import features_of, without
+from transformers_framework.storage.cache import building, digest, is_complete, locked
 from transformers_framework.storage.remote import download, looks_local, missing
-from transformers_framework.storage.shared_folders import building, digest, is_whole, locked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -343,7 +343,7 @@ def _converted(
     import datasets
 
     with locked(folder):
-        if not is_whole(folder, verify=verify):
+        if not is_complete(folder, verify=verify):
             with building(folder, about=about) as aside:
                 convert(aside)
         data = datasets.Dataset.from_file(str(folder / "data.arrow"), in_memory=keep_in_memory)

@@ -14,7 +14,7 @@ from transformers_framework.compat.datasets import fingerprint_of, saved_files, 
 from transformers_framework.exceptions import DataError
 from transformers_framework.sources.integrity import check_files
 from transformers_framework.storage.atomic import is_inside
-from transformers_framework.storage.shared_folders import digest
+from transformers_framework.storage.cache import digest
 
 if TYPE_CHECKING:
     from datasets import Dataset

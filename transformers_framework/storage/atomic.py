@@ -1,47 +1,88 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: files and folders are written aside, flushed to disk and renamed; they are complete or absent."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
+ASIDE, REPLACED = ".part", ".old"  # suffixes of what is being written and of what it replaces: .NAME.RANDOM.part
+
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path to write aside; when the block ends well it takes the place of ``path``, else it is removed."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside ``path``, which replaces it when the block succeeds and else is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent)
     os.close(descriptor)
-    aside = Path(name)
-    try:
+    with _replacing(path, Path(name)) as aside:
         yield aside
-        with aside.open("rb+") as file:  # Windows flushes only what may be written
-            os.fsync(file.fileno())
-        _permit(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a folder to fill aside; when the block ends well it takes the place of ``path``, else it is removed."""
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``, which replaces it when the block succeeds and else is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    old = aside.with_suffix(".old")
+    name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent)
+    with _replacing(path, Path(name)) as aside:
+        yield aside
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, aside: Path) -> Iterator[Path]:
     try:
         yield aside
-        _permit(aside, *aside.rglob("*"))
-        if path.exists():
-            path.rename(old)
-        aside.rename(path)
+        _apply_umask(_tree(aside))
+        replace(aside, path)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(aside)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Flush a file or folder to disk and rename it to ``target``; what is there is removed, or put back on failure.
+
+    A file is replaced at once. Where one of the two is a folder, ``target`` is absent for a moment:
+    :func:`clear_leftovers` puts it back when the process is killed then.
+    """
+    for path in _tree(source):
+        _flush(path)
+    if source.is_dir() or target.is_dir():
+        old = target.with_name(f".{target.name}.{secrets.token_hex(4)}{REPLACED}")
+        if exists := os.path.lexists(target):
+            target.rename(old)
+        try:
+            source.rename(target)
+        except OSError:
+            if exists:
+                old.rename(target)
+            raise
+        with contextlib.suppress(OSError):
+            remove(old)
+    else:
+        source.replace(target)
+    _flush(target.parent)
+
+
+def clear_leftovers(parent: Path, name: str | None = None) -> None:
+    """Remove what killed processes were writing in a folder, and put back what they were about to replace.
+
+    Args:
+        parent: The folder.
+        name: Only leftovers of this file or folder.
+    """
+    leftovers = [
+        (path, parent / path.name[1:].rsplit(".", 2)[0])
+        for suffix in (REPLACED, ASIDE)
+        for path in parent.glob(f".*{suffix}")
+    ]
+    for path, target in leftovers:
+        if name in (None, target.name):
+            remove(path) if path.suffix == ASIDE or target.exists() else path.rename(target)
 
 
 def is_inside(name: str) -> bool:
@@ -55,15 +96,6 @@ def is_inside(name: str) -> bool:
     return parts[0] not in ("", "..") and not PureWindowsPath(name).drive
 
 
-def clear_leftovers(parent: Path) -> None:
-    """Remove what a killed process was still writing in a folder, put back what it was about to replace."""
-    for old in parent.glob(".*.old"):
-        whole = parent / old.name[1:].rsplit(".", 2)[0]
-        remove(old) if whole.exists() else old.rename(whole)
-    for part in parent.glob(".*.part"):
-        remove(part)
-
-
 def remove(path: Path) -> None:
     """Remove a file or a folder; of a link only the link, and nothing where there is nothing."""
     if path.is_dir() and not path.is_symlink():
@@ -72,26 +104,15 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def replace(source: Path, target: Path) -> None:
-    """Let a file or folder take the place of another; for a moment neither may be there when they are folders."""
-    if target.is_dir():
-        old = target.with_name(f".{target.name}.0.old")  # as clear_leftovers knows them
-        target.rename(old)
-        source.replace(target)
-        shutil.rmtree(old)
-    else:
-        source.replace(target)
-
-
 def link_folder(source: Path, target: Path) -> None:
     """Make ``target`` hold the files of ``source`` without writing them twice, where the disk can."""
-    with whole_folder(target) as aside:
+    with atomic_folder(target) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True, copy_function=link_or_copy)
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source``, whole or not at all."""
-    with whole_file(target) as aside:
+    """Make ``target`` the same file as ``source``, atomically."""
+    with atomic_file(target) as aside:
         aside.unlink()
         link_or_copy(source, aside)
 
@@ -104,15 +125,25 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def _permit(*paths: Path) -> None:
+def _tree(path: Path) -> list[Path]:
+    """Return a file or folder with all that is in it."""
+    return [path, *path.rglob("*")] if path.is_dir() else [path]
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk; not every file system can do so for folders."""
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes what may be written
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _apply_umask(paths: Iterable[Path]) -> None:
     """Give files and folders the permissions of the user's umask, whatever the library that wrote them chose."""
-    mask = _umask()
+    mask = os.umask(0)
+    os.umask(mask)
     for path in paths:
         mode = path.stat().st_mode
         path.chmod(mode & 0o7000 | (0o777 if path.is_dir() else 0o666) & ~mask)  # folders of a group stay such
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

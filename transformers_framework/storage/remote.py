@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError, UserError, did_you_mean
-from transformers_framework.storage.shared_folders import building, digest, is_whole, locked
+from transformers_framework.storage.cache import building, digest, is_complete, locked
 
 ATTEMPTS = 3  # of ours; s3fs itself tries each request of a download five times, after 15 seconds without an answer
 BACKOFF = 1.0  # seconds before the second attempt, then doubled
@@ -163,7 +163,7 @@ def download(
             raise error(f"--{flag} {url}: {_nothing_there(filesystem, url)}")
         folder = cache_dir / "s3" / digest([url, [(file.name, file.size, file.version) for file in files]])
         with locked(folder):
-            if not is_whole(folder):
+            if not is_complete(folder):
                 with building(folder, about=url) as aside:
                     _copy(filesystem, files, aside, url)
                     if _persistent(lambda: _wanted(filesystem, url, choose), url) != files:

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import LONGEST_NAME
-from transformers_framework.storage.atomic import clear_leftovers, remove, whole_file
+from transformers_framework.storage.atomic import atomic_file, clear_leftovers, remove
 from transformers_framework.storage.overwriting import ASIDE, EarlierRun, recover
 
 KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
@@ -90,7 +90,7 @@ class RunFolders:
         """Write the flags that repeat the run beside its checkpoints, not before these replace an earlier run."""
         self._config = text
         if self._earlier is None:
-            with whole_file(self.config) as aside:
+            with atomic_file(self.config) as aside:
                 aside.write_text(text, encoding="utf-8")
 
     def make_room(self) -> None:

@@ -13,7 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from transformers_framework.compat.sharding import safe_to_read
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.storage.atomic import whole_file
+from transformers_framework.storage.atomic import atomic_file
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -24,7 +24,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save a checkpoint."""
-        with whole_file(Path(path)) as aside:
+        with atomic_file(Path(path)) as aside:
             torch.save(checkpoint, aside)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: Any = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.sources.cache import prepared
 from transformers_framework.sources.loading import load_dataset
-from transformers_framework.storage.shared_folders import cache_folder
+from transformers_framework.storage.cache import cache_folder
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_failed_build_leaves_nothing(data, tmp_path):
 
 def test_leftovers_of_a_killed_process_are_removed(data, tmp_path):
     [folder] = _built(data, tmp_path)
-    aside = folder.rename(folder.with_name(folder.name + ".part"))
+    aside = folder.rename(folder.with_name(f".{folder.name}.killed.part"))
     (aside / "junk").touch()
     prepared(data, {}, counting([]), cache_dir=tmp_path)
     assert not aside.exists()

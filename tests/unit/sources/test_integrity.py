@@ -16,8 +16,8 @@ from tests import runs, tiny
 from transformers_framework.exceptions import DataError
 from transformers_framework.sources.cache import prepared
 from transformers_framework.sources.loading import load_dataset
+from transformers_framework.storage.cache import MANIFEST
 from transformers_framework.storage.checksums import DAY
-from transformers_framework.storage.shared_folders import MANIFEST
 
 ROWS = [{"text": f"row {row}", "words": ["a", "b"]} for row in range(20)]
 Load = Callable[..., datasets.Dataset]

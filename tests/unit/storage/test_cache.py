@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.storage.shared_folders import building, digest, is_whole, locked
+from transformers_framework.storage.cache import building, digest, is_complete, locked
 
 
 def test_digest_depends_on_every_value():
@@ -17,7 +17,7 @@ def test_a_folder_appears_when_its_block_ends(tmp_path):
         (aside / "deep").mkdir()
         (aside / "deep" / "file").write_text("abc")
         assert not folder.exists()
-    assert is_whole(folder)
+    assert is_complete(folder)
     assert (folder / "deep" / "file").read_text() == "abc"
     assert sorted(path.name for path in folder.parent.iterdir()) == ["name", "name.lock"]
     with pytest.raises(IsADirectoryError), building(folder) as aside:
@@ -43,7 +43,7 @@ def test_a_whole_folder_serves_where_nothing_can_be_written(tmp_path, monkeypatc
         pass
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
     with locked(folder):
-        assert is_whole(folder)
+        assert is_complete(folder)
     with pytest.raises(ConfigurationError, match="Permission denied"), locked(folder.with_name("other")):
         pass
 

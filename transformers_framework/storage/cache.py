@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, built once however many processes want them."""
+"""Folders of the cache: built once under a lock, atomically, with a manifest of sizes and checksums."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.storage.atomic import atomic_folder, clear_leftovers
 from transformers_framework.storage.checksums import checksums, compared, is_due
 
-MANIFEST = ".complete.json"  # written last: names, sizes and checksums of all files, what the folder was made from
+MANIFEST = ".complete.json"  # written last: what the folder was made from; name, size and checksum of each file
 
 REFUSALS = frozenset(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def digest(value: Any) -> str:
-    """Return a short name for anything JSON can hold; equal values have equal names, in every process.
+    """Return the hash of a JSON value as a short name; equal values have equal names in every process.
 
     Examples:
         >>> digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
@@ -37,7 +37,7 @@ def digest(value: Any) -> str:
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """Return the folder for downloads and prepared data: what ``--cache_dir`` says, else one in the user's cache.
+    """Return the folder for downloads and prepared data: ``--cache_dir``, by default below the user's ``~/.cache``.
 
     Raises:
         ConfigurationError: When the user has no home folder.
@@ -55,10 +55,10 @@ def cache_folder(cache_dir: str | None) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the right to look at and to build a folder; other processes wait their turn.
+    """Hold the lock of a folder while it is checked and built; other processes wait.
 
-    The operating system gives the lock back when its holder dies. A cache that cannot be written still serves the
-    folders that are whole.
+    The operating system releases the lock when its holder dies. A cache that cannot be written still serves the
+    folders that are complete.
 
     Raises:
         ConfigurationError: When nothing can be written there.
@@ -74,7 +74,7 @@ def locked(folder: Path) -> Iterator[None]:
             logger.warning("Waiting for another process that is preparing %s", folder)
             lock.acquire()
         except OSError:
-            if not is_whole(folder):
+            if not is_complete(folder):
                 raise
     try:
         yield
@@ -82,14 +82,14 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_whole(folder: Path, *, verify: bool = False) -> bool:
-    """Tell whether a folder is there with every file that was written into it, each of its full size.
+def is_complete(folder: Path, *, verify: bool = False) -> bool:
+    """Return whether a folder exists with all files of its manifest, each of its full size.
 
     Once a day the checksums of the files are compared too, which takes as long as reading them.
 
     Args:
         folder: The folder.
-        verify: Compare checksums whenever it was last done.
+        verify: Compare checksums now, even if that was done within a day.
     """
     if not folder.exists():
         return False
@@ -110,9 +110,10 @@ def is_whole(folder: Path, *, verify: bool = False) -> bool:
 
 @contextlib.contextmanager
 def building(folder: Path, *, about: Any = None) -> Iterator[Path]:
-    """Give an empty folder aside; when the block ends well it takes the place of ``folder``, else it is removed.
+    """Yield a temporary folder that replaces ``folder`` when the block succeeds, with a manifest of its files.
 
-    Use it inside :func:`locked`: then the only leftovers can be those of a process that was killed.
+    Use it inside :func:`locked`: then the only leftovers can be those of a process that was killed. Readers that mapped
+    the files of the folder that is replaced keep them until they close.
 
     Args:
         folder: Where the result will stand.
@@ -121,41 +122,19 @@ def building(folder: Path, *, about: Any = None) -> Iterator[Path]:
     Raises:
         ConfigurationError: When the disk is full or nothing can be written there.
     """
-    aside, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
     with _naming_cache_dir(folder):
-        for leftover in (aside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        aside.mkdir(parents=True)
-        try:
+        clear_leftovers(folder.parent, folder.name)
+        with atomic_folder(folder) as aside:
             yield aside
             files = sorted(path for path in aside.rglob("*") if path.is_file())
             sizes = {path.relative_to(aside).as_posix(): path.stat().st_size for path in files}
-            manifest = aside / MANIFEST
             content = {"about": about, "files": sizes, "sums": checksums(aside, sizes)}
-            manifest.write_text(json.dumps(content, indent=1), "utf-8")
-            for path in (*files, manifest, aside):
-                _flush(path)
-            if folder.exists():  # readers that mapped the old files keep them until they close
-                folder.rename(old)
-            aside.rename(folder)
-            _flush(folder.parent)
-        finally:
-            for leftover in (aside, old):
-                shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            (aside / MANIFEST).write_text(json.dumps(content, indent=1), "utf-8")
 
 
 @contextlib.contextmanager
 def _naming_cache_dir(folder: Path) -> Iterator[None]:
-    """Turn the refusal to write below the cache folder into a message; other errors of the block pass through."""
+    """Turn an error of writing below the cache folder into a message with ``--cache_dir``; others pass through."""
     cache_dir = folder.parent.parent
     try:
         yield
