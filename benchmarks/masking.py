@@ -33,6 +33,7 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     import torch
     from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
+    from transformers_framework.inputs.inputs import InputNeeds
     from transformers_framework.inputs.text import TextInputs
     from transformers_framework.processing.masking import (
         Vocabulary,
@@ -52,8 +53,8 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     columns = [{COLUMNS[0]: texts[part]} for part in slices]
     inputs = TextInputs(tokenizer, 0, input_columns=[COLUMNS[0]], max_sequence_length=[MAX_LENGTH])
     plain = [inputs.post_process(rows) for rows in columns]
-    of_words = TextInputs(tokenizer, 0, input_columns=[COLUMNS[0]], max_sequence_length=[MAX_LENGTH])
-    of_words.tracks_words = True
+    needs = InputNeeds(word_ids=True)
+    of_words = TextInputs(tokenizer, 0, needs, input_columns=[COLUMNS[0]], max_sequence_length=[MAX_LENGTH])
     with_words = [of_words.post_process(rows) for rows in columns]
 
     def corrupt(batch: dict[str, np.ndarray], part: slice) -> object:

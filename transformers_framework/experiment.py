@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from transformers_framework.callbacks.selection import Selection
     from transformers_framework.data.datamodule import DataModule
+    from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.objectives.objective import Objective
     from transformers_framework.pipelines.pipeline import Pipeline
 
@@ -110,21 +110,22 @@ class Experiment:
         return load_tokenizer(self.config, **options_of(load_tokenizer, self.options))
 
     @cached_property
-    def inputs(self) -> Any:
+    def inputs(self) -> Inputs:
         """What turns rows into model inputs."""
+        from transformers_framework.inputs.inputs import InputNeeds
         from transformers_framework.models.positions import max_positions
         from transformers_framework.models.segments import type_vocabulary
         from transformers_framework.objectives.objective import active
 
-        family, config = resolve(self.spec.inputs), self.config
-        options = dict(self.options)
-        for objective in self.objectives:
+        family, objectives, options = resolve(self.spec.inputs), self.objectives, dict(self.options)
+        for objective in objectives:
             options |= objective.input_options
-        inputs = family(self.tokenizer, type_vocabulary(config), **options_of(family, options))
-        inputs.tracks_words = any(objective.needs_words for objective in self.objectives)
-        inputs.fills = tuple(token for objective in active(self.objectives, "predict") for token in objective.fills)
-        if not all(objective.separates for objective in self.objectives):
-            inputs.template = replace(inputs.template, between=())
+        needs = InputNeeds(
+            word_ids=any(objective.needs_words for objective in objectives),
+            fills=tuple(token for objective in active(objectives, "predict") for token in objective.fills),
+            separates=all(objective.separates for objective in objectives),
+        )
+        inputs: Inputs = family(self.tokenizer, type_vocabulary(self.config), needs, **options_of(family, options))
         longest, parts = max_positions(self.config), inputs.num_joined
         if longest is not None and self.max_length * parts > longest:
             length = f"{self.max_length} is" if parts == 1 else f"{parts} texts of {self.max_length}, joined, are"

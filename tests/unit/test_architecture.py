@@ -40,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
     "inputs": {"processing", "sources"},
     "objectives": {"processing", "sources", "losses", "metrics"},
     "models": {"registry", "processing", "storage", "losses"},
-    "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "objectives", "models"},
+    "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "inputs", "objectives", "models"},
     "data": {"processing", "storage", "distributed", "runtime", "sources", "inputs", "objectives"},
     "callbacks": {
         "processing",
@@ -298,6 +298,46 @@ def test_files_fit_in_a_head(path: Path) -> None:
 def test_nothing_lives_in_a_drawer() -> None:
     parts = {part.removesuffix(".py") for path in MODULES for part in path.relative_to(ROOT).parts}
     assert not parts & NO_HOME
+
+
+def asked_of_inputs(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the members that a module asks an inputs object for: named ``….inputs`` or annotated ``Inputs``."""
+
+    def visit(node: ast.AST, known: bool) -> Iterator[tuple[int, str]]:
+        if isinstance(node, ast.FunctionDef):
+            hints = {a.arg: ast.unparse(a.annotation) for a in (*node.args.args, *node.args.kwonlyargs) if a.annotation}
+            known = hints.get("inputs") == "Inputs" if "inputs" in hints else known
+        if isinstance(node, ast.Attribute):
+            owner = node.value
+            if (isinstance(owner, ast.Attribute) and owner.attr == "inputs") or (
+                known and isinstance(owner, ast.Name) and owner.id == "inputs"
+            ):
+                yield node.lineno, node.attr
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, known)
+
+    yield from visit(tree, False)
+
+
+def test_inputs_are_asked_for_what_they_declare_and_nothing_else() -> None:
+    """A class of one's own that implements the interface is enough for every part of the program."""
+    tree = TREES[ROOT / PACKAGE / "inputs" / "inputs.py"]
+    (declared,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Inputs")
+    members = {node.name for node in declared.body if isinstance(node, ast.FunctionDef)}
+    members |= {ast.unparse(node.target) for node in declared.body if isinstance(node, ast.AnnAssign)}
+    members |= {"tokenizer", "max_length", "needs"}  # of the constructor
+    # what searches a corpus is for one class of inputs alone, and says so
+    special = {path for path in TREES if "inputs: QueryPassage" in path.read_text("utf-8")}
+    asked = [
+        (f"{name_of(path)}:{line}", member)
+        for path, tree in TREES.items()
+        if room_of(path) not in ("inputs", "registry") and path not in special
+        for line, member in asked_of_inputs(tree)
+    ]
+    assert len(asked) > 50, "the accesses are found"
+    assert [(place, member) for place, member in asked if member not in members] == []
+    by_local_names = {"__init__", "needs", "num_joined", "pre_process", "rewrite"}
+    assert members - {member for _, member in asked} <= by_local_names, "nothing is declared that is not asked for"
 
 
 def tracked() -> list[Path]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, NUM_ITEMS, ROW_IDS, TRAIN, Stage
 from transformers_framework.data.sampler import BatchRequest
+from transformers_framework.inputs.inputs import Inputs
 from transformers_framework.objectives.objective import Context, Objective, active
 from transformers_framework.processing.masking import sparse_labels
 from transformers_framework.processing.packing import pack
@@ -26,7 +27,7 @@ class Collator:
     """
 
     def __init__(
-        self, inputs: Any, objectives: Sequence[Objective], stage: Stage, seed: int, pad_to_multiple_of: int = 1
+        self, inputs: Inputs, objectives: Sequence[Objective], stage: Stage, seed: int, pad_to_multiple_of: int = 1
     ) -> None:
         self.inputs, self.objectives, self.stage, self.seed = inputs, active(objectives, stage), stage, seed
         self.pad_to_multiple_of = pad_to_multiple_of

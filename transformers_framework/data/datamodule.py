@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class DataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        inputs: Any,
+        inputs: Inputs,
         objectives: Sequence[Objective],
         seed: int,
         options: Mapping[str, Any],
@@ -118,6 +119,7 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.inputs, self.objectives, self.seed = inputs, list(objectives), seed
+        self.parts: tuple[Inputs | Objective, ...] = (inputs, *objectives)
         self.named_columns, self.limits = NamedColumns.of(options), limits
         self.iterable, self.length_bucketing = iterable, length_bucketing
         self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
@@ -210,7 +212,7 @@ class DataModule(pl.LightningDataModule):
         Returns nothing where mistakes keep rows from being made anew or measured.
         """
         mistakes: list[UserError] = []
-        for step in (self.inputs, *self.objectives):
+        for step in self.parts:
             with caught(mistakes.append if on_error else None):
                 dataset = step.pre_process(dataset, source)
         for mistake in mistakes:
@@ -222,22 +224,11 @@ class DataModule(pl.LightningDataModule):
             return None if mistakes and must_be_right else dataset
 
         def build(dataset: datasets.Dataset) -> Iterator[pa.Table]:
-            return inputs.rewrite(
-                dataset,
-                source,
-                batch_size=self.prepare_data_batch_size,
-                num_workers=self.prepare_data_workers or 1,
-            )
+            sizes = {"batch_size": self.prepare_data_batch_size, "num_workers": self.prepare_data_workers or 1}
+            return inputs.rewrite(dataset, source, **sizes)
 
         with caught(on_error):
-            return prepared(
-                dataset,
-                key,
-                build,
-                cache_dir=self.cache_dir,
-                use_cache=self.use_cache,
-                **self.how_to_read,
-            )
+            return prepared(dataset, key, build, cache_dir=self.cache_dir, use_cache=self.use_cache, **self.how_to_read)
         return None
 
     def _check_stream(
@@ -249,7 +240,7 @@ class DataModule(pl.LightningDataModule):
         first = list(stream.take(max(self.prepare_data_batch_size, ROWS_OF_HEAD)))
         head = datasets.Dataset.from_list(first[: self.prepare_data_batch_size], features=stream.features)
         self.heads[source.stage] = datasets.Dataset.from_list(first[:ROWS_OF_HEAD], features=stream.features)
-        for step in (self.inputs, *self.objectives):
+        for step in self.parts:
             with caught(on_error):
                 step.pre_process(head, source)
         return stream
@@ -344,7 +335,7 @@ class DataModule(pl.LightningDataModule):
     def _token_lengths(self, dataset: datasets.Dataset) -> np.ndarray:
         import datasets
 
-        if self.inputs.token_columns:  # they are there to be read
+        if self.inputs.token_columns or self.inputs.length_key is None:  # they are there to be read, or not kept
             return self.inputs.token_lengths(dataset)
         counted = prepared(
             dataset,

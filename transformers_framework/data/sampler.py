@@ -86,7 +86,7 @@ class BatchSampler:
         world_size: int = 1,
         lengths: ArrayLike | None = None,
         bins: Bins | None = None,
-        regroup: Callable[[int], Bins] | None = None,
+        regroup: Callable[[int], Bins | None] | None = None,
         places: NDArray[np.int64] | None = None,
     ) -> None:
         assert num_rows >= 0
@@ -160,6 +160,7 @@ class BatchSampler:
         drawn = epoch if self.shuffle else 0
         if self.regroup is not None:
             self.bins = self.regroup(drawn)
+            assert self.bins is not None
             if self.row_lengths is not None:
                 self.lengths = sums_by_row(self.row_lengths[self.bins.rows], self.bins.sizes)
         order = self.order()

@@ -62,13 +62,14 @@ class Unknown(NamedTuple):
 
 def unknown_tokens(data: DataModule, stage: Stage) -> Unknown:
     """Return how much of some rows of a stage the tokenizer does not know."""
-    tokenizer, unknown = data.inputs.tokenizer, _unknown_id(data.inputs)
+    tokenizer, unknown = data.inputs.tokenizer, data.inputs.unknown_id
     special = np.setdiff1d(tokenizer.all_special_ids, [] if unknown is None else [unknown])
     batches = [np.where(np.isin(ids, special), -1, ids) for ids in clean_ids(data, stage)]
     ids = np.concatenate([batch.ravel() for batch in batches] or [np.zeros(0, dtype=np.int64)])
     counts = np.bincount(ids[ids >= 0], minlength=len(tokenizer))
     seen = np.flatnonzero(counts).tolist()
-    blank = [number for number in seen if not tokenizer.convert_ids_to_tokens(number).strip(BLANK)]
+    tokens = zip(seen, tokenizer.convert_ids_to_tokens(seen), strict=True)
+    blank = [number for number, token in tokens if not token.strip(BLANK)]
     num_empty = sum(int((np.isin(batch, blank) | (batch < 0)).all(axis=1).sum()) for batch in batches)
     share = None if unknown is None else float(counts[unknown] / max(1, counts.sum()))
     return Unknown(share, tokenizer.unk_token, num_empty / max(1, sum(map(len, batches))))
@@ -80,14 +81,6 @@ def report_unknown(data: DataModule) -> None:
         found = unknown_tokens(data, stage)
         if found.share or found.empty:
             logger.log(logging.WARNING if found.is_much else logging.INFO, "%s: %s.", stage, str(found).rstrip("."))
-
-
-def _unknown_id(inputs: Any) -> int | None:
-    """Return the token of unknown words; none where the tokenizer knows all bytes, or the token has another role."""
-    template, tokenizer = inputs.template, inputs.tokenizer
-    roles = (*template.prefix, *template.between, *template.suffix, tokenizer.pad_token_id)
-    unknown = None if tokenizer.unk_token_id in roles else tokenizer.unk_token_id
-    return unknown if getattr(inputs.backend.model, "unk_token", "") is not None else None
 
 
 def clean_ids(data: DataModule, stage: Stage) -> Iterator[np.ndarray]:

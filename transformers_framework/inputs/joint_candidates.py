@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -12,12 +11,14 @@ import numpy as np
 
 from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.inputs.text import TextInputs
+from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
+from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.encoding import tokenize
 from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates, grouped, permuted
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
     DatasetSource,
+    Rows,
     arrow_chunks,
     check_column,
     column_lengths,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Self
 
     from transformers_framework.processing.packing import Bins
 
@@ -41,12 +43,13 @@ HeadType = Literal["IE_1", "IE_k", "AE_1", "AE_k", "RE_1", "RE_k"]
 NUM_FIELDS = 2  # the question and its candidates
 
 
-class JointCandidates(TextInputs):
+class JointCandidates(SegmentInputs):
     """A question and k of its candidates, joined with the tokenizer's special tokens; a batch has groups for rows.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
         type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        needs: What the objectives of the run need.
         input_columns: The question's column and the candidates': a text column, where each row has one candidate and
             `index_column` says of which question, or '*list', where each row has all candidates of its question and
             their labels are a list too. 'first:second' joins two columns.
@@ -84,6 +87,7 @@ class JointCandidates(TextInputs):
         self,
         tokenizer: PreTrainedTokenizerBase,
         type_vocabulary: int,
+        needs: InputNeeds = NO_NEEDS,
         *,
         input_columns: list[str],
         max_sequence_length: list[PositiveInt],
@@ -115,6 +119,7 @@ class JointCandidates(TextInputs):
         super().__init__(
             tokenizer,
             type_vocabulary,
+            needs,
             input_columns=input_columns,
             max_sequence_length=max_sequence_length,
             extended_token_type_ids=extended_token_type_ids,
@@ -273,17 +278,14 @@ class JointCandidates(TextInputs):
         return scores if self.selection == "best" else -scores
 
     @property
-    def rewrite_key(self) -> dict[str, Any] | None:
+    def rewrite_key(self) -> dict[str, object] | None:
         """What rows with a candidate each depend on, where the data has lists of them; else rows stay as they are."""
         return {"form": "candidates", "of": self.candidate.columns, "carried": self._carried} if self.in_lists else None
 
-    def in_stage(self, stage: Stage) -> TextInputs:
-        """Return what turns rows of a stage into model inputs: those to predict have no labels to rely on."""
+    def in_stage(self, stage: Stage) -> Self:
+        """Return the inputs of a stage: rows to predict have no labels to rely on."""
         found = super().in_stage(stage)
-        if stage == "predict" and self.in_lists:
-            found = copy.copy(found)
-            found.label_column = None  # type: ignore[attr-defined]
-        return found
+        return found._with(label_column=None) if stage == "predict" and self.in_lists else found
 
     @property
     def _carried(self) -> tuple[str, ...]:
@@ -334,27 +336,21 @@ class JointCandidates(TextInputs):
         return self.groupings[stage].bins(seed, epoch)
 
     def in_groups(
-        self, columns: Mapping[str, Sequence[Any]], sizes: Sequence[int], row_ids: np.ndarray, stage: Stage
+        self, columns: Rows, sizes: np.ndarray, row_ids: np.ndarray, stage: Stage
     ) -> dict[str, list[list[Any]]]:
-        """Return columns of candidates as columns of groups, lists, with ``row_ids`` among them.
+        """Return columns of candidates as columns of groups, which hold lists, with ``row_ids`` among them.
 
-        In testing, the orders that are to be checked come behind all groups.
-
-        Args:
-            columns: Columns of candidates, group after group.
-            sizes: Candidates of each of the B groups.
-            row_ids: Row of each candidate.
-            stage: Stage of the batch.
+        In testing, the orders that are to be checked come after all groups.
         """
-        rows = grouped({**columns, ROW_IDS: row_ids.tolist()}, sizes)
+        rows = grouped({**columns, ROW_IDS: row_ids.tolist()}, sizes.tolist())
         if stage != "test" or not self.num_orders:
             return rows
-        first = row_ids[np.cumsum(sizes) - np.asarray(sizes)]
+        first = row_ids[np.cumsum(sizes) - sizes]
         return permuted(rows, first, count=self.num_orders, k=self.k, keep_first=self.in_turn)
 
     # ---------------------------------------------------------------- batches
 
-    def segments(self, rows: Mapping[str, Sequence[Any]]) -> tuple[list[str], np.ndarray]:
+    def segments(self, rows: Rows) -> tuple[list[str], np.ndarray]:
         """Return the question and the candidates of each of B groups, one after the other, and how many: ``(B,)``."""
         questions = field_texts(
             {name: [group[0] for group in rows[name]] for name in self.question.columns}, self.question
@@ -365,7 +361,7 @@ class JointCandidates(TextInputs):
         parts = zip(questions, stops, counts.tolist(), strict=True)
         return [text for question, stop, size in parts for text in (question, *texts[stop - size : stop])], counts + 1
 
-    def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
+    def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B groups into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.
 
         Also returns ``first_tokens (B, 1 + K) int64``, where the question and each candidate begin, -1 where there is
@@ -390,10 +386,10 @@ class JointCandidates(TextInputs):
         """Return the characters of every candidate: ``(N,) int64``; questions, which groups share, do not count."""
         return np.sum([column_lengths(dataset, column) for column in self.candidate.columns], axis=0)
 
-    def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    def _tokens(self, rows: Rows) -> np.ndarray:
         return np.minimum(tokenize(self.backend, field_texts(rows, self.candidate))[1] + 1, self.max_length)
 
     @property
-    def length_key(self) -> dict[str, Any]:
+    def length_key(self) -> dict[str, object]:
         """What token lengths depend on besides the data, as JSON can hold it."""
         return {**super().length_key, "form": "candidates"}

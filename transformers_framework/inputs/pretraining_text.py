@@ -10,7 +10,8 @@ import numpy as np
 from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches, list_array
-from transformers_framework.inputs.text import TextInputs
+from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
+from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.encoding import number_words, tokenize, tokenize_words
 from transformers_framework.processing.windows import (
     Ragged,
@@ -22,7 +23,7 @@ from transformers_framework.processing.windows import (
     windows,
 )
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
-from transformers_framework.sources.columns import DatasetSource
+from transformers_framework.sources.columns import DatasetSource, Rows
 from transformers_framework.sources.fields import segments
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ Encoded = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 TOKENS = ("input_ids", "word_ids", "token_type_ids")  # columns of rewritten rows, one value a token
 
 
-class PretrainingText(TextInputs):
+class PretrainingText(SegmentInputs):
     """Texts to pre-train on: each a row, or cut and joined into rows that are full.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
         type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        needs: What the objectives of the run need.
         input_columns: Text columns that make up the input, in order: 'name', 'first:second' (two columns joined by a
             space), '+list' (a list column joined by spaces) or '*list' (a list column, one segment each).
         max_sequence_length: Longest input in tokens, special tokens included. Longer texts are shortened, the longest
@@ -64,6 +66,7 @@ class PretrainingText(TextInputs):
         self,
         tokenizer: PreTrainedTokenizerBase,
         type_vocabulary: int,
+        needs: InputNeeds = NO_NEEDS,
         *,
         input_columns: list[str],
         max_sequence_length: list[PositiveInt],
@@ -74,6 +77,7 @@ class PretrainingText(TextInputs):
         super().__init__(
             tokenizer,
             type_vocabulary,
+            needs,
             input_columns=input_columns,
             max_sequence_length=max_sequence_length,
             extended_token_type_ids=extended_token_type_ids,
@@ -99,7 +103,7 @@ class PretrainingText(TextInputs):
         return self.packing == "isolated"
 
     @property
-    def rewrite_key(self) -> dict[str, Any] | None:
+    def rewrite_key(self) -> dict[str, object] | None:
         """What rewritten rows depend on besides the data, as JSON can hold it; none when rows stay as they are."""
         if not self.rewrites:
             return None
@@ -118,7 +122,7 @@ class PretrainingText(TextInputs):
         if not self.rewrites:
             return ()
         # a window has no segments, hence one type
-        wanted = (True, self.tracks_words, self.token_types is not None and self.packing != "full")
+        wanted = (True, self.needs.word_ids, self.token_types is not None and self.packing != "full")
         return tuple(name for name, is_wanted in zip(TOKENS, wanted, strict=True) if is_wanted)
 
     def rewrite(
@@ -143,7 +147,7 @@ class PretrainingText(TextInputs):
 
     def _encoded(self, first_row: int, rows: Mapping[str, list[Any]]) -> Encoded:
         texts, counts = segments(rows, self.fields)
-        if self.tracks_words:
+        if self.needs.word_ids:
             ids, lengths, starts = tokenize_words(self.backend, texts, self._word_marks)
         else:
             ids, lengths = tokenize(self.backend, texts)
@@ -171,7 +175,7 @@ class PretrainingText(TextInputs):
             if not len(ids):
                 continue
             columns = [_in_line(ids, lengths, between, goes_on=goes_on)]
-            if self.tracks_words:
+            if self.needs.word_ids:
                 words = np.cumsum(starts) + num_words
                 num_words = int(words[-1])
                 columns.append(_in_line(words, lengths, [-1] * len(between), goes_on=goes_on))
@@ -224,11 +228,11 @@ class PretrainingText(TextInputs):
 
     # ---------------------------------------------------------------- rewritten rows
 
-    def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
+    def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B rows into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.
 
-        Also returns ``truncated``, which rows lost tokens: ``(B,) bool``; and with ``tracks_words`` the number of each
-        token's word within its row, ``word_ids (B, L) int64``, -1 at special tokens and padding.
+        Also returns ``truncated``, which rows lost tokens: ``(B,) bool``; and where objectives need it, ``word_ids
+        (B, L) int64``, the number of each token's word within its row, -1 at special tokens and padding.
         """
         if not self.rewrites:
             return super().post_process(rows, pad_to_multiple_of=pad_to_multiple_of)
@@ -238,7 +242,7 @@ class PretrainingText(TextInputs):
         batch["truncated"] = np.zeros(len(batch["input_ids"]), dtype=bool)
         return batch
 
-    def readable(self, rows: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+    def readable(self, rows: Rows) -> Rows:
         """Return rewritten rows as people can read them: the text and the row of the data set that it begins in."""
         if not self.rewrites:
             return rows

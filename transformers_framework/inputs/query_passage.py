@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from transformers_framework.constants import PASSAGE, ROWS, TRAIN, WRONG_ROWS, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.inputs.text import TextInputs
+from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
+from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.backend import read_in_lower_case
 from transformers_framework.processing.encoding import assemble, tokenize
 from transformers_framework.processing.windows import stretches, sums_by_row
 from transformers_framework.restricted import PositiveInt, Source
-from transformers_framework.sources.columns import DatasetSource, column_lengths, first_empty_item
+from transformers_framework.sources.columns import DatasetSource, Rows, column_lengths, first_empty_item
 from transformers_framework.sources.fields import Field, field_texts, parse_field, segments
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ Side = Literal["query", "passage"]
 NUM_PAIR = 2
 
 
-class QueryPassage(TextInputs):
+class QueryPassage(SegmentInputs):
     """A query and a passage a row, and further passages that are wrong for it, each text a sequence of its own.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
         type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        needs: What the objectives of the run need.
         input_columns: Column of the query, column of the passage, and any number of columns of wrong passages for
             training: 'name', 'first:second' (two columns joined by a space), '+list' (a list column joined by spaces),
             or for wrong passages '*list' (a list column, one passage each, in some rows more than in others).
@@ -51,6 +53,7 @@ class QueryPassage(TextInputs):
         self,
         tokenizer: PreTrainedTokenizerBase,
         type_vocabulary: int,
+        needs: InputNeeds = NO_NEEDS,
         *,
         input_columns: list[str],
         max_sequence_length: list[PositiveInt],
@@ -72,7 +75,11 @@ class QueryPassage(TextInputs):
         if lower_case:
             read_in_lower_case(tokenizer)
         super().__init__(
-            tokenizer, type_vocabulary, input_columns=input_columns[:1], max_sequence_length=max_sequence_length[:1]
+            tokenizer,
+            type_vocabulary,
+            needs,
+            input_columns=input_columns[:1],
+            max_sequence_length=max_sequence_length[:1],
         )
         self.fields = [parse_field(column) for column in input_columns]
         if spread := next((c for c, field in zip(input_columns[:2], self.fields, strict=False) if field.spreads), None):
@@ -143,7 +150,7 @@ class QueryPassage(TextInputs):
 
     # ---------------------------------------------------------------- batches
 
-    def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
+    def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B rows into ``input_ids``, ``attention_mask``, ``token_type_ids`` of queries: ``(B, L) int64``.
 
         Those of passages are called ``passage_input_ids`` and so on: of the B passages first, then of the N wrong ones,
@@ -220,16 +227,14 @@ class QueryPassage(TextInputs):
                 total += column_lengths(dataset, column)
         return total
 
-    def row_lengths(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    def row_lengths(self, rows: Rows) -> np.ndarray:
         """Return the same for rows of a stream: ``(B,) int64``."""
         return self._by_row(rows, lambda _, texts: np.fromiter(map(len, texts), np.int64))
 
-    def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    def _tokens(self, rows: Rows) -> np.ndarray:
         return self._by_row(rows, self._text_lengths)
 
-    def _by_row(
-        self, rows: Mapping[str, Sequence[Any]], measure: Callable[[Side, Sequence[str]], np.ndarray]
-    ) -> np.ndarray:
+    def _by_row(self, rows: Rows, measure: Callable[[Side, Sequence[str]], np.ndarray]) -> np.ndarray:
         """Add up what is measured of the texts of each row: ``(B,) int64``."""
         total = np.zeros(1, dtype=np.int64)
         for number, field in enumerate(self.fields):
@@ -242,6 +247,6 @@ class QueryPassage(TextInputs):
         return np.minimum(lengths + self.template.num_special(1), self.max_lengths[side])
 
     @property
-    def length_key(self) -> dict[str, Any]:
+    def length_key(self) -> dict[str, object]:
         """What token lengths depend on besides the data, as JSON can hold it."""
         return {**super().length_key, "max_lengths": self.max_lengths, "prefixes": self.prefixes}

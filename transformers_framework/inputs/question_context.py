@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ import numpy as np
 from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.batches import EncodedBatches, list_array
-from transformers_framework.inputs.text import TextInputs
+from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
+from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.encoding import encoded_word_starts, flat, number_words, tokenize, tokenize_words
 from transformers_framework.processing.offsets import visible_offsets, with_marks
 from transformers_framework.processing.reading import END, Cuts, cut
 from transformers_framework.processing.windows import Ragged, stretches
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
-from transformers_framework.sources.columns import DatasetSource, check_column, check_text_type, distinct_texts
+from transformers_framework.sources.columns import DatasetSource, Rows, check_column, check_text_type, distinct_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +29,7 @@ OFFSETS = ("char_starts", "char_ends")  # columns of windows with a number a tok
 PLACES = ("context_start", "read_from", "read_to", "shared_before", "shared_after")  # with a number a window
 
 
-class QuestionContext(TextInputs):
+class QuestionContext(SegmentInputs):
     """A question before a window of its context; a context that is long has several windows, which overlap.
 
     Windows are made once, before training. Each knows the characters of the context that its tokens stand for. Nothing
@@ -37,6 +38,7 @@ class QuestionContext(TextInputs):
     Args:
         tokenizer: A fast tokenizer of transformers.
         type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        needs: What the objectives of the run need.
         query_column: Text column of the question.
         context_column: Text column of what the question is asked about, and the answer is a part of.
         max_sequence_length: Longest input in tokens: question, a window of the context, special tokens.
@@ -57,6 +59,7 @@ class QuestionContext(TextInputs):
         self,
         tokenizer: PreTrainedTokenizerBase,
         type_vocabulary: int,
+        needs: InputNeeds = NO_NEEDS,
         *,
         query_column: str,
         context_column: str,
@@ -78,6 +81,7 @@ class QuestionContext(TextInputs):
         super().__init__(
             tokenizer,
             type_vocabulary,
+            needs,
             input_columns=[query_column, context_column],
             max_sequence_length=max_sequence_length,
         )
@@ -93,7 +97,7 @@ class QuestionContext(TextInputs):
     # ---------------------------------------------------------------- windows, before training
 
     @property
-    def rewrite_key(self) -> dict[str, Any]:
+    def rewrite_key(self) -> dict[str, object]:
         """What windows depend on besides the data, as JSON can hold it."""
         sizes = {"doc_stride": self.doc_stride, "max_query_length": self.max_query_length}
         special = [*vars(self.template).values()]
@@ -107,7 +111,7 @@ class QuestionContext(TextInputs):
     @property
     def token_columns(self) -> tuple[str, ...]:
         """Columns of windows with one number a token."""
-        return ("input_ids", *(("word_ids",) if self.tracks_words else ()), *OFFSETS)
+        return ("input_ids", *(("word_ids",) if self.needs.word_ids else ()), *OFFSETS)
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check the columns of a whole data set, before training.
@@ -166,7 +170,7 @@ class QuestionContext(TextInputs):
         lengths[:, 1], lengths[:, 3] = kept[row], cuts.lengths
         taken = stretches(firsts.ravel(), lengths.ravel())
         columns = {"input_ids": Ragged(ids[taken], lengths.sum(axis=1))}
-        if self.tracks_words:
+        if self.needs.word_ids:
             begins_word = np.concatenate([*starts, encoded_word_starts(encodings, context_sizes)])
             is_text, numbers = taken >= len(special), np.full(len(taken), -1)
             numbers[is_text] = number_words(begins_word[taken[is_text] - len(special)], lengths[:, 1] + lengths[:, 3])
@@ -190,17 +194,17 @@ class QuestionContext(TextInputs):
 
     def _asked(self, questions: list[str]) -> tuple[np.ndarray, ...]:
         """Return ids and lengths of questions, whose characters nobody asks for; and where words begin, if tracked."""
-        if self.tracks_words:
+        if self.needs.word_ids:
             return tokenize_words(self.backend, questions, self._word_marks)
         return tokenize(self.backend, questions)
 
     # ---------------------------------------------------------------- batches of windows
 
-    def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
+    def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B windows into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.
 
-        Also returns ``truncated``, whose question lost tokens: ``(B,) bool``; and with ``tracks_words`` the number of
-        each token's word within its row, ``word_ids (B, L) int64``, -1 at special tokens and padding.
+        Also returns ``truncated``, whose question lost tokens: ``(B,) bool``; and where objectives need it, ``word_ids
+        (B, L) int64``, the number of each token's word within its row, -1 at special tokens and padding.
         """
         names = [name for name in self.token_columns if name not in OFFSETS]
         batch = self.padded({name: Ragged.of(rows[name]) for name in names}, pad_to_multiple_of)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.inputs.text import TextInputs
+from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
+from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.encoding import tokenize
 from transformers_framework.processing.lengths import source_and_target
 from transformers_framework.restricted import PositiveInt
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class SourceTarget(TextInputs):
+class SourceTarget(SegmentInputs):
     """One document a row, with the same words before each of them where a model wants to be told what to do.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
         type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        needs: What the objectives of the run need.
         document_column: Column of the document: 'name', 'first:second' (two columns joined by a space) or '+list' (a
             list column joined by spaces).
         max_sequence_length: Longest document and longest target in tokens, special tokens included. Longer ones lose
@@ -36,6 +38,7 @@ class SourceTarget(TextInputs):
         self,
         tokenizer: PreTrainedTokenizerBase,
         type_vocabulary: int,
+        needs: InputNeeds = NO_NEEDS,
         *,
         document_column: str,
         max_sequence_length: list[PositiveInt],
@@ -43,7 +46,7 @@ class SourceTarget(TextInputs):
     ) -> None:
         longest = source_and_target(max_sequence_length)[0]
         columns, self.prefix = [document_column], prefix
-        super().__init__(tokenizer, type_vocabulary, input_columns=columns, max_sequence_length=[longest])
+        super().__init__(tokenizer, type_vocabulary, needs, input_columns=columns, max_sequence_length=[longest])
         if self.fields[0].spreads:
             raise ConfigurationError(
                 f"--document_column: '{document_column}' would be several texts, and a document is one. Write "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,14 @@ import numpy as np
 from transformers_framework.constants import SOURCE_ROW
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches, list_array
-from transformers_framework.inputs.text import Pieces, TextInputs
+from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
+from transformers_framework.inputs.segments import Pieces, SegmentInputs
 from transformers_framework.processing.windows import Ragged, steps, stretches, sums_by_row, surrounded
 from transformers_framework.processing.words import WordTokenizer, cut_words
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
     DatasetSource,
+    Rows,
     check_column,
     first_empty,
     first_null_item,
@@ -36,7 +38,7 @@ TOKENS = ("input_ids", "word_ids")  # columns of windows with a number a token
 PLACES = ("first_word", "owns_from", "owns_to", "num_words")  # with a number a window
 
 
-class WordInputs(TextInputs):
+class WordInputs(SegmentInputs):
     """The words of a row, each of which becomes tokens on its own, between the tokenizer's special tokens.
 
     Rows that are long are cut into windows, which overlap, before training. Each word belongs to one of them, in which
@@ -45,6 +47,7 @@ class WordInputs(TextInputs):
     Args:
         tokenizer: A fast tokenizer of transformers.
         type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        needs: What the objectives of the run need.
         input_columns: The column that holds the list of words of a row.
         max_sequence_length: Longest input in tokens, special tokens included. A row that is longer has several windows.
         doc_stride: Tokens of a long row that a window shares with the one before it, at most; where that is more than
@@ -57,14 +60,13 @@ class WordInputs(TextInputs):
             are no windows that could share tokens.
     """
 
-    tracks_words = True
-
     judges_whole_rows = True  # of several windows
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
         type_vocabulary: int,
+        needs: InputNeeds = NO_NEEDS,
         *,
         input_columns: list[str],
         max_sequence_length: list[PositiveInt],
@@ -79,7 +81,7 @@ class WordInputs(TextInputs):
         self.column = word_column(input_columns)
         self.doc_stride, self.rewrites = DOC_STRIDE if doc_stride is None else doc_stride, not iterable
         columns, length = [f"+{self.column}"], max_sequence_length
-        super().__init__(tokenizer, type_vocabulary, input_columns=columns, max_sequence_length=length)
+        super().__init__(tokenizer, type_vocabulary, needs, input_columns=columns, max_sequence_length=length)
         self.tokenize = WordTokenizer(self.backend)
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
@@ -112,7 +114,7 @@ class WordInputs(TextInputs):
     # ---------------------------------------------------------------- windows, before training
 
     @property
-    def rewrite_key(self) -> dict[str, Any] | None:
+    def rewrite_key(self) -> dict[str, object] | None:
         """What windows depend on besides the data, as JSON can hold it; nothing when rows stay as they are."""
         return {**self.length_key, "doc_stride": self.doc_stride} if self.rewrites else None
 
@@ -170,7 +172,7 @@ class WordInputs(TextInputs):
 
     # ---------------------------------------------------------------- batches
 
-    def post_process(self, rows: Mapping[str, Sequence[Any]], *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
+    def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B windows, or rows of a stream, into ``input_ids``, ``attention_mask`` and ``token_type_ids``.
 
         Also returns ``truncated``, which lost tokens: ``(B,) bool``; and the number of each token's word,
@@ -183,25 +185,25 @@ class WordInputs(TextInputs):
             batch["token_type_ids"] = batch["attention_mask"] * self.token_types[0]
         return {**batch, "truncated": np.asarray(rows["is_cut"], dtype=bool)}
 
-    def _pieces_of(self, rows: Mapping[str, Sequence[Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _pieces_of(self, rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the ids of all words, the tokens of each word and the words of each row."""
         lists = [words or () for words in rows[self.column]]
         counts = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         return *self.tokenize([as_text(word) for word in chain.from_iterable(lists)]), counts
 
-    def _ids_of(self, rows: Mapping[str, Sequence[Any]]) -> Pieces:
+    def _ids_of(self, rows: Rows) -> Pieces:
         ids, pieces, counts = self._pieces_of(rows)
         extra = {"word_ids": np.repeat(steps(counts), pieces)}
         return ids, sums_by_row(pieces, counts), np.ones(len(counts), dtype=np.int64), extra
 
-    def _tokens(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    def _tokens(self, rows: Rows) -> np.ndarray:
         return np.minimum(self._ids_of(rows)[1] + self.template.num_special(1), self.max_length)
 
     @property
-    def length_key(self) -> dict[str, Any]:
+    def length_key(self) -> dict[str, object]:
         """What token lengths depend on besides the data, as JSON can hold it."""
         return {**super().length_key, "form": "words"}
 
-    def row_lengths(self, rows: Mapping[str, Sequence[Any]]) -> np.ndarray:
+    def row_lengths(self, rows: Rows) -> np.ndarray:
         """Return the characters of every row of a stream: ``(B,) int64``."""
         return np.array([sum(len(as_text(word)) for word in words or ()) for words in rows[self.column]], np.int64)

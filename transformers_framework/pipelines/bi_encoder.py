@@ -13,6 +13,7 @@ from transformers_framework.objectives.retrieval_losses import Embedded
 from transformers_framework.pipelines.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.models.towers import BiEncoder
     from transformers_framework.objectives.objective import Objective
 
@@ -41,7 +42,7 @@ class BiEncoderPipeline(Pipeline):
         model: BiEncoder,
         objectives: Sequence[Objective],
         options: Mapping[str, Any],
-        inputs: Any,
+        inputs: Inputs,
         **flags: Any,
     ) -> None:
         super().__init__(model, objectives, options, inputs, **flags)  # type: ignore[arg-type]

@@ -38,6 +38,7 @@ from transformers_framework.schedulers.build import build_scheduler, check_sched
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LambdaLR
 
+    from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.metrics.stage_metric import StageMetric
     from transformers_framework.models.multi_head import MultiHeadModel
     from transformers_framework.objectives.objective import Objective
@@ -66,7 +67,7 @@ class Pipeline(pl.LightningModule):
         model: MultiHeadModel,
         objectives: Sequence[Objective],
         options: Mapping[str, Any],
-        inputs: Any,
+        inputs: Inputs,
         *,
         optimizer: str = "adamw",
         weight_decay: NonNegativeFloat = 0.0,

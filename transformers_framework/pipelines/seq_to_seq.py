@@ -17,6 +17,7 @@ from transformers_framework.objectives.objective import Context
 from transformers_framework.pipelines.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.models.multi_head import MultiHeadModel
     from transformers_framework.objectives.objective import Objective
 
@@ -38,7 +39,7 @@ class SeqToSeqPipeline(Pipeline):
         model: MultiHeadModel,
         objectives: Sequence[Objective],
         options: Mapping[str, Any],
-        inputs: Any,
+        inputs: Inputs,
         **flags: Any,
     ) -> None:
         super().__init__(model, objectives, options, inputs, **flags)

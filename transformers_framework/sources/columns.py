@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from transformers_framework.sources.fields import as_text
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
+
+Rows = Mapping[str, Sequence[Any]]  # some rows of a data set: by column, a value of Python or numpy for each row
 
 
 @dataclass(frozen=True)

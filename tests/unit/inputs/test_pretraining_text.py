@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.inputs.inputs import InputNeeds
 from transformers_framework.inputs.pretraining_text import PretrainingText
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.windows import Ragged
@@ -36,11 +37,14 @@ def corpus(
     family: str = "bert", *, columns: Any = ("q", "a"), length: int = 24, words: bool = False, **flags: Any
 ) -> PretrainingText:
     types = 2 if family == "bert" else 0
-    made = PretrainingText(
-        tiny.tokenizer_for(family), types, input_columns=list(columns), max_sequence_length=[length], **flags
+    return PretrainingText(
+        tiny.tokenizer_for(family),
+        types,
+        InputNeeds(word_ids=words),
+        input_columns=list(columns),
+        max_sequence_length=[length],
+        **flags,
     )
-    made.tracks_words = words
-    return made
 
 
 def rewritten(
@@ -103,8 +107,7 @@ def test_words_of_windows(family: str) -> None:
     """A word has a number of its own within its window; what the border cuts is two words."""
     made = corpus(family, packing="full", words=True)
     rows = rewritten(made)
-    plain = TextInputs(made.tokenizer, 0, input_columns=["text"], max_sequence_length=[512])
-    plain.tracks_words = True
+    plain = TextInputs(made.tokenizer, 0, made.needs, input_columns=["text"], max_sequence_length=[512])
     numbers: list[int] = []  # of the words of the stream, unique, -1 between texts
     for row in zip(*TEXTS.values(), strict=True):
         for text in row:

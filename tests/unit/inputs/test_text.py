@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.inputs.inputs import InputNeeds
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.sources.columns import DatasetSource
 
@@ -165,11 +166,14 @@ def test_token_lengths_are_those_of_the_batches() -> None:
 def test_words_are_numbered_through_the_segments_of_a_row(kind: str, side: str) -> None:
     tokenizer = tiny.tokenizer(kind)
     tokenizer.padding_side = side
-    made = TextInputs(tokenizer, 0, input_columns=["q", "a", "*more"], max_sequence_length=[60])
+    columns = ["q", "a", "*more"]
+    plain_inputs, made = (
+        TextInputs(tokenizer, 0, InputNeeds(word_ids=words), input_columns=columns, max_sequence_length=[60])
+        for words in (False, True)
+    )
     more = {"more": [["learning slowly", ""], [], ["unbelievable"], ["a", "b"], []]}
-    plain = made.post_process({**rows(), **more})
+    plain = plain_inputs.post_process({**rows(), **more})
     assert "word_ids" not in plain
-    made.tracks_words = True
     batch = made.post_process({**rows(), **more})
     assert all(np.array_equal(batch[key], plain[key]) for key in plain)
     assert batch["word_ids"].dtype == np.int64

@@ -7,6 +7,7 @@ import pytest
 from tokenizers import AddedToken
 
 from tests import tiny
+from transformers_framework.inputs.inputs import InputNeeds
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.backend import RESERVED, bare_tokenizer
 
@@ -64,8 +65,8 @@ def test_what_is_to_be_filled_in_may_be_kept(kind):
 
 
 def test_texts_to_predict_may_hold_masks_and_others_may_not():
-    inputs = TextInputs(tiny.tokenizer(), 2, input_columns=["text"], max_sequence_length=[32])
-    inputs.fills = ("[MASK]",)
+    needs = InputNeeds(fills=("[MASK]",))
+    inputs = TextInputs(tiny.tokenizer(), 2, needs, input_columns=["text"], max_sequence_length=[32])
     mask = inputs.tokenizer.mask_token_id
     counts = {
         stage: int((inputs.in_stage(stage).post_process({"text": ["the [MASK] fox"]})["input_ids"] == mask).sum())

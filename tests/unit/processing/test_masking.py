@@ -7,6 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests import tiny
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.inputs.inputs import InputNeeds
 from transformers_framework.inputs.text import TextInputs
 from transformers_framework.processing.masking import (
     Vocabulary,
@@ -44,8 +45,8 @@ def texts(num, seed=0):
 
 
 def encode(tokenizer, some, *, words=False, length=64, multiple=1):
-    inputs = TextInputs(tokenizer, 0, input_columns=["text"], max_sequence_length=[length])
-    inputs.tracks_words = words
+    needs = InputNeeds(word_ids=words)
+    inputs = TextInputs(tokenizer, 0, needs, input_columns=["text"], max_sequence_length=[length])
     return inputs.post_process({"text": some}, pad_to_multiple_of=multiple)
 
 
