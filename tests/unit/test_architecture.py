@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,6 +177,15 @@ def test_the_table_has_every_room_and_goes_one_way() -> None:
     )
     assert [room for room in order if room in chain] == list(chain)
     assert not ROOMS["objectives"] & {"inputs"}, "what goes in and what is learned do not know each other"
+
+
+def test_the_picture_shows_the_folders_there_are() -> None:
+    picture = (ROOT / f"{PACKAGE}.svg").read_text("utf-8")
+    named = re.findall(r'class="room"[^>]*>([^<]*)<', picture)
+    folders = {name for text in named for name in re.findall(r"(\w+)/", text)}
+    assert folders <= set(ROOMS)
+    drawn = next(text for text in named if "&lt;" in text).split(" &lt; ")
+    assert drawn == [room for room in ROOMS if room in drawn]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
