@@ -98,7 +98,7 @@ def auto_class(objective: str, family: str) -> Any:
         "denoising": "AutoModelForSeq2SeqLM",
         "masked_lm": "AutoModelForMaskedLM",
         "question_answering": "AutoModelForQuestionAnswering",
-        "retrieval": resolve("objectives.retrieval:Retrieval").head_for(MODELS[family]),
+        "retrieval": resolve("objectives.retrieval:Retrieval").head_for(MODELS[family].model_type),
         "seq_class": "AutoModelForSequenceClassification",
         "summarization": "AutoModelForSeq2SeqLM",
         "swapped_lm": "AutoModelForMaskedLM",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.models.families import introduce
+from transformers_framework.models.own_families import introduce
 from transformers_framework.registry import MODELS
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ _STYLE_OF = {
 
 def style_of(model_type: str) -> str:
     """Return the name of the style of a family, BERT's where nothing else is known."""
-    model_type = MODELS.get(model_type, model_type)
+    model_type = MODELS[model_type].model_type if model_type in MODELS else model_type
     return model_type if model_type in STYLES else _STYLE_OF.get(model_type, "bert")
 
 
@@ -278,7 +278,7 @@ def config_for(model_type: str, **changes: Any) -> PreTrainedConfig:
     """Return a config of two narrow layers whose vocabulary and special tokens fit ``tokenizer_for``."""
     from transformers import AutoConfig
 
-    model_type = MODELS.get(model_type, model_type)
+    model_type = MODELS[model_type].model_type if model_type in MODELS else model_type
     introduce(model_type)
     made = tokenizer_for(model_type)
     options: dict[str, Any] = {"vocab_size": len(made), **_SIZES.get(model_type, _ENCODER)}

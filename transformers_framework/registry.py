@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
+from transformers_framework.families import FAMILIES, Family
 from transformers_framework.specs import PipelineSpec, Variant, every
 
 SEQ_TO_SEQ = "pipelines.seq_to_seq:SeqToSeqPipeline"
@@ -167,59 +168,7 @@ OWN_HEADS = {"AutoModelForJointReRanking": "models.joint:AutoModelForJointReRank
 
 JOINT = "+"  # --pipeline masked_lm+seq_class: both on one backbone
 
-# our name -> model_type of transformers; `auto` reads it from the checkpoint
-MODELS: dict[str, str] = {
-    "auto": "auto",
-    "albert": "albert",
-    "bart": "bart",
-    "bert": "bert",
-    "bigbird_pegasus": "bigbird_pegasus",
-    "blenderbot": "blenderbot",
-    "blenderbot_small": "blenderbot-small",
-    "big_bird": "big_bird",
-    "camembert": "camembert",
-    "convbert": "convbert",
-    "data2vec_text": "data2vec-text",
-    "deberta": "deberta",
-    "deberta_v2": "deberta-v2",
-    "distilbert": "distilbert",
-    "electra": "electra",
-    "ernie": "ernie",
-    "esm": "esm",
-    "eurobert": "eurobert",
-    "gte": "gte",
-    "ibert": "ibert",
-    "jina_embeddings_v3": "jina_embeddings_v3",
-    "longformer": "longformer",
-    "luke": "luke",
-    "m2m_100": "m2m_100",
-    "mbart": "mbart",
-    "megatron_bert": "megatron-bert",
-    "mobilebert": "mobilebert",
-    "modernbert": "modernbert",
-    "mpnet": "mpnet",
-    "mt5": "mt5",
-    "multi_token_bart": "multi_token_bart",
-    "multi_token_t5": "multi_token_t5",
-    "mvp": "mvp",
-    "nomic_bert": "nomic_bert",
-    "nystromformer": "nystromformer",
-    "pegasus": "pegasus",
-    "pegasus_x": "pegasus_x",
-    "plbart": "plbart",
-    "rembert": "rembert",
-    "roberta": "roberta",
-    "roberta_prelayernorm": "roberta-prelayernorm",
-    "roformer": "roformer",
-    "squeezebert": "squeezebert",
-    "t5": "t5",
-    "ultrabert": "ultrabert",
-    "umt5": "umt5",
-    "xlm_roberta": "xlm-roberta",
-    "xlm_roberta_xl": "xlm-roberta-xl",
-    "xmod": "xmod",
-    "yoso": "yoso",
-}
+MODELS: dict[str, Family] = FAMILIES  # `auto` reads the family from the checkpoint
 
 OPTIMIZERS: dict[str, str] = {
     "adamw": "optimizers.adamw:adamw",

@@ -33,7 +33,7 @@ from tests.cases import (
 )
 from tests.tolerances import BACKWARD, FORWARD, approx, assert_close, rounding
 from transformers_framework.data.sampler import BatchRequest
-from transformers_framework.models.families import introduce
+from transformers_framework.models.own_families import introduce
 from transformers_framework.registry import MODELS, PIPELINES, resolve
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -52,9 +52,10 @@ def grid() -> list[Any]:
     configs = transformers.CONFIG_MAPPING  # an older transformers lacks some families
 
     def fits(family: str, case: Case) -> bool:
-        introduce(MODELS[family])
+        model_type = MODELS[family].model_type
+        introduce(model_type)
         heads = [auto_class(objective, family)._model_mapping for objective in case.objectives]
-        return MODELS[family] in configs and all(configs[MODELS[family]] in known for known in heads)
+        return model_type in configs and all(configs[model_type] in known for known in heads)
 
     pairs = [
         (name, family) for name, case in CASES.items() for family in MODELS if family != "auto" and fits(family, case)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.families import family_of
 from transformers_framework.models.segments import type_vocabulary
 from transformers_framework.processing.encoding import Template
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 TYPES = "token_type_ids"
 
 logger = logging.getLogger(__name__)
-
-# families whose decoders begin with what ends a text, where nothing else is said: the code of a language, or </s>
-BEGIN_WITH_THE_LAST = frozenset({"mbart", "plbart"})
 
 
 def check_vocabulary(
@@ -88,7 +86,7 @@ def _agree_on_decoder(
             setattr(config, name, getattr(config, f"{role}_token_id"))
     start = getattr(config, "decoder_start_token_id", None)
     if start is None or start >= config.vocab_size:
-        last = Template.of_target(tokenizer).suffix[-1:] if config.model_type in BEGIN_WITH_THE_LAST else ()
+        last = Template.of_target(tokenizer).suffix[-1:] if family_of(config.model_type).starts_with_suffix else ()
         config.decoder_start_token_id = last[0] if last else config.pad_token_id
 
 

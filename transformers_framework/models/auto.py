@@ -11,14 +11,14 @@ from transformers_framework.compat.transformers import model_mapping
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.attention import Attention, implementation_of
 from transformers_framework.models.config_values import check_values
-from transformers_framework.models.families import (
+from transformers_framework.models.overrides import override
+from transformers_framework.models.own_families import (
     PREDICTIONS,
     auto_class_of,
     check_predictions,
     extended_config,
     introduce,
 )
-from transformers_framework.models.overrides import override
 from transformers_framework.models.reading import BROKEN, check_shards_inside, hub_cache, place_of, reading
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
@@ -77,7 +77,7 @@ def check_pair(pipeline: str, spec: PipelineSpec, model_type: str) -> None:
     if not missing:
         return
     name = _our_name(model_type)
-    models = [ours for ours, family in MODELS.items() if ours != "auto" and not missing_heads(spec, family)]
+    models = [ours for ours, row in MODELS.items() if ours != "auto" and not missing_heads(spec, row.model_type)]
     pipelines = [other for other, row in PIPELINES.items() if not missing_heads(row, model_type)]
     raise ConfigurationError(
         f"--pipeline {pipeline} --model {name}: transformers has no {' and no '.join(missing)} for '{name}'. "
@@ -86,7 +86,7 @@ def check_pair(pipeline: str, spec: PipelineSpec, model_type: str) -> None:
 
 
 def _our_name(model_type: str) -> str:
-    return next((name for name, family in MODELS.items() if family == model_type), model_type)
+    return next((name for name, family in MODELS.items() if family.model_type == model_type), model_type)
 
 
 # --- config ----------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def load_config(
     """
     from transformers import CONFIG_MAPPING, __version__
 
-    family = lookup(MODELS, model, "model")
+    family = lookup(MODELS, model, "model").model_type
     introduce(family)
     if family != "auto" and family not in CONFIG_MAPPING:
         raise ConfigurationError(f"--model {model}: transformers {__version__} does not have it; install a newer one.")
@@ -177,7 +177,7 @@ def _read_config(
 
 
 def _check_family(found: str, wanted: str, flag: str, source: str) -> None:
-    if found not in MODELS.values():
+    if all(found != family.model_type for family in MODELS.values()):
         raise ConfigurationError(
             f"--{flag} {source}: it is of family '{found}', which is not supported. Known: {', '.join(sorted(MODELS))}."
         )

@@ -2,7 +2,7 @@
 
 Packed rows come with ``segments``, the number of each token's text. Attention needs a mask between tokens instead of
 one over tokens, and positions must restart in each text. Everything else in an encoder treats tokens one by one, but in
-the families that :data:`REASONS` lists.
+the families whose rows in :mod:`transformers_framework.families` give a reason.
 """
 
 from __future__ import annotations
@@ -18,40 +18,10 @@ from torch.nn import functional
 
 from transformers_framework.compat.transformers import attention_of
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.positions import COUNT_POSITIONS_PAST_PADDING
+from transformers_framework.families import Masking, family_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
-
-# families whose hidden states and gradients are equal with and without packing; a test holds each of them to it
-ISOLATING = frozenset(
-    {
-        "albert", "bert", "big_bird", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra",
-        "ernie", "esm", "eurobert", "gte", "ibert", "jina_embeddings_v3", "luke", "megatron-bert", "mobilebert",
-        "modernbert", "mpnet", "nomic_bert", "rembert", "roberta", "roberta-prelayernorm", "roformer", "squeezebert",
-        "ultrabert", "xlm-roberta", "xlm-roberta-xl", "xmod",
-    }
-)  # fmt: skip
-
-# families whose decoder keeps to the text of its target as well, which a test shows too
-ISOLATING_SEQ_TO_SEQ = frozenset(
-    {
-        "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "m2m_100", "mbart", "mt5", "mvp", "pegasus",
-        "plbart", "t5", "umt5",
-    }
-)  # fmt: skip
-
-_WINDOWS = "its windows run over the borders of texts"
-_LOOKS_AHEAD = "its decoder writes several tokens at once, over the borders of texts"
-REASONS: dict[str, str] = {
-    "convbert": "its convolutions run over the borders of texts",
-    "longformer": _WINDOWS,
-    "multi_token_bart": _LOOKS_AHEAD,
-    "multi_token_t5": _LOOKS_AHEAD,
-    "nystromformer": "its landmarks are means over all texts of a row",
-    "pegasus_x": _WINDOWS,
-    "yoso": "its hashed attention takes no mask between tokens",
-}
 
 
 def check_document_mask(config: PreTrainedConfig, attention: str = "sdpa", *, writes: bool = False) -> None:
@@ -66,20 +36,13 @@ def check_document_mask(config: PreTrainedConfig, attention: str = "sdpa", *, wr
         ConfigurationError: With the reason and what to do instead.
     """
     family, reason = config.model_type, None
+    masking = family_of(family).document_mask
     if config.is_encoder_decoder and not writes:
         reason = "its decoder sees the whole row"
-    elif family in REASONS:
-        reason = REASONS[family]
-    elif family not in (ISOLATING_SEQ_TO_SEQ if writes else ISOLATING):
-        reason = "nobody has shown that it keeps them apart"
-    elif family in ("big_bird", "bigbird_pegasus") and config.attention_type != "original_full":
-        reason = "its blocks run over the borders of texts; attention_type=original_full has none"
-    elif family == "deberta-v2" and getattr(config, "conv_kernel_size", 0) > 0:
-        reason = "its convolution runs over the borders of texts"
-    elif family == "esm" and config.token_dropout:
-        reason = "token_dropout scales by the mask tokens of a whole row"
-    elif family == "mobilebert" and config.trigram_input:
-        reason = "each token is read with its neighbours, over the borders of texts; trigram_input=false turns this off"
+    elif isinstance(masking, str):
+        reason = masking
+    elif masking.needs is not None and not masking.needs.is_met(config):
+        reason = masking.needs.otherwise
     if reason is not None:
         raise ConfigurationError(
             f"--packing isolated: texts of a row must not see each other, and with {family} they do: {reason}. Use "
@@ -117,8 +80,9 @@ class DocumentMask:
         assert len({(type(backbone), attention_of(backbone.config)) for backbone in backbones}) == 1
         backbone, config = backbones[0], backbones[0].config
         self.attention: str = attention_of(config)
-        self.backbone, self.family = backbone, config.model_type
-        self.first_position = _first_position(backbone) if config.model_type in COUNT_POSITIONS_PAST_PADDING else 0
+        family = family_of(config.model_type)
+        self.backbone, self.masking = backbone, _masking_of(config)
+        self.first_position = _first_position(backbone) if family.positions_after_padding else 0
         # without them, only distances between tokens count, which are the same in any place of a row
         self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
 
@@ -145,8 +109,8 @@ class DocumentMask:
             same |= (queries == 0)[:, :, None]  # there may be none on the other side
         if causal:
             same = same.tril()
-        if self.family in ("deberta", "deberta-v2"):
-            return same & (keys > 0)[:, None, :]  # (B, L, L): it tells real tokens by who is seen at all
+        if self.masking.is_square:
+            return same & (keys > 0)[:, None, :]  # (B, L, L)
         if self.attention == "sdpa":
             return same[:, None]  # (B, 1, Q, K)
         dtype = self.backbone.dtype  # now: a strategy may have narrowed the weights
@@ -179,7 +143,7 @@ class SeqToSeqDocumentMask(DocumentMask):
         for side, stack in {"encoder": backbone.get_encoder(), "decoder": backbone.get_decoder()}.items():
             if (table := getattr(stack, "embed_positions", None)) is not None:
                 table.register_forward_hook(partial(self._begin_anew, side=side))
-                if self.family == "m2m_100":
+                if self.masking.numbers_tokens:
                     table.register_forward_pre_hook(self._count_padding)
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -218,6 +182,11 @@ class SeqToSeqDocumentMask(DocumentMask):
         return (None, *args[1:]) if self.positions else None
 
 
+def _masking_of(config: PreTrainedConfig) -> Masking:
+    masking = family_of(config.model_type).document_mask
+    return masking if isinstance(masking, Masking) else Masking()  # tests try those that are refused
+
+
 def _first_position(backbone: Any) -> int:
     return int(getattr(backbone.embeddings, "padding_idx", backbone.config.pad_token_id)) + 1
 
@@ -239,11 +208,11 @@ def _block_mask(queries: Tensor, keys: Tensor, *, causal: bool) -> Any:
 
 def _accept_wide_masks(backbone: Any) -> None:
     """Register hooks where a family reads a mask between tokens as if it were one over tokens."""
-    config = backbone.config
-    if config.model_type in ("deberta", "deberta-v2"):
-        backbone.embeddings.register_forward_pre_hook(partial(_narrowed, name="mask"), with_kwargs=True)
-    elif config.model_type == "esm":
-        backbone.embeddings.register_forward_pre_hook(partial(_dropped, name="attention_mask"), with_kwargs=True)
+    config, masking = backbone.config, _masking_of(backbone.config)
+    if masking.reduced_for is not None:
+        backbone.embeddings.register_forward_pre_hook(partial(_narrowed, name=masking.reduced_for), with_kwargs=True)
+    elif masking.removed_for is not None:
+        backbone.embeddings.register_forward_pre_hook(partial(_dropped, name=masking.removed_for), with_kwargs=True)
     elif (window := _window(config)) is not None:
         for layer, kind in zip(backbone.layers, config.layer_types, strict=True):
             if kind == "sliding_attention":

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.families import family_of
 from transformers_framework.models.attention import Attention
 from transformers_framework.models.auto import HeadSpec, load_model, read_config
 from transformers_framework.models.embedding_sharing import Sharing, merged, share_embeddings
@@ -29,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 GENERATED = "masked_lm"  # the generator's head; all others are the discriminator's
 DEFAULT_SIZE = 0.5
-# families whose embeddings have a size of their own, which stays when everything behind them becomes narrower
-SCALED_IN_WIDTH = frozenset({"albert", "convbert", "electra", "roformer"})
-DISENTANGLED_FAMILIES = frozenset({"deberta", "deberta-v2"})
 
 GeneratorSize = Annotated[float, Range(above=0, le=1)]
 
@@ -203,7 +201,7 @@ def sharing(model_type: str, asked: Sharing | None, *, tie: bool) -> Sharing:
             "--tie_generator_discriminator_embeddings asks for what --embedding_sharing none forbids: give one of them."
         )
     if asked is None and tie:
-        return "gradient_disentangled" if model_type in DISENTANGLED_FAMILIES else "shared"
+        return family_of(model_type).tied_embeddings
     return asked or "none"
 
 
@@ -255,7 +253,7 @@ def reduced_config(config: PreTrainedConfig, size: float) -> PreTrainedConfig:
         size: Share, in (0, 1]; at least one head or layer is left.
     """
     small = copy.deepcopy(config)
-    if config.model_type in SCALED_IN_WIDTH:
+    if family_of(config.model_type).generator_scaling == "width":
         heads = max(1, round(config.num_attention_heads * size))
         for name in ("hidden_size", "intermediate_size"):
             setattr(small, name, getattr(config, name) * heads // config.num_attention_heads)

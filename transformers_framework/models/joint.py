@@ -22,6 +22,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from transformers_framework.compat.transformers import attention_of, from_config, model_mapping
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.families import family_of
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, tokenize
 from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 SUFFIX = "ForJointReRanking"
 HEAD = "answer_selection"  # folder of this head where an export has several
-# families whose layers are BERT's: attention, then what adds its residual, then a feed-forward part
-SHORTENED = frozenset({"bert", "camembert", "deberta", "deberta-v2", "electra", "ernie", "roberta", "xlm-roberta"})
 
 
 class JointHead(nn.Module):
@@ -93,7 +92,7 @@ class FirstTokens:
 
     def watch(self, backbone: Any) -> bool:
         """Watch the last layer of a backbone; return whether it is one that can be shortened."""
-        layers = backbone.encoder.layer if backbone.config.model_type in SHORTENED else []
+        layers = backbone.encoder.layer if family_of(backbone.config.model_type).has_bert_layers else []
         if len(layers) < 2:  # DeBERTa-v2's first layer is followed by a convolution
             return False
         attention = layers[-1].attention

@@ -4,26 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transformers_framework.families import family_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
-
-# families that count positions from the padding token's id plus one, which they therefore lose
-COUNT_POSITIONS_PAST_PADDING = frozenset(
-    {
-        "camembert",
-        "data2vec-text",
-        "esm",
-        "ibert",
-        "longformer",
-        "luke",
-        "mpnet",
-        "roberta",
-        "roberta-prelayernorm",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xmod",
-    }
-)
 
 
 def max_positions(config: PreTrainedConfig) -> int | None:
@@ -33,7 +17,7 @@ def max_positions(config: PreTrainedConfig) -> int | None:
     limit = getattr(config, "max_position_embeddings", None)
     if limit is None:
         return None
-    if config.model_type in COUNT_POSITIONS_PAST_PADDING:
+    if family_of(config.model_type).positions_after_padding:
         if getattr(config, "position_embedding_type", "absolute") != "absolute":
             return limit
         return limit - (config.pad_token_id or 0) - 1

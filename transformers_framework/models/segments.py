@@ -29,8 +29,8 @@ def families_with_types() -> list[str]:
     """Return our names of the families that have token-type embeddings."""
     from transformers import CONFIG_MAPPING
 
-    known = {name: family for name, family in MODELS.items() if family in CONFIG_MAPPING}
-    return [name for name, family in known.items() if _can_know(CONFIG_MAPPING[family]())]
+    known = {name: family.model_type for name, family in MODELS.items() if family.model_type in CONFIG_MAPPING}
+    return [name for name, model_type in known.items() if _can_know(CONFIG_MAPPING[model_type]())]
 
 
 def _can_know(config: PreTrainedConfig) -> bool:

@@ -25,7 +25,15 @@ ScoresFunction = Literal["cosine_similarity", "dot_product_similarity"]
 
 SIMILARITIES: dict[str, ScoresFunction] = {"cosine": "cosine_similarity", "dot": "dot_product_similarity"}
 PROMPTS = {"query": ("query",), "passage": ("document", "passage", "corpus")}  # our name: theirs, the first is written
-_CONFIGS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")  # sentence_NAME_config.json
+_CONFIGS = (  # as its versions have called one file
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
 _TEXT = "sentence_embedding"  # what the steps after the pooling read and write
 _ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid", "SiLU", "LeakyReLU")
 _BATCHED = ("padding", "pad_to_multiple_of", "truncation", "return_tensors")  # change no embedding
@@ -227,8 +235,7 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
         check_inside([module["path"] for module in modules], flag, source, "modules.json")
     with reading(flag, source, "description of embeddings"):
         said = read("config_sentence_transformers.json") or {}
-        names = (f"sentence_{name}_config.json" for name in _CONFIGS)
-        own: dict[str, Any] = next(filter(None, map(read, names)), {})
+        own: dict[str, Any] = next(filter(None, map(read, _CONFIGS)), {})
         asked, pools_prompt, projections, normalizes = "mean", True, [], False
         _check_settings("model", said, (flag, source))
         for number, module in enumerate(modules):

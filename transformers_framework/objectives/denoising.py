@@ -11,6 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.families import family_of
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, word_starts
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 Style = Literal["t5", "bart"]
 
-T5_FAMILIES = ("t5", "mt5", "umt5", "multi_token_t5")
 PROBABILITY: dict[Style, float] = {"t5": 0.15, "bart": 0.3}
 MEAN_SPAN_LENGTH = 3.0
 SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")  # T5's spelling and mT5's
@@ -319,8 +319,7 @@ def style_of(setup: Setup, sentinels: np.ndarray, asked: Style | None) -> Style:
     Raises:
         ConfigurationError: When the tokenizer lacks what the style needs.
     """
-    own: Style = "t5" if setup.config.model_type in T5_FAMILIES else "bart"
-    style: Style = asked or own
+    style: Style = asked or family_of(setup.config.model_type).denoising_style
     other: Style = "bart" if style == "t5" else "t5"
     mask = setup.tokenizer.mask_token
     offers = {"t5": len(sentinels) > 0, "bart": mask is not None}

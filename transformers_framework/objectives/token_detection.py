@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, Stage
+from transformers_framework.families import family_of
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, draws_at, replace_tokens, select
@@ -62,7 +63,7 @@ class Detection(Objective):
     @classmethod
     def head_for(cls, model_type: str) -> str:
         """Return ELECTRA's own head where there is one, else a token classifier of one output."""
-        return "AutoModelForPreTraining" if model_type == "electra" else cls.head
+        return family_of(model_type).token_detection_head
 
     @property
     def head_config(self) -> dict[str, Any]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Literal
 
+from transformers_framework.families import family_of
+
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 logger = logging.getLogger(__name__)
 
 SHORT_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
-
-
-# families that were trained in bfloat16, and whose activations are at times beyond the largest float16, 65504
-OVERFLOW_IN_FLOAT16 = frozenset({"mt5", "multi_token_t5", "t5", "umt5"})
 
 
 def length_multiple(trainer: pl.Trainer) -> int:
@@ -39,7 +37,7 @@ def full_precision_name(precision: str | int | None, accelerator: str, family: s
         '16-mixed'
     """
     name = SHORT_NAMES.get(str(precision), None if precision is None else str(precision))
-    if name in ("16-mixed", "16-true") and family in OVERFLOW_IN_FLOAT16:
+    if name in ("16-mixed", "16-true") and family is not None and family_of(family).overflows_in_float16:
         import torch
 
         instead = "32-true" if accelerator == "cuda" and not torch.cuda.is_bf16_supported() else f"bf{name}"

@@ -20,7 +20,7 @@ from transformers_framework.models.auto import (
     load_model,
 )
 from transformers_framework.models.overrides import parse_value
-from transformers_framework.models.positions import COUNT_POSITIONS_PAST_PADDING, max_positions
+from transformers_framework.models.positions import max_positions
 from transformers_framework.models.tokenizers import load_tokenizer
 from transformers_framework.registry import MODELS, PIPELINES
 
@@ -195,8 +195,10 @@ def test_longest_input_runs_and_one_more_token_does_not(model):
             net(input_ids=torch.full((1, limit + 1), 7), **extra)
 
 
-def test_families_that_lose_positions_are_those_with_an_embedding_of_padding():
-    assert set(MODELS.values()) >= COUNT_POSITIONS_PAST_PADDING
+@pytest.mark.parametrize("model", some("bert", "roberta", "mpnet", "distilbert", "deberta_v2", "t5", "bart"))
+def test_families_that_lose_positions_are_those_with_an_embedding_of_padding(model):
+    embeddings = getattr(tiny.model_for(model), "embeddings", None)
+    assert MODELS[model].positions_after_padding is hasattr(embeddings, "padding_idx")
 
 
 # --- tokenizer -------------------------------------------------------------------------------------------------------

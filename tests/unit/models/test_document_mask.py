@@ -13,11 +13,9 @@ import transformers
 from tests import tiny
 from tests.tolerances import assert_close, assert_gradients_close
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.families import UNTESTED, Masking
 from transformers_framework.models.auto import checkpoint_activations
 from transformers_framework.models.document_mask import (
-    ISOLATING,
-    ISOLATING_SEQ_TO_SEQ,
-    REASONS,
     DocumentMask,
     SeqToSeqDocumentMask,
     check_document_mask,
@@ -32,16 +30,18 @@ CHANGES: dict[str, dict[str, Any]] = {
     "esm": {"token_dropout": False},
     "mobilebert": {"trigram_input": False},
 }  # what must be turned off for texts to be kept apart
+MASKED = [name for name, family in MODELS.items() if isinstance(family.document_mask, Masking)]
 ISOLATED = [
     pytest.param(name, marks=() if name in USUAL else pytest.mark.slow)
-    for name, family in MODELS.items()
-    if family in ISOLATING
+    for name in MASKED
+    if not tiny.config_for(name).is_encoder_decoder
 ]
 SEQ_TO_SEQ = [
     pytest.param(name, marks=() if name in ("bart", "pegasus", "t5") else pytest.mark.slow)
-    for name, family in MODELS.items()
-    if family in ISOLATING_SEQ_TO_SEQ
+    for name in MASKED
+    if tiny.config_for(name).is_encoder_decoder
 ]
+REFUSED = {name for name, family in MODELS.items() if isinstance(family.document_mask, str)} - {"auto"}
 SIZES = (3, 1, 2)  # texts of each row
 WIDTH = 30
 ROTATED = torch.float32  # in which rotary embeddings are computed, of models in float64 too
@@ -198,7 +198,7 @@ def test_refused_decoders_do_mix_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(REASONS.keys() - {"multi_token_bart", "multi_token_t5", "pegasus_x"}))
+@pytest.mark.parametrize("name", sorted(REFUSED - {"multi_token_bart", "multi_token_t5", "pegasus_x"}))
 def test_refused_families_do_mix_texts(name: str) -> None:
     """The other way round: what is refused would be wrong, or not run at all."""
     model = tiny.model_for(name, "AutoModelForMaskedLM")
@@ -253,11 +253,11 @@ def test_every_family_is_either_proven_or_refused() -> None:
     """A family that is new in the registry must be looked at."""
     kinds = transformers.MODEL_FOR_MASKED_LM_MAPPING, transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
     found = {
-        family
-        for name, family in MODELS.items()
+        name
+        for name in MODELS
         if name != "auto" and type(config := tiny.config_for(name)) in kinds[config.is_encoder_decoder]
     }
-    assert found == ISOLATING | ISOLATING_SEQ_TO_SEQ | REASONS.keys()
+    assert found == {name for name, family in MODELS.items() if family.document_mask != UNTESTED}
 
 
 @pytest.mark.slow  # flex attention is compiled, and has no backward pass on a CPU

@@ -14,13 +14,14 @@ from transformers import AutoConfig, AutoModel
 from tests import tiny
 from tests.tolerances import FORWARD, approx, assert_close, assert_gradients_close, rounding
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.joint import SHORTENED, AutoModelForJointReRanking, JointReRanker, take
+from transformers_framework.models.joint import AutoModelForJointReRanking, JointReRanker, take
+from transformers_framework.registry import MODELS
 
 HEADS = ("IE_1", "IE_k", "AE_1", "AE_k", "RE_1", "RE_k")
 K = 3
 FAMILIES = [
     pytest.param(family, marks=() if family in ("bert", "deberta-v2") else pytest.mark.slow)
-    for family in sorted(SHORTENED)
+    for family in sorted(family.model_type for family in MODELS.values() if family.has_bert_layers)
 ]
 IDS = torch.randint(5, 60, (4, 20), generator=torch.Generator().manual_seed(0))
 MASK = (torch.arange(20) < torch.tensor([20, 15, 20, 12])[:, None]).long()

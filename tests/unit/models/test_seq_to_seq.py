@@ -11,18 +11,18 @@ from torch.nn import functional
 
 from tests import tiny
 from tests.tolerances import assert_close, assert_gradients_close
-from transformers_framework.models.families import introduce
+from transformers_framework.models.own_families import introduce
 from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
 from transformers_framework.processing.masking import sparse_labels
 from transformers_framework.registry import MODELS
 
 for family in MODELS.values():
-    introduce(family)
+    introduce(family.model_type)
 HEADS = transformers.AutoModelForSeq2SeqLM._model_mapping
 FAMILIES = sorted(
     name
     for name, family in MODELS.items()
-    if family in transformers.CONFIG_MAPPING and transformers.CONFIG_MAPPING[family] in HEADS
+    if family.model_type in transformers.CONFIG_MAPPING and transformers.CONFIG_MAPPING[family.model_type] in HEADS
 )
 
 

@@ -36,7 +36,7 @@ def class_of(family):
     return None if name is None or name in SLOW | {"TokenizersBackend"} else getattr(transformers, name)
 
 
-FAMILIES = sorted(family for family in MODELS.values() if class_of(family) is not None)
+FAMILIES = sorted(family.model_type for family in MODELS.values() if class_of(family.model_type) is not None)
 
 
 def real(family):

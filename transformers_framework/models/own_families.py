@@ -7,20 +7,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.families import FAMILIES, family_of
 from transformers_framework.registry import OWN_HEADS, resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-# our family -> the family of transformers that it extends, and whose checkpoints it starts from
-EXTENDED = {"multi_token_bart": "bart", "multi_token_t5": "t5"}
 PREDICTIONS = "max_multi_token_predictions"
 
 
-def introduce(family: str | None) -> None:
-    """Let transformers' Auto classes know a family, if it is one of ours."""
-    if family in EXTENDED:
-        importlib.import_module("transformers_framework.models.multi_token")
+def introduce(model_type: str | None) -> None:
+    """Register a family that transformers does not have with its Auto classes."""
+    if model_type is not None and (module := family_of(model_type).module) is not None:
+        importlib.import_module(module)
 
 
 def auto_class_of(head: str) -> Any:
@@ -40,7 +39,7 @@ def extended_config(values: Mapping[str, Any], family: str, predictions: int | N
     """
     from transformers import CONFIG_MAPPING
 
-    if family not in EXTENDED or values.get("model_type") != EXTENDED[family]:
+    if (extended := family_of(family).extends) is None or values.get("model_type") != extended:
         return None
     asked = {} if predictions is None else {PREDICTIONS: predictions}
     return CONFIG_MAPPING[family].from_dict({**values, "model_type": family, "architectures": None, **asked})
@@ -62,9 +61,10 @@ def check_predictions(config: PreTrainedConfig, predictions: int | None, flag: s
     if predictions is None or found == predictions:
         return
     if found is None:
-        raise ConfigurationError(f"--{PREDICTIONS} {predictions}: it belongs to --model {', --model '.join(EXTENDED)}.")
+        names = [name for name, family in FAMILIES.items() if family.extends]
+        raise ConfigurationError(f"--{PREDICTIONS} {predictions}: it belongs to --model {', --model '.join(names)}.")
     raise ConfigurationError(
         f"--{flag} {source} predicts {found} tokens at each step, and not {predictions} as asked by --{PREDICTIONS} or "
         f"--pre_trained_model. Give --{PREDICTIONS} {found}, or start from a checkpoint of family "
-        f"'{EXTENDED[config.model_type]}' to learn another number."
+        f"'{family_of(config.model_type).extends}' to learn another number."
     )

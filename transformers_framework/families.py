@@ -1,0 +1,199 @@
+"""The table of model families: what each is called, how it differs from most, and what it cannot do, with the reason.
+
+Nothing is imported here: a row is data, and everything that depends on a family asks :func:`family_of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A setting of a config on which something depends.
+
+    Args:
+        setting: Name of the setting; a config without it meets the requirement.
+        value: The value it must have.
+        otherwise: The reason why any other value will not do.
+    """
+
+    setting: str
+    value: Any
+    otherwise: str
+
+    def is_met(self, config: object) -> bool:
+        """Return whether a config has the value; all that counts as false is one value."""
+        return (getattr(config, self.setting, self.value) or None) == (self.value or None)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How a family takes a document mask, a mask between tokens, in the place of one over tokens.
+
+    Args:
+        needs: Setting of the config without which the family would mix documents.
+        reduced_for: Parameter of its embeddings that takes the mask, and needs one over tokens.
+        removed_for: Parameter of its embeddings that takes the mask, and needs none.
+        is_square: Whether it wants ``(B, L, L) bool`` and recognizes padding as what nothing attends to.
+        numbers_tokens: Whether its position embeddings number tokens and skip padding.
+    """
+
+    needs: Requirement | None = None
+    reduced_for: str | None = None
+    removed_for: str | None = None
+    is_square: bool = False
+    numbers_tokens: bool = False
+
+
+MASKED = Masking()  # a family that reads a document mask as it is
+UNTESTED = "nobody has shown that it keeps them apart"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row: a family of models, as most families are where nothing else is said.
+
+    Args:
+        model_type: Name of the family in transformers.
+        module: Import path of the module that registers the family with transformers' Auto classes, where transformers
+            does not have it.
+        extends: Name in transformers of the family from whose checkpoints and configs it starts.
+        positions_after_padding: Whether positions are counted from the padding token's id plus one, and those before
+            are lost.
+        document_mask: How it keeps the documents of a packed row apart, or the reason why it cannot. A test compares
+            hidden states and gradients of each family with and without packing.
+        denoising_style: How it was pre-trained to denoise.
+        token_detection_head: Auto class of its head for replaced token detection.
+        generator_scaling: What is smaller in its generators: width, where embeddings have a size of their own that
+            stays, or depth.
+        tied_embeddings: How a generator and a discriminator that are tied share embeddings.
+        starts_with_suffix: Whether its decoder begins with what ends a text, where the config names no token: a
+            language code or ``</s>``.
+        overflows_in_float16: Whether activations exceed the largest float16, 65504, as of models that were trained in
+            bfloat16.
+        has_bert_layers: Whether layers are BERT's: attention, residual, feed-forward part, under BERT's names.
+    """
+
+    model_type: str
+    module: str | None = None
+    extends: str | None = None
+    positions_after_padding: bool = False
+    document_mask: Masking | str = UNTESTED
+    denoising_style: Literal["t5", "bart"] = "bart"
+    token_detection_head: str = "AutoModelForTokenClassification"
+    generator_scaling: Literal["width", "depth"] = "depth"
+    tied_embeddings: Literal["shared", "gradient_disentangled"] = "shared"
+    starts_with_suffix: bool = False
+    overflows_in_float16: bool = False
+    has_bert_layers: bool = False
+
+    @property
+    def name(self) -> str:
+        """Our name: that of transformers, spelled as a flag."""
+        return self.model_type.replace("-", "_")
+
+
+_MULTI_TOKEN = "transformers_framework.models.multi_token"
+_CONVOLUTION = "its convolution runs over the borders of texts"
+_WINDOWS = "its windows run over the borders of texts"
+_LOOKS_AHEAD = "its decoder writes several tokens at once, over the borders of texts"
+_FULL_ATTENTION = Requirement(
+    "attention_type", "original_full", "its blocks run over the borders of texts; attention_type=original_full has none"
+)
+_NO_DROPOUT_OF_TOKENS = Requirement("token_dropout", False, "token_dropout scales by the mask tokens of a whole row")
+_NO_TRIGRAMS = Requirement(
+    "trigram_input",
+    False,
+    "each token is read with its neighbours, over the borders of texts; trigram_input=false turns this off",
+)
+
+_ROWS = (
+    Family("auto"),  # the family that the checkpoint names
+    Family("albert", document_mask=MASKED, generator_scaling="width"),
+    Family("bart", document_mask=MASKED),
+    Family("bert", document_mask=MASKED, has_bert_layers=True),
+    Family("bigbird_pegasus", document_mask=Masking(needs=_FULL_ATTENTION)),
+    Family("blenderbot", document_mask=MASKED),
+    Family("blenderbot-small", document_mask=MASKED),
+    Family("big_bird", document_mask=Masking(needs=_FULL_ATTENTION)),
+    Family("camembert", document_mask=MASKED, positions_after_padding=True, has_bert_layers=True),
+    Family("convbert", document_mask="its convolutions run over the borders of texts", generator_scaling="width"),
+    Family("data2vec-text", document_mask=MASKED, positions_after_padding=True),
+    Family(
+        "deberta",
+        document_mask=Masking(reduced_for="mask", is_square=True),
+        tied_embeddings="gradient_disentangled",
+        has_bert_layers=True,
+    ),
+    Family(
+        "deberta-v2",
+        document_mask=Masking(
+            needs=Requirement("conv_kernel_size", 0, _CONVOLUTION), reduced_for="mask", is_square=True
+        ),
+        tied_embeddings="gradient_disentangled",
+        has_bert_layers=True,
+    ),
+    Family("distilbert", document_mask=MASKED),
+    Family(
+        "electra",
+        document_mask=MASKED,
+        token_detection_head="AutoModelForPreTraining",
+        generator_scaling="width",
+        has_bert_layers=True,
+    ),
+    Family("ernie", document_mask=MASKED, has_bert_layers=True),
+    Family(
+        "esm",
+        document_mask=Masking(needs=_NO_DROPOUT_OF_TOKENS, removed_for="attention_mask"),
+        positions_after_padding=True,
+    ),
+    Family("eurobert", document_mask=MASKED),
+    Family("gte", document_mask=MASKED),
+    Family("ibert", document_mask=MASKED, positions_after_padding=True),
+    Family("jina_embeddings_v3", document_mask=MASKED),
+    Family("longformer", document_mask=_WINDOWS, positions_after_padding=True),
+    Family("luke", document_mask=MASKED, positions_after_padding=True),
+    Family("m2m_100", document_mask=Masking(numbers_tokens=True)),
+    Family("mbart", document_mask=MASKED, starts_with_suffix=True),
+    Family("megatron-bert", document_mask=MASKED),
+    Family("mobilebert", document_mask=Masking(needs=_NO_TRIGRAMS)),
+    Family("modernbert", document_mask=MASKED),
+    Family("mpnet", document_mask=MASKED, positions_after_padding=True),
+    Family("mt5", document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
+    Family("multi_token_bart", module=_MULTI_TOKEN, extends="bart", document_mask=_LOOKS_AHEAD),
+    Family(
+        "multi_token_t5",
+        module=_MULTI_TOKEN,
+        extends="t5",
+        document_mask=_LOOKS_AHEAD,
+        denoising_style="t5",
+        overflows_in_float16=True,
+    ),
+    Family("mvp", document_mask=MASKED),
+    Family("nomic_bert", document_mask=MASKED),
+    Family("nystromformer", document_mask="its landmarks are means over all texts of a row"),
+    Family("pegasus", document_mask=MASKED),
+    Family("pegasus_x", document_mask=_WINDOWS),
+    Family("plbart", document_mask=MASKED, starts_with_suffix=True),
+    Family("rembert", document_mask=MASKED),
+    Family("roberta", document_mask=MASKED, positions_after_padding=True, has_bert_layers=True),
+    Family("roberta-prelayernorm", document_mask=MASKED, positions_after_padding=True),
+    Family("roformer", document_mask=MASKED, generator_scaling="width"),
+    Family("squeezebert", document_mask=MASKED),
+    Family("t5", document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
+    Family("ultrabert", document_mask=MASKED),
+    Family("umt5", document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
+    Family("xlm-roberta", document_mask=MASKED, positions_after_padding=True, has_bert_layers=True),
+    Family("xlm-roberta-xl", document_mask=MASKED, positions_after_padding=True),
+    Family("xmod", document_mask=MASKED, positions_after_padding=True),
+    Family("yoso", document_mask="its hashed attention takes no mask between tokens"),
+)
+
+FAMILIES: dict[str, Family] = {family.name: family for family in _ROWS}
+
+
+def family_of(model_type: str) -> Family:
+    """Return the row of a family by its name in transformers; one of nothing but defaults where the table has none."""
+    return next((family for family in FAMILIES.values() if family.model_type == model_type), Family(model_type))
