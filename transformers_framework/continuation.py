@@ -18,32 +18,21 @@ from transformers_framework.strategies.build import shards_checkpoints
 if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
 
-# flags that say what is learned: what continues a run has the same
-OF_MEANING = frozenset(
-    (
-        *("pipeline", "k", "classification_head_type", "separated", "problem_type", "embedding_sharing"),
-        *("loss_fn", "distance_fn", "scores_fn", "pooling", "embedding_size", "normalize_embeddings"),
-        *("separate_towers", "max_multi_token_predictions"),
-    )
-)
-_ORDERS = "it decides which rows share a batch"
-# flags that say what the state of a checkpoint is, or which rows it has seen: why they must stay
-OF_STATE = {
+# flags of every run that define what is learned, beside those of its pipeline: what continues it has the same
+TASK_FLAGS = ("pipeline", "max_multi_token_predictions")
+DECIDES_ON_BATCHES = "it decides which rows share a batch"
+# flags that say what the state of a checkpoint is, or which rows it has seen, and why they must stay
+STATE_FLAGS = {
     "optimizer": "the checkpoint has the state of that optimizer, from which no other can go on",
     "scheduler_interval": "the schedule of the checkpoint has counted otherwise",
 }
-OF_ORDER = {
+ORDER_FLAGS = {
     "seed": "it decides on the order of rows and on all that is random about them",
-    "length_bucketing": _ORDERS,
-    "packing": _ORDERS,
-    "iterable": _ORDERS,
-    "grouping": _ORDERS,
-    "selection": _ORDERS,
-    "overfit_batches": _ORDERS,
+    **dict.fromkeys(("length_bucketing", "iterable", "overfit_batches"), DECIDES_ON_BATCHES),
 }
 
 # flags that take effect on whatever is continued, beside those of the optimizer and of the schedule
-OF_OPTIMIZATION = frozenset(("weight_decay", "scheduler", "gradient_clip_val", "gradient_clip_algorithm"))
+OPTIMIZATION_FLAGS = frozenset(("weight_decay", "scheduler", "gradient_clip_val", "gradient_clip_algorithm"))
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +75,7 @@ class Continuation:
         return read_checkpoint(self.start, outline=True, flag=self._flag)
 
     def _kept(self, *keys: str) -> Mapping[str, Any]:
-        """Return what the checkpoint holds under some keys, one below the other; nothing where it is another's."""
+        """Return a mapping of the checkpoint by its keys, from the outermost; empty where it has none."""
         found: Any = self.outline
         for key in keys:
             found = found.get(key) if isinstance(found, dict) else None
@@ -94,7 +83,7 @@ class Continuation:
 
     @cached_property
     def then(self) -> Mapping[str, Any]:
-        """Flags of the run that wrote the checkpoint; none of one from elsewhere."""
+        """Flags of the run that wrote the checkpoint; empty for a checkpoint of another program."""
         from transformers_framework.callbacks.provenance import KEY
 
         text = self._kept("callbacks", KEY).get("flags")
@@ -123,7 +112,7 @@ class Continuation:
 
     def _both(self, *names: str) -> tuple[str, str]:
         """Return flags as they were and as they are, for messages."""
-        then, now = (", ".join(_said(name, flags[name]) for name in names) for flags in (self.then, self.now))
+        then, now = (", ".join(_as_typed(name, flags[name]) for name in names) for flags in (self.then, self.now))
         return then, now
 
     def _refusal(self, what: str) -> ConfigurationError:
@@ -152,7 +141,7 @@ class Continuation:
             )
 
     def check(self) -> None:
-        """Refuse what cannot be continued, or tested, as it was begun.
+        """Refuse flags, weights and data that do not fit the checkpoint.
 
         Raises:
             ConfigurationError: With what was and what is.
@@ -175,7 +164,7 @@ class Continuation:
             self._check_steps()
 
     def _check_steps(self) -> None:
-        """Refuse to train no step where steps were asked for; say how those that are trained differ."""
+        """Refuse a run with no step left to train; log from which step on which settings of the optimization change."""
         run, step = self.run, self.outline.get("global_step")
         new = [line for line in self.changes if line.endswith(f" from step {step} on")]
         if self._is_at_end and not self.resumes:
@@ -206,7 +195,7 @@ class Continuation:
         from transformers_framework.callbacks.accumulated_gradients import DATA, GRADIENTS, rows_and_batches
 
         state, run = self._kept(DATA), self.run
-        if "consumed" not in state:  # a checkpoint from elsewhere
+        if "consumed" not in state:  # a checkpoint of another program
             return int(self._kept("loops", "fit_loop", "epoch_loop.batch_progress", "current").get("processed", 0))
         kept = bool(self._kept(GRADIENTS))
         return rows_and_batches(run.data, run.trainer, state, has_gradients=kept)[1]
@@ -240,18 +229,24 @@ class Continuation:
                     written.purge(self._logged_steps)
 
     @property
-    def _of_order(self) -> Mapping[str, str]:
+    def _order_flags(self) -> Mapping[str, str]:
         """Flags that must stay while an epoch is under way, or a run resumes, with the reasons."""
         data, spec = self.run.data, self.run.spec
-        packs, families = data.inputs.uses_document_mask, []
+        packs, owners = data.inputs.uses_document_mask, []
         if packs or (data.length_bucketing and not data.iterable):
-            families.append(resolve(spec.inputs))
+            owners.append(resolve(spec.inputs))
         if packs:
-            families += [family for family in map(resolve, spec.objectives) if family.changes_lengths]
-        names = {name for family in families for name in options_of(family, self.run.options)}
+            owners += [objective for objective in map(resolve, spec.objectives) if objective.changes_lengths]
+        names = {name for owner in owners for name in options_of(owner, self.run.options)}
         of_lengths = dict.fromkeys(sorted(names), "it decides on the lengths by which rows share a batch")
         seen = ", and a part of the epoch has been seen" if self.is_within_epoch else ""
-        return {name: why + seen for name, why in {**of_lengths, **OF_ORDER}.items()}
+        of_inputs = dict.fromkeys(spec.order_flags, DECIDES_ON_BATCHES)
+        return {name: why + seen for name, why in {**of_lengths, **ORDER_FLAGS, **of_inputs}.items()}
+
+    @property
+    def _task_flags(self) -> set[str]:
+        """Flags that define what is learned."""
+        return {*TASK_FLAGS, *self.run.spec.task_flags}
 
     def check_flags(self, *, trains: bool) -> None:
         """Refuse flags with which the checkpoint cannot be continued; warn of others with which it was trained.
@@ -263,17 +258,17 @@ class Continuation:
             ConfigurationError: With what was and what is.
         """
         run = self.run
-        if self.resumes and (others := sorted(OF_MEANING & self.changed)):
+        if self.resumes and (others := sorted(self._task_flags & self.changed)):
             then, now = self._both(*others)
             raise self._refusal(f"--resume: {self._begun} with {then}, and this command has {now}")
         keeps_order = trains and (self.resumes or self.is_within_epoch)
-        fixed = {**(OF_STATE if trains else {}), **(self._of_order if keeps_order else {})}
+        fixed = {**(STATE_FLAGS if trains else {}), **(self._order_flags if keeps_order else {})}
         for name, why in fixed.items():
             if name in self.changed:
                 then, now = self._both(name)
                 raise self._refusal(f"--{name}: {self._begun} with {then}, and this command has {now}: {why}")
         paths = (run.spec.inputs, *run.spec.objectives)
-        names = {name for path in paths for name in options_of(resolve(path), run.options)} | OF_MEANING
+        names = {name for path in paths for name in options_of(resolve(path), run.options)} | self._task_flags
         if others := sorted(names & self.changed):
             logger.warning("%s was trained with %s; this run has %s.", self.start, *self._both(*others))
 
@@ -286,8 +281,8 @@ class Continuation:
             return []
         earlier, options = self._kept("callbacks", KEY).get("changes", []), self.run.options
         tables = ((OPTIMIZERS, "optimizer"), (SCHEDULERS, "scheduler"))
-        families = [resolve(lookup(table, options[name], name)) for table, name in tables]
-        names = {name for family in families for name in options_of(family, options)} | OF_OPTIMIZATION
+        factories = [resolve(lookup(table, options[name], name)) for table, name in tables]
+        names = {name for factory in factories for name in options_of(factory, options)} | OPTIMIZATION_FLAGS
         changed = [
             f"{name} {_short(self.then[name])} → {_short(self.now[name])}" for name in sorted(names & self.changed)
         ]
@@ -295,7 +290,7 @@ class Continuation:
         return [*(str(line) for line in earlier), *new]
 
     def check_data(self) -> None:
-        """Refuse other data than those of the checkpoint, of which a part was seen, or on which it was measured.
+        """Refuse training data other than the checkpoint's, and other validation data where it chose the best state.
 
         Raises:
             ConfigurationError: With how they differ.
@@ -319,7 +314,7 @@ class Continuation:
 
 
 def _short(value: Any) -> str:
-    """Return a value in as few letters as it takes.
+    """Return a value as text, as short as possible.
 
     Examples:
         >>> [_short(value) for value in (0.001, 1e-05, 0.01, 0.0, [0.9, 0.999], None, True)]
@@ -344,7 +339,7 @@ def _flags(text: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _said(name: str, value: Any) -> str:
+def _as_typed(name: str, value: Any) -> str:
     flag = f"-{name}" if len(name) == 1 else f"--{name}"
     if value is None or value is False:
         return f"no {flag}"

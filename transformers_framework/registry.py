@@ -45,6 +45,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="which tokens were replaced, from clusters of tokens that turn out hard to tell",
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.cluster_token_detection:ClusterRandomTokenDetection",),
+        order_flags=("packing",),
     ),
     "denoising": PipelineSpec(
         needs="1–2 text columns",
@@ -53,12 +54,14 @@ PIPELINES: dict[str, PipelineSpec] = {
         objectives=("objectives.denoising:Denoising",),
         family=SEQ_TO_SEQ,
         flags=("models.generation:generation_flags",),
+        order_flags=("packing",),
     ),
     "masked_lm": PipelineSpec(
         needs="1–2 text columns",
         learns="masked tokens",
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.masked_lm:MaskedLM",),
+        order_flags=("packing",),
     ),
     "masked_lm_and_answer_selection": PipelineSpec(
         needs="question and candidate, label, query id",
@@ -72,6 +75,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="masked tokens and a class a sequence, on one backbone",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.masked_lm:MaskedLM", "objectives.seq_class:SequenceClassification"),
+        task_flags=("problem_type",),
     ),
     "masked_lm_and_token_class": PipelineSpec(
         needs="a list of words, a list of labels",
@@ -102,6 +106,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="which tokens were replaced by random ones",
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.token_detection:RandomTokenDetection",),
+        order_flags=("packing",),
     ),
     "retrieval": PipelineSpec(
         needs="query and passage, or query and a corpus; label, query id",
@@ -114,12 +119,17 @@ PIPELINES: dict[str, PipelineSpec] = {
         remembers="models.sentence_transformers:remembered",
         callbacks=("retrieval.corpus_search:corpus_search",),
         checks=("retrieval.corpus_search:check_corpus",),
+        task_flags=(
+            *("loss_fn", "distance_fn", "scores_fn", "pooling", "embedding_size", "normalize_embeddings"),
+            "separate_towers",
+        ),
     ),
     "seq_class": PipelineSpec(
         needs="text columns, label",
         learns="a class a sequence, several classes, or a number",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.seq_class:SequenceClassification",),
+        task_flags=("problem_type",),
     ),
     "summarization": PipelineSpec(
         needs="document, one or more summaries",
@@ -134,6 +144,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="the original of randomly replaced tokens, no mask token",
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.masked_lm:SwappedLM",),
+        order_flags=("packing",),
     ),
     "token_class": PipelineSpec(
         needs="a list of words, a list of labels",
@@ -148,6 +159,8 @@ PIPELINES: dict[str, PipelineSpec] = {
         objectives=("objectives.token_detection:GeneratorLM", "objectives.token_detection:TokenDetection"),
         family="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",
+        order_flags=("packing",),
+        task_flags=("embedding_sharing",),
     ),
     "token_detection_and_masked_lm_and_seq_class": PipelineSpec(
         needs="text columns, label, a generator",
@@ -160,6 +173,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         ),
         family="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",
+        task_flags=("embedding_sharing", "problem_type"),
     ),
 }
 

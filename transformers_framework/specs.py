@@ -51,7 +51,7 @@ class PipelineSpec:
             Their keyword-only arguments are flags.
         checks: Import paths of functions that are called with the run before training, and raise what is wrong.
         variants: Flags, without dashes, that make another pipeline of it when they have a value.
-        task_flags: Flags that define what is learned: a run is resumed with the same.
+        task_flags: Flags of inputs, objectives and model that define what is learned: a run is resumed with the same.
         order_flags: Flags of the inputs that decide which rows share a batch: they stay while an epoch is under way.
     """
 
@@ -67,7 +67,7 @@ class PipelineSpec:
     checks: tuple[str, ...] = ()
     variants: Mapping[str, Variant] = field(default_factory=dict)
     task_flags: tuple[str, ...] = ()
-    order_flags: tuple[str, ...] = ("packing",)
+    order_flags: tuple[str, ...] = ()
 
     @property
     def flag_owners(self) -> tuple[str, ...]:

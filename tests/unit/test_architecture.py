@@ -361,6 +361,36 @@ def test_inputs_are_asked_for_what_they_declare_and_nothing_else() -> None:
     assert members - {member for _, member in asked} <= by_local_names, "nothing is declared that is not asked for"
 
 
+# what knows every pipeline knows none of them: a word of one of them belongs to its row, or behind an interface
+CENTRE = ("experiment.py", "preflight.py", "continuation.py", "run_parts.py", "cli/parser.py", "data/collator.py")
+WORDS_OF_ONE_PIPELINE = {"k", "candidate", "candidates", "corpus", "passage", "passages"}
+
+
+def words(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the words of a module's names, texts, imports and documentation, each with its line."""
+    for node in ast.walk(tree):
+        names = [
+            value
+            for _, field in ast.iter_fields(node)
+            for value in (field if isinstance(field, list) else [field])
+            if isinstance(value, str)
+        ]
+        for word in re.findall(r"[a-z]+", re.sub(r"([a-z])(?=[A-Z])", r"\1_", " ".join(names)).lower()):
+            yield getattr(node, "lineno", 0), word
+
+
+def test_words_are_found_wherever_they_stand() -> None:
+    source = "import a.corpus\ndef f(k, *, num_candidates=0):\n    return g(CorpusSearch, f'-k {passage}')"
+    found = {word for _, word in words(ast.parse(source))}
+    assert found >= {"corpus", "k", "candidates", "search", "passage"}
+
+
+@pytest.mark.parametrize("name", CENTRE)
+def test_the_centre_knows_no_single_pipeline(name: str) -> None:
+    found = [(line, word) for line, word in words(TREES[ROOT / PACKAGE / name]) if word in WORDS_OF_ONE_PIPELINE]
+    assert found == []
+
+
 def tracked() -> list[Path]:
     """Return the files that belong to the repository; empty where there is no git."""
     try:

@@ -125,7 +125,7 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         "run": declared("cli.parser:Command", "experiment:Experiment"),
         "model": declared("models.auto:load_config", "models.tokenizers:load_tokenizer", spec.model),
         "data": declared("data.datamodule:DataModule"),
-        f"pipeline {chosen['pipeline']}": {k: flag for k, flag in pipeline.items() if k not in optimization},
+        f"pipeline {chosen['pipeline']}": {name: flag for name, flag in pipeline.items() if name not in optimization},
         "optimization": optimization,
         "selection": declared("callbacks.selection:Selection"),
         "trainer": merge(
