@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from transformers_framework.callbacks.selection import Selection
     from transformers_framework.data.datamodule import DataModule
+    from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.objectives.objective import Objective
     from transformers_framework.pipelines.pipeline import Pipeline
     from transformers_framework.runtime.steps import Steps
@@ -62,7 +63,7 @@ class Run(Protocol):
         """Config of the model, one of transformers."""
 
     @property
-    def inputs(self) -> Any:
+    def inputs(self) -> Inputs:
         """What turns rows into model inputs."""
 
     @property

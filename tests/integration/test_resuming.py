@@ -24,9 +24,9 @@ from tests.sharded_cpu import use_cpus
 from tests.tolerances import rounding
 from transformers_framework import continuation
 from transformers_framework.pipelines.pipeline import Pipeline
-from transformers_framework.runtime import checkpoint_io
 from transformers_framework.storage import run_folders
 from transformers_framework.storage.run_folders import RunFolders
+from transformers_framework.strategies import checkpoint_io
 
 SMALL: dict[str, Any] = {"pipeline": "seq_class", "batch_size": 4, "checkpoint_interval": 3}
 

@@ -56,7 +56,7 @@ ROOMS: dict[str, set[str]] = {
         "pipelines",
         "data",
     },
-    "run_parts": {"specs", "storage", "runtime", "objectives", "pipelines", "data", "callbacks"},
+    "run_parts": {"specs", "storage", "runtime", "inputs", "objectives", "pipelines", "data", "callbacks"},
     "retrieval": {
         "run_parts",
         "registry",

@@ -29,6 +29,7 @@ from transformers_framework.strategies.build import method_of
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
+    from transformers_framework.inputs.query_passage import QueryPassage
     from transformers_framework.objectives.retrieval import Retrieval
     from transformers_framework.retrieval.corpus import Batch, Corpus, Numbers, Queries
     from transformers_framework.run_parts import Run
@@ -226,7 +227,7 @@ def corpus_search(run: Run) -> CorpusSearch | None:
         ConfigurationError: When flags of a corpus are given without one.
         DataError: When something is wrong with the corpus, with the place.
     """
-    corpus = load_corpus(run.inputs, run.options, **options_of(load_corpus, run.options))
+    corpus = load_corpus(cast("QueryPassage", run.inputs), run.options, **options_of(load_corpus, run.options))
     (objective,) = run.objectives
     folders = None if run.is_fast_dev_run else run.folders
     return None if corpus is None else CorpusSearch(corpus, run.data, cast("Retrieval", objective), folders)
