@@ -744,13 +744,13 @@ RETRIEVAL = [
     retrieving("absent label", "--label_column: .*'lable'.*Did you mean 'label'", label_column="lable"),
     retrieving(
         "text as label",
-        "--label_column: 'answer2' of .* holds string; expected 1 .right. or 0",
+        "--label_column: 'answer2' of .* holds string; expected 1 .positive. or 0",
         {"train.jsonl": changed(PAIRS, answer2="good")},
         label_column="answer2",
     ),
     retrieving(
         "label of no pair",
-        r"train.jsonl:4: 'label' is 2; expected 1 .right. or 0 .wrong. .cosine_similarity_loss",
+        r"train.jsonl:4: 'label' is 2; expected 1 .positive. or 0 .negative. .cosine_similarity_loss",
         {"train.jsonl": changed(PAIRS, 3, label=2)},
     ),
     retrieving(
@@ -777,38 +777,38 @@ RETRIEVAL = [
         {"train.jsonl": changed(PAIRS, 3, answer=" ")},
     ),
     retrieving(
-        "empty wrong passage",
+        "empty hard negative",
         r"train.jsonl:4: the text in 'wrong' is null or empty",
         {"train.jsonl": changed(WRONGS, 3, wrong=None)},
         input_columns=["question", "answer", "wrong"],
     ),
     retrieving(
-        "empty wrong passage of several",
-        r"train.jsonl:4: wrong passage 2 in 'wrongs' is null or empty. Take it out: some rows may have more",
+        "empty hard negative of several",
+        r"train.jsonl:4: hard negative 2 in 'wrongs' is null or empty. Take it out: some rows may have more",
         {"train.jsonl": changed(WRONGS, 3, wrongs=["a", None])},
         input_columns=["question", "answer", "*wrongs"],
     ),
     retrieving(
-        "no wrong passage to compare with",
-        r"train.jsonl:4: 'wrongs' has no wrong passage, and --loss_fn triplet_loss compares with one. Remove the row",
+        "no hard negative to compare with",
+        r"train.jsonl:4: 'wrongs' has no hard negative, and --loss_fn triplet_loss compares with one. Remove the row",
         {"train.jsonl": changed(WRONGS, 3, wrongs=[])},
         input_columns=["question", "answer", "*wrongs"],
         loss_fn="triplet_loss",
     ),
     retrieving(
-        "no wrong passages",
-        "--input_columns: no row of .*train.jsonl has a wrong passage in 'wrongs'. Leave it out",
+        "no hard negatives",
+        "--input_columns: no row of .*train.jsonl has a hard negative in 'wrongs'. Leave it out",
         {"train.jsonl": changed(WRONGS, wrongs=[])},
         input_columns=["question", "answer", "*wrongs"],
     ),
     retrieving(
         "no third column",
-        "--loss_fn triplet_loss compares the passage of a row with a wrong one: give its column",
+        "--loss_fn triplet_loss compares the passage of a row with a hard negative: give its column",
         loss_fn="triplet_loss",
     ),
     retrieving(
         "third column of pairs",
-        "--loss_fn contrastive_loss learns from pairs and would not see the wrong passages in 'wrong'",
+        "--loss_fn contrastive_loss learns from pairs and would ignore the hard negatives in 'wrong'",
         loss_fn="contrastive_loss",
         input_columns=["question", "answer", "wrong"],
     ),
@@ -930,8 +930,8 @@ RETRIEVAL = [
         corpus_id_column="pid",
     ),
     searching(
-        "right passage of no corpus",
-        r"valid.jsonl:\d: its passage is right, and the corpus does not have it .*1 of 3",
+        "positive of no corpus",
+        r"valid.jsonl:\d: its passage is a positive, and the corpus does not have it .*1 of 3",
         {
             "corpus.jsonl": [
                 row for row in CORPUS if row["answer"] != next(pair["answer"] for pair in VALID_PAIRS if pair["label"])
@@ -960,14 +960,14 @@ RETRIEVAL = [
         label_column=None,
     ),
     searching(
-        "nothing says what is right",
+        "nothing says what is relevant",
         "--relevant_column is needed: rows of .*valid.jsonl have no passage of their own",
         {"corpus.jsonl": CORPUS, "valid.jsonl": ASKED},
         label_column=None,
     ),
     searching(
-        "no right passage",
-        "valid.jsonl:1: no passage is right for this query and for 2 others",
+        "no relevant passage",
+        "valid.jsonl:1: no passage is relevant to this query and to 2 others",
         {"corpus.jsonl": CORPUS, "valid.jsonl": changed(VALID_PAIRS, label=0)},
         metrics_empty_target_action="error",
     ),

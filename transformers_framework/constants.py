@@ -14,7 +14,7 @@ STAGES: Final[tuple[Stage, ...]] = ("train", "valid", "test", "predict")
 EVALUATED: Final[tuple[Stage, ...]] = ("valid", "test")  # stages with metrics of a whole data set
 
 IGNORE_INDEX: Final = -100  # labels with this value take part in no loss and no metric
-RELEVANT: Final = 0.5  # a candidate or passage with this label or a higher one is right
+RELEVANT: Final = 0.5  # a candidate or passage with this label or a higher one is a positive
 ROW_IDS: Final = "row_ids"  # batch key: the row of the data set, -1 for a row that only evens out processes
 
 SOURCE_ROW: Final = "source_row"  # column of rewritten rows: the row of the data set that they begin in
@@ -22,7 +22,7 @@ SOURCE_ROW: Final = "source_row"  # column of rewritten rows: the row of the dat
 # batch keys: model inputs of passages, beside those of queries; which of the texts of a batch each row has
 PASSAGE: Final = "passage_"
 ROWS: Final = "rows"
-WRONG_ROWS: Final = "wrong_rows"  # batch key: the row of each wrong passage, all of which stand behind the others
+NEGATIVE_ROWS: Final = "negative_rows"  # batch key: the row of each hard negative, all of which follow the passages
 
 ARE_TEXTS: Final = "labels_are_texts"  # key of a config: classes that are called as if they had no name are texts
 

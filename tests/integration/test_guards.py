@@ -55,7 +55,7 @@ def test_long_texts_are_cut_and_counted_once_a_stage(tmp_path, said):
     ("pipeline", "flags"), [("retrieval", {"batch_size": 2}), ("masked_lm", {"batch_size": 1, "probability": 0.01})]
 )
 def test_steps_without_a_label_log_no_loss(pipeline, flags, tmp_path):
-    """A batch of wrong passages alone, or without a masked token, has no mean; the other steps have."""
+    """A batch of negatives alone, or without a masked token, has no mean; the other steps have."""
     data = tiny.write_jsonl(tmp_path / "train.jsonl", runs.rows_for(pipeline, 24))
     logged = runs.scalars(runs.run(tmp_path, pipeline=pipeline, train_dataset=data, **flags))
     rates, losses = logged["train/learning_rate"], logged["train/loss"]

@@ -164,7 +164,7 @@ def test_a_query_may_be_its_own_id(tmp_path: Path, checkpoint: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_a_check_says_how_many_passages_are_right(
+def test_a_check_reports_how_many_passages_are_positives(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from transformers_framework.cli.main import main
@@ -173,10 +173,10 @@ def test_a_check_says_how_many_passages_are_right(
     flags = {"train_dataset": tiny.write_jsonl(tmp_path / "train.jsonl", rows), "pre_trained_model": checkpoint}
     flags["test_dataset"] = tiny.write_jsonl(tmp_path / "test.jsonl", rows[:10])
     assert main([*runs.command(tmp_path, pipeline="retrieval", **flags), "--check"]) == 0
-    said = [line.strip() for line in capsys.readouterr().out.splitlines() if "right passage" in line]
+    said = [line.strip() for line in capsys.readouterr().out.splitlines() if "have a positive" in line]
     assert said == [
-        "10 of 40 rows (25.0 %) have a right passage; the others only add a wrong one to their batch",
-        "3 of 10 rows (30.0 %) have a right passage",
+        "10 of 40 rows (25.0 %) have a positive; the others only add a negative to their batch",
+        "3 of 10 rows (30.0 %) have a positive",
     ]
 
 
@@ -318,7 +318,7 @@ def test_towers_start_equal(source: str, tmp_path: Path, checkpoint: Path, caplo
 
 
 def test_one_call_of_the_encoder_is_two(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts of both sides padded to one length, wrong passages among them, have the embeddings that they have alone."""
+    """Texts of both sides padded to one length, hard negatives among them, have the embeddings that they have alone."""
     from transformers_framework.data.sampler import BatchRequest
     from transformers_framework.pipelines import bi_encoder
 
@@ -382,7 +382,7 @@ def symmetric(tmp_path: Path, checkpoint: Path) -> dict[str, Any]:
 
 
 def test_two_processes_are_one(tmp_path: Path, checkpoint: Path) -> None:
-    """With --sync_devices the texts of all processes are one batch, wrong passages too; both search the corpus."""
+    """With --sync_devices the texts of all processes are one batch, hard negatives too; both search the corpus."""
     wrongs = [[f"{row['question']} {word}" for word in ("snow", "the drum", "no")] for row in rows_of(44)]
     rows = [{**row, "wrongs": texts[: i % 4]} for i, (row, texts) in enumerate(zip(rows_of(44), wrongs, strict=True))]
     flags = symmetric(tmp_path, checkpoint) | {"train_dataset": tiny.write_jsonl(tmp_path / "train.jsonl", rows)}

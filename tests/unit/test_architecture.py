@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "registry": {"specs"},
     "processing": set(),
     "storage": set(),
-    "losses": set(),
+    "losses": {"registry", "processing"},
     "optimizers": set(),
     "schedulers": set(),
     "distributed": {"storage"},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from transformers_framework.constants import PASSAGE, ROWS, TRAIN, WRONG_ROWS, Stage
+from transformers_framework.constants import NEGATIVE_ROWS, PASSAGE, ROWS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
 from transformers_framework.inputs.segments import SegmentInputs
@@ -28,15 +28,15 @@ NUM_PAIR = 2
 
 
 class QueryPassage(SegmentInputs):
-    """A query and a passage a row, and further passages that are wrong for it, each text a sequence of its own.
+    """A query and a passage per row, and hard negatives of the query, each text a sequence of its own.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
         type_vocabulary: Token types that the model can tell apart; 0 when it has none.
         needs: What the objectives of the run need.
-        input_columns: Column of the query, column of the passage, and any number of columns of wrong passages for
+        input_columns: Column of the query, column of the passage, and any number of columns of hard negatives for
             training: 'name', 'first:second' (two columns joined by a space), '+list' (a list column joined by spaces),
-            or for wrong passages '*list' (a list column, one passage each, in some rows more than in others).
+            or for hard negatives '*list' (a list column, one passage each, in some rows more than in others).
         max_sequence_length: Longest text in tokens, special tokens included; or longest query and longest passage.
             Longer ones lose their end, and are counted.
         query_prefix: Words before every query, as E5's 'query: '. By default what the checkpoint was trained with.
@@ -85,7 +85,7 @@ class QueryPassage(SegmentInputs):
         if spread := next((c for c, field in zip(input_columns[:2], self.fields, strict=False) if field.spreads), None):
             raise ConfigurationError(
                 f"--input_columns: '{spread}' would be several texts, and a row has one query and one passage. Write "
-                f"'+{spread[1:]}' to join them; wrong passages come third."
+                f"'+{spread[1:]}' to join them; hard negatives come third."
             )
         self.prefixes: dict[Side, str] = {"query": query_prefix or "", "passage": passage_prefix or ""}
         self.max_lengths: dict[Side, int] = {"query": max_sequence_length[0], "passage": max_sequence_length[-1]}
@@ -115,7 +115,7 @@ class QueryPassage(SegmentInputs):
         return self.fields[1]
 
     def columns_of(self, stage: Stage) -> tuple[str, ...]:
-        """Return the columns that are read in a stage: wrong passages in training, none where rows have no passage."""
+        """Return the columns that are read in a stage: hard negatives in training, none where rows have no passage."""
         return tuple(dict.fromkeys(column for field in self._fields_of(stage) for column in field.columns))
 
     def _fields_of(self, stage: Stage) -> list[Field]:
@@ -143,7 +143,7 @@ class QueryPassage(SegmentInputs):
             if (empty := first_empty_item(dataset, column)) is not None:
                 row, place = empty
                 raise DataError(
-                    f"{source.place(row)}: wrong passage {place + 1} in '{column}' is null or empty. Take it out: some "
+                    f"{source.place(row)}: hard negative {place + 1} in '{column}' is null or empty. Take it out: some "
                     "rows may have more than others."
                 )
         return dataset
@@ -153,18 +153,18 @@ class QueryPassage(SegmentInputs):
     def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B rows into ``input_ids``, ``attention_mask``, ``token_type_ids`` of queries: ``(B, L) int64``.
 
-        Those of passages are called ``passage_input_ids`` and so on: of the B passages first, then of the N wrong ones,
-        row by row, ``(B + N, M) int64``; ``wrong_rows (N,) int64`` says whose these are. Also returns ``truncated``,
-        which rows lost tokens: ``(B,) bool``.
+        Those of passages are called ``passage_input_ids`` and so on: of the B passages first, then of the N hard
+        negatives, row by row, ``(B + N, M) int64``; ``negative_rows (N,) int64`` has the row of each of these. Also
+        returns ``truncated``, which rows lost tokens: ``(B,) bool``.
         """
         batch = self.encoded("query", field_texts(rows, self.query_field), pad_to_multiple_of)
         if self.passage_field.columns[0] not in rows:
             return batch
         texts, of_row = field_texts(rows, self.passage_field), np.arange(len(batch["truncated"]))
-        if wrong := [field for field in self.fields[NUM_PAIR:] if field.columns[0] in rows]:
-            more, counts = segments(rows, wrong)
-            batch[WRONG_ROWS] = np.repeat(of_row, counts)
-            texts, of_row = [*texts, *more], np.concatenate([of_row, batch[WRONG_ROWS]])
+        if negatives := [field for field in self.fields[NUM_PAIR:] if field.columns[0] in rows]:
+            more, counts = segments(rows, negatives)
+            batch[NEGATIVE_ROWS] = np.repeat(of_row, counts)
+            texts, of_row = [*texts, *more], np.concatenate([of_row, batch[NEGATIVE_ROWS]])
         passage = self.encoded("passage", texts, pad_to_multiple_of)
         batch["truncated"][of_row[passage.pop("truncated")]] = True
         return batch | {PASSAGE + name: values for name, values in passage.items()}

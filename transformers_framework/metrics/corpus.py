@@ -39,10 +39,10 @@ def corpus_metrics(
 
     Args:
         found: Passages that were found for each query, the best first, (Q, K) int64.
-        query: Query of each right passage, from 0, (R,) int64.
-        relevant: The right passage, (R,) int64; no pair of both occurs twice.
+        query: Query of each relevant passage, from 0, (R,) int64.
+        relevant: The relevant passage, (R,) int64; no pair of both occurs twice.
         top_k: Depth of the search, K or more where there are fewer passages.
-        empty_target_action: What a query without a right passage is worth: nothing (``skip``), 0 (``neg``), 1
+        empty_target_action: What a query without a relevant passage counts: nothing (``skip``), 0 (``neg``), 1
             (``pos``).
 
     Returns:

@@ -37,36 +37,36 @@ def ranking_metrics(
 
     Args:
         preds: Scores, (N,) floats, compared as float32.
-        target: 1 for a right candidate, 0 for a wrong one, negative for rows that do not count, (N,) integers.
+        target: 1 for a positive, 0 for a negative, negative numbers for rows that do not count, (N,) integers.
         indexes: Query of each row, (N,) int64, in any order.
         row_ids: Position of each row in the data set, (N,) int64, which decides ties.
-        empty_target_action: What a query without a right candidate is worth: nothing (``skip``), 0 in all metrics as in
+        empty_target_action: What a query without a positive counts: nothing (``skip``), 0 in all metrics as in
             trec_eval (``neg``), 1 (``pos``), or it is an ``error``.
-        precision_at: Cut-offs k of ``precision@k``: right candidates among the first k, divided by k.
-        hitrate_at: Cut-offs k of ``hitrate@k``: whether there is a right one among the first k.
+        precision_at: Cut-offs k of ``precision@k``: positives among the first k, divided by k.
+        hitrate_at: Cut-offs k of ``hitrate@k``: whether there is a positive among the first k.
 
     Returns:
         ``mean_average_precision``, ``mean_reciprocal_rank``, ``ndcg``, each ``precision@k`` and ``hitrate@k``; nan when
         no query is left.
 
     Raises:
-        DataError: ``empty_target_action`` is ``error`` and there is a query without a right candidate.
+        DataError: ``empty_target_action`` is ``error`` and there is a query without a positive.
 
     Examples:
         >>> ranking_metrics([0.1, 0.9, 0.5, 0.3], [1, 0, 0, 1], [0, 0, 1, 1], [0, 1, 2, 3])["mean_reciprocal_rank"]
         0.5
     """
     rows = sort_candidates(preds, target, indexes, row_ids)
-    query, rank = rows.query[rows.positive], rows.rank[rows.positive]  # the metrics need right candidates only
+    query, rank = rows.query[rows.positive], rows.rank[rows.positive]  # the metrics need positives only
     num_positives = np.bincount(query, minlength=rows.num_queries)
     empty = num_positives == 0
     if empty_target_action == "error" and empty.any():
         query = np.flatnonzero(empty)[0]
         row = np.asarray(row_ids)[rows.order[np.searchsorted(rows.query, query)]]
         raise DataError(
-            f"--metrics_empty_target_action error: {empty.sum()} of {rows.num_queries} queries have no right "
-            f"candidate, for instance query {rows.names[query]} (row {row}); expected one label 1 or more for each "
-            "query. Remove these queries, or choose skip, neg or pos."
+            f"--metrics_empty_target_action error: {empty.sum()} of {rows.num_queries} queries have no positive, for "
+            f"instance query {rows.names[query]} (row {row}); expected one label 1 or more for each query. Remove "
+            "these queries, or choose skip, neg or pos."
         )
 
     return means_of_ranks(
@@ -89,16 +89,16 @@ def means_of_ranks(
     hitrate_at: Sequence[int] = (5,),
     recall_at: Sequence[int] = (),
 ) -> dict[str, float]:
-    """Compute the means of ranking metrics over queries from the places of right candidates.
+    """Compute the means of ranking metrics over queries from the ranks of positives.
 
     Args:
-        query: Query of each right candidate that was found, from 0, in ascending order (N,) int64.
-        rank: Its place among the candidates of the query, from 1, in ascending order within a query (N,) int64.
-        num_positives: Right candidates of each query, those that were not found too (Q,) int64.
-        empty_target_action: What a query without a right candidate is worth; an ``error`` is the caller's.
+        query: Query of each positive that was found, from 0, in ascending order (N,) int64.
+        rank: Its rank among the candidates of the query, from 1, in ascending order within a query (N,) int64.
+        num_positives: Positives of each query, those that were not found too (Q,) int64.
+        empty_target_action: What a query without a positive counts; an ``error`` is the caller's.
         precision_at: Cut-offs k of ``precision@k``.
         hitrate_at: Cut-offs k of ``hitrate@k``.
-        recall_at: Cut-offs k of ``recall@k``: right candidates among the first k, as a share of all right ones.
+        recall_at: Cut-offs k of ``recall@k``: positives among the first k, as a share of all.
 
     Examples:
         >>> found = means_of_ranks(np.array([0, 0]), np.array([1, 4]), np.array([2]), recall_at=[1, 5])
@@ -133,7 +133,7 @@ class RankingMetrics(Metric):
     """Ranking metrics over all queries, wherever their rows were evaluated; see :func:`ranking_metrics`.
 
     Args:
-        empty_target_action: What a query without a right candidate is worth.
+        empty_target_action: What a query without a positive counts.
         precision_at: Cut-offs k of ``precision@k``.
         hitrate_at: Cut-offs k of ``hitrate@k``.
     """
@@ -170,7 +170,7 @@ class RankingMetrics(Metric):
 
         Args:
             preds: Scores, (N,) floats. Differences of logits rather than probabilities, which saturate and tie.
-            target: 1 right, 0 wrong, negative ignored, (N,) int64.
+            target: 1 for a positive, 0 for a negative, negative numbers ignored, (N,) int64.
             indexes: Query of each row, (N,) int64.
             row_ids: Position of each row in the data set, (N,) int64.
         """

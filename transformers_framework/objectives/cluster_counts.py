@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.losses.gathering import num_processes
+from transformers_framework.losses.all_gather import world_size
 
 DRAW_BITS = 31  # of each uniform number, an integer: a strategy may round numbers with a point to 16 bits
 _ROW_BITS = 33  # a row of the table of thresholds; its total is 2^31 and a little
@@ -122,7 +122,7 @@ class ClusterCounts(nn.Module):
         pairs = self.clusters[originals] * self.num_clusters + self.clusters[replacements]
         change = torch.where(found, -1, 1) * counted
         noted = torch.zeros_like(self.pending).flatten().index_add_(0, pairs.flatten(), change.flatten())
-        if num_processes() > 1:
+        if world_size() > 1:
             distributed.all_reduce(noted)
         self.pending += noted.view_as(self.pending)
 

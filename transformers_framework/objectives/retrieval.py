@@ -1,4 +1,4 @@
-"""Embeddings of queries and passages: right ones are drawn together, candidates are ranked by them."""
+"""Embeddings of queries and passages: positives are pulled together, candidates are ranked by them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 from transformers_framework.compat.transformers import model_mapping
 from transformers_framework.constants import EVALUATED, IGNORE_INDEX, RELEVANT, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.losses.retrieval.configured import ConfiguredLoss
+from transformers_framework.losses.retrieval.table import RETRIEVAL_LOSSES, SIMILARITY
 from transformers_framework.objectives.answer_selection import query_numbers
 from transformers_framework.objectives.label_values import number_of
 from transformers_framework.objectives.objective import Context, Objective, Setup
-from transformers_framework.objectives.retrieval_losses import BINARY, LOSSES, Embedded, LossName, RetrievalLoss
 from transformers_framework.processing.text_ids import token_hashes
 from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
 from transformers_framework.sources.columns import (
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+    from transformers_framework.losses.retrieval.batch import Embedded
+    from transformers_framework.losses.retrieval.table import RetrievalLoss
+
 NUM_PAIR = 2
 
 
@@ -40,28 +44,28 @@ class Retrieval(Objective):
 
     Args:
         setup: Tokenizer, config and classes of the model.
-        input_columns: Columns of queries, passages and wrong passages.
-        label_column: Column with what a row's passage is to its query: 1 right, 0 wrong, or the number that the loss
-            learns. Without it, all rows of training are right.
+        input_columns: Columns of queries, passages and hard negatives.
+        label_column: Column with what a row's passage is to its query: 1 for a positive, 0 for a negative, or the
+            number that the loss learns. Without it, all rows of training are positives.
         index_column: Column with the query id: rows with the same id are about one query. In evaluation they are its
-            candidates; in training, no right passage of a query counts as a wrong one of it. Without it, rows with the
-            same text as query are about one.
+            candidates; in training, no positive of a query counts as a negative of it. Without it, rows with the same
+            text as query are about one.
         loss_fn: What is learned. With labels: 'contrastive_loss', 'online_contrastive_loss' (1 and 0),
             'cosine_similarity_loss' (a number, the similarity), 'margin_mse_loss' (by how much the passage is to be
-            more similar than the wrong one of the third column). In-batch negatives, with or without labels:
+            more similar than the hard negative of the third column). In-batch negatives, with or without labels:
             'multiple_negatives_ranking_loss', 'multiple_negatives_symmetric_ranking_loss' (passages choose queries
-            too), and triplets of a batch, where a query and its right passages belong together:
-            'batch_all_triplet_loss', 'batch_hard_triplet_loss', 'batch_hard_soft_margin_triplet_loss',
-            'batch_semi_hard_triplet_loss'. 'triplet_loss' compares the passage with the wrong ones of further columns.
+            too), and triplets of a batch, where a query and its positives belong together: 'batch_all_triplet_loss',
+            'batch_hard_triplet_loss', 'batch_hard_soft_margin_triplet_loss', 'batch_semi_hard_triplet_loss'.
+            'triplet_loss' compares the passage with the hard negatives of further columns.
         scores_fn: How similar two embeddings are. By default what the checkpoint says, else 'cosine_similarity'.
         distance_fn: How far apart two embeddings are, for contrastive losses and triplets: 'cosine' (1 - similarity),
             'euclidean' or 'manhattan'. By default 'cosine' where that is the score, else 'euclidean'.
-        margin: How far apart wrong pairs shall be (contrastive losses), or by how much wrong texts shall be farther
-            away than right ones (triplets). By default 0.5, and 5 for triplets of other than cosine distances.
+        margin: How far apart negatives shall be (contrastive losses), or by how much they shall be farther away than
+            positives (triplets). By default 0.5, and 5 for triplets of other than cosine distances.
         scale: What scores of in-batch negatives are multiplied by: the inverse of the temperature. By default 20 for
             cosine similarities, 1 for dot products.
-        sync_devices: Take the texts of all processes as one batch; gradients flow to the process that a text is on.
-        metrics_empty_target_action: What a query without any right passage counts in ranking metrics: 'skip' leaves it
+        sync_devices: Take the texts of all ranks as one batch; gradients flow to the rank that a text is on.
+        metrics_empty_target_action: What a query without any positive counts in ranking metrics: 'skip' leaves it
             out, 'neg' counts 0, 'pos' counts 1, 'error' stops.
         batch_size: Rows of a batch; in-batch negatives need two.
         corpus_dataset: Passages to search in evaluation.
@@ -78,7 +82,8 @@ class Retrieval(Objective):
         input_columns: list[str],
         label_column: str | None = None,
         index_column: str | None = None,
-        loss_fn: LossName = "multiple_negatives_ranking_loss",
+        # evaluated when flags are read, so that losses which another package has added are choices too
+        loss_fn: Literal[tuple(RETRIEVAL_LOSSES)] = "multiple_negatives_ranking_loss",  # type: ignore[valid-type]
         scores_fn: Literal["cosine_similarity", "dot_product_similarity"] | None = None,
         distance_fn: Literal["cosine", "euclidean", "manhattan"] | None = None,
         margin: PositiveFloat | None = None,
@@ -92,25 +97,27 @@ class Retrieval(Objective):
         super().__init__(setup)
         self.label_column, self.index_column = label_column, index_column
         self.judged_together = index_column
-        self.wrong_fields = [parse_field(column) for column in input_columns[NUM_PAIR:]]
+        self.negative_fields = [parse_field(column) for column in input_columns[NUM_PAIR:]]
         self.passage_columns = parse_field(input_columns[1]).columns if len(input_columns) > 1 else ()
         self._alone: set[Stage] = set()  # stages whose rows are queries, and what they shall find is in a corpus
         self.scores_fn = scores_fn or "cosine_similarity"
-        by_cosine = self.scores_fn == "cosine_similarity"
-        distance = distance_fn or ("cosine" if by_cosine else "euclidean")
-        far = 5.0 if "triplet" in loss_fn and distance != "cosine" else 0.5
-        self.loss = RetrievalLoss(
-            loss_fn, self.scores_fn, distance, margin or far, scale or (20.0 if by_cosine else 1.0), sync_devices
+        self.loss = ConfiguredLoss.of(
+            loss_fn,
+            scores_fn=self.scores_fn,
+            distance_fn=distance_fn,
+            margin=margin,
+            scale=scale,
+            all_gather=sync_devices,
         )
         self.empty_target_action = metrics_empty_target_action
         self.searches, self.top_k = corpus_dataset is not None, top_k
-        _check_columns(loss_fn, input_columns)
+        _check_columns(loss_fn, self.loss.row, input_columns)
         given = {"margin": margin, "scale": scale, "distance_fn": distance_fn}
-        if idle := [flag for flag, value in given.items() if value is not None and flag not in LOSSES[loss_fn].flags]:
+        if idle := [flag for flag, value in given.items() if value is not None and flag not in self.loss.row.flags]:
             raise ConfigurationError(
                 f"--{idle[0]}: --loss_fn {loss_fn} has none. Leave it out, or choose another loss."
             )
-        if LOSSES[loss_fn].in_batch and batch_size == 1 and len(input_columns) == NUM_PAIR and not sync_devices:
+        if self.loss.row.in_batch and batch_size == 1 and len(input_columns) == NUM_PAIR and not sync_devices:
             raise ConfigurationError(
                 f"--batch_size 1: --loss_fn {loss_fn} compares the texts of a batch with each other, and there would "
                 "be nothing to compare with. Use as many as memory allows."
@@ -138,22 +145,24 @@ class Retrieval(Objective):
 
         Raises:
             ConfigurationError: When the loss or the evaluation needs a column that was not named.
-            DataError: When a label, a query id or a wrong passage that is needed is missing or wrong, with its place.
+            DataError: When a label, a query id or a hard negative that is needed is missing or wrong, with its place.
         """
         if source.stage == "predict":
             return dataset
-        trains, traits = source.stage == TRAIN, self.loss.traits
+        trains, needs = source.stage == TRAIN, self.loss.row
         if self.searches and not trains and not set(self.passage_columns).intersection(dataset.column_names):
             self._alone.add(source.stage)
         columns = f"Columns of {source.name}: {', '.join(dataset.column_names)}."
         if trains:
-            self._check_wrong(dataset, source)
+            self._check_negatives(dataset, source)
         has_labels = self.label_column in self.label_columns(source.stage)
         if has_labels:
             self._check_labels(dataset, source)
-        elif traits.needs_label if trains else not self.searches:
-            learns = f"--loss_fn {self.loss.name} learns from labels, {traits.label}"
-            ranks = "its candidates are ranked, and must be known to be right or wrong; or give a --corpus_dataset"
+        elif needs.needs_label if trains else not self.searches:
+            learns = f"--loss_fn {self.loss.name} learns from labels, {needs.label.expected}"
+            ranks = (
+                "its candidates are ranked, and must be known to be positives or negatives; or give a --corpus_dataset"
+            )
             raise ConfigurationError(
                 f"--label_column is needed for the {source.stage} data set: {learns if trains else ranks}. {columns}"
             )
@@ -166,38 +175,39 @@ class Retrieval(Objective):
             )
         return dataset
 
-    def _check_wrong(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Raise when lists of wrong passages are all empty, or one is and the loss compares with those of a row."""
-        columns = [field.columns[0] for field in self.wrong_fields if field.spreads]
+    def _check_negatives(self, dataset: Dataset, source: DatasetSource) -> None:
+        """Raise when lists of hard negatives are all empty, or one is and the loss compares with those of a row."""
+        columns = [field.columns[0] for field in self.negative_fields if field.spreads]
         lists = [name for name in columns if name in dataset.column_names and item_feature(dataset.features[name])]
         if not lists:
             return
         sizes = np.stack([list_sizes(dataset, column) for column in lists])
         if not sizes.any(axis=1).all():
             raise DataError(
-                f"--input_columns: no row of {source.name} has a wrong passage in "
+                f"--input_columns: no row of {source.name} has a hard negative in "
                 f"'{lists[int(sizes.any(axis=1).argmin())]}'. Leave it out."
             )
         without = np.flatnonzero(~sizes.any(axis=0))
-        if len(without) and self.loss.traits.negatives == "needed" and len(lists) == len(self.wrong_fields):
+        if len(without) and self.loss.row.negatives in ("needed", "one") and len(lists) == len(self.negative_fields):
             raise DataError(
-                f"{source.place(int(without[0]))}: '{lists[0]}' has no wrong passage, and --loss_fn {self.loss.name} "
+                f"{source.place(int(without[0]))}: '{lists[0]}' has no hard negative, and --loss_fn {self.loss.name} "
                 "compares with one. Remove the row, or choose a loss of in-batch negatives."
             )
 
     def _check_labels(self, dataset: Dataset, source: DatasetSource) -> None:
-        column, traits, trains = str(self.label_column), self.loss.traits, source.stage == TRAIN
+        column, needs, trains = str(self.label_column), self.loss.row, source.stage == TRAIN
         check_column(dataset, column, source, flag="label_column")
-        numbers = traits.label != BINARY
-        expected = traits.label if trains or not numbers else "a number, 0.5 or more where the passage is right"
-        hint = "" if numbers else " (cosine_similarity_loss learns numbers)"
+        numbers = not needs.label.is_binary
+        expected = needs.label.expected if trains or not numbers else "a number, 0.5 or more for a positive"
+        learn_numbers = (name for name, row in RETRIEVAL_LOSSES.items() if row.label is SIMILARITY)
+        hint = "" if numbers else f" ({next(learn_numbers)} learns numbers)"
         declared = [number_of(name) for name in getattr(dataset.features[column], "names", ())]
         if sorted(map(str, declared)) == ["0", "1"] and declared != [0, 1]:
             raise DataError(
                 f"--label_column: '{column}' of {source.name} declares {', '.join(dataset.features[column].names)}, "
-                "so that 0 stands for what is right. Cast the column to the other order."
+                "so that 0 stands for a positive. Cast the column to the other order."
             )
-        start, any_right = 0, False
+        start, any_positive = 0, False
         for array in arrow_chunks(dataset, column):
             values = _numbers(array, f"--label_column: '{column}' of {source.name}", expected)
             wrong = ~np.isfinite(values) if numbers else ~np.isin(values, (0, 1, IGNORE_INDEX))
@@ -205,24 +215,24 @@ class Retrieval(Objective):
                 row = int(np.argmax(wrong))
                 found = shown(array[row].as_py())
                 raise DataError(f"{source.place(start + row)}: '{column}' is {found}; expected {expected}{hint}.")
-            any_right |= bool((values == 1).any())
+            any_positive |= bool((values == 1).any())
             start += len(values)
-        if trains and not numbers and not traits.needs_label and not any_right:
+        if trains and not numbers and not needs.needs_label and not any_positive:
             raise DataError(
                 f"--label_column: no row of {source.name} has label 1 in '{column}', and --loss_fn {self.loss.name} "
-                "learns from right passages: rows with label 0 only add wrong ones."
+                "learns from positives: rows with label 0 only add negatives."
             )
 
     def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
-        """Say how many rows have a right passage, where labels tell right ones from wrong ones."""
-        trains, traits = stage == TRAIN, self.loss.traits
-        if self.label_column not in self.label_columns(stage) or (trains and traits.label != BINARY):
+        """Say how many rows have a positive, where labels tell positives from negatives."""
+        trains, needs = stage == TRAIN, self.loss.row
+        if self.label_column not in self.label_columns(stage) or (trains and not needs.label.is_binary):
             return []
         targets = [_target_of(_numbers(array, "", "")) for array in arrow_chunks(dataset, str(self.label_column))]
-        right = sum(int(np.count_nonzero(target == 1)) for target in targets)
-        found = f"{right:,} of {len(dataset):,} rows ({100 * right / len(dataset):.1f} %) have a right passage"
-        lone = trains and traits.in_batch and right < len(dataset)
-        return [found + ("; the others only add a wrong one to their batch" if lone else "")]
+        positives = sum(int(np.count_nonzero(target == 1)) for target in targets)
+        found = f"{positives:,} of {len(dataset):,} rows ({100 * positives / len(dataset):.1f} %) have a positive"
+        lone = trains and needs.in_batch and positives < len(dataset)
+        return [found + ("; the others only add a negative to their batch" if lone else "")]
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
@@ -250,7 +260,7 @@ class Retrieval(Objective):
         return own | {"queries": queries, "passages": passages}
 
     def num_items(self, batch: Mapping[str, np.ndarray]) -> float:
-        """Return what the sum of losses is divided by: right rows, or all rows that have a label."""
+        """Return the loss denominator: positives, or all rows that have a label."""
         if "labels" not in batch:
             return 0.0
         labels = np.where(batch["labels"] == IGNORE_INDEX, IGNORE_INDEX, batch["labels"].view(np.float32))
@@ -288,13 +298,13 @@ class Retrieval(Objective):
                 "indexes": batch["indexes"],
                 "row_ids": batch[ROW_IDS],
             }
-            if self.loss.of_lists is not None:
+            if self.loss.of_candidates is not None:
                 ranked["values"] = self.loss.compared(*found)
             return self.loss.of_rows(*found, labels), {"candidates": ranked}
 
     def scores(self, output: Embedded) -> Tensor:
         """Return how similar query and passage of each row are ``(B,) float32``."""
-        from transformers_framework.losses.contrastive import scores
+        from transformers_framework.losses.retrieval.similarity import scores
 
         assert output.passage is not None
         return scores(output.query, output.passage, self.scores_fn)
@@ -305,13 +315,13 @@ class Retrieval(Objective):
             return {}
         from transformers_framework.metrics.candidates import CandidateMetrics
 
-        return {"candidates": CandidateMetrics(self.loss.of_lists, empty_target_action=self.empty_target_action)}
+        return {"candidates": CandidateMetrics(self.loss.of_candidates, empty_target_action=self.empty_target_action)}
 
     def _ranks(self, stage: Stage) -> bool:
         return stage in EVALUATED and self.label_column in self.label_columns(stage)
 
     def has_loss(self, stage: Stage) -> bool:
-        """Return whether rows have a passage and are known to be right or wrong, as all are in training."""
+        """Return whether rows have a passage that is known to be a positive or a negative, as all are in training."""
         return stage == TRAIN or self._ranks(stage)
 
     def further_names(self, stage: Stage) -> list[str]:
@@ -327,7 +337,7 @@ class Retrieval(Objective):
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
-        """Return the ranking as a TREC run and, where labels are known, what is right as TREC qrels."""
+        """Return the ranking as a TREC run and, where labels are known, the positives as TREC qrels."""
         from transformers_framework.metrics.trec import candidate_files
 
         if "scores" not in columns:
@@ -338,28 +348,28 @@ class Retrieval(Objective):
 
 
 def _target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Return 1 for a right candidate, 0 for a wrong one, -100 for one that does not count ``(N,) int64``."""
+    """Return 1 for a positive, 0 for a negative, -100 for a row that does not count ``(N,) int64``."""
     values = labels if isinstance(labels, np.ndarray) else [*map(number_of, labels)]
     numbers = np.array(values, dtype=np.float64)
     return np.where(numbers == IGNORE_INDEX, IGNORE_INDEX, numbers >= RELEVANT).astype(np.int64)
 
 
-def _check_columns(loss_fn: str, columns: Sequence[str]) -> None:
-    traits, more = LOSSES[loss_fn], columns[NUM_PAIR:]
-    if traits.negatives == "needed" and not more:
+def _check_columns(loss_fn: str, needs: RetrievalLoss, columns: Sequence[str]) -> None:
+    more = columns[NUM_PAIR:]
+    if needs.negatives in ("needed", "one") and not more:
         raise ConfigurationError(
-            f"--loss_fn {loss_fn} compares the passage of a row with a wrong one: give its column as the third of "
+            f"--loss_fn {loss_fn} compares the passage of a row with a hard negative: give its column as the third of "
             f"--input_columns, which are '{' '.join(columns)}'."
         )
-    if traits.negatives == "refused" and more:
+    if needs.negatives == "refused" and more:
         raise ConfigurationError(
-            f"--loss_fn {loss_fn} learns from pairs and would not see the wrong passages in '{more[0]}': give two "
+            f"--loss_fn {loss_fn} learns from pairs and would ignore the hard negatives in '{more[0]}': give two "
             "--input_columns, or choose another loss."
         )
-    if loss_fn == "margin_mse_loss" and (len(more) > 1 or more[0].startswith("*")):
+    if needs.negatives == "one" and (len(more) > 1 or more[0].startswith("*")):
         raise ConfigurationError(
-            f"--input_columns: '{' '.join(more)}' are several wrong passages, and --loss_fn {loss_fn} has one margin a "
-            "row. Give three columns, each with one text."
+            f"--input_columns: '{' '.join(more)}' are several hard negatives, and --loss_fn {loss_fn} has one "
+            f"{needs.label.quantity} per row. Give three columns, each with one text."
         )
 
 

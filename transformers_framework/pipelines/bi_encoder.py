@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from transformers_framework.constants import PASSAGE, ROWS, TRAIN, WRONG_ROWS, Stage
-from transformers_framework.objectives.retrieval_losses import Embedded
+from transformers_framework.constants import NEGATIVE_ROWS, PASSAGE, ROWS, TRAIN, Stage
+from transformers_framework.losses.retrieval.batch import Embedded
 from transformers_framework.pipelines.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class BiEncoderPipeline(Pipeline):
         negatives = None
         if passage is not None and PASSAGE + ROWS in batch:
             passage = passage.index_select(0, batch[PASSAGE + ROWS])
-        elif passage is not None and WRONG_ROWS in batch:
+        elif passage is not None and NEGATIVE_ROWS in batch:
             passage, negatives = passage[: len(query)], passage[len(query) :]
         found = Embedded(query, passage, negatives)
         self.embedded = found if stage != TRAIN else None

@@ -62,13 +62,13 @@ class Lookup:
 
 
 class Queries(NamedTuple):
-    """The queries of a data set, and which passages are right for them.
+    """The queries of a data set, and which passages are relevant to them.
 
     Args:
         rows: A row of each query, (Q,) int64.
         names: What each is called.
-        query: Query of each right passage, (R,) int64.
-        relevant: The right passage, (R,) int64; no pair of both occurs twice.
+        query: Query of each relevant passage, (R,) int64.
+        relevant: The relevant passage, (R,) int64; no pair of both occurs twice.
     """
 
     rows: Numbers
@@ -87,8 +87,8 @@ class Corpus:
         inputs: Turns texts into model inputs.
         field: Column of the text.
         id_column: Column of the id; without it, the row is the id.
-        relevant_column: Column of queries' data with ids of right passages; without it, right are the texts of rows
-            with label 1.
+        relevant_column: Column of queries' data with ids of relevant passages; without it, relevant are the texts of
+            rows with label 1.
         top_k: Passages to find for each query.
         first: A row of each distinct text, (U,) int64.
         rows: A row of each passage, those of one text together, as trec_eval sorts equal scores, (P,) int64.
@@ -165,16 +165,16 @@ class Corpus:
         index_column: str | None = None,
         label_column: str | None = None,
     ) -> Queries:
-        """Return the queries of a data set and their right passages; none are right where it is only predicted.
+        """Return the queries of a data set and their relevant passages, none where it is only predicted.
 
         Args:
             dataset: Rows with queries.
             source: Where they come from, for messages.
             index_column: Column of the query's id; without it, rows with one text are one query.
-            label_column: Column that says whether the passage of a row is right; without it, all are.
+            label_column: Column with whether the passage of a row is a positive; without it, all are.
 
         Raises:
-            DataError: When a right passage is not in the corpus, with the place of the row.
+            DataError: When a relevant passage is not in the corpus, with the place of the row.
         """
         names, keys = self._names(dataset, index_column)
         _, first, query = np.unique(keys, return_index=True, return_inverse=True)
@@ -197,7 +197,7 @@ class Corpus:
     def _relevant(
         self, dataset: datasets.Dataset, source: DatasetSource, label_column: str | None
     ) -> tuple[Numbers, Numbers]:
-        """Return rows and the numbers of passages that are right for them."""
+        """Return rows and the numbers of passages that are relevant to them."""
         if self.relevant_column is not None:
             check_column(dataset, self.relevant_column, source, flag="relevant_column")
             values = dataset[self.relevant_column]
@@ -218,7 +218,7 @@ class Corpus:
         if not self.inputs.has_passages(source.stage):
             raise ConfigurationError(
                 f"--relevant_column is needed: rows of {source.name} have no passage of their own, so that nothing "
-                f"says which of the corpus are right. It is the column with their ids; there are: "
+                f"says which of the corpus are relevant. It is the column with their ids; there are: "
                 f"{', '.join(dataset.column_names)}."
             )
         of_row = np.arange(len(dataset))
@@ -228,7 +228,9 @@ class Corpus:
         rows = chunks(dataset.select_columns(list(field.columns)).select(of_row))
         hashes = [value_hashes(field_texts(columns, field)) for columns in rows]
         texts = self.by_text(np.concatenate(hashes)) if hashes else np.zeros(0, np.int64)
-        self._check_found(of_row, texts, source, lambda at: "its passage is right, and the corpus does not have it")
+        self._check_found(
+            of_row, texts, source, lambda at: "its passage is a positive, and the corpus does not have it"
+        )
         sizes = np.diff(self.starts)[texts]
         return np.repeat(of_row, sizes), stretches(self.starts[texts], sizes)
 
@@ -237,7 +239,7 @@ class Corpus:
             at = int(absent[0])
             raise DataError(
                 f"{source.place(int(of_row[at]))}: {what(at)} ({self.source.name}; {len(absent)} of {len(numbers)} "
-                "right passages are not there). Add them, or check --corpus_column, --corpus_id_column and "
+                "relevant passages are not there). Add them, or check --corpus_column, --corpus_id_column and "
                 "--relevant_column."
             )
 
@@ -282,8 +284,8 @@ def load_corpus(
         corpus_config: Hub configuration of the corpus.
         corpus_column: Text column of the corpus. By default the second of `input_columns`.
         corpus_id_column: Column of the corpus with the id of each passage. By default its row is its id.
-        relevant_column: Column of evaluated rows with the id of the right passage, or a list of several. By default the
-            texts of rows with label 1, or of all rows where there are no labels, are right.
+        relevant_column: Column of evaluated rows with the id of the relevant passage, or a list of several. By default
+            the texts of rows with label 1, or of all rows where there are no labels, are relevant.
         top_k: Passages to find for each query; metrics count what lies behind them as not found.
         keep_in_memory: Load data into memory instead of mapping files.
         verify_data: Compare all data on disk with their checksums, as is done when they are first used on a day.

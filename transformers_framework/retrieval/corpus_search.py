@@ -64,7 +64,7 @@ class CorpusSearch(pl.Callback):
         return self.corpus.queries(self.data.datasets[stage], self.data.source_of(stage), **columns)
 
     def check(self) -> None:
-        """Look for the positives in the corpus, before anything is trained.
+        """Look for relevant passages in the corpus, before anything is trained.
 
         Raises:
             DataError: When one is not there, or a query has none and none is an error, with the place.
@@ -76,9 +76,9 @@ class CorpusSearch(pl.Callback):
             empty = np.setdiff1d(np.arange(len(queries.rows)), queries.query)
             if len(empty) and stage != "predict" and self.objective.empty_target_action == "error":
                 raise DataError(
-                    f"{self.data.source_of(stage).place(int(queries.rows[empty[0]]))}: no passage is right for this "
-                    f"query and for {len(empty) - 1} others, and --metrics_empty_target_action is error. Remove these "
-                    "queries, or choose skip, neg or pos."
+                    f"{self.data.source_of(stage).place(int(queries.rows[empty[0]]))}: no passage is relevant to "
+                    f"this query and to {len(empty) - 1} others, and --metrics_empty_target_action is error. Remove "
+                    "these queries, or choose skip, neg or pos."
                 )
 
     # ---------------------------------------------------------------- stages
@@ -99,12 +99,12 @@ class CorpusSearch(pl.Callback):
         self._keep("predict", pl_module, batch)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Search, and log how well right passages are found."""
+        """Search, and log how well relevant passages are found."""
         if not trainer.sanity_checking:
             self._evaluate(trainer, pl_module, "valid")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Search, log how well right passages are found, write what was found."""
+        """Search, log how well relevant passages are found, write what was found."""
         self._write("test", trainer, *self._evaluate(trainer, pl_module, "test"))
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -42,9 +42,9 @@ def test_batches_are_what_the_tokenizer_makes(style: str, side: str, monkeypatch
         expected = tokenizer([said + text for text in texts], truncation=True, max_length=length)["input_ids"]
         assert texts_of(inputs, batch, prefix) == expected
         assert batch[f"{prefix}input_ids"].shape == batch[f"{prefix}attention_mask"].shape
-    assert batch["wrong_rows"].tolist() == [0, 0, 0, 0, 1, 2, 2]
+    assert batch["negative_rows"].tolist() == [0, 0, 0, 0, 1, 2, 2]
     cut = [len(tokenizer("the " + query)["input_ids"]) > 8 for query in ROWS["q"]]
-    assert batch["truncated"].tolist() == [True, True, cut[2]], "a wrong passage of row 0, the passage of row 1"
+    assert batch["truncated"].tolist() == [True, True, cut[2]], "a hard negative of row 0, the passage of row 1"
 
 
 def test_evaluation_has_each_text_once() -> None:
@@ -74,7 +74,7 @@ def test_lengths_are_of_all_texts() -> None:
     assert inputs.lengths(data).tolist() == inputs.row_lengths(ROWS).tolist() == characters
     batch = inputs.post_process(ROWS)
     queries, passages = (batch[name].sum(axis=1) for name in ("attention_mask", "passage_attention_mask"))
-    wrong = np.bincount(batch["wrong_rows"], passages[3:], minlength=3)
+    wrong = np.bincount(batch["negative_rows"], passages[3:], minlength=3)
     assert inputs.token_lengths(data).tolist() == (queries + passages[:3] + wrong).tolist()
 
 

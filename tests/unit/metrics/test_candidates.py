@@ -1,15 +1,18 @@
-"""Losses of lists of candidates: what they are by their definitions, whatever the order of rows."""
+"""Losses over the candidates of queries: what they are by their definitions, whatever the order of rows."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from tests.tolerances import approx
-from transformers_framework.metrics import candidates
+from transformers_framework.losses.retrieval import candidates
+from transformers_framework.losses.retrieval.configured import LossSettings
+from transformers_framework.metrics.candidates import CandidateMetrics
 from transformers_framework.metrics.ranking import ranking_metrics
 
 DRAW = np.random.default_rng(0)
@@ -19,28 +22,30 @@ LABELS = DRAW.choice([0.0, 0.0, 1.0], SIZE)
 ROWS = range(SIZE)
 
 
-def wrong_of(row: int) -> list[int]:
+def negatives_of(row: int) -> list[int]:
     return [other for other in ROWS if QUERIES[other] == QUERIES[row] and not LABELS[other]]
 
 
-RIGHT = [row for row in ROWS if LABELS[row]]
-PAIRS = [(row, other) for row in RIGHT for other in wrong_of(row)]
+POSITIVES = [row for row in ROWS if LABELS[row]]
+PAIRS = [(row, other) for row in POSITIVES for other in negatives_of(row)]
 EXPECTED = {
-    "ranking": np.mean([math.log(sum(math.exp(VALUES[o] - VALUES[r]) for o in [r, *wrong_of(r)])) for r in RIGHT]),
+    "ranking": np.mean(
+        [math.log(sum(math.exp(VALUES[o] - VALUES[r]) for o in [r, *negatives_of(r)])) for r in POSITIVES]
+    ),
     "triplet": np.mean([max(0, VALUES[o] - VALUES[r] + 0.5) for r, o in PAIRS]),
     "soft": np.mean([math.log1p(math.exp(VALUES[o] - VALUES[r])) for r, o in PAIRS]),
     "margin": np.mean([(VALUES[r] - VALUES[o] - 1) ** 2 for r, o in PAIRS]),
 }
 LOSSES = {
-    "ranking": candidates.ranking_list_loss,
-    "triplet": lambda *columns: candidates.triplet_list_loss(*columns, margin=0.5),
-    "soft": lambda *columns: candidates.triplet_list_loss(*columns, margin=None),
-    "margin": candidates.margin_list_loss,
+    "ranking": partial(candidates.ranking_loss, settings=LossSettings()),
+    "triplet": partial(candidates.triplet_loss, settings=LossSettings(margin=0.5)),
+    "soft": partial(candidates.triplet_loss, settings=LossSettings(margin=None)),
+    "margin": partial(candidates.margin_mse_loss, settings=LossSettings()),
 }
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_of_lists(name: str) -> None:
+def test_losses_over_candidates(name: str) -> None:
     for order in (np.arange(SIZE), DRAW.permutation(SIZE)):
         found = LOSSES[name](VALUES[order], LABELS[order], QUERIES[order])
         assert found == pytest.approx(EXPECTED[name], rel=1e-9)
@@ -49,7 +54,7 @@ def test_losses_of_lists(name: str) -> None:
 
 
 def test_metrics_do_not_depend_on_batches_and_padding() -> None:
-    metric = candidates.CandidateMetrics(candidates.ranking_list_loss)
+    metric = CandidateMetrics(LOSSES["ranking"])
     columns = [torch.from_numpy(column) for column in (VALUES, LABELS, QUERIES, np.arange(SIZE))]
     for start in range(0, SIZE, 7):
         preds, labels, indexes, row_ids = (column[start : start + 7] for column in columns)

@@ -13,9 +13,9 @@ from pytorch_lightning.plugins.precision import HalfPrecision
 
 from tests.tolerances import approx
 from transformers_framework.exceptions import DataError
+from transformers_framework.losses.retrieval.batch import Embedded
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.retrieval import Retrieval
-from transformers_framework.objectives.retrieval_losses import Embedded
 from transformers_framework.sources.columns import DatasetSource
 
 
@@ -64,10 +64,10 @@ def test_words_for_yes_and_no_are_labels(values: list[Any]) -> None:
 
 def test_labels_that_say_neither_are_refused() -> None:
     columns = {"q": ["a", "b"], "p": ["a", "b"], "key": [1, 1]}
-    with pytest.raises(DataError, match=r"train.jsonl:2: 'y' is 'maybe'; expected 1 .right. or 0"):
+    with pytest.raises(DataError, match=r"train.jsonl:2: 'y' is 'maybe'; expected 1 .positive. or 0"):
         objective().pre_process(Dataset.from_dict({**columns, "y": ["yes", "maybe"]}), source())
     turned = Dataset.from_dict({**columns, "y": [0, 1]}).cast_column("y", ClassLabel(names=["yes", "no"]))
-    with pytest.raises(DataError, match="declares yes, no, so that 0 stands for what is right"):
+    with pytest.raises(DataError, match="declares yes, no, so that 0 stands for a positive"):
         objective().pre_process(turned, source())
 
 

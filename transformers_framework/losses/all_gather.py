@@ -1,4 +1,4 @@
-"""Tensors of all processes, with gradients that find their way back."""
+"""All-gather of tensors whose gradients flow back to the rank that each row came from."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 
-class _Gathered(torch.autograd.Function):
-    """All processes' rows, one process after the other; each gets the sum of the gradients that all have for its rows.
+class _AllGather(torch.autograd.Function):
+    """Concatenate the rows of all ranks; backward, each rank gets the sum of all ranks' gradients for its rows.
 
     ``all_reduce`` and not ``reduce_scatter``, which gloo does not have; embeddings are small.
     """
@@ -27,38 +27,38 @@ class _Gathered(torch.autograd.Function):
         return summed.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
 
 
-def num_processes() -> int:
-    """Return how many processes train together."""
+def world_size() -> int:
+    """Return the number of ranks that train; 1 without a process group."""
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     return torch.distributed.get_world_size() if together else 1
 
 
-def gathered(tensor: Tensor) -> Tensor:
-    """Return the rows of all processes, those of the first process first: ``(B, …)`` to ``(B · processes, …)``.
+def rank() -> int:
+    """Return the rank of this process; 0 without a process group."""
+    return torch.distributed.get_rank() if world_size() > 1 else 0
 
-    All must have as many. Where a loss of one process depends on rows of another, the gradient goes there.
+
+def all_gather(tensor: Tensor) -> Tensor:
+    """Return the rows of all ranks, those of rank 0 first: ``(B, …)`` to ``(B · world size, …)``.
+
+    All ranks must have as many. Where the loss of one rank depends on rows of another, the gradient flows there.
     """
-    if num_processes() == 1:
+    if world_size() == 1:
         return tensor
-    found: Tensor = _Gathered.apply(tensor)
+    found: Tensor = _AllGather.apply(tensor)
     return found
 
 
-def gathered_ragged(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return the rows of all processes where one may have more than another: ``(N, …)`` to ``(all, …)`` each.
+def all_gather_ragged(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of all ranks where one may have more than another: ``(N, …)`` to ``(all, …)`` each.
 
     Args:
         *tensors: With as many rows as the first.
     """
-    if num_processes() == 1:
+    if world_size() == 1:
         return tensors
-    sizes = gathered(torch.tensor([len(tensors[0])], device=tensors[0].device)).tolist()
+    sizes = all_gather(torch.tensor([len(tensors[0])], device=tensors[0].device)).tolist()
     most = max(sizes)
     even = (torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])]) for rows in tensors)
-    parts = (gathered(rows).view(len(sizes), most, *rows.shape[1:]) for rows in even)
+    parts = (all_gather(rows).view(len(sizes), most, *rows.shape[1:]) for rows in even)
     return tuple(torch.cat([rows[:size] for rows, size in zip(part, sizes, strict=True)]) for part in parts)
-
-
-def first_row() -> int:
-    """Return by how many times the rows of a process those of this one stand behind the beginning, once gathered."""
-    return torch.distributed.get_rank() if num_processes() > 1 else 0

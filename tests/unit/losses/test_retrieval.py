@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from tests.tolerances import BACKWARD, approx, assert_close
-from transformers_framework.losses import contrastive
-from transformers_framework.objectives.retrieval_losses import LOSSES, Embedded, RetrievalLoss
+from transformers_framework.losses.retrieval.batch import Embedded
+from transformers_framework.losses.retrieval.configured import ConfiguredLoss
+from transformers_framework.losses.retrieval.similarity import score_matrix
+from transformers_framework.losses.retrieval.table import RETRIEVAL_LOSSES
 
 SIZE, ROWS = 6, 8
 MARGIN, SCALE = 0.6, 12.0
@@ -23,30 +25,30 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), requires_grad=True)
 
 
-def texts(wrong_rows: Sequence[int] = ()) -> Embedded:
+def texts(negative_rows: Sequence[int] = ()) -> Embedded:
     query, passage = drawn(ROWS, SIZE, seed=1), drawn(ROWS, SIZE, seed=2)
-    return Embedded(query, passage, drawn(len(wrong_rows), SIZE, seed=3) if len(wrong_rows) else None)
+    return Embedded(query, passage, drawn(len(negative_rows), SIZE, seed=3) if len(negative_rows) else None)
 
 
-def batch_of(labels: Any, wrong_rows: Sequence[int] = ()) -> dict[str, torch.Tensor]:
+def batch_of(labels: Any, negative_rows: Sequence[int] = ()) -> dict[str, torch.Tensor]:
     """A batch whose queries and texts are all different."""
     return {
         "labels": torch.tensor(labels, dtype=torch.float32),
         "queries": torch.arange(ROWS),
-        "passages": torch.arange(ROWS + len(wrong_rows)) + 1000,
-        "wrong_rows": torch.tensor(wrong_rows, dtype=torch.int64),
+        "passages": torch.arange(ROWS + len(negative_rows)) + 1000,
+        "negative_rows": torch.tensor(negative_rows, dtype=torch.int64),
     }
 
 
 def each(number: int) -> list[int]:
-    """The rows of wrong passages, of which each has so many."""
+    """The rows of hard negatives, of which each has so many."""
     return np.repeat(np.arange(ROWS), number).tolist()
 
 
 RAGGED = [0, 1, 1, 1, 3, 4, 4, 6, 7, 7]  # rows 2 and 5 have none
 
 
-RIGHT = [1] * ROWS
+POSITIVES = [1] * ROWS
 MIXED = [1, 0, 1, 1, 0, 0, 1, 0]
 NUMBERS = [0.9, 0.1, -0.3, 0.5, 1.0, 0.0, 0.25, 0.75]
 
@@ -71,13 +73,13 @@ def softmax_loss(right: float, others: list[float]) -> float:
 
 
 def expected(
-    name: str, found: Embedded, labels: Any, scores_fn: str, distance_fn: str, wrong_rows: Sequence[int] = ()
+    name: str, found: Embedded, labels: Any, scores_fn: str, distance_fn: str, negative_rows: Sequence[int] = ()
 ) -> float:
     """The mean loss of a batch whose queries and texts are all different, by its definition."""
     q, p = found.query.tolist(), found.passage.tolist()
     rows = range(len(q))
     wrong = found.negatives.tolist() if found.negatives is not None else []
-    n = [[text for text, of in zip(wrong, wrong_rows, strict=True) if of == i] for i in rows]
+    n = [[text for text, of in zip(wrong, negative_rows, strict=True) if of == i] for i in rows]
     apart = [distance(q[i], p[i], distance_fn) for i in rows]
     if name == "contrastive_loss":
         losses = [d**2 if label else max(0, MARGIN - d) ** 2 for d, label in zip(apart, labels, strict=True)]
@@ -85,9 +87,9 @@ def expected(
     if name == "online_contrastive_loss":
         right = [d for d, label in zip(apart, labels, strict=True) if label]
         wrong = [d for d, label in zip(apart, labels, strict=True) if not label]
-        hard_right = [d for d in right if d > (min(wrong) if len(wrong) > 1 else np.mean(right))]
-        hard_wrong = [d for d in wrong if d < (max(right) if len(right) > 1 else np.mean(wrong))]
-        return sum(d**2 for d in hard_right) + sum(max(0, MARGIN - d) ** 2 for d in hard_wrong)
+        hard_positive = [d for d in right if d > (min(wrong) if len(wrong) > 1 else np.mean(right))]
+        hard_negative = [d for d in wrong if d < (max(right) if len(right) > 1 else np.mean(wrong))]
+        return sum(d**2 for d in hard_positive) + sum(max(0, MARGIN - d) ** 2 for d in hard_negative)
     if name == "cosine_similarity_loss":
         return float(np.mean([(score(q[i], p[i], scores_fn) - labels[i]) ** 2 for i in rows]))
     if name == "margin_mse_loss":
@@ -124,64 +126,69 @@ def expected(
     return float(np.mean([math.log1p(math.exp(gap)) if soft else max(0, gap + MARGIN) for gap in gaps]))
 
 
-def ours(name: str, scores_fn: str, distance_fn: str) -> RetrievalLoss:
-    return RetrievalLoss(name, scores_fn, distance_fn, MARGIN, SCALE)  # type: ignore[arg-type]
+def ours(name: str, scores_fn: str, distance_fn: str) -> ConfiguredLoss:
+    """Return a loss with the margin and the scale of this file, where it has one."""
+    flags = RETRIEVAL_LOSSES[name].flags
+    given = {flag: value for flag, value in (("margin", MARGIN), ("scale", SCALE)) if flag in flags}
+    return ConfiguredLoss.of(name, scores_fn=scores_fn, distance_fn=distance_fn, **given)  # type: ignore[arg-type]
 
 
 def labels_for(name: str) -> list[float]:
     learns_numbers = name in ("cosine_similarity_loss", "margin_mse_loss")
-    return NUMBERS if learns_numbers else MIXED if name in ("contrastive_loss", "online_contrastive_loss") else RIGHT
+    return (
+        NUMBERS if learns_numbers else MIXED if name in ("contrastive_loss", "online_contrastive_loss") else POSITIVES
+    )
 
 
 @pytest.mark.parametrize("scores_fn", SCORES)
 @pytest.mark.parametrize("distance_fn", ["cosine", "euclidean", "manhattan"])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", RETRIEVAL_LOSSES)
 def test_losses_are_what_they_are_defined_as(name: str, scores_fn: str, distance_fn: str) -> None:
-    """Also where one row has more wrong passages than another."""
-    traits = LOSSES[name]
-    wrong_rows = each(1) if name == "margin_mse_loss" else [] if traits.negatives == "refused" else RAGGED
-    found, labels = texts(wrong_rows), labels_for(name)
+    """Also where one row has more hard negatives than another."""
+    row = RETRIEVAL_LOSSES[name]
+    negative_rows = each(1) if name == "margin_mse_loss" else [] if row.negatives == "refused" else RAGGED
+    found, labels = texts(negative_rows), labels_for(name)
     loss = ours(name, scores_fn, distance_fn)
-    total = loss.of_batch(found, batch_of(labels, wrong_rows))
-    wanted = expected(name, found, labels, scores_fn, distance_fn, wrong_rows)
+    total = loss.of_batch(found, batch_of(labels, negative_rows))
+    wanted = expected(name, found, labels, scores_fn, distance_fn, negative_rows)
     assert total.item() / loss.count(np.array(labels)) == approx(wanted)
     total.backward()
     assert all(part.grad.abs().sum() > 0 for part in found if part is not None)
 
 
-@pytest.mark.parametrize("name", [name for name, traits in LOSSES.items() if traits.in_batch])
+@pytest.mark.parametrize("name", [name for name, row in RETRIEVAL_LOSSES.items() if row.in_batch])
 def test_labels_of_in_batch_losses(name: str) -> None:
-    """Rows with label 0 add wrong passages; they are right for nobody."""
+    """Rows with label 0 add negatives; they are positives of no query."""
     found, labels = texts(), [1, 1, 0, 1, 1, 0, 1, 1]
     loss = ours(name, "cosine_similarity", "cosine")
     wanted = expected(name, found, labels, "cosine_similarity", "cosine")
     assert loss.of_batch(found, batch_of(labels)).item() / loss.count(np.array(labels)) == approx(wanted)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", RETRIEVAL_LOSSES)
 def test_padding_weighs_nothing(name: str) -> None:
-    wrong_rows = [] if LOSSES[name].negatives == "refused" else each(1)
-    found, labels = texts(wrong_rows), labels_for(name)
+    negative_rows = [] if RETRIEVAL_LOSSES[name].negatives == "refused" else each(1)
+    found, labels = texts(negative_rows), labels_for(name)
     loss = ours(name, "cosine_similarity", "cosine")
     padded = Embedded(*(part if part is None else torch.cat([part, part[:1]]) for part in found))
-    batch = batch_of(labels, wrong_rows)
+    batch = batch_of(labels, negative_rows)
     numbers = batch["passages"]
     more = {
         "labels": torch.cat([batch["labels"], torch.tensor([-100.0])]),
         "queries": torch.cat([batch["queries"], batch["queries"][:1]]),
         "passages": torch.cat([numbers[:ROWS], numbers[:1], numbers[ROWS:], numbers[ROWS:][:1]]),
-        "wrong_rows": torch.tensor([*wrong_rows, ROWS] if wrong_rows else []),
+        "negative_rows": torch.tensor([*negative_rows, ROWS] if negative_rows else []),
     }
     assert_close(loss.of_batch(padded, more), loss.of_batch(found, batch))
     assert loss.count(more["labels"].numpy()) == loss.count(batch["labels"].numpy())
 
 
-def test_right_passages_are_never_wrong_ones() -> None:
+def test_positives_are_never_negatives() -> None:
     """Rows 0 and 1 are about one query; rows 2 and 3 have one passage: neither is a negative of the other."""
     batch = {"labels": torch.ones(4), "queries": torch.tensor([7, 7, 8, 9]), "passages": torch.tensor([1, 2, 3, 3])}
     query, passage = drawn(4, SIZE, seed=1), drawn(4, SIZE, seed=2)
-    found = contrastive.score_matrix(query, passage, "cosine_similarity") * SCALE
-    among = [[0, 2, 3], [1, 2, 3], [2, 0, 1], [3, 0, 1]]  # the right one first
+    found = score_matrix(query, passage, "cosine_similarity") * SCALE
+    among = [[0, 2, 3], [1, 2, 3], [2, 0, 1], [3, 0, 1]]  # the positive first
     scores = [[found[i, j].item() for j in row] for i, row in enumerate(among)]
     total = ours("multiple_negatives_ranking_loss", "cosine_similarity", "cosine").of_batch(
         Embedded(query, passage), batch
@@ -193,13 +200,13 @@ def test_right_passages_are_never_wrong_ones() -> None:
     assert both.of_batch(Embedded(query, passage), batch).item() == approx((total.item() + other) / 2)
 
 
-@pytest.mark.parametrize("name", [name for name, traits in LOSSES.items() if traits.in_batch])
-def test_a_copy_of_a_right_passage_is_not_wrong(name: str) -> None:
-    """It is said to be wrong for another query; where it lies changes nothing."""
+@pytest.mark.parametrize("name", [name for name, row in RETRIEVAL_LOSSES.items() if row.in_batch])
+def test_a_copy_of_a_positive_is_no_negative(name: str) -> None:
+    """It is labelled a negative of another query; where it lies changes nothing."""
     labels, numbers = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([1, 1, 2])
     batch = {"labels": labels, "queries": torch.tensor([7, 8, 7]), "passages": numbers}
     query, passage = drawn(3, SIZE, seed=1), drawn(3, SIZE, seed=2)
-    query = torch.stack([query[0], query[1] + 90, query[0]])  # the other query is far away, and wrong for nobody
+    query = torch.stack([query[0], query[1] + 90, query[0]])  # the other query is far away, and no hard negative
     moved = passage.detach().clone()
     moved[1] = query[0] + 1e-3 * moved[1]
     loss = ours(name, "cosine_similarity", "euclidean")
@@ -208,18 +215,18 @@ def test_a_copy_of_a_right_passage_is_not_wrong(name: str) -> None:
 
 
 def test_one_pair_of_a_kind() -> None:
-    """Where there is one wrong pair or none, online contrastive loss compares right ones with their mean."""
+    """Where there is one negative or none, online contrastive loss compares positives with their mean."""
     for labels in ([1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]):
         found = Embedded(drawn(4, SIZE, seed=4), drawn(4, SIZE, seed=5))
         wanted = expected("online_contrastive_loss", found, labels, "cosine_similarity", "euclidean")
-        apart = contrastive.distances(found.query, found.passage, "euclidean")
-        value = contrastive.online_contrastive_loss(apart, torch.tensor(labels), margin=MARGIN)
+        loss = ours("online_contrastive_loss", "cosine_similarity", "euclidean")
+        value = loss.of_batch(found, {"labels": torch.tensor(labels)})
         assert value.item() == approx(wanted), labels
 
 
-def test_a_batch_without_right_pairs_has_no_loss_and_no_bad_gradient() -> None:
-    for name, traits in LOSSES.items():
-        if traits.in_batch:
+def test_a_batch_without_positives_has_no_loss_and_no_bad_gradient() -> None:
+    for name, row in RETRIEVAL_LOSSES.items():
+        if row.in_batch:
             found = texts()
             value = ours(name, "cosine_similarity", "cosine").of_batch(found, batch_of([0] * ROWS))
             value.backward()
@@ -269,7 +276,7 @@ def theirs(name: str, scores_fn: str) -> Any:
 
 @pytest.mark.needs("sentence_transformers")
 @pytest.mark.parametrize("scores_fn", SCORES)
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", RETRIEVAL_LOSSES)
 def test_losses_equal_those_of_sentence_transformers(name: str, scores_fn: str) -> None:
     if name == "cosine_similarity_loss" and scores_fn != "cosine_similarity":
         pytest.skip("theirs has cosine similarities only")
@@ -281,7 +288,7 @@ def test_losses_equal_those_of_sentence_transformers(name: str, scores_fn: str) 
         columns += [found.negatives[i::num_negatives] for i in range(num_negatives)]
     if name.startswith("batch"):
         columns, labels = [torch.cat(columns)], torch.arange(ROWS).repeat(2)
-    elif not LOSSES[name].needs_label:
+    elif not RETRIEVAL_LOSSES[name].needs_label:
         labels = None
     wanted = loss([{"embeddings": column} for column in columns], labels)
     mine = ours(name, scores_fn, "cosine" if scores_fn == "cosine_similarity" else "euclidean")
