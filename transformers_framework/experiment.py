@@ -240,6 +240,7 @@ class Experiment:
         from transformers_framework.callbacks.random_state import RandomState
         from transformers_framework.callbacks.resumed_optimization import ResumedOptimization
         from transformers_framework.callbacks.training_metrics import TrainingMetrics
+        from transformers_framework.callbacks.user_callbacks import user_callbacks
 
         exporter = Exporter(self.tokenizer, self.options, self.max_length)
         callbacks: list[pl.Callback] = [
@@ -259,7 +260,7 @@ class Experiment:
             callbacks.insert(0, FiniteLoss(self.data.source_of("train").place))
         if self.options.get("enable_progress_bar") is not False:
             callbacks.append(progress())
-        return callbacks
+        return callbacks + user_callbacks(**options_of(user_callbacks, self.options))
 
     # ---------------------------------------------------------------- the run
 

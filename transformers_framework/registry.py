@@ -1,17 +1,18 @@
-"""The tables of names: pipelines, models, optimizers and schedulers.
+"""The tables of names: pipelines, models, optimizers, schedulers and loggers.
 
-Nothing heavy is imported here. An import path such as ``"objectives.seq_class:SequenceClassification"`` is a module of
-this package and a name in it; :func:`resolve` imports it when it is needed.
+Nothing heavy is imported here. Rows name import paths such as ``"objectives.seq_class:SequenceClassification"``, of
+this package where it has such a module, else of any other; :func:`resolve` imports one when it is needed.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
 from transformers_framework.families import FAMILIES, Family
+from transformers_framework.import_paths import resolve
+from transformers_framework.plugins import load_installed
 from transformers_framework.specs import PipelineSpec, Variant, every
 
 SEQ_TO_SEQ = "pipelines.seq_to_seq:SeqToSeqPipeline"
@@ -203,9 +204,11 @@ SCHEDULERS: dict[str, str] = {
     "normal_decay": "schedulers.schedules:normal_decay",
 }
 
+LOGGERS: dict[str, str] = {"tensorboard": "runtime.tensorboard:tensorboard"}
+
 
 def lookup(table: Mapping[str, Any], name: str, flag: str) -> Any:
-    """Return a row of a table.
+    """Return a row of a table; for a name that it does not have, installed plug-ins are asked.
 
     Args:
         table: One of the tables of this module.
@@ -216,9 +219,10 @@ def lookup(table: Mapping[str, Any], name: str, flag: str) -> Any:
         ConfigurationError: When the table has no such row; names the closest and lists all.
     """
     if name not in table:
-        raise ConfigurationError(
-            f"--{flag}: unknown {flag} '{name}'.{did_you_mean(name, table)} Known: {', '.join(sorted(table))}."
-        )
+        load_installed()
+    if name not in table:
+        kind, known = flag.removesuffix("s"), ", ".join(sorted(table))
+        raise ConfigurationError(f"--{flag}: unknown {kind} '{name}'.{did_you_mean(name, table)} Known: {known}.")
     return table[name]
 
 
@@ -286,12 +290,6 @@ def _own(name: str, field: str, paths: Iterable[Any]) -> Any:
     if len(own) > 1:
         raise ConfigurationError(f"--pipeline {name}: {' and '.join(own)} cannot be trained together. Train one alone.")
     return next(iter(own), default)
-
-
-def resolve(path: str) -> Any:
-    """Import what has the import path ``module:name`` in this package."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(f"transformers_framework.{module}"), name)
 
 
 def declaring(target: Any) -> list[tuple[Any, Callable[..., Any]]]:

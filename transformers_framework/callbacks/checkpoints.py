@@ -84,8 +84,9 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add up to where TensorBoard's files belong to this state."""
-        if isinstance(trainer.logger, TensorBoard):
-            checkpoint[EVENT_SIZES] = trainer.logger.sizes()
+        for written in trainer.loggers:
+            if isinstance(written, TensorBoard):
+                checkpoint[EVENT_SIZES] = written.sizes()
 
     # ---------------------------------------------------------------- events
 

@@ -95,9 +95,10 @@ def flags_of(
         for parameter in parameters:
             if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in (*flags, *exclude):
                 hint = (hints or {}).get(parameter.name, annotations.get(parameter.name, str))
-                flag = Flag(parameter.name, expressible(hint), parameter.default, "", owner.__qualname__)
+                name = parameter.name.removesuffix("_")  # a word of Python's own: import_ is --import
+                flag = Flag(name, expressible(hint), parameter.default, "", owner.__qualname__)
                 assert flag.hint is not None, f"{flag.owner}: {flag.name} has a type that no flag can have: {hint}"
-                flags[flag.name] = _explain(flag, helps.get(flag.name, ""))
+                flags[flag.name] = _explain(flag, helps.get(parameter.name, ""))
     return list(flags.values())
 
 

@@ -7,11 +7,13 @@ number in base 60) can change a run.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import Expanded
@@ -24,6 +26,9 @@ ALIASES = {"input_column": "input_columns", "h": "help"}
 
 # flags of the command that a file cannot give
 COMMAND_LINE_ONLY = ("config", "debug", "help", "print_config", "version")
+
+# flags whose values are import paths, or mappings that give what they lead to its arguments
+OBJECTS = ("callbacks", "metrics")
 
 # a number is a value, not a flag, even when it begins with a minus
 _FLAG = re.compile(r"--.*|-[A-Za-z]\Z", re.DOTALL)
@@ -152,8 +157,32 @@ def read_config(path: str) -> dict[str, Given]:
             raise ConfigurationError(f"{place}: the flag is given twice, first at {given[name].place}.")
         listed = isinstance(value, yaml.SequenceNode)
         nodes = value.value if listed else [value]
-        given[name] = Given(place, tuple(_word(place, path, node) for node in nodes), listed)
+        word = _object if name in OBJECTS else _word
+        given[name] = Given(place, tuple(word(place, path, node) for node in nodes), listed)
     return given
+
+
+def _object(place: str, path: str, node: yaml.Node) -> str | None:
+    """Return an object with arguments as JSON, the form that it has on a command line."""
+    import yaml
+
+    return json.dumps(_plain(place, path, node)) if isinstance(node, yaml.MappingNode) else _word(place, path, node)
+
+
+def _plain(place: str, path: str, node: yaml.Node) -> Any:
+    """Return what a node holds: a number, truth or null is what it is in JSON, all else is text."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        return {str(_word(place, path, key)): _plain(place, path, value) for key, value in node.value}
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(place, path, item) for item in node.value]
+    word = _word(place, path, node)
+    if word is None or isinstance(word, Quoted):
+        return word and str(word)
+    with contextlib.suppress(ValueError):
+        return json.loads(word)
+    return word
 
 
 def _word(place: str, path: str, node: yaml.Node) -> str | None:
@@ -180,6 +209,19 @@ def _kind(node: yaml.Node) -> str:
     return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
 
 
+def _written(name: str, value: Any) -> Any:
+    """Return a value as it is written: an object with arguments as a mapping."""
+    if name not in OBJECTS or not value:
+        return value
+    found = []
+    for text in value:
+        found.append(text)
+        if text.startswith("{"):
+            with contextlib.suppress(ValueError):  # whoever makes the object refuses it
+                found[-1] = json.loads(text)
+    return found
+
+
 def to_yaml(groups: Mapping[str, Mapping[str, object]]) -> str:
     """Write values as YAML that :func:`read_config` reads back, one title a group."""
     import yaml
@@ -200,7 +242,8 @@ def to_yaml(groups: Mapping[str, Mapping[str, object]]) -> str:
     sections = (
         f"# {title}\n"
         + "".join(
-            yaml.dump({name: value}, Dumper=Dumper, allow_unicode=True, width=2**31) for name, value in values.items()
+            yaml.dump({name: _written(name, value)}, Dumper=Dumper, allow_unicode=True, width=2**31)
+            for name, value in values.items()
         )
         for title, values in groups.items()
         if values

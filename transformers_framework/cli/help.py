@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.registry import MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS
+from transformers_framework.plugins import installed
+from transformers_framework.registry import LOGGERS, MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS
 
 if TYPE_CHECKING:
     from transformers_framework.cli.flags import Flag
@@ -19,6 +20,13 @@ EVERYTHING = "all"  # --help all: also the flags that few runs need
 REQUIRED_FIRST = "required"  # title of the flags without a default
 # groups of a run in the order of its help; the last, most of it Lightning's, is listed by its names only
 ORDER = ("pipeline", "model", "data", "optimization", "selection", "run", "trainer")
+# beside the pipelines
+TABLES: dict[str, Iterable[str]] = {
+    "models": MODELS,
+    "optimizers": OPTIMIZERS,
+    "schedulers": SCHEDULERS,
+    "loggers": LOGGERS,
+}
 
 _WIDEST, _NARROWEST = 120, 60  # columns
 
@@ -38,7 +46,8 @@ def overview() -> str:
             table,
             *(
                 f"{title}\n{_fill(', '.join(names), width, indent=2)}"
-                for title, names in (("models", MODELS), ("optimizers", OPTIMIZERS), ("schedulers", SCHEDULERS))
+                for title, names in {**TABLES, "plug-ins": installed()}.items()
+                if names
             ),
             _fill(f"Every flag of one run: --pipeline {first} --model bert --help", width)
             + "\n"

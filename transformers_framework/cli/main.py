@@ -11,11 +11,12 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.cli import help as helps
-from transformers_framework.cli.given import gather, to_yaml
+from transformers_framework.cli.given import Given, gather, to_yaml
 from transformers_framework.constants import ONCE
 from transformers_framework.distributed.nodes import AbsentError, ApartError, Place
 from transformers_framework.distributed.rendezvous import refuse
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError, printable
+from transformers_framework.plugins import import_packages, load_installed
 from transformers_framework.runtime.garbage_collection import collect_rarely
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def command(argv: Sequence[str]) -> int:
         _complain(helps.overview())
         return WRONG
     given = gather(argv)
+    _import_packages(given)
     if "version" in given:
         _say(version())
         return DONE
@@ -126,8 +128,17 @@ def experiment_of(argv: Sequence[str]) -> Experiment:
     from transformers_framework.cli import parser
 
     given = gather(argv)
+    _import_packages(given)
     groups = parser.groups_of(parser.select(given))
     return _experiment(parser.parse(given, groups)[0], groups)
+
+
+def _import_packages(given: Mapping[str, Given]) -> None:
+    """Import what ``--import`` names: the tables are complete before the flags of a run are known."""
+    if found := given.get("import"):
+        import_packages(found.place, import_=tuple(word or "" for word in found.words))
+    if "help" in given and "pipeline" in given:
+        load_installed()
 
 
 def _experiment(options: Mapping[str, Any], groups: Groups) -> Experiment:

@@ -11,6 +11,7 @@ from transformers_framework.cli.given import ALIASES, Given
 from transformers_framework.cli.synonyms import called_here
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.registry import (
+    LOGGERS,
     MODELS,
     OPTIMIZERS,
     PIPELINES,
@@ -36,8 +37,8 @@ TABLES: dict[str, Mapping[str, Any]] = {
 
 # arguments of the Trainer that are objects, or that the framework fills in itself
 NOT_OF_THE_TRAINER = {
-    "logger": "TensorBoard's files are in the folder 'tensorboard' of --output_dir",
-    "callbacks": "see --early_stopping, --monitor and --devices_stats",
+    "logger": "TensorBoard's files are in the folder 'tensorboard' of --output_dir; for others see --loggers",
+    "callbacks": "see --callbacks",
     "plugins": "see --precision and --strategy",
     "default_root_dir": "see --output_dir",
     "model_registry": "models are written to the folder 'pre_trained_models' of --output_dir",
@@ -102,6 +103,10 @@ def select(given: Mapping[str, Given]) -> dict[str, str]:
                 raise ConfigurationError(f"{given[flag].place}: expected one name of {', '.join(sorted(table))}.")
             pipeline_spec(words[0]) if flag == "pipeline" else lookup(table, words[0], flag)
             chosen[flag] = words[0]
+    if "loggers" in given:
+        names = [str(word) for word in given["loggers"].words]
+        assert all(lookup(LOGGERS, name, "loggers") for name in names)
+        chosen["loggers"] = " ".join(names)
     for flag in pipeline_spec(chosen["pipeline"]).variants if "pipeline" in chosen else ():
         if flag in given and (len(words := given[flag].words) != 1 or str(words[0]).lower() not in ABSENT):
             chosen[flag] = str(given[flag].words)
@@ -121,8 +126,10 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         optimization[name] = replace(flag, hint=Literal[tuple(table)])
         optimization = merge([*optimization.values(), *declared(table[chosen.get(name, flag.default)]).values()])
     pipeline = declared(*spec.flag_owners) | weight_flags(spec)
+    loggers = [LOGGERS[name] for name in chosen.get("loggers", "").split()]
+    added = ("plugins:import_packages", "callbacks.user_callbacks:user_callbacks", "runtime.loggers:build_loggers")
     groups = {
-        "run": declared("cli.parser:Command", "experiment:Experiment"),
+        "run": declared("cli.parser:Command", "experiment:Experiment", *added, *loggers),
         "model": declared("models.auto:load_config", "models.tokenizers:load_tokenizer", spec.model),
         "data": declared("data.datamodule:DataModule"),
         f"pipeline {chosen['pipeline']}": {name: flag for name, flag in pipeline.items() if name not in optimization},
@@ -243,6 +250,7 @@ def _owners(name: str) -> list[tuple[str, str]]:
         **{("pipeline", row): (*spec.flag_owners, spec.model) for row, spec in PIPELINES.items()},
         **{("optimizer", row): (path,) for row, path in OPTIMIZERS.items()},
         **{("scheduler", row): (path,) for row, path in SCHEDULERS.items()},
+        **{("loggers", row): (path,) for row, path in LOGGERS.items()},
     }
     variants = {
         ("pipeline", f"{row} {dashed(flag)}"): spec.variant(flag).flag_owners

@@ -50,6 +50,11 @@ class TensorBoard(TensorBoardLogger):
         return {path.name: path.stat().st_size for path in Path(self.log_dir).glob(EVENTS)}
 
 
+def tensorboard(folders: RunFolders) -> TensorBoard:
+    """Log to TensorBoard's event files."""
+    return TensorBoard(folders.output_dir / "tensorboard", folders.name, version="")
+
+
 def _come_last(writer: Any) -> None:
     """Name the file of a writer such that it comes last: readers sort files by the time in their names."""
     path = event_file(writer)

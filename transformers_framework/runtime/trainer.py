@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.registry import options_of
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -46,9 +47,9 @@ def build_trainer(
 
     from transformers_framework.distributed.processes import num_nodes
     from transformers_framework.runtime.accelerators import accelerator_kind, check_accelerator
+    from transformers_framework.runtime.loggers import build_loggers
     from transformers_framework.runtime.loops import use_own_loops
     from transformers_framework.runtime.precision import full_precision_name
-    from transformers_framework.runtime.tensorboard import TensorBoard
     from transformers_framework.strategies.build import build_strategy, shards_checkpoints
     from transformers_framework.strategies.checkpoint_io import WholeCheckpointIO
 
@@ -68,7 +69,7 @@ def build_trainer(
         if not validates:
             flags.pop("val_check_interval", None)  # Lightning would hold it against the training data
         flags |= {
-            "logger": TensorBoard(folders.output_dir / "tensorboard", folders.name, version=""),
+            "logger": build_loggers(folders, options, **options_of(build_loggers, options)),
             "callbacks": [*callbacks],
             "plugins": plugins,
             "strategy": build_strategy(strategy, config, device),

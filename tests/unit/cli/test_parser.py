@@ -7,13 +7,17 @@ from typing import Literal
 import pytest
 
 from transformers_framework import registry
+from transformers_framework.callbacks.user_callbacks import user_callbacks
 from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather, read_config, to_yaml
 from transformers_framework.data.limits import Limits
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
+from transformers_framework.plugins import import_packages
 from transformers_framework.registry import PipelineSpec
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Probability
+from transformers_framework.runtime.loggers import build_loggers
 from transformers_framework.runtime.precision import set_float32_matmul_precision
+from transformers_framework.runtime.tensorboard import tensorboard
 
 
 class Experiment:
@@ -81,6 +85,10 @@ PLACES = {
     "pipelines.pipeline:Pipeline": Module,
     "callbacks.selection:Selection": Selection,
     "data.limits:Limits": Limits,
+    "plugins:import_packages": import_packages,
+    "callbacks.user_callbacks:user_callbacks": user_callbacks,
+    "runtime.loggers:build_loggers": build_loggers,
+    "runtime.tensorboard:tensorboard": tensorboard,
     "runtime.precision:set_float32_matmul_precision": set_float32_matmul_precision,
     "inputs": Inputs,
     "classes": Classes,

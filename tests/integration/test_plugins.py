@@ -1,0 +1,309 @@
+"""What is added from outside the tree, without a line of it: an optimizer, a schedule, a logger, a callback."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests import runs
+from tests.outside import package  # noqa: F401
+from tests.tolerances import approx
+from transformers_framework.cli.main import main
+
+OPTIMIZER = '''
+"""SGD of the signs of gradients."""
+import torch
+
+class Sign(torch.optim.Optimizer):
+    def __init__(self, groups, lr, scale):
+        super().__init__(groups, {"lr": lr, "scale": scale})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.add_(parameter.grad.sign(), alpha=-group["lr"] * group["scale"])
+        return loss
+
+def sign(groups, *, learning_rate: float = 1e-4, sign_scale: float = 1.0):
+    """Step by the signs of gradients.
+
+    Args:
+        groups: Groups of parameters.
+        learning_rate: The learning rate.
+        sign_scale: Multiplies each step.
+    """
+    return Sign(groups, learning_rate, sign_scale)
+'''
+SCHEDULE = '''
+def halving(step: int, total_steps: int, *, halving_steps: int = 2) -> float:
+    """Halve the learning rate.
+
+    Args:
+        step: Steps done so far.
+        total_steps: Steps of the whole run.
+        halving_steps: Steps after which the learning rate is halved.
+    """
+    return 0.5 ** (step // halving_steps)
+'''
+LOGGER = '''
+import json
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+class Lines(Logger):
+    name, version = "lines", ""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    @rank_zero_only
+    def log_metrics(self, metrics, step=None):
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\\n")
+
+    @rank_zero_only
+    def log_hyperparams(self, params, *args, **kwargs):
+        pass
+
+def lines(folders, *, lines_file: str = "lines.jsonl"):
+    """Log to a file of lines.
+
+    Args:
+        folders: Folders of the run.
+        lines_file: Name of the file.
+    """
+    return Lines(folders.output_dir / lines_file)
+'''
+CALLBACK = """
+import pytorch_lightning as pl
+
+class Count(pl.Callback):
+    def __init__(self, path: str = "", every: int = 1, factor: float = 1.0):
+        self.path, self.every, self.factor, self.seen = path, every, factor, 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen += 1
+
+    def on_train_end(self, trainer, pl_module):
+        with open(self.path, "a") as file:
+            file.write(f"{trainer.global_rank} {self.seen // self.every} {self.factor}\\n")
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+"""
+REGISTER = """
+from transformers_framework.registration import register_logger, register_optimizer, register_scheduler
+
+register_optimizer("sign", "added.sign:sign")
+register_scheduler("halving", "added.halving:halving")
+register_logger("lines", "added.lines:lines")
+"""
+FILES = {
+    "added/__init__.py": REGISTER,
+    "added/sign.py": OPTIMIZER,
+    "added/halving.py": SCHEDULE,
+    "added/lines.py": LOGGER,
+    "added/count.py": CALLBACK,
+}
+ADDED = {"import": "added", "optimizer": "sign", "scheduler": "halving", "loggers": ["tensorboard", "lines"]}
+
+
+def test_an_optimizer_a_schedule_and_a_logger_of_ones_own(tmp_path, package, capsys):  # noqa: F811
+    package(FILES)
+    flags = {"pipeline": "seq_class", "halving_steps": 3, "sign_scale": 2.0, "lines_file": "own.jsonl", **ADDED}
+    words = runs.command(tmp_path, **flags)
+    assert main([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for help_of in ("Multiplies each step.", "Steps after which the learning rate is halved.", "Name of the file."):
+        assert help_of in shown
+    assert main([*words, "--check"]) == 0, capsys.readouterr().out
+    with runs.watched() as seen:
+        folders = runs.run(tmp_path, **flags)
+    assert {group["scale"] for group in seen.experiment.trainer.optimizers[0].param_groups} == {2.0}
+    rates = [value for _, value in runs.scalars(folders)["train/learning_rate"]]
+    assert rates == approx([1e-3 * 0.5 ** (step // 3) for step in range(len(rates))])
+    lines = [json.loads(line) for line in (folders.output_dir / "own.jsonl").read_text().splitlines()]
+    theirs = {line["step"]: line["valid/loss"] for line in lines if "valid/loss" in line}
+    assert theirs == approx(dict(runs.scalars(folders)["valid/loss"]))
+    config = yaml.safe_load(folders.config.read_text())
+    assert {name: config[name] for name in ("import", "loggers")} == {
+        "import": ["added"],
+        "loggers": ["tensorboard", "lines"],
+    }
+
+
+def test_a_callback_of_ones_own_with_arguments(tmp_path, package):  # noqa: F811
+    package(FILES)
+    counts = tmp_path / "counts"
+    config = tmp_path / "c.yaml"
+    entry = {"class_path": "added.count:Count", "init_args": {"path": str(counts), "every": 2, "factor": 1e-4}}
+    config.write_text(yaml.safe_dump({"callbacks": [entry, "LearningRateMonitor"]}).replace("0.0001", "1e-4"))
+    flags = {"pipeline": "seq_class", **runs.datasets(tmp_path / "data", "seq_class"), "config": config}
+    folders = runs.run(tmp_path, max_steps=4, **flags)
+    assert counts.read_text() == "0 2 0.0001\n"
+    assert "lr-Sign" not in runs.scalars(folders)
+    assert any(name.startswith("lr-") for name in runs.scalars(folders)), "Lightning's own are known by name"
+    written = yaml.safe_load(folders.config.read_text())["callbacks"]
+    assert written == [entry, "LearningRateMonitor"]
+    again = flags | {"config": folders.config, "resume": True}
+    runs.run(tmp_path, max_steps=8, **again)
+    assert counts.read_text() == "0 2 0.0001\n0 4 0.0001\n", "its state is in checkpoints"
+
+
+@pytest.mark.slow
+def test_two_processes_import_what_one_does(tmp_path, package):  # noqa: F811
+    site = package(FILES)
+    counts = tmp_path / "counts"
+    entry = json.dumps({"class_path": "added.count:Count", "init_args": {"path": str(counts)}})
+    path = f"{site}:{runs.ROOT}"
+    flags = {"pipeline": "seq_class", "callbacks": entry, **ADDED, "devices": 2, "strategy": "ddp"}
+    folders, _ = runs.spawn(tmp_path, env={"PYTHONPATH": path}, **flags)
+    assert {line.split()[0] for line in counts.read_text().splitlines()} == {"0", "1"}
+    assert "test/seq_class/accuracy" in runs.metrics(folders, "test")
+
+
+# fmt: off  a table: one row a line
+# ruff: noqa: E501
+MISTAKES = [
+    ({"import": "nope_nope"}, "--import nope_nope: there is no module 'nope_nope'. Install it, or give its folder in"),
+    ({"import": "broken"}, r"--import broken: importing 'broken' fails at .*broken\.py:2: ZeroDivisionError: "),
+    ({"import": "grammar"}, r"--import grammar: importing 'grammar' fails at .*grammar\.py:1: SyntaxError: "),
+    ({"import": "needing"}, "--import needing: importing 'needing' fails at .*No module named 'absent_package'"),
+    ({"import": "./added"}, "--import: found './added', expected the name of a package"),
+    ({"import": "added.cuont"}, "--import added.cuont: there is no module 'added.cuont'. Did you mean 'added.count'?"),
+    ({"import": "taking"}, "register_optimizer: taking registers 'adamw', which transformers_framework has already"),
+    ({"import": ["added", "clashing"]}, "register_logger: clashing registers 'lines', which added has already"),
+    (
+        {"callbacks": "added.count:Cuont"},
+        "--callbacks added.count:Cuont: the module 'added.count' has no 'Cuont'. Did you mean 'Count'?",
+    ),
+    (
+        {"callbacks": "added.cuont:Count"},
+        "--callbacks added.cuont:Count: there is no module 'added.cuont'. Did you mean 'added.count'?",
+    ),
+    ({"callbacks": "LearningRateMonitr"}, "has no 'LearningRateMonitr'. Did you mean 'LearningRateMonitor'?"),
+    (
+        {"callbacks": "added.sign:Sign"},
+        "--callbacks added.sign:Sign: calling it with no arguments fails: TypeError: .*Arguments: groups, lr, scale",
+    ),
+    (
+        {"callbacks": "collections:Counter"},
+        "--callbacks collections:Counter: found a Counter, expected a subclass of pytorch_lightning.Callback",
+    ),
+    (
+        {"callbacks": '{"class_path": "added.count:Count", "init_args": {"k": 1}}'},
+        "calling it with k=1 fails: TypeError: .*unexpected keyword argument 'k'",
+    ),
+    ({"callbacks": '{"class": "x"}'}, "--callbacks: unknown key 'class'. Known: class_path, init_args."),
+    ({"callbacks": '{"class_path": '}, "this is not JSON"),
+    ({"loggers": "tensorbord"}, "--loggers: unknown logger 'tensorbord'. Did you mean 'tensorboard'?"),
+    (
+        {"import": "added", "loggers": "lines", "lines_fil": "x"},
+        "--lines_fil: unknown flag. Did you mean '--lines_file'?",
+    ),
+    ({"import": "added", "lines_file": "x"}, "--lines_file: this run has no such flag; it belongs to --loggers lines."),
+    (
+        {"import": "no_logger", "loggers": "none_at_all"},
+        "--loggers none_at_all: make returned 3, expected a pytorch_lightning Logger",
+    ),
+]
+# fmt: on
+BAD = {
+    "broken.py": "x = 1\n1 / 0\n",
+    "grammar.py": "def\n",
+    "needing.py": "import absent_package\n",
+    "taking.py": "from transformers_framework.registration import register_optimizer\nregister_optimizer('adamw', 'a:b')\n",
+    "clashing.py": "from transformers_framework.registration import register_logger\nregister_logger('lines', 'a:b')\n",
+    "no_logger.py": "from transformers_framework.registration import register_logger\n"
+    "def make(folders):\n    return 3\nregister_logger('none_at_all', 'no_logger:make')\n",
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), MISTAKES, ids=lambda value: str(value)[:60])
+def test_mistakes_have_one_message(flags, message, tmp_path, package, capsys):  # noqa: F811
+    package(FILES | BAD)
+    words = runs.command(tmp_path, pipeline="seq_class", **flags)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert "Traceback" not in said
+
+
+def test_nothing_is_imported_from_the_folder_of_a_checkpoint(tmp_path, package, capsys):  # noqa: F811
+    """Neither modules that lie in one, nor those that its config or its flags name."""
+    package(FILES)
+    done = runs.run(tmp_path, pipeline="seq_class", **{"import": "added"})
+    checkpoint = done.pre_trained_models / "final"
+    config = json.loads((checkpoint / "config.json").read_text())
+    config |= {"auto_map": {"AutoModelForSequenceClassification": "evil.Evil", "AutoConfig": "evil.Evil"}}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    folders = (checkpoint, done.checkpoints)
+    for folder in folders:
+        for name in ("evil.py", "added_to_it/__init__.py", "sitecustomize.py"):
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write(__name__)\n")
+    saved = torch.load(done.last, weights_only=True)
+    assert "import: [added]" in str(saved["callbacks"]["Provenance"]["flags"])
+    del sys.modules["added"]
+    data = runs.datasets(tmp_path / "data", "seq_class")
+    runs.run(tmp_path, pipeline="seq_class", name="other", pre_trained_model=checkpoint, **data)
+    tested = {"pre_trained_model": checkpoint, "ckpt_path": done.last, "test_dataset": data["test_dataset"]}
+    runs.run(tmp_path, pipeline="seq_class", name="tested", **tested)
+    assert "added" not in sys.modules, "the flags of a checkpoint import nothing"
+    refused = runs.command(tmp_path, pipeline="seq_class", name="third", **tested, **{"import": "evil"})
+    assert main(refused) == 2
+    assert "--import evil: there is no module 'evil'" in capsys.readouterr().err
+    assert not (tmp_path / "executed").exists()
+    assert Path(checkpoint / "evil.py").exists()
+
+
+def test_installed_plug_ins_are_imported_when_a_name_asks_for_them(tmp_path, package, capsys):  # noqa: F811
+    site = package(FILES | {"added/__init__.py": "open(__file__ + '.imported', 'a').close()\n" + REGISTER})
+    imported = site / "added" / "__init__.py.imported"
+    package(
+        {
+            "added-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: added\nVersion: 1.0\n",
+            "added-1.0.dist-info/entry_points.txt": "[transformers_framework.plugins]\nadded = added\n",
+        }
+    )
+    assert main(["--help"]) == 0
+    assert "plug-ins\n  added" in capsys.readouterr().out
+    data = {"pipeline": "seq_class", **runs.datasets(tmp_path / "data", "seq_class", (16, 8, 8, 8))}
+    runs.run(tmp_path, **data)
+    assert not imported.exists(), "a run that needs none imports none"
+    words = runs.command(tmp_path, name="other", **data)
+    assert main([*words, "--optimizer", "sgin"]) == 2
+    assert "unknown optimizer 'sgin'. Did you mean 'sign'?" in capsys.readouterr().err
+    assert imported.exists()
+    runs.run(tmp_path, name="other", optimizer="sign", **data)
+
+
+def test_the_help_of_a_run_has_what_installed_plug_ins_add(package, capsys):  # noqa: F811
+    package(FILES | {"added.dist-info/METADATA": "Metadata-Version: 2.1\nName: added\nVersion: 1.0\n"})
+    package({"added.dist-info/entry_points.txt": "[transformers_framework.plugins]\nadded = added\n"})
+    assert main(["--pipeline", "seq_class", "--help"]) == 0
+    assert "adamw8bit, sign" in capsys.readouterr().out.replace("\n", " ").replace("  ", "")
+
+
+def test_config_files_import_too(tmp_path, package, capsys):  # noqa: F811
+    package(FILES | BAD)
+    data = runs.datasets(tmp_path / "data", "seq_class", (16, 8, 8, 8))
+    (tmp_path / "c.yaml").write_text("import: [added]\noptimizer: sign\n")
+    runs.run(tmp_path, pipeline="seq_class", config=tmp_path / "c.yaml", **data)
+    (tmp_path / "c.yaml").write_text("optimizer: sign\nimport: broken\n")
+    assert main(runs.command(tmp_path, pipeline="seq_class", config=tmp_path / "c.yaml", **data)) == 2
+    assert "c.yaml:2: import broken: importing 'broken' fails at" in capsys.readouterr().err

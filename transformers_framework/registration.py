@@ -1,0 +1,110 @@
+"""Rows that others add to the tables, by a package that ``--import`` names or that is installed.
+
+A row is a name and an import path, so that registering imports nothing heavy. A name that is taken is refused; who
+registered it may register it again, as a cell of a notebook that runs twice does.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import MutableMapping
+from typing import Any
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.families import Family
+from transformers_framework.import_paths import PACKAGE
+from transformers_framework.registry import LOGGERS, MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS
+from transformers_framework.specs import PipelineSpec
+
+OWNERS: dict[tuple[str, str], str] = {}  # kind and name of a row -> module that registered it; others are ours
+
+
+def register_pipeline(name: str, spec: PipelineSpec) -> None:
+    """Add a pipeline.
+
+    Args:
+        name: What ``--pipeline`` calls it.
+        spec: Its row; ours are in ``registry.py``.
+
+    Raises:
+        ConfigurationError: When the name is taken or is none.
+    """
+    if not isinstance(spec, PipelineSpec):
+        raise ConfigurationError(f"register_pipeline '{name}': expected a PipelineSpec, found {spec!r}.")
+    _register("pipeline", PIPELINES, name, spec)
+
+
+def register_model(family: Family) -> None:
+    """Add a model family, which ``--model`` calls as its ``model_type``, with ``_`` for ``-``.
+
+    Args:
+        family: Its row: ``model_type`` of its config, the module that registers its classes with transformers' Auto
+            classes, and what it differs in from most families.
+
+    Raises:
+        ConfigurationError: When the name is taken or is none.
+    """
+    if not isinstance(family, Family):
+        raise ConfigurationError(f"register_model: expected a Family, found {family!r}.")
+    _register("model", MODELS, family.name, family)
+
+
+def register_optimizer(name: str, path: str) -> None:
+    """Add an optimizer.
+
+    Args:
+        name: What ``--optimizer`` calls it.
+        path: Import path of a function that returns an optimizer of groups of parameters; its keyword-only parameters
+            are flags.
+
+    Raises:
+        ConfigurationError: When the name is taken or is none.
+    """
+    _register("optimizer", OPTIMIZERS, name, _checked("optimizer", name, path))
+
+
+def register_scheduler(name: str, path: str) -> None:
+    """Add a schedule of the learning rate.
+
+    Args:
+        name: What ``--scheduler`` calls it.
+        path: Import path of a function of ``(step, total_steps)`` that returns the factor of the learning rate; its
+            keyword-only parameters are flags.
+
+    Raises:
+        ConfigurationError: When the name is taken or is none.
+    """
+    _register("scheduler", SCHEDULERS, name, _checked("scheduler", name, path))
+
+
+def register_logger(name: str, path: str) -> None:
+    """Add a logger.
+
+    Args:
+        name: What ``--loggers`` calls it.
+        path: Import path of a function that returns one of Lightning's loggers for the folders of a run; its
+            keyword-only parameters are flags.
+
+    Raises:
+        ConfigurationError: When the name is taken or is none.
+    """
+    _register("logger", LOGGERS, name, _checked("logger", name, path))
+
+
+def _checked(kind: str, name: str, path: str) -> str:
+    if not isinstance(path, str) or not all(path.partition(":")):
+        raise ConfigurationError(f"register_{kind} '{name}': expected an import path module:name, found {path!r}.")
+    return path
+
+
+def _register(kind: str, table: MutableMapping[str, Any], name: str, row: Any) -> None:
+    owner = inspect.stack(context=0)[2].frame.f_globals["__name__"]
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigurationError(f"register_{kind}: the name {name!r} of {owner} must be letters, digits and '_'.")
+    taken = OWNERS.get((kind, name), PACKAGE) if name in table else owner
+    if taken != owner:
+        raise ConfigurationError(
+            f"register_{kind}: {owner} registers '{name}', which {taken} has already. One of them needs another name."
+        )
+    table[name] = row
+    OWNERS[kind, name] = owner
