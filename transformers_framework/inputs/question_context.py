@@ -86,8 +86,8 @@ class QuestionContext(SegmentInputs):
             max_sequence_length=max_sequence_length,
         )
         self.doc_stride = doc_stride
-        self.room = self.max_length - self.template.num_special(2)
-        self.max_query_length = min(max_query_length, self.room // 2)
+        self.capacity = self.max_length - self.template.num_special(2)
+        self.max_query_length = min(max_query_length, self.capacity // 2)
 
     def truncation(self, lengths: Sequence[int]) -> tuple[str, str]:
         """Return what may lose tokens and why, for messages: nothing but questions does."""
@@ -159,7 +159,7 @@ class QuestionContext(SegmentInputs):
         asked, read = len(special_sizes) + asked, len(special_sizes) + len(questions) + read
 
         kept = np.minimum(sizes[asked], self.max_query_length)
-        cuts = cut(sizes[read], self.room - kept, self.doc_stride)
+        cuts = cut(sizes[read], self.capacity - kept, self.doc_stride)
         row = cuts.contexts
         prefix, between, suffix = np.broadcast_to(np.arange(3)[:, None], (3, len(row)))
         parts = np.stack([prefix, asked[row], between, read[row], suffix], axis=1)  # (W, 5)

@@ -17,7 +17,7 @@ from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, word_starts
 from transformers_framework.processing.infilling import SentenceMarks, TextInfilling
 from transformers_framework.processing.packing import joint_lengths
-from transformers_framework.processing.span_corruption import Denoiser, Room, SpanCorruption
+from transformers_framework.processing.span_corruption import Denoiser, LengthLimits, SpanCorruption
 from transformers_framework.processing.spans import framed, shifted_right, unframed
 from transformers_framework.processing.windows import Ragged, shortened
 from transformers_framework.processing.word_spans import Words
@@ -102,7 +102,9 @@ class Denoising(Objective):
         self.whole_words = whole_word_denoising
         self.pad_token_id, self.pads_left = int(tokenizer.pad_token_id or 0), tokenizer.padding_side == "left"
         around = len(self.template.prefix)
-        self.room = Room(limits[0] - around - len(self.template.suffix), limits[-1] - around - len(self.after_target))
+        self.length_limits = LengthLimits(
+            limits[0] - around - len(self.template.suffix), limits[-1] - around - len(self.after_target)
+        )
 
         self.sentinels = sentinels = sentinels_of(tokenizer, setup.config.vocab_size)
         self.style = style_of(setup, sentinels, denoising_style)
@@ -115,7 +117,7 @@ class Denoising(Objective):
                 )
             mixture = self._mixture(probability, mean_span_length, denoisers)
             max_spans = min(len(sentinels), max_number_of_spans or len(sentinels))
-            self.corruption = SpanCorruption(mixture, sentinels, self.room, max_spans, whole_word_denoising)
+            self.corruption = SpanCorruption(mixture, sentinels, self.length_limits, max_spans, whole_word_denoising)
         else:
             if denoisers is not None:
                 raise ConfigurationError(
@@ -127,7 +129,7 @@ class Denoising(Objective):
         if self.corruption.longest < LEAST_TOKENS:
             raise ConfigurationError(
                 f"--max_sequence_length: {' '.join(map(str, limits))} leaves no room for a text: an input has "
-                f"{limits[0] - self.room.input} special tokens and a target {limits[-1] - self.room.target}."
+                f"{around + len(self.template.suffix)} special tokens and a target {around + len(self.after_target)}."
             )
 
     def _mixture(
@@ -165,7 +167,7 @@ class Denoising(Objective):
             PROBABILITY["bart"] if probability is None else probability,
             MEAN_SPAN_LENGTH if mean_span_length is None else mean_span_length,
             int(tokenizer.mask_token_id),
-            self.room,
+            self.length_limits,
             max_spans,
             SentenceMarks.of(bare_tokenizer(tokenizer), self.template.between) if shuffles else None,
         )
@@ -195,7 +197,10 @@ class Denoising(Objective):
         """
         limits, num_special = self.setup.max_sequence_length, len(self.template.prefix) + len(self.template.suffix)
         inputs, targets = self.corruption.corrupted_lengths(lengths - num_special)
-        inputs, targets = inputs + limits[0] - self.room.input, targets + limits[-1] - self.room.target
+        inputs, targets = (
+            inputs + limits[0] - self.length_limits.input,
+            targets + limits[-1] - self.length_limits.target,
+        )
         return joint_lengths(inputs, targets, limits[0], limits[-1]), limits[0]
 
     @property
@@ -242,10 +247,10 @@ class Denoising(Objective):
 
     def _uncorrupted(self, texts: Ragged, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return texts as they are, but for the end of those that are longer than an input."""
-        is_cut = texts.lengths > self.room.input
+        is_cut = texts.lengths > self.length_limits.input
         if not is_cut.any():
             return {}
-        shorter = shortened(texts, self.room.input, keep_end=self.template.keeps_end)
+        shorter = shortened(texts, self.length_limits.input, keep_end=self.template.keeps_end)
         prefix, suffix = self.template.prefix, self.template.suffix
         input_ids, attention_mask = framed(shorter, prefix, suffix, self.pad_token_id, left=self.pads_left)
         return {"input_ids": input_ids, "attention_mask": attention_mask, "truncated": batch["truncated"] | is_cut}

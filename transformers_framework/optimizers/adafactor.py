@@ -14,7 +14,7 @@ LEARNING_RATE = 1e-4
 
 
 class Adafactor(TransformersAdafactor):
-    """Adafactor whose state comes back from a checkpoint as it went in.
+    """Adafactor whose state keeps its dtype in a checkpoint.
 
     Torch casts loaded state to its parameter's type, which would round the 32-bit averages of 16-bit parameters.
     """
@@ -55,7 +55,7 @@ def adafactor(
         adafactor_clip_threshold: Largest root mean square of an update.
         adafactor_scale_parameter: Multiply the learning rate by the size of each parameter.
         adafactor_relative_step: Let the step alone set the learning rate, 1/sqrt(step) and at most 0.01.
-        adafactor_warmup_init: With relative_step, rise with 1e-6 a step first.
+        adafactor_warmup_init: With relative_step, rise by 1e-6 per step first.
 
     Raises:
         ConfigurationError: When warmup_init comes without relative_step, or relative_step with a learning rate.

@@ -23,7 +23,7 @@ def adam8bit(
     so with ``--weight_decay`` it computes what ``adamw8bit`` does.
 
     Args:
-        groups: Groups of parameters, those of embeddings marked ``embeddings``.
+        groups: Groups of parameters, embeddings marked ``embeddings``.
         learning_rate: Learning rate at the schedule's top.
         adam8bit_betas: Decay rates of the running averages of the gradient and of its square.
         adam8bit_epsilon: Added to the denominator against division by zero.
@@ -46,7 +46,7 @@ def adamw8bit(
     Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization".
 
     Args:
-        groups: Groups of parameters, those of embeddings marked ``embeddings``.
+        groups: Groups of parameters, embeddings marked ``embeddings``.
         learning_rate: Learning rate at the schedule's top.
         adamw8bit_betas: Decay rates of the running averages of the gradient and of its square.
         adamw8bit_epsilon: Added to the denominator against division by zero.
@@ -63,10 +63,10 @@ def _build(name: str, groups: list[dict[str, Any]], **settings: Any) -> torch.op
     except ImportError as error:
         raise MissingDependencyError("bitsandbytes", f"--optimizer {name.lower()}", "bitsandbytes") from error
     manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
-    # the manager never forgets and knows tensors by id(), which a later model reuses: tell it about every tensor, one
+    # the manager never forgets and knows tensors by id(), which a later model reuses: register every tensor, one
     # by one (tensors named in one call share their settings for ever)
     for group in groups:
         for parameter in group["params"]:
             manager.override_config(parameter, "optim_bits", 32 if group["embeddings"] else 8)
-    manager.register_parameters(groups)  # last: older releases copy the settings here, by place in the groups
+    manager.register_parameters(groups)  # last: older releases copy the settings here, by position in the groups
     return getattr(bitsandbytes.optim, name)(groups, **settings)

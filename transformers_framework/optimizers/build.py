@@ -1,4 +1,4 @@
-"""From a factory of optimizers to an optimizer over the groups of parameters that it needs."""
+"""Build an optimizer from its factory, over the groups of parameters that it needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLIT_EMBEDDINGS = frozenset({"adam8bit", "adamw8bit"})
 def check_optimizer(
     optimizer: str, options: Mapping[str, Any], *, strategy: str, scheduler: str, num_warmup_steps: int = 0
 ) -> None:
-    """Refuse an optimizer in a run that it cannot serve.
+    """Raise when an optimizer does not work with the other flags of a run.
 
     Args:
         optimizer: Name of the optimizer.
@@ -31,7 +31,7 @@ def check_optimizer(
         num_warmup_steps: Steps of the schedule's warm-up.
 
     Raises:
-        ConfigurationError: When the strategy is none that the optimizer works with, or when both the optimizer and the
+        ConfigurationError: When the optimizer does not work with the strategy, or when both the optimizer and the
             schedule would set the learning rate.
     """
     needed = STRATEGIES.get(optimizer)
@@ -49,7 +49,7 @@ def check_optimizer(
 
 
 def require_package(optimizer: str) -> None:
-    """Import what an optimizer stands on.
+    """Import the package that an optimizer needs.
 
     Raises:
         MissingDependencyError: When it is not installed; names the extra that installs it.
@@ -76,9 +76,9 @@ def build_optimizer(
         factory: One of the optimizers of this package.
         model: The model to train.
         options: The optimizer's flags.
-        weight_decay: Share of the weights, times the learning rate, that each step takes away.
+        weight_decay: Share of the weights, times the learning rate, that each step removes.
         by_depth: One group per depth, which some schedules need.
-        dimensions: What :func:`~transformers_framework.optimizers.groups.dimensions` told before the model was sharded.
+        dimensions: What :func:`~transformers_framework.optimizers.groups.dimensions` returned before sharding.
 
     Raises:
         ConfigurationError: When the optimizer's flags contradict each other, or when nothing is left to train.

@@ -1,4 +1,4 @@
-"""An optimizer that goes on from a state with settings of its own: groups are matched by their parameters."""
+"""Load the state of an optimizer into one with other settings: groups are matched by their parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEPT_WITH = {"amsgrad": "max_exp_avg_sq", "beta1": "exp_avg"}
 def regrouped(
     state: Mapping[str, Any], optimizer: Optimizer, model: nn.Module, dimensions: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return the state of an optimizer in the groups, and in the numbers, of another one of the same parameters.
+    """Return the state of an optimizer with the groups and indexes of another optimizer of the same parameters.
 
     Weight decay from or to 0 and schedules by depth make other groups.
 
@@ -31,7 +31,7 @@ def regrouped(
         state: A state dict.
         optimizer: The optimizer that is to load it.
         model: The model of both.
-        dimensions: What :func:`~transformers_framework.optimizers.groups.dimensions` told before the model was sharded.
+        dimensions: What :func:`~transformers_framework.optimizers.groups.dimensions` returned before sharding.
 
     Raises:
         ConfigurationError: When it is a state of other parameters.
@@ -69,12 +69,12 @@ def regrouped(
 
 
 def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Return what each group of an optimizer is set to, but for the learning rate, which a schedule sets."""
+    """Return the settings of each group of an optimizer, except the learning rate, which a schedule sets."""
     return [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
 
 
 def apply_settings(optimizer: Any, scheduler: Any, settings: Sequence[Mapping[str, Any]]) -> None:
-    """Let an optimizer that has loaded a state go on with settings of its own, at the step of its schedule.
+    """Give an optimizer that has loaded a state its own settings again, at the step of its schedule.
 
     Args:
         optimizer: The optimizer.

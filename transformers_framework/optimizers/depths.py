@@ -1,4 +1,4 @@
-"""How deep in its network a parameter lies, read from its name."""
+"""Depth of a parameter in its network, from its name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIRST_LAYER = re.compile(r"^conv\.")
 
 
 class Depth(NamedTuple):
-    """Place of a parameter in its stack of layers.
+    """Position of a parameter in its stack of layers.
 
     Args:
         depth: 0 for embeddings, i + 1 for layer i, ``last_depth`` for all that comes after the layers.
@@ -33,14 +33,14 @@ def depths(model: nn.Module) -> dict[str, Depth]:
     """Return the depth of every parameter, by the names of ``model.named_parameters()``.
 
     Each stack (encoder, decoder, generator, discriminator) counts alone; a parameter outside of any layer belongs to
-    the stack whose name shares most with its own, the deepest among equals. A tied tensor lies at the least of its
-    depths: the embeddings, not the head. ALBERT's repeated layer counts once.
+    the stack whose name shares most with its own, the deepest among equals. A tied tensor has the least of its
+    depths: the embeddings', not the head's. ALBERT's repeated layer counts once.
 
     Args:
         model: Any model whose layers are numbered in a ``ModuleList``.
 
     Raises:
-        ConfigurationError: When no parameter lies in a numbered layer.
+        ConfigurationError: When no parameter is in a numbered layer.
     """
     names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     stacks: dict[str, int] = {}  # what stands before the first number of a name -> depth of the stack's last layer

@@ -1,4 +1,4 @@
-"""Groups of parameters: which tensors decay, and at which depth they lie."""
+"""Groups of parameters: which tensors have weight decay, and the depth of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:module|_fsdp_wrapped_module|_orig_mod|_
 
 
 def dimensions(model: nn.Module) -> dict[str, int]:
-    """Return the number of dimensions of every parameter, to be asked before a strategy shards them.
+    """Return the number of dimensions of every parameter, before a strategy shards them.
 
     FSDP turns each parameter into a flat piece of one dimension, which would silently end weight decay.
 
@@ -40,10 +40,10 @@ def parameter_groups(
 
     Args:
         model: The model to train, wrapped or not.
-        weight_decay: Share of the weights, times the learning rate, that each step takes away.
+        weight_decay: Share of the weights, times the learning rate, that each step removes.
         by_depth: One group per depth, for schedules that give each layer its own learning rate.
         split_embeddings: Groups of their own for the weights of ``nn.Embedding``.
-        dimensions: What :func:`dimensions` told before the model was sharded.
+        dimensions: What :func:`dimensions` returned before the model was sharded.
     """
     places = depths(model) if by_depth else {}
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}

@@ -13,7 +13,7 @@ from transformers_framework.restricted import Beta, PositiveFloat
 
 
 class TFAdamW(torch.optim.Optimizer):
-    """Adam without bias correction, and with decay taken from the weights before the step.
+    """Adam without bias correction, with weight decay before the step.
 
     With gradient g: ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2`` and
     ``p = p - lr (m / (sqrt(v) + eps) + wd p)``. Clark et al. 2020, "ELECTRA: Pre-training Text Encoders as
@@ -24,7 +24,7 @@ class TFAdamW(torch.optim.Optimizer):
         lr: Learning rate.
         betas: Decay rates of the running averages of the gradient and of its square.
         eps: Added to the denominator.
-        weight_decay: Share of the weights, times the learning rate, that each step takes away.
+        weight_decay: Share of the weights, times the learning rate, that each step removes.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TFAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Do one step; parameters without a gradient stay."""
+        """Do one step; parameters without a gradient are not changed."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-PERCENT = 100.0  # as the official scripts tell them
+PERCENT = 100.0  # as the official scripts report them
 SCORES = ("exact_match", "f1")
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -31,13 +31,13 @@ def normalized(text: str) -> str:
 
 
 def answer_scores(prediction: str, golds: Sequence[str], *, with_unanswerable: bool) -> tuple[float, float]:
-    """Return exact match and F1 of one question, each 0 to 1 and that of the gold answer it is best for.
+    """Return exact match and F1 of one question, each 0 to 1, for the best gold answer.
 
     Args:
         prediction: The answer; empty for none.
-        golds: Right answers; none when there is no answer.
-        with_unanswerable: By the rules of SQuAD v2: gold answers of which nothing is left when they are normalized do
-            not count, and an answer that is empty is right where there is no gold one. Else by those of v1.1.
+        golds: Gold answers; none when there is no answer.
+        with_unanswerable: By the rules of SQuAD v2: gold answers that are empty when normalized do not
+            count, and an empty answer is correct where there is no gold one. Otherwise the rules of v1.1.
 
     Examples:
         >>> answer_scores("the red house", ["a house", "red houses"], with_unanswerable=False)
@@ -68,7 +68,7 @@ def all_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]], *, wi
 
 
 def reading_metrics(scores: ArrayLike, has_answer: ArrayLike) -> dict[str, float]:
-    """Return the means of exact match and F1 in percent, nan of no questions.
+    """Return the means of exact match and F1 in percent; nan without questions.
 
     Args:
         scores: Exact match and F1 of each question ``(D, 2)``.
@@ -103,7 +103,7 @@ def metric_names(*, with_unanswerable: bool) -> list[str]:
 def best_threshold(differences: ArrayLike, if_answered: ArrayLike, if_empty: ArrayLike) -> float:
     """Return the threshold with the best sum of scores: questions whose difference is larger get no answer.
 
-    It lies halfway between two questions; of equally good ones the lowest counts.
+    It lies halfway between two questions; of equally good ones the lowest is returned.
 
     Args:
         differences: By how much the score of no answer exceeds that of the best span ``(D,)``.

@@ -59,9 +59,9 @@ def _merged(model: dict[str, Any], tokens: set[str]) -> set[str]:
 
 
 def reserved_tokens(tokenizer: Any) -> set[str]:
-    """Return the special tokens that no text may hold: those that mean something to the model, whoever wrote them.
+    """Return the special tokens that no text may contain: those that have a meaning for the model.
 
-    These have a role (as ``mask_token``), stand around texts, are sentinels, or are codes of languages. Others were
+    These have a role (as ``mask_token``), surround texts, are sentinels, or are codes of languages. Others were
     added for texts, as marks of entities.
     """
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
@@ -75,7 +75,7 @@ def reserved_tokens(tokenizer: Any) -> set[str]:
 
 
 def probe_of(backend: Tokenizer) -> str:
-    """Return a text that is one token, of whichever script: by it a tokenizer is asked what it does around texts.
+    """Return a text that is one token, of any script, with which to ask a tokenizer what it adds around texts.
 
     Raises:
         ConfigurationError: When the tokenizer makes no token of any text.
@@ -104,7 +104,7 @@ def _texts(backend: Tokenizer) -> Iterator[str]:
 
 
 def read_in_lower_case(tokenizer: Any) -> None:
-    """Let a tokenizer of transformers read all texts in lower case: a step before all that it does to them."""
+    """Let a tokenizer of transformers lower-case all texts, before any other step."""
     from tokenizers.normalizers import Lowercase, Sequence
 
     backend = tokenizer.backend_tokenizer

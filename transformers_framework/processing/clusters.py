@@ -17,11 +17,11 @@ def read_clusters(filename: str, num_tokens: int) -> np.ndarray:
     """Read which cluster each token is in.
 
     Args:
-        filename: Text with a number a line, one for each token id from 0 on.
+        filename: Text with one number per line, one for each token id from 0 on.
         num_tokens: Size of the model's vocabulary V, hence of the file.
 
     Returns:
-        Cluster of each token id, numbers from 0 to C - 1 each of which occurs, ``(V,) int64``.
+        Cluster of each token id, numbers from 0 to C - 1, each at least once, ``(V,) int64``.
 
     Raises:
         ConfigurationError: When there is no such file, or it cannot be read.
@@ -47,8 +47,8 @@ def read_clusters(filename: str, num_tokens: int) -> np.ndarray:
             )
     if len(lines) != num_tokens:
         raise DataError(
-            f"--clusters_filename {filename}: found {len(lines)} lines, expected {num_tokens}, one a token of the "
-            f"model's vocabulary. {_remedy(filename)}"
+            f"--clusters_filename {filename}: found {len(lines)} lines, expected {num_tokens}, one for each token of "
+            f"the model's vocabulary. {_remedy(filename)}"
         )
     clusters = np.array(lines, dtype=np.int64)
     found = np.unique(clusters)

@@ -1,4 +1,4 @@
-"""Texts become rows of token ids: one tokenizer call a batch, everything else in numpy.
+"""Tokenization of a whole batch with one tokenizer call; everything else is numpy.
 
 A fast tokenizer spends most of its time building Python objects around its result; taking the bare ids of each segment
 and placing special tokens ourselves keeps about 90 % of its own rate, and the same code serves any number of segments.
@@ -51,7 +51,7 @@ class Template:
 
     @classmethod
     def of(cls, tokenizer: Any) -> Template:
-        """Read the template off what a tokenizer of transformers does with a pair of texts.
+        """Derive the template from what a tokenizer of transformers makes of a pair of texts.
 
         Raises:
             ConfigurationError: When the tokenizer is a slow one: it cannot be used in batches.
@@ -78,7 +78,7 @@ class Template:
 
     @classmethod
     def of_target(cls, tokenizer: Any) -> Template:
-        """Read off what a tokenizer puts around a target: mBART ends it with the code of another language."""
+        """Derive the special tokens around a target: mBART ends it with the code of another language."""
         encoding = tokenizer(text_target=probe_of(tokenizer.backend_tokenizer), truncation=False)
         ids, owner = encoding["input_ids"], encoding.sequence_ids(0)
         first, last = owner.index(0), len(owner) - owner[::-1].index(0)
@@ -114,10 +114,10 @@ SPACES = ("▁", "Ġ", " ")  # how sentence pieces, byte levels and others write
 
 @dataclass(frozen=True, eq=False)
 class WordMarks:
-    """Tells words from ids alone, for tokenizers whose tokens say where a word begins.
+    """Word boundaries from ids alone, for tokenizers whose tokens mark the start of a word.
 
     Args:
-        begins: Tokens that begin a word, wherever they stand ``(V,) bool``.
+        begins: Tokens that begin a word, at any position ``(V,) bool``.
         closes: Tokens after which another word begins, which are words of their own ``(V,) bool``.
     """
 
@@ -128,8 +128,8 @@ class WordMarks:
     def of(cls, backend: Tokenizer) -> WordMarks | None:
         """Return the marks of a tokenizer; none where only the tokenizer itself knows its words.
 
-        BERT's word pieces say it, at no cost. So must tokenizers that see a whole text as one word, as those that only
-        turn spaces into a mark: their words are what stands between spaces.
+        BERT's word pieces mark it, at no cost. It is also used for tokenizers that see a whole text as one word, as
+        those that only turn spaces into a mark: their words are delimited by spaces.
         """
         state = json.loads(backend.to_str())
         vocabulary, added = backend.get_vocab(with_added_tokens=True), backend.get_added_tokens_decoder()
@@ -187,7 +187,7 @@ def tokenize_words(
 
 
 def word_starts(word_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return which tokens begin a word; one that belongs to none, as a separator of texts, is a word of its own.
+    """Return which tokens begin a word; a token without a word, as a separator of texts, is a word of its own.
 
     Args:
         word_ids: Number of each token's word within its row, row after row ``(T,)``; -1 or nan where it has none.
@@ -204,7 +204,7 @@ def word_starts(word_ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def encoded_word_starts(encodings: Sequence[Encoding], lengths: np.ndarray) -> np.ndarray:
-    """Return which tokens begin a word by what the tokenizer says of them, encoding after encoding: ``(T,) bool``.
+    """Return which tokens begin a word as the tokenizer reports them, encoding after encoding: ``(T,) bool``.
 
     Args:
         encodings: What a tokenizer made of N texts.

@@ -14,12 +14,12 @@ from transformers_framework.processing.packing import Bins
 from transformers_framework.processing.random import keys
 from transformers_framework.processing.windows import pieces, steps, stretches
 
-IN_TURN = ("IE_1", "AE_1")  # heads that say something of the first candidate alone
+IN_TURN = ("IE_1", "AE_1")  # heads that score the first candidate only
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """How the candidates of each question are put into groups of at most k, anew in each epoch or always alike.
+    """How the candidates of each question are put into groups of at most k, in each epoch again or always the same.
 
     Args:
         rows: Row ids, question after question, in the order in which groups take them ``(N,) int64``.
@@ -80,7 +80,7 @@ class Grouping:
         return int(np.argmax(is_short)) if is_short.any() else None
 
     def bins(self, seed: int, epoch: int) -> Bins:
-        """Return the rows of each group of an epoch, a bin a group.
+        """Return the rows of each group of an epoch, one bin per group.
 
         Args:
             seed: The run's seed.
@@ -92,7 +92,7 @@ class Grouping:
         if not self.in_turn:
             return Bins(rows, pieces(self.sizes, self.k)[0])
         of_question = self.sizes[question]
-        sizes = np.minimum(of_question, self.k)  # (N,): a group a row
+        sizes = np.minimum(of_question, self.k)  # (N,): one group per row
         place = steps(self.sizes)
         start, around = np.arange(len(rows)) - place, stretches(place, sizes) % np.repeat(of_question, sizes)
         return Bins(rows[np.repeat(start, sizes) + around], sizes)
@@ -119,7 +119,7 @@ def grouped(columns: Mapping[str, Sequence[Any]], sizes: Sequence[int]) -> dict[
 def permuted(
     rows: Mapping[str, Sequence[list[Any]]], row_ids: ArrayLike, *, count: int, k: int, keep_first: bool = False
 ) -> dict[str, list[list[Any]]]:
-    """Return groups, and behind them each of them again with its candidates in other orders: random, always the same.
+    """Return groups, followed by each group with its candidates in other random orders, the same in each epoch.
 
     Args:
         rows: Columns of B groups, lists of at most k candidates.

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from transformers_framework.processing.encoding import SPACES
 from transformers_framework.processing.random import uniform_at
-from transformers_framework.processing.spans import Keys, Room, Spans, choose, replaced
+from transformers_framework.processing.spans import Keys, LengthLimits, Spans, choose, replaced
 from transformers_framework.processing.windows import Ragged, steps, stretches, sums_by_row
 from transformers_framework.processing.word_spans import Words
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_CLOSERS = r""""'”’»)\]」』"""  # quotation marks and brackets, behind full stops
+_CLOSERS = r""""'”’»)\]」』"""  # quotation marks and brackets, after full stops
 _END = re.compile(f"[.?!…。？！｡।॥؟۔][{_CLOSERS}]*\\s*$")  # a full stop in any script
 _CLOSER = re.compile(f"[{_CLOSERS}]+")
 
@@ -34,8 +34,8 @@ _CLOSER = re.compile(f"[{_CLOSERS}]+")
 class SentenceMarks:
     """Tells sentences from ids alone.
 
-    A sentence ends behind a token that ends with a full stop, a question mark or the like, and a quotation mark or
-    bracket that closes after it, where a word begins next; and behind what separates two texts of a row.
+    A sentence ends after a token that ends with a full stop, a question mark or the like, and a quotation mark or
+    bracket that closes after it, where a word begins next; and after the separator of two texts of a row.
 
     Args:
         closes: Tokens that end a sentence ``(V,) bool``.
@@ -55,7 +55,7 @@ class SentenceMarks:
 
         Args:
             backend: The tokenizer.
-            separators: Tokens that stand between two texts.
+            separators: Tokens between two texts.
         """
         vocabulary = backend.get_vocab(with_added_tokens=True)
         size = 1 + max((*vocabulary.values(), *separators), default=0)
@@ -124,7 +124,7 @@ def shuffled(counts: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.
 
 
 def reordered(texts: Ragged, parts: Words, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return which token stands at each place once the parts of texts were put in another order ``(T,) int64``.
+    """Return which token is at each position once the parts of texts are in another order ``(T,) int64``.
 
     Examples:
         >>> parts = Words(begins=np.array([0, 2]), lengths=np.array([2, 1]), counts=np.array([2]))
@@ -185,7 +185,7 @@ def poisson_lengths(
 
 @lru_cache
 def _poisson_table(mean: float) -> NDArray[np.float64]:
-    """Return the probability of at most 0, 1, … ``(n,) float64``, as far as they are told from 1."""
+    """Return the probability of at most 0, 1, … ``(n,) float64``, as far as they differ from 1."""
     numbers = range(int(mean + 12 * math.sqrt(mean) + 30))
     return np.cumsum([math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in numbers])
 
@@ -236,7 +236,7 @@ class TextInfilling:
         probability: Share of the tokens that are in spans, or of the words: the nearest number of them, exactly.
         mean_span_length: Tokens of a span on average, or words.
         mask_token_id: The mask.
-        room: How long inputs and targets may be. Inserted masks never make an input longer.
+        length_limits: How long inputs and targets may be. Inserted masks never make an input longer.
         max_spans: Most spans of a text.
         sentences: Tells sentences, where they are to be put in another order.
     """
@@ -244,22 +244,22 @@ class TextInfilling:
     probability: float
     mean_span_length: float
     mask_token_id: int
-    room: Room
+    length_limits: LengthLimits
     max_spans: int
     sentences: SentenceMarks | None = None
 
     @property
     def longest(self) -> int:
         """Tokens of the longest text."""
-        return min(self.room.input, self.room.target)
+        return min(self.length_limits.input, self.length_limits.target)
 
     def corrupted_lengths(self, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how long the inputs of texts are at most, and how long their targets are, both ``(N,) int64``.
 
-        Few texts, of which next to nothing is hidden, may grow by a mask more that is inserted.
+        A few texts, of which next to nothing is masked, may grow by one inserted mask more.
         """
         growth = max(1.0, 1 + self.probability * (1 / self.mean_span_length - 1))
-        return np.minimum(np.ceil(lengths * growth).astype(np.int64), self.room.input), lengths
+        return np.minimum(np.ceil(lengths * growth).astype(np.int64), self.length_limits.input), lengths
 
     def __call__(self, texts: Ragged, words: Words | None, keys: Keys) -> tuple[Ragged, Ragged]:
         """Return inputs and targets of B texts.
@@ -274,7 +274,7 @@ class TextInfilling:
             corrupted, words = self._permuted(texts, words, keys)
         sizes = texts.lengths if words is None else words.counts
         totals = np.rint(sizes * self.probability).astype(np.int64)
-        fitting = totals + self.room.input - texts.lengths  # a span hides a token, but for inserted masks
+        fitting = totals + self.length_limits.input - texts.lengths  # a span hides a token, but for inserted masks
         max_spans = np.maximum(np.minimum(self.max_spans, fitting), 1)
         lengths = poisson_lengths(totals, self.mean_span_length, max_spans, keys("lengths"))
         # the span that was cut is the last one only by chance

@@ -19,7 +19,7 @@ def source_and_target(lengths: Sequence[int]) -> tuple[int, int]:
     """
     if len(lengths) != 2:
         raise ConfigurationError(
-            "--max_sequence_length: two lengths are needed here, that of the source and that of the target as in "
+            "--max_sequence_length: two lengths are needed here, of the source and of the target, as in "
             f"'--max_sequence_length 512 128', and {len(lengths)} {'was' if len(lengths) == 1 else 'were'} given."
         )
     return lengths[0], lengths[1]

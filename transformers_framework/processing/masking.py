@@ -30,7 +30,7 @@ class Vocabulary:
 
     Args:
         special: Tokens that are never selected and never a replacement ``(V,) bool``.
-        regular: Tokens that may be drawn as replacements, ascending ``(R,) int64``.
+        regular: Tokens that may be sampled as replacements, ascending ``(R,) int64``.
         mask_token_id: The mask, where the tokenizer has one.
 
     Examples:
@@ -50,17 +50,17 @@ class Vocabulary:
     def of(cls, tokenizer: PreTrainedTokenizerBase, config_vocab_size: int, *, needs_mask: bool = False) -> Vocabulary:
         """Read the vocabulary of a fast tokenizer, for a model with so many embeddings.
 
-        Special are the tokens that the tokenizer calls so. Regular are all others that have a text and an embedding.
+        Special tokens are those of the tokenizer; regular ones all others that have a text and an embedding.
 
         Raises:
             ConfigurationError: When there is no mask token and one is needed, or there are fewer than two tokens to
-                draw replacements from.
+                sample replacements from.
         """
         name = type(tokenizer).__name__
         if needs_mask and tokenizer.mask_token_id is None:
             raise ConfigurationError(
-                f"--pre_trained_tokenizer: {name} has no mask token, which masking needs. Use that of a masked "
-                "language model, or add a 'mask_token' to its tokenizer_config.json."
+                f"--pre_trained_tokenizer: {name} has no mask token, which masking needs. Use the tokenizer of a "
+                "masked language model, or add a 'mask_token' to its tokenizer_config.json."
             )
         known = np.fromiter(tokenizer.get_vocab().values(), dtype=np.int64)
         special = np.zeros(max(config_vocab_size, int(known.max(initial=-1)) + 1), dtype=bool)
@@ -181,8 +181,8 @@ def mask_tokens(
     """Mask, replace or keep each selected token.
 
     As in Devlin, Chang, Lee, Toutanova 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language
-    Understanding", section 3.1, but that a replacement is never the token itself and never special. The choice is one
-    a token, also when whole words were selected, as in BERT.
+    Understanding", section 3.1, but that a replacement is never the token itself and never special. Each token
+    is decided on its own, also when whole words were selected, as in BERT.
 
     Args:
         input_ids: Tokens ``(B, L) int64``.
@@ -208,7 +208,7 @@ def mask_tokens(
     draws = uniform_at(np.repeat(keys, counts), numbers) * (masked + replaced + unchanged)
     tokens = input_ids[selected]
     changed = np.flatnonzero((draws >= masked) & (draws < masked + replaced))
-    # a number that fell into the interval of replacements is uniform in it: it also says which one
+    # a number within the interval of replacements is uniform in it, so it also chooses the token
     again = np.minimum((draws[changed] - masked) / replaced, _BELOW_ONE) if len(changed) else draws[changed]
     others = vocabulary.others(tokens[changed], again)
     if masked:
@@ -245,7 +245,7 @@ def replace_tokens(input_ids: np.ndarray, selected: np.ndarray, vocabulary: Voca
 
 
 def draws_at(selected: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Draw a number for each selected token, for a choice that is made on the device.
+    """Sample a number for each selected token, for a choice that is made on the device.
 
     Integers, because strategies in half precision round whatever is a float.
 
@@ -278,14 +278,14 @@ def labels_of(input_ids: np.ndarray, selected: np.ndarray) -> np.ndarray:
 
 
 def sparse_labels(labels: np.ndarray, multiple: int = LABELS_MULTIPLE) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the labels of a batch are, and they themselves.
+    """Return the positions of the labels of a batch, and the labels.
 
     Args:
         labels: Labels, -100 where there is none ``(B, L) int64``.
         multiple: How many are returned is rounded up to a multiple of this, and never 0.
 
     Returns:
-        Places in the flattened batch and the labels there, both ``(N,) int64``. What fills up has place 0 and label
+        Places in the flattened batch and the labels there, both ``(N,) int64``. Padding has position 0 and label
         -100.
 
     Examples:

@@ -1,4 +1,4 @@
-"""The characters of a text that its tokens stand for: without white space, with the marks that tokenizers take away."""
+"""Characters of a text that belong to its tokens: without white space, with the accents that tokenizers remove."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SEPARATES[0x200B] = True  # the zero-width space, which ends a word as well
 def visible_offsets(
     starts: NDArray[np.int64], ends: NDArray[np.int64], counts: NDArray[np.int64], texts: Sequence[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Take the white space off the characters of tokens, which some tokenizers count to the token behind it.
+    """Remove white space from the offsets of tokens: some tokenizers add it to the token that follows.
 
     Args:
         starts: First character of each token, text after text ``(T,) int64``.
-        ends: The character behind the last one of each token ``(T,) int64``.
+        ends: The character after the last one of each token ``(T,) int64``.
         counts: Tokens of each text ``(N,) int64``.
         texts: The texts.
 
     Returns:
-        The same without white space at either end; of a token of nothing else, the start is not before the end.
+        The same without white space; the start of a token of nothing but white space is not before its end.
 
     Examples:
         >>> starts, ends = visible_offsets(np.array([0, 2, 4]), np.array([2, 4, 6]), np.array([3]), ["to  be"])
@@ -42,7 +42,7 @@ def visible_offsets(
     visible = _in(IS_VISIBLE, codes)
     places = np.arange(len(codes))
     following = np.append(np.where(visible, places, len(codes)), len(codes))
-    following = np.minimum.accumulate(following[::-1])[::-1]  # the first visible character at a place or behind it
+    following = np.minimum.accumulate(following[::-1])[::-1]  # the first visible character at a place or after it
     preceding = np.concatenate([[0], np.maximum.accumulate(np.where(visible, places + 1, 0))])
     return np.minimum(following[base + starts] - base, size), np.maximum(preceding[base + ends] - base, 0)
 
@@ -50,19 +50,19 @@ def visible_offsets(
 def with_marks(
     starts: NDArray[np.int64], ends: NDArray[np.int64], counts: NDArray[np.int64], texts: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Add the characters behind tokens that belong to no token, up to white space, as accents that are taken away.
+    """Extend the ends of tokens by characters that belong to no token, up to white space, as removed accents.
 
-    A tokenizer without accents makes one token of ``cafe`` and the combining accent behind it. Without the accent, the
+    A tokenizer without accents makes one token of ``cafe`` and the combining accent after it. Without the accent, the
     text of an answer would lack the last mark of its last letter, in whichever script.
 
     Args:
         starts: First character of each token, text after text ``(T,) int64``.
-        ends: The character behind the last one of each token ``(T,) int64``.
+        ends: The character after the last one of each token ``(T,) int64``.
         counts: Tokens of each text ``(N,) int64``.
         texts: The texts.
 
     Returns:
-        The character behind the last one of each token and its marks ``(T,) int64``.
+        The character after the last one of each token and its marks ``(T,) int64``.
 
     Examples:
         >>> with_marks(np.array([0, 6]), np.array([4, 8]), np.array([2]), ["cafe\u0301 so"]).tolist()
@@ -78,7 +78,7 @@ def with_marks(
     if not len(gaps):
         return ends
     places = np.append(np.where(_in(SEPARATES, codes), np.arange(len(codes)), len(codes)), len(codes))
-    separators = np.minimum.accumulate(places[::-1])[::-1]  # the first one at a place or behind it
+    separators = np.minimum.accumulate(places[::-1])[::-1]  # the first one at a place or after it
     marked = ends.copy()
     marked[gaps] = np.minimum(following[gaps], separators[base[gaps] + ends[gaps]] - base[gaps])
     return marked

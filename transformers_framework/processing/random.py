@@ -62,11 +62,11 @@ def keys(seed: int, epoch: int, row_ids: ArrayLike, purpose: str) -> NDArray[np.
 
 
 def uniform(keys: NDArray[np.uint64], n: int) -> NDArray[np.float64]:
-    """Draw numbers in [0, 1), the first ``n`` of each row's stream.
+    """Sample numbers in [0, 1), the first ``n`` of each row's stream.
 
     Args:
         keys: Keys of the rows, (B,) uint64.
-        n: How many numbers a row needs. A longer draw begins with the shorter one.
+        n: How many numbers a row needs. More numbers begin with the same ones.
 
     Returns:
         Numbers, (B, n) float64.
@@ -79,14 +79,14 @@ def uniform(keys: NDArray[np.uint64], n: int) -> NDArray[np.float64]:
 
 
 def uniform_at(keys: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Draw single numbers in [0, 1): of each stream the one at a position.
+    """Sample single numbers in [0, 1): of each stream the number at a position.
 
     Args:
         keys: Keys of the rows that the numbers belong to, (N,) uint64.
         positions: Places in their streams, small numbers, (N,) int64.
 
     Returns:
-        Numbers, (N,) float64, those of :func:`uniform`.
+        Numbers, (N,) float64, the same as those of :func:`uniform`.
 
     Examples:
         >>> streams = keys(1337, 0, [0, 1], "mask")
@@ -99,7 +99,7 @@ def uniform_at(keys: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArra
 
 
 def integers(keys: NDArray[np.uint64], n: int, high: ArrayLike) -> NDArray[np.int64]:
-    """Draw integers in [0, high), the first ``n`` of each row's stream.
+    """Sample integers in [0, high), the first ``n`` of each row's stream.
 
     Args:
         keys: Keys of the rows, (B,) uint64.

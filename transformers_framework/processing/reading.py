@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from transformers_framework.processing.windows import Ragged, steps
 
-END = 2**31 - 1  # a character behind those of every text
+END = 2**31 - 1  # greater than the index of any character
 
 
 class Cuts(NamedTuple):
@@ -24,7 +24,7 @@ class Cuts(NamedTuple):
         firsts: Its first token in the context ``(W,) int64``.
         lengths: Its tokens ``(W,) int64``.
         before: Tokens that it shares with the window before it, of the same context ``(W,) int64``.
-        after: Tokens that it shares with the one behind it ``(W,) int64``.
+        after: Tokens that it shares with the one after it ``(W,) int64``.
     """
 
     contexts: NDArray[np.int64]
@@ -76,10 +76,10 @@ def target_spans(
 
     Args:
         char_starts: First character of each token of B windows.
-        char_ends: The character behind each token.
+        char_ends: The character after each token.
         read_from: The first character at which an answer in each window can begin ``(B,) int64``.
-        read_to: Where the token behind each window starts, :data:`END` when there is none ``(B,) int64``.
-        answers: First character of each answer and the one behind it, -1 where there is no answer ``(B, 2) int64``.
+        read_to: Where the token after each window starts, :data:`END` when there is none ``(B,) int64``.
+        answers: First character of each answer and the one after it, -1 where there is no answer ``(B, 2) int64``.
 
     Returns:
         First and last token of each window, -1 where the window does not hold the whole answer ``(B, 2) int64``.
@@ -90,7 +90,7 @@ def target_spans(
         [[1, 2], [-1, -1]]
     """
     begins, stops = answers.T
-    # two tokens may stand for the same character: the mark of a word's begin, which some write alone, stays out
+    # two tokens may have the same character: the word-start mark, which some write as a token of its own, is left out
     first = np.maximum(_count(char_ends, begins + 1), _count(char_starts, begins + 1) - 1)
     last = _count(char_starts, stops) - 1
     holds = (first < char_starts.lengths) & (first <= last) & (begins >= read_from) & (stops <= read_to)
@@ -116,7 +116,7 @@ def answer_ends(
 
     Args:
         char_starts: First character of each token ``(B, C) int64``.
-        char_ends: The character behind its last, not behind the first where there is no token ``(B, C) int64``.
+        char_ends: The character after its last, not after the first where there is no token ``(B, C) int64``.
 
     Returns:
         For starts and for ends ``(B, C) bool``.
@@ -136,12 +136,12 @@ def answer_ends(
 
 
 class Spans(NamedTuple):
-    """The best spans of B windows or documents, best first; fewer than n have scores of minus infinity behind them.
+    """The best spans of B windows or documents, best first; where there are fewer than n, minus infinity follows.
 
     Args:
         scores: Sum of the logits at both ends ``(B, n) float32``.
         starts: First token or character ``(B, n) int64``.
-        ends: Last token, or the character behind the last one ``(B, n) int64``.
+        ends: Last token, or the character after the last one ``(B, n) int64``.
     """
 
     scores: NDArray[np.float32]
@@ -161,16 +161,16 @@ def best_spans(
 ) -> Spans:
     """Find the n best spans of each window, exactly: no start or end is left out beforehand.
 
-    A span that lies in two windows belongs to the one in which it has more context, counted in tokens on its shorter
+    A span that is in two windows belongs to the one in which it has more context, counted in tokens on its shorter
     side, and to the first of them when both have as much; so each span of a document is found once. With one token a
     span, that is the maximum context of Devlin et al. 2019, "BERT" (their ``run_squad.py``).
 
     Args:
         start_logits: Of each context token, minus infinity where no answer can start ``(B, C) float32``.
-        end_logits: The same of ends, behind each window too ``(B, C) float32``.
+        end_logits: The same of ends, after each window too ``(B, C) float32``.
         lengths: Tokens of each window ``(B,) int64``.
         before: Tokens that it shares with the window before it ``(B,) int64``.
-        after: Tokens that it shares with the one behind it ``(B,) int64``.
+        after: Tokens that it shares with the one after it ``(B,) int64``.
         n: Spans of each window.
         longest: Most tokens of a span.
 
@@ -216,7 +216,7 @@ def _best_ends(
 ) -> NDArray[np.float32]:
     """Return the best end of a span from each start, minus infinity where there is none ``(B, C) float32``.
 
-    Maxima of 1, 2, 4, … neighbours are made once; two of them that overlap make that of any other number.
+    Maxima of 1, 2, 4, … neighbours are made once; two overlapping ones give any other number.
 
     Args:
         end_logits: ``(B, C + longest - 1) float32``.
@@ -265,7 +265,7 @@ class Documents(NamedTuple):
 
     Args:
         rows: Row of each document in its data set, rising ``(D,) int64``.
-        null_scores: Score of no answer: the smallest of its windows', of which each says whether it has one
+        null_scores: Score of no answer: the smallest of its windows
             ``(D,) float32``.
         spans: The best spans of each document, in characters.
     """

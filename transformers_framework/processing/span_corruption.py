@@ -1,4 +1,4 @@
-"""Span corruption: spans become sentinels in the input, the target says what stood there. What T5 and UL2 learn."""
+"""Span corruption of T5 and UL2: spans become sentinels in the input, the target has their tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from transformers_framework.processing.random import uniform_at
-from transformers_framework.processing.spans import Keys, Room, prefixed, put_aside, random_spans, replaced
+from transformers_framework.processing.spans import Keys, LengthLimits, prefixed, put_aside, random_spans, replaced
 from transformers_framework.processing.windows import Ragged, steps
 from transformers_framework.processing.word_spans import Words, random_word_spans
 
@@ -76,29 +76,29 @@ def corrupted_lengths(
     return lengths - noise + spans + (denoiser.prefix >= 0), noise + spans
 
 
-def longest_text(denoiser: Denoiser, room: Room, max_spans: int, *, spare: int = 0) -> int:
+def longest_text(denoiser: Denoiser, length_limits: LengthLimits, max_spans: int, *, spare: int = 0) -> int:
     """Return the tokens of the longest text whose corrupted input and whose target fit.
 
     Args:
         denoiser: How the text is corrupted.
-        room: What they must fit into.
+        length_limits: Limits of their lengths.
         max_spans: Most spans of a text.
         spare: Tokens that must be left over, in the input or in the target.
 
     Examples:
-        >>> [longest_text(Denoiser(0.15, 3.0), Room(511, target), 100) for target in (511, 63)]
+        >>> [longest_text(Denoiser(0.15, 3.0), LengthLimits(511, target), 100) for target in (511, 63)]
         [568, 316]
     """
-    lengths = np.arange(room.input + room.target + 2)
+    lengths = np.arange(length_limits.input + length_limits.target + 2)
     inputs, targets = corrupted_lengths(lengths, denoiser, max_spans)
-    left = room.input + room.target - inputs - targets
-    fits = (inputs <= room.input) & (targets <= room.target) & (left >= spare)
+    left = length_limits.input + length_limits.target - inputs - targets
+    fits = (inputs <= length_limits.input) & (targets <= length_limits.target) & (left >= spare)
     return int(np.argmin(fits)) - 1
 
 
 @dataclass(frozen=True, eq=False)
 class SpanCorruption:
-    """Corrupt texts as T5 does, or each as one of several denoisers does, which is drawn for it.
+    """Corrupt texts as T5 does, or each by one of several denoisers, sampled for each text.
 
     A mixture: Tay et al. 2022, "UL2: Unifying Language Learning Paradigms", section 3.1. Where whole words fill an
     input to its limit, the last one is hidden rather than kept: the share is then larger by half a word on average.
@@ -106,14 +106,14 @@ class SpanCorruption:
     Args:
         denoisers: One or more, all equally likely.
         sentinels: Tokens that take the place of a row's first, second, … span ``(N,) int64``.
-        room: How long inputs and targets may be.
+        length_limits: How long inputs and targets may be.
         max_spans: Most spans of a text, at most N.
         whole_words: Spans are made of whole words.
     """
 
     denoisers: Sequence[Denoiser]
     sentinels: NDArray[np.int64]
-    room: Room
+    length_limits: LengthLimits
     max_spans: int
     whole_words: bool = False
 
@@ -121,15 +121,15 @@ class SpanCorruption:
     def longest(self) -> int:
         """Tokens of the longest text that every denoiser makes fit."""
         spare = LONGEST_WORD - 1 if self.whole_words else 0
-        return min(longest_text(one, self.room, self.max_spans, spare=spare) for one in self.denoisers)
+        return min(longest_text(one, self.length_limits, self.max_spans, spare=spare) for one in self.denoisers)
 
     def corrupted_lengths(self, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how long inputs and targets of texts are at most, both ``(N,) int64``; nearly so with whole words."""
         found = np.array([corrupted_lengths(lengths, one, self.max_spans) for one in self.denoisers])  # (D, 2, N)
         inputs, targets = found.max(axis=0)
         if self.whole_words:  # the last word is taken or left, and of short texts it is the only one
-            inputs = np.minimum(inputs + SHARE_OF_A_WORD, self.room.input)
-            targets = np.minimum(targets + SHARE_OF_A_WORD, self.room.target)
+            inputs = np.minimum(inputs + SHARE_OF_A_WORD, self.length_limits.input)
+            targets = np.minimum(targets + SHARE_OF_A_WORD, self.length_limits.target)
         return inputs, targets
 
     def __call__(self, texts: Ragged, words: Words | None, keys: Keys) -> tuple[Ragged, Ragged]:
@@ -151,8 +151,8 @@ class SpanCorruption:
         if words is None:
             spans = random_spans(texts.lengths, noise, counts, keys("kept"), keys("noise"))
         else:
-            least = texts.lengths + counts + (prefixes >= 0) - self.room.input
+            least = texts.lengths + counts + (prefixes >= 0) - self.length_limits.input
             streams = keys("kept"), keys("noise"), keys("ends")
-            spans = random_word_spans(words, noise, counts, least, self.room.target - counts, streams)
+            spans = random_word_spans(words, noise, counts, least, self.length_limits.target - counts, streams)
         sentinels = self.sentinels[steps(spans.counts)]
         return prefixed(replaced(texts, spans, sentinels), prefixes), put_aside(texts, spans, sentinels)

@@ -20,7 +20,7 @@ Keys = Callable[[str], NDArray[np.uint64]]  # purpose -> each row's key for it
 
 
 @dataclass(frozen=True)
-class Room:
+class LengthLimits:
     """Tokens that an input and its target may have, those that the tokenizer puts around them not counted."""
 
     input: int
@@ -33,7 +33,7 @@ class Spans:
 
     Args:
         starts: Where each begins among the values of all rows ``(S,) int64``.
-        lengths: Values of each; with 0 it lies before the value at its start ``(S,) int64``.
+        lengths: Values of each; an empty span is before the value at its start ``(S,) int64``.
         counts: Spans of each row ``(B,) int64``; sums to S.
     """
 
@@ -184,7 +184,7 @@ def replaced(rows: Ragged, spans: Spans, tokens: NDArray[np.int64] | int) -> Rag
     places = spans.starts - skipped + spans.lengths - 1
     stretches = np.diff(places, prepend=0, append=total)  # from one token to the next
     values = rows.values[np.repeat(np.concatenate([[0], skipped]), stretches) + np.arange(total)]
-    values[places] = tokens  # the last value of a span gives way to it, or what stands before an empty one
+    values[places] = tokens  # it replaces the last value of a span, or the value before an empty one
     return Ragged(values, lengths)
 
 
@@ -199,7 +199,7 @@ def put_aside(rows: Ragged, spans: Spans, tokens: NDArray[np.int64]) -> Ragged:
     sizes = spans.lengths + 1
     ends = np.cumsum(sizes)
     places = stretches(spans.starts - 1, sizes)
-    values = rows.values[places]  # what stands before a span gives way to its token
+    values = rows.values[places]  # the token replaces the value before its span
     values[ends - sizes] = tokens
     return Ragged(values, sums_by_row(sizes, spans.counts))
 
@@ -220,7 +220,7 @@ def prefixed(rows: Ragged, tokens: NDArray[np.int64]) -> Ragged:
 def _inserted(
     values: NDArray[np.int64], places: NDArray[np.int64], tokens: NDArray[np.int64] | int
 ) -> NDArray[np.int64]:
-    """Return the values in order with tokens between them, which stand at given places of the result."""
+    """Return the values in order with tokens between them, at given positions of the result."""
     out = np.empty(len(values) + len(places), dtype=np.int64)
     taken = np.ones(len(out), dtype=bool)
     taken[places] = False
@@ -256,7 +256,7 @@ def unframed(values: NDArray[np.int64], attention_mask: NDArray[np.int64], num_b
 def framed(
     rows: Ragged, before: Sequence[int], after: Sequence[int], fill: int, *, left: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lay rows side by side, special tokens around each of them and padding behind.
+    """Pad rows to one length, special tokens around each of them and padding after.
 
     Args:
         rows: The texts.
@@ -266,7 +266,7 @@ def framed(
         left: Put the padding before the text.
 
     Returns:
-        The rows and their attention mask, both ``(B, L) int64``; L is that of the longest row, at least 1.
+        The rows and their attention mask, both ``(B, L) int64``; L is the length of the longest row, at least 1.
 
     Examples:
         >>> rows, mask = framed(Ragged.of([[5, 6], []]), [1], [2], 0)
@@ -296,7 +296,7 @@ def shifted_right(labels: NDArray[np.int64], start: int | None, pad_token_id: in
     """Return what the decoder reads while it learns to write labels: each place holds the token before.
 
     Args:
-        labels: Targets, -100 behind them ``(B, T) int64``.
+        labels: Targets, -100 after them ``(B, T) int64``.
         start: What every row begins with; none: the last token of its own labels, as mBART's code of the language.
         pad_token_id: Stands where there is no label.
 

@@ -1,4 +1,4 @@
-"""Numbers that stand for texts, equal where the tokens are, however they were padded; names in files of TREC."""
+"""Hashes of texts, equal where the tokens are equal, whatever the padding; names in TREC files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers_framework.processing.random import mix64
 
 
 def token_hashes(input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a number for the tokens of every row: 64 bits of a hash, padding apart.
+    """Return a number for the tokens of every row: 64 bits of a hash, without the padding.
 
     Two of a million different rows share one with probability 3e-8.
 

@@ -1,4 +1,4 @@
-"""Tokenizers that do what their ``tokenizer.json`` says, whichever class transformers takes them for."""
+"""Tokenizers that follow their ``tokenizer.json``, whatever class transformers loads them with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def read_tokenizer(place: str, cache_dir: str | None = None) -> Any:
     """Return the tokenizer of a checkpoint; if it has a ``tokenizer.json``, that decides.
 
-    transformers 5 takes the vocabulary from the file and the rest from the tokenizer's class. What the file says of
+    transformers 5 takes the vocabulary from the file and the rest from the tokenizer's class. What the file has as
     normalizer, pre-tokenizer, special tokens and kind of model is lost where the class does it in another way, and
     words become unknown tokens without a message. Such a tokenizer is read without its class.
 
@@ -69,7 +69,7 @@ def _speaks(tokenizer: Any) -> bool:
 
 
 def _corrected(tokenizer: Any, written: Any) -> Any:
-    """Let a tokenizer read texts as its file says, within what its class puts around them."""
+    """Let a tokenizer process texts as its file says, with the special tokens of its class around them."""
     for part in ("normalizer", "pre_tokenizer", "model", "decoder"):
         setattr(tokenizer.backend_tokenizer, part, getattr(written.backend_tokenizer, part))
     return tokenizer
@@ -125,7 +125,7 @@ def _state(backend: Tokenizer, part: str) -> bytes | None:
 
 
 def _same_model(made: dict[str, Any], written: dict[str, Any]) -> bool:
-    """Return whether two models make the same tokens of a text, by their JSON; older files say less and otherwise."""
+    """Return whether two models make the same tokens of a text, by their JSON; older files differ in fields."""
     kept: list[dict[str, Any]] = []
     for model in (made, written):
         parts = {"type": made["type"]} | {name: part for name, part in model.items() if part not in (None, "", False)}

@@ -48,8 +48,8 @@ class Ragged:
         """Return the rows side by side.
 
         Args:
-            width: Length of all rows, that of the longest one or more.
-            fill: Value of the places behind a row, or before it.
+            width: Length of all rows, at least that of the longest one.
+            fill: Value of the places after a row, or before it.
             left: Put the padding before the values.
 
         Returns:
@@ -96,7 +96,7 @@ def stretches(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[
 
 
 def sums_by_row(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Add up the values of each row, of which it may have none, ``(B,) int64``.
+    """Add up the values of each row, which may have none, ``(B,) int64``.
 
     Examples:
         >>> sums_by_row(np.array([1, 2, 3]), np.array([2, 0, 1])).tolist()

@@ -63,7 +63,7 @@ def random_word_spans(
 ) -> Spans:
     """Lay spans of whole words out with as many tokens in them as asked for, or the nearest number that fits.
 
-    Spans are first drawn as those of tokens are (:func:`~transformers_framework.processing.spans.random_spans`), from
+    Spans are first sampled as spans of tokens are (:func:`~transformers_framework.processing.spans.random_spans`), from
     as large a share of the words as of tokens. Then they lose or gain words at their ends until their tokens are as
     many as asked for; the word that makes them more is taken or left, whichever comes nearer. Only where neither is
     between ``least`` and ``most`` it is cut, as is the one word of a text that must be shortened.
@@ -78,7 +78,7 @@ def random_word_spans(
             ``(B,) uint64``.
 
     Returns:
-        Spans of tokens, at most ``counts`` a row.
+        Spans of tokens, at most ``counts`` per row.
 
     Examples:
         >>> from transformers_framework.processing.random import keys
@@ -116,9 +116,9 @@ def random_word_spans(
 
 
 def _turns(spans: Spans, counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return when words have their turn to be in a span, and which stand before the first span of their row.
+    """Return the order in which words are put into spans, and which are before the first span of their row.
 
-    First come the first words of spans, then the others, those farther from the end first; then the words behind
+    First come the first words of spans, then the others, those farther from the end first; then the words after
     spans, nearer ones first; at last those before the first span, nearer ones first. So whatever number of words is
     taken in this order makes up the same spans, with other ends.
     """
@@ -140,7 +140,7 @@ def _turns(spans: Spans, counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], 
 
 
 def _merged(begins: NDArray[np.int64], lengths: NDArray[np.int64], rows: NDArray[np.int64], num_rows: int) -> Spans:
-    """Return stretches as spans; those of a row that touch become one, empty ones none."""
+    """Return stretches as spans; those of a row that touch are merged into one, empty ones none."""
     there = lengths > 0
     begins, rows, ends = begins[there], rows[there], (begins + lengths)[there]
     opens = np.ones(len(begins), dtype=bool)

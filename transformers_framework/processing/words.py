@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class WordTokenizer:
     """Tokenize words one by one, as they would be in the middle of a text.
 
-    The ids are those of ``is_split_into_words=True``. Tokenizers that tell words by the space before them, as
-    RoBERTa's, get it: transformers wants them to be loaded anew for that, with ``add_prefix_space=True``.
+    The ids are those of ``is_split_into_words=True``. Tokenizers that recognize a word by the space before it, as
+    RoBERTa's, get that space: transformers needs them to be loaded again for that, with ``add_prefix_space=True``.
 
     Args:
         backend: As ``bare_tokenizer`` returns it.
@@ -40,7 +40,7 @@ class WordTokenizer:
             words: N words.
 
         Returns:
-            The ids of all words one after the other ``(T,) int64`` and the pieces of each ``(N,) int64``, of which an
+            The ids of all words one after the other ``(T,) int64`` and the pieces of each ``(N,) int64``; an
             empty word has none.
         """
         number = {word: index for index, word in enumerate(dict.fromkeys(words))}  # a third to a half of them is new
@@ -82,9 +82,9 @@ class WordWindows(NamedTuple):
     Args:
         rows: The row of each window ``(W,) int64``.
         starts: Its first word ``(W,) int64``.
-        ends: The word behind its last one ``(W,) int64``.
+        ends: The word after its last one ``(W,) int64``.
         owns_from: The first word that is its own; each word is one window's ``(W,) int64``.
-        owns_to: The word behind those ``(W,) int64``.
+        owns_to: The word after those ``(W,) int64``.
     """
 
     rows: np.ndarray
@@ -97,7 +97,7 @@ class WordWindows(NamedTuple):
 def cut_words(pieces: np.ndarray, counts: np.ndarray, *, capacity: int, shared: int) -> WordWindows:
     """Cut lists of words into windows that overlap, between words: none is torn but one that is longer than a window.
 
-    A word that lies in several windows is the one's in which it has more context, counted in tokens on its shorter
+    A word that is in several windows belongs to the one in which it has more context, counted in tokens on its shorter
     side, and the first one's when both have as much: the maximum context of Devlin et al. 2019, "BERT" (their
     ``run_squad.py``).
 
@@ -126,7 +126,7 @@ def cut_words(pieces: np.ndarray, counts: np.ndarray, *, capacity: int, shared: 
         goes_on = ends < row_ends[rows]
         rows, starts, ends = rows[goes_on], starts[goes_on], ends[goes_on]
         shares = np.searchsorted(before, before[ends] - shared)
-        has_room = np.searchsorted(before, before[ends + 1] - capacity)  # for the word behind
+        has_room = np.searchsorted(before, before[ends + 1] - capacity)  # for the word after
         starts = np.minimum(np.maximum.reduce([shares, has_room, starts + 1]), ends)
     windows = np.concatenate(found, axis=1)
     rows, starts, ends = windows[:, np.lexsort((windows[1], windows[0]))]

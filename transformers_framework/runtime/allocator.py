@@ -13,7 +13,7 @@ OPT_OUT = "TRANSFORMERS_FRAMEWORK_KEEP_ALLOCATOR"
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc not to map and unmap every large tensor; return whether it was told.
+    """Tell glibc not to map and unmap every large tensor; return whether it accepted.
 
     Mapping costs 14 to 28 % of a training step on a CPU. The peak of memory grows by 3 to 10 %. Only Linux with
     glibc has the setting; ``TRANSFORMERS_FRAMEWORK_KEEP_ALLOCATOR=1`` leaves the allocator alone.

@@ -1,4 +1,4 @@
-"""What a run dies of that is no mistake of the program, told in one line with what to do."""
+"""Failures of machines and disks, explained in one line with the remedy."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ KNOWN = {
 
 @contextlib.contextmanager
 def explaining_failures(output_dir: Path) -> Iterator[None]:
-    """Turn what a run can die of into a message.
+    """Turn failures of the machine into one message with the remedy.
 
     Args:
         output_dir: Where the run writes.
 
     Raises:
-        RunError: With what happened and what to do.
+        RunError: With the cause and the remedy.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def explaining_failures(output_dir: Path) -> Iterator[None]:
 
 
 def explanation(error: BaseException, output_dir: Path) -> str | None:
-    """Return what an error, or one that it came of, means for a run; nothing when that is unknown.
+    """Return what an error, or one of its causes, means for a run; None when that is unknown.
 
     Args:
         error: The error.

@@ -1,4 +1,4 @@
-"""Garbage is hardly looked for while a run is built, and what the run was built of is not looked through again."""
+"""Collect garbage rarely while a run is built, and do not search its long-lived objects again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def collect_rarely() -> None:
 
 
 def freeze_start_up_objects() -> None:
-    """Search as usual from now on, among what is made from now on; nothing where garbage is collected as usual.
+    """Freeze all objects and collect garbage as usual from now on; does nothing unless it was collected rarely.
 
     Else the first search would go through all modules again, for a second, and forked workers would copy their pages.
     """

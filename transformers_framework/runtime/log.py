@@ -1,4 +1,4 @@
-"""What the program says while it runs: one line a message, on the error stream, from the first process."""
+"""Log messages: one line each, on standard error, from rank 0."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KNOWN = (
     ".*ended before the epoch ended and your dataloader is not resumable.*",  # ours is
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*`weights_only`.*",
-    ".*recommended to use `self.log\\(.*sync_dist=True.*",  # metrics gather the processes themselves
+    ".*recommended to use `self.log\\(.*sync_dist=True.*",  # our metrics gather over ranks themselves
     ".*Total length of .* across ranks is zero.*",  # no validation without its data
     ".*LeafSpec.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
@@ -24,7 +24,7 @@ KNOWN = (
 
 
 class Printable(logging.Formatter):
-    """Formats messages so that no label or text of the data commands the terminal."""
+    """Formats messages without the control characters that labels or texts of the data may have."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
@@ -41,7 +41,7 @@ def set_up_logging() -> None:
         package.propagate = False
     package.setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # speaks when it was asked to
+    logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # logs when it was asked to
     if not sys.stderr.isatty():
         from transformers.utils import logging as transformers_logging
 

@@ -1,6 +1,6 @@
-"""Training loops that are saved between batches and know what was still due: a validation, the end of an epoch.
+"""Training loops that are saved between batches and remember what is still due: a validation, the end of an epoch.
 
-Lightning's own guess from counters where a checkpoint was written, and lose a validation that was interrupted, and the
+Lightning's own loops guess from counters where a checkpoint was written, and lose an interrupted validation, and the
 end of an epoch where ``max_steps`` ends the run.
 """
 
@@ -57,7 +57,7 @@ class EpochLoop(lightning.TrainingEpochLoop):
             self.validation_due = super().validates_now(data_fetcher)
             call_hooks(self.trainer, "on_batch_done")
         if self.validation_due:
-            self.val_loop.batch_progress.reset()  # so that nothing is left of one that was interrupted
+            self.val_loop.batch_progress.reset()  # an interrupted one starts again
         super().on_advance_end(data_fetcher)
 
     def validates_now(self, data_fetcher: Any) -> bool:
@@ -69,7 +69,7 @@ class EpochLoop(lightning.TrainingEpochLoop):
         return {**super().on_save_checkpoint(), "validation_due": self.validation_due}
 
     def on_load_checkpoint(self, state_dict: dict[str, Any]) -> None:
-        """Know what is due."""
+        """Restore what is due."""
         super().on_load_checkpoint(state_dict)
         self.validation_due = state_dict.get("validation_due", False)
 

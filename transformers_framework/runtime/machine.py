@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from transformers_framework.distributed.processes import follow_parent
 
-PARALLELISM = "TOKENIZERS_PARALLELISM"  # threads of tokenizers, which processes that are forked could wait for forever
+PARALLELISM = "TOKENIZERS_PARALLELISM"  # threads of tokenizers, for which forked processes could wait forever
 
 
 class TokenizerThreads:
@@ -18,7 +18,7 @@ class TokenizerThreads:
 
     @classmethod
     def choose(cls, num_workers: int | None) -> None:
-        """Let them where there are no workers."""
+        """Allow them where there are no workers."""
         if os.environ.get(PARALLELISM, cls.chosen) == cls.chosen:
             cls.chosen = "true" if num_workers == 0 else "false"
             os.environ[PARALLELISM] = cls.chosen

@@ -1,4 +1,4 @@
-"""Limits of the machine that worker processes of a data loader meet: open files and shared memory."""
+"""Limits of the machine for the workers of a data loader: open files and shared memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import sys
 from transformers_framework.exceptions import ConfigurationError
 
 SHARED_MEMORY = "/dev/shm"  # where Linux keeps the tensors and semaphores that processes share
-FILES_OF_A_PROCESS, FILES_OF_A_WORKER = 64, 40  # open files; a tensor that is on its way from a worker is one
+FILES_OF_A_PROCESS, FILES_OF_A_WORKER = 64, 40  # open files; each tensor in transit from a worker is one
 ENOUGH_FILES = 65_536
-SEMAPHORES = 2**16  # bytes of the queues of a few workers, a page each
+SEMAPHORES = 2**16  # bytes of the queues of a few workers, one page each
 BATCHES_ON_THE_WAY = 2  # for each worker, prefetched
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def check_workers(num_workers: int, batch_size: int) -> None:
         batch_size: Bytes of a batch whose rows are as long as they may be.
 
     Raises:
-        ConfigurationError: With what is needed and what there is.
+        ConfigurationError: With what is needed and what is available.
     """
     if not num_workers:
         return

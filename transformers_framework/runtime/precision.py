@@ -1,4 +1,4 @@
-"""Short names of precisions, what a device cannot do, and how exact products of float32 are."""
+"""Short names of precisions, what a device does not support, and the precision of float32 matrix products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many batches and optimizer steps a run takes, and flags that these numbers contradict."""
+"""How many batches and optimizer steps a run takes, and checks of the flags that set them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DEFAULT_EPOCHS = 1000  # of Lightning, where nothing else ends a run
 
 @dataclass(frozen=True)
 class Steps:
-    """Sizes of a run as Lightning will count them; infinite where nobody knows.
+    """Sizes of a run as Lightning will count them; infinite where it is unknown.
 
     Args:
-        epochs: Epochs that may be begun.
-        batches: Training batches of an epoch, on each process.
+        epochs: Epochs at most.
+        batches: Training batches of an epoch, on each rank.
         per_epoch: Optimizer steps of an epoch.
         total: Optimizer steps of the run.
     """
@@ -36,9 +36,9 @@ class Steps:
         """Count before anything is loaded.
 
         Args:
-            trainer: Knows processes, limits, epochs and accumulation.
+            trainer: Has the world size, limits, epochs and accumulation.
             num_rows: Rows of the training data, None of a stream of unknown length.
-            batch_size: Rows of a batch on each process.
+            batch_size: Rows of a batch on each rank.
         """
         whole = math.inf if num_rows is None else math.ceil(num_rows / (batch_size * trainer.world_size))
         batches, limit = whole, trainer.limit_train_batches
@@ -52,20 +52,20 @@ class Steps:
         return cls(epochs, batches, per_epoch, total if trainer.max_steps == -1 else min(total, trainer.max_steps))
 
     def all_batches(self, trainer: Trainer) -> float:
-        """Return the batches of the run, on each process.
+        """Return the batches of the run, on each rank.
 
         Args:
-            trainer: Knows the accumulation.
+            trainer: Has the accumulation.
         """
         epochs, steps = (0, self.total) if math.isinf(self.per_epoch) else divmod(self.total, self.per_epoch)
         whole = epochs * self.batches if epochs else 0
         return whole + steps * trainer.accumulate_grad_batches
 
     def first_validation(self, trainer: Trainer) -> float:
-        """Return the batch after which the first validation comes; 0 where time decides.
+        """Return the batch after which the first validation comes; 0 where validations are by time.
 
         Args:
-            trainer: Knows the intervals.
+            trainer: Has the intervals.
         """
         interval, epochs = trainer.val_check_interval, trainer.check_val_every_n_epoch
         if isinstance(interval, float):
@@ -80,7 +80,7 @@ class Steps:
         """Return the flags that give a run validations before its end, where the first one comes after it.
 
         Args:
-            trainer: Knows the intervals.
+            trainer: Has the intervals.
         """
         end, skipped = self.all_batches(trainer), (trainer.check_val_every_n_epoch or 1) - 1
         first = self.first_validation(trainer) - skipped * self.batches if skipped else self.first_validation(trainer)
@@ -88,7 +88,7 @@ class Steps:
         return remedies if first < end else [*remedies, f"a --val_check_interval below {end:.0f}"]
 
     def check(self, trainer: Trainer, *, validates: bool) -> None:
-        """Refuse numbers of batches, epochs and steps that make no sense together.
+        """Raise when numbers of batches, epochs and steps contradict each other.
 
         Args:
             trainer: The trainer that was asked for.

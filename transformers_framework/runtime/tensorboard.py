@@ -19,7 +19,7 @@ EVENT_SIZES = "event_sizes"  # key of checkpoints
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's logger, less the file of hyperparameters: ``config.yaml`` has them.
+    """Lightning's logger without its file of hyperparameters: ``config.yaml`` has them.
 
     To find a place for that file, Lightning imports every file system that is installed, s3fs among them, which takes
     longer than the first steps of a small run.
@@ -36,7 +36,7 @@ class TensorBoard(TensorBoardLogger):
         return writer
 
     def purge(self, step: int) -> None:
-        """Let a TensorBoard that is open forget what it was shown of a step and those after it."""
+        """Let an open TensorBoard forget the values of a step and of those after it."""
         self.purge_from(step)
 
     @rank_zero_only
@@ -56,7 +56,7 @@ def tensorboard(folders: RunFolders) -> TensorBoard:
 
 
 def _come_last(writer: Any) -> None:
-    """Name the file of a writer such that it comes last: readers sort files by the time in their names."""
+    """Rename the file of a writer so that it is sorted last: readers sort files by the time in their names."""
     path = event_file(writer)
     latest = max((other.name for other in path.parent.glob(EVENTS) if other != path), default="")
     if latest >= path.name:

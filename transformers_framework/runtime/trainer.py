@@ -1,4 +1,4 @@
-"""Lightning's trainer from the flags of a run; what it refuses is told by flag."""
+"""Build Lightning's trainer from the flags of a run; its errors name the flag."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def build_trainer(
     Args:
         options: All flags of the run.
         folders: Where logs go.
-        callbacks: What keeps the promises of the run.
+        callbacks: Callbacks of the run.
         validates: Whether there is anything to validate on.
         config: Config of the model, where that is known.
 
@@ -62,12 +62,12 @@ def build_trainer(
     device = accelerator_kind(accelerator)
     try:
         flags["precision"] = full_precision_name(flags.get("precision"), device, getattr(config, "model_type", None))
-        flags["use_distributed_sampler"] = False  # ours deals rows to processes
+        flags["use_distributed_sampler"] = False  # ours distributes rows over ranks
         plugins: list[Any] = [] if shards_checkpoints(strategy) else [WholeCheckpointIO()]
         if SLURMEnvironment.detect():  # it would continue whatever run of --output_dir was last requeued
             plugins.append(SLURMEnvironment(auto_requeue=False))
         if not validates:
-            flags.pop("val_check_interval", None)  # Lightning would hold it against the training data
+            flags.pop("val_check_interval", None)  # Lightning would compare it with the training data
         flags |= {
             "logger": build_loggers(folders, options, **options_of(build_loggers, options)),
             "callbacks": [*callbacks],
@@ -89,7 +89,7 @@ def build_trainer(
 
 
 def _blamed(reason: str, options: Mapping[str, Any], flags: Sequence[str]) -> str:
-    """Say which flags Lightning refuses: it calls its arguments as we do, or tells their values."""
+    """Return which flags Lightning refuses, found by their names or values in its message."""
     given = {name: value for name, value in options.items() if name in flags and value is not None}
     words = {name: re.escape(value) for name, value in given.items() if isinstance(value, str)}
     about = (

@@ -1,4 +1,4 @@
-"""From a schedule to the torch scheduler that follows it."""
+"""Build torch's scheduler from a schedule."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def check_schedule(schedule: Callable[..., float], total_steps: float | None, op
 
     Args:
         schedule: A function of :mod:`transformers_framework.schedulers.schedules`.
-        total_steps: Steps of the run, None or infinite where nobody knows.
+        total_steps: Steps of the run, None or infinite where it is unknown.
         options: The schedule's flags.
 
     Raises:
-        ConfigurationError: When the schedule needs a total that nobody knows, or when the warm-up is longer than
+        ConfigurationError: When the schedule needs a total that is unknown, or when the warm-up is longer than
             the run.
 
     Examples:
@@ -74,13 +74,13 @@ def build_scheduler(
 ) -> LambdaLR:
     """Return a scheduler that multiplies the learning rate of each group by its schedule.
 
-    Its state holds numbers only: the functions are partials, of which ``LambdaLR`` saves nothing, so a checkpoint loads
+    Its state holds numbers only: the functions are partials, which ``LambdaLR`` does not save, so a checkpoint loads
     with ``weights_only=True``.
 
     Args:
         optimizer: Its groups carry ``depth`` and ``last_depth`` where the schedule :func:`needs_depth`.
         schedule: A function of :mod:`transformers_framework.schedulers.schedules`.
-        total_steps: Steps of the run, None or infinite where nobody knows.
+        total_steps: Steps of the run, None or infinite where it is unknown.
         options: The schedule's flags.
         frequency: Steps between two updates of the learning rate, which stays as it is in between.
 
@@ -107,7 +107,7 @@ def keep_highest(scheduler: LambdaLR, num_warmup_steps: int) -> None:
 
     Args:
         scheduler: As :func:`build_scheduler` makes it.
-        num_warmup_steps: Steps of the warm-up, behind which a schedule is at its highest.
+        num_warmup_steps: Steps of the warm-up, after which a schedule is at its highest.
 
     Examples:
         >>> import torch

@@ -23,7 +23,7 @@ from transformers_framework.processing.infilling import (
     scattered,
     shuffled,
 )
-from transformers_framework.processing.spans import Room
+from transformers_framework.processing.spans import LengthLimits
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.processing.word_spans import Words
 
@@ -111,7 +111,7 @@ def test_every_layout_is_equally_likely():
 
 def infilled(lengths, probability=0.3, mean=3.0, max_length=1000, max_spans=1000, words=None, **options):
     texts = texts_of(lengths)
-    corrupt = TextInfilling(probability, mean, MASK, Room(max_length, 1000), max_spans)
+    corrupt = TextInfilling(probability, mean, MASK, LengthLimits(max_length, 1000), max_spans)
     return texts, corrupt(texts, words, drawing(len(texts), **options))
 
 
@@ -166,7 +166,7 @@ def test_a_row_is_corrupted_alike_beside_any_others():
     lengths = np.array([50, 0, 1, 300, 2, 77])
     texts, (together, _) = infilled(lengths)
     for row, text in enumerate(rows_of(texts)):
-        corrupt = TextInfilling(0.3, 3.0, MASK, Room(1000, 1000), 1000)
+        corrupt = TextInfilling(0.3, 3.0, MASK, LengthLimits(1000, 1000), 1000)
         alone = corrupt(Ragged(np.array(text, dtype=np.int64), lengths[[row]]), None, drawing(1, rows=[row]))[0]
         assert alone.values.tolist() == rows_of(together)[row]
 
@@ -265,7 +265,7 @@ def test_sentences_are_permuted_and_the_target_is_not(words):
     if words:
         starts = word_starts(texts.values // 2 % 7, texts.lengths)
         found = Words.of(starts, texts.lengths)
-    corrupt = TextInfilling(0.0, 3.0, MASK, Room(1000, 1000), 1000, marks)
+    corrupt = TextInfilling(0.0, 3.0, MASK, LengthLimits(1000, 1000), 1000, marks)
     inputs, targets = corrupt(texts, found, drawing(len(rows)))
     assert targets is texts
     for source, text in zip(rows_of(inputs), rows, strict=True):

@@ -18,7 +18,7 @@ from transformers_framework.processing.span_corruption import (
     span_counts,
 )
 from transformers_framework.processing.spans import (
-    Room,
+    LengthLimits,
     Spans,
     choose,
     compositions,
@@ -240,7 +240,7 @@ def restored(source, target):
 
 def test_input_and_target_give_the_text_back():
     texts = texts_of([0, 1, *range(2, 356, 3)])
-    corrupt = SpanCorruption([Denoiser(0.15, 3.0)], SENTINELS, Room(500, 500), len(SENTINELS))
+    corrupt = SpanCorruption([Denoiser(0.15, 3.0)], SENTINELS, LengthLimits(500, 500), len(SENTINELS))
     inputs, targets = corrupt(texts, None, drawing(120))
     for source, target, text in zip(rows_of(inputs), rows_of(targets), rows_of(texts), strict=True):
         assert restored(source, target) == text
@@ -257,7 +257,7 @@ def test_input_and_target_give_the_text_back():
 def test_each_row_draws_its_denoiser_anew_in_each_epoch():
     n = 3000
     mixture = [Denoiser(0.15, 3.0), Denoiser(0.5, 32.0, prefix=7), Denoiser(0.25, math.inf, prefix=8)]
-    corrupt = SpanCorruption(mixture, SENTINELS, Room(500, 500), len(SENTINELS))
+    corrupt = SpanCorruption(mixture, SENTINELS, LengthLimits(500, 500), len(SENTINELS))
     texts = texts_of(np.full(n, 100))
     epochs = []
     for epoch in (0, 1):
@@ -293,20 +293,22 @@ def lengths_of(length, denoiser, most=100):
 )  # fmt: skip
 @pytest.mark.parametrize("most", [100, 5])
 def test_the_longest_text_fills_input_or_target(denoiser, most):
-    for room in (Room(n, m) for n in (3, 9, 31, 64, 127, 511, 1023) for m in (3, 8, 57, 114, 511, 1023)):
-        longest = longest_text(denoiser, room, most)
+    for length_limits in (
+        LengthLimits(n, m) for n in (3, 9, 31, 64, 127, 511, 1023) for m in (3, 8, 57, 114, 511, 1023)
+    ):
+        longest = longest_text(denoiser, length_limits, most)
         source, target = lengths_of(longest, denoiser, most)
-        assert source <= room.input
-        assert target <= room.target
+        assert source <= length_limits.input
+        assert target <= length_limits.target
         # a token more in the target may be a span more, too
-        assert source == room.input or target in (room.target, room.target - 1)
+        assert source == length_limits.input or target in (length_limits.target, length_limits.target - 1)
         source, target = lengths_of(longest + 1, denoiser, most)
-        assert source > room.input or target > room.target
+        assert source > length_limits.input or target > length_limits.target
 
 
 def test_windows_fill_the_input_exactly():
     for limit in (63, 127, 511):
-        corrupt = SpanCorruption([Denoiser(0.15, 3.0)], SENTINELS, Room(limit, limit), len(SENTINELS))
+        corrupt = SpanCorruption([Denoiser(0.15, 3.0)], SENTINELS, LengthLimits(limit, limit), len(SENTINELS))
         inputs, targets = corrupt(texts_of(np.full(20, corrupt.longest)), None, drawing(20))
         assert set(inputs.lengths) == {limit}
         assert targets.lengths.max() <= limit
@@ -314,18 +316,18 @@ def test_windows_fill_the_input_exactly():
 
 def test_a_mixture_loses_nothing():
     mixture = [Denoiser(0.15, 3.0), Denoiser(0.5, 3.0), Denoiser(0.25, math.inf, 1)]
-    corrupt = SpanCorruption(mixture, SENTINELS, Room(127, 127), len(SENTINELS))
-    assert corrupt.longest == min(longest_text(one, Room(127, 127), 100) for one in mixture)
+    corrupt = SpanCorruption(mixture, SENTINELS, LengthLimits(127, 127), len(SENTINELS))
+    assert corrupt.longest == min(longest_text(one, LengthLimits(127, 127), 100) for one in mixture)
     inputs, targets = corrupt(texts_of(np.full(500, corrupt.longest)), None, drawing(500))
     assert inputs.lengths.max() == 127
     assert targets.lengths.max() <= 127
 
 
 def test_the_smallest_rooms():
-    assert longest_text(Denoiser(0.15, 3.0), Room(2, 2), 100) == 2
-    assert longest_text(Denoiser(0.15, 3.0, 1), Room(2, 2), 100) == 1
-    assert longest_text(Denoiser(0.15, 3.0), Room(2, 1), 100) == 1
-    assert longest_text(Denoiser(0.15, 3.0), Room(-1, 5), 100) == -1
+    assert longest_text(Denoiser(0.15, 3.0), LengthLimits(2, 2), 100) == 2
+    assert longest_text(Denoiser(0.15, 3.0, 1), LengthLimits(2, 2), 100) == 1
+    assert longest_text(Denoiser(0.15, 3.0), LengthLimits(2, 1), 100) == 1
+    assert longest_text(Denoiser(0.15, 3.0), LengthLimits(-1, 5), 100) == -1
 
 
 # --- whole words ------------------------------------------------------------------------------------------------------
@@ -356,28 +358,28 @@ def hidden_words(numbers, source, target, text):
 
 
 @pytest.mark.parametrize(
-    ("denoiser", "room"),
+    ("denoiser", "length_limits"),
     [
-        (Denoiser(0.15, 3.0), Room(127, 127)),
-        (Denoiser(0.5, 3.0), Room(127, 127)),  # input and target bind both
-        (Denoiser(0.15, 3.0), Room(200, 40)),  # the target binds
-        (Denoiser(0.25, math.inf, 1), Room(60, 60)),
-        (Denoiser(0.5, 32.0), Room(255, 255)),
+        (Denoiser(0.15, 3.0), LengthLimits(127, 127)),
+        (Denoiser(0.5, 3.0), LengthLimits(127, 127)),  # input and target bind both
+        (Denoiser(0.15, 3.0), LengthLimits(200, 40)),  # the target binds
+        (Denoiser(0.25, math.inf, 1), LengthLimits(60, 60)),
+        (Denoiser(0.5, 32.0), LengthLimits(255, 255)),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("longest", [1, 4, LONGEST_WORD])
-def test_whole_words_fit_whatever_their_lengths(denoiser, room, longest):
+def test_whole_words_fit_whatever_their_lengths(denoiser, length_limits, longest):
     draw = np.random.default_rng(longest)
-    corrupt = SpanCorruption([denoiser], SENTINELS, room, len(SENTINELS), whole_words=True)
+    corrupt = SpanCorruption([denoiser], SENTINELS, length_limits, len(SENTINELS), whole_words=True)
     full = corrupt.longest
     lengths = np.concatenate([np.full(150, full), draw.integers(0, full + 1, size=100), [0, 1, 2, 3]])
     numbers = [random_words(draw, length, longest) for length in lengths]
     texts = texts_of(lengths)
     words = Words.of(word_starts(np.concatenate(numbers), lengths), lengths)
     inputs, targets = corrupt(texts, words, drawing(len(lengths)))
-    assert inputs.lengths.max() <= room.input
-    assert targets.lengths.max() <= room.target
+    assert inputs.lengths.max() <= length_limits.input
+    assert targets.lengths.max() <= length_limits.target
     asked = span_counts(lengths, denoiser.probability, denoiser.mean_span_length, 100)[0]
     found = []
     for row, (source, target, text) in enumerate(zip(rows_of(inputs), rows_of(targets), rows_of(texts), strict=True)):
@@ -395,10 +397,10 @@ def test_whole_words_fit_whatever_their_lengths(denoiser, room, longest):
     assert abs(share - 1) < 0.01 + (longest - 1) / 2 / asked[0]
     if longest == 1:
         assert found == asked.tolist()
-        filled = longest_text(denoiser, room, 100, spare=LONGEST_WORD - 1)
+        filled = longest_text(denoiser, length_limits, 100, spare=LONGEST_WORD - 1)
         assert filled == full
-    if room.target >= room.input and denoiser.probability < 0.2:
-        assert room.input - longest < inputs.lengths[:150].mean() <= room.input
+    if length_limits.target >= length_limits.input and denoiser.probability < 0.2:
+        assert length_limits.input - longest < inputs.lengths[:150].mean() <= length_limits.input
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -410,8 +412,8 @@ def test_whatever_is_asked_for_everything_fits_and_nothing_is_lost(seed):
             Denoiser(float(draw.choice([0.01, 0.15, 0.5, 0.9, 0.99])), float(draw.choice([1, 1.5, 3, 32, math.inf])))
             for _ in range(draw.integers(1, 3))
         ]
-        room, most = Room(*draw.integers(2, 120, size=2).tolist()), int(draw.choice([1, 3, 100]))
-        corrupt = SpanCorruption(mixture, SENTINELS, room, most, whole_words=bool(epoch % 2))
+        length_limits, most = LengthLimits(*draw.integers(2, 120, size=2).tolist()), int(draw.choice([1, 3, 100]))
+        corrupt = SpanCorruption(mixture, SENTINELS, length_limits, most, whole_words=bool(epoch % 2))
         if corrupt.longest < 2:
             continue
         lengths = np.append(draw.integers(0, corrupt.longest + 1, size=4), corrupt.longest)
@@ -422,8 +424,8 @@ def test_whatever_is_asked_for_everything_fits_and_nothing_is_lost(seed):
             words = Words.of(word_starts(numbers, lengths), lengths)
         texts = texts_of(lengths)
         inputs, targets = corrupt(texts, words, drawing(5, epoch=epoch))
-        assert inputs.lengths.max() <= room.input
-        assert targets.lengths.max() <= room.target
+        assert inputs.lengths.max() <= length_limits.input
+        assert targets.lengths.max() <= length_limits.target
         for source, target, text in zip(rows_of(inputs), rows_of(targets), rows_of(texts), strict=True):
             assert restored(source, target) == text
             assert sum(token in SENTINELS for token in source) <= most
@@ -432,16 +434,16 @@ def test_whatever_is_asked_for_everything_fits_and_nothing_is_lost(seed):
 
 
 def test_a_word_longer_than_everything_is_cut_and_fits():
-    room = Room(63, 63)
-    corrupt = SpanCorruption([Denoiser(0.15, 3.0)], SENTINELS, room, len(SENTINELS), whole_words=True)
+    length_limits = LengthLimits(63, 63)
+    corrupt = SpanCorruption([Denoiser(0.15, 3.0)], SENTINELS, length_limits, len(SENTINELS), whole_words=True)
     lengths = np.full(4, corrupt.longest)
     numbers = [np.zeros(lengths[0]), np.repeat([0, 1], [1, lengths[0] - 1]), np.repeat([0, 1], [lengths[0] - 1, 1])]
     numbers.append(np.repeat([0, 1, 2], [10, lengths[0] - 20, 10]))
     texts = texts_of(lengths)
     words = Words.of(word_starts(np.concatenate(numbers).astype(int), lengths), lengths)
     inputs, targets = corrupt(texts, words, drawing(4))
-    assert inputs.lengths.max() <= room.input
-    assert targets.lengths.max() <= room.target
+    assert inputs.lengths.max() <= length_limits.input
+    assert targets.lengths.max() <= length_limits.target
     for source, target, text in zip(rows_of(inputs), rows_of(targets), rows_of(texts), strict=True):
         assert restored(source, target) == text
         assert target, "something is hidden"
@@ -450,7 +452,7 @@ def test_a_word_longer_than_everything_is_cut_and_fits():
 def test_whole_words_of_a_row_do_not_depend_on_others():
     draw = np.random.default_rng(5)
     corrupt = SpanCorruption(
-        [Denoiser(0.15, 3.0), Denoiser(0.5, 3.0)], SENTINELS, Room(127, 127), 100, whole_words=True
+        [Denoiser(0.15, 3.0), Denoiser(0.5, 3.0)], SENTINELS, LengthLimits(127, 127), 100, whole_words=True
     )
     lengths = draw.integers(0, 120, size=12)
     numbers = [random_words(draw, length) for length in lengths]
@@ -469,7 +471,7 @@ def test_spans_of_words_have_the_asked_mean_length():
     lengths = np.full(200, 300)
     numbers = [random_words(draw, 300, 2) for _ in lengths]
     words = Words.of(word_starts(np.concatenate(numbers), lengths), lengths)
-    corrupt = SpanCorruption([Denoiser(0.15, 5.0)], SENTINELS, Room(500, 500), 100, whole_words=True)
+    corrupt = SpanCorruption([Denoiser(0.15, 5.0)], SENTINELS, LengthLimits(500, 500), 100, whole_words=True)
     targets = corrupt(texts_of(lengths), words, drawing(200))[1]
     spans = np.isin(targets.values, SENTINELS).sum()
     assert 4.5 < (len(targets.values) - spans) / spans < 5.5
