@@ -1,16 +1,16 @@
-"""Checkpoints for transformers, with a card that says where they come from."""
+"""Checkpoints for transformers, each with a model card."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 
+from transformers_framework.callbacks.model_card import model_card
 from transformers_framework.callbacks.provenance import Provenance
-from transformers_framework.constants import ONCE
 from transformers_framework.runtime.loops import epoch_under_way
 from transformers_framework.storage.atomic import atomic_folder
 from transformers_framework.strategies.build import whole_weights
@@ -52,7 +52,7 @@ class Exporter:
                 step=trainer.global_step,
                 changes=[line for part in provenance for line in part.continued.changes],
             )
-            (aside / "README.md").write_text(card, encoding="utf-8")
+            card.save(aside / "README.md")
 
 
 def _say_precision(folder: Path) -> None:
@@ -60,60 +60,3 @@ def _say_precision(folder: Path) -> None:
     for path in folder.rglob("config.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def model_card(
-    options: Mapping[str, Any], *, metrics: Mapping[str, float], epoch: int, step: int, changes: Sequence[str] = ()
-) -> str:
-    """Return a model card in Markdown: data, flags, metrics and versions.
-
-    Args:
-        options: Flags of the run.
-        metrics: Metrics when it was saved.
-        epoch: Epoch when it was saved.
-        step: Optimizer step when it was saved.
-        changes: Which of the flags were others before, and up to which step.
-    """
-    import yaml
-
-    base = options.get("pre_trained_model")
-    header: dict[str, Any] = {"library_name": "transformers", "tags": [options["pipeline"], "transformers-framework"]}
-    if base and not Path(base).exists() and "://" not in base:
-        header["base_model"] = base
-    data = [
-        f"| {stage} | `{options[f'{stage}_dataset']}` |"
-        for stage in ("train", "valid", "test", "predict")
-        if options.get(f"{stage}_dataset")
-    ]
-    flags = {key: value for key, value in options.items() if value is not None and key not in ONCE}
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(header, sort_keys=False).strip(),
-            "---",
-            f"# {options['name']}",
-            "",
-            f"`{options['model']}` trained with `{options['pipeline']}` "
-            f"from {f'`{base}`' if base else 'random weights'}; saved in epoch {epoch} at step {step}.",
-            *("", "## Data", "", "| stage | source |", "| --- | --- |", *data),
-            *("", "## Metrics", "", "| name | value |", "| --- | --- |"),
-            *(f"| {name} | {value:.6g} |" for name, value in metrics.items()),
-            *("", "## Flags", "", "```yaml", yaml.safe_dump(flags, sort_keys=True, allow_unicode=True).strip(), "```"),
-            *(("", *(f"- {line}" for line in changes)) if changes else ()),
-            *("", "## Versions", "", *(f"- {name} {version}" for name, version in versions().items()), ""),
-        ]
-    )
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a result depends on."""
-    import platform
-    from importlib import metadata
-
-    found = {"python": platform.python_version()}
-    for package in ("transformers-framework", "torch", "pytorch-lightning", "transformers", "tokenizers", "datasets"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
