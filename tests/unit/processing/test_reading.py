@@ -262,7 +262,7 @@ class Expected:
     def fit(self, question: str, length: int, first: list[int], last: int) -> bool:
         """Tell whether a window holds the tokens of an answer."""
         asked = len(self.inputs.backend.encode(question.strip(), add_special_tokens=False))
-        capacity = self.inputs.room - min(asked, self.inputs.max_query_length)
+        capacity = self.inputs.capacity - min(asked, self.inputs.max_query_length)
         step = capacity - min(self.inputs.doc_stride, capacity // 2)
         return any(
             start <= first[0] and last < start + capacity
