@@ -56,6 +56,7 @@ setup(
         "filelock",
         "fsspec",
         "huggingface_hub",
+        "jsonargparse[shtab]>=4.53,<5",
         "numpy",
         "protobuf",  # with sentencepiece: tokenizers of the hub that come without a tokenizer.json, as DeBERTa-v3's
         "pyarrow",

@@ -217,7 +217,7 @@ def _command(argv: Sequence[str]) -> int:
     if not given or "help" in given:
         (sys.stdout if given else sys.stderr).write(helps.full(groups, USAGE) + "\n")
         return DONE if given else WRONG
-    options = values_of(given, {name: flag for members in groups.values() for name, flag in members.items()})
+    options = values_of(given, groups)
     set_up_logging()
     clusters = make_clusters(**{name: options[name] for name in groups["clusters"]})
     sizes = np.bincount(clusters)

@@ -1,6 +1,7 @@
-"""Types of flags that accept only some numbers or paths; the annotation is checked when the command line is read.
+"""Types of flags that accept only some numbers or texts; the annotation is checked when the command line is read.
 
-They are plain ``int``, ``float`` and ``str`` to the type checker and to the code that receives them.
+They are plain ``int``, ``float`` and ``str`` to the type checker and to the code that receives them, and cost no
+import: :mod:`transformers_framework.cli.values` turns them into the types of jsonargparse.
 """
 
 from __future__ import annotations
@@ -30,17 +31,31 @@ class Range:
     above: float | None = None
     below: float | None = None
 
-    def __contains__(self, value: float) -> bool:
-        return (
-            (self.ge is None or value >= self.ge)
-            and (self.le is None or value <= self.le)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
-        )
+    @property
+    def restrictions(self) -> list[tuple[str, float]]:
+        """The bounds as comparisons: ``[(">=", 1)]``."""
+        bounds = ((">=", self.ge), ("<=", self.le), (">", self.above), ("<", self.below))
+        return [(comparison, bound) for comparison, bound in bounds if bound is not None]
 
     def __str__(self) -> str:
         bounds = (("at least", self.ge), ("at most", self.le), ("greater than", self.above), ("less than", self.below))
         return " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A text of a certain form.
+
+    Args:
+        regex: What the whole text must match.
+        example: The form, for messages.
+    """
+
+    regex: str
+    example: str
+
+    def __str__(self) -> str:
+        return f"like {self.example}"
 
 
 PositiveInt = Annotated[int, Range(ge=1)]
@@ -93,5 +108,6 @@ class Expanded:
         return "a path on this machine" if self.local else "a path, the name of something on the hub or an address"
 
 
+Duration = Annotated[str, Pattern(r"\d+:\d+:\d+:\d+\Z", "DD:HH:MM:SS")]
 LocalPath = Annotated[str, Expanded(local=True)]
 Source = Annotated[str, Expanded()]  # of data or of a model: a path, a hub name or an address

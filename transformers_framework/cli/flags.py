@@ -10,9 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transformers_framework.cli.given import Given
-from transformers_framework.cli.values import choices_of, convert, describe, expressible
-from transformers_framework.exceptions import ConfigurationError, did_you_mean
+from transformers_framework.cli.values import expressible
 from transformers_framework.registry import declaring
 
 REQUIRED = inspect.Parameter.empty
@@ -47,24 +45,6 @@ class Flag:
     def is_required(self) -> bool:
         """Whether it has no default."""
         return self.default is REQUIRED
-
-    def convert(self, given: Given) -> Any:
-        """Return the value that the words mean.
-
-        Raises:
-            ConfigurationError: When they mean none of the flag's type.
-        """
-        if given.listed and not given.words and self.default is not REQUIRED and not self.default:
-            return self.default
-        try:
-            return convert(self.hint, given.words, listed=given.listed)
-        except ValueError as error:
-            found = " ".join("nothing" if word is None else f"'{word}'" for word in given.words)
-            found = (f"the list {found}" if found else "an empty list") if given.listed else found or "no value"
-            raise ConfigurationError(
-                f"{given.place}: found {found}{error}, expected {describe(self.hint)}."
-                + "".join(did_you_mean(word or "", choices_of(self.hint)) for word in given.words)
-            ) from None
 
 
 def dashed(name: str) -> str:

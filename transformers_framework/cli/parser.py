@@ -21,7 +21,14 @@ from transformers_framework.registry import (
     pipeline_spec,
     resolve,
 )
-from transformers_framework.restricted import NonNegativeFloat, NonNegativeInt, PositiveInt, Probability, Range
+from transformers_framework.restricted import (
+    Duration,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Probability,
+    Range,
+)
 from transformers_framework.strategies.build import refusal
 
 Groups = dict[str, dict[str, Flag]]
@@ -76,17 +83,6 @@ class Command:
     debug: bool = False
     help: bool | str = False
     version: bool = False
-
-
-class Duration:
-    """Accepts times written as ``DD:HH:MM:SS``."""
-
-    def __contains__(self, text: str) -> bool:
-        parts = text.split(":")
-        return len(parts) == len(("DD", "HH", "MM", "SS")) and all(part.isdecimal() for part in parts)
-
-    def __str__(self) -> str:
-        return "like DD:HH:MM:SS"
 
 
 def select(given: Mapping[str, Given]) -> dict[str, str]:
@@ -168,7 +164,6 @@ def trainer_flags() -> list[Flag]:
 
     from transformers_framework.strategies.build import names
 
-    duration = Annotated[str, Duration()]
     accelerators = ("auto", "gpu", *sorted(AcceleratorRegistry.available_accelerators()))
     return flags_of(
         pl.Trainer,
@@ -176,8 +171,8 @@ def trainer_flags() -> list[Flag]:
         hints={
             "accelerator": Literal[accelerators],
             "strategy": Literal[names()],
-            "max_time": duration | None,
-            "val_check_interval": PositiveInt | Annotated[float, Range(above=0, le=1)] | duration | None,
+            "max_time": Duration | None,
+            "val_check_interval": PositiveInt | Annotated[float, Range(above=0, le=1)] | Duration | None,
             "gradient_clip_algorithm": Literal["norm", "value"] | None,
             "gradient_clip_val": NonNegativeFloat | None,
             **dict.fromkeys(("max_epochs", "min_epochs", "min_steps", "num_sanity_val_steps"), UNLIMITED | None),
@@ -199,35 +194,38 @@ def parse(given: Mapping[str, Given], groups: Groups) -> tuple[dict[str, Any], C
     Raises:
         ConfigurationError: Lists everything that is wrong at once: unknown flags, values, and what is missing.
     """
-    options = values_of(given, {name: flag for members in groups.values() for name, flag in members.items()})
+    options = values_of(given, groups)
     command = Command(**{flag.name: options.pop(flag.name) for flag in flags_of(Command)})
     return options, command
 
 
-def values_of(given: Mapping[str, Given], flags: Mapping[str, Flag]) -> dict[str, Any]:
+def values_of(given: Mapping[str, Given], groups: Groups) -> dict[str, Any]:
     """Return the value of every flag.
 
     Raises:
         ConfigurationError: Lists everything that is wrong at once: unknown flags, values, and what is missing.
     """
+    from transformers_framework.cli.arguments import Arguments
+
+    arguments = Arguments(groups)
     values, problems = {}, []
     for name, words in given.items():
-        if name not in flags:
-            problems.append(unknown(name, words.place, flags))
+        if name not in arguments.flags:
+            problems.append(unknown(name, words.place, arguments.flags))
             continue
         if name == "strategy" and len(words.words) == 1 and (reason := refusal(words.words[0])):
             problems.append(f"{words.place} {words.words[0]}: {reason}.")
             continue
         try:
-            values[name] = flags[name].convert(words)
+            values[name] = arguments.read(name, words)
         except ConfigurationError as error:
             problems.append(str(error))
-    missing = [flag.dashed for name, flag in flags.items() if flag.is_required and name not in given]
+    missing = [flag.dashed for name, flag in arguments.flags.items() if flag.is_required and name not in given]
     if missing:
         problems.append(f"Missing: {', '.join(missing)}. Add --help to read what they mean.")
     if problems:
         raise ConfigurationError("\n".join(problems))
-    return {name: values.get(name, flag.default) for name, flag in flags.items()}
+    return {name: values.get(name, flag.default) for name, flag in arguments.flags.items()}
 
 
 def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:

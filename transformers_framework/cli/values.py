@@ -1,7 +1,7 @@
-"""Words to values: what a flag's type makes of the words that were given to it, and how the type is told to users.
+"""Words to values: how words are prepared for the types of jsonargparse, and how a type is described to users.
 
-The conversion is written here, and not left to argparse or jsonargparse, because they refuse what the command promises:
-bare booleans beside ``--flag 1``, ``-1e-3`` as a value, space-separated lists, one message with all that is wrong.
+jsonargparse reads and checks the values. It reads words as YAML 1.1 does, where ``010`` is 8, ``1:30`` is 90 and
+``1_000`` a number, and knows no bare booleans, no ``none``, no single word for a list: :func:`prepare` is for that.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import types
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from transformers_framework.cli.given import count
+from transformers_framework.cli.given import Quoted, count
+from transformers_framework.restricted import Expanded, Pattern, Range
 
 MANY_CHOICES = 6  # more than these stand in the help's text and not beside the flag
 
-_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "none"}
@@ -53,8 +53,45 @@ def _is_expressible(hint: Any) -> bool:
     return _kind(hint) in _ORDER
 
 
-def convert(hint: Any, words: Sequence[str | None], *, listed: bool = False) -> Any:
-    """Return the value of a type that words mean.
+def library_type(hint: Any) -> Any:
+    """Return the type of jsonargparse that reads and checks the values of a type.
+
+    Examples:
+        >>> library_type(Annotated[float, Range(ge=0, le=1)] | None).__name__
+        'ClosedUnitInterval'
+    """
+    members = [member for member in _members(hint) if member is not type(None)]
+    ordered = sorted(members, key=lambda member: _ORDER.get(_kind(member), len(_ORDER)))
+    return Union[tuple(map(_library_type, ordered))]  # noqa: UP007
+
+
+def _library_type(hint: Any) -> Any:
+    from jsonargparse import typing as library
+
+    if _is_sequence(hint):
+        items = [item if item is Ellipsis else _optional(library_type(item), item) for item in get_args(hint)]
+        return get_origin(hint)[tuple(items)]
+    if get_origin(hint) is not Annotated:
+        return hint
+    named = {
+        (int, Range(ge=0)): library.NonNegativeInt,
+        (float, Range(ge=0)): library.NonNegativeFloat,
+        (float, Range(above=0)): library.PositiveFloat,
+        (float, Range(ge=0, le=1)): library.ClosedUnitInterval,
+        (float, Range(above=0, below=1)): library.OpenUnitInterval,
+    }
+    base, rule = get_args(hint)
+    if isinstance(rule, Range):
+        return named.get((base, rule)) or library.restricted_number_type(None, base, rule.restrictions)
+    return library.restricted_string_type(rule.example, rule.regex) if isinstance(rule, Pattern) else base
+
+
+def _optional(library: Any, hint: Any) -> Any:
+    return library | None if type(None) in _members(hint) else library
+
+
+def prepare(hint: Any, words: Sequence[str | None], *, listed: bool = False) -> Any:
+    """Return what jsonargparse is to read of the words of one flag.
 
     Args:
         hint: The type: scalars, ``list[T]``, ``tuple[T, T]`` and unions of them.
@@ -62,77 +99,64 @@ def convert(hint: Any, words: Sequence[str | None], *, listed: bool = False) -> 
         listed: Whether they stand in a list, so that one word is a list of one.
 
     Raises:
-        ValueError: When the words mean no value of the type.
+        ValueError: When the words cannot be a value of the type.
 
     Examples:
-        >>> convert(bool, []), convert(list[int], ["512", "128"]), convert(int | float, ["1"]), convert(float, ["1"])
-        (True, [512, 128], 1, 1.0)
+        >>> prepare(bool, []), prepare(list[int], ["512"]), prepare(int | None, ["none"]), prepare(float, ["-1e-3"])
+        (True, ['512'], None, '-0.001')
     """
     members = _members(hint)
-    sequences = [member for member in members if _is_sequence(member)]
+    sequence = next((member for member in members if _is_sequence(member)), None)
     scalars = [member for member in members if not _is_sequence(member)]
     if not words and not listed and bool in scalars:
         return True
-    if not words:
+    if not words or (sequence is None and (listed or len(words) > 1)):
         raise ValueError
     if len(words) == 1 and not listed and scalars:
         try:
-            return _scalar(scalars, words[0])
+            return _prepared(scalars, words[0])
         except ValueError:
-            if not sequences:
+            if sequence is None:
                 raise
-    for member in sequences:
-        return _sequence(member, words)
-    raise ValueError
-
-
-def _sequence(hint: Any, words: Sequence[str | None]) -> Any:
-    items = get_args(hint)
-    if get_origin(hint) is list:
-        return [_scalar(_members(items[0]), word) for word in words]
-    if items[-1] is Ellipsis:
-        return tuple(_scalar(_members(items[0]), word) for word in words)
+    items = get_args(sequence)
+    if get_origin(sequence) is list or items[-1] is Ellipsis:
+        items = items[:1] * len(words)
     if len(items) != len(words):
         raise ValueError(f" ({count(words)})")
-    return tuple(_scalar(_members(item), word) for item, word in zip(items, words, strict=True))
+    return [_prepared(_members(item), word) for item, word in zip(items, words, strict=True)]
 
 
-def _scalar(members: Sequence[Any], word: str | None) -> Any:
-    reason = ""
-    for member in sorted(members, key=lambda member: _ORDER[_kind(member)]):
-        try:
-            return _read(member, word)
-        except ValueError as error:
-            reason = str(error)
-    raise ValueError(reason)
-
-
-def _read(hint: Any, word: str | None) -> Any:
-    """Return the value of one scalar type that a word means; ``ValueError`` when it means none."""
-    if get_origin(hint) is Annotated:
-        value = _read(get_args(hint)[0], word)
-        for change in filter(callable, hint.__metadata__):
-            value = change(value)
-        if all(value in check for check in hint.__metadata__ if hasattr(check, "__contains__")):
-            return value
-    elif get_origin(hint) is Literal:
-        for choice in get_args(hint):
-            if str(choice) == word:
-                return choice
-    elif hint is type(None):
-        if word is None or (word.lower() in ("none", "null") and type(word) is str):
-            return None
-    elif word is None:
+def _prepared(members: Sequence[Any], word: str | None) -> Any:
+    """Return a word as jsonargparse is to read it for a type that is made of these scalars."""
+    kinds = {_kind(member) for member in members}
+    choices = [str(choice) for member in members if get_origin(member) is Literal for choice in get_args(member)]
+    if word in choices:
+        return word
+    is_none = word is None or (word.lower() in ("none", "null") and type(word) is not Quoted)
+    if is_none and type(None) in kinds:
+        return None
+    if word is None or kinds == {type(None)}:
         raise ValueError
-    elif hint is str:
-        return str(word)
-    elif hint is bool and word.lower() in _TRUTH:
-        return _TRUTH[word.lower()]
-    elif hint is int and _INTEGER.fullmatch(word):
-        return int(word)
-    elif hint is float and _NUMBER.fullmatch(word) and math.isfinite(float(word)):
-        return float(word)
-    raise ValueError
+    is_number = _NUMBER.fullmatch(word) and math.isfinite(float(word))
+    if kinds & {int, float} and (is_number or not kinds & {bool, str}):
+        if not is_number:
+            raise ValueError
+        return str(int(word)) if _INTEGER.fullmatch(word) else repr(float(word))
+    if bool in kinds and word in ("0", "1"):
+        return ("false", "true")[int(word)]
+    for change in (change for member in members for change in get_args(member)[1:] if isinstance(change, Expanded)):
+        return change(word)
+    return str(word)
+
+
+def plain(value: Any) -> Any:
+    """Return a value of jsonargparse's types as ``int``, ``float``, ``str``, and lists and tuples of them."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value))
+    for kind in (int, float, str):
+        if isinstance(value, kind) and not isinstance(value, bool):
+            return kind(value)
+    return value
 
 
 def describe(hint: Any) -> str:
@@ -147,10 +171,8 @@ def describe(hint: Any) -> str:
 
 def _describe(hint: Any) -> str:
     if get_origin(hint) is Annotated:
-        for change in filter(callable, hint.__metadata__):
-            return str(change)
-        checks = " and ".join(str(check) for check in hint.__metadata__ if hasattr(check, "__contains__"))
-        return f"{_describe(get_args(hint)[0])} {checks}".rstrip()
+        base, rule = get_args(hint)
+        return str(rule) if isinstance(rule, Expanded) else f"{_describe(base)} {rule}"
     if get_origin(hint) is Literal:
         choices = choices_of(hint)
         return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]

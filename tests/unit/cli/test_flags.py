@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from transformers_framework.cli.arguments import Arguments
 from transformers_framework.cli.flags import REQUIRED, Flag, arguments, flags_of, merge
 from transformers_framework.cli.given import Given
 from transformers_framework.exceptions import ConfigurationError
@@ -145,11 +146,15 @@ def test_a_default_that_the_documentation_states_is_shown_once():
 )
 def test_a_wrong_value_names_the_flag_what_was_found_and_what_is_expected(hint, given, message):
     with pytest.raises(ConfigurationError) as error:
-        Flag("n", hint, REQUIRED, "", "").convert(given)
+        Arguments({"group": {"n": Flag("n", hint, REQUIRED, "", "")}}).read("n", given)
     assert str(error.value) == message
 
 
 def test_an_empty_list_is_a_value_only_where_it_is_the_default():
-    assert Flag("n", list[str], [], "", "").convert(Given("a.yaml:1: n", (), listed=True)) == []
+    def read(default):
+        arguments = Arguments({"group": {"n": Flag("n", list[str], default, "", "")}})
+        return arguments.read("n", Given("a.yaml:1: n", (), listed=True))
+
+    assert read([]) == []
     with pytest.raises(ConfigurationError, match="found an empty list"):
-        Flag("n", list[str], ["a"], "", "").convert(Given("a.yaml:1: n", (), listed=True))
+        read(["a"])

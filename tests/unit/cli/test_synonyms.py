@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from transformers_framework.cli import parser
+from transformers_framework.cli.arguments import Arguments
 from transformers_framework.cli.given import gather
 from transformers_framework.cli.synonyms import REASONS, SYNONYMS, flags_in
 from transformers_framework.exceptions import ConfigurationError
@@ -28,13 +29,14 @@ def flags():
 
 
 def test_every_flag_that_the_table_names_exists_and_takes_the_value_that_it_shows(flags):
+    arguments = Arguments({"all": flags})
     for name, line in SYNONYMS.items():
         named = flags_in(line)
         assert named, name
         assert set(named) <= set(flags), name
         for flag, words in named.items():
             if not words.isupper():  # a value, and no hint such as N or NAME/SPLIT
-                flags[flag].convert(gather([f"--{flag}", *words.split()])[flag])
+                arguments.read(flag, gather([f"--{flag}", *words.split()])[flag])
 
 
 def test_no_name_of_the_table_is_a_flag_itself(flags):

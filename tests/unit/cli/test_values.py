@@ -1,14 +1,23 @@
 """Words to values, for every type that a flag can have."""
 
+import re
 from typing import Annotated, Literal
 
 import pytest
 
-from transformers_framework.cli.given import Quoted
-from transformers_framework.cli.values import convert, describe, expressible, metavar
+from transformers_framework.cli.arguments import Arguments
+from transformers_framework.cli.flags import REQUIRED, Flag
+from transformers_framework.cli.given import Given, Quoted
+from transformers_framework.cli.values import describe, expressible, metavar
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import LocalPath, NonNegativeFloat, PositiveInt, Probability, Range, Source
 
 PRECISION = Literal[64, 32, 16] | Literal["16-mixed", "bf16-mixed"] | Literal["64", "32", "16", "bf16"] | None
+
+
+def convert(hint, words, *, listed=False):
+    arguments = Arguments({"group": {"x": Flag("x", hint, REQUIRED, "", "")}})
+    return arguments.read("x", Given("--x", tuple(words), listed))
 
 
 @pytest.mark.parametrize(
@@ -24,6 +33,9 @@ PRECISION = Literal[64, 32, 16] | Literal["16-mixed", "bf16-mixed"] | Literal["6
         (str | None, [None], None),
         (int, ["-1"], -1),
         (int, ["+7"], 7),
+        (int, ["010"], 10),
+        (float, [".5e3"], 500.0),
+        (float, ["010"], 10.0),
         (float, ["1"], 1.0),
         (float, ["1e-05"], 1e-5),
         (float, ["-1e-3"], -1e-3),
@@ -81,7 +93,7 @@ def test_words_become_a_value_of_the_type(hint, words, value):
 
 def test_a_list_in_a_file_is_a_list_even_with_one_entry():
     assert convert(list[int] | str | int, ["0"], listed=True) == [0]
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ConfigurationError):
         convert(int, ["0"], listed=True)
 
 
@@ -91,6 +103,12 @@ def test_a_list_in_a_file_is_a_list_even_with_one_entry():
         (int, ["1.0"], "an integer"),
         (int, ["1e5"], "an integer"),
         (int, ["1_000"], "an integer"),
+        (int, ["0x10"], "an integer"),
+        (int, ["1:30"], "an integer"),
+        (float, ["1:30.5"], "a number"),
+        (float, [".inf"], "a number"),
+        (PositiveInt, ["8.0"], "an integer at least 1"),
+        (PositiveInt, ["1_000"], "an integer at least 1"),
         (int, [], "an integer"),
         (int, ["1", "2"], "an integer"),
         (int, ["none"], "an integer"),
@@ -119,7 +137,7 @@ def test_a_list_in_a_file_is_a_list_even_with_one_entry():
     ],
 )
 def test_words_of_no_value_are_refused(hint, words, expected):
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ConfigurationError, match=f"expected {re.escape(expected)}"):
         convert(hint, words)
     assert describe(hint) == expected
 
@@ -164,7 +182,7 @@ def test_paths_are_expanded_as_a_shell_does(monkeypatch, word, path):
 def test_a_variable_that_is_not_set_is_one_only_where_no_file_is_called_so(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NONE", raising=False)
-    with pytest.raises(ValueError, match=r"\$NONE is not set in the environment"):
+    with pytest.raises(ConfigurationError, match=r"\$NONE is not set in the environment"):
         convert(LocalPath, ["$NONE/a"])
     (tmp_path / "$NONE").mkdir()
     assert convert(LocalPath, ["$NONE"]) == "$NONE"
@@ -173,16 +191,16 @@ def test_a_variable_that_is_not_set_is_one_only_where_no_file_is_called_so(monke
 def test_homes_that_do_not_exist_are_refused(monkeypatch):
     import pwd
 
-    with pytest.raises(ValueError, match="~nobody-has-this-name has no home folder here"):
+    with pytest.raises(ConfigurationError, match="~nobody-has-this-name has no home folder here"):
         convert(Source, ["~nobody-has-this-name/data.csv"])
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # as in a container that runs as any user
-    with pytest.raises(ValueError, match="~ has no home folder here"):
+    with pytest.raises(ConfigurationError, match="~ has no home folder here"):
         convert(LocalPath, ["~/outputs"])
 
 
 def test_addresses_are_sources_and_no_paths():
     assert convert(Source, ["s3://bucket/$x"]) == "s3://bucket/$x"
-    with pytest.raises(ValueError, match="an address"):
+    with pytest.raises(ConfigurationError, match="an address"):
         convert(LocalPath | None, ["s3://bucket/x"])
     assert describe(LocalPath) == "a path on this machine"

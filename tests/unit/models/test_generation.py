@@ -11,6 +11,7 @@ import torch
 from transformers import GenerationConfig
 
 from tests import tiny
+from transformers_framework.cli.arguments import Arguments
 from transformers_framework.cli.flags import flags_of
 from transformers_framework.cli.given import Given
 from transformers_framework.exceptions import ConfigurationError
@@ -47,7 +48,7 @@ def test_every_argument_that_words_can_express_is_a_flag() -> None:
 
 def test_types_and_helps_are_those_of_transformers() -> None:
     def value(name: str, *words: str) -> Any:
-        return FLAGS[f"generation_{name}"].convert(Given(f"--generation_{name}", words))
+        return Arguments({"generation": FLAGS}).read(f"generation_{name}", Given(f"--generation_{name}", words))
 
     assert FLAGS["generation_num_beams"].help == "Number of beams for beam search. 1 means no beam search."
     assert FLAGS["generation_typical_p"].help.endswith(
