@@ -632,6 +632,8 @@ SUMMARIZATION = [
     summarizing("lengths", "--generation_min_length", generation_min_length=40),
     summarizing("two lengths", "say the same in two ways", generation_max_length=10, generation_max_new_tokens=9),
     summarizing("unknown argument", "--generation_num_beam: unknown flag. Did you mean '--generation_num_beams'", generation_num_beam=3),
+    summarizing("argument by name", "--generation_top_h: unknown flag. Did you mean '--additional_generation_kwargs top_h=VALUE'", generation_top_h=0.4),
+    summarizing("unknown other argument", "has no 'guidance'. Did you mean 'guidance_scale'", additional_generation_kwargs="guidance=2"),
     summarizing("no beams", "--generation_num_beams: found '0'", generation_num_beams=0),
     summarizing("no rouge", r"rouge.score.*pip install .*\[metrics\]", {}, ("rouge_score.rouge_scorer",)),
     summarizing("monitor", "Did you mean 'valid/summarization/rouge2_", monitor="valid/summarization/rouge2"),

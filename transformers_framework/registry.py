@@ -54,7 +54,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.denoising:Denoising",),
         family=SEQ_TO_SEQ,
-        flags=("models.generation:generation_flags",),
+        flags=("models.generation_flags:generation_flags",),
         order_flags=("packing",),
     ),
     "masked_lm": PipelineSpec(
@@ -138,7 +138,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.source_target:SourceTarget",
         objectives=("objectives.summarization:Summarization",),
         family=SEQ_TO_SEQ,
-        flags=("models.generation:generation_flags",),
+        flags=("models.generation_flags:generation_flags",),
     ),
     "swapped_lm": PipelineSpec(
         needs="1–2 text columns",

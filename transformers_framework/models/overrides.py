@@ -1,9 +1,10 @@
-"""Changes of a config by ``KEY=VALUE``."""
+"""Changes of settings by ``KEY=VALUE``."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
@@ -50,13 +51,61 @@ def parse_value(text: str) -> Any:
     except (yaml.YAMLError, RecursionError) as error:  # nested too deeply
         raise ValueError("it is not a value of YAML") from error
     if isinstance(value, dict):
-        raise ValueError("nested values cannot be given here: put them in the config.json of --pre_trained_config")
+        raise ValueError("nested values cannot be given here")
     if isinstance(value, str):
         try:
             return float(value)
         except ValueError:
             pass
     return value
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a flag may change by ``KEY=VALUE``.
+
+    Args:
+        flag: The flag, without dashes.
+        of: What has the settings, for messages.
+        known: Names of the settings that may be changed.
+        owned: Names of others, each with what decides it.
+        example: A change, for messages.
+        file: Where nested values can be given.
+    """
+
+    flag: str
+    of: str
+    known: Collection[str]
+    owned: Mapping[str, str]
+    example: str
+    file: str
+
+    def read(self, changes: Sequence[str]) -> dict[str, Any]:
+        """Return the values of changes by name; the last one of a name counts.
+
+        Raises:
+            ConfigurationError: When a change is not ``KEY=VALUE``, there is no such setting, or another flag decides
+                it.
+        """
+        values: dict[str, Any] = {}
+        for change in changes:
+            flag = f"--{self.flag} {change}"
+            key, equals, text = change.partition("=")
+            if not equals or not key:
+                raise ConfigurationError(f"{flag}: expected KEY=VALUE, for instance {self.example}.")
+            if key in self.owned:
+                raise ConfigurationError(f"{flag}: {self.owned[key]} decides {key}.")
+            if key not in self.known:
+                raise ConfigurationError(
+                    f"{flag}: {self.of} has no '{key}'.{did_you_mean(key, self.known)} "
+                    f"Known: {', '.join(sorted(key for key in self.known if not key.startswith('_')))}."
+                )
+            try:
+                values[key] = parse_value(text)
+            except ValueError as error:
+                remedy = f": put them in the {self.file}" if "nested" in str(error) else ""
+                raise ConfigurationError(f"{flag}: {error}{remedy}.") from error
+        return values
 
 
 def override(config: PreTrainedConfig, changes: Sequence[str]) -> PreTrainedConfig:
@@ -72,24 +121,15 @@ def override(config: PreTrainedConfig, changes: Sequence[str]) -> PreTrainedConf
         return config
     declared = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()  # not in transformers 5.0
     known = {field.name for field in declared} | {*config.attribute_map, *config.to_dict()}
-    known -= set(_OWNED)
-    values: dict[str, Any] = {}
-    for change in changes:
-        flag = f"--additional_config_kwargs {change}"
-        key, equals, text = change.partition("=")
-        if not equals or not key:
-            raise ConfigurationError(f"{flag}: expected KEY=VALUE, for instance hidden_dropout_prob=0.2.")
-        if key in _OWNED:
-            raise ConfigurationError(f"{flag}: {_OWNED[key]} decides {key}.")
-        if key not in known:
-            raise ConfigurationError(
-                f"{flag}: the config of family '{config.model_type}' has no '{key}'.{did_you_mean(key, known)} "
-                f"Known: {', '.join(sorted(key for key in known if not key.startswith('_')))}."
-            )
-        try:
-            values[config.attribute_map.get(key, key)] = parse_value(text)
-        except ValueError as error:
-            raise ConfigurationError(f"{flag}: {error}.") from error
+    settings = Settings(
+        flag="additional_config_kwargs",
+        of=f"the config of family '{config.model_type}'",
+        known=known - set(_OWNED),
+        owned=_OWNED,
+        example="hidden_dropout_prob=0.2",
+        file="config.json of --pre_trained_config",
+    )
+    values = {config.attribute_map.get(key, key): value for key, value in settings.read(changes).items()}
     flag = f"--additional_config_kwargs {' '.join(changes)}"
     try:
         changed = type(config).from_dict({**config.to_dict(), **values})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -15,19 +14,11 @@ from transformers_framework.cli.arguments import Arguments
 from transformers_framework.cli.flags import flags_of
 from transformers_framework.cli.given import Given
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.generation import generate, generation_arguments, generation_config, generation_flags
+from transformers_framework.models.generation import generate, generation_config
+from transformers_framework.models.generation_flags import ARGUMENTS, generation_flags, read_others
 
-# what words cannot express: dictionaries, lists of lists, objects
-OBJECTS = {"cache_config", "bad_words_ids", "sequence_bias", "watermarking_config", "compile_config"}
 FLAGS = {flag.name: flag for flag in flags_of(generation_flags)}
 VALUES: dict[Any, Any] = {int: 3, float: 0.5, bool: True, str: "dynamic"}
-
-
-def documented() -> list[str]:
-    """Return the arguments that transformers documents and that its constructor takes from the user."""
-    text = inspect.getsource(GenerationConfig.__init__)
-    names = [name for name in vars(GenerationConfig()) if f'kwargs.pop("{name}"' in text and not name.startswith("_")]
-    return [name for name in names if f"\n        {name}" in (GenerationConfig.__doc__ or "")]
 
 
 def model(family: str = "bart", **own: Any) -> Any:
@@ -40,20 +31,16 @@ def made(*, of: Any = None, target: int = 20, **flags: Any) -> GenerationConfig:
     return generation_config({"batch_size": 8, **options}, of or model(), target)
 
 
-def test_every_argument_that_words_can_express_is_a_flag() -> None:
-    assert len(documented()) > 50
-    assert {name.removeprefix("generation_") for name in FLAGS} == set(documented()) - OBJECTS
+def test_every_row_is_an_argument_of_transformers_and_a_flag() -> None:
+    assert ARGUMENTS.keys() <= vars(GenerationConfig()).keys()
+    assert list(FLAGS) == [f"generation_{name}" for name in ARGUMENTS] + ["additional_generation_kwargs"]
     assert all(flag.default is None and flag.help for flag in FLAGS.values())
 
 
-def test_types_and_helps_are_those_of_transformers() -> None:
+def test_flags_have_types() -> None:
     def value(name: str, *words: str) -> Any:
         return Arguments({"generation": FLAGS}).read(f"generation_{name}", Given(f"--generation_{name}", words))
 
-    assert FLAGS["generation_num_beams"].help == "Number of beams for beam search. 1 means no beam search."
-    assert FLAGS["generation_typical_p"].help.endswith(
-        "See this paper (https://huggingface.co/papers/2202.00666) for more details."
-    )
     assert (value("num_beams", "4"), value("do_sample"), value("top_p", "0.9")) == (4, True, 0.9)
     assert (value("early_stopping"), value("early_stopping", "never")) == (True, "never")
     assert value("exponential_decay_length_penalty", "5", "1.1") == (5, 1.1)
@@ -66,18 +53,17 @@ def test_types_and_helps_are_those_of_transformers() -> None:
             value(name, wrong)
 
 
-@pytest.mark.parametrize("name", sorted(generation_arguments()))
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
 def test_every_flag_reaches_the_config(name: str) -> None:
-    hint = next(part for part in get_args(generation_arguments()[name][0]) if part is not type(None))
+    hint = next(part for part in get_args(ARGUMENTS[name].hint | None) if part is not type(None))
     hint = hint.__origin__ if hasattr(hint, "__metadata__") else hint
     value = VALUES.get(hint, [3] if hint == list[int] else (3, 1.5) if hint == tuple[int, float] else ["end"])
     beside = {
-        **{flag: {"do_sample": True} for flag in ("temperature", "top_p", "min_p", "top_h", "typical_p", "top_k")},
+        **{flag: {"do_sample": True} for flag in ("temperature", "top_p", "min_p", "typical_p", "top_k")},
         **{flag: {"do_sample": True} for flag in ("epsilon_cutoff", "eta_cutoff")},
         **{flag: {"num_beams": 4} for flag in ("early_stopping", "length_penalty", "num_return_sequences")},
-        **{f"output_{part}": {"return_dict_in_generate": True} for part in ("attentions", "hidden_states", "scores")},
-        "output_logits": {"return_dict_in_generate": True},
-        **{flag: {"eval_batch_size": 1} for flag in ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")},
+        "output_scores": {"return_dict_in_generate": True},
+        **{flag: {"eval_batch_size": 1} for flag in ("prompt_lookup_num_tokens", "use_mtp")},
     }.get(name, {})
     options = {f"generation_{flag}": setting for flag, setting in {name: value, **beside}.items()} | beside
     config = generation_config({"batch_size": 8, **options}, model(), 20)
@@ -86,6 +72,71 @@ def test_every_flag_reaches_the_config(name: str) -> None:
     else:
         assert getattr(config, name) == value
     assert getattr(generation_config({"batch_size": 8}, model(), 20), name) != value
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "beside"),
+    [
+        ("guidance_scale=1.5", 1.5, {}),
+        ("top_h=0.4", 0.4, {"generation_do_sample": True}),
+        ("output_logits=true", True, {"generation_return_dict_in_generate": True}),
+        ("assistant_early_exit=3", 3, {"batch_size": 1}),
+        ("bad_words_ids=[[7], [8, 9]]", [[7], [8, 9]], {}),
+        ("num_assistant_tokens_schedule=constant", "constant", {}),
+    ],
+)
+def test_every_other_argument_reaches_the_config(change: str, value: Any, beside: dict[str, Any]) -> None:
+    options = {"batch_size": 8, "additional_generation_kwargs": [change], **beside}
+    assert getattr(generation_config(options, model(), 20), change.partition("=")[0]) == value
+
+
+def test_all_arguments_of_transformers_can_be_given() -> None:
+    """As a flag, or by name."""
+    with pytest.raises(ConfigurationError, match=r"Known: (.*)\.$") as error:
+        read_others(["x=1"])
+    others = str(error.value).partition("Known: ")[2].removesuffix(".").split(", ")
+    names = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
+    assert {*ARGUMENTS, *others, "transformers_version"} == names
+    assert not ARGUMENTS.keys() & set(others)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "guidance_scael=2",
+            "guidance_scael=2: GenerationConfig has no 'guidance_scael'. Did you mean 'guidance_scale'",
+        ),
+        ("num_beams=4", "num_beams=4: --generation_num_beams decides num_beams"),
+        ("guidance_scale", "guidance_scale: expected KEY=VALUE, for instance guidance_scale=1.5"),
+        (
+            "sequence_bias={a: 1}",
+            "sequence_bias={a: 1}: nested values .* generation_config.json of --pre_trained_model",
+        ),
+        ("transformers_version=4", "transformers_version=4: GenerationConfig has no"),
+        ("_from_model_config=true", "_from_model_config=true: GenerationConfig has no"),
+    ],
+)
+def test_what_is_no_other_argument_is_refused(change: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^--additional_generation_kwargs {message}"):
+        generation_config({"batch_size": 8, "additional_generation_kwargs": [change]}, model(), 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("top_h=0.4", "do_sample is not set.*--additional_generation_kwargs top_h is set to"),
+        (
+            "assistant_early_exit=3",
+            "^--additional_generation_kwargs assistant_early_exit checks .* --eval_batch_size 1",
+        ),
+        ("assistant_ensemble_weight=high", "^Generation: .*'str'"),
+        ("watermarking_config=3", "^Generation: .*'int'"),
+    ],
+)
+def test_values_of_other_arguments_that_do_not_fit_are_refused(change: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        generation_config({"batch_size": 8, "additional_generation_kwargs": [change]}, model(), 20)
 
 
 def test_the_checkpoint_decides_what_the_user_does_not() -> None:
