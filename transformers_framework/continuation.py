@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers_framework.compat.lightning import BATCHES_THAT_STEPPED
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.capabilities import ChangesLengths
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
 from transformers_framework.storage.run_folders import CONFIG, is_damaged
 from transformers_framework.strategies.build import shards_checkpoints
@@ -236,7 +237,9 @@ class Continuation:
         if packs or (data.length_bucketing and not data.iterable):
             owners.append(resolve(spec.inputs))
         if packs:
-            owners += [objective for objective in map(resolve, spec.objectives) if objective.changes_lengths]
+            owners += [
+                objective for objective in map(resolve, spec.objectives) if issubclass(objective, ChangesLengths)
+            ]
         names = {name for owner in owners for name in options_of(owner, self.run.options)}
         of_lengths = dict.fromkeys(sorted(names), "it decides on the lengths by which rows share a batch")
         seen = ", and a part of the epoch has been seen" if self.is_within_epoch else ""

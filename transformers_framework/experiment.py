@@ -14,6 +14,7 @@ from transformers_framework.distributed.processes import agree_on_path, together
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.distributed.rendezvous import Rendezvous
 from transformers_framework.exceptions import ConfigurationError, UserError
+from transformers_framework.objectives.capabilities import ConfiguresInputs, HeadFromData, head_of
 from transformers_framework.preflight import checks_of
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveFloat
@@ -118,12 +119,14 @@ class Experiment:
         from transformers_framework.objectives.objective import active
 
         family, objectives, options = resolve(self.spec.inputs), self.objectives, dict(self.options)
-        for objective in objectives:
+        asking = [objective for objective in objectives if isinstance(objective, ConfiguresInputs)]
+        for objective in asking:
             options |= objective.input_options
+        predicting = active(objectives, "predict")
         needs = InputNeeds(
-            word_ids=any(objective.needs_words for objective in objectives),
-            fills=tuple(token for objective in active(objectives, "predict") for token in objective.fills),
-            separates=all(objective.separates for objective in objectives),
+            word_ids=any(objective.needs_words for objective in asking),
+            fills=tuple(token for objective in asking if objective in predicting for token in objective.fills),
+            separates=all(objective.separates for objective in asking),
         )
         inputs: Inputs = family(self.tokenizer, type_vocabulary(self.config), needs, **options_of(family, options))
         longest, parts = max_positions(self.config), inputs.num_joined
@@ -147,7 +150,7 @@ class Experiment:
 
         objectives = []
         for family in map(resolve, self.spec.objectives):
-            classes = self._known_classes(family.head_for(self.config.model_type))
+            classes = self._known_classes(head_of(family, self.config.model_type))
             setup = Setup(self.tokenizer, self.config, classes, self.options["max_sequence_length"], self.pipeline_name)
             objectives.append(family(setup, **options_of(family, self.options)))
         return objectives
@@ -185,10 +188,10 @@ class Experiment:
         assert self.data  # classes are known once the data was looked at
         pl.seed_everything(self.seed, verbose=False)
         heads = {
-            objective.name: HeadSpec(
-                objective.head_for(self.config.model_type), objective.head_config, objective.keeps_head
+            o.name: HeadSpec(
+                head_of(o, self.config.model_type), o.head_config, not isinstance(o, HeadFromData) or o.keeps_head
             )
-            for objective in self.objectives
+            for o in self.objectives
         }
         if self.inputs.num_token_types > 1 and not type_vocabulary(self.config):
             grow_type_vocabulary(self.config, self.inputs.num_token_types)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from transformers_framework.constants import STAGES
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.capabilities import head_of
 from transformers_framework.registry import resolve
 from transformers_framework.runtime.machine_limits import check_workers
 
@@ -102,7 +103,7 @@ def heads(run: Run) -> None:
         if getattr(part, "starts_fresh", False) and name.rpartition(".")[2] not in unused
     ]
     tuned = [name for name in config.architectures or () if source and not name.endswith(PRE_TRAINED)]
-    needed = tuple(objective.head_for(config.model_type).removeprefix("AutoModel") for objective in used.values())
+    needed = tuple(head_of(objective, config.model_type).removeprefix("AutoModel") for objective in used.values())
     other = [name for name in tuned if not name.endswith(needed)]
     if source is not None and not initialized and not other:
         return

@@ -250,7 +250,8 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
         raise ConfigurationError(f"--pipeline {name}: each part can be there only once.")
     if loner := next((part for part in parts if parts[part].family in ALONE), None):
         raise ConfigurationError(f"--pipeline {name}: {loner} {ALONE[parts[loner].family]}. Train it alone.")
-    corrupts = {part: any(resolve(path).corrupts for path in spec.objectives) for part, spec in parts.items()}
+    kind = resolve("objectives.capabilities:Corrupts")
+    corrupts = {part: any(issubclass(resolve(path), kind) for path in spec.objectives) for part, spec in parts.items()}
     first, others = [[p for p in parts if corrupts[p] is is_first] for is_first in (True, False)]
     if len(first) > 1:
         raise ConfigurationError(

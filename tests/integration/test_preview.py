@@ -14,6 +14,7 @@ from tests import runs, tiny
 from tests.cases import CASES
 from transformers_framework.cli.main import main
 from transformers_framework.data.sampler import BatchRequest
+from transformers_framework.objectives.capabilities import Corrupts
 from transformers_framework.registry import PIPELINES, resolve
 
 README, N = runs.ROOT / "README.md", 5
@@ -27,7 +28,7 @@ def writes(objective: Any) -> bool:
 CORRUPTING = [
     name
     for name, spec in PIPELINES.items()
-    if any(resolve(o).corrupts and not writes(resolve(o)) for o in spec.objectives)
+    if any(issubclass(resolve(o), Corrupts) and not writes(resolve(o)) for o in spec.objectives)
 ]
 CODES = re.compile(r"\033\[[\d;]*m")
 HEAD = re.compile(r"^row (\d+) \((.*)\): (\d+) tokens(.*)$", re.MULTILINE)

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 
 from transformers_framework.callbacks.model_card import model_card
 from transformers_framework.callbacks.provenance import Provenance
+from transformers_framework.objectives.capabilities import ExportsConfig
 from transformers_framework.runtime.loops import epoch_under_way
 from transformers_framework.storage.atomic import atomic_folder
 from transformers_framework.strategies.build import whole_weights
@@ -39,7 +40,7 @@ class Exporter:
         with atomic_folder(folder) as aside:
             pipeline = cast("Pipeline", trainer.lightning_module)
             for name, objective in pipeline.objectives.items():
-                if found := objective.learned_config:
+                if isinstance(objective, ExportsConfig) and (found := objective.learned_config):
                     pipeline.model.heads[name].config.update(found)
             pipeline.model.export(aside, self.tokenizer, state_dict=weights)
             if weights is not None:

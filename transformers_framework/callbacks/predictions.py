@@ -13,6 +13,7 @@ import torch
 
 from transformers_framework.constants import ROW_IDS, Stage
 from transformers_framework.distributed.collectives import gather_json
+from transformers_framework.objectives.capabilities import MergesWindows, WritesFiles
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.sources.columns import chunks
 from transformers_framework.storage.atomic import atomic_file
@@ -20,6 +21,7 @@ from transformers_framework.storage.run_folders import RunFolders
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
+    from transformers_framework.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +66,8 @@ class Predictions(pl.Callback):
         self.folders.predictions.mkdir(parents=True, exist_ok=True)
         objectives = pl_module.active(stage)
         for name, objective in objectives.items():
-            columns = in_row_order([part[name] for part in parts if part])
-            whole = objective.whole_rows(stage, columns)
+            columns: Mapping[str, np.ndarray] = in_row_order([part[name] for part in parts if part])
+            whole = objective.whole_rows(stage, columns) if isinstance(objective, MergesWindows) else None
             columns, rows = (
                 (whole[0], partial(chunks, whole[1])) if whole else (columns, partial(self.data.rows, stage))
             )
@@ -74,14 +76,15 @@ class Predictions(pl.Callback):
             with atomic_file(path) as aside, aside.open("w", encoding="utf-8") as file:
                 for row, line in lines_of(rows(), objective, columns):
                     file.write(to_json(row | line) + "\n")
-            for extra, lines in objective.prediction_files(stage, columns, rows()).items():
+            files = objective.prediction_files(stage, columns, rows()) if isinstance(objective, WritesFiles) else {}
+            for extra, lines in files.items():
                 with atomic_file(path.with_suffix(extra)) as aside:
                     aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             logger.info("Predictions of %d rows are in %s", len(columns[ROW_IDS]), path)
 
 
 def lines_of(
-    chunks: Iterator[Mapping[str, Sequence[Any]]], objective: Any, columns: Mapping[str, np.ndarray]
+    chunks: Iterator[Mapping[str, Sequence[Any]]], objective: Objective, columns: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each row of the data set that was predicted, and its predictions."""
     position = 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers_framework.constants import PASSAGE, ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
+from transformers_framework.objectives.capabilities import HeadFromData, Remarks
 from transformers_framework.preflight import checks_of
 from transformers_framework.runtime.trainer import build_trainer
 
@@ -48,7 +49,7 @@ def find_problems(experiment: Experiment) -> list[UserError]:
         for part in ("selection", "trainer"):
             with caught(problems.append):
                 getattr(experiment, part)
-        if experiment.data.is_loaded and all(objective.is_ready for objective in experiment.objectives):
+        if experiment.data.is_loaded and all(o.is_ready for o in experiment.objectives if isinstance(o, HeadFromData)):
             for check in checks_of(experiment):
                 with caught(problems.append):
                     check()
@@ -105,7 +106,8 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
         yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
     yield unknown
     for objective in collate.objectives:
-        yield from (f"  {remark}" for remark in objective.remarks(rows, stage))
+        if isinstance(objective, Remarks):
+            yield from (f"  {remark}" for remark in objective.remarks(rows, stage))
     yield from _samples(experiment, *batches[0], collate.objectives)
 
 

@@ -10,6 +10,7 @@ from transformers_framework.cli.flags import Flag, dashed, flags_of, merge
 from transformers_framework.cli.given import ALIASES, Given
 from transformers_framework.cli.synonyms import called_here
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
+from transformers_framework.objectives.capabilities import default_weight
 from transformers_framework.registry import (
     LOGGERS,
     MODELS,
@@ -145,10 +146,10 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
 def weight_flags(spec: PipelineSpec) -> dict[str, Flag]:
     """Return ``--{objective}_weight`` for each objective of a joint pipeline."""
     objectives = [resolve(path) for path in spec.objectives]
-    flags = [
-        Flag(f"{o.name}{WEIGHT}", NonNegativeFloat, o.weight, f"Weight of the loss of {o.name} in the sum.", "")
-        for o in objectives
-    ]
+    flags = []
+    for o in objectives:
+        meaning = f"Weight of the loss of {o.name} in the sum."
+        flags.append(Flag(f"{o.name}{WEIGHT}", NonNegativeFloat, default_weight(o), meaning, ""))
     return {flag.name: flag for flag in flags} if len(flags) > 1 else {}
 
 

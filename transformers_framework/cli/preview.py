@@ -10,6 +10,7 @@ import numpy as np
 from transformers_framework.cli.marks import COUNTED, KEPT, MASKED, PUT_IN, WRITTEN, Pen, kinds_of
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, TRAIN
 from transformers_framework.exceptions import ConfigurationError, printable
+from transformers_framework.objectives.capabilities import Corrupts, SparseHead, corrupt_on_device
 
 if TYPE_CHECKING:
     from transformers_framework.constants import Stage
@@ -61,7 +62,7 @@ def preview(experiment: Experiment, num_rows: int, *, colours: bool = False, che
     rows, total, place = read(experiment, stage, num_rows), data.num_rows[stage], data.source_of(stage).place
     of_all = "" if total is None else f" of {total:,}"
     yield f"{stage}: {printable(data.sources[stage])}, {len(rows):,}{of_all} rows as the first epoch has them"
-    yield from _legend(pen, rows, predicts=any(objective.sparse for objective in experiment.objectives))
+    yield from _legend(pen, rows, predicts=any(isinstance(o, SparseHead) for o in experiment.objectives))
     for row in rows:
         found = {name: int((row.kinds == kind).sum()) for kind, name in COUNTED.items()}
         counts = [f"{len(row.after)} tokens", *(f"{count} {name}" for name, count in found.items() if count)]
@@ -76,7 +77,7 @@ def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:
     clean = collate.inputs.post_process(collate.rows_of(request, columns))
     batch, own = collate.arrays((request, columns))
     seen = _on_device(batch, own, collate.objectives, stage)
-    corrupting = next((o for o in collate.objectives if o.corrupts and "labels" in own[o.name]), None)
+    corrupting = next((o for o in collate.objectives if isinstance(o, Corrupts) and "labels" in own[o.name]), None)
     others = [objective for objective in collate.objectives if objective is not corrupting]
     rows = []
     for row, number in enumerate(batch[ROW_IDS].tolist()):
@@ -90,7 +91,7 @@ def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:
                 kinds, target = _put_in(after, before), labels[labels != IGNORE_INDEX]
             else:
                 mask = experiment.tokenizer.mask_token_id
-                kinds = kinds_of(before, after, labels[there], mask, sparse=corrupting.sparse)
+                kinds = kinds_of(before, after, labels[there], mask, sparse=isinstance(corrupting, SparseHead))
         notes = [f"→ {objective.describe({**batch, **own[objective.name]}, row)}" for objective in others]
         rows.append(Row(number, before, after, kinds, target, [*notes, *_neighbours(data, stage, number)]))
     return rows
@@ -123,8 +124,7 @@ def _on_device(
         return {key: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for key, v in entries.items()}
 
     inputs: dict[str, Any] = {**tensors(batch), **{name: tensors(entries) for name, entries in own.items()}}
-    for objective in objectives:
-        inputs.update(objective.on_device(inputs, stage))
+    corrupt_on_device(objectives, inputs, stage)
     return inputs["input_ids"].numpy()
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from transformers_framework.constants import IGNORE_INDEX, NUM_ITEMS, ROW_IDS, TRAIN, Stage
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.inputs.inputs import Inputs
-from transformers_framework.objectives.objective import Context, Objective, active
+from transformers_framework.objectives.capabilities import SparseHead
+from transformers_framework.objectives.objective import Context, Objective, active, num_items
 from transformers_framework.processing.masking import sparse_labels
 from transformers_framework.processing.packing import pack
 
@@ -46,16 +47,16 @@ class Collator:
             batch, own = pack(batch, own, sizes, pad_token_id=pad_token_id, **widths)
         if self.stage != TRAIN:
             batch = self.inputs.distinct(batch)
-        num_items = {}
+        counts = {}
         for objective in self.objectives:
             entries = own[objective.name]
             if self.stage != "predict":
-                num_items[objective.name] = objective.num_items({**batch, **entries})
-            if objective.sparse and "labels" in entries:
+                counts[objective.name] = num_items(objective, {**batch, **entries})
+            if isinstance(objective, SparseHead) and "labels" in entries:
                 entries["positions"], entries["labels"] = sparse_labels(entries["labels"])
         num_truncated = int(batch.pop("truncated").sum())
         # counts stay numbers of Python: strategies in half precision would round tensors
-        return {**_tensors({**batch, **own}), NUM_ITEMS: num_items, "num_truncated": num_truncated}
+        return {**_tensors({**batch, **own}), NUM_ITEMS: counts, "num_truncated": num_truncated}
 
     def rows_of(self, request: BatchRequest, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
         """Return what is an input each: rows as they were read, or groups of them, whose columns hold lists."""

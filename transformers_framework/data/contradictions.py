@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from transformers_framework.constants import STAGES, TRAIN
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.capabilities import group_columns
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
@@ -24,7 +25,7 @@ def check_flags(data: DataModule) -> None:
         if idle := [stage for stage in STAGES if values[stage] is not None and stage not in data.sources]:
             raise ConfigurationError(f"--{idle[0]}_{flag} needs --{idle[0]}_dataset.")
     labels = {column for objective in data.objectives for column in objective.label_columns(TRAIN)}
-    labels -= {objective.judged_together for objective in data.objectives}  # the query may be its own id
+    labels -= set(group_columns(data.objectives))  # the query may be its own id
     if seen := sorted(labels.intersection(data.inputs.columns)):
         raise ConfigurationError(
             f"--label_column: '{seen[0]}' is among --input_columns, so the model would read what it must predict."

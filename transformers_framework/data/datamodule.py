@@ -19,6 +19,7 @@ from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
+from transformers_framework.objectives.capabilities import ChangesLengths, group_columns
 from transformers_framework.processing.packing import Bins, fill_bins
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way
@@ -196,7 +197,7 @@ class DataModule(pl.LightningDataModule):
         return DatasetSource(stage, name, partial(row_place, name, **self._which_rows(stage)))
 
     def _which_rows(self, stage: Stage) -> dict[str, Any]:
-        questions = next((column for part in self.objectives if (column := part.judged_together)), None)
+        questions = next(iter(group_columns(self.objectives)), None)
         return {
             "stage": stage,
             "config": self.configs[stage],
@@ -320,7 +321,8 @@ class DataModule(pl.LightningDataModule):
             return None
         lengths, capacity = self._token_lengths(self.datasets[TRAIN]), self.inputs.max_length
         for objective in self.objectives:
-            lengths, capacity = objective.packed_lengths(lengths, capacity)
+            if isinstance(objective, ChangesLengths):
+                lengths, capacity = objective.packed_lengths(lengths, capacity)
         bins = fill_bins(lengths, capacity, self.seed)
         logger.info("%d texts are packed into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * bins.fill)
         return bins

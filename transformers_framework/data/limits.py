@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.constants import SOURCE_ROW, Stage
+from transformers_framework.objectives.capabilities import group_columns
 from transformers_framework.objectives.objective import active
 from transformers_framework.restricted import NonNegativeInt, Probability
 from transformers_framework.sources.columns import value_numbers
@@ -71,8 +72,7 @@ class Limits:
 def units(data: DataModule, stage: Stage) -> NDArray[np.int64]:
     """Return a number for each row or group of a stage, the same for those that are judged together ``(N,) int64``."""
     dataset = data.datasets[stage]
-    columns = [objective.judged_together for objective in active(data.objectives, stage)]
-    columns += [SOURCE_ROW] * data.inputs.judges_whole_rows
+    columns = group_columns(active(data.objectives, stage)) + [SOURCE_ROW] * data.inputs.judges_whole_rows
     column = next((column for column in columns if column in dataset.column_names), None)
     found = np.arange(len(dataset)) if column is None else value_numbers(dataset, column)
     groups = data.inputs.groups(stage, data.seed, 0)

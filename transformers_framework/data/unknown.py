@@ -10,6 +10,7 @@ import numpy as np
 
 from transformers_framework.constants import PASSAGE, TRAIN, Stage
 from transformers_framework.data.sampler import requests_in_order
+from transformers_framework.objectives.capabilities import Corrupts, generates
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
@@ -102,6 +103,6 @@ def clean_ids(data: DataModule, stage: Stage) -> Iterator[np.ndarray]:
         for name in ("", PASSAGE):
             if f"{name}input_ids" in batch:
                 yield np.where(batch[f"{name}attention_mask"] > 0, batch[f"{name}input_ids"], -1)
-        if any(objective.generates("valid") and not objective.corrupts for objective in collate.objectives):
+        if any(generates(o, "valid") and not isinstance(o, Corrupts) for o in collate.objectives):
             _, own = collate.arrays((request, rows))
             yield from (entries["labels"] for entries in own.values() if "decoder_input_ids" in entries)

@@ -20,6 +20,7 @@ from transformers_framework.models.own_families import (
     introduce,
 )
 from transformers_framework.models.reading import BROKEN, check_shards_inside, hub_cache, place_of, reading
+from transformers_framework.objectives.capabilities import head_of
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 
@@ -58,7 +59,7 @@ def _has_head(model_type: str, head: str) -> bool:
 
 def missing_heads(spec: PipelineSpec, model_type: str) -> list[str]:
     """Return the Auto classes that a pipeline needs and transformers does not have for a family."""
-    needed = {resolve(place).head_for(model_type) for place in spec.objectives}
+    needed = {head_of(resolve(place), model_type) for place in spec.objectives}
     return sorted(head for head in needed if not _has_head(model_type, head))
 
 

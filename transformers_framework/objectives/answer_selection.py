@@ -11,6 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import EVALUATED, ROW_IDS, Stage
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.capabilities import EvaluatesGroups, WritesFiles
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.text_ids import value_hashes
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 NUM_CLASSES = 2
 
 
-class AnswerSelection(SequenceClassification):
+class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
     """Learn whether a candidate answers a question, rank the candidates of each question by it.
 
     A checkpoint with one output keeps it: its logit is the score, learned by a binary cross-entropy, which is the
@@ -70,7 +71,7 @@ class AnswerSelection(SequenceClassification):
         )
         self.classes.is_binary = True
         self.index_column = index_column
-        self.judged_together = index_column
+        self.group_column = index_column
         self.empty_target_action = metrics_empty_target_action
 
     @property

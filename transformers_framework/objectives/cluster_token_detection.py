@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
+from transformers_framework.objectives.capabilities import CorruptsOnDevice, KeepsState
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.token_detection import REPLACED, RandomTokenDetection
 from transformers_framework.processing.clusters import read_clusters
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from transformers_framework.objectives.cluster_counts import ClusterCounts
 
 
-class ClusterRandomTokenDetection(RandomTokenDetection):
+class ClusterRandomTokenDetection(RandomTokenDetection, CorruptsOnDevice, KeepsState):
     """Learn which tokens were replaced by random ones, which become harder to tell as the model learns.
 
     (Di Liello, Gabburo, Moschitti 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders",

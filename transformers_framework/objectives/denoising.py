@@ -12,6 +12,13 @@ import numpy as np
 from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.families import family_of
+from transformers_framework.objectives.capabilities import (
+    ChangesLengths,
+    ConfiguresInputs,
+    Corrupts,
+    Generates,
+    SparseHead,
+)
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, word_starts
@@ -37,7 +44,7 @@ SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")  # T5's spelling and mT5's
 LEAST_TOKENS = 2  # a text to learn from: one token is hidden, one is not
 
 
-class Denoising(Objective):
+class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInputs, Generates):
     """Learn to undo what was done to texts: span corruption as T5, text infilling and shuffled sentences as BART.
 
     Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", sections
@@ -72,10 +79,7 @@ class Denoising(Objective):
     """
 
     name = "denoising"
-    changes_lengths = True
     head = "AutoModelForSeq2SeqLM"
-    corrupts = True
-    sparse = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, Stage
 from transformers_framework.objectives.answer_selection import AnswerSelection, ranking_scores
+from transformers_framework.objectives.capabilities import ConfiguresInputs, MergesWindows
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.processing.grouping import IN_TURN
 from transformers_framework.processing.windows import Ragged
@@ -31,7 +32,7 @@ ABSENT = -1  # row of a candidate that is not there
 logger = logging.getLogger(__name__)
 
 
-class JointAnswerSelection(AnswerSelection):
+class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
     """Learn which of k candidates answer a question, seeing all of them at once.
 
     The heads are those of Di Liello, Garg, Soldaini, Moschitti 2022, "Paragraph-based Transformer Pre-training for

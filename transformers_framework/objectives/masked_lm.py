@@ -9,6 +9,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.capabilities import ConfiguresInputs, Corrupts, SparseHead
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, labels_of, mask_tokens, select
 from transformers_framework.restricted import Probability
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SUM_TOLERANCE = 1e-6
 
 
-class MaskedLM(Objective):
+class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
     """Learn the tokens that were hidden.
 
     Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", section 3.1.
@@ -37,8 +38,6 @@ class MaskedLM(Objective):
 
     name = "masked_lm"
     head = "AutoModelForMaskedLM"
-    corrupts = True
-    sparse = True
 
     def __init__(
         self,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
+from transformers_framework.objectives.capabilities import Corrupts, CountsLabels
 from transformers_framework.processing.random import keys
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from torch import Tensor, nn
+    from torch import Tensor
     from torchmetrics import Metric
 
     from transformers_framework.metrics.stage_metric import StageMetric
@@ -65,7 +66,8 @@ class Objective(ABC):
     """One thing to learn: a head, its labels, its loss, its metrics, its predictions.
 
     Written once for all stages. The constructor's keyword-only arguments are its flags. All methods work on whole
-    batches: those on rows run in the loader's workers, those on outputs on the device.
+    batches: those on rows run in the loader's workers, those on outputs on the device. What only some objectives do is
+    in :mod:`~transformers_framework.objectives.capabilities`.
 
     Args:
         setup: Tokenizer, config and classes of the model.
@@ -73,81 +75,14 @@ class Objective(ABC):
 
     name: ClassVar[str]  # in logs and flags
     head: ClassVar[str]  # Auto class of transformers
-    corrupts: ClassVar[bool] = False  # rewrites the input: beside objectives that do not, it is there in training only
-    changes_lengths: ClassVar[bool] = False  # packed rows are not as long as their texts, see `packed_lengths`
-    sparse: ClassVar[bool] = False  # the head runs where there is a label and nowhere else
-    weight: ClassVar[float] = 1.0  # of its loss, beside other objectives
-    state: nn.Module | None = None  # buffers that belong to a checkpoint
-    judged_together: str | None = None  # column that is equal in rows that are judged together
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-
-    @classmethod
-    def head_for(cls, model_type: str) -> str:
-        """Return the Auto class of the head in a family."""
-        return cls.head
-
-    @property
-    def needs_words(self) -> bool:
-        """Return whether ``post_process`` wants ``word_ids`` in the batch."""
-        return False
-
-    @property
-    def fills(self) -> tuple[str, ...]:
-        """Return the special tokens that texts to predict may hold, for the model to fill them in."""
-        return ()
 
     @property
     def head_config(self) -> dict[str, Any]:
         """Return what the head's config must say, as ``num_labels``; known once the data was looked at."""
         return {}
-
-    @property
-    def keeps_head(self) -> bool:
-        """Return whether the output layer of a checkpoint, if it has one, is that of what is learned."""
-        return True
-
-    @property
-    def learned_config(self) -> dict[str, Any]:
-        """Return what the config of an export must say besides, as it was found in training."""
-        return {}
-
-    @property
-    def is_ready(self) -> bool:
-        """Return whether the data told what head and metrics must know; not when they are too wrong for that."""
-        return True
-
-    @property
-    def input_options(self) -> dict[str, Any]:
-        """Return the flags of the inputs that the objective decides, as the length of texts that will be corrupted."""
-        return {}
-
-    def packed_lengths(self, lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
-        """Return how much room rows take that share a row of a batch, and how much there is.
-
-        Args:
-            lengths: Tokens of each row as the inputs make it ``(N,) int64``.
-            capacity: Tokens of their longest row.
-        """
-        return lengths, capacity
-
-    @property
-    def separates(self) -> bool:
-        """Return whether texts that are joined stand apart, by what the tokenizer puts between two."""
-        return True
-
-    def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
-        """Return what a check is to say of the rows of a stage, a line each."""
-        return []
-
-    def has_loss(self, stage: Stage) -> bool:
-        """Return whether rows of a stage have what a loss is computed from; known once the data was looked at."""
-        return True
-
-    def generates(self, stage: Stage) -> bool:
-        """Return whether a stage asks the model for texts of its own."""
-        return False
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that the labels of a stage are made from."""
@@ -171,29 +106,14 @@ class Objective(ABC):
         do not see them. ``labels``, -100 where there is none, are ``(B, …)``. Texts stay lists of Python.
         """
 
-    def num_items(self, batch: Mapping[str, np.ndarray]) -> float:
-        """Return what the sum of losses is divided by: the number of labels, unless they weigh differently.
-
-        It is counted in the loader's workers, because gradients are divided by the labels of all batches and processes
-        that make one optimizer step, which must be known before the first of them.
-        """
-        return float(np.count_nonzero(batch["labels"] != IGNORE_INDEX))
-
-    def on_device(self, batch: Mapping[str, Tensor], stage: Stage) -> Mapping[str, Tensor]:
-        """Return what the model and :meth:`evaluate` see: for corruption that depends on what was learned so far."""
-        return batch
-
     @abstractmethod
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
         """Return the sum of the losses of all labels, a scalar, and what each metric is updated with, by keyword.
 
         Args:
-            output: What the head returned; of a sparse head ``(N, …)``, in the order of ``batch["positions"]``.
+            output: What the head returned; of a :class:`SparseHead` ``(N, …)``, in the order of ``batch["positions"]``.
             batch: Model inputs, row ids and the objective's own entries.
         """
-
-    def end_step(self) -> None:  # noqa: B027
-        """Take in what :meth:`evaluate` noted, once all batches of an optimizer step were evaluated in training."""
 
     @abstractmethod
     def metrics(self, stage: Stage) -> dict[str, Metric]:
@@ -202,10 +122,6 @@ class Objective(ABC):
         A metric of torchmetrics that computes a single number is logged under its key; others are as
         :class:`~transformers_framework.metrics.stage_metric.StageMetric` says.
         """
-
-    def further_names(self, stage: Stage) -> list[str]:
-        """Return what else is logged of a stage beside the metrics, without prefix."""
-        return []
 
     @abstractmethod
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -219,33 +135,10 @@ class Objective(ABC):
         """Say what the model must predict for a row of a batch, for people; labels are dense here."""
         return f"labels {batch['labels'][row].tolist()}" if "labels" in batch else "no labels"
 
-    def whole_rows(
-        self, stage: Stage, columns: Mapping[str, np.ndarray]
-    ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
-        """Return what is predicted of whole rows, and these, where inputs cut them into windows; else nothing.
-
-        Args:
-            stage: The stage that was predicted.
-            columns: Predictions of all windows in order, with ``row_ids``: ``(N,) int64``.
-        """
-        return None
-
-    def prediction_files(
-        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
-    ) -> dict[str, Iterable[str]]:
-        """Return the lines of further files beside the predictions, by suffix.
-
-        Args:
-            stage: The stage that was predicted.
-            columns: Predictions of all rows in order, with ``row_ids``: ``(N,) int64``.
-            rows: Columns of the data set, some rows at a time, in order.
-        """
-        return {}
-
 
 def active(objectives: Sequence[Objective], stage: Stage) -> list[Objective]:
     """Return the objectives of a stage: evaluation sees clean text when there is something to learn from it."""
-    clean = [objective for objective in objectives if not objective.corrupts]
+    clean = [objective for objective in objectives if not isinstance(objective, Corrupts)]
     return clean if clean and stage != TRAIN else list(objectives)
 
 
@@ -259,3 +152,14 @@ def stage_metrics(objective: Objective, stage: Stage) -> dict[str, StageMetric]:
 def metric_names(objective: Objective, stage: Stage) -> list[str]:
     """Return the names that the metrics of a stage will log, without prefix."""
     return [name for metric in stage_metrics(objective, stage).values() for name in metric.names]
+
+
+def num_items(objective: Objective, batch: Mapping[str, np.ndarray]) -> float:
+    """Return what the sum of an objective's losses is divided by: the number of labels, unless it counts otherwise.
+
+    It is counted in the loader's workers, because gradients are divided by the labels of all batches and ranks that
+    make one optimizer step, which must be known before the first of them.
+    """
+    if isinstance(objective, CountsLabels):
+        return objective.num_items(batch)
+    return float(np.count_nonzero(batch["labels"] != IGNORE_INDEX))

@@ -15,6 +15,7 @@ from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.losses.classification import cross_entropy
 from transformers_framework.objectives.answers import CHUNK, Answers, texts_of
+from transformers_framework.objectives.capabilities import ExportsConfig, KeepsState, MergesWindows, WritesFiles
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.answers import all_scores, best_threshold, metric_names, reading_metrics
 from transformers_framework.processing.encoding import Template
@@ -63,7 +64,7 @@ class Windows(NamedTuple):
     rows: np.ndarray
 
 
-class QuestionAnswering(Objective):
+class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, WritesFiles):
     """Learn where in a context the answer to a question starts and ends; the first token stands for no answer.
 
     Args:
@@ -164,7 +165,7 @@ class QuestionAnswering(Objective):
         """By how much the score of no answer must exceed that of the best one to be the answer."""
         if isinstance(self.wanted_threshold, (int, float)):
             return float(self.wanted_threshold)
-        if not math.isnan(found := float(self.state.get_buffer(THRESHOLD))):  # type: ignore[union-attr]
+        if not math.isnan(found := float(self.state.get_buffer(THRESHOLD))):
             return found
         return 0.0 if any(map(self.has_unanswerable, self.spans)) else ALWAYS_ANSWERED
 
@@ -282,7 +283,7 @@ class QuestionAnswering(Objective):
         scores = all_scores(best, golds, with_unanswerable=with_unanswerable)
         empty = all_scores([""] * len(best), golds, with_unanswerable=with_unanswerable)
         if searches := self._searches(stage):
-            self.state.get_buffer(THRESHOLD).fill_(best_threshold(differences, scores[:, 1], empty[:, 1]))  # type: ignore[union-attr]
+            self.state.get_buffer(THRESHOLD).fill_(best_threshold(differences, scores[:, 1], empty[:, 1]))
         scores = np.where((differences > self.threshold)[:, None], empty, scores)
         values = reading_metrics(scores, [bool(right) for right in golds])
         return values | ({THRESHOLD: self.threshold} if searches else {})
@@ -378,9 +379,8 @@ class QuestionAnswering(Objective):
             )
         files = {".official.json": dict(zip(keys, columns["prediction"].tolist(), strict=True))}
         if self.threshold != ALWAYS_ANSWERED:
-            best = [
-                max((answer["score"] for answer in n if answer["text"]), default=-math.inf) for n in columns["n_best"]
-            ]
+            scores = ([answer["score"] for answer in n if answer["text"]] for n in columns["n_best"])
+            best = [max(of_row, default=-math.inf) for of_row in scores]
             odds = np.nan_to_num(columns["null_score"] - np.array(best), posinf=HIGHEST).tolist()
             files[".null_odds.json"] = dict(zip(keys, odds, strict=True))
         return {suffix: [to_json(content)] for suffix, content in files.items()}

@@ -13,6 +13,14 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.retrieval.configured import ConfiguredLoss
 from transformers_framework.losses.retrieval.table import RETRIEVAL_LOSSES, SIMILARITY
 from transformers_framework.objectives.answer_selection import query_numbers
+from transformers_framework.objectives.capabilities import (
+    CountsLabels,
+    EvaluatesGroups,
+    HeadByFamily,
+    LogsByData,
+    Remarks,
+    WritesFiles,
+)
 from transformers_framework.objectives.label_values import number_of
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.text_ids import token_hashes
@@ -39,7 +47,7 @@ if TYPE_CHECKING:
 NUM_PAIR = 2
 
 
-class Retrieval(Objective):
+class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByData, Remarks, WritesFiles):
     """Learn embeddings in which a query is close to its passages and far from all others.
 
     Args:
@@ -96,7 +104,7 @@ class Retrieval(Objective):
     ) -> None:
         super().__init__(setup)
         self.label_column, self.index_column = label_column, index_column
-        self.judged_together = index_column
+        self.group_column = index_column
         self.negative_fields = [parse_field(column) for column in input_columns[NUM_PAIR:]]
         self.passage_columns = parse_field(input_columns[1]).columns if len(input_columns) > 1 else ()
         self._alone: set[Stage] = set()  # stages whose rows are queries, and what they shall find is in a corpus

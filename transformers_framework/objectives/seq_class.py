@@ -10,6 +10,7 @@ import numpy as np
 
 from transformers_framework.constants import ARE_TEXTS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.capabilities import CountsLabels, HeadFromData
 from transformers_framework.objectives.label_types import MultiLabel, Problem, ProblemType, SingleLabel
 from transformers_framework.objectives.labels import Classes
 from transformers_framework.objectives.objective import Context, Objective, Setup
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class SequenceClassification(Objective):
+class SequenceClassification(Objective, HeadFromData, CountsLabels):
     """Learn what each row is labelled with.
 
     Args:

@@ -11,6 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.objectives.capabilities import Generates, SparseHead
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, tokenize
@@ -41,7 +42,7 @@ MOST_FOREIGN = 0.1  # of letters; French and German have 0.02 to 0.04
 logger = logging.getLogger(__name__)
 
 
-class Summarization(Objective):
+class Summarization(Objective, SparseHead, Generates):
     """Learn to write the summary of a document; what it writes is judged, not what it would have written next.
 
     Args:
@@ -65,7 +66,6 @@ class Summarization(Objective):
 
     name = "summarization"
     head = "AutoModelForSeq2SeqLM"
-    sparse = True
 
     def __init__(
         self,

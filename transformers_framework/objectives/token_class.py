@@ -11,6 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import EVALUATED, IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.objectives.capabilities import ConfiguresInputs, MergesWindows, WritesFiles
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.words import first_pieces
@@ -31,7 +32,7 @@ MOST_DESCRIBED = 40  # words of a sample that --check shows
 logger = logging.getLogger(__name__)
 
 
-class TokenClassification(SequenceClassification):
+class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindows, WritesFiles):
     """Learn a class for each word, at its first token.
 
     A word of a row that was cut into windows is learned and predicted in the one that it belongs to. Words of which the

@@ -9,6 +9,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.families import family_of
+from transformers_framework.objectives.capabilities import ConfiguresInputs, Corrupts, HeadByFamily, WeighsLoss
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, draws_at, replace_tokens, select
@@ -44,7 +45,7 @@ class GeneratorLM(MaskedLM):
         return output.loss, {"tokens": metrics}
 
 
-class Detection(Objective):
+class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
     """Learn for each token whether it was replaced.
 
     (Clark, Luong, Le, Manning 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators",
@@ -57,7 +58,6 @@ class Detection(Objective):
 
     name = "token_detection"
     head = "AutoModelForTokenClassification"
-    corrupts = True
     weight = 50.0
 
     @classmethod
@@ -151,7 +151,7 @@ class TokenDetection(Detection):
         return "detect which masked tokens the generator fills in wrongly"
 
 
-class RandomTokenDetection(Detection):
+class RandomTokenDetection(Detection, ConfiguresInputs):
     """Learn which tokens were replaced by random ones.
 
     (Di Liello, Gabburo, Moschitti 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders".) A

@@ -42,8 +42,7 @@ class GeneratorDiscriminatorPipeline(Pipeline):
             if stage != "predict":
                 inputs["input_ids"] = self._replace(inputs["input_ids"], probabilities, batch)
         judges = [name for name in names if name != GENERATED]
-        positions = {name: batch[name]["positions"] for name in judges if self.objectives[name].sparse}
-        return outputs | model.discriminator(active=judges, positions=positions, **inputs)
+        return outputs | model.discriminator(active=judges, positions=self._positions(batch, judges), **inputs)
 
     @staticmethod
     def _generate(

@@ -7,17 +7,19 @@ from typing import cast
 
 from transformers_framework.constants import Direction, Stage
 from transformers_framework.metrics.stage_metric import direction_of
+from transformers_framework.objectives.capabilities import LogsByData
 from transformers_framework.objectives.objective import Objective, active, metric_names, stage_metrics
 
 
 def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
     """Return every name that a stage will log."""
-    learned = [objective for objective in active(objectives, stage) if objective.has_loss(stage)]
-    names = [f"{stage}/loss"] if learned else []
+    names, has_loss = [], False
     for objective in active(objectives, stage):
-        metrics = [*(["loss"] if objective in learned else []), *metric_names(objective, stage)]
-        names += [f"{stage}/{objective.name}/{name}" for name in [*metrics, *objective.further_names(stage)]]
-    return names
+        depends = objective if isinstance(objective, LogsByData) else LogsByData()
+        own = [*(["loss"] if depends.has_loss(stage) else []), *metric_names(objective, stage)]
+        names += [f"{stage}/{objective.name}/{name}" for name in [*own, *depends.further_names(stage)]]
+        has_loss |= depends.has_loss(stage)
+    return [*([f"{stage}/loss"] if has_loss else []), *names]
 
 
 def direction(objectives: Sequence[Objective], name: str) -> Direction | None:

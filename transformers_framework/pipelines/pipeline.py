@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
@@ -27,6 +27,7 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.mean_loss import MeanLoss
 from transformers_framework.metrics.stage_metric import check_inputs
 from transformers_framework.models.document_mask import DocumentMask
+from transformers_framework.objectives.capabilities import KeepsState, SparseHead, corrupt_on_device
 from transformers_framework.objectives.objective import active, stage_metrics
 from transformers_framework.optimizers.build import build_optimizer
 from transformers_framework.optimizers.continued import regrouped
@@ -101,7 +102,7 @@ class Pipeline(pl.LightningModule):
                 for name in self._active[stage]
             }
         )
-        self.objective_states = nn.ModuleDict({o.name: o.state for o in objectives if o.state is not None})
+        self.objective_states = nn.ModuleDict({o.name: o.state for o in objectives if isinstance(o, KeepsState)})
         self._has_inputs: set[Stage] = set()  # stages whose metrics were found to be fed
         self._num_items: dict[str, Any] | None = None
         # matrices are told from vectors now: a strategy that shards makes all of them flat
@@ -121,8 +122,11 @@ class Pipeline(pl.LightningModule):
             stage: Stage of the batch.
         """
         names = list(self.active(stage))
-        positions = {name: batch[name]["positions"] for name in names if self.objectives[name].sparse}
-        return self.model(active=names, positions=positions, **self._inputs(batch))
+        return self.model(active=names, positions=self._positions(batch, names), **self._inputs(batch))
+
+    def _positions(self, batch: Mapping[str, Any], names: Iterable[str]) -> dict[str, Tensor]:
+        """Return where the labels of sparse heads are in the flattened batch ``(N,) int64``, by objective."""
+        return {name: batch[name]["positions"] for name in names if isinstance(self.objectives[name], SparseHead)}
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         inputs = {key: batch[key] for key in self.input_keys if key in batch}
@@ -132,8 +136,7 @@ class Pipeline(pl.LightningModule):
 
     def _stage_step(self, batch: dict[str, Any], stage: Stage) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the sum of the losses of each objective, and each head's output."""
-        for objective in self.active(stage).values():
-            batch.update(objective.on_device(batch, stage))
+        corrupt_on_device(self.active(stage).values(), batch, stage)
         outputs = self.forward_heads(batch, stage)
         totals = {}
         for name, objective in self.active(stage).items():
@@ -194,7 +197,8 @@ class Pipeline(pl.LightningModule):
             self._log_training()
         if steps_now:
             for objective in self.active(TRAIN).values():
-                objective.end_step()
+                if isinstance(objective, KeepsState):
+                    objective.end_step()
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

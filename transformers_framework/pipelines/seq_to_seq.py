@@ -13,6 +13,7 @@ from transformers_framework.constants import ROW_IDS, Stage
 from transformers_framework.models.document_mask import SeqToSeqDocumentMask
 from transformers_framework.models.generation import generate, generation_config
 from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
+from transformers_framework.objectives.capabilities import generates
 from transformers_framework.objectives.objective import Context
 from transformers_framework.pipelines.pipeline import Pipeline
 
@@ -67,7 +68,7 @@ class SeqToSeqPipeline(Pipeline):
                 output = self.model(active=[name], **targets, **inputs)[name]
             states = decoder_states(output, own["positions"])
             encoded = {"encoder_outputs": BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)}
-        generated = self._generate(inputs | encoded, batch[ROW_IDS]) if objective.generates(stage) else None
+        generated = self._generate(inputs | encoded, batch[ROW_IDS]) if generates(objective, stage) else None
         return {name: DecoderOutput(self.vocabulary, states, generated)}
 
     def _generate(self, inputs: Mapping[str, Any], row_ids: Tensor) -> Tensor:

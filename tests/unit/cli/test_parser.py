@@ -12,6 +12,7 @@ from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather, read_config, to_yaml
 from transformers_framework.data.limits import Limits
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
+from transformers_framework.objectives.capabilities import Corrupts, WeighsLoss
 from transformers_framework.plugins import import_packages
 from transformers_framework.registry import PipelineSpec
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Probability
@@ -37,13 +38,13 @@ class Inputs:
 
 
 class Classes:
-    name, weight, corrupts = "seq_class", 1.0, False
+    name = "seq_class"
 
     def __init__(self, *, label_column: str | None = None, num_labels: PositiveInt | None = None): ...
 
 
-class Masked:
-    name, weight, corrupts = "masked_lm", 2.0, True
+class Masked(Corrupts, WeighsLoss):
+    name, weight = "masked_lm", 2.0
 
     def __init__(self, *, probability: Probability = 0.15, whole_word_masking: bool = False): ...
 
@@ -76,6 +77,7 @@ def cosine(step, *, num_warmup_steps: int = 0, num_cycles: float = 0.5): ...
 
 
 PLACES = {
+    "objectives.capabilities:Corrupts": Corrupts,
     "cli.parser:Command": parser.Command,
     "experiment:Experiment": Experiment,
     "models.auto:load_model": load,

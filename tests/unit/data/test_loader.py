@@ -17,7 +17,6 @@ from transformers_framework.data.collator import Collator
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.sampler import BatchRequest, BatchSampler
 from transformers_framework.exceptions import DataError
-from transformers_framework.objectives.objective import Objective
 
 NUM_ROWS = 53  # steps of 8 rows leave one of 5
 Batches = list[tuple[list[int], list[int]]]  # rows (padding is -1) and texts of each batch
@@ -209,12 +208,10 @@ def test_a_stream_of_unknown_length_has_no_number_of_batches() -> None:
 class Evens:
     """An objective that has a label where a row's number is even."""
 
-    name, corrupts, sparse = "evens", False, False
+    name = "evens"
 
     def post_process(self, rows: Any, batch: Any, context: Any) -> dict[str, np.ndarray]:
         return {"labels": np.where(np.array(rows["number"]) % 2, -100, 1)}
-
-    num_items = Objective.num_items
 
 
 def sums(made: Loader) -> list[tuple[float, float]]:

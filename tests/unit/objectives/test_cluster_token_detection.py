@@ -19,7 +19,7 @@ from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.cluster_counts import DRAW_BITS, ClusterCounts
 from transformers_framework.objectives.cluster_token_detection import ClusterRandomTokenDetection
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Setup, num_items
 from transformers_framework.processing.masking import draws_at
 from transformers_framework.processing.random import keys
 
@@ -276,7 +276,7 @@ def test_labels_are_1_where_a_token_changed(objective_for, stage):
     special = objective.vocabulary.special
     assert not special[before["input_ids"][changed]].any()
     assert not special[after["input_ids"].numpy()[changed]].any()
-    assert objective.num_items({**before, **mine}) == before["attention_mask"].sum()
+    assert num_items(objective, {**before, **mine}) == before["attention_mask"].sum()
 
 
 def test_training_differs_between_epochs_and_nothing_is_replaced_in_prediction(objective_for):

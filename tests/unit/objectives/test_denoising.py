@@ -18,7 +18,7 @@ from tests import tiny
 from tests.tolerances import assert_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.denoising import Denoising, sentinels_of
-from transformers_framework.objectives.objective import Context, Setup, metric_names
+from transformers_framework.objectives.objective import Context, Setup, metric_names, num_items
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import WordMarks, number_words, tokenize_words
 from transformers_framework.processing.masking import sparse_labels
@@ -95,7 +95,7 @@ def test_batches_of_every_family(family: str) -> None:
         assert (own["labels"][row, len(target) :] == -100).all()
         assert (own["decoder_input_ids"][row, len(target) :] == tokenizer.pad_token_id).all()
     assert (own["input_ids"][own["attention_mask"] == 0] == tokenizer.pad_token_id).all()
-    assert objective.num_items({**batch, **own}) == sum(map(len, labels))
+    assert num_items(objective, {**batch, **own}) == sum(map(len, labels))
 
 
 def test_without_a_start_token_the_code_of_the_language_is_first() -> None:

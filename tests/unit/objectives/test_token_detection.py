@@ -13,7 +13,7 @@ from torch.nn import functional
 from tests import tiny
 from tests.tolerances import assert_close
 from transformers_framework.objectives.masked_lm import MaskedLM
-from transformers_framework.objectives.objective import Context, Setup, metric_names
+from transformers_framework.objectives.objective import Context, Setup, metric_names, num_items
 from transformers_framework.objectives.token_detection import (
     Filled,
     GeneratorLM,
@@ -52,7 +52,7 @@ def test_before_sampling_nothing_is_replaced_and_padding_has_no_label() -> None:
     assert np.array_equal(own["labels"] == 0, batch["attention_mask"] == 1)
     assert np.array_equal(own["labels"] == -100, batch["attention_mask"] == 0)
     assert "input_ids" not in own
-    assert TokenDetection(setup()).num_items({**batch, **own}) == batch["attention_mask"].sum()
+    assert num_items(TokenDetection(setup()), {**batch, **own}) == batch["attention_mask"].sum()
 
 
 def test_draws_belong_to_seed_epoch_row_and_token() -> None:
