@@ -56,7 +56,7 @@ def make_clusters(
     Special tokens get a cluster too, which nothing uses.
 
     Args:
-        pre_trained_model: Model with the embeddings: hub name, local folder or ``s3://bucket/prefix``.
+        pre_trained_model: Model with the embeddings: hub name, local folder or remote address.
         output: File to write, for ``--clusters_filename``.
         num_clusters: Number of clusters.
         seed: Start of the random choices of k-means.
@@ -108,7 +108,7 @@ def embeddings_of(pre_trained_model: str, cache_dir: str | None = None) -> np.nd
     """Return the input embeddings of a model ``(V, H) float32``.
 
     Args:
-        pre_trained_model: Hub name, local folder or ``s3://bucket/prefix``.
+        pre_trained_model: Hub name, local folder or remote address.
         cache_dir: Folder for downloads.
 
     Raises:

@@ -36,14 +36,12 @@ class MissingDependencyError(ConfigurationError):
     Args:
         package: Import name of the package that is absent.
         needed_by: What the user asked for that needs it, for instance a flag with its value.
-        extra: The extra of this project that installs it.
+        extra: The extra of this project that installs it; None where it is installed by its own name.
     """
 
-    def __init__(self, package: str, needed_by: str, extra: str) -> None:
-        super().__init__(
-            f"{needed_by} needs the package '{package}', which is not installed: "
-            f"pip install 'transformers-framework[{extra}]'"
-        )
+    def __init__(self, package: str, needed_by: str, extra: str | None) -> None:
+        install = package if extra is None else f"'transformers-framework[{extra}]'"
+        super().__init__(f"{needed_by} needs the package '{package}', which is not installed: pip install {install}")
 
 
 @contextlib.contextmanager

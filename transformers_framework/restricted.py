@@ -67,6 +67,16 @@ Beta = Annotated[float, Range(ge=0, below=1)]  # decay rate of a running average
 Smoothing = Annotated[float, Range(ge=0, below=1)]  # share of a label that all classes have in equal parts
 
 
+def is_address(text: str) -> bool:
+    """Return whether a text is a remote address, ``protocol://path``, rather than a path or a name on the hub.
+
+    Examples:
+        >>> [is_address(text) for text in ("s3://bucket/path", "https://host/rows.csv", "data/rows.csv", "user/name")]
+        [True, True, False, False]
+    """
+    return "://" in text
+
+
 @dataclass(frozen=True)
 class Expanded:
     """A path in which ``~`` and ``$NAME`` are expanded as a shell does.
@@ -88,7 +98,7 @@ class Expanded:
             >>> Expanded()("$RUNS/outputs"), Expanded()("s3://bucket/$RUNS")
             ('/data/outputs', 's3://bucket/$RUNS')
         """
-        if "://" in text:
+        if is_address(text):
             if self.local:
                 raise ValueError(" (an address; files there must be copied, or the storage mounted)")
             return text

@@ -17,7 +17,7 @@ import pytest
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.sources.loading import load_dataset, row_place
 from transformers_framework.storage import remote
-from transformers_framework.storage.remote import fetch
+from transformers_framework.storage.pre_trained import fetch
 
 ROWS = [{"q": f"question {row}", "n": row} for row in range(10)]
 

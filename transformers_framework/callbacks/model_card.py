@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.constants import ONCE
+from transformers_framework.restricted import is_address
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
@@ -31,7 +32,7 @@ def model_card(
     from huggingface_hub import ModelCard, ModelCardData
 
     base = options.get("pre_trained_model")
-    is_hub_name = base and not Path(base).exists() and "://" not in base
+    is_hub_name = base and not Path(base).exists() and not is_address(base)
     metadata = ModelCardData(
         library_name="transformers",
         tags=[options["pipeline"], "transformers-framework"],

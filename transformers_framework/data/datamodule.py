@@ -56,8 +56,9 @@ class DataModule(pl.LightningDataModule):
         limits: How much of each stage is used.
         batch_size: Rows of a batch, on each device.
         eval_batch_size: Rows of a batch outside training, on each device; as `batch_size` when not given.
-        train_dataset: Training data: a folder saved with save_to_disk (local or s3://), a .jsonl, .json, .csv, .tsv or
-            .parquet file, a folder or glob of them, or a hub data set with the split last (user/name/split).
+        train_dataset: Training data: a folder saved with save_to_disk, a .jsonl, .json, .csv, .tsv or .parquet file, a
+            folder or glob of them, each local or at a remote address (s3://, gs://, az://, hf://, https://), or a hub
+            data set with the split last (user/name/split).
         valid_dataset: Validation data, from the same kinds of places.
         test_dataset: Test data, from the same kinds of places.
         predict_dataset: Data to predict, from the same kinds of places; needs no labels.

@@ -106,9 +106,9 @@ def load_config(
 
     Args:
         model: Family of the model; ``auto`` reads it from the checkpoint.
-        pre_trained_model: Weights to start from: hub name, local folder or ``s3://bucket/prefix``. Config and tokenizer
-            are taken from it too, unless they are given.
-        pre_trained_config: Config of the model: hub name, folder, ``config.json`` or ``s3://bucket/prefix``. Without
+        pre_trained_model: Weights to start from: hub name, local folder or remote address (s3://,
+            gs://, az://, hf://, https://). Config and tokenizer are taken from it too, unless they are given.
+        pre_trained_config: Config of the model: hub name, folder, ``config.json`` or remote address. Without
             ``--pre_trained_model``, training starts from scratch.
         max_multi_token_predictions: Tokens that a model of family multi_token_bart or multi_token_t5 predicts at each
             step of its decoder; by default what its checkpoint says, and 2 where that is a plain BART or T5.

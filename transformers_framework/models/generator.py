@@ -126,9 +126,9 @@ def load_generator_discriminator(
         pre_trained_config: Config of the discriminator.
         pre_trained_tokenizer: Tokenizer of both networks.
         pre_trained_generator_model: Weights of the generator to start from: hub name, local folder or
-            ``s3://bucket/prefix``. It must be of the discriminator's family and vocabulary.
+            remote address. It must be of the discriminator's family and vocabulary.
         pre_trained_generator_config: Config of the generator: hub name, folder, ``config.json`` or
-            ``s3://bucket/prefix``; `additional_config_kwargs` do not change it. Without any generator, a smaller copy
+            remote address; `additional_config_kwargs` do not change it. Without any generator, a smaller copy
             of the discriminator is drawn.
         generator_size: Size of the generator when none is given, as a share of the discriminator. Of ELECTRA and other
             families with an embedding size of their own, width, heads and feed-forward layers are scaled; of all

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.storage.atomic import is_inside
 from transformers_framework.storage.cache import cache_folder
+from transformers_framework.storage.paths import is_inside
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # of weights in several files
 
@@ -19,7 +19,7 @@ BROKEN = (OSError, ImportError, ValueError, TypeError, KeyError, AttributeError,
 
 def place_of(source: str, flag: str, cache_dir: str | None) -> str:
     """Return what transformers loads for a flag's value: a hub name, a local folder, or a ``config.json``."""
-    from transformers_framework.storage.remote import fetch
+    from transformers_framework.storage.pre_trained import fetch
 
     if not flag.endswith("_model") and Path(source).suffix == ".json" and Path(source).is_file():
         return source

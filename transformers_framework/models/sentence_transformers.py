@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.reading import check_inside, file_of, place_of, reading
-from transformers_framework.restricted import LocalPath, Source
+from transformers_framework.restricted import LocalPath, Source, is_address
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -199,7 +199,7 @@ def _check_passages(other: SentenceFormat, source: str, flags: Mapping[str, Any]
 
 def _towers(source: str, cache_dir: str | None) -> tuple[str, str] | None:
     """Return the folders of queries and of passages in one that :func:`write_router` wrote; None for any other."""
-    folder = Path(place_of(source, "pre_trained_model", cache_dir) if source.startswith("s3://") else source)
+    folder = Path(place_of(source, "pre_trained_model", cache_dir) if is_address(source) else source)
     if not (router := folder.expanduser() / "router_config.json").is_file():
         return None
     with reading("pre_trained_model", source, router.name):
@@ -215,7 +215,7 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
     """Return what a checkpoint says about its embeddings; None where it is one of plain transformers.
 
     Args:
-        source: Hub name, local folder or ``s3://bucket/prefix``.
+        source: Hub name, local folder or remote address.
         flag: Flag that named it.
         cache_dir: Folder for downloads.
 

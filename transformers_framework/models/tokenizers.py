@@ -29,7 +29,7 @@ def load_tokenizer(
         config: Config of the model; its special tokens are filled in.
         pre_trained_model: Weights to start from.
         pre_trained_config: Config of the model.
-        pre_trained_tokenizer: Tokenizer: hub name, local folder or ``s3://bucket/prefix``. By default that of
+        pre_trained_tokenizer: Tokenizer: hub name, local folder or remote address. By default that of
             ``--pre_trained_model``, else that of ``--pre_trained_config``.
         cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
 

@@ -291,7 +291,7 @@ def load_bi_encoder(
         pre_trained_model: Weights to start from; those of sentence-transformers with their pooling, dense layers and
             normalization.
         pre_trained_passage_model: Weights of the tower of passages to start from, which is then a tower of its own: hub
-            name, local folder or ``s3://bucket/prefix``. It must be of the same family and vocabulary.
+            name, local folder or remote address. It must be of the same family and vocabulary.
         separate_towers: Encode queries and passages by one tower each. Both start from the same weights, those that are
             drawn included, unless `pre_trained_passage_model` names others; an export has a folder each, query and
             passage.

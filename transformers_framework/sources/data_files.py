@@ -22,7 +22,7 @@ class DataFile:
 
     Args:
         path: Where it lies.
-        name: How users know it (its S3 address when it was downloaded).
+        name: How users know it (its address when it was downloaded).
     """
 
     path: Path

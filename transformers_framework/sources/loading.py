@@ -1,4 +1,4 @@
-"""Data sets from every source: saved folders, files, globs, S3 and the hub, all as memory-mapped Arrow tables."""
+"""Data sets from every source: saved folders, files, globs, remote ones and the hub, as memory-mapped Arrow tables."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from transformers_framework.compat.datasets import fingerprint_of
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.restricted import is_address
 from transformers_framework.sources.columns import value_numbers
 from transformers_framework.sources.data_files import FORMATS, SUFFIXES, DataFile, UnreadableColumnError
 from transformers_framework.sources.fields import NamedColumns
@@ -24,8 +25,10 @@ from transformers_framework.sources.json_files import as_written
 from transformers_framework.sources.readers import places_of, schema_of, tables_of
 from transformers_framework.sources.saved import Saved, load_saved
 from transformers_framework.sources.schemas import features_of, without
+from transformers_framework.storage.addresses import Address
 from transformers_framework.storage.cache import building, digest, is_complete, locked
-from transformers_framework.storage.remote import download, looks_local, missing
+from transformers_framework.storage.paths import looks_local, missing
+from transformers_framework.storage.remote import download
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,9 +57,9 @@ def load_dataset(
     """Load a data set; files are converted to Arrow once and then memory-mapped.
 
     Args:
-        source: Folder saved with ``save_to_disk``, data file, folder or glob of data files (each local or on S3), or
-            a hub name with the split last.
-        cache_dir: Where converted files and downloads from S3 are kept (the hub has its own cache).
+        source: Folder saved with ``save_to_disk``, data file, folder or glob of data files (each local or a remote
+            address), or a hub name with the split last.
+        cache_dir: Where converted files and downloads are kept (the hub has its own cache).
         stage: Stage whose flags asked, for messages.
         config: Configuration of a hub data set.
         shard: Keep one row in this many: rows 0, N, 2N and so on; or all rows of one question in this many.
@@ -69,7 +72,7 @@ def load_dataset(
     Raises:
         DataError: When it is absent, broken, empty, or has several splits; names the file and the line where it can.
         ConfigurationError: When the cache folder cannot be written.
-        MissingDependencyError: When it is on S3 and s3fs is not installed.
+        MissingDependencyError: When the package of its protocol is not installed.
     """
     import datasets
 
@@ -167,8 +170,8 @@ def locate(source: str, *, cache_dir: Path, stage: str) -> Saved | list[DataFile
         DataError: When it is none of these.
     """
     flag = f"--{stage}_dataset {source}"
-    if source.startswith("s3://"):
-        return _located_on_s3(source, cache_dir, stage)
+    if is_address(source):
+        return _downloaded(source, cache_dir, stage)
     path = Path(source).expanduser()
     if path.is_dir():
         return _in_folder(path, source, stage)
@@ -184,26 +187,24 @@ def locate(source: str, *, cache_dir: Path, stage: str) -> Saved | list[DataFile
     return None
 
 
-def _located_on_s3(source: str, cache_dir: Path, stage: str) -> Saved | list[DataFile]:
-    flag = f"--{stage}_dataset {source}"
+def _downloaded(source: str, cache_dir: Path, stage: str) -> Saved | list[DataFile]:
+    """Find out what is at a remote address, and download the files that are needed."""
+    flag, address = f"--{stage}_dataset {source}", Address(source, f"{stage}_dataset", DataError)
 
     def needed(names: list[str]) -> list[str]:
         if "dataset_dict.json" in names:
             splits = sorted({name.partition("/")[0] for name in names if "/" in name})
             raise DataError(_several_splits(flag, source, splits, stage))
-        if "state.json" in names or glob.has_magic(source):
+        if "state.json" in names or address.is_glob:
             return names
         return [name for name in names if "/" not in name and name.lower().endswith(SUFFIXES)]
 
     folder = download(source, cache_dir=cache_dir, flag=f"{stage}_dataset", choose=needed, error=DataError)
     if (folder / "state.json").is_file():
         return Saved(folder, source)
-    root = re.split(r"[*?\[]", source)[0].rpartition("/")[0] if glob.has_magic(source) else source.rstrip("/")
     visible = (path for path in folder.rglob("[!.]*") if path.is_file())
     paths = sorted(path for path in visible if path.name.lower().endswith(SUFFIXES))
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    root = root.removesuffix(f"/{names[0]}") if len(names) == 1 else root
-    return _checked([DataFile(path, f"{root}/{name}") for path, name in zip(paths, names, strict=True)], flag)
+    return _checked([DataFile(path, address.of(path.relative_to(folder).as_posix())) for path in paths], flag)
 
 
 def _in_folder(path: Path, source: str, stage: str) -> Saved | list[DataFile]:

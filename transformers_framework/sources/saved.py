@@ -13,8 +13,8 @@ import numpy as np
 from transformers_framework.compat.datasets import fingerprint_of, saved_files, saved_indices, with_fingerprint
 from transformers_framework.exceptions import DataError
 from transformers_framework.sources.integrity import check_files
-from transformers_framework.storage.atomic import is_inside
 from transformers_framework.storage.cache import digest
+from transformers_framework.storage.paths import is_inside
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 ASIDE, REPLACED = ".part", ".old"  # suffixes of what is being written and of what it replaces: .NAME.RANDOM.part
 
@@ -83,17 +83,6 @@ def clear_leftovers(parent: Path, name: str | None = None) -> None:
     for path, target in leftovers:
         if name in (None, target.name):
             remove(path) if path.suffix == ASIDE or target.exists() else path.rename(target)
-
-
-def is_inside(name: str) -> bool:
-    r"""Tell whether a path that a file names, from its folder on, stays in the folder, on any operating system.
-
-    Examples:
-        >>> [is_inside(name) for name in ("1_Pooling", "a/../b", "", "../b", "a/../../b", "/etc", "c:b", "..\\b")]
-        [True, True, True, False, False, False, False, False]
-    """
-    parts = os.path.normpath(name.replace("\\", "/")).split("/")
-    return parts[0] not in ("", "..") and not PureWindowsPath(name).drive
 
 
 def remove(path: Path) -> None:

@@ -50,14 +50,16 @@ class Hub(BaseHTTPRequestHandler):
             self.answer(307, Location=f"{moved[1] or ''}/datasets/{NEW}{moved[2] or ''}")
         elif path == "/api/datasets":
             self.answer(200, [{"id": f"another/{OLD}"}, {"id": f"another/{OLD}-2"}] if OLD in query else [])
-        elif path in (f"/api/datasets/{NEW}", f"/api/datasets/{NEW}/revision/{COMMIT}"):
+        elif re.fullmatch(rf"/api/datasets/{NEW}(/revision/({COMMIT}|main))?", path):
             self.answer(200, {"id": NEW, "sha": COMMIT, "siblings": [{"rfilename": FILE}]})
-        elif path.startswith(f"/api/datasets/{NEW}/tree/{COMMIT}"):
-            self.answer(200, [file] if path.endswith("data") else [{"type": "directory", "oid": "1", "path": "data"}])
-        elif path == f"/datasets/{NEW}/resolve/{COMMIT}/{FILE}":
+        elif tree := re.fullmatch(rf"/api/datasets/{NEW}/tree/(?:{COMMIT}|main)(/data)?", path):
+            folder = {"type": "directory", "oid": "1", "path": "data"}
+            self.answer(200, [file] if tree[1] else [folder, file] if "recursive=true" in query else [folder])
+        elif path in (f"/datasets/{NEW}/resolve/{revision}/{FILE}" for revision in (COMMIT, "main")):
             self.answer(200, self.content.getvalue(), ETag=f'"{"2" * 40}"', X_Repo_Commit=COMMIT)
         else:
-            self.answer(404, b"{}", X_Error_Code="EntryNotFound" if "/resolve/" in path else "RepoNotFound")
+            is_entry = "/resolve/" in path or path.startswith(f"/api/datasets/{NEW}/tree/")
+            self.answer(404, b"{}", X_Error_Code="EntryNotFound" if is_entry else "RepoNotFound")
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -107,6 +109,27 @@ def test_a_name_of_one_part_is_found_under_that_of_today(hub: str, tmp_path: Pat
         strict=True,
     ):
         assert re.search(message, told), found
+
+
+def test_an_address_on_the_hub_is_read_as_that_of_any_server(hub: str, tmp_path: Path) -> None:
+    env = {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(runs.ROOT)}
+    address = f"hf://datasets/{NEW}"
+    rows = [f"{address}/{FILE}", f"{address}@main/{FILE}", f"{address}/data", f"{address}@main/data/*.parquet"]
+    absent = [f"{address}/data/trian.parquet", "hf://datasets/some-lab/nothing/train.csv"]
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *rows, *absent],
+        cwd=tmp_path,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    found = done.stdout.splitlines()
+    assert found[:4] == [json.dumps({"text": ["a", "b"], "label": [0, 1]})] * 4, done.stderr
+    assert found[4].endswith("nothing that can be read is there. Did you mean 'train.parquet'?")
+    assert re.search(r"nothing that can be read is there \(.*repository not found", found[5])
+    assert len([path for path in (tmp_path / "cache/hf").iterdir() if path.is_dir()]) == 4
 
 
 @pytest.mark.parametrize(
