@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 from pathlib import PurePosixPath
@@ -166,6 +167,8 @@ class Address:
             ) from failure
         if self.protocol is _S3:
             filesystem.retries = 1  # requests for lists are ours to make again
+        if self.protocol.retries:  # they log each failure with a traceback
+            logging.getLogger(self.protocol.package).setLevel(logging.CRITICAL)
         return filesystem, path
 
     def _options(self) -> dict[str, Any]:
