@@ -85,7 +85,7 @@ class Continuation:
     @cached_property
     def then(self) -> Mapping[str, Any]:
         """Flags of the run that wrote the checkpoint; empty for a checkpoint of another program."""
-        from transformers_framework.callbacks.provenance import KEY
+        from transformers_framework.callbacks.run_record import KEY
 
         text = self._kept("callbacks", KEY).get("flags")
         if not isinstance(text, str):  # an earlier version wrote it
@@ -278,7 +278,7 @@ class Continuation:
     @cached_property
     def changes(self) -> list[str]:
         """Changes of the optimization of the run, each with the step from which on it holds, the last one last."""
-        from transformers_framework.callbacks.provenance import KEY
+        from transformers_framework.callbacks.run_record import KEY
 
         if self.start is None:
             return []
@@ -298,7 +298,7 @@ class Continuation:
         Raises:
             ConfigurationError: With how they differ.
         """
-        from transformers_framework.callbacks.provenance import KEY
+        from transformers_framework.callbacks.run_record import KEY
         from transformers_framework.data.fingerprint import difference
 
         run, data = self.run, self.run.data

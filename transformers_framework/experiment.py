@@ -236,13 +236,14 @@ class Experiment:
         from transformers_framework.callbacks.accumulated_gradients import AccumulatedGradients
         from transformers_framework.callbacks.export import Exporter
         from transformers_framework.callbacks.graceful_shutdown import GracefulShutdown
-        from transformers_framework.callbacks.guards import FiniteLoss, TruncationReport
+        from transformers_framework.callbacks.non_finite import TerminateOnNonFinite
         from transformers_framework.callbacks.predictions import Predictions
         from transformers_framework.callbacks.progress import progress
-        from transformers_framework.callbacks.provenance import Provenance
         from transformers_framework.callbacks.random_state import RandomState
         from transformers_framework.callbacks.resumed_optimization import ResumedOptimization
+        from transformers_framework.callbacks.run_record import RunRecord
         from transformers_framework.callbacks.training_metrics import TrainingMetrics
+        from transformers_framework.callbacks.truncation_report import TruncationReport
         from transformers_framework.callbacks.user_callbacks import user_callbacks
 
         exporter = Exporter(self.tokenizer, self.options, self.max_length)
@@ -252,7 +253,7 @@ class Experiment:
             AccumulatedGradients(self.allow_other_batch_size),
             TrainingMetrics(),
             ResumedOptimization(),
-            Provenance(self.config_yaml, self.data, self.folders.checkpoints, self.continued),
+            RunRecord(self.config_yaml, self.data, self.folders.checkpoints, self.continued),
             TruncationReport(*self.inputs.truncation(self.options["max_sequence_length"])),
         ]
         if not self.is_fast_dev_run:
@@ -260,7 +261,7 @@ class Experiment:
             callbacks += self.selection.callbacks(self.folders, exporter)
         callbacks += self.pipeline_callbacks
         if self.data.has("train"):
-            callbacks.insert(0, FiniteLoss(self.data.source_of("train").place))
+            callbacks.insert(0, TerminateOnNonFinite(self.data.source_of("train").place))
         if self.options.get("enable_progress_bar") is not False:
             callbacks.append(progress())
         return callbacks + user_callbacks(**options_of(user_callbacks, self.options))

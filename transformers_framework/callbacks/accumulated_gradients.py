@@ -1,4 +1,4 @@
-"""A run goes on from the row where it stopped: on any number of processes, within a window of accumulated batches."""
+"""State of gradient accumulation and the rows consumed, for resuming with any world size and batch size."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DATA = "DataModule"  # the state of the data in checkpoints
 
 
 class AccumulatedGradients(pl.Callback):
-    """Save and restore the gradients of a window of ``--accumulate_grad_batches`` that has not stepped yet.
+    """Save and restore the gradients of an accumulation group that has not stepped yet.
 
-    Until a window steps, each process has gradients of its own rows, so those of all processes are kept. Strategies
-    that shard collect theirs out of reach: a run that continues begins the window again. So does one whose batches are
-    of another size and do not fit into what was done of the window.
+    Before the step each rank has the gradients of its own rows, so those of all ranks are saved. Gradients of
+    strategies that shard cannot be read: a resumed run repeats the accumulation group. So does a run with batches of
+    another size, where they do not fit the rows that were done of the group.
 
     Args:
-        allow_other_batch_size: Let steps have another number of rows than those of the run that continues.
+        allow_other_batch_size: Allow optimizer steps of another number of rows than before.
     """
 
     def __init__(self, allow_other_batch_size: bool = False) -> None:
@@ -36,7 +36,7 @@ class AccumulatedGradients(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the gradients when the window is open; most checkpoints are made after a step and have none."""
+        """Add the gradients within an accumulation group; most checkpoints are written after a step and have none."""
         batches = trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
         is_open = batches % trainer.accumulate_grad_batches and batches < trainer.num_training_batches
         if is_open and has_gradients(trainer.strategy):
@@ -49,7 +49,7 @@ class AccumulatedGradients(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take the gradients of the run that continues, and count its batches in those of this run."""
+        """Keep the gradients of the checkpoint, and count its consumed rows in batches of this run."""
         self.gradients = checkpoint.get(GRADIENTS, {})
         if DATA not in checkpoint or "loops" not in checkpoint or not trainer.training:
             return
@@ -63,23 +63,23 @@ class AccumulatedGradients(pl.Callback):
         count_batches(checkpoint["loops"]["fit_loop"], batches)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the gradients back where backward adds to them."""
+        """Restore the gradients of the parameters."""
         for name, tensor in pl_module.named_parameters():
             if name in self.gradients:
-                of_all = self.gradients[name]  # (processes, …); with another number of them each takes the mean
+                of_all = self.gradients[name]  # (world size, …); with another world size each rank takes the mean
                 mine = of_all[trainer.global_rank] if len(of_all) == trainer.world_size else of_all.mean(dim=0)
                 tensor.grad = mine.to(tensor.device, copy=True)
         self.gradients = {}
 
 
 def has_gradients(strategy: Any) -> bool:
-    """Tell whether a strategy leaves gradients where backward puts them."""
+    """Return whether a strategy keeps gradients in the parameters."""
     is_plain = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))  # DeepSpeed's is a DDPStrategy too
     return is_plain and not getattr(strategy, "owns_gradients", False)
 
 
 def check_rows_of_step(data: DataModule, trainer: pl.Trainer, state: dict[str, int]) -> None:
-    """Check that a run that continues makes steps of as many rows as before.
+    """Refuse a resumed run whose optimizer steps have another number of rows.
 
     Args:
         data: The data of the run.
@@ -87,7 +87,7 @@ def check_rows_of_step(data: DataModule, trainer: pl.Trainer, state: dict[str, i
         state: What the checkpoint says of the data.
 
     Raises:
-        ConfigurationError: When it does not and was not asked to.
+        ConfigurationError: With both numbers.
     """
     size, accumulated = data.batch_sizes["train"], trainer.accumulate_grad_batches
     before, now = state.get("rows_of_step"), size * trainer.world_size * accumulated
@@ -102,13 +102,13 @@ def check_rows_of_step(data: DataModule, trainer: pl.Trainer, state: dict[str, i
 def rows_and_batches(
     data: DataModule, trainer: pl.Trainer, state: Mapping[str, int], *, has_gradients: bool
 ) -> tuple[int, int]:
-    """Return the rows and the batches after which a run resumes the epoch, in batches of the size that it has.
+    """Return after how many rows and batches of this run the epoch is resumed.
 
     Args:
         data: The data of the run.
         trainer: Its trainer.
         state: State of the data in the checkpoint.
-        has_gradients: Whether the checkpoint has those of an accumulation group that has not stepped.
+        has_gradients: Whether the checkpoint has the gradients of an accumulation group that has not stepped.
     """
     size, step = data.batch_sizes["train"] * trainer.world_size, state.get("rows_of_step", 0)
     consumed, num_rows = state["consumed"], data.num_places("train")
@@ -120,11 +120,11 @@ def rows_and_batches(
 
 
 def count_batches(loop: dict[str, Any], batches: int) -> None:
-    """Let the loop of a checkpoint have done so many batches of its epoch, of whatever size they were.
+    """Set how many batches of the epoch the loop of a checkpoint has done.
 
     Args:
         loop: State of Lightning's loop, changed in place.
-        batches: Batches that are done, of the size that this run has.
+        batches: Batches that are done, counted in batches of this run.
     """
     progress = loop["epoch_loop.batch_progress"]
     current, total = progress["current"], progress["total"]

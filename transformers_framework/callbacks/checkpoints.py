@@ -1,4 +1,4 @@
-"""When a run is saved: the last state to go on from, the best one, and what can be shared."""
+"""Checkpoints: the last one to resume from, the best one, and exports for transformers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
-from transformers_framework.callbacks.guards import FiniteLoss
+from transformers_framework.callbacks.non_finite import TerminateOnNonFinite
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, in_last_batch, training_ends
 from transformers_framework.runtime.tensorboard import EVENT_SIZES, TensorBoard
 from transformers_framework.storage.atomic import link_file, link_folder, replace
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoints(pl.callbacks.Checkpoint):
-    """Save the run at each validation, each epoch, each so many steps, and when it is told to leave.
+    """Save a checkpoint after validations and epochs, every `interval` steps, and at a graceful shutdown.
 
     Each time ``last.ckpt`` is replaced and ``pre_trained_models/RUN/ckpt_epoch_E_step_S`` is added. When the monitored
     metric improves, both also become ``best``.
@@ -29,12 +29,12 @@ class Checkpoints(pl.callbacks.Checkpoint):
     Args:
         folders: Where files go.
         exporter: Writes checkpoints for transformers.
-        monitor: Name of the metric that decides which state is best; none is without it.
+        monitor: Name of the metric that decides which checkpoint is best; without it, none is.
         direction: Whether ``max`` or ``min`` of it is best.
         interval: Optimizer steps between checkpoints, besides those of epochs and validations.
         at_validation: Save after each validation.
         at_epoch: Save after each epoch.
-        averages: The last state is an average of weights, which nothing has validated.
+        averages: Whether the last state has averaged weights, which must be validated.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.saved_step = -1
         self.exported: str | None = None
         self.written: tuple[int, bool] | None = None
-        self.metrics: dict[str, float] = {}  # those that the run had logged when it was interrupted
+        self.metrics: dict[str, float] = {}  # that were logged when the checkpoint was written
 
     @property
     def state_key(self) -> str:
@@ -66,12 +66,12 @@ class Checkpoints(pl.callbacks.Checkpoint):
         return "Checkpoints"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which state was best, and what a resumed run cannot know of those before it."""
+        """Return the best value and step, the last saved step and export, and the metrics that were logged."""
         best = {"monitor": self.monitor, "sign": self.sign, "best_value": self.best_value, "best_step": self.best_step}
         return best | {"saved_step": self.saved_step, "exported": self.exported, "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the best state of the run that continues; that of another metric is none here."""
+        """Restore the best value where the same metric is monitored, and the last saved step and export."""
         is_same = (state_dict["monitor"], state_dict["sign"]) == (self.monitor, self.sign)
         if is_same and self.folders.best.exists():
             self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
@@ -83,7 +83,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add up to where TensorBoard's files belong to this state."""
+        """Add the sizes of TensorBoard's files, which are cut there on resume."""
         for written in trainer.loggers:
             if isinstance(written, TensorBoard):
                 checkpoint[EVENT_SIZES] = written.sizes()
@@ -91,14 +91,13 @@ class Checkpoints(pl.callbacks.Checkpoint):
     # ---------------------------------------------------------------- events
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the metrics of the run that continues back to it: model cards and the end of the epoch need them."""
-        self._remember(trainer)
+        """Restore the logged metrics, which model cards and the end of the epoch need."""
+        self._restore_metrics(trainer)
 
     def on_batch_done(self, trainer: pl.Trainer) -> None:
         """Save every ``interval`` optimizer steps and where training ends within an epoch, before a validation.
 
-        A run that ends before its first validation, and monitors it, validates its last state; so does one of which
-        that is an average.
+        The last state is validated too where the monitored metric was never logged, or weights were averaged.
         """
         step, loop = trainer.global_step, epoch_loop(trainer)
         ends = training_ends(trainer)
@@ -130,13 +129,13 @@ class Checkpoints(pl.callbacks.Checkpoint):
             self.save(trainer, best=improved, keep=self.at_epoch)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Export the final state, also when the run that continues had only this left to do."""
+        """Export the final state, also of a resumed run that has nothing left to train."""
         if stage == "fit":
-            self._remember(trainer)
+            self._restore_metrics(trainer)
             self.exporter.export(trainer, self.folders.pre_trained_models / "final")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save before leaving when told to leave; after a failure, or ^C twice, the last good checkpoint stays."""
+        """Save at a graceful shutdown; after a failure or the second Ctrl-C the last checkpoint stays as it is."""
         if not isinstance(exception, SIGTERMException) or trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         if self.written != self._now(trainer):
@@ -148,14 +147,14 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def _monitors(self, stage: str) -> bool:
         return self.monitor is not None and self.monitor.startswith(f"{stage}/")
 
-    def _remember(self, trainer: pl.Trainer) -> None:
+    def _restore_metrics(self, trainer: pl.Trainer) -> None:
         for name, value in self.metrics.items():
             trainer.callback_metrics.setdefault(name, torch.tensor(value))
         self.metrics = {}
 
     @staticmethod
     def _now(trainer: pl.Trainer) -> tuple[int, bool]:
-        """Return what tells the states of a run from each other."""
+        """Return the batch and whether a validation is due, to compare states of a run."""
         return epoch_loop(trainer).total_batch_idx, epoch_loop(trainer).validation_due
 
     def _improved(self, trainer: pl.Trainer) -> bool:
@@ -163,29 +162,29 @@ class Checkpoints(pl.callbacks.Checkpoint):
         if not math.isfinite(value):
             logger.warning("%s is %s: this counts as no improvement.", self.monitor, value)
         better = self.best_value is None or self.sign * value > self.sign * self.best_value
-        # the first process decides: of training each knows its own losses, and to save takes all of them
+        # rank 0 decides: ranks log training losses of their own, and all of them save
         improved = bool(trainer.strategy.broadcast(better and math.isfinite(value)))
         if improved:
             self.best_value, self.best_step = value, trainer.global_step
         return improved
 
     def save(self, trainer: pl.Trainer, *, best: bool = False, keep: bool = True) -> None:
-        """Replace the last checkpoint and, when it is the best, that one; every process calls this.
+        """Replace the last checkpoint and, when this is the best state, that one; called by every rank.
 
         Args:
             trainer: The trainer.
             best: This state is the best so far.
-            keep: Leave an export of this step for transformers.
+            keep: Export this step for transformers.
         """
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, FiniteLoss):
+            if isinstance(callback, TerminateOnNonFinite):
                 callback.check(trainer)
         self.folders.make_room()
-        # last.ckpt comes last: a run that dies before it continues from the one before, and makes all of these again
+        # last.ckpt comes last: a run that dies before resumes from the one before and writes all of these again
         self.saved_step = trainer.global_step
         models = self.folders.pre_trained_models
         step = f"ckpt_epoch_{epoch_under_way(trainer)}_step_{trainer.global_step}"
-        # what an earlier process left may be of other flags; the first process decides, as others may not see its disk
+        # an export of an earlier process may have other flags; rank 0 decides, as others may not see its disk
         if keep and trainer.strategy.broadcast(step != self.exported):
             self.exporter.export(trainer, models / step)
             self.exported = step
@@ -196,13 +195,13 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self._write(trainer, best=best)
 
     def _write(self, trainer: pl.Trainer, *, best: bool = False) -> None:
-        """Write the state aside, as one file or as a folder of shards, then let it be the last one."""
+        """Write a checkpoint aside, as one file or a folder of shards, then rename it to the last one."""
         folders = self.folders
         folders.make_room()
         self.metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         aside = folders.checkpoints / ".state.part"
         trainer.save_checkpoint(aside)
-        # nodes without a folder in common have each a part of what was sharded
+        # without a shared folder each node has its own shards
         for leads in (trainer.is_global_zero, trainer.local_rank == 0):
             if leads and aside.exists():
                 if best:

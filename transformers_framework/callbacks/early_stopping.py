@@ -1,4 +1,4 @@
-"""The end of a run that no longer improves."""
+"""Early stopping, and why training ended early."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from transformers_framework.runtime.loops import in_last_batch
 
 
 class EarlyStopping(lightning.EarlyStopping):
-    """Lightning's, for runs that continue: one that had stopped stays so, unless it is given more patience.
+    """Lightning's early stopping for runs that are resumed: one that had stopped trains on only with more patience.
 
-    A value that is not finite is no improvement, like any other that is not better.
+    A value that is not finite counts as no improvement.
     """
 
     reason: str | None = None  # why it has stopped training
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting where the run stopped, with the patience that this run was given."""
+        """Restore the count, with the patience of this run."""
         super().load_state_dict(state_dict | {"patience": self.patience})
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do not begin what had ended."""
+        """Stop at once when patience had already run out."""
         if self.wait_count >= self.patience:
             trainer.should_stop, self.reason = True, self._explain()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytorch_lightning as pl
 
 from transformers_framework.callbacks.model_card import model_card
-from transformers_framework.callbacks.provenance import Provenance
+from transformers_framework.callbacks.run_record import RunRecord
 from transformers_framework.objectives.capabilities import ExportsConfig
 from transformers_framework.runtime.loops import epoch_under_way
 from transformers_framework.storage.atomic import atomic_folder
@@ -45,13 +45,13 @@ class Exporter:
             pipeline.model.export(aside, self.tokenizer, state_dict=weights)
             if weights is not None:
                 _say_precision(aside)
-            provenance = [part for part in trainer.callbacks if isinstance(part, Provenance)]  # type: ignore[attr-defined]
+            records = [part for part in trainer.callbacks if isinstance(part, RunRecord)]  # type: ignore[attr-defined]
             card = model_card(
                 self.options,
                 metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
                 epoch=epoch_under_way(trainer),
                 step=trainer.global_step,
-                changes=[line for part in provenance for line in part.continued.changes],
+                changes=[line for record in records for line in record.continued.changes],
             )
             card.save(aside / "README.md")
 

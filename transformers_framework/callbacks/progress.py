@@ -1,4 +1,4 @@
-"""Progress on a terminal, and in a log file."""
+"""Progress of training: a bar on a terminal, lines in a log file."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ logger = logging.getLogger(__name__)
 
 
 def progress() -> ProgressBar:
-    """Return a bar for a terminal, a line now and then for anything else."""
+    """Return a progress bar for a terminal, log lines elsewhere."""
     return TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()
 
 
 class ProgressLines(ProgressBar):
-    """Say where training is at logging steps and what each evaluation gave, a line each."""
+    """Log the progress at logging steps, and the metrics of each validation."""
 
     def __init__(self) -> None:
         super().__init__()
         self._started = (0.0, 0)
-        self._said = 0
+        self._logged = 0
 
     def disable(self) -> None:
-        """Do nothing: on other processes than the first, logging is quiet."""
+        """Do nothing: ranks other than 0 log nothing anyway."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._started, self._said = (time.monotonic(), trainer.global_step), trainer.global_step
+        self._started, self._logged = (time.monotonic(), trainer.global_step), trainer.global_step
         logger.info("Training starts at step %d of %s", trainer.global_step, trainer.estimated_stepping_batches)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Say where training is."""
+        """Log epoch, step, speed and loss."""
         step = trainer.global_step
-        if step == self._said or step % logging_interval(trainer):
+        if step == self._logged or step % logging_interval(trainer):
             return
-        self._said = step
+        self._logged = step
         seconds, steps = time.monotonic() - self._started[0], step - self._started[1]
         loss = trainer.callback_metrics.get("train/loss")
         logger.info(
@@ -51,11 +51,11 @@ class ProgressLines(ProgressBar):
         )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say what validation gave."""
+        """Log the metrics of validation."""
         if not trainer.sanity_checking:
-            _say_metrics(trainer, "valid")
+            _log_metrics(trainer, "valid")
 
 
-def _say_metrics(trainer: pl.Trainer, stage: str) -> None:
+def _log_metrics(trainer: pl.Trainer, stage: str) -> None:
     values = {name: value for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")}
     logger.info("step %d: %s", trainer.global_step, ", ".join(f"{name} {float(v):.4f}" for name, v in values.items()))

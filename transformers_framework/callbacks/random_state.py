@@ -1,4 +1,4 @@
-"""Dropout goes on where it stopped."""
+"""State of the random number generators, saved and restored for each rank."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from transformers_framework.processing.random import keys
 
 
 class RandomState(pl.Callback):
-    """Give each process its own random numbers, and restore them when a run continues.
+    """Seed the generators of each rank differently, and restore them on resume.
 
-    They serve dropout only: whatever is decided about rows is a function of seed, epoch and row.
+    They are used for dropout only: every random decision about a row is a function of seed, epoch and row.
 
     Args:
         seed: The run's seed.
@@ -25,24 +25,24 @@ class RandomState(pl.Callback):
         self.states: list[dict[str, torch.Tensor]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of every process's generators; every process calls this."""
+        """Return the generator states of all ranks; called by every rank."""
         state = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             state["cuda"] = torch.cuda.get_rng_state()
         return {"states": all_gather_json(state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the states of the run that continues; they are set when training starts."""
+        """Keep the states of the checkpoint until training starts."""
         self.states = state_dict["states"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seed this process, or restore it where it stopped."""
+        """Restore the generators of this rank, or seed them."""
         if len(self.states) == trainer.world_size:
             state = self.states[trainer.global_rank]
             torch.set_rng_state(state["cpu"].cpu())
             if "cuda" in state and torch.cuda.is_available():
                 torch.cuda.set_rng_state(state["cuda"].cpu())
-        else:  # a new run, or one that continues on another number of processes
+        else:  # a new run, or one that is resumed with another world size
             key = keys(self.seed, trainer.global_step, [trainer.global_rank], "dropout")
             torch.manual_seed(int(key[0]) >> 1)
         self.states = []

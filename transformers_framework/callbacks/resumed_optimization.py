@@ -1,4 +1,4 @@
-"""Flags of optimization take effect when a run is continued with others."""
+"""Settings of optimizer and schedule that change when a run is resumed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class ResumedOptimization(pl.Callback):
-    """Go on with the state of the optimizer and the settings that this run is given.
+    """Apply the optimizer and schedule settings of this run after a checkpoint was loaded.
 
-    Those in checkpoints, which optimizers and schedules load with their state, are those of the run that wrote them.
+    Optimizers and schedulers load their settings, as the learning rate, with their state: those of the run that wrote
+    the checkpoint.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class ResumedOptimization(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Remember that a run is continued, by schedules of its own for groups of its own."""
+        """Keep the checkpoint until the optimizer is there; remove the schedule factors that it holds."""
         self.continues = trainer.training
         if self.continues and not trainer.strategy.restore_checkpoint_after_setup:
             self.loaded = checkpoint
@@ -37,9 +38,9 @@ class ResumedOptimization(pl.Callback):
                 state.update(lr_lambdas=[], last_epoch=_intervals(checkpoint, cast("Pipeline", pl_module)))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember the settings of the new optimizer; sort the state that it will load into its groups.
+        """Keep the settings of the new optimizer; regroup the checkpoint's optimizer state by its parameter groups.
 
-        Strategies that shard load checkpoints later, and sort the state themselves.
+        Strategies that shard load checkpoints later, and regroup the state themselves.
         """
         (optimizer,) = trainer.optimizers
         self.settings = settings_of(optimizer)
@@ -49,7 +50,7 @@ class ResumedOptimization(pl.Callback):
         self.loaded = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the settings take effect."""
+        """Apply the settings."""
         if self.continues:
             apply_settings(trainer.optimizers[0], trainer.lr_scheduler_configs[0].scheduler, self.settings)
 

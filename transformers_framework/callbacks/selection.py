@@ -1,4 +1,4 @@
-"""What decides which state of a run is kept and when it ends."""
+"""Flags of model selection: the monitored metric, early stopping, when checkpoints are written."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Selection:
         self.averages_weights, self.devices_stats = stochastic_weight_averaging, devices_stats
 
     def check_monitor(self, log_names: Sequence[str], objectives: Sequence[Objective]) -> None:
-        """Raise when the run will not log what is monitored; warn when the worst state of it would be kept.
+        """Refuse a monitored metric that is not logged; warn when --monitor_direction would keep the worst state.
 
         Args:
             log_names: All names that the run logs.
@@ -93,7 +93,7 @@ class Selection:
             )
 
     def check_averaging(self, epochs: float, strategy: str) -> None:
-        """Raise when the weights of this run cannot be averaged.
+        """Refuse averaging of weights where it is impossible.
 
         Raises:
             ConfigurationError: When epochs are not counted, or weights are sharded.
@@ -106,7 +106,7 @@ class Selection:
             )
 
     def callbacks(self, folders: RunFolders, exporter: Exporter) -> list[Callback]:
-        """Return the callbacks that do it.
+        """Return the callbacks of early stopping, averaging and checkpoints.
 
         Args:
             folders: Where files go.

@@ -1,4 +1,4 @@
-"""Metrics of a training epoch are those of the whole epoch, also when a run was interrupted in it."""
+"""State of the training metrics, so that an interrupted epoch logs the metrics of the whole epoch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ STATES = "training_metrics"  # key of checkpoints
 
 
 class TrainingMetrics(pl.Callback):
-    """Save what metrics and losses of training have counted so far.
+    """Save and restore the states of training metrics and losses within an epoch.
 
-    Each process has counted its own rows, so the states of all are kept. With another number of processes the first
-    one goes on from the counts of all.
+    Each rank has counted its own rows, so the states of all ranks are saved. With another world size, rank 0 resumes
+    with the merged states of all.
     """
 
     def __init__(self) -> None:
@@ -31,17 +31,17 @@ class TrainingMetrics(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the states; every process calls this."""
+        """Add the states; called by every rank."""
         checkpoint[STATES] = states_of_all(training_metrics(pl_module))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take those of the run that continues."""
+        """Keep the states of the checkpoint until training starts."""
         self.states = checkpoint.get(STATES, {}) if trainer.training else {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let metrics go on counting."""
+        """Restore the states of the metrics."""
         for name, metric in training_metrics(pl_module):
             saved = self.states.get(name, {})
             if saved.keys() <= set(names_of_states(metric)):
@@ -58,9 +58,9 @@ def training_metrics(module: pl.LightningModule) -> Iterator[tuple[str, Metric]]
 
 
 def states_of_all(metrics: Iterator[tuple[str, Metric]]) -> dict[str, dict[str, list[Tensor]]]:
-    """Return the state of each metric, a tensor of each process; those that have counted nothing are left out.
+    """Return the states of each metric, one tensor for each rank; empty states are left out.
 
-    Every process calls this, with the same metrics.
+    Called by every rank, with the same metrics.
     """
     mine: dict[tuple[str, str], Tensor] = {}
     device = torch.device("cpu")
@@ -69,9 +69,9 @@ def states_of_all(metrics: Iterator[tuple[str, Metric]]) -> dict[str, dict[str, 
         for state, value in metric.metric_state.items():
             if isinstance(value, Tensor):
                 mine[name, state] = value.detach()
-            elif value:  # what was appended batch by batch
+            elif value:  # a list state, appended batch by batch
                 mine[name, state] = torch.cat([part.detach() for part in value])
-    # a process whose batches had no label may lack what others have
+    # a rank without any label may lack a state that others have
     kinds = [[[*key], [*value.shape[1:]], str(value.dtype)] for key, value in mine.items()]
     found: dict[str, dict[str, list[Tensor]]] = {}
     everyone = {tuple(key): (shape, dtype) for theirs in all_gather_json(kinds) for key, shape, dtype in theirs}
@@ -86,13 +86,13 @@ def states_of_all(metrics: Iterator[tuple[str, Metric]]) -> dict[str, dict[str, 
 
 
 def restore(metric: Metric, saved: Mapping[str, Sequence[Tensor]], rank: int, world_size: int) -> None:
-    """Let a metric go on from a state.
+    """Restore the state of a metric.
 
     Args:
-        metric: The metric, which has counted nothing.
-        saved: Its state, a tensor of each process that saved it.
-        rank: This process.
-        world_size: Number of processes now.
+        metric: The metric, just reset.
+        saved: Its states, one tensor for each rank that saved them.
+        rank: Rank of this process.
+        world_size: Number of ranks now.
     """
     for state, of_all in saved.items():
         if len(of_all) == world_size:
@@ -105,12 +105,12 @@ def restore(metric: Metric, saved: Mapping[str, Sequence[Tensor]], rank: int, wo
 
 
 def merged(of_all: Sequence[Tensor], reduction: Any, *, listed: bool) -> Tensor:
-    """Return the state of several processes as that of one.
+    """Merge the states of several ranks into one.
 
     Args:
-        of_all: That of each.
-        reduction: How torchmetrics reduces it over processes; sums that it leaves to the metric are added.
-        listed: Whether it is a list, of one entry each batch.
+        of_all: One state for each rank.
+        reduction: How torchmetrics reduces it over ranks; without one, states are summed.
+        listed: Whether it is a list state.
 
     Examples:
         >>> merged([torch.tensor([1, 2]), torch.tensor([3, 4])], None, listed=False).tolist()

@@ -32,7 +32,7 @@ class WeightAveraging(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self.first_epoch = 0  # the first one that is averaged
+        self.first_epoch = 0  # first epoch that is averaged
         self.count = 0
         self.mean: dict[str, Tensor] = {}  # float32, on the host
         self.is_applied = False  # whether the model has the average
@@ -48,12 +48,12 @@ class WeightAveraging(pl.Callback):
         return state | {"mean": {} if self.is_applied else self.mean}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on averaging."""
+        """Restore the average."""
         self.first_epoch, self.count = state_dict["first_epoch"], state_dict["count"]
         self.mean, self.is_applied = state_dict["mean"], state_dict["is_applied"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find the epochs that are averaged; forget those of a run that was shorter."""
+        """Compute which epochs are averaged; drop an average of other epochs."""
         before, self.first_epoch = self.first_epoch, num_epochs(trainer) * 4 // 5
         if before != self.first_epoch:
             self.count, self.mean, self.is_applied = 0, {}, False
@@ -64,7 +64,7 @@ class WeightAveraging(pl.Callback):
                 num_epochs(trainer),
                 " and ".join(enough_epochs(trainer)),
             )
-        if trainer.fit_loop.epoch_progress.current.ready:  # a run that continues, perhaps within an epoch
+        if trainer.fit_loop.epoch_progress.current.ready:  # a resumed run, perhaps within an epoch
             self._keep_learning_rate(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -80,7 +80,7 @@ class WeightAveraging(pl.Callback):
         ends = in_last_batch(trainer) or 0 < trainer.max_steps <= trainer.global_step
         if epoch_under_way(trainer) < self.first_epoch or not (ends or epoch_ends(trainer)):
             return
-        if self.is_applied:  # a run that had ended and goes on
+        if self.is_applied:  # a resumed run, after its earlier end
             self.count, self.is_applied = 0, False
         self.count += 1
         for name, weight in trained(pl_module):

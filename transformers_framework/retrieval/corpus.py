@@ -1,4 +1,4 @@
-"""The corpus that is searched: each distinct text once; its passages, one for each id, are found by text or by id."""
+"""The corpus that is searched: distinct texts, and passages, one for each id, that are found by text or by id."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Numbers = NDArray[np.int64]
 Batch = tuple[Numbers, dict[str, np.ndarray]]
 
-BATCHES_TOGETHER = 32  # are tokenized in one call and sorted by their tokens
+BATCHES_TOGETHER = 32  # batches that are tokenized in one call and sorted by their tokens
 
 
 class Lookup:
@@ -66,7 +66,7 @@ class Queries(NamedTuple):
 
     Args:
         rows: A row of each query, (Q,) int64.
-        names: What each is called.
+        names: Id of each query.
         query: Query of each relevant passage, (R,) int64.
         relevant: The relevant passage, (R,) int64; no pair of both occurs twice.
     """
@@ -141,7 +141,7 @@ class Corpus:
     def batches(
         self, batch_size: int, *, rank: int = 0, world_size: int = 1, num_workers: int = 0, pad_to_multiple_of: int = 1
     ) -> Iterator[Batch]:
-        """Yield the texts of a process: numbers ``(B,) int64`` and model inputs ``(B, L) int64``, longest first.
+        """Yield the texts of a rank: numbers ``(B,) int64`` and model inputs ``(B, L) int64``, longest first.
 
         Sorted by characters, and some batches at a time by tokens too, for these are what padding is counted in.
         """

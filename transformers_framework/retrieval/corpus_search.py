@@ -1,4 +1,4 @@
-"""Search of a whole corpus at the end of each evaluation: every passage is encoded once, all are compared."""
+"""Exact search of a whole corpus at the end of each evaluation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
     from transformers_framework.storage.run_folders import RunFolders
 
-PASSAGES_TOGETHER = 4096  # are compared with queries at once
+PASSAGES_TOGETHER = 4096  # passages that are compared with all queries at once
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +43,14 @@ logger = logging.getLogger(__name__)
 class CorpusSearch(pl.Callback):
     """Find the passages of a corpus that are most similar to the queries of a data set.
 
-    Each process encodes its share of the passages and keeps the best of them for every query; passages' embeddings are
-    forgotten at once, so that memory does not depend on how many there are.
+    Each rank encodes its share of the passages and keeps the top k of them for every query. Embeddings of passages are
+    not kept, so that memory does not depend on their number.
 
     Args:
         corpus: Passages.
         data: Queries.
-        objective: Says how similar embeddings are.
-        folders: Where files go; none: nothing is written.
+        objective: Has the similarity function and the columns of ids and labels.
+        folders: Where files go; without it, nothing is written.
     """
 
     def __init__(self, corpus: Corpus, data: DataModule, objective: Retrieval, folders: RunFolders | None) -> None:
@@ -67,7 +67,7 @@ class CorpusSearch(pl.Callback):
         """Look for relevant passages in the corpus, before anything is trained.
 
         Raises:
-            DataError: When one is not there, or a query has none and none is an error, with the place.
+            DataError: When one is not there, or a query has none and that is an error, with the place.
         """
         for stage in STAGES[1:]:
             if not self.data.has(stage):
@@ -108,7 +108,7 @@ class CorpusSearch(pl.Callback):
         self._write("test", trainer, *self._evaluate(trainer, pl_module, "test"))
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Search and write what was found."""
+        """Search and write the passages that were found."""
         self._write("predict", trainer, *self._search(trainer, pl_module, "predict"))
 
     def _keep(self, stage: Stage, pl_module: Any, batch: Any) -> None:
@@ -141,7 +141,7 @@ class CorpusSearch(pl.Callback):
     # ---------------------------------------------------------------- search
 
     def _search(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> tuple[Numbers, np.ndarray, Numbers]:
-        """Return which queries were seen ``(Q,)``, and the scores and numbers of their best passages ``(Q, K)``."""
+        """Return which queries were seen ``(Q,)``, and the scores and numbers of their top passages ``(Q, K)``."""
         kept, self.kept = self.kept, []
         parts = all_gather_json([(rows, embeddings.cpu()) for rows, embeddings in kept])
         rows, embeddings = zip(*(pair for part in parts for pair in part), strict=True)
@@ -158,7 +158,7 @@ class CorpusSearch(pl.Callback):
         return seen, *self.corpus.passages(*ranked(all_scores, all_numbers, self.corpus.top_k))
 
     def _passages(self, trainer: pl.Trainer, pl_module: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the passages of this process, encoded, many at a time."""
+        """Yield embeddings and numbers of the passages of this rank, many at a time."""
         size, device = self.data.batch_sizes["valid"], pl_module.device
         batches = self.corpus.batches(
             size,
@@ -180,7 +180,7 @@ class CorpusSearch(pl.Callback):
             yield _joined(waiting)
 
     def _as_many(self, batches: Iterator[Batch], most: int) -> Iterator[Batch]:
-        """Yield batches, then one of no passage's numbers where other processes have one more and wait for weights."""
+        """Yield batches, then one without numbers where other ranks have one more: all ranks gather sharded weights."""
         count = 0
         for count, batch in enumerate(batches, 1):  # noqa: B007
             yield batch
@@ -256,10 +256,10 @@ def encoded(
     """Yield embeddings ``(B, E) float32`` and numbers ``(B,) int64`` of batches of passages.
 
     Args:
-        batches: As :meth:`Corpus.batches` yields them; passages without a number are encoded for nothing.
-        tower: What encodes.
-        device: Where it is.
-        context: What it runs in, as autocast.
+        batches: As :meth:`Corpus.batches` yields them; embeddings of passages without a number are dropped.
+        tower: The encoder.
+        device: Its device.
+        context: Context that it runs in, as autocast.
     """
     for numbers, batch in batches:
         inputs = {key: torch.from_numpy(values).to(device, non_blocking=True) for key, values in batch.items()}

@@ -1,4 +1,4 @@
-"""Record in checkpoints the flags and the data with which they were trained."""
+"""What checkpoints record of the run that wrote them: its flags, its data, its changes of the optimization."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
 
 LEARNED_FROM: tuple[Stage, ...] = ("train", "valid")
-KEY = "Provenance"  # of its state among those of callbacks
+KEY = "Provenance"  # of its state among those of callbacks; checkpoints of earlier versions have it
 
 
 class Changed(Protocol):
-    """A checkpoint that a run continues."""
+    """The checkpoint that a run continues, if there is one."""
 
     @property
     def changes(self) -> list[str]:
         """Changes of its optimization, each with the step from which on it holds."""
 
 
-class Provenance(pl.Callback):
-    """Write flags and fingerprints of the data into checkpoints, for those who continue them.
+class RunRecord(pl.Callback):
+    """Record the flags of a run and the fingerprints of its data in its checkpoints; they are compared on resume.
 
     Args:
         flags: The flags of the run, as YAML.
         data: The data of the run.
         folder: Checkpoints of the run.
-        continued: The checkpoint that the run continues; it knows what was changed of the optimization.
+        continued: The checkpoint that the run continues, with earlier changes of the optimization.
     """
 
     def __init__(self, flags: str, data: DataModule, folder: Path, continued: Changed) -> None:
@@ -44,14 +44,14 @@ class Provenance(pl.Callback):
         return KEY
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the flags and the fingerprints of the data."""
+        """Return the flags, the fingerprints of the data and the changes of the optimization."""
         data = {stage: self.data.fingerprints[stage] for stage in LEARNED_FROM if self.data.has(stage)}
         return {"flags": self.flags, "data": data, "changes": self.continued.changes}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let a run that starts from the checkpoint of another one have its own patience, time, metrics and files."""
+        """Drop the states of early stopping, timer and checkpoints when the checkpoint is of another run."""
         if Path(str(trainer.ckpt_path)).parent != self.folder:
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, (EarlyStopping, Timer, Checkpoint)):
