@@ -88,6 +88,7 @@ class Experiment:
         self.rendezvous_timeout, self.hang_timeout = rendezvous_timeout, hang_timeout
         self.on_data_error: Callable[[UserError], None] | None = None  # a check goes on to find all mistakes
         self.shows_only = False  # a preview, which never writes
+        self.metrics: dict[str, float] = {}  # of training and of each stage that was evaluated, by their log names
 
     # ---------------------------------------------------------------- parts
 
@@ -323,6 +324,7 @@ class Experiment:
             if start is not None:
                 logger.info("Continuing %s", start)
             trainer.fit(module, data, ckpt_path=start)
+            self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
             if reason := reason_of_end(trainer):
                 logger.info("Training ended early, after step %d: %s.", trainer.global_step, reason)
         weights = agree_on_path(trainer, self._weights(trains), self.folders.checkpoints)
@@ -386,5 +388,6 @@ class Experiment:
         evaluate = self.trainer.test if stage == "test" else self.trainer.validate
         found = evaluate(self.module, self.data, ckpt_path=weights, verbose=False)
         logger.info("%s of %s", stage, weights or "the weights at hand")
-        for name, value in (found[0] if found else {}).items():  # nothing with a limit of no batches
+        self.metrics |= found[0] if found else {}  # nothing with a limit of no batches
+        for name, value in (found[0] if found else {}).items():
             logger.info("  %s %.4f", name, value)

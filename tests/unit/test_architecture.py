@@ -114,10 +114,13 @@ ROOMS: dict[str, set[str]] = {
     },
     "clusters": {"processing", "storage", "runtime", "models", "cli"},
     "__main__": {"cli"},
+    "api": {"storage", "runtime", "objectives", "models", "experiment", "cli"},
 }
 
 HEAVY = {"torch", "transformers", "datasets", "pytorch_lightning", "torchmetrics", "pyarrow", "tensorboard", "yaml"}
+OFFERED = {"api", "exceptions", "families", "registration", "specs"}  # to users of the package
 LIGHT_ROOMS = (
+    "api",
     "__init__",
     "constants",
     "exceptions",
@@ -231,15 +234,27 @@ def test_imports_go_one_way(path: Path) -> None:
     room = room_of(path)
     allowed = GROUND | {room} | ROOMS.get(room, set())
     if room == "__init__":
-        allowed = set()
+        allowed = OFFERED
     wrong = [(line, other) for line, other in imported_rooms(TREES[path]) if other not in allowed]
     assert wrong == [], f"{name_of(path)}: {room} imports what stands beside or above it"
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py"], ids=name_of)
 def test_folders_import_nothing(path: Path) -> None:
-    kinds = {type(node) for node in TREES[path].body}
-    assert kinds <= {ast.Expr, ast.Assign}, "a docstring, and the version"
+    """The package offers names to others: it shows them to type checkers, and imports one when it is first used."""
+    assert [name for _, name, at_import in imports(TREES[path]) if at_import] == []
+    kinds, offers = {type(node) for node in TREES[path].body}, room_of(path) == "__init__"
+    assert kinds <= {ast.Expr, ast.Assign, *((ast.If, ast.FunctionDef) if offers else ())}, "a docstring, the version"
+
+
+def test_the_package_offers_what_it_shows_to_type_checkers() -> None:
+    import transformers_framework
+
+    shown = {name.rpartition(".")[2] for _, name, _ in imports(TREES[ROOT / PACKAGE / "__init__.py"])} - {"importlib"}
+    assert shown == set(transformers_framework.__all__) == set(transformers_framework._MODULES)
+    assert all(callable(getattr(transformers_framework, name)) for name in shown)
+    with pytest.raises(AttributeError, match="has no attribute 'runn'"):
+        transformers_framework.runn  # noqa: B018
 
 
 def test_heavy_imports_wait_until_they_are_needed() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,49 @@ def gather(argv: Sequence[str]) -> dict[str, Given]:
             raise ConfigurationError(f"--config: found {count(words)}, expected one YAML file{more}.")
         given |= read_config(words[0])
     return {**given, **dict(occurrences)}
+
+
+def from_values(values: Mapping[str, object]) -> dict[str, Given]:
+    """Return what values of Python give, as a command line would; ``config`` names files, over which the others win.
+
+    Raises:
+        ConfigurationError: When a value is of a kind that no flag has, or a config file cannot be read.
+
+    Examples:
+        >>> from_values({"learning_rate": 1e-3, "input_columns": ["a", "b"], "import_": ["my_package"]})["import"].words
+        ('my_package',)
+    """
+    files = values.get("config") or []
+    given: dict[str, Given] = {}
+    for path in files if isinstance(files, list | tuple) else [files]:
+        given |= read_config(str(path))
+    for name, value in values.items():
+        flag = canonical(name.removesuffix("_"))
+        place = f"{'--' if len(flag) > 1 else '-'}{flag}"
+        if isinstance(value, Mapping) and flag not in OBJECTS:  # KEY=VALUE of --additional_config_kwargs
+            value = [f"{key}={json.dumps(item)}" for key, item in value.items()]
+        listed = isinstance(value, list | tuple)
+        items = value if isinstance(value, list | tuple) else [value]
+        if flag != "config":
+            given[flag] = Given(place, tuple(_word_of(place, item) for item in items), listed)
+    return given
+
+
+def _word_of(place: str, value: object) -> str | None:
+    """Return the word that a value would be on a command line."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str | os.PathLike):
+        return Quoted(os.fspath(value))
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    raise ConfigurationError(
+        f"{place}: found {value!r}, expected a text, a number, True, False, None, or a list of these."
+    )
 
 
 def count(words: Sequence[object]) -> str:

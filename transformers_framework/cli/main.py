@@ -91,16 +91,12 @@ def command(argv: Sequence[str]) -> int:
     if "help" in given and "pipeline" not in given:
         _say(helps.overview())
         return DONE
-    if "pipeline" not in given:
-        raise ConfigurationError("Missing: --pipeline. Use --help to see the pipelines.")
-
-    from transformers_framework.cli import parser
-
-    chosen = parser.select(given)
-    groups = parser.groups_of(chosen)
+    groups = _groups_of(given)
     if "help" in given:
         _say(helps.help_of_run(groups, given["help"].words[0] if given["help"].words else None))
         return DONE
+    from transformers_framework.cli import parser
+
     options, asked = parser.parse(given, groups)
     if asked.print_config:
         _say(to_yaml(parser.grouped(groups, options)))
@@ -125,12 +121,29 @@ def command(argv: Sequence[str]) -> int:
 
 def experiment_of(argv: Sequence[str]) -> Experiment:
     """Return the run that a command line describes, its parts not yet built."""
+    return experiment_from(gather(argv))
+
+
+def experiment_from(given: Mapping[str, Given]) -> Experiment:
+    """Return the run that flags describe, its parts not yet built.
+
+    Raises:
+        ConfigurationError: Lists everything that is wrong with them.
+    """
     from transformers_framework.cli import parser
 
-    given = gather(argv)
     _import_packages(given)
-    groups = parser.groups_of(parser.select(given))
+    groups = _groups_of(given)
     return _experiment(parser.parse(given, groups)[0], groups)
+
+
+def _groups_of(given: Mapping[str, Given]) -> Groups:
+    """Return the flags of the run that was chosen, by group."""
+    if "pipeline" not in given:
+        raise ConfigurationError("Missing: --pipeline. Use --help to see the pipelines.")
+    from transformers_framework.cli import parser
+
+    return parser.groups_of(parser.select(given))
 
 
 def _import_packages(given: Mapping[str, Given]) -> None:

@@ -1,0 +1,140 @@
+"""Runs from Python: ``run(pipeline="seq_class", model="bert", name="first", …)`` does what the command does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.storage.run_folders import RunFolders
+
+if TYPE_CHECKING:
+    from transformers_framework.experiment import Experiment
+
+# flags of the command line that do something else than run
+OF_THE_COMMAND = ("check", "debug", "help", "preview", "print_config", "version")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves: metrics, folders, and what is read from these when it is asked for.
+
+    Args:
+        metrics: Last value of everything that was logged, by name: ``valid/seq_class/accuracy`` is of the last
+            validation, ``test/…`` of the state that was tested, the best one where a metric was monitored.
+        folders: Folders of the run.
+        heads: Auto class of each head, by the name of its objective.
+    """
+
+    metrics: Mapping[str, float]
+    folders: RunFolders
+    heads: Mapping[str, str]
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder that transformers' Auto classes load: the best state where a metric was monitored, else the last.
+
+        Raises:
+            ConfigurationError: When the run trained nothing, and so left none.
+        """
+        for name in ("best", "final"):
+            if (found := self.folders.pre_trained_models / name).exists():
+                return found
+        raise ConfigurationError(
+            f"Run '{self.folders.name}' has no trained model: it had no train_dataset, or fast_dev_run tried it only."
+        )
+
+    @cached_property
+    def models(self) -> dict[str, Any]:
+        """The trained models, by the names of objectives (with two encoders, ``query`` and ``passage``)."""
+        from transformers_framework.models.own_families import auto_class_of, introduce
+
+        found, (first, *_) = {}, self.heads
+        for name, folder in self._folders.items():
+            name = name or first
+            introduce(json.loads((folder / "config.json").read_text("utf-8"))["model_type"])
+            found[name] = auto_class_of(self.heads.get(name, self.heads[first])).from_pretrained(folder)
+        return found
+
+    @property
+    def model(self) -> Any:
+        """The trained model, where there is one; several are in :attr:`models`.
+
+        Raises:
+            ConfigurationError: When there are several.
+        """
+        if len(self.models) > 1:
+            raise ConfigurationError(f"This run has several models: use models[{next(iter(self.models))!r}].")
+        return next(iter(self.models.values()))
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the trained model."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(next(iter(self._folders.values())))
+
+    @property
+    def _folders(self) -> dict[str, Path]:
+        """Return the folder of each model; a single one has no name."""
+        top = self.checkpoint
+        if (top / "config.json").exists():
+            return {"": top}
+        return {path.parent.name: path.parent for path in sorted(top.glob("*/config.json"))}
+
+    @cached_property
+    def predictions(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of the files of predictions, by their names: ``test`` and ``predict``, of several objectives more."""
+        return {
+            path.stem: [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            for path in sorted(self.folders.predictions.glob("*.jsonl"))
+        }
+
+
+def run(pipeline: str | None = None, model: str | None = None, name: str | None = None, **flags: Any) -> RunResult:
+    """Train, test the best state, predict: what the command does with the same flags.
+
+    The process is left as it was found: environment, loggers, random generators. With several devices Lightning starts
+    the script again for each, so it must be a script, with one run; a notebook uses one device.
+
+    Args:
+        pipeline: What is learned.
+        model: Family of the model.
+        name: Name of the run.
+        **flags: Flags of the command by their names, as ``learning_rate=1e-4, input_columns=["question", "answer"]``;
+            ``config`` is a file or several, ``import_`` is ``--import``.
+
+    Raises:
+        ConfigurationError: When flags are wrong, with the message that the command has.
+        DataError: When data are wrong, with their place.
+        RunError: When a right run could not go on.
+    """
+    from transformers_framework.cli.given import from_values
+    from transformers_framework.cli.main import experiment_from
+    from transformers_framework.runtime.process_state import process_state_restored
+
+    if wrong := sorted(flags.keys() & set(OF_THE_COMMAND)):
+        raise ConfigurationError(f"run({wrong[0]}=…): this is a flag of the command line only.")
+    chosen = {"pipeline": pipeline, "model": model, "name": name}
+    given = from_values({**{flag: value for flag, value in chosen.items() if value is not None}, **flags})
+    with process_state_restored():
+        experiment = experiment_from(given)
+        try:
+            experiment.run()
+        except SystemExit as error:  # Lightning leaves the process when ^C interrupts it
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            raise
+        return _result(experiment)
+
+
+def _result(experiment: Experiment) -> RunResult:
+    from transformers_framework.objectives.capabilities import head_of
+
+    model_type = experiment.config.model_type
+    heads = {objective.name: head_of(objective, model_type) for objective in experiment.objectives}
+    return RunResult(dict(sorted(experiment.metrics.items())), experiment.folders, heads)

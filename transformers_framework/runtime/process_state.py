@@ -1,0 +1,70 @@
+"""What a run changes in its process, put back when it ends: for programs and notebooks that go on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+
+LOGGERS = ("transformers_framework", "pytorch_lightning", "pytorch_lightning.profilers")
+
+
+@contextlib.contextmanager
+def process_state_restored() -> Iterator[None]:
+    """Put back what a run changes: the environment, loggers, filters of warnings, generators, settings of torch.
+
+    What a run of several processes has set in the environment stays: each of them knows by it who it is. So does the
+    limit of open files, and what :func:`~transformers_framework.runtime.allocator.keep_freed_memory` sets.
+    """
+    from pytorch_lightning.utilities.seed import isolate_rng
+
+    with isolate_rng(), warnings.catch_warnings(), _loggers_restored(), _torch_restored():
+        environment = dict(os.environ)
+        try:
+            yield
+        finally:
+            if not _is_distributed():
+                for name in os.environ.keys() - environment.keys():
+                    del os.environ[name]
+                os.environ.update(environment)
+
+
+def _is_distributed() -> bool:
+    import torch
+
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+@contextlib.contextmanager
+def _loggers_restored() -> Iterator[None]:
+    from transformers.utils import logging as transformers_logging
+
+    before = [(found, found.level, found.propagate, found.handlers[:]) for found in map(logging.getLogger, LOGGERS)]
+    shows_progress = transformers_logging.is_progress_bar_enabled()
+    try:
+        yield
+    finally:
+        for found, level, propagate, handlers in before:
+            found.setLevel(level)
+            found.propagate, found.handlers[:] = propagate, handlers
+        if shows_progress:
+            transformers_logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _torch_restored() -> Iterator[None]:
+    import torch
+
+    precision, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    kernels = cudnn.benchmark, cudnn.deterministic
+    anomalies = torch.is_anomaly_enabled()
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+        cudnn.benchmark, cudnn.deterministic = kernels
+        torch.autograd.set_detect_anomaly(anomalies)
