@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 from transformers_framework import registration, registry
+from transformers_framework.losses.retrieval.table import RETRIEVAL_LOSSES
 
-TABLES = (registry.PIPELINES, registry.MODELS, registry.OPTIMIZERS, registry.SCHEDULERS, registry.LOGGERS)
+TABLES = (
+    registry.PIPELINES,
+    registry.MODELS,
+    registry.OPTIMIZERS,
+    registry.SCHEDULERS,
+    registry.LOGGERS,
+    RETRIEVAL_LOSSES,
+)
 
 
 def write_package(folder: Path, files: Mapping[str, str]) -> Path:

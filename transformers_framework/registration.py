@@ -13,6 +13,7 @@ from typing import Any
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.families import Family
 from transformers_framework.import_paths import PACKAGE
+from transformers_framework.losses.retrieval.table import RETRIEVAL_LOSSES, RetrievalLoss
 from transformers_framework.registry import LOGGERS, MODELS, OPTIMIZERS, PIPELINES, SCHEDULERS
 from transformers_framework.specs import PipelineSpec
 
@@ -89,6 +90,23 @@ def register_logger(name: str, path: str) -> None:
         ConfigurationError: When the name is taken or is none.
     """
     _register("logger", LOGGERS, name, _checked("logger", name, path))
+
+
+def register_retrieval_loss(name: str, row: RetrievalLoss) -> None:
+    """Add a loss of query and passage embeddings.
+
+    Args:
+        name: What ``--loss_fn`` calls it.
+        row: Import paths of its functions, its default settings and what it needs of rows; ours are in
+            ``losses/retrieval/table.py``.
+
+    Raises:
+        ConfigurationError: When the name is taken or is none.
+    """
+    if not isinstance(row, RetrievalLoss):
+        raise ConfigurationError(f"register_retrieval_loss '{name}': expected a RetrievalLoss, found {row!r}.")
+    _checked("retrieval_loss", name, row.function)
+    _register("retrieval_loss", RETRIEVAL_LOSSES, name, row)
 
 
 def _checked(kind: str, name: str, path: str) -> str:

@@ -1,9 +1,9 @@
 """Parquet files: their types as plain ones, the names of their classes as one list.
 
-`datasets` says which features a file has, pyarrow reads its rows. The Parquet reader of `datasets` does not keep what is
-promised here (each is shown in tests/unit/sources/test_parquet_of_datasets.py): it refuses a file for the type of a
-column that is not read, takes the types of the first file for all, reads the classes of a file by the names of another
-one's, takes bytes that are not UTF-8 for text, and brackets in a file's name for a pattern.
+`datasets` tells the features of a file, pyarrow reads its rows. The Parquet reader of `datasets` does not keep what is
+promised here (tests/unit/sources/test_parquet_of_datasets.py shows each): it refuses a file for the type of a column
+that is not read, takes the types of the first file for all, reads the classes of a file by the names of another one's,
+takes bytes that are not UTF-8 for text, and brackets in a file's name for a pattern.
 """
 
 from __future__ import annotations

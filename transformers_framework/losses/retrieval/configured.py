@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, NEGATIVE_ROWS
+from transformers_framework.import_paths import resolve
 from transformers_framework.losses.retrieval.batch import Embedded, LossBatch
 from transformers_framework.losses.retrieval.table import (
     RETRIEVAL_LOSSES,
@@ -17,7 +18,6 @@ from transformers_framework.losses.retrieval.table import (
     RetrievalLoss,
     ScoresFunction,
 )
-from transformers_framework.registry import resolve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

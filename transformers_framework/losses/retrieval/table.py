@@ -156,17 +156,3 @@ RETRIEVAL_LOSSES: dict[str, RetrievalLoss] = {
         _TRIPLETS, function="losses.retrieval.batch_triplets:batch_semi_hard_triplet_loss"
     ),
 }
-
-
-def register_retrieval_loss(name: str, row: RetrievalLoss) -> None:
-    """Add a loss to the table, so that ``--loss_fn`` knows it.
-
-    Args:
-        name: Its name.
-        row: Its functions, default settings and needs; import paths may be of any package.
-
-    Raises:
-        ConfigurationError: When the name is that of another loss.
-    """
-    if RETRIEVAL_LOSSES.setdefault(name, row) != row:
-        raise ConfigurationError(f"There is a retrieval loss '{name}' already: choose another name for {row.function}.")
