@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.models.own_families import introduce
+from transformers_framework.models.own_families import ensure_registered
 from transformers_framework.registry import MODELS
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def config_for(model_type: str, **changes: Any) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     model_type = MODELS[model_type].model_type if model_type in MODELS else model_type
-    introduce(model_type)
+    ensure_registered(model_type)
     made = tokenizer_for(model_type)
     options: dict[str, Any] = {"vocab_size": len(made), **_SIZES.get(model_type, _ENCODER)}
     specials = {role: getattr(made, f"{role}_token_id") for role in ("pad", "bos", "eos", "sep", "cls", "mask")}

@@ -51,12 +51,12 @@ class RunResult:
     @cached_property
     def models(self) -> dict[str, Any]:
         """The trained models, by the names of objectives (with two encoders, ``query`` and ``passage``)."""
-        from transformers_framework.models.own_families import auto_class_of, introduce
+        from transformers_framework.models.own_families import auto_class_of, ensure_registered
 
         found, (first, *_) = {}, self.heads
         for name, folder in self._folders.items():
             name = name or first
-            introduce(json.loads((folder / "config.json").read_text("utf-8"))["model_type"])
+            ensure_registered(json.loads((folder / "config.json").read_text("utf-8"))["model_type"])
             found[name] = auto_class_of(self.heads.get(name, self.heads[first])).from_pretrained(folder)
         return found
 

@@ -33,7 +33,7 @@ from tests.cases import (
 )
 from tests.tolerances import BACKWARD, FORWARD, approx, assert_close, rounding
 from transformers_framework.data.sampler import BatchRequest
-from transformers_framework.models.own_families import introduce
+from transformers_framework.models.own_families import ensure_registered
 from transformers_framework.registry import MODELS, PIPELINES, resolve
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -53,7 +53,7 @@ def grid() -> list[Any]:
 
     def fits(family: str, case: Case) -> bool:
         model_type = MODELS[family].model_type
-        introduce(model_type)
+        ensure_registered(model_type)
         heads = [auto_class(objective, family)._model_mapping for objective in case.objectives]
         return model_type in configs and all(configs[model_type] in known for known in heads)
 

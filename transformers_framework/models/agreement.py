@@ -48,22 +48,22 @@ def check_vocabulary(
 def agree_on_special_tokens(
     config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, *, from_scratch: bool
 ) -> None:
-    """Fill special tokens that the config lacks; from scratch the tokenizer is right, else a difference is said."""
+    """Fill special tokens that the config lacks; from scratch the tokenizer's count, else a difference is logged."""
     ids = {role: getattr(tokenizer, f"{role}_token_id") for role in ("pad", "bos", "eos", "sep", "cls", "mask")}
     ids["bos"] = ids["cls"] if ids["bos"] is None else ids["bos"]
     ids["eos"] = ids["sep"] if ids["eos"] is None else ids["eos"]
     before = {role: getattr(config, f"{role}_token_id", None) for role in ("pad", "bos", "eos")}
     for role, token in ids.items():
         name = f"{role}_token_id"
-        said = getattr(config, name, None)
-        if token is None or said == token or (said is None and role in ("cls", "mask")):
+        own = getattr(config, name, None)
+        if token is None or own == token or (own is None and role in ("cls", "mask")):
             continue
-        if said is None or from_scratch:
+        if own is None or from_scratch:
             setattr(config, name, token)
         elif role in ("pad", "eos"):
             logger.warning(
-                "The model's config says %s=%s and the tokenizer says %s: the config's is kept for the model, the "
-                "tokenizer's for the texts.", name, said, token,
+                "%s is %s in the model's config and %s in the tokenizer: the model keeps the first, texts get the "
+                "second.", name, own, token,
             )  # fmt: skip
     if config.is_encoder_decoder:
         _agree_on_decoder(config, tokenizer, before if from_scratch else {})
@@ -95,7 +95,7 @@ def agree_on_inputs(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 
     No token types for a model that has none, or only one. Types of a second text where the model knows two and the
     tokenizer tells the texts apart: classes of transformers 5, as ALBERT's, leave them out if the checkpoint does not
-    say which inputs it has. Padding is behind the tokens: positions are counted from the first.
+    say which inputs it has. Padding is on the right: positions are counted from the first token.
     """
     from transformers import MODEL_MAPPING
 
@@ -108,14 +108,14 @@ def agree_on_inputs(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
     elif TYPES not in names and known > 1 and "model_input_names" not in tokenizer.init_kwargs:
         tokenizer.model_input_names = [*names, TYPES]
         names += [TYPES] if max(Template.of(tokenizer).token_types) else []
-    _say(tokenizer, model_input_names=names)
+    _set(tokenizer, model_input_names=names)
     if tokenizer.padding_side != "right":
         logger.info("The tokenizer pads before the tokens; this model is trained, and exported, with padding after.")
-        _say(tokenizer, padding_side="right")
+        _set(tokenizer, padding_side="right")
 
 
-def _say(tokenizer: PreTrainedTokenizerBase, **values: Any) -> None:
-    """Set what a tokenizer does and writes into its checkpoints; these hold what it was made with."""
+def _set(tokenizer: PreTrainedTokenizerBase, **values: Any) -> None:
+    """Set attributes of a tokenizer, and the arguments from which its checkpoints are written."""
     for name, value in values.items():
         setattr(tokenizer, name, value)
     tokenizer.init_kwargs.update(values)

@@ -16,8 +16,8 @@ from transformers_framework.models.own_families import (
     PREDICTIONS,
     auto_class_of,
     check_predictions,
+    ensure_registered,
     extended_config,
-    introduce,
 )
 from transformers_framework.models.reading import BROKEN, check_shards_inside, hub_cache, place_of, reading
 from transformers_framework.objectives.capabilities import head_of
@@ -52,7 +52,7 @@ class HeadSpec(NamedTuple):
 def _has_head(model_type: str, head: str) -> bool:
     import transformers
 
-    introduce(model_type)
+    ensure_registered(model_type)
     configs = transformers.CONFIG_MAPPING  # an older transformers lacks some families
     return model_type in configs and configs[model_type] in model_mapping(auto_class_of(head))
 
@@ -122,7 +122,7 @@ def load_config(
     from transformers import CONFIG_MAPPING, __version__
 
     family = lookup(MODELS, model, "model").model_type
-    introduce(family)
+    ensure_registered(family)
     if family != "auto" and family not in CONFIG_MAPPING:
         raise ConfigurationError(f"--model {model}: transformers {__version__} does not have it; install a newer one.")
     if pre_trained_model is None and pre_trained_config is None:
@@ -172,7 +172,7 @@ def _read_config(
         if (extended := extended_config(dict(values), family, predictions)) is not None:
             return extended
         if "model_type" in values or family == "auto":
-            introduce(values.get("model_type"))
+            ensure_registered(values.get("model_type"))
             return AutoConfig.from_pretrained(place, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
         return CONFIG_MAPPING[family].from_dict(values)  # as old as BERT: it does not say its family, --model does
 

@@ -1,8 +1,8 @@
-"""Several texts in one row of a batch, none of which sees another: what each family must be told.
+"""Document masks: attention within each document of a packed row, and not between them, in every family.
 
-Packed rows come with ``segments``, the number of each token's text. Attention needs a mask between tokens instead of
-one over tokens, and positions must restart in each text. Everything else in an encoder treats tokens one by one, but in
-the families whose rows in :mod:`transformers_framework.families` give a reason.
+Packed rows come with ``segments``, the number of each token's document. Attention needs a mask between tokens and not
+one over tokens, and positions must restart in each document. Everything else in an encoder treats tokens one by one,
+except in the families whose rows in :mod:`transformers_framework.families` give a reason.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 
-def check_document_mask(config: PreTrainedConfig, attention: str = "sdpa", *, writes: bool = False) -> None:
-    """Raise when a model cannot keep the texts of a packed row apart.
+def check_document_mask(config: PreTrainedConfig, attention: str = "sdpa", *, packs_targets: bool = False) -> None:
+    """Raise when a model cannot keep the documents of a packed row apart.
 
     Args:
         config: Config of the model.
         attention: Implementation of attention that was asked for.
-        writes: The decoder has targets of its own, which are packed as well.
+        packs_targets: Whether the decoder has targets, which are packed as well.
 
     Raises:
         ConfigurationError: With the reason and what to do instead.
     """
     family, reason = config.model_type, None
     masking = family_of(family).document_mask
-    if config.is_encoder_decoder and not writes:
+    if config.is_encoder_decoder and not packs_targets:
         reason = "its decoder sees the whole row"
     elif isinstance(masking, str):
         reason = masking
@@ -61,29 +61,29 @@ def check_document_mask(config: PreTrainedConfig, attention: str = "sdpa", *, wr
 
 
 class DocumentMask:
-    """Turn the segments of packed rows into the inputs with which models keep texts apart.
+    """Turn the segments of packed rows into the attention mask and positions that keep documents apart.
 
     Args:
-        backbones: One or more models of one family, without heads. Layers that misunderstand masks between tokens get
-            hooks; all hooks leave the usual masks over tokens as they are.
+        backbones: One or more models of one family, without heads. Layers that misread masks between tokens get hooks;
+            all hooks leave the usual masks over tokens as they are.
 
     Raises:
-        ConfigurationError: When the model cannot keep texts apart.
+        ConfigurationError: When the model cannot keep documents apart.
     """
 
-    writes = False
+    packs_targets = False
 
     def __init__(self, *backbones: PreTrainedModel) -> None:
         for backbone in backbones:
-            check_document_mask(backbone.config, attention_of(backbone.config), writes=self.writes)
-            _accept_wide_masks(backbone)
+            check_document_mask(backbone.config, attention_of(backbone.config), packs_targets=self.packs_targets)
+            _accept_document_masks(backbone)
         assert len({(type(backbone), attention_of(backbone.config)) for backbone in backbones}) == 1
         backbone, config = backbones[0], backbones[0].config
         self.attention: str = attention_of(config)
         family = family_of(config.model_type)
         self.backbone, self.masking = backbone, _masking_of(config)
         self.first_position = _first_position(backbone) if family.positions_after_padding else 0
-        # without them, only distances between tokens count, which are the same in any place of a row
+        # without them, only distances between tokens count, which are the same anywhere in a row
         self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -101,10 +101,16 @@ class DocumentMask:
         return inputs
 
     def _mask(self, queries: Tensor, keys: Tensor, *, causal: bool = False) -> Any:
-        """Return who sees whom, as attention wants it told, given the segments of both ``(B, Q)`` and ``(B, K)``."""
+        """Return the mask between queries and keys in the form that attention takes.
+
+        Args:
+            queries: Segments of the queries ``(B, Q) int64``.
+            keys: Segments of the keys ``(B, K) int64``.
+            causal: Whether a query attends to no later key.
+        """
         if self.attention == "flex_attention":
             return _block_mask(queries, keys, causal=causal)
-        same = queries[:, :, None] == keys[:, None, :]  # (B, Q, K); padding sees padding, so no row is empty
+        same = queries[:, :, None] == keys[:, None, :]  # (B, Q, K); padding attends to padding, so no row is empty
         if keys is not queries:
             same |= (queries == 0)[:, :, None]  # there may be none on the other side
         if causal:
@@ -118,67 +124,67 @@ class DocumentMask:
 
 
 class SeqToSeqDocumentMask(DocumentMask):
-    """Turn the segments of packed rows into the inputs with which encoder-decoders keep texts apart.
+    """Turn the segments of packed rows into the masks and positions with which encoder-decoders keep documents apart.
 
-    It takes three masks: within the input, within the target, and from the target to the input. Models give the first
-    one to the decoder as the third, and number the tokens of a row through where positions are embedded. Hooks set both
-    right for the batch that was last seen, and do nothing if it is not packed. They are always there and not only
-    during a step because ``torch.compile`` sees the hooks that it finds when it first traces.
+    There are three masks: within the input, within the target, and from the target to the input (cross-attention).
+    Models use the first one as the third, and number the tokens of a whole row where positions are embedded. Hooks
+    correct both for the latest batch, and do nothing if it is not packed. They are registered once and not during each
+    step because ``torch.compile`` traces the hooks that it finds at first.
 
     Args:
         backbones: One encoder-decoder without its head.
 
     Raises:
-        ConfigurationError: When the model cannot keep texts apart.
+        ConfigurationError: When the model cannot keep documents apart.
     """
 
-    writes = True
+    packs_targets = True
 
     def __init__(self, *backbones: PreTrainedModel) -> None:
         super().__init__(*backbones)
         (backbone,) = backbones
-        self.across: Any = None  # what the decoder sees of the encoder
+        self.cross_mask: Any = None  # from the decoder to the encoder
         self.positions: dict[str, Tensor] = {}
-        backbone.get_decoder().register_forward_pre_hook(self._see_across, with_kwargs=True)
+        backbone.get_decoder().register_forward_pre_hook(self._mask_cross_attention, with_kwargs=True)
         for side, stack in {"encoder": backbone.get_encoder(), "decoder": backbone.get_decoder()}.items():
             if (table := getattr(stack, "embed_positions", None)) is not None:
-                table.register_forward_hook(partial(self._begin_anew, side=side))
+                table.register_forward_hook(partial(self._restart_positions, side=side))
                 if self.masking.numbers_tokens:
-                    table.register_forward_pre_hook(self._count_padding)
+                    table.register_forward_pre_hook(self._number_padding)
 
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return ``attention_mask`` and ``decoder_attention_mask``, and make the model ready for the batch.
+        """Return ``attention_mask`` and ``decoder_attention_mask``, and prepare the hooks for the batch.
 
         Args:
             batch: ``segments`` and ``position_ids`` ``(B, L) int64``, ``decoder_segments`` and
                 ``decoder_position_ids`` ``(B, T) int64``, as :func:`processing.packing.pack` makes them. Nothing is
                 returned for a batch that has none.
         """
-        self.across, self.positions = None, {}
+        self.cross_mask, self.positions = None, {}
         if "segments" not in batch:
             return {}
-        read, written = batch["segments"], batch["decoder_segments"]
-        self.across = self._mask(written, read)
+        source, target = batch["segments"], batch["decoder_segments"]
+        self.cross_mask = self._mask(target, source)
         self.positions = {"encoder": batch["position_ids"], "decoder": batch["decoder_position_ids"]}
         return {
-            "attention_mask": self._mask(read, read),
-            "decoder_attention_mask": self._mask(written, written, causal=True),
+            "attention_mask": self._mask(source, source),
+            "decoder_attention_mask": self._mask(target, target, causal=True),
         }
 
-    def _see_across(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        return args, kwargs if self.across is None else {**kwargs, "encoder_attention_mask": self.across}
+    def _mask_cross_attention(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        return args, kwargs if self.cross_mask is None else {**kwargs, "encoder_attention_mask": self.cross_mask}
 
-    def _begin_anew(self, table: nn.Module, args: tuple[Any, ...], output: Tensor, *, side: str) -> Tensor:
-        """Return the embeddings of positions that begin anew in each text ``(B, L, H)``.
+    def _restart_positions(self, table: nn.Module, args: tuple[Any, ...], output: Tensor, *, side: str) -> Tensor:
+        """Return embeddings of positions that restart in each document ``(B, L, H)``.
 
-        They are among those of the places of a row ``(…, L, H)``, whatever these are made from.
+        They are picked from those of the positions of a row ``(…, L, H)``, however these were computed.
         """
         if side not in self.positions:
             return output
         return functional.embedding(self.positions[side], output.flatten(0, -3)[0] if output.ndim > 2 else output)
 
-    def _count_padding(self, table: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Number all places of a row, also those of padding, by not telling tokens."""
+    def _number_padding(self, table: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Number all positions of a row, those of padding too, by hiding the token ids from the table."""
         return (None, *args[1:]) if self.positions else None
 
 
@@ -192,27 +198,31 @@ def _first_position(backbone: Any) -> int:
 
 
 def _block_mask(queries: Tensor, keys: Tensor, *, causal: bool) -> Any:
-    """Return what flex attention takes for a mask: it skips blocks of tokens that see nothing of each other."""
+    """Return a block mask of flex attention, which skips blocks of tokens that do not attend to each other."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def same(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        seen = queries[row, query] == keys[row, key]
-        return seen & (query >= key) if causal else seen
+        is_same = queries[row, query] == keys[row, key]
+        return is_same & (query >= key) if causal else is_same
 
     sizes = len(queries), None, queries.shape[1], keys.shape[1]
     return create_block_mask(same, *sizes, device=str(queries.device))
 
 
-# --- layers that must learn what a mask between tokens is --------------------------------------------------------
+# --- layers that misread a mask between tokens -------------------------------------------------------------------
 
 
-def _accept_wide_masks(backbone: Any) -> None:
-    """Register hooks where a family reads a mask between tokens as if it were one over tokens."""
+def _accept_document_masks(backbone: Any) -> None:
+    """Register hooks where a family would read a mask between tokens as one over tokens."""
     config, masking = backbone.config, _masking_of(backbone.config)
     if masking.reduced_for is not None:
-        backbone.embeddings.register_forward_pre_hook(partial(_narrowed, name=masking.reduced_for), with_kwargs=True)
+        backbone.embeddings.register_forward_pre_hook(
+            partial(_with_token_mask, name=masking.reduced_for), with_kwargs=True
+        )
     elif masking.removed_for is not None:
-        backbone.embeddings.register_forward_pre_hook(partial(_dropped, name=masking.removed_for), with_kwargs=True)
+        backbone.embeddings.register_forward_pre_hook(
+            partial(_without_mask, name=masking.removed_for), with_kwargs=True
+        )
     elif (window := _window(config)) is not None:
         for layer, kind in zip(backbone.layers, config.layer_types, strict=True):
             if kind == "sliding_attention":
@@ -220,31 +230,31 @@ def _accept_wide_masks(backbone: Any) -> None:
 
 
 def _window(config: Any) -> int | None:
-    """Return how far the layers see that see no further, None where all see everything."""
+    """Return the sliding window of local attention layers, None where all layers are global."""
     return config.sliding_window if "sliding_attention" in (getattr(config, "layer_types", None) or ()) else None
 
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def _narrowed(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, name: str) -> Call:
-    """Zero what nobody sees: embeddings of padding."""
+def _with_token_mask(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, name: str) -> Call:
+    """Give a layer the mask over tokens: real ones are those that any token attends to."""
     mask = kwargs.get(name)
     return args, kwargs if mask is None or mask.ndim == 2 else {**kwargs, name: mask.any(dim=-1)}
 
 
-def _dropped(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, name: str) -> Call:
-    """Leave embeddings of padding as they are: nobody sees them."""
+def _without_mask(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, name: str) -> Call:
+    """Give a layer no mask: embeddings of padding stay as they are, and are masked in attention."""
     mask = kwargs.get(name)
     return args, kwargs if mask is None or mask.ndim == 2 else {**kwargs, name: None}
 
 
 def _within_window(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, window: int) -> Call:
-    """Hide what is too far away, from layers that see no further."""
+    """Mask tokens outside of the sliding window of a local attention layer."""
     mask = kwargs.get("attention_mask")
     if mask is None:
         return args, kwargs
-    places = torch.arange(mask.shape[-1], device=mask.device)
-    far = (places[:, None] - places).abs() > window  # (L, L)
+    positions = torch.arange(mask.shape[-1], device=mask.device)
+    far = (positions[:, None] - positions).abs() > window  # (L, L)
     hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
     return args, {**kwargs, "attention_mask": mask.masked_fill(far, hidden)}

@@ -23,8 +23,8 @@ class DisentangledEmbedding(nn.Embedding):
     so that parameters and state dict have its weight once.
 
     Args:
-        source: Embedding of the other network, read anew at each step.
-        padding_idx: Row that learns nothing.
+        source: Embedding of the other network, whose weights are read at each step.
+        padding_idx: Row without a gradient.
     """
 
     def __init__(self, source: nn.Embedding, padding_idx: int | None = None) -> None:
@@ -44,8 +44,8 @@ class DisentangledEmbedding(nn.Embedding):
         """The table that is looked up in, ``(V, H)``: the source's, detached, plus the difference."""
         return self.source.weight.detach() + self.delta
 
-    def follow(self) -> None:
-        """Take up rows that the source has got; the difference to them is zero."""
+    def resize(self) -> None:
+        """Grow to as many rows as the source has; differences of new rows are zero."""
         missing = len(self.source.weight) - len(self.delta)
         self.delta = nn.Parameter(functional.pad(self.delta.data, (0, 0, 0, missing)))
         self.num_embeddings = len(self.delta)

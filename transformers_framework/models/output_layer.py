@@ -23,9 +23,9 @@ def output_parameters(model: PreTrainedModel) -> list[str]:
 
 
 def renew_output(model: PreTrainedModel) -> list[str]:
-    """Initialize the output layer anew, as transformers does for a head that a checkpoint lacks; return its parameters.
+    """Initialize the output layer, as transformers does for a head that a checkpoint lacks; return its parameters.
 
-    A checkpoint of as many other classes would be loaded without a word: shapes do not tell classes apart.
+    A checkpoint of as many other classes would be loaded silently: shapes do not tell classes apart.
     """
     names = output_parameters(model)
     for module in {name.rpartition(".")[0]: None for name in names}:

@@ -1,4 +1,4 @@
-"""Families of this framework beside those of transformers: known to it once they are asked for."""
+"""Families that transformers does not have: registered with its Auto classes when they are first asked for."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 PREDICTIONS = "max_multi_token_predictions"
 
 
-def introduce(model_type: str | None) -> None:
-    """Register a family that transformers does not have with its Auto classes."""
+def ensure_registered(model_type: str | None) -> None:
+    """Register a family with transformers' Auto classes, where transformers does not have it."""
     if model_type is not None and (module := family_of(model_type).module) is not None:
         importlib.import_module(module)
 
@@ -30,12 +30,12 @@ def auto_class_of(head: str) -> Any:
 
 
 def extended_config(values: Mapping[str, Any], family: str, predictions: int | None) -> PreTrainedConfig | None:
-    """Return the config of a family of ours, made of one of the family that it extends; None where that is not asked.
+    """Return the config of a family that extends another, made from one of that; None where none is asked for.
 
     Args:
         values: The config that was found.
         family: The family that is wanted, or ``auto``.
-        predictions: Tokens to predict at each step, if the user says so.
+        predictions: Tokens to predict at each step, if the user gives a number.
     """
     from transformers import CONFIG_MAPPING
 
@@ -52,7 +52,7 @@ def check_predictions(config: PreTrainedConfig, predictions: int | None, flag: s
         config: The config that was found.
         predictions: Tokens that were asked for, if they were.
         flag: Flag that named the config.
-        source: What the flag said.
+        source: Value of the flag.
 
     Raises:
         ConfigurationError: When it predicts another number of tokens, or one token only, as plain families do.

@@ -39,9 +39,9 @@ def _can_know(config: PreTrainedConfig) -> bool:
 
 
 def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
-    """Make room for more token types, in place: the known ones keep their vectors, new ones are drawn.
+    """Make room for more token types, in place: the known ones keep their vectors, the others are newly initialized.
 
-    New rows follow the family's initialisation, N(0, ``initializer_range``). Every config of the model says the new
+    New rows follow the family's initialization, N(0, ``initializer_range``). Every config of the model says the new
     size, so that an export loads again. A model that knows as many types already is left as it is. One without any gets
     its first embeddings when it is built: its config grows before.
 
@@ -82,7 +82,7 @@ def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
             _grow(table, size, configs[0].initializer_range)
             table.weight = grown.setdefault(id(old), table.weight)  # of two networks that share it
         for _, follower in disentangled(model_or_config):
-            follower.follow()
+            follower.resize()
     for config in configs:
         config.type_vocab_size = size
     return model_or_config

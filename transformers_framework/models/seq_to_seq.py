@@ -1,4 +1,4 @@
-"""Encoder-decoders: what the decoder says at each label, without a vocabulary-sized tensor for a whole batch."""
+"""Encoder-decoders: losses and predictions at each label, without vocabulary-sized logits of a whole batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class VocabularyHead:
-    """The last layer of an encoder-decoder, to be computed where there is a label and a few positions at a time.
+    """The vocabulary head of an encoder-decoder, computed at the labels only and for a few positions at a time.
 
     Args:
         model: A model of transformers with its vocabulary head. It keeps its layer and its checkpoints.
@@ -27,8 +27,8 @@ class VocabularyHead:
         self.model, self.name = model, next(name for name, child in model.named_children() if child is layer)
 
     @contextmanager
-    def put_off(self) -> Iterator[None]:
-        """Let the model return, as its logits, the states ``(B, T, H)`` that its head would turn into them."""
+    def skipped(self) -> Iterator[None]:
+        """Let the model skip its head and return, as its logits, the decoder's hidden states ``(B, T, H)``."""
         model, layer = self.model, getattr(self.model, self.name)
         bias = getattr(model, "final_logits_bias", None)
         setattr(model, self.name, nn.Identity())
@@ -57,17 +57,17 @@ class VocabularyHead:
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """What objectives see of an encoder-decoder.
+    """The output of an encoder-decoder that objectives get.
 
     Args:
-        head: Turns states into logits.
-        states: States of the decoder at the N labels ``(N, H)``, none where nothing was given to the decoder.
+        head: Turns hidden states into logits.
+        hidden_states: Hidden states of the decoder at the N labels ``(N, H)``; None where it was given no target.
         generated: Token ids of generated texts ``(B, R, T) int64``, the best of the R first, as ``generate`` returns
             them: the decoder's start token first, padding last.
     """
 
     head: VocabularyHead
-    states: Tensor | None = None
+    hidden_states: Tensor | None = None
     generated: Tensor | None = None
 
     def cross_entropy(self, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,23 +75,23 @@ class DecoderOutput:
 
         -100 is ignored.
         """
-        assert self.states is not None
-        return linear_cross_entropy(self.states, self.head.weight, self.head.bias, labels)
+        assert self.hidden_states is not None
+        return linear_cross_entropy(self.hidden_states, self.head.weight, self.head.bias, labels)
 
     def top_tokens(self) -> tuple[Tensor, Tensor]:
         """Return the likeliest token at each label ``(N,) int64`` and its probability ``(N,) float32``."""
-        assert self.states is not None
-        return linear_top_tokens(self.states, self.head.weight, self.head.bias)
+        assert self.hidden_states is not None
+        return linear_top_tokens(self.hidden_states, self.head.weight, self.head.bias)
 
 
-def decoder_states(output: Any, positions: Tensor) -> Tensor:
-    """Return the states of some positions, given what a model with its head put off returned.
+def hidden_states_at(output: Any, positions: Tensor) -> Tensor:
+    """Return the decoder's hidden states at some positions, from the output of a model whose head was skipped.
 
     Args:
-        output: The model's output, whose logits are states ``(B, T, H)``.
-        positions: Flat places ``row * T + column``, ``(N,) int64``.
+        output: The model's output, whose logits are hidden states ``(B, T, H)``.
+        positions: Flat positions ``row * T + column``, ``(N,) int64``.
 
     Returns:
-        States ``(N, H)``.
+        Hidden states ``(N, H)``.
     """
     return cast("Tensor", output.logits.flatten(0, 1).index_select(0, positions))

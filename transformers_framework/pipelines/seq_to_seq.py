@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers_framework.constants import ROW_IDS, Stage
 from transformers_framework.models.document_mask import SeqToSeqDocumentMask
 from transformers_framework.models.generation import generate, generation_config
-from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
+from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, hidden_states_at
 from transformers_framework.objectives.capabilities import generates
 from transformers_framework.objectives.objective import Context
 from transformers_framework.pipelines.pipeline import Pipeline
@@ -61,15 +61,15 @@ class SeqToSeqPipeline(Pipeline):
             stage: Stage of the batch.
         """
         ((name, objective),) = self.active(stage).items()
-        own, inputs, states, encoded = batch[name], self._inputs(batch), None, {}
+        own, inputs, hidden_states, encoded = batch[name], self._inputs(batch), None, {}
         if "labels" in own:
-            with self.vocabulary.put_off():
+            with self.vocabulary.skipped():
                 targets = {"decoder_input_ids": own["decoder_input_ids"], "use_cache": False}
                 output = self.model(active=[name], **targets, **inputs)[name]
-            states = decoder_states(output, own["positions"])
+            hidden_states = hidden_states_at(output, own["positions"])
             encoded = {"encoder_outputs": BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)}
         generated = self._generate(inputs | encoded, batch[ROW_IDS]) if generates(objective, stage) else None
-        return {name: DecoderOutput(self.vocabulary, states, generated)}
+        return {name: DecoderOutput(self.vocabulary, hidden_states, generated)}
 
     def _generate(self, inputs: Mapping[str, Any], row_ids: Tensor) -> Tensor:
         """Return generated texts ``(B, R, T) int64``.

@@ -4,7 +4,7 @@ import pytest
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.config_values import check_values
-from transformers_framework.models.own_families import introduce
+from transformers_framework.models.own_families import ensure_registered
 from transformers_framework.registry import MODELS
 
 
@@ -12,7 +12,7 @@ from transformers_framework.registry import MODELS
 def test_the_own_values_of_every_family_are_right(family):
     import transformers
 
-    introduce(family)
+    ensure_registered(family)
     check_values(transformers.CONFIG_MAPPING[family](), "x", trained=True)
 
 

@@ -128,13 +128,13 @@ def states_of_both(model: Any, inputs: dict[str, Any], weights: torch.Tensor) ->
 
 
 def check_equal_targets(
-    model: Any, isolation: SeqToSeqDocumentMask, *, prepare: Callable[[], Any] = lambda: None
+    model: Any, document_mask: SeqToSeqDocumentMask, *, prepare: Callable[[], Any] = lambda: None
 ) -> None:
     batch, own = texts(model.config), targets(model.config)
     ids, starts, weights = map(torch.from_numpy, (batch["input_ids"], own["decoder_input_ids"], own["weights"]))
     read, written = torch.from_numpy(batch["attention_mask"] > 0), torch.from_numpy(own["labels"] != -100)
     alone = []
-    isolation({})
+    document_mask({})
     for row in range(len(ids)):  # without any padding
         inputs = {"input_ids": ids[row, read[row]][None], "decoder_input_ids": starts[row, written[row]][None]}
         alone.append([states[0] for states in states_of_both(model, inputs, weights[row, written[row]])])
@@ -142,7 +142,7 @@ def check_equal_targets(
     prepare()
     packed, moved = pack(batch, {"x": own}, SIZES, width=0, pad_token_id=model.config.pad_token_id)
     rows, inputs = tensors(packed), {"decoder_input_ids": torch.from_numpy(moved["x"]["decoder_input_ids"])}
-    inputs |= {"input_ids": rows["input_ids"], **isolation(rows)}
+    inputs |= {"input_ids": rows["input_ids"], **document_mask(rows)}
     found = states_of_both(model, inputs, torch.from_numpy(moved["x"]["weights"]))
     gradients = gradients_of(model)
     for side, states, segments in zip((0, 1), found, (rows["segments"], rows["decoder_segments"]), strict=True):
@@ -181,11 +181,11 @@ def test_batches_that_are_not_packed_are_left_alone(name: str) -> None:
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
     inputs["decoder_input_ids"] = own["decoder_input_ids"]
     before = model(**inputs).logits
-    isolation = SeqToSeqDocumentMask(model.base_model)
+    document_mask = SeqToSeqDocumentMask(model.base_model)
     assert_close(model(**inputs).logits, before)
     rows, _ = pack(texts(model.config), {"x": targets(model.config)}, SIZES, width=0, pad_token_id=0)
-    assert isolation(tensors(rows)).keys() == {"attention_mask", "decoder_attention_mask"}
-    assert isolation(batch) == {}
+    assert document_mask(tensors(rows)).keys() == {"attention_mask", "decoder_attention_mask"}
+    assert document_mask(batch) == {}
     assert_close(model(**inputs).logits, before)
 
 
@@ -239,8 +239,8 @@ def test_what_mixes_texts_is_refused_with_the_reason(name: str, changes: dict[st
 def test_decoders_that_mix_texts_are_refused_with_the_reason(name: str, message: str) -> None:
     config = tiny.config_for(name) if name in MODELS else transformers.AutoConfig.for_model(name)
     with pytest.raises(ConfigurationError, match=f"--packing isolated: .*{message}.*--packing full"):
-        check_document_mask(config, writes=True)
-    check_document_mask(tiny.config_for("bart"), writes=True)
+        check_document_mask(config, packs_targets=True)
+    check_document_mask(tiny.config_for("bart"), packs_targets=True)
 
 
 @pytest.mark.parametrize(("name", "attention"), [("bert", "flash_attention_2"), ("modernbert", "flex_attention")])
@@ -277,12 +277,12 @@ def test_flex_attention_gets_blocks_within_targets_and_across() -> None:
     found = []
     for attention in ("sdpa", "flex_attention"):
         model = tiny.model_for("bart", "AutoModelForSeq2SeqLM", d_model=64, attn_implementation=attention)
-        isolation = SeqToSeqDocumentMask(model.base_model)
+        document_mask = SeqToSeqDocumentMask(model.base_model)
         rows, moved = pack(texts(model.config), {"x": targets(model.config)}, SIZES, width=0, pad_token_id=1, multiple=16)  # fmt: skip  # noqa: E501
         batch = tensors(rows)
         inputs = {"input_ids": batch["input_ids"], "decoder_input_ids": tensors(moved["x"])["decoder_input_ids"]}
         with torch.no_grad():
-            states = model.base_model(**inputs, **isolation(batch), use_cache=False).last_hidden_state
+            states = model.base_model(**inputs, **document_mask(batch), use_cache=False).last_hidden_state
         found.append(states[batch["decoder_segments"] > 0])
     assert_close(*found)
 
@@ -292,15 +292,15 @@ def test_masks_of_targets_can_be_traced(name: str) -> None:
     """In training a batch is packed, in evaluation it is not: the hooks of one traced model see both."""
     torch.compiler.reset()
     model = tiny.model_for(name, "AutoModelForSeq2SeqLM")
-    isolation = SeqToSeqDocumentMask(model.base_model)
+    document_mask = SeqToSeqDocumentMask(model.base_model)
     rows, moved = pack(texts(model.config), {"x": targets(model.config)}, SIZES, width=0, pad_token_id=model.config.pad_token_id)  # fmt: skip  # noqa: E501
     batch, ids = tensors(rows), tensors(moved["x"])["decoder_input_ids"]
-    packed = {"input_ids": batch["input_ids"], "decoder_input_ids": ids, **isolation(batch), "use_cache": False}
+    packed = {"input_ids": batch["input_ids"], "decoder_input_ids": ids, **document_mask(batch), "use_cache": False}
     plain = {**packed, "attention_mask": batch["attention_mask"], "decoder_attention_mask": None}
     traced = torch.compile(model, backend="eager")
     with torch.no_grad():
-        for inputs, told in ((packed, batch), (plain, {}), (packed, batch)):
-            isolation(told)
+        for inputs, given in ((packed, batch), (plain, {}), (packed, batch)):
+            document_mask(given)
             assert_close(traced(**inputs).logits, model(**inputs).logits)
 
 
@@ -320,11 +320,11 @@ def test_masks_and_hooks_can_be_traced(name: str) -> None:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_narrow_weights_and_padding_give_numbers(attention: str, dtype: torch.dtype) -> None:
     model = tiny.model_for("bert", attn_implementation=attention)
-    isolation = DocumentMask(model)
+    document_mask = DocumentMask(model)
     model.to(dtype)
     batch = tensors(pack(texts(model.config), {}, SIZES, width=60, pad_token_id=model.config.pad_token_id)[0])
     batch["segments"][2] = 0  # nothing but padding
-    states = model(input_ids=batch["input_ids"], **isolation(batch)).last_hidden_state
+    states = model(input_ids=batch["input_ids"], **document_mask(batch)).last_hidden_state
     states.float().sum().backward()
     assert torch.isfinite(states).all()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -335,7 +335,7 @@ def test_narrow_weights_and_padding_give_numbers(attention: str, dtype: torch.dt
 @pytest.mark.parametrize("name", ["bart", "t5"])
 def test_narrow_weights_and_padding_of_targets_give_numbers(name: str, attention: str, dtype: torch.dtype) -> None:
     model = tiny.model_for(name, "AutoModelForSeq2SeqLM", attn_implementation=attention)
-    isolation = SeqToSeqDocumentMask(model.base_model)
+    document_mask = SeqToSeqDocumentMask(model.base_model)
     model.to(dtype)
     own = {key: value for key, value in targets(model.config).items() if key != "weights"}
     rows, moved = pack(texts(model.config), {"x": own}, SIZES, width=0, pad_token_id=1, multiple=8)
@@ -346,7 +346,7 @@ def test_narrow_weights_and_padding_of_targets_give_numbers(name: str, attention
     assert not full.any()
     assert (batch["decoder_segments"][0] == 0).any()
     ids = tensors(moved["x"])["decoder_input_ids"]
-    logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids, **isolation(batch), use_cache=False).logits
+    logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids, **document_mask(batch), use_cache=False).logits
     logits.float()[labels != -100].sum().backward()
     assert torch.isfinite(logits).all()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

@@ -146,7 +146,7 @@ def test_later_targets_do_not_change_earlier_logits(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_states_come_out_where_the_head_is_put_off_and_layers_are_compiled_or_recomputed(family):
+def test_hidden_states_come_out_where_the_head_is_skipped_and_layers_are_compiled_or_recomputed(family):
     if family == "multi_token_bart":
         changes = {"dropout": 0.0, "encoder_layers": 1, "decoder_layers": 1}
     else:
@@ -166,7 +166,7 @@ def test_states_come_out_where_the_head_is_put_off_and_layers_are_compiled_or_re
         assert_gradients_close({name: p.grad for name, p in model.named_parameters()}, gradients)
 
     def states() -> torch.Tensor:
-        with head.put_off():
+        with head.skipped():
             return model(**batch, decoder_input_ids=targets, use_cache=False).logits
 
     check(states())

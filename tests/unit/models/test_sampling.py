@@ -24,10 +24,10 @@ def chi_square(counts, expected):
 @pytest.mark.parametrize("size", SIZES)
 def test_tokens_are_where_the_cumulative_distribution_passes_the_number(size, dtype):
     logits = (torch.randn(300, size, generator=torch.Generator().manual_seed(size)) * 2).to(dtype)
-    draws = uniform(300, seed=1)
+    numbers = uniform(300, seed=1)
     cumulative = logits.double().softmax(1).cumsum(1)
-    wanted = torch.searchsorted(cumulative, draws[:, None], right=True)[:, 0].clamp(max=size - 1)
-    tokens = sample_tokens(logits, draws)
+    wanted = torch.searchsorted(cumulative, numbers[:, None], right=True)[:, 0].clamp(max=size - 1)
+    tokens = sample_tokens(logits, numbers)
     assert tokens.dtype == torch.int64
     assert tokens.shape == (300,)
     assert torch.equal(tokens, wanted)  # to 1e-7 of a block's probability
@@ -51,19 +51,19 @@ def test_numbers_at_the_ends_give_tokens_within_the_vocabulary():
         logits = torch.randn(4, size, generator=torch.Generator().manual_seed(size))
         for dtype in (torch.float32, torch.float64):
             below_one = torch.nextafter(torch.tensor(1.0, dtype=dtype), torch.tensor(0.0, dtype=dtype)).item()
-            draws = torch.tensor([0.0, below_one, 1.0, 0.5], dtype=dtype)
-            tokens = sample_tokens(logits, draws)
+            numbers = torch.tensor([0.0, below_one, 1.0, 0.5], dtype=dtype)
+            tokens = sample_tokens(logits, numbers)
             assert tokens[0] == 0
             assert tokens[1] == tokens[2] == size - 1
             assert ((tokens >= 0) & (tokens < size)).all()
 
 
-def test_a_token_of_probability_zero_is_never_drawn():
+def test_a_token_of_probability_zero_is_never_sampled():
     size = 2 * BLOCK + 10
     probabilities = torch.zeros(4, size)
     probabilities[:, [5, BLOCK + 3, BLOCK + 4]] = torch.tensor([0.25, 0.5, 0.25])
-    for draws in torch.tensor([[0.0, 0.25, 0.75, 1.0], [0.2499, 0.5, 0.7499, 0.99999999]], dtype=torch.float64):
-        tokens = sample_from(probabilities, draws)
+    for numbers in torch.tensor([[0.0, 0.25, 0.75, 1.0], [0.2499, 0.5, 0.7499, 0.99999999]], dtype=torch.float64):
+        tokens = sample_from(probabilities, numbers)
         assert (probabilities.gather(1, tokens[:, None]) > 0).all()
     assert sample_from(probabilities, torch.tensor([0.0, 0.25, 0.75, 1.0]).double()).tolist() == [
         5,
@@ -91,12 +91,12 @@ def test_rows_need_not_sum_to_one():
 
 
 def test_a_row_does_not_depend_on_the_others_and_nothing_on_random_state():
-    logits, draws = torch.randn(20, 300), uniform(20)
-    tokens = sample_tokens(logits, draws)
+    logits, numbers = torch.randn(20, 300), uniform(20)
+    tokens = sample_tokens(logits, numbers)
     torch.manual_seed(1)
-    assert torch.equal(torch.cat([sample_tokens(logits[i : i + 1], draws[i : i + 1]) for i in range(20)]), tokens)
-    assert torch.equal(sample_tokens(logits, draws), tokens)
-    assert sample_tokens(logits[:0], draws[:0]).shape == (0,)
+    assert torch.equal(torch.cat([sample_tokens(logits[i : i + 1], numbers[i : i + 1]) for i in range(20)]), tokens)
+    assert torch.equal(sample_tokens(logits, numbers), tokens)
+    assert sample_tokens(logits[:0], numbers[:0]).shape == (0,)
 
 
 def test_no_graph_is_made():
@@ -107,6 +107,6 @@ def test_no_graph_is_made():
 
 def test_a_large_vocabulary_is_sampled_as_in_double_precision():
     logits = torch.randn(100, 128_000, generator=torch.Generator().manual_seed(0)) * 2
-    draws = uniform(100)
-    wanted = torch.searchsorted(logits.double().softmax(1).cumsum(1), draws[:, None], right=True)[:, 0]
-    assert (sample_tokens(logits, draws) == wanted).all()  # a cumulative sum in float32 misplaces 1 to 6 in 100
+    numbers = uniform(100)
+    wanted = torch.searchsorted(logits.double().softmax(1).cumsum(1), numbers[:, None], right=True)[:, 0]
+    assert (sample_tokens(logits, numbers) == wanted).all()  # a cumulative sum in float32 misplaces 1 to 6 in 100

@@ -1,4 +1,4 @@
-"""The vocabulary head of encoder-decoders, put off: equal to transformers' own loss in value and every gradient."""
+"""The vocabulary head of encoder-decoders, skipped: equal to transformers' own loss in value and every gradient."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from tests import tiny
 from tests.tolerances import assert_close, assert_gradients_close
-from transformers_framework.models.own_families import introduce
-from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, decoder_states
+from transformers_framework.models.own_families import ensure_registered
+from transformers_framework.models.seq_to_seq import DecoderOutput, VocabularyHead, hidden_states_at
 from transformers_framework.processing.masking import sparse_labels
 from transformers_framework.registry import MODELS
 
 for family in MODELS.values():
-    introduce(family.model_type)
+    ensure_registered(family.model_type)
 HEADS = transformers.AutoModelForSeq2SeqLM._model_mapping
 FAMILIES = sorted(
     name
@@ -40,9 +40,9 @@ def batch_of(model: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 
 def states_of(model: Any, head: VocabularyHead, batch: dict[str, Any], labels: torch.Tensor) -> tuple[Any, Any]:
     positions, kept = map(torch.from_numpy, sparse_labels(labels.numpy()))
-    with head.put_off():
+    with head.skipped():
         output = model(**batch, use_cache=False)
-    return DecoderOutput(head, decoder_states(output, positions)), kept
+    return DecoderOutput(head, hidden_states_at(output, positions)), kept
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -83,6 +83,6 @@ def test_a_head_is_put_back_after_an_error() -> None:
     model: Any = tiny.model_for("bart", "AutoModelForSeq2SeqLM")
     head = VocabularyHead(model)
     layer, bias = model.lm_head, model.final_logits_bias
-    with pytest.raises(ZeroDivisionError), head.put_off():
+    with pytest.raises(ZeroDivisionError), head.skipped():
         _ = 1 // 0
     assert (model.lm_head is layer, model.final_logits_bias is bias) == (True, True)
