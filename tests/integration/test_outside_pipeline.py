@@ -20,7 +20,7 @@ from transformers_framework.registry import pipeline_spec
 from transformers_framework.restricted import PositiveFloat, PositiveInt
 from transformers_framework.specs import PipelineSpec, Variant
 
-HOME = "transformers_framework.rows_of_a_test"
+HOME = "rows_of_a_test"  # a module outside the package
 OWN = PipelineSpec(
     needs="a text, a class",
     learns="a class, under the eyes of a callback",

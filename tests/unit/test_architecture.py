@@ -212,6 +212,7 @@ def test_the_table_has_every_room_and_goes_one_way() -> None:
         "pipelines",
         "data",
         "callbacks",
+        "retrieval",
         "experiment",
         "cli",
     )

@@ -1,1 +1,1 @@
-"""What happens around training: checkpoints, exports, predictions, guards, progress."""
+"""Callbacks of Lightning: checkpoints, exports, predictions, checks while training, progress."""
