@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers_framework.constants import ARE_TEXTS, EVALUATED, Stage
 from transformers_framework.continuation import Continuation
-from transformers_framework.distributed.processes import agree_on_path, together
+from transformers_framework.distributed.processes import distributed_run, share_checkpoint
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.distributed.rendezvous import Rendezvous
 from transformers_framework.exceptions import ConfigurationError, UserError
@@ -298,7 +298,7 @@ class Experiment:
             with explaining_failures(self.folders.output_dir):
                 freeze_start_up_objects()
                 rows = self.data.fingerprints.in_words
-                with together(self.trainer, rendezvous, self.options, rows, self.hang_timeout):
+                with distributed_run(self.trainer, rendezvous, self.options, rows, self.hang_timeout):
                     if writes and trains:  # when all processes agree
                         self.continued.prepare_folders()
                     self._run_stages(trains)
@@ -320,14 +320,14 @@ class Experiment:
 
         trainer, module, data = self.trainer, self.module, self.data
         if trains:
-            start = agree_on_path(trainer, self.start, self.folders.checkpoints)
+            start = share_checkpoint(trainer, self.start, self.folders.checkpoints)
             if start is not None:
                 logger.info("Continuing %s", start)
             trainer.fit(module, data, ckpt_path=start)
             self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
             if reason := reason_of_end(trainer):
                 logger.info("Training ended early, after step %d: %s.", trainer.global_step, reason)
-        weights = agree_on_path(trainer, self._weights(trains), self.folders.checkpoints)
+        weights = share_checkpoint(trainer, self._weights(trains), self.folders.checkpoints)
         for stage in EVALUATED:
             if data.has(stage) and not (trains and stage == "valid"):
                 self._evaluate(stage, weights)

@@ -94,11 +94,11 @@ def test_nothing_is_written_before_processes_agree(other: Other, monkeypatch: py
         return {path: path.read_bytes() for path in files if path.is_file() and path.name != ".lock"}
 
     @contextlib.contextmanager
-    def together(*_: Any) -> Iterator[None]:
+    def distributed_run(*_: Any) -> Iterator[None]:
         raise ConfigurationError("Process 1 has other data.")
         yield
 
     before = everything()
-    monkeypatch.setattr(experiment, "together", together)
+    monkeypatch.setattr(experiment, "distributed_run", distributed_run)
     other.run("kept", max_steps=5, resume=True, learning_rate=5e-4, status=2)
     assert everything() == before

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transformers_framework.cli import help as helps
 from transformers_framework.cli.given import Given, gather, to_yaml
 from transformers_framework.constants import ONCE
-from transformers_framework.distributed.nodes import AbsentError, ApartError, Place
+from transformers_framework.distributed.nodes import MasterAddress, RendezvousError, RendezvousTimeoutError
 from transformers_framework.distributed.rendezvous import refuse
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError, printable
 from transformers_framework.plugins import import_packages, load_installed
@@ -37,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         collect_rarely()  # the process is ours, and ends with the command
         argv = sys.argv[1:]
-    place = Place.of(os.environ)
+    master = MasterAddress.of(os.environ)
     try:
         return command(argv)
     except (UserError, RunError) as error:
         if "--debug" in argv:
             traceback.print_exc()
         _complain(f"error: {_message(error)}")
-        _refuse(place, argv, error)
+        _refuse(master, argv, error)
         return WRONG if isinstance(error, UserError) else FAILED
     except KeyboardInterrupt:
         return _interrupted()
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         traceback.print_exc()
         _complain(f"error: the run failed with {type(error).__name__}: {error}")
-        _refuse(place, argv, error)
+        _refuse(master, argv, error)
         return FAILED
 
 
@@ -65,12 +65,13 @@ def _message(error: Exception) -> str:
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
 
-def _refuse(place: Place | None, argv: Sequence[str], error: Exception) -> None:
-    """Tell the other nodes of a run that this one does not take part in it."""
-    if any(word.partition("=")[0] in NO_RUN for word in argv) or isinstance(error, (ApartError, AbsentError)):
+def _refuse(master: MasterAddress | None, argv: Sequence[str], error: Exception) -> None:
+    """Notify the other nodes of a run that this one refuses to start."""
+    others_know = isinstance(error, (RendezvousError, RendezvousTimeoutError))
+    if others_know or any(word.partition("=")[0] in NO_RUN for word in argv):
         return
     name = next((name for word, name in itertools.pairwise(argv) if word == "--name"), "")
-    refuse(place, _message(error), name)
+    refuse(master, _message(error), name)
 
 
 def _interrupted() -> int:

@@ -16,47 +16,47 @@ TENSOR, ARRAY = "__tensor__", "__array__"  # keys that stand for one in the JSON
 ALIGNMENT = 16  # bytes; each tensor begins at a multiple of its dtype's size
 
 
-def all_gather_json(mine: Any) -> list[Any]:
+def all_gather_json(obj: Any) -> list[Any]:
     """All-gather an object: return that of every rank, in the order of ranks; all must call this.
 
     Args:
-        mine: Strings, numbers, tensors and numpy arrays, in lists and dictionaries with strings as keys. Tuples come
+        obj: Strings, numbers, tensors and numpy arrays, in lists and dictionaries with strings as keys. Tuples come
             back as lists, paths as strings, tensors on the CPU.
     """
-    if not _together():
-        return [mine]
-    message, sizes = _sized(mine)
+    if not _is_distributed():
+        return [obj]
+    message, sizes = _sized(obj)
     parts = [torch.empty_like(message) for _ in sizes]
     distributed.all_gather(parts, message)
-    return [unpacked(part[:size].cpu()) for part, size in zip(parts, sizes, strict=True)]
+    return [unpack(part[:size].cpu()) for part, size in zip(parts, sizes, strict=True)]
 
 
-def gather_json(mine: Any) -> list[Any] | None:
+def gather_json(obj: Any) -> list[Any] | None:
     """Gather an object on rank 0, as :func:`all_gather_json`; other ranks return nothing; all must call this."""
-    if not _together():
-        return [mine]
-    message, sizes = _sized(mine)
+    if not _is_distributed():
+        return [obj]
+    message, sizes = _sized(obj)
     parts = [torch.empty_like(message) for _ in sizes] if distributed.get_rank() == 0 else None
     distributed.gather(message, parts)
     if parts is None:
         return None
-    return [unpacked(part[:size].cpu()) for part, size in zip(parts, sizes, strict=True)]
+    return [unpack(part[:size].cpu()) for part, size in zip(parts, sizes, strict=True)]
 
 
 def broadcast(obj: Any, src: int = 0) -> Any:
     """Return the object of one rank, as :func:`all_gather_json` takes it, on all ranks; all must call this."""
-    if not _together():
+    if not _is_distributed():
         return obj
     is_source, device = distributed.get_rank() == src, _device()
-    message = packed(obj).to(device) if is_source else torch.empty(0, dtype=torch.uint8, device=device)
+    message = pack(obj).to(device) if is_source else torch.empty(0, dtype=torch.uint8, device=device)
     size = torch.tensor([message.numel()], device=device)
     distributed.broadcast(size, src)
     message = message if is_source else torch.empty(int(size), dtype=torch.uint8, device=device)
     distributed.broadcast(message, src)
-    return obj if is_source else unpacked(message.cpu())
+    return obj if is_source else unpack(message.cpu())
 
 
-def packed(value: Any) -> Tensor:
+def pack(value: Any) -> Tensor:
     """Return the bytes of a message ``(N,) uint8``: the length of its JSON, the JSON, and the tensors it refers to.
 
     Raises:
@@ -81,8 +81,8 @@ def packed(value: Any) -> Tensor:
     return torch.cat([_aligned(length), _aligned(torch.from_numpy(text)), *parts])
 
 
-def unpacked(message: Tensor) -> Any:
-    """Return the value of a message that :func:`packed` made.
+def unpack(message: Tensor) -> Any:
+    """Return the value of a message that :func:`pack` made.
 
     Raises:
         ValueError: When it is none.
@@ -145,9 +145,9 @@ def refuse_pickles() -> None:
     use_pickler(Pickler, Unpickler)
 
 
-def _sized(mine: Any) -> tuple[Tensor, list[int]]:
+def _sized(obj: Any) -> tuple[Tensor, list[int]]:
     """Return the message of this rank, padded to the longest of all, and the length of each."""
-    message = packed(mine).to(_device())
+    message = pack(obj).to(_device())
     lengths = torch.zeros(distributed.get_world_size(), dtype=torch.int64, device=message.device)
     distributed.all_gather(list(lengths.split(1)), torch.tensor([message.numel()], device=message.device))
     sizes: list[int] = lengths.tolist()
@@ -165,5 +165,5 @@ def _device() -> torch.device:
     return torch.device("cpu")
 
 
-def _together() -> bool:
+def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized()

@@ -1,4 +1,4 @@
-"""The nodes of a run: where they meet, and what each of their processes says of itself."""
+"""Nodes of a run: the master address, and what each rank reports when it joins the rendezvous."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any, NamedTuple
 from transformers_framework.distributed.sockets import listen, reason_of
 from transformers_framework.exceptions import ConfigurationError, RunError
 
-LAUNCHERS = frozenset(("TORCHELASTIC_RUN_ID", "SLURM_NTASKS"))  # variables of those that look after nodes themselves
+LAUNCHERS = frozenset(("TORCHELASTIC_RUN_ID", "SLURM_NTASKS"))  # variables of launchers that start all nodes themselves
 
 
-class ApartError(ConfigurationError):
-    """The nodes of a run cannot meet, or know already that one refuses: there is nobody to tell."""
+class RendezvousError(ConfigurationError):
+    """The rendezvous failed: the master address is wrong, or a node refused to start, which the others know."""
 
 
-class AbsentError(RunError):
-    """Not all nodes of a run have come in time."""
+class RendezvousTimeoutError(RunError):
+    """Not all nodes of a run have joined in time."""
 
 
-class Place(NamedTuple):
-    """Where the nodes of a run meet.
+class MasterAddress(NamedTuple):
+    """The address of the rendezvous, on the first node, and the rank of this node.
 
     Args:
         address: Name or address of the first node.
         port: Port that is free there.
-        node: Number of this node.
+        node: Rank of this node.
     """
 
     address: str
@@ -34,13 +34,13 @@ class Place(NamedTuple):
     node: int
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Place | None:
-        """Return the place where the user has started a command on each of several nodes, else nothing.
+    def of(cls, environment: Mapping[str, str]) -> MasterAddress | None:
+        """Read the address from the environment where a user started the command on each of several nodes, else None.
 
         Examples:
-            >>> Place.of({"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "1"})
-            Place(address='node0', port=29500, node=1)
-            >>> Place.of({"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "1", "LOCAL_RANK": "2"})
+            >>> MasterAddress.of({"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "1"})
+            MasterAddress(address='node0', port=29500, node=1)
+            >>> MasterAddress.of({"MASTER_ADDR": "node0", "MASTER_PORT": "29500", "NODE_RANK": "1", "LOCAL_RANK": "2"})
         """
         if LAUNCHERS & environment.keys() or "LOCAL_RANK" in environment:
             return None
@@ -51,41 +51,41 @@ class Place(NamedTuple):
         return f"{self.address}:{self.port}"
 
     def check(self) -> None:
-        """Raise when the name of the first node is unknown on this one."""
+        """Raise when this machine cannot resolve the name of the first node."""
         try:
             socket.getaddrinfo(self.address, self.port)
         except (OSError, UnicodeError) as error:
-            raise ApartError(
+            raise RendezvousError(
                 f"MASTER_ADDR is '{self.address}', which this machine cannot resolve ({reason_of(error)}): set it to "
                 "the name or IP address of the first node, as the other nodes reach it."
             ) from error
 
     def listen(self) -> socket.socket:
-        """Return the socket of the first node.
+        """Return the socket on which the first node listens.
 
         Raises:
-            ApartError: When another process has the port.
+            RendezvousError: When another process has the port.
         """
         try:
             return listen(self.address, self.port)
         except (OSError, OverflowError) as error:
-            raise ApartError(
+            raise RendezvousError(
                 f"MASTER_PORT is {self.port}, on which this machine cannot listen ({reason_of(error)}): another run "
                 "has it, most likely. Set it to a port that is free on the first node, the same on all nodes, and "
                 "NODE_RANK to 0 on one node only."
             ) from error
 
 
-class Member(NamedTuple):
-    """A rank that takes part in a rendezvous.
+class Participant(NamedTuple):
+    """What a rank reports when it joins the rendezvous.
 
     Args:
-        rank: Number of the process.
-        node: Number of its node.
-        world_size: Number of processes of all nodes.
+        rank: Global rank.
+        node: Rank of its node.
+        world_size: Number of ranks of all nodes.
         nodes: Number of nodes.
         name: Name of the run.
-        speaks: Whether it logs.
+        logs: Whether it logs.
     """
 
     rank: int
@@ -93,21 +93,21 @@ class Member(NamedTuple):
     world_size: int
     nodes: int
     name: str
-    speaks: bool = True
+    logs: bool = True
 
     @classmethod
-    def of(cls, message: dict[str, Any]) -> Member | None:
-        """Return the member that a message is of; nothing when a stranger has sent it."""
+    def of(cls, message: dict[str, Any]) -> Participant | None:
+        """Parse the message of a participant; return None when it is not one of this program."""
         kinds = {name: type(value) for name, value in cls(0, 0, 0, 0, "")._asdict().items()}
         return cls(**message) if {name: type(value) for name, value in message.items()} == kinds else None
 
     def missing(self, ranks: list[int]) -> str:
-        """Say which of the ranks, or the nodes that they are on, are not there.
+        """Describe which ranks, or which nodes, have not joined.
 
         Examples:
-            >>> Member(0, 0, 4, 2, "run").missing([0, 1, 2])
+            >>> Participant(0, 0, 4, 2, "run").missing([0, 1, 2])
             '1 of 2 nodes (NODE_RANK 1; 3 of 4 processes are there)'
-            >>> Member(0, 0, 3, 1, "run").missing([0])
+            >>> Participant(0, 0, 3, 1, "run").missing([0])
             '2 of 3 processes (1, 2)'
         """
         absent = sorted({*range(self.world_size)} - {*ranks})

@@ -1,4 +1,4 @@
-"""The processes of a run: how many there are, how they start, and what all of them must agree on."""
+"""Processes of a run: the number of nodes, the start of all ranks, and the checks that they have the same input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.distributed.nodes import Member, Place
+from transformers_framework.distributed.nodes import MasterAddress, Participant
 from transformers_framework.distributed.sockets import LOOPBACK, choose_interface, is_loopback
 from transformers_framework.exceptions import ConfigurationError, RunError
 from transformers_framework.storage.atomic import atomic_file
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 # what may differ between machines: places and sizes of theirs
 LOCAL_FLAGS = re.compile(r"\w+_dir|config|\w+_workers|\w+_dataset|pre_trained_\w+|\w+_filename|ckpt_path")
-PIECE = 2**26  # bytes of a checkpoint that are sent at once
+CHUNK = 2**26  # bytes of a checkpoint that are sent at once
 PARENT = "TRANSFORMERS_FRAMEWORK_PARENT"  # variable of the environment: the process that starts others
 PR_SET_PDEATHSIG = 1  # of prctl.h
 
 
 def num_nodes(environment: Mapping[str, str], asked: int, local_devices: int) -> int:
-    """Return the number of nodes: what was asked for, else all processes divided by those of this node.
+    """Return the number of nodes: ``--num_nodes``, else the world size divided by the devices of this node.
 
     Args:
         environment: Variables of the environment; ``WORLD_SIZE`` is the number of processes of all nodes.
@@ -91,13 +91,13 @@ def _number(environment: Mapping[str, str], name: str) -> int | None:
     return None if text is None else int(text)
 
 
-def follow_parent(follows: bool = True) -> None:
-    """Let the operating system end this process when the one of this program that started it dies, where it can.
+def end_with_parent(follows: bool = True) -> None:
+    """End this process when the process of this program that started it dies, where the operating system can.
 
     Raises:
         RunError: When it has died already.
     """
-    if PARENT not in os.environ:  # torchrun and SLURM look after theirs
+    if PARENT not in os.environ:  # torchrun and SLURM end their own
         return
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):
@@ -107,25 +107,25 @@ def follow_parent(follows: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def together(
+def distributed_run(
     trainer: pl.Trainer,
     rendezvous: Rendezvous,
     flags: Mapping[str, Any],
     rows: Callable[[], Mapping[Any, str]],
     hang_timeout: float,
 ) -> Iterator[None]:
-    """Start the other processes of a run, make sure that all of them mean the same, and let them end together.
+    """Launch the other ranks of a run, check that all have the same flags and data, and end all when one fails.
 
     Args:
-        trainer: The trainer, which would start them later.
-        rendezvous: Where they meet.
+        trainer: The trainer, which would launch them later.
+        rendezvous: Rendezvous of the ranks.
         flags: All flags of the run.
-        rows: Says how many rows each stage has, and which.
+        rows: Returns the number of rows and the fingerprint of each stage's data.
         hang_timeout: Seconds without an answer after which a process is taken for frozen.
 
     Raises:
-        ConfigurationError: When processes were given different flags or data, or a node refuses.
-        RunError: When another process died, or some did not come.
+        ConfigurationError: When ranks have different flags or data, or a node refuses to start.
+        RunError: When another rank died, or some did not join in time.
     """
     if trainer.world_size == 1:
         yield
@@ -134,15 +134,15 @@ def together(
     try:
         _check_agreement(trainer, flags, rows())
         yield
-    except Exception as error:  # the others are told by the end of this process
+    except Exception as error:  # the others see the end of this process
         if watchdog.explains(error):
-            watchdog.end_frozen()
+            watchdog.kill_frozen()
             raise RunError(watchdog.message) from error
         raise
-    except BaseException:  # told to leave, as all are
-        watchdog.leave()
+    except BaseException:  # a graceful shutdown, as of all ranks
+        watchdog.finish()
         raise
-    watchdog.leave()
+    watchdog.finish()
 
 
 def _start(trainer: pl.Trainer, rendezvous: Rendezvous, name: str, hang_timeout: float) -> PeerWatchdog:
@@ -171,12 +171,12 @@ def _start(trainer: pl.Trainer, rendezvous: Rendezvous, name: str, hang_timeout:
         rendezvous.late_refusal,
         hang_timeout,
     )
-    follow_parent(False)
+    end_with_parent(False)
     return watchdog
 
 
 def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) -> None:
-    """Make the process group of a run when all of its ranks are there; torchrun's has a store of its own."""
+    """Initialize the process group of a run when all of its ranks have joined; torchrun's has a store of its own."""
     import torch
 
     from transformers_framework.compat import lightning
@@ -189,10 +189,10 @@ def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) 
         strategy.set_world_ranks()
         environment, world_size = strategy.cluster_environment, trainer.world_size
         rank, node, nodes = trainer.global_rank, strategy.node_rank, trainer.num_nodes
-        me = Member(rank, node, world_size, nodes, name, speaks=trainer.local_rank == 0)
-        place = Place(address, environment.main_port, node)
+        me = Participant(rank, node, world_size, nodes, name, logs=trainer.local_rank == 0)
+        master = MasterAddress(address, environment.main_port, node)
         options = lightning.process_group_options(strategy)
-        store = rendezvous.store(me, place, alive=partial(_check_children, strategy.launcher))
+        store = rendezvous.store(me, master, check_alive=partial(_check_children, strategy.launcher))
         if not is_loopback(address):
             choose_interface(address)
         torch.distributed.init_process_group(
@@ -208,12 +208,12 @@ def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) 
 
 
 def _check_children(launcher: Any) -> None:
-    """Raise when a process that this one has started is gone before the run begins."""
+    """Raise when a process that this one launched has ended before the run begins."""
     for local_rank, child in enumerate(getattr(launcher, "procs", ()), 1):
         if (status := child.poll()) is not None:
             raise RunError(
-                f"Process {local_rank} of this machine has ended with status {status} before the run began; what it "
-                "said last says why. Killed without a word it was out of memory, most likely."
+                f"Process {local_rank} of this machine has ended with status {status} before the run began; see "
+                "its last messages. Without any it probably ran out of memory."
             )
 
 
@@ -232,16 +232,16 @@ def _check_agreement(trainer: pl.Trainer, flags: Mapping[str, Any], rows: Mappin
             )
 
 
-def agree_on_path(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:
-    """Return the path of a checkpoint on this node; one of this run is sent to nodes that have it not.
+def share_checkpoint(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:
+    """Return the path of a checkpoint on this node; nodes that lack a checkpoint of this run receive it.
 
     Args:
-        trainer: The trainer, whose processes have started.
-        path: The checkpoint; what the first process means counts.
+        trainer: The trainer, whose ranks have started.
+        path: The checkpoint; that of rank 0 counts.
         folder: Checkpoints of this run on this node.
 
     Raises:
-        ConfigurationError: When it is none of this run and absent on a node.
+        ConfigurationError: When it is not of this run and a node lacks it.
     """
     if trainer.world_size == 1:
         return path
@@ -250,13 +250,13 @@ def agree_on_path(trainer: pl.Trainer, path: str | None, folder: Path) -> str | 
     from transformers_framework.distributed.collectives import all_gather_json, broadcast
 
     source = Path(path) if path is not None else None
-    told = (path, source.parent == folder, source.is_dir(), _mark(source)) if source is not None else None
-    chosen = broadcast(told)
+    choice = (path, source.parent == folder, source.is_dir(), _content_hash(source)) if source is not None else None
+    chosen = broadcast(choice)
     if chosen is None:
         return None
     text, is_ours, is_folder, mark = chosen
     mine = folder / Path(text).name if is_ours else Path(text)
-    lacks = all_gather_json(mine.is_dir() != is_folder if is_folder else _mark(mine) != mark)
+    lacks = all_gather_json(mine.is_dir() != is_folder if is_folder else _content_hash(mine) != mark)
     if not any(lacks):
         return str(mine)
     if is_folder or not is_ours:
@@ -265,15 +265,15 @@ def agree_on_path(trainer: pl.Trainer, path: str | None, folder: Path) -> str | 
     with contextlib.ExitStack() as files:
         given = files.enter_context(mine.open("rb")) if trainer.is_global_zero else None
         taken = files.enter_context(files.enter_context(atomic_file(mine)).open("wb")) if receives else None
-        while len(piece := broadcast(np.fromfile(given, np.uint8, PIECE) if given else None)):
+        while len(chunk := broadcast(np.fromfile(given, np.uint8, CHUNK) if given else None)):
             if taken:
-                taken.write(piece)
+                taken.write(chunk)
     trainer.strategy.barrier()
     return str(mine)
 
 
-def _mark(path: Path) -> str | None:
-    """Return a short name of a checkpoint's content: its end has the checksums of all that it holds."""
+def _content_hash(path: Path) -> str | None:
+    """Return a hash of a checkpoint's last megabyte, which has the checksums of all that it holds."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 2**20))

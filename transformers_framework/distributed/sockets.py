@@ -1,4 +1,4 @@
-"""Sockets between the processes of a run: where they listen, and lines of bounded length."""
+"""Sockets between the ranks of a run, and messages as JSON lines of bounded length."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from collections.abc import Iterable
 from typing import Any
 
 LOOPBACK = "127.0.0.1"
-LONGEST = 8192  # bytes of a line; what is longer comes from a stranger
-STRANGERS = 64  # connections that have not said who they are; the oldest makes room
+MAX_LINE = 8192  # bytes of a line; a longer one is not of this program
+MAX_UNIDENTIFIED = 64  # connections that have not identified themselves; the oldest is closed for a new one
 SIOCGIFADDR = 0x8915  # of linux/sockios.h: the address of an interface
 # a machine that lost its power closes no connection: ask after 15 s of silence, give up 20 s later
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether an address, as it is written, is reached from this machine only.
+    """Return whether an address, as it is written, is reached from this machine only.
 
     A host's name is not: its own machine may resolve it to a loopback address, others do not.
 
@@ -66,7 +66,7 @@ def listen(address: str, port: int = 0) -> socket.socket:
     """Return a socket that listens on the loopback address, or on all when other machines have to reach this one.
 
     Args:
-        address: How the others call this machine.
+        address: Name or IP address by which others reach this machine.
         port: 0: any that is free.
     """
     if is_loopback(address):
@@ -77,7 +77,7 @@ def listen(address: str, port: int = 0) -> socket.socket:
 
 
 def connect(address: str, port: int, timeout: float) -> socket.socket:
-    """Return a connection, which the operating system closes when the other machine is gone."""
+    """Connect; the operating system closes the connection when the other machine is gone."""
     connection = socket.create_connection((LOOPBACK if is_loopback(address) else address, port), timeout=timeout)
     connection.settimeout(None)
     return kept_alive(connection)
@@ -92,8 +92,8 @@ def kept_alive(connection: socket.socket) -> socket.socket:
     return connection
 
 
-def say(connection: socket.socket, message: Any) -> bool:
-    """Send a line of JSON; return whether the other side is there."""
+def send_json(connection: socket.socket, message: Any) -> bool:
+    """Send a line of JSON; return whether the connection is open."""
     try:
         connection.sendall(json.dumps(message).encode() + b"\n")
     except OSError:
@@ -102,7 +102,7 @@ def say(connection: socket.socket, message: Any) -> bool:
 
 
 class Listener:
-    """Reads lines of JSON from many connections; none can delay another.
+    """Read lines of JSON from many connections without one delaying another.
 
     Args:
         server: Socket for new connections, where there is one.
@@ -111,28 +111,28 @@ class Listener:
     def __init__(self, server: socket.socket | None = None) -> None:
         self._selector = selectors.DefaultSelector()
         self._lines: dict[socket.socket, bytearray] = {}
-        self.known: set[socket.socket] = set()  # those that are kept, however many others come
+        self.identified: set[socket.socket] = set()  # those that stay open, however many others connect
         if server is not None:
             self._selector.register(server, selectors.EVENT_READ, data="server")
 
-    def add(self, connection: socket.socket, *, known: bool = False) -> None:
+    def add(self, connection: socket.socket, *, identified: bool = False) -> None:
         """Listen to a connection."""
         self._lines[connection] = bytearray()
         self._selector.register(connection, selectors.EVENT_READ)
-        if known:
-            self.known.add(connection)
+        if identified:
+            self.identified.add(connection)
 
     def remove(self, connection: socket.socket, *, close: bool = True) -> None:
-        """Listen to a connection no longer."""
+        """Stop listening to a connection."""
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection)
         self._lines.pop(connection, None)
-        self.known.discard(connection)
+        self.identified.discard(connection)
         if close:
             connection.close()
 
-    def heard(self, timeout: float | None = None) -> list[tuple[socket.socket, Any]]:
-        """Return what was said within some seconds: connections, each with its message; none when it was closed."""
+    def receive(self, timeout: float | None = None) -> list[tuple[socket.socket, Any]]:
+        """Return the messages of some seconds as (connection, message); the message None means that it was closed."""
         found: list[tuple[socket.socket, Any]] = []
         for key, _ in self._selector.select(timeout):
             connection: Any = key.fileobj
@@ -145,17 +145,17 @@ class Listener:
     def _accept(self, server: socket.socket) -> None:
         try:
             connection, _ = server.accept()
-        except OSError:  # gone before it was looked at, or too many files are open
+        except OSError:  # closed before it was accepted, or too many files are open
             return
-        strangers = [other for other in self._lines if other not in self.known]
-        if len(strangers) >= STRANGERS:
-            self.remove(strangers[0])
+        unidentified = [other for other in self._lines if other not in self.identified]
+        if len(unidentified) >= MAX_UNIDENTIFIED:
+            self.remove(unidentified[0])
         self.add(kept_alive(connection))
 
     def _read(self, connection: socket.socket) -> list[Any]:
         line = self._lines[connection]
         try:
-            data = connection.recv(LONGEST)
+            data = connection.recv(MAX_LINE)
         except OSError:
             data = b""
         line += data
@@ -165,7 +165,7 @@ class Listener:
         except (ValueError, RecursionError):
             messages, data = [], b""
         line[:] = rest
-        return messages if data and len(rest) <= LONGEST else [*messages, None]
+        return messages if data and len(rest) <= MAX_LINE else [*messages, None]
 
     def close(self, *, but: Iterable[socket.socket] = ()) -> None:
         """Close all connections but some."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from transformers_framework.distributed.processes import follow_parent
+from transformers_framework.distributed.processes import end_with_parent
 
 PARALLELISM = "TOKENIZERS_PARALLELISM"  # threads of tokenizers, for which forked processes could wait forever
 
@@ -36,7 +36,7 @@ def prepare_machine(options: Mapping[str, Any]) -> str:
     from transformers_framework.runtime.machine_limits import allow_open_files
 
     if os.environ.get("LOCAL_RANK", "0") != "0":
-        follow_parent()
+        end_with_parent()
     set_up_logging()
     allow_open_files()
     TokenizerThreads.choose(options.get("num_workers"))

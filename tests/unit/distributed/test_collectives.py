@@ -20,9 +20,9 @@ from transformers_framework.distributed.collectives import (
     all_gather_json,
     broadcast,
     gather_json,
-    packed,
+    pack,
     refuse_pickles,
-    unpacked,
+    unpack,
 )
 
 
@@ -60,11 +60,11 @@ def same(found: Any, value: Any) -> bool:
 
 @pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
 def test_values_come_back(value: Any) -> None:
-    assert same(unpacked(packed(value)), value)
+    assert same(unpack(pack(value)), value)
 
 
 def test_tuples_and_paths_come_back_as_lists_and_strings() -> None:
-    assert unpacked(packed({"places": (Path("a/b"), 1)})) == {"places": ["a/b", 1]}
+    assert unpack(pack({"places": (Path("a/b"), 1)})) == {"places": ["a/b", 1]}
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_tuples_and_paths_come_back_as_lists_and_strings() -> None:
 )
 def test_what_is_no_data_is_not_sent(value: Any) -> None:
     with pytest.raises(TypeError, match="ranks exchange strings, numbers and tensors, no "):
-        packed(value)
+        pack(value)
 
 
 def test_a_message_names_dtypes_only() -> None:
-    message = bytes(packed({"it": torch.zeros(2)}).numpy())
+    message = bytes(pack({"it": torch.zeros(2)}).numpy())
     wrong = np.frombuffer(message.replace(b'"float32"', b'"compile"'), dtype=np.uint8).copy()
     with pytest.raises(ValueError, match="compile is no dtype"):
-        unpacked(torch.from_numpy(wrong))
+        unpack(torch.from_numpy(wrong))
 
 
 @pytest.fixture

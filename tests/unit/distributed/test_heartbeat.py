@@ -26,7 +26,7 @@ def second(pipe: Any, hang_timeout: float) -> None:
     while pipe.recv() == "hold":
         ctypes.PyDLL(None).sleep(HOLDS)
         pipe.send("held")
-    line.leave()
+    line.finish()
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
 @pytest.fixture
 def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], tuple[PeerWatchdog, Any, Any]]]:
     """Makes the first process of a run, and the second in a process of its own."""
-    monkeypatch.setattr(peer_watchdog, "LAST_WORDS", 0.0)
+    monkeypatch.setattr(peer_watchdog, "GRACE", 0.0)
     monkeypatch.setattr(peer_watchdog, "TICK", 0.2)
-    monkeypatch.setattr(peer_watchdog, "REPORT", 1.0)
+    monkeypatch.setattr(peer_watchdog, "WARN_AFTER", 1.0)
     processes = []
 
     def start(hang_timeout: float) -> tuple[PeerWatchdog, Any, Any]:
@@ -83,7 +83,7 @@ def test_a_stopped_process_is_named_and_ends_the_run(
     until(lambda: ended == [1])
     told = capsys.readouterr().err
     assert "has not answered for 3 seconds (--hang_timeout), so process 0 ends too. It is stopped, or its" in told
-    assert f"end it (kill -9 {process.pid}), then --resume goes on from the last checkpoint" in told
+    assert f"end it (kill -9 {process.pid}), then --resume continues from the last checkpoint" in told
     os.kill(process.pid, signal.SIGCONT)
     process.join(timeout=20)
     assert process.exitcode == 1, "it has learned that the run has ended"
@@ -98,7 +98,7 @@ def test_a_process_that_goes_on_in_time_ends_no_run(pair: Callable[..., Any], sa
     until(lambda: "answers again" in said())
     assert line.lost == ""
     pipe.send("leave")
-    line.leave()
+    line.finish()
 
 
 def test_a_busy_process_is_not_taken_for_dead(pair: Callable[..., Any], said: Callable[[], str]) -> None:
@@ -112,7 +112,7 @@ def test_a_busy_process_is_not_taken_for_dead(pair: Callable[..., Any], said: Ca
     pipe.send("leave")
     process.join(timeout=20)
     assert process.exitcode == 0
-    line.leave()
+    line.finish()
 
 
 def test_a_started_process_that_is_stopped_is_killed(pair: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

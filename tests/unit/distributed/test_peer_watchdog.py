@@ -1,4 +1,4 @@
-"""Processes learn of each other's death by the connection that breaks, of a freeze by the pulse that stops."""
+"""Processes learn of each other's death by the connection that breaks, of a freeze by the heartbeat that stops."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Statuses that processes would have ended with; nothing is waited for."""
     found: list[int] = []
     monkeypatch.setattr(os, "_exit", found.append)
-    monkeypatch.setattr(peer_watchdog, "LAST_WORDS", 0.0)
-    monkeypatch.setattr(peer_watchdog, "ARRIVAL", 5.0)
+    monkeypatch.setattr(peer_watchdog, "GRACE", 0.0)
+    monkeypatch.setattr(peer_watchdog, "CONNECT_TIMEOUT", 5.0)
     return found
 
 
@@ -52,7 +52,7 @@ def three(before: Callable[[int], None] = lambda port: None) -> list[PeerWatchdo
 
 def die(line: PeerWatchdog) -> None:
     """Break the connections of a process, as its death would."""
-    line._leaving.set()
+    line._finished.set()
     for peer in line._peers:
         with contextlib.suppress(OSError):  # the other side was faster
             peer.shutdown(socket.SHUT_RDWR)
@@ -86,7 +86,7 @@ def test_all_end_when_the_first_dies(ended: list[int]) -> None:
 def test_who_leaves_well_ends_no_one(ended: list[int]) -> None:
     lines = three()
     for line in (lines[1], lines[0], lines[2]):
-        line.leave()
+        line.finish()
         die(line)
     time.sleep(0.3)
     assert ended == []
@@ -105,7 +105,7 @@ def test_strangers_are_sent_away(ended: list[int]) -> None:
     assert len(lines[0]._peers) == 2
     assert ended == []
     for line in lines:
-        line.leave()
+        line.finish()
 
 
 def test_strangers_delay_nobody(ended: list[int]) -> None:
@@ -129,10 +129,10 @@ def test_strangers_delay_nobody(ended: list[int]) -> None:
     before = time.monotonic()
     lines = three(come)
     done.set()
-    assert time.monotonic() - before < peer_watchdog.ARRIVAL
+    assert time.monotonic() - before < peer_watchdog.CONNECT_TIMEOUT
     assert len(lines[0]._peers) == 2
     for stranger in strangers:
         stranger.close()
     assert ended == []
     for line in lines:
-        line.leave()
+        line.finish()
