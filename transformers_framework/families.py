@@ -48,7 +48,7 @@ class Masking:
 
 
 MASKED = Masking()  # a family that reads a document mask as it is
-UNTESTED = "nobody has shown that it keeps them apart"
+UNTESTED = "no test has shown that it keeps them apart"
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,19 @@ class Family:
 
 
 _MULTI_TOKEN = "transformers_framework.models.multi_token"
-_CONVOLUTION = "its convolution runs over the borders of texts"
-_WINDOWS = "its windows run over the borders of texts"
-_LOOKS_AHEAD = "its decoder writes several tokens at once, over the borders of texts"
+_CONVOLUTION = "its convolution runs over the borders of documents"
+_WINDOWS = "its windows run over the borders of documents"
+_LOOKS_AHEAD = "its decoder predicts several tokens at once, over the borders of documents"
 _FULL_ATTENTION = Requirement(
-    "attention_type", "original_full", "its blocks run over the borders of texts; attention_type=original_full has none"
+    "attention_type",
+    "original_full",
+    "its blocks run over the borders of documents; attention_type=original_full has none",
 )
 _NO_DROPOUT_OF_TOKENS = Requirement("token_dropout", False, "token_dropout scales by the mask tokens of a whole row")
 _NO_TRIGRAMS = Requirement(
     "trigram_input",
     False,
-    "each token is read with its neighbours, over the borders of texts; trigram_input=false turns this off",
+    "each token is read with its neighbours, over the borders of documents; trigram_input=false turns this off",
 )
 
 _ROWS = (
@@ -119,7 +121,7 @@ _ROWS = (
     Family("blenderbot-small", document_mask=MASKED),
     Family("big_bird", document_mask=Masking(needs=_FULL_ATTENTION)),
     Family("camembert", document_mask=MASKED, positions_after_padding=True, has_bert_layers=True),
-    Family("convbert", document_mask="its convolutions run over the borders of texts", generator_scaling="width"),
+    Family("convbert", document_mask="its convolutions run over the borders of documents", generator_scaling="width"),
     Family("data2vec-text", document_mask=MASKED, positions_after_padding=True),
     Family(
         "deberta",
@@ -173,7 +175,7 @@ _ROWS = (
     ),
     Family("mvp", document_mask=MASKED),
     Family("nomic_bert", document_mask=MASKED),
-    Family("nystromformer", document_mask="its landmarks are means over all texts of a row"),
+    Family("nystromformer", document_mask="its landmarks are means over all documents of a row"),
     Family("pegasus", document_mask=MASKED),
     Family("pegasus_x", document_mask=_WINDOWS),
     Family("plbart", document_mask=MASKED, starts_with_suffix=True),

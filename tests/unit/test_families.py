@@ -73,6 +73,6 @@ def test_a_family_from_outside_is_one_row(
 
     flags = {"pipeline": "masked_lm", "model": "pocket_model"}
     runs.run(tmp_path, **flags, name="packed", max_steps=2, packing="isolated", status=2)
-    assert "with pocket-model they do: its layers take no mask between tokens" in capsys.readouterr().err
+    assert "as those of pocket-model do: its layers take no mask between tokens" in capsys.readouterr().err
     runs.run(tmp_path, model="pocket_model", pipeline="token_class", name="tags", max_steps=2, status=2)
     assert "no AutoModelForTokenClassification for 'pocket_model'" in capsys.readouterr().err

@@ -38,15 +38,15 @@ def check_document_mask(config: PreTrainedConfig, attention: str = "sdpa", *, pa
     family, reason = config.model_type, None
     masking = family_of(family).document_mask
     if config.is_encoder_decoder and not packs_targets:
-        reason = "its decoder sees the whole row"
+        reason = "its decoder attends to the whole row"
     elif isinstance(masking, str):
         reason = masking
     elif masking.needs is not None and not masking.needs.is_met(config):
         reason = masking.needs.otherwise
     if reason is not None:
         raise ConfigurationError(
-            f"--packing isolated: texts of a row must not see each other, and with {family} they do: {reason}. Use "
-            "--packing full, or --length_bucketing to save padding."
+            f"--packing isolated: documents of a row must not attend to each other, as those of {family} do: {reason}. "
+            "Use --packing full, or --length_bucketing to save padding."
         )
     if attention == "flash_attention_2":
         raise ConfigurationError(

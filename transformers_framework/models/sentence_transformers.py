@@ -1,7 +1,7 @@
-"""The format of sentence-transformers: what happens to the states of a model until they are one vector a text.
+"""The format of sentence-transformers: the steps from the hidden states of a text to its embedding.
 
-A folder is a checkpoint of transformers with ``modules.json`` beside it, which lists the steps and where each is kept.
-What a checkpoint says is heeded, or refused where it cannot be.
+A folder is a checkpoint of transformers with ``modules.json`` beside it, which lists the steps and the folder of each.
+Settings of a checkpoint are used, or refused where they are not known here.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Projection:
-    """A dense layer behind the pooling.
+    """A dense layer after the pooling.
 
     Args:
-        in_features: Size of what comes in.
-        out_features: Size of what goes out.
-        bias: Whether something is added.
+        in_features: Size of its input.
+        out_features: Size of its output.
+        bias: Whether it has a bias.
         activation: Name of a module of torch.
-        weights: ``linear.weight`` and ``linear.bias``; none: to be drawn.
+        weights: ``linear.weight`` and ``linear.bias``; None: newly initialized.
     """
 
     in_features: int
@@ -62,19 +62,19 @@ class Projection:
 
 @dataclass(frozen=True)
 class SentenceFormat:
-    """What a checkpoint says about its embeddings.
+    """How a checkpoint makes and compares embeddings.
 
     Args:
-        pooling: How the states of a text become one; none where it is one that is not known here.
-        asked: What the checkpoint calls its pooling.
+        pooling: Pooling of the hidden states of a text; None where it is not known here.
+        asked: Name of the pooling in the checkpoint.
         projections: Dense layers, in order.
         normalizes: Whether embeddings have length 1.
-        scores_fn: How embeddings are compared; none where it is by a function that is not known here.
+        scores_fn: Similarity of embeddings; None where it is not known here.
         prompts: Words before texts: ``query`` and ``passage``.
-        similarity: What the checkpoint calls its comparison.
+        similarity: Name of the similarity in the checkpoint.
         lower_case: Whether texts are read in lower case, whatever the tokenizer does.
-        pools_prompt: Whether the pooling sees the tokens of a prompt.
-        max_length: Longest text in tokens, where it says so.
+        pools_prompt: Whether the pooling includes the tokens of a prompt.
+        max_length: Longest text in tokens, where the checkpoint has a limit.
     """
 
     pooling: Pooling | None
@@ -109,7 +109,7 @@ def remembered(
     Args:
         pre_trained_model: Weights to start from.
         pre_trained_passage_model: Weights of the tower of passages to start from.
-        pooling: How the states of a text become one vector.
+        pooling: How the hidden states of a text become one vector.
         normalize_embeddings: Whether embeddings have length 1.
         scores_fn: How similar two embeddings are.
         query_prefix: Words before every query.
@@ -163,8 +163,8 @@ def remembered(
         prompts["passage"] = other.prompts.get("passage", "")
     asked |= {"query_prefix": query_prefix, "passage_prefix": passage_prefix}
     known |= {f"{side}_prefix": prompts.get(side, "") for side in PROMPTS}
-    told = {flag: known[flag] for flag, given in asked.items() if given is None}
-    if not found.pools_prompt and any((asked | told)[f"{side}_prefix"] for side in PROMPTS):
+    defaults = {flag: known[flag] for flag, given in asked.items() if given is None}
+    if not found.pools_prompt and any((asked | defaults)[f"{side}_prefix"] for side in PROMPTS):
         raise ConfigurationError(
             f"--pre_trained_model {pre_trained_model}: its pooling leaves out the words before a text (include_prompt "
             "false), which cannot be done here. Give --query_prefix '' --passage_prefix '' to do without them, or "
@@ -175,7 +175,7 @@ def remembered(
             "--max_sequence_length %s: %s was made for texts of %d tokens or less.",
             " ".join(map(str, max_sequence_length)), pre_trained_model, found.max_length,
         )  # fmt: skip
-    return towers | told
+    return towers | defaults
 
 
 def _check_passages(other: SentenceFormat, source: str, flags: Mapping[str, Any]) -> None:
@@ -212,7 +212,7 @@ def _towers(source: str, cache_dir: str | None) -> tuple[str, str] | None:
 
 
 def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat | None:
-    """Return what a checkpoint says about its embeddings; None where it is one of plain transformers.
+    """Return how a checkpoint makes embeddings; None where it is one of plain transformers.
 
     Args:
         source: Hub name, local folder or remote address.
@@ -234,10 +234,10 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
             return None
         check_inside([module["path"] for module in modules], flag, source, "modules.json")
     with reading(flag, source, "description of embeddings"):
-        said = read("config_sentence_transformers.json") or {}
+        model = read("config_sentence_transformers.json") or {}
         own: dict[str, Any] = next(filter(None, map(read, _CONFIGS)), {})
         asked, pools_prompt, projections, normalizes = "mean", True, [], False
-        _check_settings("model", said, (flag, source))
+        _check_settings("model", model, (flag, source))
         for number, module in enumerate(modules):
             kind, path = module["type"].rpartition(".")[2], module["path"]
             config = (read(f"{path}/config.json") or {}) if number else own
@@ -258,8 +258,8 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
             elif kind == "Dense":
                 projections.append(_projection(place, path, config, cache_dir, (flag, source)))
             normalizes |= kind == "Normalize"
-    prompts, default = said.get("prompts") or {}, said.get("default_prompt_name")
-    similarity = said.get("similarity_fn_name") or "cosine"
+    prompts, default = model.get("prompts") or {}, model.get("default_prompt_name")
+    similarity = model.get("similarity_fn_name") or "cosine"
     return SentenceFormat(
         pooling=asked if asked in ("mean", "cls") else None,  # type: ignore[arg-type]
         asked=asked,
@@ -322,7 +322,7 @@ def _projection(
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
     if activation not in _ACTIVATIONS:
         raise ConfigurationError(
-            f"--{source[0]} {source[1]}: the dense layer behind its pooling has the activation '{activation}'; known "
+            f"--{source[0]} {source[1]}: the dense layer after its pooling has the activation '{activation}'; known "
             f"are {', '.join(_ACTIVATIONS)}."
         )
     if (file := file_of(place, f"{path}/model.safetensors", cache_dir)) is not None:

@@ -34,8 +34,8 @@ def write_format(
 
     Args:
         folder: The checkpoint.
-        size: Size of the model's states.
-        pooling: How the states of a text become one.
+        size: Size of the model's hidden states.
+        pooling: How the hidden states of a text become one vector.
         projections: Dense layers, with their weights.
         normalizes: Whether embeddings have length 1.
         scores_fn: How embeddings are compared.

@@ -221,7 +221,7 @@ def test_refused_families_do_mix_texts(name: str) -> None:
     ("name", "changes", "message"),
     [
         ("convbert", {}, "convolutions run over the borders"),
-        ("bart", {}, "decoder sees the whole row"),
+        ("bart", {}, "decoder attends to the whole row"),
         ("big_bird", {"attention_type": "block_sparse"}, "attention_type=original_full"),
         ("deberta_v2", {"conv_kernel_size": 3}, "convolution"),
         ("esm", {"token_dropout": True}, "token_dropout"),
@@ -234,7 +234,7 @@ def test_what_mixes_texts_is_refused_with_the_reason(name: str, changes: dict[st
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("multi_token_bart", "several tokens at once"), ("marian", "nobody has shown")]
+    ("name", "message"), [("multi_token_bart", "several tokens at once"), ("marian", "no test has shown")]
 )
 def test_decoders_that_mix_texts_are_refused_with_the_reason(name: str, message: str) -> None:
     config = tiny.config_for(name) if name in MODELS else transformers.AutoConfig.for_model(name)
