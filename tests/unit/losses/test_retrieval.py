@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import transformers_framework
 from tests.tolerances import BACKWARD, approx, assert_close
 from transformers_framework.losses.retrieval.batch import Embedded
 from transformers_framework.losses.retrieval.configured import ConfiguredLoss
@@ -21,13 +24,13 @@ MARGIN, SCALE = 0.6, 12.0
 SCORES = ("cosine_similarity", "dot_product_similarity")
 
 
-def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
+def sampled(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), requires_grad=True)
 
 
 def texts(negative_rows: Sequence[int] = ()) -> Embedded:
-    query, passage = drawn(ROWS, SIZE, seed=1), drawn(ROWS, SIZE, seed=2)
-    return Embedded(query, passage, drawn(len(negative_rows), SIZE, seed=3) if len(negative_rows) else None)
+    query, passage = sampled(ROWS, SIZE, seed=1), sampled(ROWS, SIZE, seed=2)
+    return Embedded(query, passage, sampled(len(negative_rows), SIZE, seed=3) if len(negative_rows) else None)
 
 
 def batch_of(labels: Any, negative_rows: Sequence[int] = ()) -> dict[str, torch.Tensor]:
@@ -186,7 +189,7 @@ def test_padding_weighs_nothing(name: str) -> None:
 def test_positives_are_never_negatives() -> None:
     """Rows 0 and 1 are about one query; rows 2 and 3 have one passage: neither is a negative of the other."""
     batch = {"labels": torch.ones(4), "queries": torch.tensor([7, 7, 8, 9]), "passages": torch.tensor([1, 2, 3, 3])}
-    query, passage = drawn(4, SIZE, seed=1), drawn(4, SIZE, seed=2)
+    query, passage = sampled(4, SIZE, seed=1), sampled(4, SIZE, seed=2)
     found = score_matrix(query, passage, "cosine_similarity") * SCALE
     among = [[0, 2, 3], [1, 2, 3], [2, 0, 1], [3, 0, 1]]  # the positive first
     scores = [[found[i, j].item() for j in row] for i, row in enumerate(among)]
@@ -205,7 +208,7 @@ def test_a_copy_of_a_positive_is_no_negative(name: str) -> None:
     """It is labelled a negative of another query; where it lies changes nothing."""
     labels, numbers = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([1, 1, 2])
     batch = {"labels": labels, "queries": torch.tensor([7, 8, 7]), "passages": numbers}
-    query, passage = drawn(3, SIZE, seed=1), drawn(3, SIZE, seed=2)
+    query, passage = sampled(3, SIZE, seed=1), sampled(3, SIZE, seed=2)
     query = torch.stack([query[0], query[1] + 90, query[0]])  # the other query is far away, and no hard negative
     moved = passage.detach().clone()
     moved[1] = query[0] + 1e-3 * moved[1]
@@ -217,7 +220,7 @@ def test_a_copy_of_a_positive_is_no_negative(name: str) -> None:
 def test_one_pair_of_a_kind() -> None:
     """Where there is one negative or none, online contrastive loss compares positives with their mean."""
     for labels in ([1, 1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]):
-        found = Embedded(drawn(4, SIZE, seed=4), drawn(4, SIZE, seed=5))
+        found = Embedded(sampled(4, SIZE, seed=4), sampled(4, SIZE, seed=5))
         wanted = expected("online_contrastive_loss", found, labels, "cosine_similarity", "euclidean")
         loss = ours("online_contrastive_loss", "cosine_similarity", "euclidean")
         value = loss.of_batch(found, {"labels": torch.tensor(labels)})
@@ -232,6 +235,16 @@ def test_a_batch_without_positives_has_no_loss_and_no_bad_gradient() -> None:
             value.backward()
             assert value.item() == 0, name
             assert all(bool(torch.isfinite(part.grad).all()) for part in (found.query, found.passage)), name
+
+
+def test_nothing_is_decided_by_the_name_of_a_loss() -> None:
+    """Names of losses, and parts of them, stand in the table, and one as the default of the flag."""
+    names = {*RETRIEVAL_LOSSES, "contrastive", "online", "soft_margin", "_soft_margin", "symmetric", "triplet"}
+    package, found = Path(transformers_framework.__file__).parent, set()
+    for path in package.rglob("*.py"):
+        constants = (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Constant))
+        found |= {(path.name, node.value) for node in constants if isinstance(node.value, str) and node.value in names}
+    assert {place for place in found if place[0] != "table.py"} == {("retrieval.py", "multiple_negatives_ranking_loss")}
 
 
 # --- sentence-transformers -------------------------------------------------------------------------------------------

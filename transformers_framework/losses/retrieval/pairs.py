@@ -28,7 +28,7 @@ def contrastive_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
     return 0.5 * (torch.where(labels == 1, together, 0) + torch.where(labels == 0, apart, 0)).sum()
 
 
-def whole_contrastive_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
+def unhalved_contrastive_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
     """Return the same without the factor of one half, as :func:`online_contrastive_loss` has none."""
     return 2 * contrastive_loss(batch, settings)
 

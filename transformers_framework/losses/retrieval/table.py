@@ -126,7 +126,7 @@ RETRIEVAL_LOSSES: dict[str, RetrievalLoss] = {
     "online_contrastive_loss": replace(
         _PAIRS,
         function="losses.retrieval.pairs:online_contrastive_loss",
-        row_function="losses.retrieval.pairs:whole_contrastive_loss",
+        row_function="losses.retrieval.pairs:unhalved_contrastive_loss",
         mean_over="batches",
     ),
     "cosine_similarity_loss": RetrievalLoss(
