@@ -232,7 +232,9 @@ CONFIG_FILE = [
     wrong("no YAML", r"c\.yaml:1:1: this is not YAML: found character '\\t'", {"c.yaml": "\tseed: 1"}),
     wrong("twice", r"c\.yaml:2: seed: the flag is given twice", {"c.yaml": "seed: 1\nseed: 2"}),
     wrong("binary", "--config: '.*' is not a text file", {"c.yaml": b"\xff\xfe\x00"}),
-    wrong("config in itself", "config: this flag can stand on the command line only", {"c.yaml": "config: a"}),
+    wrong("config in itself", r"c\.yaml:1: config: 'c\.yaml' includes itself", {"c.yaml": "config: c.yaml"}),
+    wrong("config that includes none", r"c\.yaml:1: config: cannot read '.*absent\.yaml'", {"c.yaml": "config: absent.yaml"}),
+    wrong("mapping for a text", "name: found a mapping at .*, expected a value or a flat list", {"c.yaml": "name: {a: b}"}),
     wrong(
         "code",
         r"c\.yaml:1: seed: found the list",

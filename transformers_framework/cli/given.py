@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 ALIASES = {"input_column": "input_columns", "h": "help"}
 
 # flags of the command that a file cannot give
-COMMAND_LINE_ONLY = ("config", "debug", "help", "print_config", "version")
+COMMAND_LINE_ONLY = ("debug", "help", "print_completion", "print_config", "version")
+
+# variables of the environment that give flags with --default_env, and settings of the same prefix that are no flags
+PREFIX = "TRANSFORMERS_FRAMEWORK_"
+SETTINGS = (f"{PREFIX}KEEP_ALLOCATOR", f"{PREFIX}PARENT")
 
 # flags whose values are import paths, or mappings that give what they lead to its arguments
 OBJECTS = ("callbacks", "metrics")
@@ -57,7 +61,8 @@ class Given:
 def gather(argv: Sequence[str]) -> dict[str, Given]:
     """Read the command line and the config files it names: a later file wins over an earlier one.
 
-    The command line wins over all of them, wherever ``--config`` stands.
+    The command line wins over all of them, wherever ``--config`` stands, and all of them over variables of the
+    environment, which count with ``--default_env``.
 
     Raises:
         ConfigurationError: When a word belongs to no flag or a config file cannot be read.
@@ -69,7 +74,9 @@ def gather(argv: Sequence[str]) -> dict[str, Given]:
             more = ": give each file its own --config" if len(words) > 1 else ""
             raise ConfigurationError(f"--config: found {count(words)}, expected one YAML file{more}.")
         given |= read_config(words[0])
-    return {**given, **dict(occurrences)}
+    given |= dict(occurrences)
+    asked = given.get("default_env", Given("", ("false",))).words
+    return {**read_environment(os.environ), **given} if not asked or asked[0] in ("true", "yes", "on", "1") else given
 
 
 def from_values(values: Mapping[str, object]) -> dict[str, Given]:
@@ -153,39 +160,70 @@ def _occurrences(argv: Iterable[str]) -> list[tuple[str, Given]]:
     return found
 
 
+def read_environment(variables: Mapping[str, str]) -> dict[str, Given]:
+    """Read the flags that variables of the environment give; a list is written as in YAML.
+
+    Examples:
+        >>> found = read_environment({"TRANSFORMERS_FRAMEWORK_INPUT_COLUMNS": "[question, answer]", "HOME": "/"})
+        >>> found["input_columns"].words
+        ('question', 'answer')
+    """
+    import yaml
+
+    given: dict[str, Given] = {}
+    for variable, text in variables.items():
+        if variable.startswith(PREFIX) and variable not in SETTINGS:
+            node: Any = None
+            if text.startswith("["):
+                with contextlib.suppress(yaml.YAMLError):
+                    node = yaml.compose(text, Loader=yaml.SafeLoader)
+            name = canonical(variable.removeprefix(PREFIX).lower())
+            if name in COMMAND_LINE_ONLY or name == "config":
+                raise ConfigurationError(f"{variable}: this flag can stand on the command line only.")
+            given[name] = _given(name, variable, variable, node) if node else Given(variable, (text,))
+    return given
+
+
 def canonical(name: str) -> str:
     """Return the name of a flag that may have been called by another one."""
     return ALIASES.get(name, name)
 
 
-def read_config(path: str) -> dict[str, Given]:
+def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--config") -> dict[str, Given]:
     """Read the flags of a YAML file: one mapping, whose values are scalars or lists of them.
 
-    The file is composed but never constructed: no tag of it can make an object.
+    The file is composed but never constructed: no tag of it can make an object. What its key ``config`` names, relative
+    to its own folder, is read first, and it wins over that.
+
+    Args:
+        path: The file.
+        including: Files that include this one, the first first.
+        place: Where it is named, for messages.
 
     Raises:
-        ConfigurationError: When the file is absent, not text, not YAML, not such a mapping, or gives a flag twice.
+        ConfigurationError: When the file is absent, not text, not YAML, not such a mapping, or gives a flag twice; when
+            it includes itself.
     """
     import yaml
 
     try:
         path = Expanded(local=True)(path)
     except ValueError as error:
-        raise ConfigurationError(f"--config: found '{path}'{error}, expected a YAML file.") from None
+        raise ConfigurationError(f"{place}: found '{path}'{error}, expected a YAML file.") from None
     try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except RecursionError as error:
-        raise ConfigurationError(f"--config: '{path}' is nested too deeply, expected values or flat lists.") from error
+        raise ConfigurationError(f"{place}: '{path}' is nested too deeply, expected values or flat lists.") from error
     except OSError as error:
-        raise ConfigurationError(f"--config: cannot read '{path}': {error.strerror}.") from error
+        raise ConfigurationError(f"{place}: cannot read '{path}': {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"--config: '{path}' is not a text file in UTF-8.") from error
+        raise ConfigurationError(f"{place}: '{path}' is not a text file in UTF-8.") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
         raise ConfigurationError(f"{at}: this is not YAML: {error.problem or error.context}.") from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise ConfigurationError(f"--config: '{path}' is not YAML: {' '.join(str(error).split())}.") from error
+        raise ConfigurationError(f"{place}: '{path}' is not YAML: {' '.join(str(error).split())}.") from error
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):
@@ -199,11 +237,30 @@ def read_config(path: str) -> dict[str, Given]:
             raise ConfigurationError(f"{place}: this flag can stand on the command line only.")
         if name in given:
             raise ConfigurationError(f"{place}: the flag is given twice, first at {given[name].place}.")
-        listed = isinstance(value, yaml.SequenceNode)
-        nodes = value.value if listed else [value]
-        word = _object if name in OBJECTS else _word
-        given[name] = Given(place, tuple(word(place, path, node) for node in nodes), listed)
-    return given
+        given[name] = _given(name, place, path, value)
+    included = given.pop("config", Given("", ()))
+    files = (*including, Path(path).resolve())
+    first: dict[str, Given] = {}
+    for word in included.words:
+        if not word:
+            raise ConfigurationError(f"{included.place}: found nothing, expected a YAML file.")
+        target = str(Path(path).parent / os.path.expandvars(Path(word).expanduser()))
+        if Path(target).resolve() in files:
+            raise ConfigurationError(f"{included.place}: '{word}' includes itself, by way of this file.")
+        first |= read_config(target, files, included.place)
+    return {**first, **given}
+
+
+def _given(name: str, place: str, path: str, node: yaml.Node) -> Given:
+    """Return what a node gives to a flag: a value, a list of values, or a mapping where it takes ``KEY=VALUE``."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode) and name.endswith("_kwargs"):
+        items = ((_word(place, path, key), _plain(place, path, value)) for key, value in node.value)
+        return Given(place, tuple(f"{key}={json.dumps(value)}" for key, value in items), listed=True)
+    listed = isinstance(node, yaml.SequenceNode)
+    word = _object if name in OBJECTS else _word
+    return Given(place, tuple(word(place, path, item) for item in (node.value if listed else [node])), listed)
 
 
 def _object(place: str, path: str, node: yaml.Node) -> str | None:
@@ -266,8 +323,13 @@ def _written(name: str, value: Any) -> Any:
     return found
 
 
-def to_yaml(groups: Mapping[str, Mapping[str, object]]) -> str:
-    """Write values as YAML that :func:`read_config` reads back, one title a group."""
+def to_yaml(groups: Mapping[str, Mapping[str, object]], comments: Mapping[str, str] | None = None) -> str:
+    """Write values as YAML that :func:`read_config` reads back, one title a group.
+
+    Args:
+        groups: Values by group.
+        comments: What stands above a flag, for each that has a comment.
+    """
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -283,13 +345,13 @@ def to_yaml(groups: Mapping[str, Mapping[str, object]]) -> str:
     Dumper.add_representer(str, represent)
     Dumper.add_representer(list, represent_list)
     Dumper.add_representer(tuple, represent_list)
+
+    def line(name: str, value: object) -> str:
+        comment = (comments or {}).get(name)
+        text = yaml.dump({name: _written(name, value)}, Dumper=Dumper, allow_unicode=True, width=2**31)
+        return f"\n# {comment}\n{text}" if comment else text
+
     sections = (
-        f"# {title}\n"
-        + "".join(
-            yaml.dump({name: _written(name, value)}, Dumper=Dumper, allow_unicode=True, width=2**31)
-            for name, value in values.items()
-        )
-        for title, values in groups.items()
-        if values
+        f"# {title}\n" + "".join(map(line, values, values.values())) for title, values in groups.items() if values
     )
     return "\n".join(sections)

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 USAGE = "python -m transformers_framework --pipeline NAME --model NAME --name RUN [flags | --config FILE.yaml]"
 
+ALSO = (
+    "--config FILE.yaml",
+    "--print_config",
+    "--check",
+    "--preview N",
+    "--print_completion SHELL",
+    "--debug",
+    "--version",
+)
 EVERYTHING = "all"  # --help all: also the flags that few runs need
 REQUIRED_FIRST = "required"  # title of the flags without a default
 # groups of a run in the order of its help; the last, most of it Lightning's, is listed by its names only
@@ -51,7 +60,7 @@ def overview() -> str:
             ),
             _fill(f"Every flag of one run: --pipeline {first} --model bert --help", width)
             + "\n"
-            + _fill("Also: --config FILE.yaml, --print_config, --check, --preview N, --debug, --version", width),
+            + _fill(f"Also: {', '.join(ALSO)}", width),
         ]
     )
 

@@ -92,6 +92,9 @@ def command(argv: Sequence[str]) -> int:
     if "help" in given and "pipeline" not in given:
         _say(helps.overview())
         return DONE
+    if "print_completion" in given:
+        _say(_completion(given))
+        return DONE
     groups = _groups_of(given)
     if "help" in given:
         _say(helps.help_of_run(groups, given["help"].words[0] if given["help"].words else None))
@@ -100,7 +103,7 @@ def command(argv: Sequence[str]) -> int:
 
     options, asked = parser.parse(given, groups)
     if asked.print_config:
-        _say(to_yaml(parser.grouped(groups, options)))
+        _say(parser.printed(groups, options, asked.print_config))
         return DONE
 
     experiment = _experiment(options, groups)
@@ -118,6 +121,16 @@ def command(argv: Sequence[str]) -> int:
     if not asked.check and not asked.preview:
         experiment.run()
     return DONE
+
+
+def _completion(given: Mapping[str, Given]) -> str:
+    """Return the script of a shell that completes the flags of the pipeline that is chosen, else those of all."""
+    from transformers_framework.cli import parser
+    from transformers_framework.cli.arguments import Arguments
+
+    groups = parser.groups_of(parser.select(given)) if "pipeline" in given else parser.every_flag()
+    arguments = Arguments(groups)
+    return arguments.completion(arguments.read("print_completion", given["print_completion"]))
 
 
 def experiment_of(argv: Sequence[str]) -> Experiment:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from transformers_framework.cli.flags import Flag, dashed, flags_of, merge
-from transformers_framework.cli.given import ALIASES, Given
+from transformers_framework.cli.given import ALIASES, PREFIX, Given, to_yaml
 from transformers_framework.cli.synonyms import called_here
+from transformers_framework.cli.values import describe
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.objectives.capabilities import default_weight
 from transformers_framework.registry import (
@@ -65,8 +67,14 @@ class Command:
 
     Args:
         config: YAML file that gives any flag its value, one 'flag: value' a line. It may be given several times: a
-            later file wins over an earlier one, and the command line over all.
-        print_config: Print the values of all flags as YAML that --config reads, and leave.
+            later file wins over an earlier one, and the command line over all. A file reads others first with the key
+            'config', relative to its own folder, and wins over them.
+        print_config: Print the values of all flags as YAML that --config reads, and leave; required flags may be
+            absent. Of 'comments,skip_null,skip_default', comments adds the help of each flag, and the others leave out
+            flags without a value or with their default.
+        default_env: Variables of the environment give flags too: TRANSFORMERS_FRAMEWORK_BATCH_SIZE is --batch_size. All
+            else wins over them.
+        print_completion: Print a script that lets a shell complete flags and their values, and leave.
         check: Find out everything that can be known before training, report all problems at once, and train nothing.
         preview: Show so many rows as the model will see them, marking what is masked, replaced or to be predicted,
             and train nothing. A wrong run is refused as by --check, but nothing is written, so its name may be taken;
@@ -78,7 +86,9 @@ class Command:
     """
 
     config: str | None = None
-    print_config: bool = False
+    print_config: bool | str = False
+    default_env: bool = False
+    print_completion: Literal["bash", "zsh", "tcsh"] | None = None
     check: bool = False
     preview: PositiveInt | None = None
     debug: bool = False
@@ -141,6 +151,23 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
     }
     every = merge(flag for flags in groups.values() for flag in flags.values())
     return {title: {name: every.pop(name) for name in flags if name in every} for title, flags in groups.items()}
+
+
+def every_flag() -> Groups:
+    """Return the flags of all runs; of flags that differ between pipelines, one."""
+    runs = [
+        *({"pipeline": name, flag: "1"} for name, spec in PIPELINES.items() for flag in ("seed", *spec.variants)),
+        *({"pipeline": next(iter(PIPELINES)), "optimizer": name} for name in OPTIMIZERS),
+        *({"pipeline": next(iter(PIPELINES)), "scheduler": name} for name in SCHEDULERS),
+        *({"pipeline": next(iter(PIPELINES)), "loggers": name} for name in LOGGERS),
+    ]
+    every: dict[str, Flag] = {}
+    for chosen in runs:
+        with contextlib.suppress(ImportError, UserError):  # an optional package is absent
+            for flags in groups_of(chosen).values():
+                every = {**flags, **every}
+    every |= {name: replace(every[name], hint=Literal[tuple(TABLES[name])]) for name in ("pipeline", "model")}
+    return {"every run": every}
 
 
 def weight_flags(spec: PipelineSpec) -> dict[str, Flag]:
@@ -222,11 +249,13 @@ def values_of(given: Mapping[str, Given], groups: Groups) -> dict[str, Any]:
         except ConfigurationError as error:
             problems.append(str(error))
     missing = [flag.dashed for name, flag in arguments.flags.items() if flag.is_required and name not in given]
-    if missing:
+    if missing and "print_config" not in given:
         problems.append(f"Missing: {', '.join(missing)}. Add --help to read what they mean.")
     if problems:
         raise ConfigurationError("\n".join(problems))
-    return {name: values.get(name, flag.default) for name, flag in arguments.flags.items()}
+    return {
+        name: values.get(name, None if flag.is_required else flag.default) for name, flag in arguments.flags.items()
+    }
 
 
 def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
@@ -236,11 +265,17 @@ def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
     owners = [f"--{choice} {row}" for choice, row in _owners(name)]
     if owners:
         return f"{place}: this run has no such flag; it belongs to {', '.join(owners)}."
-    dashes = "--" if place.startswith("-") else ""
-    synonym = called_here(name, flags, in_file=not dashes)
-    return f"{place}: unknown flag." + (
-        synonym or did_you_mean(dashes + name, [dashes + known for known in (*flags, *ALIASES)])
-    )
+    if synonym := called_here(name, flags, in_file=not place.startswith("-")):
+        return f"{place}: unknown flag.{synonym}"
+    known = [_spelled_as(place, flag) for flag in (*flags, *ALIASES)]
+    return f"{place}: unknown flag." + did_you_mean(_spelled_as(place, name), known)
+
+
+def _spelled_as(place: str, name: str) -> str:
+    """Return a flag as it is spelled where another stands: on the command line, in the environment or in a file."""
+    if place.startswith("-"):
+        return f"--{name}"
+    return PREFIX + name.upper() if place.startswith(PREFIX) else name
 
 
 def _owners(name: str) -> list[tuple[str, str]]:
@@ -268,6 +303,37 @@ def _declares(name: str, paths: tuple[str, ...]) -> bool:
         return name in declared(*paths)
     except (ImportError, UserError):  # an optional package is absent
         return False
+
+
+PRINTED = ("comments", "skip_null", "skip_default")
+
+
+def printed(groups: Groups, options: Mapping[str, Any], how: str | bool) -> str:
+    """Return the values of all flags as YAML.
+
+    Args:
+        groups: Flags of the run by group.
+        options: Their values; none for required flags that are absent.
+        how: Words of ``PRINTED``, separated by commas; ``True`` is none of them.
+
+    Raises:
+        ConfigurationError: When it has other words.
+    """
+    words = how.split(",") if isinstance(how, str) else []
+    if unknown_words := [word for word in words if word not in PRINTED]:
+        word = unknown_words[0]
+        raise ConfigurationError(
+            f"--print_config: found '{word}', expected some of {', '.join(PRINTED)}.{did_you_mean(word, PRINTED)}"
+        )
+    flags = {name: flag for members in groups.values() for name, flag in members.items()}
+    shown = {
+        name: value
+        for name, value in options.items()
+        if not ("skip_null" in words and value is None)
+        and not ("skip_default" in words and value == flags[name].default)
+    }
+    comments = {name: f"{flag.help} ({describe(flag.hint)})" for name, flag in flags.items()}
+    return to_yaml(grouped(groups, shown), comments if "comments" in words else {})
 
 
 def grouped(groups: Groups, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

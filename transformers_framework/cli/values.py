@@ -24,10 +24,10 @@ _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a t
 _ORDER = {Literal: 0, type(None): 1, int: 2, float: 3, bool: 4, str: 5}
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
+def members_of(hint: Any) -> tuple[Any, ...]:
     """Return what a union is made of, flat; another type is its only member."""
     if get_origin(hint) in (Union, types.UnionType):
-        return tuple(member for part in get_args(hint) for member in _members(part))
+        return tuple(member for part in get_args(hint) for member in members_of(part))
     return (hint,)
 
 
@@ -37,19 +37,20 @@ def _kind(hint: Any) -> Any:
     return _kind(get_args(hint)[0]) if source is Annotated else Literal if source is Literal else hint
 
 
-def _is_sequence(hint: Any) -> bool:
+def is_sequence(hint: Any) -> bool:
+    """Return whether a type takes several words."""
     return get_origin(hint) in (list, tuple)
 
 
 def expressible(hint: Any) -> Any:
     """Return the part of a type that words can express, ``None`` when they can express nothing of it."""
-    members = [member for member in _members(hint) if _is_expressible(member)]
+    members = [member for member in members_of(hint) if _is_expressible(member)]
     return Union[tuple(members)] if any(member is not type(None) for member in members) else None  # noqa: UP007
 
 
 def _is_expressible(hint: Any) -> bool:
-    if _is_sequence(hint):
-        return all(item is Ellipsis or all(map(_is_expressible, _members(item))) for item in get_args(hint))
+    if is_sequence(hint):
+        return all(item is Ellipsis or all(map(_is_expressible, members_of(item))) for item in get_args(hint))
     return _kind(hint) in _ORDER
 
 
@@ -60,7 +61,7 @@ def library_type(hint: Any) -> Any:
         >>> library_type(Annotated[float, Range(ge=0, le=1)] | None).__name__
         'ClosedUnitInterval'
     """
-    members = [member for member in _members(hint) if member is not type(None)]
+    members = [member for member in members_of(hint) if member is not type(None)]
     ordered = sorted(members, key=lambda member: _ORDER.get(_kind(member), len(_ORDER)))
     return Union[tuple(map(_library_type, ordered))]  # noqa: UP007
 
@@ -68,7 +69,7 @@ def library_type(hint: Any) -> Any:
 def _library_type(hint: Any) -> Any:
     from jsonargparse import typing as library
 
-    if _is_sequence(hint):
+    if is_sequence(hint):
         items = [item if item is Ellipsis else _optional(library_type(item), item) for item in get_args(hint)]
         return get_origin(hint)[tuple(items)]
     if get_origin(hint) is not Annotated:
@@ -87,7 +88,7 @@ def _library_type(hint: Any) -> Any:
 
 
 def _optional(library: Any, hint: Any) -> Any:
-    return library | None if type(None) in _members(hint) else library
+    return library | None if type(None) in members_of(hint) else library
 
 
 def prepare(hint: Any, words: Sequence[str | None], *, listed: bool = False) -> Any:
@@ -105,9 +106,9 @@ def prepare(hint: Any, words: Sequence[str | None], *, listed: bool = False) -> 
         >>> prepare(bool, []), prepare(list[int], ["512"]), prepare(int | None, ["none"]), prepare(float, ["-1e-3"])
         (True, ['512'], None, '-0.001')
     """
-    members = _members(hint)
-    sequence = next((member for member in members if _is_sequence(member)), None)
-    scalars = [member for member in members if not _is_sequence(member)]
+    members = members_of(hint)
+    sequence = next((member for member in members if is_sequence(member)), None)
+    scalars = [member for member in members if not is_sequence(member)]
     if not words and not listed and bool in scalars:
         return True
     if not words or (sequence is None and (listed or len(words) > 1)):
@@ -123,7 +124,7 @@ def prepare(hint: Any, words: Sequence[str | None], *, listed: bool = False) -> 
         items = items[:1] * len(words)
     if len(items) != len(words):
         raise ValueError(f" ({count(words)})")
-    return [_prepared(_members(item), word) for item, word in zip(items, words, strict=True)]
+    return [_prepared(members_of(item), word) for item, word in zip(items, words, strict=True)]
 
 
 def _prepared(members: Sequence[Any], word: str | None) -> Any:
@@ -166,7 +167,7 @@ def describe(hint: Any) -> str:
         >>> describe(Literal["max", "min"]), describe(int | None), describe(tuple[float, float])
         ('one of max, min', 'an integer or none', '2 values, each a number')
     """
-    return " or ".join(dict.fromkeys(_describe(member) for member in _merge_choices(_members(hint))))
+    return " or ".join(dict.fromkeys(_describe(member) for member in _merge_choices(members_of(hint))))
 
 
 def _describe(hint: Any) -> str:
@@ -176,7 +177,7 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         choices = choices_of(hint)
         return f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
-    if _is_sequence(hint):
+    if is_sequence(hint):
         items = get_args(hint)
         many = "one or more values" if get_origin(hint) is list or items[-1] is Ellipsis else f"{len(items)} values"
         return f"{many}, each {describe(items[0])}"
@@ -190,7 +191,7 @@ def metavar(hint: Any) -> str:
         >>> metavar(bool), metavar(list[str]), metavar(tuple[float, float]), metavar(Literal["max", "min"] | None)
         ('[true|false]', 'TEXT ...', 'FLOAT FLOAT', '{max,min}')
     """
-    members = [member for member in _merge_choices(_members(hint)) if member is not type(None)]
+    members = [member for member in _merge_choices(members_of(hint)) if member is not type(None)]
     if members == [bool]:
         return "[true|false]"
     return "|".join(dict.fromkeys(_metavar(member) for member in members))
@@ -201,7 +202,7 @@ def _metavar(hint: Any) -> str:
         if len(choices_of(hint)) > MANY_CHOICES:
             return "NAME"
         return "{" + ",".join(choices_of(hint)) + "}"
-    if _is_sequence(hint):
+    if is_sequence(hint):
         items = get_args(hint)
         fixed = get_origin(hint) is tuple and items[-1] is not Ellipsis
         return " ".join(metavar(item) for item in items) if fixed else f"{metavar(items[0])} ..."
@@ -216,11 +217,11 @@ def _merge_choices(members: Iterable[Any]) -> list[Any]:
     rest = [member for member in members if get_origin(member) is not Literal]
     return sorted(
         [*([Literal[choices]] if choices else []), *rest],
-        key=lambda member: (member is type(None), _is_sequence(member)),
+        key=lambda member: (member is type(None), is_sequence(member)),
     )
 
 
 def choices_of(hint: Any) -> list[str]:
     """Return the names that a type lists."""
-    literals = (member for member in _members(hint) if get_origin(member) is Literal)
+    literals = (member for member in members_of(hint) if get_origin(member) is Literal)
     return list(dict.fromkeys(str(choice) for literal in literals for choice in get_args(literal)))

@@ -181,3 +181,25 @@ def test_the_printed_configuration_of_a_real_run_is_read_back(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(to_yaml(parser.grouped(groups, options)))
     assert parse(f"--config {path}")[0] == options
+
+
+def test_a_mapping_in_a_file_changes_the_config_of_a_model(tmp_path):
+    from transformers import BertConfig
+
+    from transformers_framework.models.overrides import override
+
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "additional_config_kwargs:\n  hidden_dropout_prob: 0.2\n  layer_norm_eps: 1e-6\n  id2label: {0: no, 1: 'on'}\n"
+        "  hidden_act: relu\n  bos_token_id: null\n"
+    )
+    options, _ = parse(f"{ANSWER_SELECTION} --config {path}")
+    config = override(BertConfig(), [c for c in options["additional_config_kwargs"] if "id2label" not in c])
+    assert (config.hidden_dropout_prob, config.layer_norm_eps, config.hidden_act) == (0.2, 1e-6, "relu")
+    assert options["additional_config_kwargs"] == [
+        "hidden_dropout_prob=0.2",
+        "layer_norm_eps=1e-06",
+        'id2label={"0": "no", "1": "on"}',
+        'hidden_act="relu"',
+        "bos_token_id=null",
+    ]

@@ -104,7 +104,11 @@ def test_an_empty_file_gives_nothing(tmp_path):
         ("a: 1\nb: 2\na: 3\n", ":3: a: the flag is given twice, first at {path}:1: a."),
         ("input_column: a\ninput_columns: b\n", ":2: input_columns: the flag is given twice"),
         ("? [a, b]\n: 1\n", ":1: found a list, expected the name of a flag."),
-        ("config: other.yaml\n", ":1: config: this flag can stand on the command line only."),
+        ("config:\n", ":1: config: found nothing, expected a YAML file."),
+        ("a: 1\nconfig: absent.yaml\n", ":2: config: cannot read '{folder}/absent.yaml': No such file or directory."),
+        ("config: [run.yaml]\n", ":1: config: 'run.yaml' includes itself, by way of this file."),
+        ("print_config: true\n", ":1: print_config: this flag can stand on the command line only."),
+        ("a_kwargs: {b: 1, [c]: 2}\n", ":1: a_kwargs: found a list at {path}:1, expected a value or a flat list."),
         ("debug: true\n", ":1: debug: this flag can stand on the command line only."),
         ("help: true\n", ":1: help: this flag can stand on the command line only."),
         ("a: \x01\n", "is not YAML"),
@@ -115,8 +119,74 @@ def test_a_wrong_file_is_refused_with_the_place(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigurationError) as error:
         read_config(str(path))
-    assert message.format(path=path) in str(error.value)
+    assert message.format(path=path, folder=tmp_path) in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_a_file_reads_others_first_relative_to_its_own_folder_and_wins_over_them(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "data.yaml").write_text("batch_size: 8\nseed: 1\nconfig: ../other.yaml\n")
+    (tmp_path / "other.yaml").write_text("seed: 2\npatience: 3\nname: other\n")
+    (tmp_path / "model.yaml").write_text("model: bert\nseed: 3\n")
+    (tmp_path / "run.yaml").write_text("name: run\nconfig: [parts/data.yaml, model.yaml]\n")
+    given = gather(f"--config {tmp_path}/run.yaml --patience 5".split())
+    assert {name: found.words for name, found in given.items() if name != "config"} == {
+        "batch_size": ("8",),
+        "seed": ("3",),  # the later of two that are included
+        "patience": ("5",),
+        "name": ("run",),
+        "model": ("bert",),
+    }
+    assert given["batch_size"].place == f"{tmp_path}/parts/data.yaml:1: batch_size"
+
+
+def test_files_that_include_each_other_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("seed: 1\nconfig: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("config: a.yaml\n")
+    with pytest.raises(ConfigurationError, match=r"b\.yaml:1: config: 'a\.yaml' includes itself, by way of this file"):
+        read_config(str(tmp_path / "a.yaml"))
+
+
+def test_a_mapping_gives_key_and_value_where_a_flag_takes_them(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "some_kwargs:\n  rate: 1e-3\n  name: 'on'\n  kind: gelu\n  ids: {a: [1, null], b: true}\n  off: null\n"
+    )
+    given = read_config(str(path))["some_kwargs"]
+    assert given.words == (
+        "rate=0.001",
+        'name="on"',
+        'kind="gelu"',
+        'ids={"a": [1, null], "b": true}',
+        "off=null",
+    )
+    assert given.listed
+
+
+def test_variables_of_the_environment_give_flags_only_when_asked_and_all_else_wins(tmp_path, monkeypatch):
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: 2\n")
+    for name, text in (("SEED", "1"), ("PATIENCE", "3"), ("INPUT_COLUMN", "question"), ("LABELS", "[a, 'null']")):
+        monkeypatch.setenv(f"TRANSFORMERS_FRAMEWORK_{name}", text)
+    monkeypatch.setenv("TRANSFORMERS_FRAMEWORK_KEEP_ALLOCATOR", "1")  # a setting, and no flag
+    for line in ("--name run", "--name run --default_env false"):
+        assert "patience" not in gather(line.split())
+    (tmp_path / "env.yaml").write_text("default_env: true\n")
+    for line in ("--default_env", "--default_env true", f"--config {tmp_path}/env.yaml"):
+        given = gather(f"{line} --config {path} --patience 5".split())
+        assert {name: given[name].words for name in given if name not in ("config", "default_env")} == {
+            "seed": ("2",),
+            "patience": ("5",),
+            "input_columns": ("question",),
+            "labels": ("a", "null"),
+        }
+        assert given["labels"].place == "TRANSFORMERS_FRAMEWORK_LABELS"
+        assert given["labels"].listed
+    monkeypatch.setenv("TRANSFORMERS_FRAMEWORK_HELP", "true")
+    with pytest.raises(
+        ConfigurationError, match="TRANSFORMERS_FRAMEWORK_HELP: this flag can stand on the command line"
+    ):
+        gather(["--default_env"])
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):

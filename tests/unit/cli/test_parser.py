@@ -345,3 +345,44 @@ def test_joined_pipelines_have_the_flags_of_both_and_their_weights():
     }
     assert (options["num_labels"], options["probability"]) == (3, 0.3)
     assert "this run has no such flag" in refuse(f"{REQUIRED} --probability 0.3")
+
+
+def test_variables_of_the_environment_are_named_in_messages(monkeypatch):
+    monkeypatch.setenv("TRANSFORMERS_FRAMEWORK_SEED", "many")
+    monkeypatch.setenv("TRANSFORMERS_FRAMEWORK_BATCH_SISE", "8")
+    assert set(refuse(f"{REQUIRED} --default_env").splitlines()) == {
+        "TRANSFORMERS_FRAMEWORK_SEED: found 'many', expected an integer.",
+        "TRANSFORMERS_FRAMEWORK_BATCH_SISE: unknown flag. Did you mean 'TRANSFORMERS_FRAMEWORK_BATCH_SIZE'?",
+    }
+
+
+def print_config(line):
+    given = gather(line.split())
+    groups = parser.groups_of(parser.select(given))
+    options, command = parser.parse(given, groups)
+    return parser.printed(groups, options, command.print_config)
+
+
+def test_a_template_needs_no_required_flag_and_says_what_is_missing_when_it_is_read(tmp_path):
+    template = print_config("--pipeline seq_class --seed 3 --print_config")
+    assert "\nmodel: null\n" in template
+    assert "\nseed: 3\n" in template
+    assert "\ninput_columns: null\n" in template
+    (tmp_path / "run.yaml").write_text(template)
+    message = refuse(f"--config {tmp_path}/run.yaml --model bert")
+    assert "batch_size: found nothing, expected an integer at least 1." in message
+    short = print_config("--pipeline seq_class --print_config=skip_null,skip_default")
+    assert short == "# run\npipeline: seq_class\n"
+
+
+def test_comments_explain_each_flag_and_are_read_over(tmp_path):
+    text = print_config(f"{REQUIRED} --print_config=comments")
+    assert "\n# Text columns. (one or more values, each a text)\ninput_columns: [a, b]\n" in text
+    (tmp_path / "run.yaml").write_text(text)
+    assert parse(f"--config {tmp_path}/run.yaml")[0] == parse(REQUIRED)[0]
+    message = (
+        "--print_config: found 'comment', expected some of comments, skip_null, skip_default. Did you mean 'comments'?"
+    )
+    with pytest.raises(ConfigurationError) as error:
+        print_config(f"{REQUIRED} --print_config comment")
+    assert str(error.value) == message
