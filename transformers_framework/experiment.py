@@ -152,7 +152,8 @@ class Experiment:
         objectives = []
         for family in map(resolve, self.spec.objectives):
             classes = self._known_classes(head_of(family, self.config.model_type))
-            setup = Setup(self.tokenizer, self.config, classes, self.options["max_sequence_length"], self.pipeline_name)
+            lengths, metrics = self.options["max_sequence_length"], tuple(self.options.get("metrics", ()))
+            setup = Setup(self.tokenizer, self.config, classes, lengths, self.pipeline_name, metrics)
             objectives.append(family(setup, **options_of(family, self.options)))
         return objectives
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from transformers_framework.constants import STAGES
+from transformers_framework.constants import EVALUATED, STAGES, TRAIN, Stage
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import head_of
@@ -33,6 +33,7 @@ def checks_of(run: Run) -> list[Callable[[], None]]:
     """Return what is to be checked of a run; each raises on its own, so that all mistakes can be found."""
     in_training = (monitor, optimizer, steps, schedule)
     checks = (
+        metrics,
         *(in_training if run.data.has("train") else ()),
         *map(resolve, run.spec.checks),
         checkpoint,
@@ -42,6 +43,18 @@ def checks_of(run: Run) -> list[Callable[[], None]]:
         space,
     )
     return [partial(check, run) for check in checks]
+
+
+def metrics(run: Run) -> None:
+    """Raise when nothing is there that a metric of the user could be updated with."""
+    from transformers_framework.metrics.added import check_added
+    from transformers_framework.objectives.objective import active, stage_metrics
+
+    stages: list[Stage] = [stage for stage in (TRAIN, *EVALUATED) if run.data.has(stage)]
+    if asked := run.options.get("metrics"):
+        by_stage = {stage: active(run.objectives, stage) for stage in stages}
+        fed = {o.name: [stage_metrics(o, stage) for stage in stages if o in by_stage[stage]] for o in run.objectives}
+        check_added(asked, fed)
 
 
 def monitor(run: Run) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from tests import runs
+from tests import runs, tiny
 from tests.outside import package  # noqa: F401
 from tests.tolerances import approx
 from transformers_framework.cli.main import main
@@ -104,6 +104,64 @@ class Count(pl.Callback):
     def load_state_dict(self, state):
         self.seen = state["seen"]
 """
+METRICS = '''
+import torch
+from torchmetrics import Metric
+
+class ShareOfClass(Metric):
+    """How many rows are predicted to be of a class."""
+
+    higher_is_better = None
+
+    def __init__(self, number: int = 0):
+        super().__init__()
+        self.number = number
+        self.add_state("found", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("rows", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, preds, target):
+        assert (target >= 0).all(), "padding rows are none"
+        self.found += (preds == self.number).sum()
+        self.rows += len(target)
+
+    def compute(self):
+        return self.found / self.rows
+
+class FirstIsRight(Metric):
+    """Over queries."""
+
+    names = ("first_is_right", "queries")
+
+    def __init__(self):
+        super().__init__()
+        for name in ("scores", "labels", "queries"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, preds, target, indexes):
+        self.scores.append(preds)
+        self.labels.append(target)
+        self.queries.append(indexes)
+
+    def compute(self):
+        scores, labels, queries = map(torch.cat, (self.scores, self.labels, self.queries))
+        each = [(labels[queries == q], scores[queries == q]) for q in queries.unique()]
+        right = [labels[scores.argmax()] == 1 for labels, scores in each if labels.any()]
+        return {"first_is_right": sum(right) / len(right), "queries": len(each)}
+
+class Pairs(Metric):
+    def update(self, preds, target, weights_of_rows):
+        pass
+
+    def compute(self):
+        return 0.0
+
+class Accuracy(ShareOfClass):
+    pass
+
+class Vector(ShareOfClass):
+    def compute(self):
+        return torch.zeros(3)
+'''
 REGISTER = """
 from transformers_framework.registration import register_logger, register_optimizer, register_scheduler
 
@@ -117,6 +175,7 @@ FILES = {
     "added/halving.py": SCHEDULE,
     "added/lines.py": LOGGER,
     "added/count.py": CALLBACK,
+    "added/metrics.py": METRICS,
 }
 ADDED = {"import": "added", "optimizer": "sign", "scheduler": "halving", "loggers": ["tensorboard", "lines"]}
 
@@ -161,6 +220,44 @@ def test_a_callback_of_ones_own_with_arguments(tmp_path, package):  # noqa: F811
     again = flags | {"config": folders.config, "resume": True}
     runs.run(tmp_path, max_steps=8, **again)
     assert counts.read_text() == "0 2 0.0001\n0 4 0.0001\n", "its state is in checkpoints"
+
+
+def test_metrics_of_ones_own_beside_those_of_a_pipeline(tmp_path, package):  # noqa: F811
+    package(FILES)
+    config = tmp_path / "c.yaml"
+    entries = [
+        {"class_path": "added.metrics:ShareOfClass", "init_args": {"number": 1}},
+        {"class_path": "MulticlassCohenKappa", "init_args": {"num_classes": 3}},
+    ]
+    config.write_text(yaml.safe_dump({"metrics": entries}))
+    kappa = "valid/seq_class/multiclass_cohen_kappa"
+    folders = runs.run(tmp_path, pipeline="seq_class", config=config, monitor=kappa, max_epochs=2)
+    found = runs.metrics(folders, "test")
+    predicted = [row["prediction"] for row in runs.predictions(folders)]
+    share = sum(name == runs.CLASSES[1] for name in predicted) / len(predicted)
+    assert found["test/seq_class/share_of_class"] == approx(share)
+    curve = [value for _, value in runs.scalars(folders)[kappa]]
+    best = torch.load(folders.best, weights_only=True)["callbacks"]["Checkpoints"]
+    assert best["monitor"] == kappa
+    assert best["best_value"] == approx(max(curve))
+    assert {"train/seq_class/share_of_class", "train/seq_class/accuracy"} <= runs.metrics(folders, "train").keys()
+
+
+def test_a_metric_over_queries_gets_their_ids(tmp_path, package):  # noqa: F811
+    package(FILES)
+    folders = runs.run(tmp_path, metrics=["added.metrics:FirstIsRight", "added.metrics:ShareOfClass"])
+    found = {name.rpartition("/")[2]: value for name, value in runs.metrics(folders, "test").items()}
+    assert found["first_is_right"] == approx(found["precision@1"])
+    assert found["queries"] == len({row["key"] for row in tiny.pairs(27, 2)})
+
+
+def test_a_metric_goes_to_the_objectives_that_have_what_it_needs(tmp_path, package):  # noqa: F811
+    package(FILES)
+    data = runs.datasets(tmp_path / "data", "seq_class", (16, 8, 8, 8))
+    metric = "added.metrics:ShareOfClass"
+    folders = runs.run(tmp_path, pipeline="masked_lm_and_seq_class", metrics=metric, **data)
+    names = [name for name in runs.scalars(folders) if name.endswith("share_of_class")]
+    assert sorted(names) == [f"{stage}/seq_class/share_of_class" for stage in ("test", "train", "valid")]
 
 
 @pytest.mark.slow
@@ -209,6 +306,32 @@ MISTAKES = [
     ),
     ({"callbacks": '{"class": "x"}'}, "--callbacks: unknown key 'class'. Known: class_path, init_args."),
     ({"callbacks": '{"class_path": '}, "this is not JSON"),
+    ({"metrics": "added.metrics:ShareOfClas"}, "has no 'ShareOfClas'. Did you mean 'ShareOfClass'?"),
+    (
+        {"metrics": "added.count:Count"},
+        "--metrics added.count:Count: found a Count, expected a subclass of torchmetrics.Metric",
+    ),
+    (
+        {"metrics": "added.metrics:Accuracy"},
+        "--metrics: objective 'seq_class' logs 'accuracy' already. Give Accuracy another name",
+    ),
+    ({"metrics": ["added.metrics:ShareOfClass"] * 2}, "--metrics: objective 'seq_class' logs 'share_of_class' already"),
+    (
+        {"metrics": "added.metrics:Pairs"},
+        r"--metrics added.metrics:Pairs: it is updated with preds, target, weights_of_rows, which nothing here has: objective 'seq_class' has \(preds, target\)\.",
+    ),
+    (
+        {"metrics": "added.metrics:Vector"},
+        r"The metric 'vector' \(Vector\) computes a tensor of shape \(3,\); expected a single number",
+    ),
+    (
+        {"metrics": "added.metrics:ShareOfClass", "pipeline": "masked_lm", "label_column": None},
+        r"it is updated with preds, target, which nothing here has: objective 'masked_lm' has \(losses_sum, correct, labels\)",
+    ),
+    (
+        {"metrics": "added.metrics:ShareOfClass", "monitor": "valid/seq_class/share_of_clas"},
+        "Did you mean 'valid/seq_class/share_of_class'",
+    ),
     ({"loggers": "tensorbord"}, "--loggers: unknown logger 'tensorbord'. Did you mean 'tensorboard'?"),
     (
         {"import": "added", "loggers": "lines", "lines_fil": "x"},
@@ -235,7 +358,7 @@ BAD = {
 @pytest.mark.parametrize(("flags", "message"), MISTAKES, ids=lambda value: str(value)[:60])
 def test_mistakes_have_one_message(flags, message, tmp_path, package, capsys):  # noqa: F811
     package(FILES | BAD)
-    words = runs.command(tmp_path, pipeline="seq_class", **flags)
+    words = runs.command(tmp_path, **{"pipeline": "seq_class", **flags})
     assert main(words) == 2
     said = capsys.readouterr().err
     assert re.search(message, said), said

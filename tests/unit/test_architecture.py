@@ -41,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "strategies": {"storage"},
     "runtime": {"registry", "storage", "distributed", "strategies"},
     "sources": {"processing", "storage"},
-    "metrics": {"processing", "sources"},
+    "metrics": {"import_paths", "processing", "sources"},
     "inputs": {"processing", "sources"},
     "objectives": {"processing", "sources", "losses", "metrics"},
     "models": {"registry", "processing", "storage", "losses", "objectives"},
@@ -77,6 +77,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "continuation": {"run_parts", "objectives", "registry", "storage", "strategies", "runtime", "data", "callbacks"},
     "preflight": {
+        "metrics",
         "run_parts",
         "objectives",
         "registry",

@@ -134,7 +134,12 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         optimization = merge([*optimization.values(), *declared(table[chosen.get(name, flag.default)]).values()])
     pipeline = declared(*spec.flag_owners) | weight_flags(spec)
     loggers = [LOGGERS[name] for name in chosen.get("loggers", "").split()]
-    added = ("plugins:import_packages", "callbacks.user_callbacks:user_callbacks", "runtime.loggers:build_loggers")
+    added = (
+        "plugins:import_packages",
+        "metrics.added:added_metrics",
+        "callbacks.user_callbacks:user_callbacks",
+        "runtime.loggers:build_loggers",
+    )
     groups = {
         "run": declared("cli.parser:Command", "experiment:Experiment", *added, *loggers),
         "model": declared("models.auto:load_config", "models.tokenizers:load_tokenizer", spec.model),

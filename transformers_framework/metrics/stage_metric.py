@@ -109,6 +109,11 @@ def direction_of(metric: StageMetric, name: str) -> Direction | None:
     return directions.get(name, default)
 
 
+def signature_of(metric: StageMetric) -> inspect.Signature:
+    """Return what a metric can be updated with."""
+    return inspect.signature(metric.metric.update if isinstance(metric, NamedMetric) else metric.update)
+
+
 def check_inputs(
     objective: str, stage: Stage, metrics: Mapping[str, StageMetric], inputs: Mapping[str, Mapping[str, object]]
 ) -> None:
@@ -135,7 +140,7 @@ def check_inputs(
             "Use the same keys in both."
         )
     for key, metric in metrics.items():
-        signature = inspect.signature(metric.metric.update if isinstance(metric, NamedMetric) else metric.update)
+        signature = signature_of(metric)
         try:
             signature.bind(**inputs[key])
         except TypeError as error:

@@ -32,6 +32,7 @@ class Setup:
         class_names: Classes that the checkpoint knows if it was fine-tuned before: names, or numbers as texts.
         max_sequence_length: Longest input in tokens, and longest target where there are two lengths.
         pipeline: Name of the pipeline.
+        metrics: What ``--metrics`` adds to those of the objective.
     """
 
     tokenizer: Any = None
@@ -39,6 +40,7 @@ class Setup:
     class_names: Sequence[str] | None = None
     max_sequence_length: Sequence[int] = ()
     pipeline: str = ""
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,12 @@ def active(objectives: Sequence[Objective], stage: Stage) -> list[Objective]:
 
 
 def stage_metrics(objective: Objective, stage: Stage) -> dict[str, StageMetric]:
-    """Return the metrics of a stage of an objective, each with the names that it logs."""
+    """Return the metrics of a stage of an objective and those added to it, each with the names that it logs."""
+    from transformers_framework.metrics.added import added_metrics, with_added
     from transformers_framework.metrics.stage_metric import named
 
-    return named(objective.metrics(stage), objective.name)
+    own = named(objective.metrics(stage), objective.name)
+    return with_added(own, added_metrics(metrics=objective.setup.metrics), objective.name)
 
 
 def metric_names(objective: Objective, stage: Stage) -> list[str]:

@@ -24,6 +24,7 @@ from transformers_framework.constants import (
     Stage,
 )
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.metrics.added import inputs_of_added
 from transformers_framework.metrics.mean_loss import MeanLoss
 from transformers_framework.metrics.stage_metric import check_inputs
 from transformers_framework.models.document_mask import DocumentMask
@@ -143,6 +144,7 @@ class Pipeline(pl.LightningModule):
             totals[name], inputs = objective.evaluate(outputs[name], own_view(batch, name))
             self._mean_loss(stage, name).update(totals[name].detach(), batch[NUM_ITEMS][name])
             metrics = self._metrics(stage, name)
+            inputs |= inputs_of_added(metrics, inputs)
             if stage not in self._has_inputs:
                 check_inputs(name, stage, metrics, inputs)
             for metric, values in inputs.items():

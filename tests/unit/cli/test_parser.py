@@ -12,6 +12,7 @@ from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather, read_config, to_yaml
 from transformers_framework.data.limits import Limits
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
+from transformers_framework.metrics.added import added_metrics
 from transformers_framework.objectives.capabilities import Corrupts, WeighsLoss
 from transformers_framework.plugins import import_packages
 from transformers_framework.registry import PipelineSpec
@@ -90,6 +91,7 @@ PLACES = {
     "plugins:import_packages": import_packages,
     "callbacks.user_callbacks:user_callbacks": user_callbacks,
     "runtime.loggers:build_loggers": build_loggers,
+    "metrics.added:added_metrics": added_metrics,
     "runtime.tensorboard:tensorboard": tensorboard,
     "runtime.precision:set_float32_matmul_precision": set_float32_matmul_precision,
     "inputs": Inputs,

@@ -1,0 +1,168 @@
+"""Metrics that users add to objectives: they see what an objective feeds its own metrics."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torchmetrics import Metric
+
+from transformers_framework.constants import IGNORE_INDEX
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.import_paths import build_object, object_and_arguments
+from transformers_framework.metrics.stage_metric import NamedMetric, StageMetric, Values, signature_of
+
+HOME = "torchmetrics"
+NEEDED = ("preds", "target")  # of a metric whose update() names nothing
+
+
+def added_metrics(*, metrics: tuple[str, ...] = ()) -> list[Metric]:
+    """Return new metrics, as they were asked for.
+
+    Args:
+        metrics: Metrics to add to each objective that has what they are updated with, as preds and target: names of
+            torchmetrics, or import paths as my_package:MyMetric. A config file may give arguments, as {class_path:
+            MulticlassCohenKappa, init_args: {num_classes: 3}}. Logged as {stage}/{objective}/my_metric.
+
+    Raises:
+        ConfigurationError: When one leads nowhere, cannot be made, or is no metric.
+    """
+    return [_built(text) for text in metrics]
+
+
+def _built(text: str) -> Metric:
+    path, _ = object_and_arguments(text, "metrics")
+    home = f"{HOME}.classification" if path.startswith(("Binary", "Multiclass", "Multilabel")) else HOME
+    metric: Metric = build_object(text, "metrics", home, Metric)
+    return metric
+
+
+class AddedMetric(NamedMetric):
+    """A metric of the user, updated with what a metric of the objective is updated with; padding rows do not count.
+
+    Args:
+        metric: The metric. Without ``names`` it is logged under that of its class.
+        source: Key of the objective's metric.
+        keywords: What it takes of the inputs of that one.
+    """
+
+    def __init__(self, metric: Metric, source: str, keywords: Sequence[str]) -> None:
+        super().__init__(name_of(metric), metric)
+        self.source, self.keywords = source, tuple(keywords)
+        self.logs_several = hasattr(metric, "names")
+        if self.logs_several:
+            self.names = tuple(metric.names)  # type: ignore[arg-type]
+            self.directions = dict(getattr(metric, "directions", {}))
+
+    def update(self, **inputs: Any) -> None:
+        """Count the rows of a batch that have a label."""
+        target = inputs.get("target")
+        if isinstance(target, Tensor) and target.ndim:
+            wrong = target.isnan() if target.is_floating_point() else target == IGNORE_INDEX
+            labelled = ~wrong.flatten(1).any(dim=1) if target.ndim > 1 else ~wrong
+            inputs = {
+                name: value[labelled] if isinstance(value, Tensor) and len(value) == len(labelled) else value
+                for name, value in inputs.items()
+            }
+            if not labelled.any():
+                return
+        self.metric.update(**inputs)
+
+    def compute(self) -> Values:
+        """Return its value, or its values by name."""
+        return self.metric.compute() if self.logs_several else super().compute()
+
+
+def name_of(metric: Metric) -> str:
+    """Return the name under which a metric is logged.
+
+    Examples:
+        >>> from torchmetrics.classification import MulticlassF1Score
+        >>> name_of(MulticlassF1Score(num_classes=3))
+        'multiclass_f1_score'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(metric).__name__).lower()
+
+
+def with_added(own: Mapping[str, StageMetric], added: Iterable[Metric], objective: str) -> dict[str, StageMetric]:
+    """Return the metrics of a stage of an objective, and of the added ones those that can be updated with its inputs.
+
+    Args:
+        own: Metrics of the objective, by key.
+        added: Metrics of the user, of which each is used here only.
+        objective: Name of the objective.
+
+    Raises:
+        ConfigurationError: When two would be logged under one name.
+    """
+    found = dict(own)
+    taken = {name for metric in own.values() for name in metric.names} | {"loss"}
+    given = {key: list(signature_of(metric).parameters) for key, metric in own.items()}
+    for number, metric in enumerate(added):
+        needed, taken_in = needs_of(metric)
+        source = next((key for key, names in given.items() if set(needed) <= set(names)), None)
+        if source is None:
+            continue
+        new = AddedMetric(metric, source, [name for name in given[source] if name in taken_in])
+        if twice := sorted(taken & set(new.names)):
+            raise ConfigurationError(
+                f"--metrics: objective '{objective}' logs '{twice[0]}' already. Give {type(metric).__name__} another "
+                "name, or other `names`."
+            )
+        taken |= set(new.names)
+        found[f"added_{number}"] = new
+    return found
+
+
+def needs_of(metric: Metric) -> tuple[list[str], list[str]]:
+    """Return the keywords that a metric must be updated with, and all that it can be updated with."""
+    named = [
+        parameter
+        for parameter in inspect.signature(metric.update).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    if not named:
+        return list(NEEDED), list(NEEDED)
+    return [p.name for p in named if p.default is p.empty], [p.name for p in named]
+
+
+def inputs_of_added(
+    metrics: Mapping[str, StageMetric], inputs: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return what the added metrics among some are updated with, by their keys."""
+    return {
+        key: {name: inputs[metric.source][name] for name in metric.keywords if name in inputs[metric.source]}
+        for key, metric in metrics.items()
+        if isinstance(metric, AddedMetric) and metric.source in inputs
+    }
+
+
+def check_added(metrics: Sequence[str], by_objective: Mapping[str, Sequence[Mapping[str, StageMetric]]]) -> None:
+    """Raise when an added metric can be updated with what no objective feeds its metrics.
+
+    Args:
+        metrics: What was asked for.
+        by_objective: Metrics of each stage that has data, by objective.
+
+    Raises:
+        ConfigurationError: With what the metric needs and what each objective feeds.
+    """
+    stages = [stage for of_stages in by_objective.values() for stage in of_stages]
+    if not stages:  # nothing is measured
+        return
+    used = {type(m.metric) for stage in stages for m in stage.values() if isinstance(m, AddedMetric)}
+    for text, metric in zip(metrics, added_metrics(metrics=tuple(metrics)), strict=True):
+        if type(metric) not in used:
+            path, _ = object_and_arguments(text, "metrics")
+            fed = "; ".join(_fed(name, of_stages) for name, of_stages in by_objective.items())
+            needed = ", ".join(needs_of(metric)[0])
+            raise ConfigurationError(f"--metrics {path}: it is updated with {needed}, which nothing here has: {fed}.")
+
+
+def _fed(objective: str, stages: Sequence[Mapping[str, StageMetric]]) -> str:
+    own = [metric for stage in stages for metric in stage.values() if not isinstance(metric, AddedMetric)]
+    sets = dict.fromkeys(", ".join(signature_of(metric).parameters) for metric in own)
+    return f"objective '{objective}' has {' or '.join(f'({names})' for names in sets)}"
