@@ -11,6 +11,7 @@ from transformers import CONFIG_MAPPING, AutoModel, AutoModelForSequenceClassifi
 
 from tests import runs
 from transformers_framework.families import FAMILIES, UNTESTED, Family, Requirement, family_of
+from transformers_framework.registration import register_model
 
 PACKAGE = Path(__file__).parents[2] / "transformers_framework"
 WORDS = {"auto", "clip"}  # what else is called so: a mode of numpy, a method
@@ -62,7 +63,9 @@ def test_a_family_from_outside_is_one_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = Family("pocket-model", module="tests.pocket", document_mask="its layers take no mask between tokens")
-    monkeypatch.setitem(FAMILIES, row.name, row)
+    monkeypatch.setitem(FAMILIES, row.name, row)  # it is taken out again
+    del FAMILIES[row.name]
+    register_model(row)
     folders = runs.run(tmp_path, pipeline="masked_lm+seq_class", model="pocket_model", max_steps=2, monitor=None)
     assert runs.metrics(folders, "test").keys() >= {"test/seq_class/accuracy", "test/loss"}
     exported = AutoModelForSequenceClassification.from_pretrained(folders.pre_trained_models / "final" / "seq_class")
