@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.constants import PASSAGE, ROW_IDS, TRAIN
+from transformers_framework.constants import ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
 from transformers_framework.objectives.capabilities import HeadFromData, Remarks
 from transformers_framework.preflight import checks_of
@@ -94,7 +94,7 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     batches = [collate.arrays((request, rows[list(request.rows)])) for request in requests]
     measured = sum(len(batch[ROW_IDS]) for batch, _ in batches)
     cut = sum(int(batch["truncated"].sum()) for batch, _ in batches)
-    names = ("attention_mask", f"{PASSAGE}attention_mask")
+    names = [f"{prefix}attention_mask" for prefix in data.inputs.key_prefixes]
     masks = [batch[name][: len(batch[ROW_IDS])] for batch, _ in batches for name in names if name in batch]
     tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.size for mask in masks)
     what, reason = experiment.inputs.truncation(experiment.options["max_sequence_length"])

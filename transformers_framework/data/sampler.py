@@ -2,8 +2,8 @@
 
 An epoch is one global list of rows. It is cut into steps of ``batch_size * world_size`` rows, and each step is dealt to
 the ranks in equal consecutive parts: with the same product, any number of processes sees the same rows at each step.
-Where rows are packed, all of this is true of bins instead: the same rows share a bin in each epoch. So it is where the
-candidates of a question share an input, but that bins may be others in each epoch.
+Where texts are packed, all of this is true of bins instead of rows: the same rows share a bin in each epoch. Where
+inputs group rows, it is true of groups, which may be others in each epoch.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from transformers_framework.constants import PASSAGE, TRAIN, Stage
+from transformers_framework.constants import TRAIN, Stage
 from transformers_framework.data.sampler import requests_in_order
 from transformers_framework.objectives.capabilities import Corrupts, generates
 
@@ -100,9 +100,9 @@ def clean_ids(data: DataModule, stage: Stage) -> Iterator[np.ndarray]:
     for request, rows in batches:
         columns = collate.rows_of(request, rows)
         batch = collate.inputs.post_process(columns)
-        for name in ("", PASSAGE):
-            if f"{name}input_ids" in batch:
-                yield np.where(batch[f"{name}attention_mask"] > 0, batch[f"{name}input_ids"], -1)
+        for prefix in data.inputs.key_prefixes:
+            if f"{prefix}input_ids" in batch:
+                yield np.where(batch[f"{prefix}attention_mask"] > 0, batch[f"{prefix}input_ids"], -1)
         if any(generates(o, "valid") and not isinstance(o, Corrupts) for o in collate.objectives):
             _, own = collate.arrays((request, rows))
             yield from (entries["labels"] for entries in own.values() if "decoder_input_ids" in entries)

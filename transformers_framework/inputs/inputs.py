@@ -55,6 +55,8 @@ class Inputs(ABC):
 
     model_keys: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask", "token_type_ids")
     """Entries of a batch that the model is called with, where they are there."""
+    key_prefixes: ClassVar[tuple[str, ...]] = ("",)
+    """Prefixes of the names of model inputs: one for each text of a row that is encoded separately."""
     rewriting: ClassVar[str] = "this pipeline"
     """Flags with which rows are rewritten before training, for messages."""
     groups_rows: ClassVar[bool] = False

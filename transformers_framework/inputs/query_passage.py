@@ -49,6 +49,8 @@ class QueryPassage(SegmentInputs):
         ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
     """
 
+    key_prefixes = ("", PASSAGE)
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
@@ -210,7 +212,7 @@ class QueryPassage(SegmentInputs):
 
         Candidates of a query share it, and often passages are candidates of several queries.
         """
-        for side in ("", PASSAGE):
+        for side in self.key_prefixes:
             if f"{side}input_ids" in batch:
                 names = [side + name for name in self.model_keys if side + name in batch]
                 _, first, places = np.unique(batch[f"{side}input_ids"], axis=0, return_index=True, return_inverse=True)
