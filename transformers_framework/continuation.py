@@ -222,7 +222,7 @@ class Continuation:
 
         run, folders = self.run, self.run.folders
         folders.write_config("".join(f"# {line}\n" for line in self.changes) + run.config_yaml)
-        folders.go_on_from(self.start)
+        folders.remove_damaged_last(self.start)
         if run.resume:
             rewind(folders, self.outline if self.resumes else None)
             for written in run.trainer.loggers:

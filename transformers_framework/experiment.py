@@ -23,7 +23,7 @@ from transformers_framework.runtime.garbage_collection import freeze_start_up_ob
 from transformers_framework.runtime.machine import prepare_machine
 from transformers_framework.runtime.steps import Steps
 from transformers_framework.runtime.trainer import build_trainer
-from transformers_framework.storage.overwriting import check_inputs
+from transformers_framework.storage.overwriting import check_sources
 from transformers_framework.storage.run_folders import RunFolders
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ class Experiment:
             report_unknown(self.data)
         writes = is_rank_zero() and self.writes
         if writes:
-            self.folders.claim(overwrite=self.overwrite and trains)
+            self.folders.lock(overwrite=self.overwrite and trains)
         try:
             with explaining_failures(self.folders.output_dir):
                 freeze_start_up_objects()
@@ -304,7 +304,7 @@ class Experiment:
                         self.continued.prepare_folders()
                     self._run_stages(trains)
         finally:
-            self.folders.release()
+            self.folders.unlock()
 
     @property
     def is_fast_dev_run(self) -> bool:
@@ -355,7 +355,7 @@ class Experiment:
             )
         if is_rank_zero() and self.writes:
             if self.overwrite and trains:
-                check_inputs(self.options, self.folders.all)
+                check_sources(self.options, self.folders.all)
             self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
 
     def prepare_machine(self) -> None:

@@ -271,7 +271,7 @@ HOLD = """
 import sys
 from transformers_framework.storage.run_folders import RunFolders
 folders = RunFolders(sys.argv[1], "run")
-folders.claim()
+folders.lock()
 (folders.checkpoints / "last.ckpt").write_text("precious")
 print("held", flush=True)
 sys.stdin.readline()

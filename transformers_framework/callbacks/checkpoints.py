@@ -179,7 +179,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, TerminateOnNonFinite):
                 callback.check(trainer)
-        self.folders.make_room()
+        self.folders.move_earlier_aside()
         # last.ckpt comes last: a run that dies before resumes from the one before and writes all of these again
         self.saved_step = trainer.global_step
         models = self.folders.pre_trained_models
@@ -197,7 +197,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def _write(self, trainer: pl.Trainer, *, best: bool = False) -> None:
         """Write a checkpoint aside, as one file or a folder of shards, then rename it to the last one."""
         folders = self.folders
-        folders.make_room()
+        folders.move_earlier_aside()
         self.metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         aside = folders.checkpoints / ".state.part"
         trainer.save_checkpoint(aside)
@@ -210,5 +210,5 @@ class Checkpoints(pl.callbacks.Checkpoint):
                     replace(folders.last, folders.previous)
                 replace(aside, folders.last)
             trainer.strategy.barrier()
-        folders.finish_overwriting()
+        folders.remove_earlier()
         self.written = self._now(trainer)

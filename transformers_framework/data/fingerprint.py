@@ -1,4 +1,4 @@
-"""Fingerprints of the rows of a data set, wherever its files lie: a digest of each column, in the order of rows."""
+"""Fingerprints of data sets by their rows, wherever the files are: a hash of each column, in the order of rows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
 
 ROWS_OF_BLOCK = 1024  # a multiple of 8: bits of the rows after a block are in no byte of it
-MOST_BLOCKS = 256  # rows of a kilobyte are read in a second; of more rows, blocks all over the data are read
+MOST_BLOCKS = 256  # read in about a second with rows of a kilobyte; of more rows, evenly spaced blocks are hashed
 ROWS_OF_HEAD = 1000  # of a stream
 
-Fingerprint = Mapping[str, Any]  # "num_rows", "columns": a digest by name
+Fingerprint = Mapping[str, Any]  # "num_rows", "columns": a hash by name
 
 
 class Fingerprints:
@@ -42,7 +42,7 @@ class Fingerprints:
         return self.found[stage]
 
     def in_words(self) -> dict[str, str]:
-        """Return how many rows each stage has and what they are known by, in a few letters."""
+        """Return the number of rows of each stage and its fingerprint, shortened."""
         return {stage: f"{self[stage]['num_rows']} rows ({digest(self[stage])[:8]})" for stage in self.data.sources}
 
 
@@ -52,7 +52,7 @@ def fingerprint(dataset: Dataset, columns: Sequence[str], num_rows: int | None) 
     Args:
         dataset: The data, or the first rows of a stream.
         columns: Names of the columns.
-        num_rows: Rows of the data, None where that is not known.
+        num_rows: Number of rows, None if unknown.
     """
     import numpy as np
     import pyarrow as pa
@@ -72,7 +72,7 @@ def fingerprint(dataset: Dataset, columns: Sequence[str], num_rows: int | None) 
 
 
 def _with_large_offsets(kind: pa.DataType) -> pa.DataType:
-    """Return the type of an Arrow column in which offsets have 64 bits, where files may have either.
+    """Return the type of an Arrow column with 64-bit offsets, as files may have either.
 
     Examples:
         >>> import pyarrow as pa
@@ -93,12 +93,12 @@ def _with_large_offsets(kind: pa.DataType) -> pa.DataType:
 
 
 def _classes(feature: Any) -> Any:
-    """Return the names that numbers of a column stand for, where it has any."""
+    """Return the names of a column's classes, if it has any."""
     return getattr(getattr(feature, "feature", feature), "names", None)
 
 
 def difference(then: Fingerprint, now: Fingerprint) -> str | None:
-    """Say how the rows of a data set differ from those of another, nothing where they are the same.
+    """Describe how the rows of a data set differ from those of another, None when they are the same.
 
     Columns that only one of them has do not count.
 

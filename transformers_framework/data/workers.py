@@ -1,4 +1,4 @@
-"""Processes that prepare batches: they begin to work, or others take their place."""
+"""Start-up of the data loader's workers: those that hang are killed and started again."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch.utils.data import DataLoader
 from transformers_framework.compat import torch as compat
 from transformers_framework.exceptions import RunError
 
-PATIENCE = 60.0  # seconds in which they begin
-STARTS = 4
+START_TIMEOUT = 60.0  # seconds for all workers to start
+START_ATTEMPTS = 4
 
 logger = logging.getLogger(__name__)
 
 
 class WorkerStartUp:
-    """What a loader's processes call when they begin to work (``worker_init_fn``), and who waits for it.
+    """The ``worker_init_fn`` of a data loader, with which each worker reports its start, and the wait for it.
 
     CPython before 3.9.20, 3.10.15, 3.11.10 and 3.12 may leave a process that was just forked waiting forever for a lock
     (https://github.com/python/cpython/issues/112275): where another thread entered Python at that very moment, as those
@@ -34,59 +34,57 @@ class WorkerStartUp:
     """
 
     def __init__(self) -> None:
-        self.said = multiprocessing.Semaphore(0)
-        self.sockets, self.run = _folder_of_sockets(), os.getpid()
+        self.started = multiprocessing.Semaphore(0)
+        self.socket_folder, self.parent = _socket_folder(), os.getpid()
 
     def __call__(self, number: int) -> None:
-        """Say that a process has begun; it removes the sockets' folder at its end where the run was killed."""
+        """Report the start of a worker, which removes the folder of sockets at its end if the run was killed."""
         util.Finalize(None, self._remove_sockets, exitpriority=-100)
         _send_errors(number)
-        self.said.release()
+        self.started.release()
 
     def _remove_sockets(self) -> None:
-        if os.getppid() != self.run:
-            shutil.rmtree(self.sockets, ignore_errors=True)
+        if os.getppid() != self.parent:
+            shutil.rmtree(self.socket_folder, ignore_errors=True)
 
     def iterator(self, loader: DataLoader[Any]) -> Iterator[Any]:
-        """Return the iterator of a loader whose processes have begun; those that hang are started again.
+        """Return the iterator of a loader whose workers have started; those that hang are started again.
 
         Raises:
-            RunError: When they do not begin, time and again.
+            RunError: When they cannot be started, or hang at every attempt.
         """
-        for _ in range(STARTS):
-            are_there = compat.has_workers(loader)
+        for _ in range(START_ATTEMPTS):
+            have_started = compat.has_workers(loader)
             try:
                 batches: Any = iter(loader)
             except OSError as error:
                 raise RunError(
-                    f"The processes that prepare batches cannot be started ({error.strerror}): use fewer --num_workers."
+                    f"The data loader's workers cannot be started ({error.strerror}): use fewer --num_workers."
                 ) from error
-            if are_there or self._came_from(compat.workers_of(batches)):
+            if have_started or self._all_started(compat.workers_of(batches)):
                 return batches
-            logger.warning("Processes that prepare batches did not begin to work; others are started.")
-            self._give_up(loader, batches)
-        raise RunError(
-            f"The processes that prepare batches did not begin to work in {STARTS} attempts: --num_workers 0."
-        )
+            logger.warning("The data loader's workers did not start; starting them again.")
+            self._kill(loader, batches)
+        raise RunError(f"The data loader's workers did not start in {START_ATTEMPTS} attempts: use --num_workers 0.")
 
-    def _came_from(self, workers: list[Any]) -> bool:
-        """Wait until each has begun; one that died is for the loader to tell of."""
-        end = time.monotonic() + PATIENCE
+    def _all_started(self, workers: list[Any]) -> bool:
+        """Wait until all workers have started; the loader reports one that died."""
+        end = time.monotonic() + START_TIMEOUT
         for _ in workers:
-            while not self.said.acquire(timeout=0.5):
+            while not self.started.acquire(timeout=0.5):
                 if not all(worker.is_alive() for worker in workers):
                     return True
                 if time.monotonic() > end:
                     return False
         return True
 
-    def _give_up(self, loader: DataLoader[Any], batches: Any) -> None:
+    def _kill(self, loader: DataLoader[Any], batches: Any) -> None:
         compat.kill_workers(loader, batches)
-        while self.said.acquire(block=False):
+        while self.started.acquire(block=False):
             pass
 
 
-def _folder_of_sockets() -> str:
+def _socket_folder() -> str:
     """Return the folder for sockets of this process: not that of a process from which it was forked, which needs it."""
     compat.own_temporary_folder()
     return util.get_temp_dir()

@@ -1,4 +1,4 @@
-"""Arrow files that others wrote, and that are mapped where they lie: a damaged one must not crash who reads it."""
+"""Validate Arrow files of others before they are memory-mapped: reading a damaged one would crash the process."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.storage.atomic import atomic_file
 from transformers_framework.storage.cache import digest, locked
-from transformers_framework.storage.checksums import checksum, compared, is_due
+from transformers_framework.storage.checksums import checksum, is_check_due, mark_verified
 
 
 def check_files(files: Sequence[Path], name: str, *, cache_dir: Path, verify: bool = False) -> None:
-    """Raise when a file is damaged: all of it is looked at the first time, its checksum is compared once a day.
+    """Raise when a file is damaged: it is validated the first time, and its checksum is verified once a day.
 
-    Arrow trusts what it maps: places in a file that lead out of it end the process.
+    Arrow trusts what it maps: offsets that point outside a file end the process.
 
     Args:
         files: Arrow files in the stream format.
-        name: How users know the data set.
+        name: Name of the data set in messages.
         cache_dir: Where checksums are kept, in ``checksums/``.
-        verify: Compare checksums whenever it was last done.
+        verify: Verify checksums now, even if that was done within a day.
 
     Raises:
         DataError: With the file.
@@ -32,7 +32,7 @@ def check_files(files: Sequence[Path], name: str, *, cache_dir: Path, verify: bo
     key = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
     record = cache_dir / "checksums" / digest(key)
     with _locked(record):
-        if record.exists() and not (verify or is_due(record)):
+        if record.exists() and not (verify or is_check_due(record)):
             return
         sums = {str(path): checksum(path) for path in paths}
         if record.exists():
@@ -42,15 +42,15 @@ def check_files(files: Sequence[Path], name: str, *, cache_dir: Path, verify: bo
                     f"{name}: {other[0]} was changed without a trace, neither its size nor its time: it is damaged. "
                     f"Write it again, or put a copy in its place; to take it as it is, remove {record}"
                 )
-            compared(record)
+            mark_verified(record)
             return
         for path in paths:
-            _look_through(path, name)
+            _validate(path, name)
         with contextlib.suppress(OSError), atomic_file(record) as aside:
             aside.write_text(json.dumps(sums), "utf-8")
 
 
-def _look_through(path: Path, name: str) -> None:
+def _validate(path: Path, name: str) -> None:
     import pyarrow as pa
 
     try:
@@ -63,7 +63,7 @@ def _look_through(path: Path, name: str) -> None:
 
 @contextlib.contextmanager
 def _locked(record: Path) -> Iterator[None]:
-    """Let one process look at files; where the cache cannot be written, each does."""
+    """Lock the record, so that one process validates; where the cache cannot be written, each does."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(ConfigurationError):
             held.enter_context(locked(record))

@@ -1,4 +1,4 @@
-"""Folders that ``save_to_disk`` wrote, those of its first versions too."""
+"""Data sets saved by ``save_to_disk``, by its first versions too."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Saved:
     """A folder written by ``save_to_disk``.
 
     Args:
-        path: Where it lies.
-        name: How users know it.
+        path: The folder.
+        name: Its name in messages.
     """
 
     path: Path
@@ -39,10 +39,10 @@ def load_saved(
     """Load a saved data set.
 
     Args:
-        saved: Where it is.
+        saved: The folder.
         stage: Stage whose flags asked, for messages.
         cache_dir: Where checksums are kept.
-        verify: Compare checksums whenever it was last done.
+        verify: Verify checksums now, even if that was done within a day.
         keep_in_memory: Copy the table into memory instead of mapping the files.
 
     Raises:
@@ -75,7 +75,7 @@ def load_saved(
 
 
 def _names(state: Mapping[str, Any]) -> list[str]:
-    """Return the Arrow files of a data set, as its folder calls them."""
+    """Return the names of the Arrow files of a data set."""
     return [file["filename"] for file in (*saved_files(state), *saved_indices(state))]
 
 
@@ -85,7 +85,7 @@ def _files(folder: Path, state: Mapping[str, Any]) -> list[Path]:
 
 
 def _selected(folder: Path, state: Mapping[str, Any]) -> np.ndarray | None:
-    """Return the rows of the files that are the data set, where they are not all of them ``(N,) int64``.
+    """Return the indices of the rows that were selected, ``(N,) int64``, None when all rows of the files were.
 
     Before version 1.4, ``datasets`` saved a selection as the whole table and the numbers of its rows, and a slice of a
     split as the files that it is in, with the rows to skip and to take of each; later versions read neither.
@@ -109,6 +109,6 @@ def _selected(folder: Path, state: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    """Describe the files of a folder: names, sizes, times."""
+    """Return names, sizes and modification times of the files of a folder."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "cache-")))
     return [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]

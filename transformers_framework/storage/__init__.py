@@ -1,1 +1,1 @@
-"""Files and folders: written whole or not at all, remote or local, and those of a run."""
+"""Storage: atomic writes, the cache, remote files, and the folders of a run."""

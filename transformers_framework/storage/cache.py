@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.storage.atomic import atomic_folder, clear_leftovers
-from transformers_framework.storage.checksums import checksums, compared, is_due
+from transformers_framework.storage.checksums import checksums, is_check_due, mark_verified
 
 MANIFEST = ".complete.json"  # written last: what the folder was made from; name, size and checksum of each file
 
@@ -97,10 +97,10 @@ def is_complete(folder: Path, *, verify: bool = False) -> bool:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         if all((folder / name).stat().st_size == size for name, size in manifest["files"].items()):
             sums = manifest.get("sums", {})  # which folders of earlier versions lack
-            if not verify and not is_due(folder / MANIFEST):
+            if not verify and not is_check_due(folder / MANIFEST):
                 return True
             if checksums(folder, sums) == sums:
-                compared(folder / MANIFEST)
+                mark_verified(folder / MANIFEST)
                 return True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass

@@ -1,4 +1,4 @@
-"""Overwriting of an earlier run: its files stay until the new run has a checkpoint; what is read is not removed."""
+"""Overwrite an earlier run: its files stay until the new run has a checkpoint; what a run reads is not removed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class EarlierRun:
 
     Args:
         folders: Folders of the run, that of its checkpoints first.
-        last: The checkpoint to go on from; where it is, :func:`recover` takes the new run to have written it.
-        kept: Names of files that are no part of the earlier run.
+        last: The last checkpoint; where it exists, :func:`recover` assumes that the new run has written it.
+        kept: Names of files that do not belong to the earlier run.
     """
 
     def __init__(self, folders: Sequence[Path], last: Path, kept: Iterable[str]) -> None:
@@ -29,8 +29,8 @@ class EarlierRun:
         self.folders, self.files = folders, [path for path in there if path.name not in (*kept, ASIDE)]
         self.files.sort(key=lambda path: path != last)
 
-    def set_aside(self) -> None:
-        """Make room for the files of the first checkpoint; the checkpoint to go on from is moved first."""
+    def move_aside(self) -> None:
+        """Move the files aside before the first checkpoint is written, the last checkpoint first."""
         files, self.files = self.files, []
         for path in files:
             aside = path.parent / ASIDE
@@ -38,19 +38,19 @@ class EarlierRun:
             path.rename(aside / path.name)
 
     def remove(self) -> None:
-        """Remove what was set aside."""
+        """Remove the files that were moved aside."""
         for folder in self.folders:
             remove(folder / ASIDE)
 
 
 def recover(folders: Sequence[Path], last: Path) -> None:
-    """Finish what a process left that was killed while the first checkpoint took the place of an earlier run.
+    """Complete or undo the overwriting of an earlier run after the process was killed.
 
-    The checkpoint to go on from is put back last: until then this process may be killed, and another one finishes it.
+    The last checkpoint is put back last, so that this can be killed and repeated too.
 
     Args:
         folders: Folders of the run.
-        last: The checkpoint to go on from: the earlier run is removed where the new one has it, else put back.
+        last: The last checkpoint: where the new run has one the earlier run is removed, else it is put back.
     """
     for folder in reversed(folders):  # that of checkpoints last
         aside = folder / ASIDE
@@ -61,8 +61,8 @@ def recover(folders: Sequence[Path], last: Path) -> None:
         remove(aside)
 
 
-def check_inputs(options: Mapping[str, Any], folders: Sequence[Path]) -> None:
-    """Raise when something that a run reads lies in the run that it removes.
+def check_sources(options: Mapping[str, Any], folders: Sequence[Path]) -> None:
+    """Raise when a run reads files of the run that it overwrites.
 
     Args:
         options: All flags of the run.

@@ -1,4 +1,4 @@
-"""Where a run leaves its files, and the right to write there."""
+"""The folders of a run: their names, their lock, and the checks before a run writes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RunFolders:
         self._lock: Any = None
         self._earlier: EarlierRun | None = None  # what the first checkpoint replaces
         self._config = ""
-        self.undamaged: Path | None = None  # the checkpoint of which resumable() has compared the checksums
+        self.undamaged: Path | None = None  # the checkpoint whose checksums resumable() has verified
 
     @property
     def last(self) -> Path:
@@ -55,12 +55,12 @@ class RunFolders:
 
     @property
     def previous(self) -> Path:
-        """The checkpoint before the last one, should that be damaged."""
+        """The checkpoint before the last one, used when that is damaged."""
         return self.checkpoints / PREVIOUS
 
     @property
     def best(self) -> Path:
-        """The checkpoint that was best by the monitored metric."""
+        """The best checkpoint by the monitored metric."""
         return self.checkpoints / BEST
 
     @property
@@ -70,53 +70,53 @@ class RunFolders:
 
     @property
     def all(self) -> tuple[Path, ...]:
-        """Every folder of the run, that of its checkpoints first."""
+        """All folders of the run, that of its checkpoints first."""
         return self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard
 
     def resumable(self) -> Path | None:
-        """Return the last checkpoint that is not damaged; the last one anyway when all are, nothing without any."""
+        """Return the last checkpoint that is not damaged, the last one when all are damaged, None without any."""
         there = [path for path in (self.last, self.previous, self.best) if path.exists()]
         whole = self.undamaged = next((path for path in there if not is_damaged(path)), None)
         if whole not in (None, self.last):
             logger.warning("%s is %s: going on from %s", self.last, "damaged" if self.last in there else "gone", whole)
         return whole or (there[0] if there else None)
 
-    def go_on_from(self, start: str | None) -> None:
-        """Remove a damaged last checkpoint, which would take the place of the one before it."""
+    def remove_damaged_last(self, start: str | None) -> None:
+        """Remove the last checkpoint if it is damaged, as it would replace the previous one."""
         if start is not None and Path(start) in (self.previous, self.best):
             remove(self.last)
 
     def write_config(self, text: str) -> None:
-        """Write the flags that repeat the run beside its checkpoints, not before these replace an earlier run."""
+        """Write the flags that repeat the run beside its checkpoints, once these have replaced an earlier run."""
         self._config = text
         if self._earlier is None:
             with atomic_file(self.config) as aside:
                 aside.write_text(text, encoding="utf-8")
 
-    def make_room(self) -> None:
-        """Set the run aside that this one overwrites; call it before the first checkpoint or export is written."""
+    def move_earlier_aside(self) -> None:
+        """Move the run aside that this one overwrites; called before the first checkpoint or export is written."""
         if self._earlier is not None:
-            self._earlier.set_aside()
+            self._earlier.move_aside()
 
-    def finish_overwriting(self) -> None:
-        """Remove the run that this one overwrites, whose first checkpoint is written."""
+    def remove_earlier(self) -> None:
+        """Remove the run that this one overwrites; called when the first checkpoint is written."""
         if self._earlier is not None:
             self._earlier.remove()
             self._earlier = None
             self.write_config(self._config)
 
     def check_space(self, parameters: Iterable[Any]) -> None:
-        """Raise when the disk cannot hold one checkpoint and one export, warn when it may not hold all.
+        """Raise when the disk has no space for one checkpoint and one export, warn when it may not have for all.
 
         Args:
-            parameters: Those of the model; Adam keeps two numbers beside each that is trained.
+            parameters: Parameters of the model; Adam keeps two numbers for each that is trained.
 
         Raises:
-            ConfigurationError: With what is free and what is needed.
+            ConfigurationError: With the free and the needed space.
         """
         sizes = [(4 * parameter.numel(), 8 * parameter.numel() * parameter.requires_grad) for parameter in parameters]
         weights, state = sum(size for size, _ in sizes), sum(map(sum, sizes))
-        total, _, free = shutil.disk_usage(self._place())
+        total, _, free = shutil.disk_usage(self._existing())
         remedy = "Free some space, or choose another folder"
         if not total:  # no disk, as /proc is none
             return
@@ -133,12 +133,12 @@ class RunFolders:
             )
 
     def check_free(self, *, trains: bool, resume: bool, overwrite: bool, predicts: tuple[str, ...]) -> None:
-        """Raise when the run could not write, or would write over the files of an earlier one.
+        """Raise when the folders cannot be written or hold files of an earlier run.
 
         Raises:
-            ConfigurationError: With what was found and the ways out.
+            ConfigurationError: With what was found and the remedies.
         """
-        there = self._place()
+        there = self._existing()
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise self._unwritable("no permission" if there.is_dir() else f"{there} is a file")
         self._recover()
@@ -147,7 +147,7 @@ class RunFolders:
         ways_out = "Choose another --name, continue it with --resume, or replace it with --overwrite."
         if trains and not resume:
             for folder in (self.checkpoints, self.pre_trained_models):
-                # a run that could not even start leaves its flags
+                # a run that did not start has written its flags
                 if any(not path.name.startswith(".") and path.name != CONFIG for path in folder.glob("*")):
                     raise ConfigurationError(f"--name: a run '{self.name}' has files in {folder}. {ways_out}")
         for stage in () if resume else predicts:
@@ -155,8 +155,8 @@ class RunFolders:
             if found.exists():
                 raise ConfigurationError(f"--name: {found} exists. Choose another --name or replace it: --overwrite.")
 
-    def claim(self, *, overwrite: bool = False) -> None:
-        """Take the right to write as this run, until :meth:`release` or the end of the process.
+    def lock(self, *, overwrite: bool = False) -> None:
+        """Lock the folders for this process until :meth:`unlock` or its end.
 
         Args:
             overwrite: The first checkpoint of this run replaces the files that are there.
@@ -183,20 +183,20 @@ class RunFolders:
             raise self._unwritable(str(error.strerror)) from None
 
     def _recover(self) -> None:
-        """Put an earlier run back that a process was killed in the middle of overwriting."""
+        """Recover an earlier run whose overwriting was killed."""
         from filelock import FileLock, Timeout
 
         if any((folder / ASIDE).exists() for folder in self.all):
             with contextlib.suppress(Timeout), FileLock(self.checkpoints / ".lock").acquire(timeout=0):
                 recover(self.all, self.last)
 
-    def release(self) -> None:
-        """Give the right to write back."""
+    def unlock(self) -> None:
+        """Release the lock."""
         if self._lock is not None:
             self._lock.release()
 
-    def _place(self) -> Path:
-        """Return the folder of checkpoints, or what there is of the way to it."""
+    def _existing(self) -> Path:
+        """Return the folder of checkpoints, or its closest parent that exists."""
         # os.path: what may not be looked into is taken for absent, where Path raises
         return next(path for path in (self.checkpoints, *self.checkpoints.parents) if os.path.exists(path))  # noqa: PTH110
 
@@ -207,7 +207,7 @@ class RunFolders:
 
 
 def size_of(number: int) -> str:
-    """Return a number of bytes for people.
+    """Return a number of bytes in a readable unit.
 
     Examples:
         >>> size_of(3 * 2**30)
@@ -223,7 +223,7 @@ def size_of(number: int) -> str:
 
 
 def is_damaged(path: Path) -> bool:
-    """Tell whether a checkpoint was cut or changed: files of torch.save hold a checksum of each of their parts.
+    """Return whether a checkpoint is damaged, by the checksums in files of ``torch.save``.
 
     Args:
         path: A file, or a folder of shards.

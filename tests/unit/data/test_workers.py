@@ -1,4 +1,4 @@
-"""Processes that prepare batches: one that hangs when it is started is replaced, none is waited for in vain."""
+"""Workers of the data loader: one that hangs when it is started is replaced, none is waited for in vain."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def loader_with(start_up: WorkerStartUp, persistent: bool = False) -> Any:
 def test_what_hangs_is_started_again(
     persistent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    monkeypatch.setattr(workers, "START_TIMEOUT", 0.5)
     for number in range(2):  # of the first and the second start
         (tmp_path / str(number)).touch()
     loader = loader_with(start_up := Hanging(tmp_path), persistent)
     for _ in range(2):  # epochs
         rows = [row for batch in start_up.iterator(loader) for row in batch.tolist()]
         assert sorted(rows) == list(range(20))
-    assert 1 <= caplog.text.count("did not begin to work; others are started") <= 2
+    assert 1 <= caplog.text.count("did not start; starting them again") <= 2
 
 
 def test_what_never_begins_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "PATIENCE", 0.2)
+    monkeypatch.setattr(workers, "START_TIMEOUT", 0.2)
     for number in range(10):
         (tmp_path / str(number)).touch()
     start_up = Hanging(tmp_path)
-    with pytest.raises(RunError, match="did not begin to work in 4 attempts"):
+    with pytest.raises(RunError, match="did not start in 4 attempts"):
         start_up.iterator(loader_with(start_up))
 
 
@@ -72,7 +72,7 @@ def test_what_dies_is_for_the_loader_to_tell(monkeypatch: pytest.MonkeyPatch) ->
     start = time.monotonic()
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         list(start_up.iterator(loader_with(start_up)))
-    assert time.monotonic() - start < workers.PATIENCE / 2
+    assert time.monotonic() - start < workers.START_TIMEOUT / 2
 
 
 RUN = """
@@ -105,14 +105,14 @@ def test_no_folder_of_sockets_is_left_behind(end: str, tmp_path: Path) -> None:
 
 
 def test_a_killed_process_leaves_the_folder_of_the_one_it_was_forked_from() -> None:
-    folder = Path(WorkerStartUp().sockets)
-    assert Path(WorkerStartUp().sockets) == folder
+    folder = Path(WorkerStartUp().socket_folder)
+    assert Path(WorkerStartUp().socket_folder) == folder
     if not (child := os.fork()):
         start_up = WorkerStartUp()
         loader = loader_with(start_up, persistent=True)
         for _ in start_up.iterator(loader):
             pass
-        os.kill(os.getpid(), signal.SIGKILL if Path(start_up.sockets) != folder else signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL if Path(start_up.socket_folder) != folder else signal.SIGTERM)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     time.sleep(6)  # its workers ask every 5 s whether it is still there
     assert folder.exists()

@@ -68,7 +68,7 @@ def tree(folder, name="*"):
 
 def first_checkpoint(run):
     """Write what a run writes at its first checkpoint, up to the checkpoint itself."""
-    run.make_room()
+    run.move_earlier_aside()
     (run.pre_trained_models / "folder").mkdir()
     (run.pre_trained_models / "folder/file").write_text("new")
 
@@ -76,12 +76,12 @@ def first_checkpoint(run):
 def test_an_earlier_run_stays_until_the_first_checkpoint(earlier):
     before = tree(earlier)
     run = RunFolders(earlier, "run")
-    run.claim(overwrite=True)
+    run.lock(overwrite=True)
     run.write_config("new")
     assert tree(earlier) == before
     first_checkpoint(run)
     run.last.write_text("new")
-    run.finish_overwriting()
+    run.remove_earlier()
     new = {f"checkpoints/run/{name}": "new" for name in ("last.ckpt", "config.yaml")}
     assert tree(earlier, "run") == {**new, "pre_trained_models/run/folder/file": "new"}
     assert len(tree(earlier, "other")) == len([name for name in before if "/other/" in name])
@@ -93,11 +93,11 @@ def test_a_run_that_was_killed_while_it_overwrote_another(earlier, has_checkpoin
     """Before its checkpoint was there the earlier run comes back, afterwards it goes."""
     before = tree(earlier, "run")
     killed = RunFolders(earlier, "run")
-    killed.claim(overwrite=True)
+    killed.lock(overwrite=True)
     first_checkpoint(killed)
     if has_checkpoint:
         killed.last.write_text("new")
-    killed.release()
+    killed.unlock()
     run = RunFolders(earlier, "run")
     with pytest.raises(ConfigurationError, match="a run 'run' has files"):
         run.check_free(trains=True, resume=False, overwrite=False, predicts=())
@@ -138,10 +138,10 @@ def test_no_moment_of_overwriting_loses_a_file(earlier):
             run.check_free(trains=True, resume=False, overwrite=False, predicts=())
 
     for first in itertools.count():
-        run.claim(overwrite=True)
+        run.lock(overwrite=True)
         with killed_in(first) as killed:
-            run.make_room()
-        run.release()
+            run.move_earlier_aside()
+        run.unlock()
         run = RunFolders(earlier, "run")
         killed_again = [True]
         while killed_again:
@@ -155,12 +155,12 @@ def test_no_moment_of_overwriting_loses_a_file(earlier):
 
 def test_nothing_is_put_back_while_the_run_goes_on(earlier):
     running = RunFolders(earlier, "run")
-    running.claim(overwrite=True)
+    running.lock(overwrite=True)
     first_checkpoint(running)
     other = RunFolders(earlier, "run")
     other.check_free(trains=True, resume=True, overwrite=False, predicts=())
     with pytest.raises(ConfigurationError, match="another process is running"):
-        other.claim()
+        other.lock()
     running.last.write_text("new")
-    running.finish_overwriting()
+    running.remove_earlier()
     assert tree(earlier, "run")["checkpoints/run/last.ckpt"] == "new"
