@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers_framework.experiment import Experiment
 
 # flags of the command line that do something else than run
-OF_THE_COMMAND = ("check", "debug", "help", "preview", "print_config", "version")
+OF_THE_COMMAND = ("check", "debug", "default_env", "help", "preview", "print_completion", "print_config", "version")
 
 
 @dataclass(frozen=True)

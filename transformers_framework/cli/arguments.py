@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser, set_loader
 
 from transformers_framework.cli.flags import Flag
 from transformers_framework.cli.given import Given
@@ -22,6 +22,7 @@ from transformers_framework.exceptions import ConfigurationError, did_you_mean
 from transformers_framework.restricted import Expanded
 
 PROGRAM = "transformers_framework"
+set_loader("words", lambda text: text)  # a text is what it says, and no YAML
 
 
 class Arguments(ArgumentParser):
@@ -32,7 +33,7 @@ class Arguments(ArgumentParser):
     """
 
     def __init__(self, groups: Mapping[str, Mapping[str, Flag]]) -> None:
-        super().__init__(prog=PROGRAM, exit_on_error=False, add_help=False, allow_abbrev=False, print_config=None)
+        super().__init__(PROGRAM, exit_on_error=False, add_help=False, print_config=None, parser_mode="words")
         self.flags = {name: flag for flags in groups.values() for name, flag in flags.items()}
         self.arguments: dict[str, Any] = {}
         for title, flags in groups.items():

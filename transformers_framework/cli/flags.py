@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -114,7 +115,7 @@ def arguments(docstring: str | None) -> dict[str, str]:
     section = re.search(r"^Args:\n(.*?)(?=^\S|\Z)", inspect.cleandoc(docstring or ""), re.MULTILINE | re.DOTALL)
     if section is None:
         return {}
-    body = inspect.cleandoc(section[1])
+    body = textwrap.dedent(section[1])
     entries = re.findall(r"^(\w+)(?: \([^)\n]*\))?:(.*(?:\n(?!\S).*)*)", body, re.MULTILINE)
     return {name: _plain(text) for name, text in entries}
 

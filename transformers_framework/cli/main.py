@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from transformers_framework.cli.parser import Groups
     from transformers_framework.experiment import Experiment
 
-NO_RUN = frozenset(("--check", "--preview", "--help", "-h", "--version", "--print_config"))  # flags of other commands
+NO_RUN = frozenset(
+    ("--check", "--preview", "--help", "-h", "--version", "--print_config", "--print_completion")
+)  # flags of other commands
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 

@@ -19,6 +19,7 @@ MANY_CHOICES = 6  # more than these stand in the help's text and not beside the 
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "none"}
 # what a word is tried as, in this order: "1" is an integer before it is a number, and a text only at last
 _ORDER = {Literal: 0, type(None): 1, int: 2, float: 3, bool: 4, str: 5}
@@ -133,18 +134,16 @@ def _prepared(members: Sequence[Any], word: str | None) -> Any:
     choices = [str(choice) for member in members if get_origin(member) is Literal for choice in get_args(member)]
     if word in choices:
         return word
-    is_none = word is None or (word.lower() in ("none", "null") and type(word) is not Quoted)
-    if is_none and type(None) in kinds:
+    if type(None) in kinds and (word is None or (word.lower() in ("none", "null") and type(word) is not Quoted)):
         return None
-    if word is None or kinds == {type(None)}:
+    if word is None:
         raise ValueError
-    is_number = _NUMBER.fullmatch(word) and math.isfinite(float(word))
-    if kinds & {int, float} and (is_number or not kinds & {bool, str}):
-        if not is_number:
-            raise ValueError
+    if kinds & {int, float} and _NUMBER.fullmatch(word) and math.isfinite(float(word)):
         return str(int(word)) if _INTEGER.fullmatch(word) else repr(float(word))
-    if bool in kinds and word in ("0", "1"):
-        return ("false", "true")[int(word)]
+    if bool in kinds and word.lower() in _TRUTH:
+        return _TRUTH[word.lower()]
+    if str not in kinds:
+        raise ValueError
     for change in (change for member in members for change in get_args(member)[1:] if isinstance(change, Expanded)):
         return change(word)
     return str(word)

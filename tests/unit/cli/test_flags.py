@@ -109,6 +109,7 @@ def test_arguments_section_ends_where_the_next_begins():
     """
     assert arguments(text) == {"first": "One: two. Three.", "second": "Four."}
     assert arguments(None) == {}
+    assert arguments("Title.\n\n    Args:\n        only: One,\n            two.\n") == {"only": "One, two."}
 
 
 def test_a_default_that_the_documentation_states_is_shown_once():
