@@ -110,11 +110,7 @@ def heads(run: Run) -> None:
     module = run.module
     used = {name: objective for stage in STAGES if data.has(stage) for name, objective in module.active(stage).items()}
     unused = module.objectives.keys() - used.keys()
-    initialized = [
-        type(part).__name__
-        for name, part in module.named_modules()
-        if getattr(part, "starts_fresh", False) and name.rpartition(".")[2] not in unused
-    ]
+    initialized = [part for name, part in module.model.newly_initialized.items() if name not in unused]
     tuned = [name for name in config.architectures or () if source and not name.endswith(PRE_TRAINED)]
     needed = tuple(head_of(objective, config.model_type).removeprefix("AutoModel") for objective in used.values())
     other = [name for name in tuned if not name.endswith(needed)]

@@ -39,10 +39,9 @@ class Exporter:
             return
         with atomic_folder(folder) as aside:
             pipeline = cast("Pipeline", trainer.lightning_module)
-            for name, objective in pipeline.objectives.items():
-                if isinstance(objective, ExportsConfig) and (found := objective.learned_config):
-                    pipeline.model.heads[name].config.update(found)
-            pipeline.model.export(aside, self.tokenizer, state_dict=weights)
+            exporting = {name: part for name, part in pipeline.objectives.items() if isinstance(part, ExportsConfig)}
+            learned = {name: part.learned_config for name, part in exporting.items()}
+            pipeline.model.export(aside, self.tokenizer, state_dict=weights, learned=learned)
             if weights is not None:
                 _say_precision(aside)
             records = [part for part in trainer.callbacks if isinstance(part, RunRecord)]  # type: ignore[attr-defined]

@@ -219,23 +219,27 @@ def load_model(
     Raises:
         ConfigurationError: When weights cannot be read or do not fit the config, or the family lacks what was asked.
     """
-    from transformers_framework.models.multi_head import MultiHeadModel, freeze_unreached
+    from transformers_framework.models.freezing import freeze_unreached
+    from transformers_framework.models.multi_head import MultiHeadModel
     from transformers_framework.models.output_layer import renew_output
 
     source = pre_trained_model and place_of(pre_trained_model, flag, cache_dir)
     first = model_mapping(auto_class_of(next(iter(heads.values()))[0]))[type(config)]
     implementation = implementation_of(first, attention)
     models: dict[str, PreTrainedModel] = {}
+    incomplete = []
     for name, spec in ((name, HeadSpec(*spec)) for name, spec in heads.items()):
         auto, own = auto_class_of(spec.auto_class), copy.deepcopy(config)
         own.update(dict(spec.config_kwargs))
         if source is None:
             models[name] = _draw_weights(auto, own, implementation, flag)
         else:
-            models[name] = _load_weights(auto, source, own, implementation, (flag, str(pre_trained_model)), cache_dir)
+            told = (flag, str(pre_trained_model))
+            models[name], is_complete = _load_weights(auto, source, own, implementation, told, cache_dir)
+            incomplete += [] if is_complete else [name]
             if not spec.keeps_output:
                 renew_output(models[name])
-    model = MultiHeadModel(models)
+    model = MultiHeadModel(models, incomplete)
     if gradient_checkpointing:
         if not model.backbone.supports_gradient_checkpointing:
             raise ConfigurationError(
@@ -271,7 +275,8 @@ def _draw_weights(auto: Any, config: PreTrainedConfig, attention: str, flag: str
 
 def _load_weights(
     auto: Any, place: str, config: PreTrainedConfig, attention: str, source: tuple[str, str], cache_dir: str | None
-) -> PreTrainedModel:
+) -> tuple[PreTrainedModel, bool]:
+    """Return a head model, and whether the checkpoint has all weights of its head."""
     check_shards_inside(place, *source, cache_dir)
     with reading(*source, "model"):
         model, report = auto.from_pretrained(
@@ -285,17 +290,20 @@ def _load_weights(
             trust_remote_code=False,
             cache_dir=hub_cache(cache_dir),
         )
-    _check_weights(model, report, *source)
+    is_complete = _check_weights(model, report, *source)
     for name, parameter in model.named_parameters():
         # transformers draws no bias of the language models of data2vec, longformer, luke, nystromformer: it is what the
         # memory held before, at times no number
         if name in report["missing_keys"] and name.endswith("bias"):
             parameter.data.zero_()
-    return model
+    return model, is_complete
 
 
-def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], flag: str, source: str) -> None:
-    """Refuse weights that do not fit the backbone; say which parts of the head start fresh."""
+def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], flag: str, source: str) -> bool:
+    """Refuse weights that do not fit the backbone; return whether the head has all of its own, and log what is missing.
+
+    Without a head there is nothing but a pooler, which nothing reads.
+    """
     prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
     shapes = {key: (tuple(there), tuple(here)) for key, there, here in report["mismatched_keys"]}
     if wrong := [key for key in sorted(shapes) if key.startswith(prefix)]:
@@ -317,6 +325,5 @@ def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], flag: str,
     if absent:
         logger.warning("%s: these weights of the backbone are missing and start fresh: %s.", source, ", ".join(absent))
     if fresh := sorted((missing - set(absent)) | set(shapes)):
-        # without a head there is nothing but a pooler, which nothing reads
-        model.starts_fresh = model.base_model is not model  # type: ignore[assignment]
         logger.info("%s: %s starts fresh: %s.", source, type(model).__name__, ", ".join(fresh))
+    return not fresh or model.base_model is model

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
-from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.families import family_of
 from transformers_framework.models.attention import Attention
 from transformers_framework.models.auto import HeadSpec, load_model, read_config
 from transformers_framework.models.embedding_sharing import Sharing, merged, share_embeddings
+from transformers_framework.models.model import Model
 from transformers_framework.models.multi_head import MultiHeadModel
 from transformers_framework.models.positions import max_positions
 from transformers_framework.models.reading import hub_cache, place_of, reading
@@ -24,7 +24,7 @@ from transformers_framework.processing.tokenizer_json import read_tokenizer
 from transformers_framework.restricted import LocalPath, PositiveInt, Range, Source
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ DEFAULT_SIZE = 0.5
 GeneratorSize = Annotated[float, Range(above=0, le=1)]
 
 
-class GeneratorDiscriminator(nn.Module):
+class GeneratorDiscriminator(Model):
     """Two networks that are trained together: what the generator makes of masked texts, the discriminator judges.
 
     Args:
@@ -47,22 +47,27 @@ class GeneratorDiscriminator(nn.Module):
         self.generator, self.discriminator = generator, discriminator
 
     @property
-    def backbone(self) -> Any:
+    def backbone(self) -> PreTrainedModel:
         """The discriminator without heads: what pre-training is for."""
         return self.discriminator.backbone
 
     @property
-    def backbones(self) -> list[Any]:
+    def backbones(self) -> list[PreTrainedModel]:
         """Those of generator and discriminator."""
         return [self.generator.backbone, self.discriminator.backbone]
 
     @property
-    def config(self) -> Any:
+    def config(self) -> PreTrainedConfig:
         """The config of the discriminator's backbone."""
         return self.discriminator.config
 
     @property
-    def configs(self) -> list[Any]:
+    def newly_initialized(self) -> dict[str, str]:
+        """Class names of the head models with weights that their checkpoint lacks, by the name of the head."""
+        return self.generator.newly_initialized | self.discriminator.newly_initialized
+
+    @property
+    def configs(self) -> list[PreTrainedConfig]:
         """Every config of both networks."""
         return [*self.generator.configs, *self.discriminator.configs]
 
@@ -77,6 +82,7 @@ class GeneratorDiscriminator(nn.Module):
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         state_dict: Mapping[str, torch.Tensor] | None = None,
+        learned: Mapping[str, Mapping[str, object]] | None = None,
     ) -> dict[str, Path]:
         """Write plain checkpoints that transformers' Auto classes load: ``folder/NAME`` for each head of both.
 
@@ -84,6 +90,7 @@ class GeneratorDiscriminator(nn.Module):
             folder: Where to; made when absent.
             tokenizer: Written beside every checkpoint.
             state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``.
+            learned: By the name of a head, what its config must say besides, as it was found in training.
 
         Returns:
             The folder of each head by name.
@@ -91,11 +98,11 @@ class GeneratorDiscriminator(nn.Module):
         state = self.state_dict() if state_dict is None else state_dict
         prefix = "generator."
         generated = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        folders = self.generator.export(Path(folder, GENERATED), tokenizer, state_dict=generated)
+        folders = self.generator.export(Path(folder, GENERATED), tokenizer, state_dict=generated, learned=learned)
         names = list(self.discriminator.heads)
         target = Path(folder) if len(names) > 1 else Path(folder, names[0])
         judged = merged(self.discriminator, self.generator, state)
-        return folders | self.discriminator.export(target, tokenizer, state_dict=judged)
+        return folders | self.discriminator.export(target, tokenizer, state_dict=judged, learned=learned)
 
 
 def load_generator_discriminator(

@@ -10,17 +10,18 @@ from __future__ import annotations
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.model import Model
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.modeling_outputs import ModelOutput
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class Relay(nn.Module):
         return self.hand_over(self._call(*args, **kwargs))
 
 
-class MultiHeadModel(nn.Module):
+class MultiHeadModel(Model):
     """One or more head models of transformers on one shared backbone.
 
     With one head the head model stays whole. With several, the backbone of the model with most parameters is kept (it
@@ -132,15 +133,17 @@ class MultiHeadModel(nn.Module):
 
     Args:
         heads: Head models of one family and one size by the name of their objective, in the order in which they run.
+        newly_initialized: Names of the heads with weights that their checkpoint lacks.
 
     Raises:
         ConfigurationError: When the head models have no backbone of one class in common.
     """
 
-    def __init__(self, heads: Mapping[str, PreTrainedModel]) -> None:
+    def __init__(self, heads: Mapping[str, PreTrainedModel], newly_initialized: Collection[str] = ()) -> None:
         super().__init__()
         assert heads, "a model needs at least one head"
-        self.heads: Any = nn.ModuleDict(dict(heads))  # of PreTrainedModel, which ModuleDict does not say
+        self.heads = cast("Mapping[str, PreTrainedModel]", nn.ModuleDict(dict(heads)))
+        self._newly_initialized = {name: type(heads[name]).__name__ for name in newly_initialized}
         self.shared: PreTrainedModel | None = None
         self._accepts = {name: frozenset(_parameters_of(head)) for name, head in heads.items()}
         self._declared: tuple[str, ...] = ()
@@ -157,7 +160,7 @@ class MultiHeadModel(nn.Module):
     @property
     def backbone(self) -> PreTrainedModel:
         """The model without heads."""
-        return self.shared if self.shared is not None else next(iter(self.heads.values())).base_model
+        return self.shared if self.shared is not None else _base_of(next(iter(self.heads.values())))
 
     @property
     def backbones(self) -> list[PreTrainedModel]:
@@ -165,18 +168,23 @@ class MultiHeadModel(nn.Module):
         return [self.backbone]
 
     @property
-    def config(self) -> Any:
+    def config(self) -> PreTrainedConfig:
         """The config of the backbone; every head has its own copy."""
         return self.backbone.config
 
     @property
-    def configs(self) -> list[Any]:
+    def newly_initialized(self) -> dict[str, str]:
+        """Class names of the head models with weights that the checkpoint lacks, by the name of the head."""
+        return self._newly_initialized
+
+    @property
+    def configs(self) -> list[PreTrainedConfig]:
         """Every config of the model, each once: the backbone's and each head's."""
         found = [self.backbone.config, *(head.config for head in self.heads.values())]
         return list({id(config): config for config in found}.values())
 
     def _share(self) -> None:
-        backbones = {name: head.base_model for name, head in self.heads.items()}
+        backbones = {name: _base_of(head) for name, head in self.heads.items()}
         for name, head in self.heads.items():
             if backbones[name] is head or type(backbones[name]) is not type(next(iter(backbones.values()))):
                 raise ConfigurationError(
@@ -270,6 +278,7 @@ class MultiHeadModel(nn.Module):
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         state_dict: Mapping[str, torch.Tensor] | None = None,
+        learned: Mapping[str, Mapping[str, object]] | None = None,
     ) -> dict[str, Path]:
         """Write checkpoints that transformers' Auto classes load: in the folder itself, or a subfolder a head.
 
@@ -278,6 +287,7 @@ class MultiHeadModel(nn.Module):
             tokenizer: Written beside every checkpoint.
             state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``: those that a
                 sharded strategy has gathered.
+            learned: By the name of a head, what its config must say besides, as it was found in training.
 
         Returns:
             The folder of each head by name.
@@ -286,6 +296,7 @@ class MultiHeadModel(nn.Module):
         for name, head in self.heads.items():
             weights = None if state_dict is None else self._weights_of(name, state_dict)
             relay: Any = getattr(head, head.base_model_prefix, None)
+            head.config.update(dict((learned or {}).get(name, {})))
             if self.shared is not None:
                 self._attach(head, self.shared)
                 _copy_sizes(self.shared.config, head.config)
@@ -308,6 +319,11 @@ class MultiHeadModel(nn.Module):
         return weights
 
 
+def _base_of(head: PreTrainedModel) -> PreTrainedModel:
+    """Return the backbone of a head model, the model itself where it has no head."""
+    return cast("PreTrainedModel", head.base_model)
+
+
 def _parameters_of(model: PreTrainedModel) -> tuple[str, ...]:
     """Names of the inputs that a model's forward declares, in order."""
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
@@ -326,69 +342,3 @@ def tie(model: PreTrainedModel) -> None:
     model.tie_weights()
     for target, source in model.all_tied_weights_keys.items():
         assert model.get_parameter(target) is model.get_parameter(source), f"{target} is not tied to {source}"
-
-
-# --- parameters that nothing trains ----------------------------------------------------------------------------------
-
-
-def reached(tensors: Iterable[torch.Tensor]) -> set[int]:
-    """Return the ids of the parameters on which tensors depend, by walking their graph: no backward pass is run."""
-    stack = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
-    seen, leaves = set(stack), set()
-    while stack:
-        node = stack.pop()
-        if hasattr(node, "variable"):
-            leaves.add(id(node.variable))
-        for child, _ in node.next_functions:
-            if child is not None and child not in seen:
-                seen.add(child)
-                stack.append(child)
-    return leaves
-
-
-def freeze_unreached(
-    model: MultiHeadModel, scores: Callable[[str, ModelOutput], Iterable[torch.Tensor]] | None = None
-) -> list[str]:
-    """Freeze the parameters that no head's output depends on, such as the pooler of a model that tags tokens.
-
-    They would never receive a gradient: optimizers would carry them and distributed training would wait for them. They
-    stay in the checkpoint as they are. One forward pass over eight tokens finds them.
-
-    Args:
-        model: The model, on any device.
-        scores: Which tensors of a head's output its loss will use, given the head's name and output; by default the
-            logits, or the last hidden state of a head without any.
-
-    Returns:
-        Names of the parameters that were frozen.
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()  # no dropout: the state of the random generators stays as it is
-    with torch.enable_grad():
-        outputs = model(**_eight_tokens(model))
-    for module, mode in modes.items():
-        module.training = mode
-    choose = scores or (lambda _, output: _logits(output))
-    used = reached(tensor for name, output in outputs.items() for tensor in choose(name, output))
-    frozen = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in used]
-    for name in frozen:
-        model.get_parameter(name).requires_grad_(False)
-    if frozen:
-        logger.info("Frozen, because no output depends on them: %s.", ", ".join(frozen))
-    return frozen
-
-
-def _logits(output: ModelOutput) -> list[torch.Tensor]:
-    return [value for key, value in output.items() if key.endswith("logits")] or [output["last_hidden_state"]]
-
-
-def _eight_tokens(model: MultiHeadModel) -> dict[str, torch.Tensor]:
-    """One row that every family accepts: a pair that ends as sequences end; its decoder reads the same."""
-    config, device = model.config, next(model.parameters()).device
-    ids = torch.full((1, 8), 1 if config.pad_token_id == 0 else 0, device=device)
-    end = getattr(config, "eos_token_id", None)
-    if isinstance(end, int) and end < config.vocab_size:
-        ids[0, [3, 4, -1]] = end  # Longformer's reader looks for all three of RoBERTa's separators
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids}
-    inputs["first_tokens"] = torch.tensor([[0, 4]], device=device)  # of a question and one candidate
-    return model.accepted(inputs)

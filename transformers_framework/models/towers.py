@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.attention import Attention
 from transformers_framework.models.auto import HeadSpec, load_model, read_config
+from transformers_framework.models.model import Model
 from transformers_framework.models.positions import max_positions
 from transformers_framework.models.sentence_transformers import (
     Pooling,
@@ -31,7 +32,7 @@ from transformers_framework.models.sentence_transformers_export import (
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from transformers_framework.models.multi_head import MultiHeadModel
 
@@ -83,13 +84,13 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.pooling, self.normalizes = encoder, pooling, normalizes
-        self.projections = nn.ModuleList(map(Dense, projections))
+        self.projections = cast("Sequence[Dense]", nn.ModuleList(map(Dense, projections)))
+        self.newly_projects = any(projection.weights is None for projection in projections)
 
     @property
     def embedding_size(self) -> int:
         """Numbers of an embedding."""
-        found: Any = self.projections
-        return found[-1].linear.out_features if len(found) else _size_of(self.encoder.config)
+        return self.projections[-1].linear.out_features if self.projections else _size_of(self.encoder.config)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Return one vector a text.
@@ -135,7 +136,7 @@ def pool(states: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Ten
     return kept / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-class BiEncoder(nn.Module):
+class BiEncoder(Model):
     """Towers of queries and of passages, which may be the same.
 
     Args:
@@ -156,14 +157,13 @@ class BiEncoder(nn.Module):
         lower_case: bool = False,
     ) -> None:
         super().__init__()
-        self.towers: Any = nn.ModuleDict(dict(towers))
+        self.towers = cast("Mapping[str, Tower]", nn.ModuleDict(dict(towers)))
         self.scores_fn, self.prompts = scores_fn, dict(prompts or {})
         self.max_lengths, self.lower_case = dict(max_lengths or {}), lower_case
 
     def tower(self, side: str) -> Tower:
         """Return the tower of a side, ``query`` or ``passage``."""
-        found: Tower = self.towers[side if side in self.towers else BOTH]
-        return found
+        return self.towers[side if side in self.towers else BOTH]
 
     @property
     def shares(self) -> bool:
@@ -176,27 +176,35 @@ class BiEncoder(nn.Module):
         return found
 
     @property
-    def heads(self) -> Any:
+    def heads(self) -> Mapping[str, PreTrainedModel]:
         """The model of queries by the name of its objective."""
         return self.tower(QUERY).encoder.heads
 
     @property
-    def backbone(self) -> Any:
+    def backbone(self) -> PreTrainedModel:
         """The encoder of queries."""
         return self.tower(QUERY).encoder.backbone
 
     @property
-    def backbones(self) -> list[Any]:
+    def backbones(self) -> list[PreTrainedModel]:
         """The encoders of all towers."""
         return [tower.encoder.backbone for tower in self.towers.values()]
 
     @property
-    def config(self) -> Any:
+    def config(self) -> PreTrainedConfig:
         """The config of the encoder of queries."""
         return self.backbone.config
 
     @property
-    def configs(self) -> list[Any]:
+    def newly_initialized(self) -> dict[str, str]:
+        """Class names of what has weights that the checkpoint lacks: dense layers by their tower, encoders by head."""
+        found = {name: type(tower).__name__ for name, tower in self.towers.items() if tower.newly_projects}
+        for tower in self.towers.values():
+            found |= tower.encoder.newly_initialized
+        return found
+
+    @property
+    def configs(self) -> list[PreTrainedConfig]:
         """Every config of all towers."""
         return [config for tower in self.towers.values() for config in tower.encoder.configs]
 
@@ -206,6 +214,7 @@ class BiEncoder(nn.Module):
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         state_dict: Mapping[str, Tensor] | None = None,
+        learned: Mapping[str, Mapping[str, object]] | None = None,
     ) -> dict[str, Path]:
         """Write what transformers' ``AutoModel`` and sentence-transformers load.
 
@@ -214,6 +223,7 @@ class BiEncoder(nn.Module):
                 ``folder/passage``, each whole, and beside them what makes one model of both for sentence-transformers.
             tokenizer: Written beside every checkpoint.
             state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``.
+            learned: By the name of the objective, what configs must say besides, as it was found in training.
 
         Returns:
             The folder of each tower by name.
@@ -221,7 +231,7 @@ class BiEncoder(nn.Module):
         folders = {name: Path(folder) if self.shares else Path(folder, name) for name in self.towers}
         for name, tower in self.towers.items():
             own = _under(f"towers.{name}.", state_dict)
-            tower.encoder.export(folders[name], tokenizer, state_dict=_under("encoder.", own))
+            tower.encoder.export(folders[name], tokenizer, state_dict=_under("encoder.", own), learned=learned)
             projections = [dense.projection for dense in tower.projections]
             if own is not None:
                 projections = [
@@ -340,9 +350,7 @@ def load_bi_encoder(
             )
         projections = _projections(source, flag, cache_dir, _size_of(own), embedding_size)
         with drawn_alike():
-            tower = Tower(encoder, pooling or "mean", projections, normalizes=bool(normalize_embeddings))
-        tower.starts_fresh = any(projection.weights is None for projection in projections)  # type: ignore[assignment]
-        towers[name] = tower
+            towers[name] = Tower(encoder, pooling or "mean", projections, normalizes=bool(normalize_embeddings))
     sizes = {name: tower.embedding_size for name, tower in towers.items()}
     if len(set(sizes.values())) > 1:
         raise ConfigurationError(

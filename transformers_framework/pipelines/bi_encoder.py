@@ -35,6 +35,7 @@ class BiEncoderPipeline(Pipeline):
         inputs: Turns rows into model inputs.
     """
 
+    model: BiEncoder
     embedded: Embedded | None = None  # what the last batch of evaluation became, for a search of a corpus
 
     def __init__(
@@ -45,7 +46,7 @@ class BiEncoderPipeline(Pipeline):
         inputs: Inputs,
         **flags: Any,
     ) -> None:
-        super().__init__(model, objectives, options, inputs, **flags)  # type: ignore[arg-type]
+        super().__init__(model, objectives, options, inputs, **flags)
         self.pad_token_id = int(inputs.tokenizer.pad_token_id)
         self.pads_left = inputs.tokenizer.padding_side == "left"
 
@@ -72,8 +73,7 @@ class BiEncoderPipeline(Pipeline):
 
     def passage_embeddings(self, **inputs: Tensor) -> Tensor:
         """Return one vector a passage ``(B, E) float32``."""
-        model: Any = self.model
-        embeddings: Tensor = model.tower("passage")(**inputs)
+        embeddings: Tensor = self.model.tower("passage")(**inputs)
         return embeddings
 
     def _inputs(self, batch: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ class BiEncoderPipeline(Pipeline):
     def _embeddings(
         self, queries: dict[str, Tensor], passages: dict[str, Tensor], *, together: bool
     ) -> tuple[Tensor, Tensor | None]:
-        model: Any = self.model
+        model = self.model
         if not passages:
             return model.tower("query")(**queries), None
         shapes = [side["input_ids"].shape for side in (queries, passages)]

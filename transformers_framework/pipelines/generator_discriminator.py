@@ -15,6 +15,7 @@ from transformers_framework.objectives.token_detection import Detection, Filled
 from transformers_framework.pipelines.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from transformers_framework.models.generator import GeneratorDiscriminator
     from transformers_framework.models.multi_head import MultiHeadModel
 
 DETECTED = Detection.name
@@ -28,6 +29,8 @@ class GeneratorDiscriminatorPipeline(Pipeline):
     passes through a sample. In evaluation beside objectives that want clean text, the discriminator alone runs on that.
     """
 
+    model: GeneratorDiscriminator
+
     def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
         """Call both networks once; what was sampled becomes input and labels of the detection.
 
@@ -35,14 +38,14 @@ class GeneratorDiscriminatorPipeline(Pipeline):
             batch: Model inputs, and under each objective's name what is its own.
             stage: Stage of the batch. In prediction the discriminator judges the texts as they are.
         """
-        model: Any = self.model
         names, inputs, outputs = list(self.active(stage)), self._inputs(batch), {}
         if GENERATED in names:
-            outputs[GENERATED], probabilities = self._generate(model.generator, inputs, batch[GENERATED])
+            outputs[GENERATED], probabilities = self._generate(self.model.generator, inputs, batch[GENERATED])
             if stage != "predict":
                 inputs["input_ids"] = self._replace(inputs["input_ids"], probabilities, batch)
         judges = [name for name in names if name != GENERATED]
-        return outputs | model.discriminator(active=judges, positions=self._positions(batch, judges), **inputs)
+        positions = self._positions(batch, judges)
+        return outputs | self.model.discriminator(active=judges, positions=positions, **inputs)
 
     @staticmethod
     def _generate(

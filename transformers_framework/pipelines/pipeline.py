@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.metrics.stage_metric import StageMetric
-    from transformers_framework.models.multi_head import MultiHeadModel
+    from transformers_framework.models.model import Model
     from transformers_framework.objectives.objective import Objective
 
 
@@ -63,10 +63,11 @@ class Pipeline(pl.LightningModule):
     """
 
     document_mask_class: ClassVar[type[DocumentMask]] = DocumentMask
+    model: Model
 
     def __init__(
         self,
-        model: MultiHeadModel,
+        model: Model,
         objectives: Sequence[Objective],
         options: Mapping[str, Any],
         inputs: Inputs,

@@ -34,6 +34,7 @@ class SeqToSeqPipeline(Pipeline):
     """
 
     document_mask_class = SeqToSeqDocumentMask
+    model: MultiHeadModel
 
     def __init__(
         self,

@@ -10,7 +10,8 @@ from tests import tiny
 from tests.tolerances import assert_close, assert_gradients_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.auto import checkpoint_activations
-from transformers_framework.models.multi_head import MultiHeadModel, Relay, freeze_unreached, tie
+from transformers_framework.models.freezing import freeze_unreached
+from transformers_framework.models.multi_head import MultiHeadModel, Relay, tie
 from transformers_framework.registry import MODELS
 
 HEADS = {
