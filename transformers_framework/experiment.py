@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.constants import ARE_TEXTS, EVALUATED, Stage
 from transformers_framework.continuation import Continuation
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from transformers_framework.objectives.objective import Objective
     from transformers_framework.pipelines.pipeline import Pipeline
 
+Purpose = Literal["run", "check", "preview"]
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,8 +47,10 @@ class Experiment:
     Parts are built when they are first needed and only once, so that a check can look at each of them.
 
     Args:
-        options: The value of every flag.
+        given: The value of every flag.
         config_yaml: The same as a file for ``--config``; it is written beside the checkpoints.
+        purpose: What it is built for: a run; a check, for which data are looked at as a whole after a first mistake in
+            them; a preview, which never writes either.
         pipeline: What is learned; see the table of pipelines in --help.
         model: Family of transformers; auto reads it from the checkpoint.
         name: Name of the run: its files are in folders of this name.
@@ -63,8 +68,9 @@ class Experiment:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
+        given: Mapping[str, Any],
         config_yaml: str = "",
+        purpose: Purpose = "run",
         *,
         pipeline: str,
         model: str,
@@ -78,28 +84,32 @@ class Experiment:
         rendezvous_timeout: PositiveFloat = 1800.0,
         hang_timeout: PositiveFloat = 300.0,
     ) -> None:
-        self.options, self.config_yaml = dict(options), config_yaml
+        self.given, self.config_yaml, self.purpose = dict(given), config_yaml, purpose
         self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
-        given = {flag for flag, value in self.options.items() if value is not None and value is not False}
-        self.spec: PipelineSpec = pipeline_spec(pipeline, given)
+        flags = {flag for flag, value in given.items() if value is not None and value is not False}
+        self.spec: PipelineSpec = pipeline_spec(pipeline, flags)
         self.folders = RunFolders(output_dir, name)
         self.resume, self.ckpt_path, self.overwrite = resume, ckpt_path, overwrite
         self.allow_other_batch_size = allow_other_batch_size
         self.rendezvous_timeout, self.hang_timeout = rendezvous_timeout, hang_timeout
-        self.on_data_error: Callable[[UserError], None] | None = None  # a check goes on to find all mistakes
-        self.shows_only = False  # a preview, which never writes
+        self.data_errors: list[UserError] = []  # of a check
         self.metrics: dict[str, float] = {}  # of training and of each stage that was evaluated, by their log names
 
     # ---------------------------------------------------------------- parts
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The value of every flag; where none was given, what the checkpoint was trained with."""
+        if self.spec.remembers is None:
+            return self.given
+        known = resolve(self.spec.remembers)
+        return self.given | known(**options_of(known, self.given))
 
     @cached_property
     def config(self) -> Any:
         """Config of the model, before heads change it."""
         from transformers_framework.models.auto import check_pair, load_config
 
-        if self.spec.remembers is not None:
-            known = resolve(self.spec.remembers)
-            self.options |= known(**options_of(known, self.options))
         config = load_config(**options_of(load_config, self.options))
         check_pair(self.pipeline_name, self.spec, config.model_type)
         return config
@@ -176,7 +186,7 @@ class Experiment:
 
         flags, limits = (options_of(part, self.options) for part in (DataModule, Limits))
         data = DataModule(self.inputs, self.objectives, self.seed, self.options, Limits(**limits), **flags)
-        data.load(self.on_data_error)
+        data.load(None if self.purpose == "run" else self.data_errors.append)
         return data
 
     @cached_property
@@ -195,12 +205,13 @@ class Experiment:
             )
             for o in self.objectives
         }
-        if self.inputs.num_token_types > 1 and not type_vocabulary(self.config):
-            grow_type_vocabulary(self.config, self.inputs.num_token_types)
+        num_types, config = self.inputs.num_token_types, copy.deepcopy(self.config)
+        if num_types > 1 and not type_vocabulary(config):
+            grow_type_vocabulary(config, num_types)
         load = resolve(self.spec.model)
-        model = load(heads, self.config, **options_of(load, self.options))
-        if self.inputs.num_token_types > max(1, type_vocabulary(self.config)):
-            grow_type_vocabulary(model, self.inputs.num_token_types)
+        model = load(heads, config, **options_of(load, self.options))
+        if num_types > max(1, type_vocabulary(config)):
+            grow_type_vocabulary(model, num_types)
         family: type[Pipeline] = resolve(self.spec.family)
         return family(model, self.objectives, self.options, self.inputs, **options_of(family, self.options))
 
@@ -284,7 +295,7 @@ class Experiment:
     def _run(self, rendezvous: Rendezvous) -> None:
         from transformers_framework.data.unknown import report_unknown
 
-        trains = self.options.get("train_dataset") is not None
+        trains = self.given.get("train_dataset") is not None
         self.check_folders()
         assert self.trainer is not None
         assert self.module is not None  # all is built before anything is written
@@ -309,12 +320,12 @@ class Experiment:
     @property
     def is_fast_dev_run(self) -> bool:
         """Whether this only tries a few batches of everything (``--fast_dev_run``), and leaves no files."""
-        return bool(self.options.get("fast_dev_run"))
+        return bool(self.given.get("fast_dev_run"))
 
     @property
     def writes(self) -> bool:
         """Whether this leaves files."""
-        return not self.is_fast_dev_run and not self.shows_only
+        return not self.is_fast_dev_run and self.purpose != "preview"
 
     def _run_stages(self, trains: bool) -> None:
         from transformers_framework.callbacks.early_stopping import reason_of_end
@@ -346,8 +357,8 @@ class Experiment:
             raise ConfigurationError("--resume continues a run and --overwrite removes it: give one of them.")
         if self.ckpt_path is not None and is_rank_zero() and not Path(self.ckpt_path).exists():
             raise ConfigurationError(f"--ckpt_path: there is no file {self.ckpt_path}.")
-        predicts = tuple(stage for stage in ("test", "predict") if self.options.get(f"{stage}_dataset"))
-        trains = self.options.get("train_dataset") is not None
+        predicts = tuple(stage for stage in ("test", "predict") if self.given.get(f"{stage}_dataset"))
+        trains = self.given.get("train_dataset") is not None
         if self.resume and not trains:
             raise ConfigurationError(
                 "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path "
@@ -355,15 +366,15 @@ class Experiment:
             )
         if is_rank_zero() and self.writes:
             if self.overwrite and trains:
-                check_sources(self.options, self.folders.all)
+                check_sources(self.given, self.folders.all)
             self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
 
     def prepare_machine(self) -> None:
         """Set what must be set before torch makes its first tensor or a worker is forked."""
         from transformers_framework.runtime.precision import set_float32_matmul_precision
 
-        device = prepare_machine(self.options)
-        set_float32_matmul_precision(device, **options_of(set_float32_matmul_precision, self.options))
+        device = prepare_machine(self.given)
+        set_float32_matmul_precision(device, **options_of(set_float32_matmul_precision, self.given))
 
     @cached_property
     def start(self) -> str | None:

@@ -35,7 +35,6 @@ class Run(Protocol):
     """The parts of a run; each is built when it is first asked for.
 
     Args:
-        options: The value of every flag.
         config_yaml: The same as YAML.
         spec: Row of the pipeline.
         folders: Where files are.
@@ -43,12 +42,15 @@ class Run(Protocol):
         allow_other_batch_size: Whether a checkpoint is continued although an optimizer step has other rows.
     """
 
-    options: dict[str, Any]
     config_yaml: str
     spec: PipelineSpec
     folders: RunFolders
     resume: bool
     allow_other_batch_size: bool
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The value of every flag; where none was given, what the checkpoint was trained with."""
 
     @property
     def is_fast_dev_run(self) -> bool:

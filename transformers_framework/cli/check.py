@@ -44,8 +44,10 @@ def find_problems(experiment: Experiment) -> list[UserError]:
             with caught(problems.append):
                 build_trainer(experiment.options, experiment.folders)
             return _distinct(problems)
-        experiment.on_data_error = problems.append
-        assert experiment.data
+        try:
+            assert experiment.data
+        finally:
+            problems += experiment.data_errors
         for part in ("selection", "trainer"):
             with caught(problems.append):
                 getattr(experiment, part)

@@ -21,7 +21,7 @@ from transformers_framework.runtime.garbage_collection import collect_rarely
 
 if TYPE_CHECKING:
     from transformers_framework.cli.parser import Groups
-    from transformers_framework.experiment import Experiment
+    from transformers_framework.experiment import Experiment, Purpose
 
 NO_RUN = frozenset(
     ("--check", "--preview", "--help", "-h", "--version", "--print_config", "--print_completion")
@@ -108,7 +108,7 @@ def command(argv: Sequence[str]) -> int:
         _say(parser.printed(groups, options, asked.print_config))
         return DONE
 
-    experiment = _experiment(options, groups)
+    experiment = _experiment(options, groups, "check" if asked.check else "preview" if asked.preview else "run")
     if asked.check:
         from transformers_framework.cli.check import check
 
@@ -170,13 +170,13 @@ def _import_packages(given: Mapping[str, Given]) -> None:
         load_installed()
 
 
-def _experiment(options: Mapping[str, Any], groups: Groups) -> Experiment:
+def _experiment(options: Mapping[str, Any], groups: Groups, purpose: Purpose = "run") -> Experiment:
     from transformers_framework.cli import parser
     from transformers_framework.experiment import Experiment
     from transformers_framework.registry import options_of
 
     again = {name: value for name, value in options.items() if name not in ONCE}
-    return Experiment(options, to_yaml(parser.grouped(groups, again)), **options_of(Experiment, options))
+    return Experiment(options, to_yaml(parser.grouped(groups, again)), purpose, **options_of(Experiment, options))
 
 
 def _say(text: str) -> None:

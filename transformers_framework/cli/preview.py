@@ -52,7 +52,6 @@ def preview(experiment: Experiment, num_rows: int, *, colours: bool = False, che
     """
     from transformers_framework.cli.check import find_problems
 
-    experiment.shows_only = True
     if not checked:
         experiment.prepare_machine()
         if problems := find_problems(experiment):
