@@ -35,6 +35,7 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
 
     Args:
         setup: Tokenizer, config and classes of the model.
+        in_lists: Each row has a list of candidates, with a label each.
         label_column: Column with 1 for a right candidate and 0 for a wrong one, or yes and no, true and false.
         index_column: Column with the query id: rows with the same id are candidates of one question.
         k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
@@ -50,6 +51,7 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
     def __init__(
         self,
         setup: Setup,
+        in_lists: bool = False,
         *,
         label_column: str | None = None,
         index_column: str | None = None,
@@ -63,13 +65,14 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
             raise ConfigurationError(f"--num_labels: answer_selection has {NUM_CLASSES} classes, not {num_labels}.")
         super().__init__(
             setup,
+            in_lists,
+            is_binary=True,
             label_column=label_column,
             problem_type="single_label",
             num_labels=NUM_CLASSES,
             label_weights=label_weights,
             label_smoothing=label_smoothing,
         )
-        self.classes.is_binary = True
         self.index_column = index_column
         self.group_column = index_column
         self.empty_target_action = metrics_empty_target_action

@@ -67,7 +67,9 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         permutation_check: NonNegativeInt = 0,
         **pointwise: Any,
     ) -> None:
-        super().__init__(setup, **pointwise)
+        candidates = parse_field(input_columns[-1])
+        self.in_lists, self.candidates = candidates.spreads, candidates.columns[0]
+        super().__init__(setup, self.in_lists, **pointwise)
         assert k is not None
         self.head_type = classification_head_type or getattr(setup.config, "classification_head_type", None) or "IE_k"
         self.layout = {
@@ -81,9 +83,6 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
             if (known := getattr(setup.config, name, value)) != value:
                 logger.warning("The checkpoint was trained with %s %s, this run has %s.", flag, known, value)
         self.num_orders = permutation_check
-        candidates = parse_field(input_columns[-1])
-        self.in_lists, self.candidates = candidates.spreads, candidates.columns[0]
-        self.classes.in_lists = self.in_lists
         if self.in_lists:
             self.index_column = self.index_column or SOURCE_ROW
         self.documents: dict[Stage, Dataset] = {}

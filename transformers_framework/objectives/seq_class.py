@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,8 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
 
     Args:
         setup: Tokenizer, config and classes of the model.
+        in_lists: Each row has a list of labels, one class each.
+        is_binary: A label says whether something is right: 1 or 0, or a word for yes or no.
         label_column: Column with the label: a class (whole numbers from 0, names, or a ClassLabel), a list of classes,
             or a number to be predicted.
         problem_type: What a label is: 'single_label' one class, 'multi_label' a list of any number of classes,
@@ -49,6 +52,8 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
     def __init__(
         self,
         setup: Setup,
+        in_lists: bool = False,
+        is_binary: bool = False,
         *,
         label_column: str | None = None,
         problem_type: ProblemType | None = None,
@@ -59,9 +64,16 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
     ) -> None:
         super().__init__(setup)
         self.column = label_column or ""
-        self.classes = Classes(
-            self.column, num_labels, setup.class_names, labels, known_as_texts=getattr(setup.config, ARE_TEXTS, False)
+        self._new_classes = partial(
+            Classes,
+            self.column,
+            num_labels,
+            setup.class_names,
+            labels,
+            is_binary=is_binary,
+            known_as_texts=getattr(setup.config, ARE_TEXTS, False),
         )
+        self.classes = self._new_classes(in_lists=in_lists)
         self.label_weights, self.label_smoothing = label_weights, label_smoothing
         self._problem = self._make(problem_type) if problem_type else None
 
@@ -76,9 +88,10 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
             if given := [flag for flag, value in of_classes.items() if value is not None]:
                 raise ConfigurationError(f"--{given[0]}: regression learns a number and has no classes. Leave it out.")
             return Regression(self.column, self.setup.class_names, has_one_output=self.has_one_output)
-        self.classes.in_lists = problem_type == "multi_label"
-        family = MultiLabel if problem_type == "multi_label" else SingleLabel
-        return family(self.classes, self.label_weights, self.label_smoothing)
+        if problem_type == "multi_label":
+            self.classes = self._new_classes(in_lists=True)
+            return MultiLabel(self.classes, self.label_weights, self.label_smoothing)
+        return SingleLabel(self.classes, self.label_weights, self.label_smoothing)
 
     @property
     def has_one_output(self) -> bool:

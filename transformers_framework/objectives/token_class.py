@@ -69,6 +69,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
     ) -> None:
         super().__init__(
             setup,
+            in_lists=True,
             label_column=label_column,
             problem_type="single_label",
             labels=labels,
@@ -76,7 +77,6 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
             label_weights=label_weights,
             label_smoothing=label_smoothing,
         )
-        self.classes.in_lists = True
         self.words = word_column(input_columns)
         if self.column == self.words:
             raise ConfigurationError(
