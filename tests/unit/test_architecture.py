@@ -438,6 +438,87 @@ def test_the_centre_knows_no_single_pipeline(name: str) -> None:
     assert found == []
 
 
+# what is called so has a written interface
+INTERFACES = {"inputs", "model", "experiment", "run", "pipeline", "module", "data", "objective", "objectives"}
+
+# attributes of transformers' and Lightning's objects, and of torch's, that ours have as well
+OF_OTHERS = {
+    ("models/embedding_sharing.py", "own.weight"),
+    ("models/joint.py", "attention.self.forward"),
+    ("models/multi_head.py", "head.config"),
+    ("models/multi_head.py", "shared.config"),
+    ("models/output_layer.py", "config.num_labels"),
+    ("models/segments.py", "table.num_embeddings"),
+    ("models/segments.py", "table.weight"),
+    ("pipelines/seq_to_seq.py", "self.vocabulary.model.generation_config"),
+    ("runtime/loops.py", "self.val_loop.restarting"),
+    ("runtime/loops.py", "trainer.fit_loop.epoch_loop"),
+}
+
+
+def assigned(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield what a statement assigns to, each of several."""
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    if isinstance(node, ast.AugAssign | ast.AnnAssign):
+        targets = [node.target]
+    for target in targets:
+        yield from target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+
+
+def own_attributes() -> set[str]:
+    """Return the names of everything that instances of the package's classes have."""
+    found = set()
+    for node in (node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        for part in node.body:
+            found |= {target.id for target in assigned(part) if isinstance(target, ast.Name)}
+            found |= {part.name} if isinstance(part, ast.FunctionDef) else set()
+        targets = (target for part in ast.walk(node) for target in assigned(part))
+        found |= {t.attr for t in targets if isinstance(t, ast.Attribute) and ast.unparse(t.value) == "self"}
+    return found
+
+
+def test_nothing_is_set_on_an_object_from_outside() -> None:
+    """What an object needs is handed to its constructor; what changes later, it changes itself."""
+    own = own_attributes()
+    found = [
+        (path.relative_to(ROOT / PACKAGE).as_posix(), node.lineno, target)
+        for path, tree in TREES.items()
+        if room_of(path) != "compat"
+        for node in ast.walk(tree)
+        for target in assigned(node)
+        if isinstance(target, ast.Attribute)
+        and ast.unparse(target.value) not in ("self", "cls")
+        and not target.attr.startswith("__")  # of functions
+    ]
+    ours = [(name, line, ast.unparse(target)) for name, line, target in found if target.attr in own]
+    assert [part for part in ours if (part[0], part[2]) not in OF_OTHERS] == []
+    assert {(name, target) for name, _, target in ours} >= OF_OTHERS, "nothing is listed that is not there"
+    # a new attribute on an object of a known class: mypy would say so
+    silenced = [
+        f"{name}:{line}: {ast.unparse(target)}"
+        for name, line, target in found
+        if "type: ignore" in (ROOT / PACKAGE / name).read_text("utf-8").splitlines()[line - 1]
+    ]
+    assert silenced == []
+
+
+def test_nothing_that_has_an_interface_is_of_any_type() -> None:
+    wrong = []
+    for path, tree in TREES.items():
+        nodes = list(ast.walk(tree))
+        keywords = {node.args.kwarg for node in nodes if isinstance(node, ast.FunctionDef)}  # **inputs are many things
+        named = [(node, node.arg) for node in nodes if isinstance(node, ast.arg) and node not in keywords]
+        named += [
+            (node, ast.unparse(node.target).removeprefix("self.")) for node in nodes if isinstance(node, ast.AnnAssign)
+        ]
+        for node, name in named:
+            if name in INTERFACES and node.annotation is not None and ast.unparse(node.annotation) == "Any":
+                wrong.append(f"{name_of(path)}:{node.lineno}: {name}")
+        aliases = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.value) == "Any"]
+        wrong += [f"{name_of(path)}:{node.lineno}: {ast.unparse(node)}" for node in aliases]
+    assert wrong == []
+
+
 def tracked() -> list[Path]:
     """Return the files that belong to the repository; empty where there is no git."""
     try:

@@ -103,7 +103,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
         ends = training_ends(trainer)
         if ends or in_last_batch(trainer):  # only then, as to read metrics waits for the device
             never_validated = self._monitors("valid") and self.monitor not in trainer.callback_metrics
-            loop.validation_due |= never_validated or (self.averages and trainer.enable_validation)
+            if never_validated or (self.averages and trainer.enable_validation):
+                loop.validate_next()
         due = self.interval is not None and step % self.interval == 0
         if step and step != self.saved_step and (due or ends):
             exports_later = loop.validation_due and self.at_validation
@@ -113,7 +114,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         """Save after a validation."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        epoch_loop(trainer).validation_due = False
+        epoch_loop(trainer).end_validation()
         improved = self._monitors("valid") and self._improved(trainer)
         if self.at_validation or improved or training_ends(trainer):
             self.save(trainer, best=improved, keep=self.at_validation)

@@ -14,8 +14,10 @@ from transformers_framework.objectives.capabilities import Corrupts, SparseHead,
 
 if TYPE_CHECKING:
     from transformers_framework.constants import Stage
+    from transformers_framework.data.datamodule import DataModule
     from transformers_framework.data.sampler import BatchRequest
     from transformers_framework.experiment import Experiment
+    from transformers_framework.objectives.objective import Objective
 
 
 class Row(NamedTuple):
@@ -96,7 +98,7 @@ def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:
     return rows
 
 
-def _first(data: Any, stage: Stage, num_rows: int) -> tuple[BatchRequest, Mapping[str, Sequence[Any]]]:
+def _first(data: DataModule, stage: Stage, num_rows: int) -> tuple[BatchRequest, Mapping[str, Sequence[Any]]]:
     """Return the first rows of a stage, or its first groups of rows, and what asks for them."""
     from transformers_framework.data.sampler import requests_in_order
 
@@ -104,9 +106,8 @@ def _first(data: Any, stage: Stage, num_rows: int) -> tuple[BatchRequest, Mappin
     dataset = data.datasets[stage].select_columns(names)
     if stage != TRAIN or not data.iterable:
         groups = data.inputs.groups(stage, data.seed, 0)
-        request = requests_in_order(
-            [(0, min(num_rows, data.num_rows[stage] if groups is None else len(groups)))], groups
-        )[0]
+        num_places = len(dataset) if groups is None else len(groups)
+        request = requests_in_order([(0, min(num_rows, num_places))], groups)[0]
         return request, dataset[list(request.rows)]
     examples = list(dataset.take(num_rows))
     columns = {name: [example[name] for example in examples] for name in names}
@@ -114,7 +115,7 @@ def _first(data: Any, stage: Stage, num_rows: int) -> tuple[BatchRequest, Mappin
 
 
 def _on_device(
-    batch: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], objectives: Sequence[Any], stage: Stage
+    batch: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], objectives: Sequence[Objective], stage: Stage
 ) -> np.ndarray:
     """Return what the model sees where a part of the corruption is done on its device ``(B, L) int64``."""
     import torch
@@ -132,7 +133,7 @@ def _put_in(tokens: np.ndarray, text: np.ndarray) -> np.ndarray:
     return np.where(np.isin(tokens, text), KEPT, PUT_IN)
 
 
-def _neighbours(data: Any, stage: Stage, number: int) -> list[str]:
+def _neighbours(data: DataModule, stage: Stage, number: int) -> list[str]:
     """Say which rows share a row of the batch with one, where they are packed."""
     if stage != TRAIN or data.bins is None:
         return []

@@ -70,14 +70,14 @@ class DeepSpeedStrategy(strategies.DeepSpeedStrategy):
         return [list(group) for group in self.deepspeed_engine._get_zero_param_shapes()]
 
 
-def full_state(model: Any, *, world_size: int, rank0_only: bool = True) -> Any:
+def full_state(model: nn.Module, *, world_size: int, rank0_only: bool = True) -> Any:
     """Return a context in which FSDP's state dictionaries are those of the whole model."""
     from lightning_fabric.strategies.fsdp import _get_full_state_dict_context
 
     return _get_full_state_dict_context(model, world_size=world_size, rank0_only=rank0_only)
 
 
-def load_full_state(state: dict[str, Tensor], model: Any, *, world_size: int) -> None:
+def load_full_state(state: dict[str, Tensor], model: nn.Module, *, world_size: int) -> None:
     """Load the state dictionary of the whole model, of which each rank takes its part."""
     from lightning_fabric.strategies.model_parallel import _load_raw_module_state
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
 
 # what is used, as `module:name`, and why the public interface does not do
 PARTS: Final = {
@@ -44,7 +45,7 @@ def attention_implementations(model_class: Any) -> list[str]:
     return ["eager", *(name for name, flag in SUPPORTS.items() if getattr(model_class, flag, False))]
 
 
-def initialize(model: Any, layer: nn.Module) -> None:
+def initialize(model: PreTrainedModel, layer: nn.Module) -> None:
     """Initialize the parameters of one layer anew, as transformers does for what a checkpoint lacks."""
     for parameter in layer.parameters(recurse=False):
         setattr(parameter, "_is_hf_initialized", False)  # noqa: B010

@@ -102,8 +102,9 @@ class RowStream(IterableDataset[Rows]):
             rank=self.sampler.rank,
             world_size=self.sampler.world_size,
             lengths=self.lengths(columns) if self.lengths else None,
+            epoch=epoch,
+            consumed=consumed,
         )
-        sampler.epoch, sampler.consumed = epoch, consumed
         for request in sampler:
             rows = {name: [values[row] for row in request.row_ids] for name, values in columns.items()}
             ids = tuple(row - start if row < 0 else row + start for row in request.rows)
@@ -174,7 +175,7 @@ class Loader:
         requests.set_epoch(self.epoch())
         done = requests.consumed // requests.step_size
         again = done % self.window
-        requests.consumed -= again * requests.step_size
+        requests.go_back(again)
         window: list[dict[str, Any]] = []
         ready: deque[dict[str, Any]] = deque()
         for number, batch in enumerate(self._batches(), done - again + 1):

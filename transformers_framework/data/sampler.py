@@ -73,6 +73,8 @@ class BatchSampler:
         regroup: Returns the bins of an epoch, ``num_rows`` of them, where these are others each time; ``lengths`` are
             then those of rows, which add up.
         places: Which of the rows, or bins, are dealt where not all are, ascending; these are not shuffled.
+        epoch: The epoch that the next pass is.
+        consumed: Rows of it that all ranks together have consumed.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class BatchSampler:
         bins: Bins | None = None,
         regroup: Callable[[int], Bins | None] | None = None,
         places: NDArray[np.int64] | None = None,
+        epoch: int = 0,
+        consumed: int = 0,
     ) -> None:
         assert num_rows >= 0
         assert places is None or not shuffle
@@ -100,8 +104,7 @@ class BatchSampler:
         assert self.lengths is None or regroup is not None or self.lengths.shape == (num_rows,)
         self.bins, self.regroup, self.places = bins, regroup, places
         self.num_rows = num_rows if places is None else len(places)
-        self.epoch = 0
-        self.consumed = 0
+        self.epoch, self.consumed = epoch, consumed
 
     @property
     def step_size(self) -> int:
@@ -132,6 +135,10 @@ class BatchSampler:
                 also other rows may be, since steps are then other sets of rows. All rows: the next epoch starts.
         """
         self.epoch, self.consumed = (epoch, consumed) if consumed < self.num_rows else (epoch + 1, 0)
+
+    def go_back(self, steps: int) -> None:
+        """Let the next pass begin some steps earlier."""
+        self.consumed -= steps * self.step_size
 
     def rows_after(self, steps: int) -> int:
         """Return how many rows all ranks together have consumed after ``steps`` batches each: the state to save."""

@@ -49,7 +49,6 @@ class PeerHeartbeat:
         self.who, self.pid = who, pid
         self.silent = 0.0  # seconds since the request, in which this process ran
         self._asked = True
-        self.is_reported = False  # as a rank that does not answer
         self._stopped = threading.Event()
         threading.Thread(target=self._ask, args=(address, port), name=f"heartbeat of {who}", daemon=True).start()
 

@@ -66,6 +66,7 @@ class PeerWatchdog:
         self.rank, self.lost, self.why, self.pid = rank, "", DIED, None
         self.children, self.refusal, self.hang_timeout = children, refusal, hang_timeout
         self._finished = threading.Event()
+        self._silent: set[str] = set()  # ranks that were reported not to answer
         self._peers: dict[socket.socket, PeerHeartbeat] = {}
         self._heartbeat = Heartbeat(address)
         server, pid = listen(address) if rank == 0 else None, os.getpid()
@@ -119,11 +120,12 @@ class PeerWatchdog:
 
     def _is_frozen(self, other: PeerHeartbeat, silent: float) -> bool:
         """Return whether a rank has been silent for too long; log a warning before."""
-        if other.is_reported and silent < 2 * TICK:
-            other.is_reported = False
+        is_reported = other.who in self._silent
+        if is_reported and silent < 2 * TICK:
+            self._silent.discard(other.who)
             logger.error("%s answers again", other.who)
-        elif not other.is_reported and silent >= min(WARN_AFTER, self.hang_timeout / 2):
-            other.is_reported = True
+        elif not is_reported and silent >= min(WARN_AFTER, self.hang_timeout / 2):
+            self._silent.add(other.who)
             logger.error(
                 "%s has not answered for %s: it is stopped, or its machine or network is frozen. The run ends "
                 "in %s unless it answers (--hang_timeout).",

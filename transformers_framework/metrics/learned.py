@@ -7,16 +7,19 @@ import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.generation import References, RowScores
 from transformers_framework.processing.tokenizer_json import read_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ class LearnedScores(RowScores):
     """
 
     auto_class: str
-    _model: Any = None
+    _model: PreTrainedModel | None = None
 
     def __init__(self, model: str, flag: str) -> None:
         self.model_name, self.flag = model, flag
@@ -62,7 +65,7 @@ class LearnedScores(RowScores):
             raise ConfigurationError(f"--{flag} {model}: no model could be loaded from there. {reason}") from error
         logger.info("%s: the checkpoint %s (--%s)", type(self).__name__, model, flag)
 
-    def _load(self) -> Any:
+    def _load(self) -> PreTrainedModel:
         import transformers
 
         family = getattr(transformers, self.auto_class)
@@ -75,7 +78,7 @@ class LearnedScores(RowScores):
         return model.eval()
 
     @abstractmethod
-    def pair_scores(self, model: Any, preds: list[str], references: list[str]) -> Tensor:
+    def pair_scores(self, model: PreTrainedModel, preds: list[str], references: list[str]) -> Tensor:
         """Return the scores of N pairs, (N, size) float32."""
 
     def scores(self, preds: Sequence[str], references: References) -> NDArray[np.float64]:
@@ -91,10 +94,11 @@ class LearnedScores(RowScores):
         return np.maximum.reduceat(torch.cat(pairs).double().cpu().numpy(), np.cumsum(counts) - counts, axis=0)
 
     @contextlib.contextmanager
-    def _loaded(self) -> Iterator[Any]:
+    def _loaded(self) -> Iterator[PreTrainedModel]:
         """Yield the model where it runs fastest, in its own precision whatever that of the run is."""
         if self._model is None:
-            self._model = self._load().to("cuda" if torch.cuda.is_available() else "cpu")
+            model: nn.Module = self._load()
+            self._model = cast("PreTrainedModel", model.to("cuda" if torch.cuda.is_available() else "cpu"))
         with torch.autocast(self._model.device.type, enabled=False):
             yield self._model
 
@@ -106,7 +110,7 @@ class LearnedScores(RowScores):
         """Return what a loader's worker is sent: all but the model."""
         return {**vars(self), "_model": None}
 
-    def encode(self, model: Any, *texts: list[str]) -> Any:
+    def encode(self, model: PreTrainedModel, *texts: list[str]) -> Any:
         """Return texts, or pairs of them, as the model takes them; longer ones are cut."""
         known = self.tokenizer.model_max_length
         longest = known if known < UNKNOWN_LENGTH else SAFE_LENGTH
@@ -138,7 +142,7 @@ class BertScore(LearnedScores):
         if self.layer > deepest:
             raise ConfigurationError(f"--bert_score_num_layers {self.layer}: {model} has {deepest} layers.")
 
-    def pair_scores(self, model: Any, preds: list[str], references: list[str]) -> Tensor:
+    def pair_scores(self, model: PreTrainedModel, preds: list[str], references: list[str]) -> Tensor:
         """Return precision, recall and F1 of N pairs, (N, 3) float32."""
         (states, taken, weights), (other, other_taken, other_weights) = (
             self._states(model, texts) for texts in (preds, references)
@@ -152,7 +156,7 @@ class BertScore(LearnedScores):
         f1 = torch.nan_to_num(2 * precision * recall / (precision + recall))
         return torch.stack([precision, recall, f1], dim=1)
 
-    def _states(self, model: Any, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    def _states(self, model: PreTrainedModel, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Return states of length 1 (N, L, H), which places hold tokens and what each of these weighs (N, L)."""
         encoded = self.encode(model, texts)
         special = encoded.pop("special_tokens_mask")
@@ -185,7 +189,7 @@ class Bleurt(LearnedScores):
                 f"--bleurt_model {model}: its head gives {self.config.num_labels} numbers, and a score is one."
             )
 
-    def pair_scores(self, model: Any, preds: list[str], references: list[str]) -> Tensor:
+    def pair_scores(self, model: PreTrainedModel, preds: list[str], references: list[str]) -> Tensor:
         """Return the scores of N pairs, (N, 1) float32."""
         encoded = self.encode(model, references, preds)  # the reference goes first
         encoded.pop("special_tokens_mask")

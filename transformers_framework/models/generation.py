@@ -6,7 +6,7 @@ import copy
 import logging
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from transformers.generation.configuration_utils import GenerationConfig
 
@@ -16,6 +16,7 @@ from transformers_framework.models.positions import max_positions
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedConfig
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,22 @@ MODES = (
 ASSISTED = ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")  # these need one row and no beams
 
 
-def generation_config(options: Mapping[str, Any], model: Any, max_length: int) -> GenerationConfig:
+class GenerativeModel(Protocol):
+    """What generation asks of a model of transformers."""
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """Config of the model."""
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """How the model generates where nothing else is asked for."""
+
+    def generate(self, **arguments: Any) -> Any:
+        """Return token ids ``(B * R, T) int64``, or an output whose ``sequences`` are these."""
+
+
+def generation_config(options: Mapping[str, Any], model: GenerativeModel, max_length: int) -> GenerationConfig:
     """Return how an encoder-decoder generates: as its checkpoint says, but for what the user says.
 
     ``max_new_tokens`` and ``min_new_tokens`` become ``max_length`` and ``min_length``, one more for the token that a
@@ -72,7 +88,7 @@ def generation_config(options: Mapping[str, Any], model: Any, max_length: int) -
     return config
 
 
-def generate(model: Any, config: GenerationConfig, tokenizer: Any, **inputs: Any) -> Tensor:
+def generate(model: GenerativeModel, config: GenerationConfig, tokenizer: Any, **inputs: Any) -> Tensor:
     """Return generated texts, those of one row after the other, ``(B * R, T) int64``.
 
     Args:
@@ -135,7 +151,7 @@ def _check_assisted(given: Mapping[str, Any], own: GenerationConfig, options: Ma
             raise ConfigurationError(f"{flag_of(assisted)} checks candidates of one text at a time: it needs {flag} 1.")
 
 
-def _check_lengths(config: GenerationConfig, given: Mapping[str, Any], model: Any) -> None:
+def _check_lengths(config: GenerationConfig, given: Mapping[str, Any], model: GenerativeModel) -> None:
     """Refuse texts that would end before they may, or that go past the decoder's positions."""
     positions = max_positions(model.config)
     if positions is not None and config.max_length - 1 > positions:  # nothing follows the last token

@@ -28,7 +28,7 @@ from transformers_framework.processing.encoding import Template, tokenize
 from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 SUFFIX = "ForJointReRanking"
 HEAD = "answer_selection"  # folder of this head where an export has several
@@ -90,6 +90,10 @@ class FirstTokens:
         self.places: Tensor | None = None  # (B, 1 + K) int64, while the backbone runs for the head alone
         self.crosses: Callable[..., Any] | None = None  # how a family attends from some states to others
 
+    def read(self, places: Tensor | None) -> None:
+        """Run the last layer for these places alone ``(B, 1 + K) int64``; for all tokens without any."""
+        self.places = places
+
     def watch(self, backbone: Any) -> bool:
         """Watch the last layer of a backbone; return whether it is one that can be shortened."""
         layers = backbone.encoder.layer if family_of(backbone.config.model_type).has_bert_layers else []
@@ -129,21 +133,20 @@ def take(hidden: Tensor, places: Tensor) -> Tensor:
     return hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[-1]))
 
 
-class _JointReRanking:
+class _JointReRanking(PreTrainedModel if TYPE_CHECKING else object):  # type: ignore[misc]
     """What a family's ``PreTrainedModel`` becomes a joint re-ranker with."""
 
     backbone_class: Any
 
     def __init__(self, config: PreTrainedConfig) -> None:
-        super().__init__(config)  # type: ignore[call-arg]
-        model: Any = self
+        super().__init__(config)
         pools = "add_pooling_layer" in inspect.signature(self.backbone_class.__init__).parameters
         backbone = self.backbone_class(config, **({"add_pooling_layer": False} if pools else {}))
-        setattr(model, model.base_model_prefix, backbone)
-        model.first_tokens = FirstTokens()
-        model.shortens = model.first_tokens.watch(backbone)
-        model.classifier = JointHead(config)
-        model.post_init()
+        setattr(self, self.base_model_prefix, backbone)
+        self.first_tokens = FirstTokens()
+        self.shortens = self.first_tokens.watch(backbone)
+        self.classifier = JointHead(config)
+        self.post_init()
 
     def forward(
         self,
@@ -168,18 +171,17 @@ class _JointReRanking:
         given = {
             "attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids
         } | kwargs  # fmt: skip
-        model: Any = self
-        backbone, places = getattr(model, model.base_model_prefix), first_tokens.clamp(min=0)
+        backbone, places = getattr(self, self.base_model_prefix), first_tokens.clamp(min=0)
         # beside other heads the backbone runs for all of them; a layer that is computed again must find what it found
         alone = isinstance(backbone, self.backbone_class) and not recomputes(backbone)
-        shortened = model.shortens and alone
-        model.first_tokens.places = places if shortened else None
+        shortened = self.shortens and alone
+        self.first_tokens.read(places if shortened else None)
         try:
             hidden = backbone(input_ids, **{name: value for name, value in given.items() if value is not None})[0]
         finally:
-            model.first_tokens.places = None
+            self.first_tokens.read(None)
         states = hidden if shortened else take(hidden, places)
-        return SequenceClassifierOutput(logits=model.classifier(states, first_tokens[:, 1:] >= 0))
+        return SequenceClassifierOutput(logits=self.classifier(states, first_tokens[:, 1:] >= 0))
 
 
 def recomputes(backbone: Any) -> bool:
@@ -253,7 +255,7 @@ class JointReRanker:
         tokenizer: Its tokenizer, a fast one.
     """
 
-    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.template, self.backend = Template.of(tokenizer), bare_tokenizer(tokenizer)
 

@@ -74,6 +74,10 @@ class Selection:
     def __init__(self) -> None:
         self.positions: torch.Tensor | None = None
 
+    def select(self, positions: torch.Tensor | None) -> None:
+        """Let the head see the rows at these flat positions ``(N,) int64`` and no others; all rows without any."""
+        self.positions = positions
+
     def __call__(self, output: Any) -> Any:
         """Return a backbone's output for the head.
 
@@ -114,6 +118,10 @@ class Relay(nn.Module):
         if name.startswith("_"):  # of a module being copied or unpickled nothing is there yet
             return super().__getattr__(name)
         return getattr(self.__dict__["_shared"][0], name)
+
+    def connect(self, call: _OneCall | None) -> None:
+        """Take the backbone's output from this call; it holds activations, so nothing is left of it after the step."""
+        self.__dict__["_call"] = call
 
     def hand_over(self, output: Any) -> Any:
         """Return what this head sees of the backbone's output, which the other heads get too."""
@@ -245,16 +253,16 @@ class MultiHeadModel(Model):
             head = self.heads[name]
             relay = None if call is None else getattr(head, head.base_model_prefix)
             if relay is not None:
-                relay.__dict__["_call"] = call
+                relay.connect(call)
             if name in positions:
                 self._check_apart(head)
-                self._selections[name].positions = positions[name]
+                self._selections[name].select(positions[name])
             try:
                 outputs[name] = head(**{key: value for key, value in inputs.items() if key in self._accepts[name]})
             finally:
-                self._selections[name].positions = None
-                if relay is not None:  # holds activations: nothing may outlive the step, a copy of the model least
-                    relay.__dict__["_call"] = None
+                self._selections[name].select(None)
+                if relay is not None:
+                    relay.connect(None)
         return outputs
 
     @staticmethod

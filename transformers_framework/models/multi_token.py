@@ -28,6 +28,7 @@ from transformers import (
     DynamicCache,
     EncoderDecoderCache,
     GenerationConfig,
+    PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
     T5Model,
@@ -201,7 +202,7 @@ class MultiTokenT5ForConditionalGeneration(MultiTokenGenerationMixin, T5ForCondi
 
 
 def decode(
-    model: Any,
+    model: PreTrainedModel,
     input_ids: Tensor,
     logits_processor: Any,
     stopping_criteria: Any,
@@ -233,9 +234,8 @@ def decode(
     while not _all_done(search.is_done, input_ids.device, synced_gpus):
         length = search.ids.shape[1]
         start = (length - 1) // m * m  # the position from which the next tokens are predicted
-        logits = model(
-            decoder_input_ids=search.ids[:, min(read, start) : start + 1], return_dict=True, **model_kwargs
-        ).logits[:, -m:]  # (N, m, V)
+        unread = search.ids[:, min(read, start) : start + 1]
+        logits = model(decoder_input_ids=unread, return_dict=True, **model_kwargs).logits[:, -m:]  # (N, m, V)
         read, rows = start + 1, torch.arange(len(logits), device=logits.device)
         for ahead in range(length - 1 - start, m):
             if search.is_done:

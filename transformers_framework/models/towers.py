@@ -170,7 +170,7 @@ class BiEncoder(Model):
         """Whether one tower encodes all texts."""
         return BOTH in self.towers
 
-    def forward(self, **inputs: Any) -> dict[str, Any]:
+    def forward(self, **inputs: Tensor) -> dict[str, Any]:
         """Return what the encoder of queries returns, by the name of its objective."""
         found: dict[str, Any] = self.tower(QUERY).encoder(**inputs)
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from transformers_framework.pipelines.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from transformers_framework.inputs.inputs import Inputs
+    from transformers_framework.models.generation import GenerativeModel
     from transformers_framework.models.multi_head import MultiHeadModel
     from transformers_framework.objectives.objective import Objective
 
@@ -50,8 +51,13 @@ class SeqToSeqPipeline(Pipeline):
         self.tokenizer = inputs.tokenizer
         # one more than a target has tokens: the decoder's start token counts
         length = self.options["max_sequence_length"][-1] + 1
-        self.generation_config = generation_config(self.options, self.vocabulary.model, length)
+        self.generation_config = generation_config(self.options, self.generator, length)
         self.vocabulary.model.generation_config = self.generation_config  # exports generate as the run does
+
+    @property
+    def generator(self) -> GenerativeModel:
+        """The model, as what generates."""
+        return cast("GenerativeModel", self.vocabulary.model)
 
     def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
         """Return what the decoder makes of each label, and the texts that it generates where a stage wants them.
@@ -84,5 +90,5 @@ class SeqToSeqPipeline(Pipeline):
             if self.generation_config.do_sample:
                 drawn_for = Context("predict", self.options["seed"], 0, row_ids[:1].cpu().numpy())
                 torch.manual_seed(int(drawn_for.keys("generation")[0] >> 1))
-            found = generate(self.vocabulary.model, self.generation_config, self.tokenizer, **inputs)
+            found = generate(self.generator, self.generation_config, self.tokenizer, **inputs)
         return found.view(len(inputs["input_ids"]), -1, found.shape[-1])

@@ -64,6 +64,14 @@ class EpochLoop(lightning.TrainingEpochLoop):
         """Return whether a validation is due."""
         return self.validation_due
 
+    def validate_next(self) -> None:
+        """Let a validation follow the batch that is done."""
+        self.validation_due = True
+
+    def end_validation(self) -> None:
+        """Take note that the validation that was due is done."""
+        self.validation_due = False
+
     def on_save_checkpoint(self) -> dict[str, Any]:
         """Add what is due to the state."""
         return {**super().on_save_checkpoint(), "validation_due": self.validation_due}

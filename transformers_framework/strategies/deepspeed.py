@@ -137,7 +137,8 @@ class DeepSpeed(DeepSpeedStrategy):
         """Let all processes take weights in float32, one tensor after the other, which the first one has."""
         from deepspeed.runtime.zero import GatheredParameters
 
-        module: Any = self.lightning_module
+        module = self.lightning_module
+        assert module is not None
         buffers = dict(module.named_buffers())
         for name in module.state_dict():
             if name in buffers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -12,6 +12,13 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from transformers_framework.compat import sharding
 from transformers_framework.strategies.checkpoint_io import read_checkpoint
+
+
+class Regroups(Protocol):
+    """A LightningModule that knows the groups of its optimizer."""
+
+    def regrouped(self, state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
+        """Return the state of an optimizer of this model in the groups of the one that is to load it."""
 
 
 class FSDP(sharding.FSDPStrategy):
@@ -44,8 +51,7 @@ class FSDP(sharding.FSDPStrategy):
 
     def clip(self, value: float) -> None:
         """Clip gradients by the norm of those of all processes."""
-        model: Any = self.model
-        model.clip_grad_norm_(value)
+        cast("FullyShardedDataParallel", self.model).clip_grad_norm_(value)
 
     def whole_weights(self) -> dict[str, Tensor]:
         """Return the weights of all processes, to the first one."""
@@ -72,9 +78,10 @@ class FSDP(sharding.FSDPStrategy):
         assert self.model is not None
         checkpoint = read_checkpoint(Path(self.broadcast(checkpoint_path)))
         sharding.load_full_state(checkpoint.pop("state_dict"), self.model, world_size=self.world_size)
-        module: Any = self.lightning_module
+        module = self.lightning_module
         if module is None or module.trainer.state.fn != TrainerFn.FITTING:
             return checkpoint
+        trained = cast("Regroups", module)
         whole: Any = sharding.full_state(self.model, world_size=self.world_size, rank0_only=False)
         with whole:
             for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
@@ -82,7 +89,7 @@ class FSDP(sharding.FSDPStrategy):
                     model=self.model,
                     optim=optimizer,
                     optim_state_dict=rekeyed(
-                        module.regrouped(state, optimizer), dict(enumerate(self._names(optimizer)))
+                        trained.regrouped(state, optimizer), dict(enumerate(self._names(optimizer)))
                     ),
                 )
                 optimizer.load_state_dict(mine)

@@ -120,7 +120,7 @@ def test_variants_of_a_head_do_too(model, changes):
 
 def test_a_backbone_that_returns_a_tuple_is_understood():
     selection, states, pooled = Selection(), torch.randn(2, 3, 4), torch.randn(2, 4)
-    selection.positions = torch.tensor([5, 1])
+    selection.select(torch.tensor([5, 1]))
     found = selection((states, pooled))
     assert torch.equal(found[0], torch.stack([states[1, 2], states[0, 1]]))
     assert found[1] is pooled
