@@ -26,7 +26,7 @@ class Stub:
     failure: BaseException | None = None
     problems = False
 
-    def __init__(self, options, config_yaml):
+    def __init__(self, options, config_yaml, purpose):
         Stub.seen = options
 
     def run(self):
