@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from transformers_framework.constants import ARE_TEXTS, EVALUATED, Stage
+from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.continuation import Continuation
 from transformers_framework.distributed.processes import distributed_run, share_checkpoint
 from transformers_framework.distributed.ranks import is_rank_zero
@@ -157,26 +157,17 @@ class Experiment:
     @cached_property
     def objectives(self) -> list[Objective]:
         """What is learned."""
+        from transformers_framework.models.output_layer import known_classes
         from transformers_framework.objectives.objective import Setup
 
         objectives = []
         for family in map(resolve, self.spec.objectives):
-            classes = self._known_classes(head_of(family, self.config.model_type))
+            head, trained = head_of(family, self.config.model_type), self.options.get("pre_trained_model") is not None
+            classes = known_classes(self.config, head) if trained else None
             lengths, metrics = self.options["max_sequence_length"], tuple(self.options.get("metrics", ()))
             setup = Setup(self.tokenizer, self.config, classes, lengths, self.pipeline_name, metrics)
             objectives.append(family(setup, **options_of(family, self.options)))
         return objectives
-
-    def _known_classes(self, head: str) -> list[str] | None:
-        """Return the classes of a checkpoint that has such a head: their names, else their numbers."""
-        tuned = [name for name in self.config.architectures or () if name.endswith(head.removeprefix("AutoModel"))]
-        if not tuned or self.options.get("pre_trained_model") is None:
-            return None
-        names = dict(sorted((self.config.id2label or {}).items()))
-        if len(names) == 1:  # a number, or a detector of replaced tokens
-            return None
-        unnamed = all(name == f"LABEL_{number}" for number, name in names.items())
-        return list(map(str, names)) if unnamed and not getattr(self.config, ARE_TEXTS, False) else [*names.values()]
 
     @cached_property
     def data(self) -> DataModule:

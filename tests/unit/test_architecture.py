@@ -441,7 +441,7 @@ def test_the_centre_knows_no_single_pipeline(name: str) -> None:
 # what is called so has a written interface
 INTERFACES = {"inputs", "model", "experiment", "run", "pipeline", "module", "data", "objective", "objectives"}
 
-# attributes of transformers' and Lightning's objects, and of torch's, that ours have as well
+# attributes of objects of transformers, Lightning, torch and fsspec that ours have as well
 OF_OTHERS = {
     ("models/embedding_sharing.py", "own.weight"),
     ("models/joint.py", "attention.self.forward"),
@@ -453,6 +453,8 @@ OF_OTHERS = {
     ("pipelines/seq_to_seq.py", "self.vocabulary.model.generation_config"),
     ("runtime/loops.py", "self.val_loop.restarting"),
     ("runtime/loops.py", "trainer.fit_loop.epoch_loop"),
+    ("storage/addresses.py", "filesystem.retries"),
+    ("storage/remote.py", "filesystem.retries"),
 }
 
 

@@ -8,9 +8,26 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from transformers_framework.compat.transformers import initialize
+from transformers_framework.constants import ARE_TEXTS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def known_classes(config: PreTrainedConfig, head: str) -> list[str] | None:
+    """Return the classes of a checkpoint that has such a head: their names, else their numbers; None without any.
+
+    Args:
+        config: Config of the checkpoint.
+        head: Auto class of transformers.
+    """
+    if not any(name.endswith(head.removeprefix("AutoModel")) for name in config.architectures or ()):
+        return None
+    names = dict(sorted((config.id2label or {}).items()))
+    if len(names) == 1:  # a number, or a detector of replaced tokens
+        return None
+    unnamed = all(name == f"LABEL_{number}" for number, name in names.items())
+    return list(map(str, names)) if unnamed and not getattr(config, ARE_TEXTS, False) else [*names.values()]
 
 
 def output_parameters(model: PreTrainedModel) -> list[str]:
