@@ -113,7 +113,7 @@ class Continuation:
 
     def _both(self, *names: str) -> tuple[str, str]:
         """Return flags as they were and as they are, for messages."""
-        then, now = (", ".join(_as_typed(name, flags[name]) for name in names) for flags in (self.then, self.now))
+        then, now = (", ".join(_as_typed(name, flags.get(name)) for name in names) for flags in (self.then, self.now))
         return then, now
 
     def _refusal(self, what: str) -> ConfigurationError:
@@ -251,6 +251,12 @@ class Continuation:
         """Flags that define what is learned."""
         return {*TASK_FLAGS, *self.run.spec.task_flags}
 
+    @property
+    def _task_changes(self) -> list[str]:
+        """Flags that define what is learned and differ; that of a variant also where only one of both has it."""
+        variants = {flag for flag in self.run.spec.variants if self.then and self.then.get(flag) != self.now.get(flag)}
+        return sorted(variants | (self._task_flags & self.changed))
+
     def check_flags(self, *, trains: bool) -> None:
         """Refuse flags with which the checkpoint cannot be continued; warn of others with which it was trained.
 
@@ -261,7 +267,7 @@ class Continuation:
             ConfigurationError: With what was and what is.
         """
         run = self.run
-        if self.resumes and (others := sorted(self._task_flags & self.changed)):
+        if self.resumes and (others := self._task_changes):
             then, now = self._both(*others)
             raise self._refusal(f"--resume: {self._begun} with {then}, and this command has {now}")
         keeps_order = trains and (self.resumes or self.is_within_epoch)

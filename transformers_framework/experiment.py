@@ -42,9 +42,9 @@ logger = logging.getLogger(__name__)
 
 
 class Experiment:
-    """One run: what its flags ask for, in the order train, test, predict.
+    """One run: trains, tests the best state and predicts, as its flags ask.
 
-    Parts are built when they are first needed and only once, so that a check can look at each of them.
+    Each part is built once, when it is first needed, so that ``--check`` can build them one by one.
 
     Args:
         given: The value of every flag.
@@ -55,7 +55,7 @@ class Experiment:
         model: Family of transformers; auto reads it from the checkpoint.
         name: Name of the run: its files are in folders of this name.
         output_dir: Folder of all runs.
-        seed: Start of every random decision.
+        seed: Seed of every random decision.
         resume: Continue this run's last checkpoint if there is one, else start.
         ckpt_path: Lightning checkpoint to start from, or to test or predict with when nothing is trained.
         overwrite: Remove the files of an earlier run of this name when this one writes its first checkpoint.
@@ -369,18 +369,18 @@ class Experiment:
 
     @cached_property
     def start(self) -> str | None:
-        """Checkpoint that training goes on from; the first process knows."""
+        """Checkpoint that training starts from; only rank 0 looks for the last one of the run."""
         if self.resume and is_rank_zero() and (found := self.folders.resumable()):
             return str(found)
         return self.ckpt_path
 
     @cached_property
     def continued(self) -> Continuation:
-        """The checkpoint to start from or to test, beside this run; the first process knows whether there is one."""
+        """The checkpoint to start from or to test, compared with this run; only on rank 0 there may be one."""
         return Continuation(self, self.start if is_rank_zero() else None)
 
     def _weights(self, trained: bool) -> str | None:
-        """Checkpoint that is tested: the best when one was chosen, else the state that training left."""
+        """Return the checkpoint that is evaluated: the best where a metric is monitored; None for the last weights."""
         if not trained:
             return self.ckpt_path
         if self.selection.monitor is not None and self.folders.best.exists() and not self.is_fast_dev_run:

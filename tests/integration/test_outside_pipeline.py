@@ -154,6 +154,7 @@ def test_flags_of_its_task_and_order_stay_when_it_resumes(tmp_path: Path, capsys
     begun, flags = "run 'run' was begun with ", flags | {"max_epochs": 2}
     for name, value, refusal in (
         ("loss_factor", 3.0, f"--resume: {begun}--loss_factor 2.0, and this command has --loss_factor 3.0"),
+        ("loss_factor", None, f"--resume: {begun}--loss_factor 2.0, and this command has no --loss_factor"),
         ("label_smoothing", 0.5, f"--resume: {begun}--label_smoothing 0.0, and this command has --label_smoothing 0.5"),
         ("count_from", 2, f"--count_from: {begun}--count_from 1, and this command has --count_from 2: it decides"),
     ):
