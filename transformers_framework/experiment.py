@@ -129,7 +129,7 @@ class Experiment:
         from transformers_framework.models.segments import type_vocabulary
         from transformers_framework.objectives.objective import active
 
-        family, objectives, options = resolve(self.spec.inputs), self.objectives, dict(self.options)
+        kind, objectives, options = resolve(self.spec.inputs), self.objectives, dict(self.options)
         asking = [objective for objective in objectives if isinstance(objective, ConfiguresInputs)]
         for objective in asking:
             options |= objective.input_options
@@ -139,7 +139,7 @@ class Experiment:
             fills=tuple(token for objective in asking if objective in predicting for token in objective.fills),
             separates=all(objective.separates for objective in asking),
         )
-        inputs: Inputs = family(self.tokenizer, type_vocabulary(self.config), needs, **options_of(family, options))
+        inputs: Inputs = kind(self.tokenizer, type_vocabulary(self.config), needs, **options_of(kind, options))
         longest, parts = max_positions(self.config), inputs.num_joined
         if longest is not None and self.max_length * parts > longest:
             length = f"{self.max_length} is" if parts == 1 else f"{parts} texts of {self.max_length}, joined, are"
@@ -161,12 +161,12 @@ class Experiment:
         from transformers_framework.objectives.objective import Setup
 
         objectives = []
-        for family in map(resolve, self.spec.objectives):
-            head, trained = head_of(family, self.config.model_type), self.options.get("pre_trained_model") is not None
+        for kind in map(resolve, self.spec.objectives):
+            head, trained = head_of(kind, self.config.model_type), self.options.get("pre_trained_model") is not None
             classes = known_classes(self.config, head) if trained else None
             lengths, metrics = self.options["max_sequence_length"], tuple(self.options.get("metrics", ()))
             setup = Setup(self.tokenizer, self.config, classes, lengths, self.pipeline_name, metrics)
-            objectives.append(family(setup, **options_of(family, self.options)))
+            objectives.append(kind(setup, **options_of(kind, self.options)))
         return objectives
 
     @cached_property
@@ -203,8 +203,8 @@ class Experiment:
         model = load(heads, config, **options_of(load, self.options))
         if num_types > max(1, type_vocabulary(config)):
             grow_type_vocabulary(model, num_types)
-        family: type[Pipeline] = resolve(self.spec.family)
-        return family(model, self.objectives, self.options, self.inputs, **options_of(family, self.options))
+        kind: type[Pipeline] = resolve(self.spec.module)
+        return kind(model, self.objectives, self.options, self.inputs, **options_of(kind, self.options))
 
     @cached_property
     def pipeline_callbacks(self) -> list[pl.Callback]:

@@ -53,7 +53,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="what was taken out of a text, or the whole text: T5, BART and UL2 pre-training",
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.denoising:Denoising",),
-        family=SEQ_TO_SEQ,
+        module=SEQ_TO_SEQ,
         flags=("models.generation_flags:generation_flags",),
         order_flags=("packing",),
     ),
@@ -114,7 +114,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="embeddings of both, by which passages are found",
         inputs="inputs.query_passage:QueryPassage",
         objectives=("objectives.retrieval:Retrieval",),
-        family=BI_ENCODER,
+        module=BI_ENCODER,
         model="models.towers:load_bi_encoder",
         flags=("retrieval.corpus:load_corpus",),
         remembers="models.sentence_transformers:remembered",
@@ -137,7 +137,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="the summary of a document",
         inputs="inputs.source_target:SourceTarget",
         objectives=("objectives.summarization:Summarization",),
-        family=SEQ_TO_SEQ,
+        module=SEQ_TO_SEQ,
         flags=("models.generation_flags:generation_flags",),
     ),
     "swapped_lm": PipelineSpec(
@@ -158,7 +158,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="which tokens a generator filled in: ELECTRA and DeBERTa-v3 pre-training",
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.token_detection:GeneratorLM", "objectives.token_detection:TokenDetection"),
-        family="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
+        module="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",
         order_flags=("packing",),
         task_flags=("embedding_sharing",),
@@ -172,7 +172,7 @@ PIPELINES: dict[str, PipelineSpec] = {
             "objectives.token_detection:TokenDetection",
             "objectives.seq_class:SequenceClassification",
         ),
-        family="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
+        module="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",
         task_flags=("embedding_sharing", "problem_type"),
     ),
@@ -248,8 +248,8 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
     """Make a row of several: what is corrupted comes first, and takes the inputs of the others."""
     if len(parts) < name.count(JOINT) + 1:
         raise ConfigurationError(f"--pipeline {name}: each part can be there only once.")
-    if loner := next((part for part in parts if parts[part].family in ALONE), None):
-        raise ConfigurationError(f"--pipeline {name}: {loner} {ALONE[parts[loner].family]}. Train it alone.")
+    if loner := next((part for part in parts if parts[part].module in ALONE), None):
+        raise ConfigurationError(f"--pipeline {name}: {loner} {ALONE[parts[loner].module]}. Train it alone.")
     kind = resolve("objectives.capabilities:Corrupts")
     corrupts = {part: any(issubclass(resolve(path), kind) for path in spec.objectives) for part, spec in parts.items()}
     first, others = [[p for p in parts if corrupts[p] is is_first] for is_first in (True, False)]
@@ -272,7 +272,7 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
         learns="; ".join(spec.learns for spec in specs),
         inputs=specs[-1].inputs,
         objectives=tuple(objectives),
-        family=_own(name, "family", [spec.family for spec in specs]),
+        module=_own(name, "module", [spec.module for spec in specs]),
         model=_own(name, "model", [spec.model for spec in specs]),
         flags=every(specs, lambda spec: spec.flags),
         remembers=_own(name, "remembers", [spec.remembers for spec in specs]),

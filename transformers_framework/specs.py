@@ -14,7 +14,7 @@ class Variant:
     """What a pipeline becomes when a certain flag has a value.
 
     Args:
-        replaces: Import path of inputs, of an objective, of a family or of a model -> the one that takes its place.
+        replaces: Import path of inputs, of an objective, of a module or of a model -> the one that takes its place.
         task_flags: As of a pipeline, beside the flag itself and those of the pipeline.
         order_flags: As of a pipeline, beside those of the pipeline.
         callbacks: As of a pipeline, beside those of the pipeline.
@@ -42,7 +42,7 @@ class PipelineSpec:
         learns: What is learned, for users.
         inputs: Import path of the class that turns rows into model inputs.
         objectives: Import paths of the classes that hold labels, loss and metrics, one a head.
-        family: Import path of the LightningModule.
+        module: Import path of the LightningModule.
         model: Import path of the function that loads the model with its heads.
         flags: Import paths of functions whose keyword-only arguments are flags too.
         remembers: Import path of a function that returns the values of flags that were not given and a checkpoint
@@ -59,7 +59,7 @@ class PipelineSpec:
     learns: str
     inputs: str
     objectives: tuple[str, ...]
-    family: str = "pipelines.pipeline:Pipeline"
+    module: str = "pipelines.pipeline:Pipeline"
     model: str = "models.auto:load_model"
     flags: tuple[str, ...] = ()
     remembers: str | None = None
@@ -72,7 +72,7 @@ class PipelineSpec:
     @property
     def flag_owners(self) -> tuple[str, ...]:
         """Import paths whose flags are those of the pipeline, but for its model's."""
-        return (self.inputs, *self.objectives, self.family, *self.flags, *self.callbacks)
+        return (self.inputs, *self.objectives, self.module, *self.flags, *self.callbacks)
 
     def variant(self, flag: str) -> PipelineSpec:
         """Return what the pipeline becomes when one of the flags of its variants has a value."""
@@ -85,7 +85,7 @@ class PipelineSpec:
             self,
             inputs=instead(self.inputs),
             objectives=tuple(map(instead, self.objectives)),
-            family=instead(self.family),
+            module=instead(self.module),
             model=instead(self.model),
             task_flags=(*self.task_flags, flag, *found.task_flags),
             order_flags=(*self.order_flags, *found.order_flags),

@@ -172,10 +172,10 @@ def test_what_it_adds_is_there_beside_another(monkeypatch: pytest.MonkeyPatch) -
     assert pipeline_spec("own+masked_lm").objectives == ("objectives.masked_lm:MaskedLM", *OWN.objectives)
 
 
-def test_families_that_no_pipeline_has_both_of_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_that_no_pipeline_has_both_of_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SequenceClassification, "name", "own")  # else they learn the same
-    spec = PipelineSpec(OWN.needs, OWN.learns, OWN.inputs, OWN.objectives, family="rows_of_a_test:Family")
+    spec = PipelineSpec(OWN.needs, OWN.learns, OWN.inputs, OWN.objectives, module="rows_of_a_test:Module")
     monkeypatch.setitem(registry.PIPELINES, "own", spec)
-    assert pipeline_spec("masked_lm+own").family == "rows_of_a_test:Family"
-    with pytest.raises(ConfigurationError, match="rows_of_a_test:Family cannot be trained together"):
+    assert pipeline_spec("masked_lm+own").module == "rows_of_a_test:Module"
+    with pytest.raises(ConfigurationError, match="rows_of_a_test:Module cannot be trained together"):
         pipeline_spec("token_detection_and_masked_lm+own")

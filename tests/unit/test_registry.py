@@ -29,10 +29,10 @@ def test_a_pipeline_has_what_its_row_names(name):
     spec = PIPELINES[name]
     assert spec.needs, "the overview shows it"
     assert spec.learns, "the overview shows it"
-    assert issubclass(resolve(spec.family), Pipeline)
+    assert issubclass(resolve(spec.module), Pipeline)
     inputs = resolve(spec.inputs)
     assert {"pre_process", "post_process", "columns", "model_keys"} <= set(dir(inputs))
-    objectives = [resolve(place) for place in spec.objectives]
+    objectives = [resolve(path) for path in spec.objectives]
     assert objectives
     for objective in objectives:
         assert issubclass(objective, Objective)
@@ -76,12 +76,12 @@ def test_joint_rows_are_what_their_parts_make(name):
     first, _, last = name.rpartition("_and_")
     for joined in (f"{first}+{last}", f"{last}+{first}"):
         made, row = pipeline_spec(joined), PIPELINES[name]
-        assert (made.inputs, made.objectives, made.family) == (row.inputs, row.objectives, row.family)
+        assert (made.inputs, made.objectives, made.module) == (row.inputs, row.objectives, row.module)
 
 
-@pytest.mark.parametrize(("name", "place"), [*OPTIMIZERS.items(), *SCHEDULERS.items()])
-def test_optimizers_and_schedulers_are_functions_called_as_their_row(name, place):
-    function = resolve(place)
+@pytest.mark.parametrize(("name", "path"), [*OPTIMIZERS.items(), *SCHEDULERS.items()])
+def test_optimizers_and_schedulers_are_functions_called_as_their_row(name, path):
+    function = resolve(path)
     assert inspect.isfunction(function)
     assert function.__name__ == name
     assert function.__doc__, "the help of its flags"
@@ -127,8 +127,8 @@ def test_options_are_those_that_a_signature_asks_for_by_keyword():
     assert options_of(target, {"size": 1, "rate": 2}) == {"size": 1, "rate": 2}
 
 
-@pytest.mark.parametrize("family", sorted({spec.family for spec in PIPELINES.values()}))
-def test_every_family_gets_the_flags_of_optimization(family):
+@pytest.mark.parametrize("module", sorted({spec.module for spec in PIPELINES.values()}))
+def test_every_module_gets_the_flags_of_optimization(module):
     """A constructor that hands ``**kwargs`` to its parent takes the parent's flags."""
     given = {"optimizer": "adafactor", "weight_decay": 0.3, "scheduler": "cosine", "scheduler_interval": "epoch"}
-    assert options_of(resolve(family), given) == given
+    assert options_of(resolve(module), given) == given
