@@ -98,6 +98,10 @@ class Address:
         self._check_protocol()
         if not re.fullmatch(r"[\w.+-]+://[^/*?\[]+(/.+)?", self.url):
             raise self.mistake(f"an address on {self.protocol.service} is written {self.protocol.form}")
+        if page := re.fullmatch(
+            r"https?://(?:www\.)?huggingface\.co/((?:datasets/)?[^/]+/[^/]+)(?:/(?:tree|blob)/.*)?", url
+        ):
+            raise self.mistake(f"this is a page of the hub for people; give hf://{page[1]}, or its name alone")
 
     def mistake(self, text: str) -> UserError:
         """Return an error of the flag and this address."""

@@ -316,6 +316,8 @@ def test_a_package_that_is_not_installed(
         ("s3:///m", "an address on S3 is written s3://bucket/path"),
         ("hf://*/x", "an address on the hub is written hf://user/name/path or hf://datasets/user/name/path"),
         ("zip://a/b", "'zip' cannot be opened"),
+        ("https://huggingface.co/google-bert/bert", "a page of the hub for people; give hf://google-bert/bert, or its"),
+        ("https://huggingface.co/datasets/a/b/tree/main/data", "give hf://datasets/a/b, or its name"),
     ],
 )
 def test_what_is_no_address(source: str, message: str, cache: Path) -> None:
