@@ -80,7 +80,7 @@ FLAGS: dict[str, Any] = {
 
 def pipeline_flags(pipeline: str) -> dict[str, Any]:
     """Return what a run of a pipeline needs beside its data; one joined by ``+`` needs what its last part does."""
-    return PIPELINE_FLAGS[pipeline.rpartition("+")[2]]
+    return PIPELINE_FLAGS.get(pipeline.rpartition("+")[2], {})  # of one outside the tree nothing is known
 
 
 def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:

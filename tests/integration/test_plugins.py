@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from pathlib import Path
@@ -356,7 +357,8 @@ BAD = {
 
 
 @pytest.mark.parametrize(("flags", "message"), MISTAKES, ids=lambda value: str(value)[:60])
-def test_mistakes_have_one_message(flags, message, tmp_path, package, capsys):  # noqa: F811
+def test_mistakes_have_one_message(flags, message, tmp_path, package, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(logging.getLogger("transformers_framework"), "handlers", [])  # of the stream of an earlier test
     package(FILES | BAD)
     words = runs.command(tmp_path, **{"pipeline": "seq_class", **flags})
     assert main(words) == 2

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests import runs, tiny
-from tests.tolerances import approx
+from tests.outside import package  # noqa: F401
+from tests.tolerances import BACKWARD, approx
 from transformers_framework import registry
 from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather
 from transformers_framework.cli.main import main
 from transformers_framework.objectives.objective import Setup, metric_names
-from transformers_framework.registry import OPTIMIZERS, PIPELINES, SCHEDULERS, PipelineSpec, resolve
+from transformers_framework.registry import OPTIMIZERS, PIPELINES, SCHEDULERS, resolve
 from transformers_framework.storage.run_folders import RunFolders
 
 ROOT = runs.ROOT
@@ -27,6 +30,7 @@ README, PIPELINES_README = ROOT / "README.md", ROOT / "transformers_framework" /
 DOCUMENTS = [README, PIPELINES_README, *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 PROGRAM = ["python", "-m", "transformers_framework"]
+NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
 OTHERS = {"logdir", "num_clusters", "output"}  # flags of other programs
 
 
@@ -235,34 +239,61 @@ EXPORT = {
 }
 
 
-def test_a_new_objective_is_a_file_and_a_row(tmp_path, monkeypatch, capsys):
-    """The worked example of the pipelines' README, executed from the document."""
-    module = ModuleType("transformers_framework.objectives.similarity")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    exec(compile(marked(PIPELINES_README, "objectives/similarity.py"), "similarity.py", "exec"), vars(module))
-    row: dict[str, Any] = eval("{" + marked(PIPELINES_README, "row") + "}", {"PipelineSpec": PipelineSpec})
-    for name, spec in row.items():
-        monkeypatch.setitem(registry.PIPELINES, name, spec)
+def similarity(folder: Path, write: Callable[[Mapping[str, str]], Path], **flags: Any) -> tuple[list[str], list[Any]]:
+    """Write the package of the worked example; return the words of a command that uses it, and its rows."""
+    names = ("my_package/similarity.py", "my_package/__init__.py")
+    write({name: marked(PIPELINES_README, name) for name in names})
     rows = [{"a": pair["question"], "b": pair["answer"], "score": i % 5 / 4} for i, pair in enumerate(tiny.pairs(45))]
-    train = tiny.write_jsonl(tmp_path / "train.jsonl", rows)
-    checkpoint = tiny.save_checkpoint("bert", tmp_path / "bert")
-    words = shlex.split(
-        f"--pipeline similarity --model bert --name s --output_dir {tmp_path} --cache_dir {tmp_path / 'cache'} "
-        f"--pre_trained_model {checkpoint} --train_dataset {train} --valid_dataset {train} --test_dataset {train} "
-        f"--predict_dataset {train} --input_columns a b --label_column score --batch_size 8 --max_sequence_length 48 "
-        "--learning_rate 3e-3 --max_epochs 3 --num_workers 0 --accelerator cpu --devices 1 --monitor_direction min "
-        "--monitor valid/similarity/squared_error --enable_model_summary false"
-    )
+    data = tiny.write_jsonl(folder / "train.jsonl", rows)
+    given = {"import": "my_package", "input_columns": ["a", "b"], "label_column": "score", "learning_rate": 3e-3}
+    given |= {f"{stage}_dataset": data for stage in runs.STAGES}
+    given |= {"monitor": "valid/similarity/squared_error", "monitor_direction": "min", "name": "s"}
+    given["pre_trained_model"] = tiny.save_checkpoint("bert", folder / "bert")
+    return runs.command(folder, pipeline="similarity", **{**given, "max_epochs": 3, **flags}), rows
+
+
+def test_a_new_objective_is_a_file_and_a_row(tmp_path, package, capsys):  # noqa: F811
+    """The worked example of the pipelines' README, executed from the document, outside the tree."""
+    words, rows = similarity(tmp_path, package)
     assert main([*words, "--check"]) == 0, capsys.readouterr().out
     assert main(words) == 0
-    folders = RunFolders(tmp_path, "s")
+    folders = runs.folders_of(words)
     curve = [value for _, value in runs.scalars(folders)["valid/similarity/squared_error"]]
     assert min(curve[1:]) < curve[0], "it learns"
     found = runs.predictions(folders, "predict")
     error = sum((line["prediction"] - row["score"]) ** 2 for line, row in zip(found, rows, strict=True)) / len(rows)
     assert runs.metrics(folders, "test")["test/similarity/squared_error"] == approx(error)
-    assert main([*words[:2], "--model", "bert", "--help"]) == 0
+    assert main(["--import", "my_package", "--pipeline", "similarity", "--model", "bert", "--help"]) == 0
     assert "Column with the number." in capsys.readouterr().out
+    assert main(["--import", "my_package", "--help"]) == 0
+    assert re.search(r"^  similarity +text columns,", capsys.readouterr().out, re.MULTILINE)
+    assert main(["--config", str(folders.config), "--name", "again"]) == 0, "config.yaml repeats the run"
+    again = RunFolders(folders.output_dir, "again")
+    assert runs.weights_are_equal(folders.pre_trained_models / "best", again.pre_trained_models / "best")
+
+
+def test_a_new_objective_resumes(tmp_path, package):  # noqa: F811
+    words, _ = similarity(tmp_path, package, scheduler="constant")
+    assert main(words) == 0
+    part, _ = similarity(tmp_path, package, name="part", max_epochs=1, scheduler="constant")
+    assert main(part) == 0
+    resumed = [*part, "--max_epochs", "3", "--resume"]
+    assert main(resumed) == 0
+    whole, parts = runs.folders_of(words), runs.folders_of(part)
+    assert runs.weights_are_equal(whole.pre_trained_models / "final", parts.pre_trained_models / "final")
+
+
+@pytest.mark.slow
+def test_a_new_objective_in_two_processes(tmp_path, package):  # noqa: F811
+    one, _ = similarity(tmp_path, package, max_epochs=1, additional_config_kwargs=NO_DROPOUT)
+    assert main(one) == 0
+    flags = {"devices": 2, "strategy": "ddp", "batch_size": 4, "additional_config_kwargs": NO_DROPOUT}
+    two, _ = similarity(tmp_path, package, max_epochs=1, name="two", **flags)
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", "transformers_framework", *two], env=env, check=False, timeout=300)
+    assert done.returncode == 0
+    found, expected = (runs.metrics(runs.folders_of(words), "test") for words in (two, one))
+    assert found == approx(expected, BACKWARD)
 
 
 def test_python_in_the_documents_is_python():
