@@ -27,6 +27,7 @@ from transformers_framework.storage.run_folders import RunFolders
 
 ROOT = runs.ROOT
 README, PIPELINES_README = ROOT / "README.md", ROOT / "transformers_framework" / "pipelines" / "README.md"
+PYTHON = ROOT / "docs" / "python.md"
 DOCUMENTS = [README, PIPELINES_README, *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 PROGRAM = ["python", "-m", "transformers_framework"]
@@ -294,6 +295,23 @@ def test_a_new_objective_in_two_processes(tmp_path, package):  # noqa: F811
     assert done.returncode == 0
     found, expected = (runs.metrics(runs.folders_of(words), "test") for words in (two, one))
     assert found == approx(expected, BACKWARD)
+
+
+def test_the_run_from_python_is_as_it_is_shown(tmp_path, monkeypatch, capsys):
+    """Only the checkpoint is another, since the hub is out of reach."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tiny.save_checkpoint("bert", tmp_path / "bert-base-uncased")
+    for stage in ("train", "valid", "test"):
+        tiny.write_jsonl(tmp_path / f"{stage}.jsonl", tiny.classes(16, len(stage), num_labels=2, names=("a", "b")))
+    names: dict[str, Any] = {}
+    exec(compile(marked(PYTHON, "python"), "python.md", "exec"), names)
+    accuracy, prediction, *_ = capsys.readouterr().out.splitlines()
+    assert float(accuracy) == names["result"].metrics["test/seq_class/accuracy"]
+    assert prediction in ("a", "b")
+    shown = {name.strip("` ") for key in table(PYTHON, "of the result") for name in key.split(",")}
+    assert shown == {"metrics", "folders", "checkpoint", "model", "tokenizer", "predictions"}
+    assert all(hasattr(names["result"], name) for name in shown)
 
 
 def test_python_in_the_documents_is_python():
