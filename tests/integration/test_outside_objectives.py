@@ -73,10 +73,10 @@ def command(tmp_path, monkeypatch):
     return words
 
 
-def test_plain_metrics_are_logged_monitored_and_right(command, tmp_path, caplog):
+def test_plain_metrics_are_logged_monitored_and_right(command, tmp_path, capsys):
     monitor = {"monitor": "valid/numbers/mean_absolute_error"}
     assert main(command(Numbers, **monitor)) == 0
-    assert "--monitor valid/numbers/mean_absolute_error: less is better" in caplog.text
+    assert "--monitor valid/numbers/mean_absolute_error: less is better" in capsys.readouterr().err
     folders = RunFolders(tmp_path, "s")
     found = runs.predictions(folders, "test")
     errors = [abs(line["prediction"] - line["score"]) for line in found]
