@@ -51,12 +51,12 @@ def run(material: Material, rounds: int, threads: int, clock: Callable[[], float
                 experiment.module.forward_heads(batch, "test")
 
     def train(experiment: Any) -> None:
-        from transformers_framework.pipelines.pipeline import own_view
+        from transformers_framework.pipelines.steps import own_view
 
         module, name = experiment.module, "answer_selection"
         for batch in experiment.data.loader("train"):
             output = module.forward_heads(batch, "train")[name]
-            module.objectives[name].evaluate(output, own_view(batch, name))[0].backward()
+            module.objectives[name].evaluate(output, own_view(batch, name)).loss.backward()
             module.zero_grad(set_to_none=True)
 
     tables = []

@@ -64,7 +64,7 @@ def main(clock: Callable[[], float], words: Sequence[str]) -> None:
     steps, metrics = [], []
     for batch in batches:
         start, spent[0] = clock(), 0.0
-        totals, _ = module._stage_step(batch, "train")
+        totals = module._stage_step(batch, "train").losses
         sum(total / batch["group_num_items"][name] for name, total in totals.items()).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()

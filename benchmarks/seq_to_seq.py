@@ -111,7 +111,7 @@ def ours(precision: str, *words: str) -> None:
 
     def step(batch: dict[str, Any]) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            totals, _ = module._stage_step(batch, "train")
+            totals = module._stage_step(batch, "train").losses
         loss = sum(total / batch["group_num_items"][name] for name, total in totals.items())
         loss.backward()
         optimizer.step()

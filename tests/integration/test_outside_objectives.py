@@ -13,6 +13,7 @@ from tests import runs, tiny
 from tests.tolerances import approx
 from transformers_framework import registry
 from transformers_framework.cli.main import main
+from transformers_framework.objectives.objective import Evaluation
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.registry import PipelineSpec
 from transformers_framework.storage.run_folders import RunFolders
@@ -35,10 +36,11 @@ class Numbers(SequenceClassification):
         return {"mean_absolute_error": MeanAbsoluteError(), "pearson": PearsonCorrCoef()}
 
     def evaluate(self, output, batch):
-        loss, inputs = super().evaluate(output, batch)
-        numbers = inputs["numbers"]
+        evaluation = super().evaluate(output, batch)
+        numbers = evaluation.metric_inputs["numbers"]
         known = ~numbers["target"].isnan()
-        return loss, {key: {k: v[known] for k, v in numbers.items()} for key in ("mean_absolute_error", "pearson")}
+        counted = {name: values[known] for name, values in numbers.items()}
+        return Evaluation(evaluation.loss, {"mean_absolute_error": counted, "pearson": counted})
 
 
 class Unfed(Numbers):

@@ -50,7 +50,7 @@ def gradients(experiment: Any, request: BatchRequest) -> tuple[dict[str, float],
     reader = RowReader(data.datasets[TRAIN], data.columns(TRAIN), data.inputs.token_columns)
     batch = data.collator(TRAIN)(reader[request])
     module.zero_grad(set_to_none=True)
-    totals, _ = module._stage_step(batch, TRAIN)
+    totals = module._stage_step(batch, TRAIN).losses
     torch.stack(list(totals.values())).sum().backward()
     found = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
     return {name: float(total) for name, total in totals.items()}, found

@@ -10,7 +10,7 @@ import torch
 
 from transformers_framework.constants import ROW_IDS
 from transformers_framework.exceptions import RunError
-from transformers_framework.pipelines.pipeline import logging_interval
+from transformers_framework.pipelines.log_names import logging_interval
 
 REMEDY = (
     "No checkpoint was written after the last good one: continue it with --resume and a lower --learning_rate, "

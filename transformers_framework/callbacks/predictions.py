@@ -40,11 +40,11 @@ class Predictions(pl.Callback):
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Keep the predictions of a batch, on the host: those of all tokens of a data set are many."""
-        self.batches.append(_on_host(outputs))
+        self.batches.append(_on_host(outputs["predictions"]))
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Keep the predictions of a batch."""
-        self.batches.append(_on_host(outputs))
+        self.batches.append(_on_host(outputs["predictions"]))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the predictions of testing."""
@@ -113,9 +113,9 @@ def in_row_order(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
     return {key: column[order] for key, column in columns.items()}
 
 
-def _on_host(outputs: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, np.ndarray]]:
+def _on_host(predictions: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, np.ndarray]]:
     """Return copies: a tensor that came from a loader's worker keeps a file descriptor open as long as it lives."""
-    return {name: {key: np.array(tensor.cpu()) for key, tensor in found.items()} for name, found in outputs.items()}
+    return {name: {key: np.array(tensor.cpu()) for key, tensor in found.items()} for name, found in predictions.items()}
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:

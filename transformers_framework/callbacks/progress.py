@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
-from transformers_framework.pipelines.pipeline import logging_interval
+from transformers_framework.pipelines.log_names import logging_interval
 
 logger = logging.getLogger(__name__)
 

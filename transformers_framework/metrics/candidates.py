@@ -41,7 +41,6 @@ class CandidateMetrics(RankingMetrics):
             hitrate_at=hitrate_at,
         )
         self.loss = loss
-        self.mean_loss: float | None = None
         for name in ("values", "labels"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
@@ -62,11 +61,11 @@ class CandidateMetrics(RankingMetrics):
             self.values.append(values.detach().float())
             self.labels.append(labels.float())
 
-    def compute(self) -> dict[str, float]:
-        """Return the means over all queries that were kept, and note the mean loss."""
+    def compute(self) -> dict[str, float | None]:  # type: ignore[override]
+        """Return the means over all queries that were kept, and the mean ``loss`` where it is one over candidates."""
+        found: dict[str, float | None] = {**super().compute()}
         if self.loss is not None:
             rows = kept(self.row_ids) >= 0
-            columns = (kept(state)[rows] for state in (self.values, self.labels, self.indexes))
-            values, labels, queries = columns
-            self.mean_loss = self.loss(values.astype(np.float64), labels.astype(np.float64), queries)
-        return super().compute()
+            values, labels, queries = (kept(state)[rows] for state in (self.values, self.labels, self.indexes))
+            found["loss"] = self.loss(values.astype(np.float64), labels.astype(np.float64), queries)
+        return found

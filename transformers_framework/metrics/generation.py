@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -50,7 +50,12 @@ class RowScores(RowStatistics):
 
     def __call__(self, preds: Sequence[str], references: References) -> NDArray[np.int64]:
         """Return the scores of B rows as whole numbers, (B, size) int64."""
-        return np.rint(self.scores(preds, references) * SCORES_PER_UNIT).astype(np.int64)
+        return self.rounded(self.scores(preds, references))
+
+    @staticmethod
+    def rounded(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return scores as the whole numbers that are added up, (B, size) int64."""
+        return np.rint(scores * SCORES_PER_UNIT).astype(np.int64)
 
     def values(self, sums: Sequence[int], num_rows: int) -> dict[str, float]:
         """Return the mean scores."""
@@ -79,15 +84,24 @@ class GenerationMetrics(Metric):
         """Names of the values that :meth:`compute` returns."""
         return [name for part in self.parts for name in part.names]
 
-    def update(self, preds: Sequence[str], references: References, counted: Tensor) -> None:
+    def update(
+        self,
+        preds: Sequence[str],
+        references: References,
+        counted: Tensor,
+        known: Mapping[RowStatistics, NDArray[np.int64]] | None = None,
+    ) -> None:
         """Add a batch.
 
         Args:
             preds: B generated texts.
             references: The texts that each of them should have been, one or more a row.
-            counted: Which rows count, (B,) bool: those that only even out processes do not.
+            counted: Which rows count, (B,) bool: padding rows do not.
+            known: The numbers of rows of parts that were computed already, (B, size) int64.
         """
-        rows = np.concatenate([part(preds, references) for part in self.parts], axis=1)[counted.cpu().numpy()]
+        known = known or {}
+        numbers = [known[part] if part in known else part(preds, references) for part in self.parts]
+        rows = np.concatenate(numbers, axis=1)[counted.cpu().numpy()]
         totals = torch.from_numpy(np.concatenate([[len(rows)], rows.sum(axis=0)]))
         # a new tensor, since one made under inference mode cannot be changed outside of it
         self.sums = self.sums + totals.to(self.sums.device)

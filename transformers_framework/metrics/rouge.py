@@ -55,22 +55,13 @@ class Rouge(RowScores):
 
         self.scorer = RougeScorer(TYPES, tokenizer=SimpleNamespace(tokenize=lru_cache(NUM_TEXTS)(split)))
         self.options = needed_by, tokenizer
-        self._last: tuple[Sequence[str], References, NDArray[np.float64]] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return how a loader's worker makes its own."""
         return Rouge, self.options
 
     def scores(self, preds: Sequence[str], references: References) -> NDArray[np.float64]:
-        """Return the scores of B rows in the order of ``names``, (B, 12) float64.
-
-        Those of the last call are kept: what a metric adds up is asked for again to be written beside each row.
-        """
-        if self._last is None or self._last[0] != preds or self._last[1] != references:
-            self._last = (preds, references, self._scores(preds, references))
-        return self._last[2]
-
-    def _scores(self, preds: Sequence[str], references: References) -> NDArray[np.float64]:
+        """Return the scores of B rows in the order of ``names``, (B, 12) float64."""
         by_row = [self.scorer.score_multi(rights, pred) for pred, rights in zip(preds, references, strict=True)]
         scores = [getattr(row[kind], part) for row in by_row for kind in TYPES for part in PARTS]
         return np.array(scores, dtype=np.float64).reshape(-1, len(self.names))

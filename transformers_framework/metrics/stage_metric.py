@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from transformers_framework.constants import Direction, Stage
 from transformers_framework.exceptions import ConfigurationError
 
-Values = Mapping[str, "float | Tensor"]
+Values = Mapping[str, "float | Tensor | None"]  # None where there is nothing to compute a loss of
 
 
 class StageMetric(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 from transformers_framework.constants import EVALUATED, ROW_IDS, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import EvaluatesGroups, WritesFiles
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
@@ -134,18 +134,14 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
             metrics["ranking"] = RankingMetrics(empty_target_action=self.empty_target_action)
         return metrics
 
-    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the cross-entropy; classes for accuracy, scores and queries for ranking."""
         output = of_two_classes(output)
-        loss, inputs = super().evaluate(output, batch)
-        if "indexes" in batch:
-            inputs["ranking"] = {
-                "preds": ranking_scores(output),
-                "target": batch["labels"],
-                "indexes": batch["indexes"],
-                "row_ids": batch[ROW_IDS],
-            }
-        return loss, inputs
+        evaluation = super().evaluate(output, batch)
+        if "indexes" not in batch:
+            return evaluation
+        ranking = {"preds": ranking_scores(output), "target": batch["labels"], "indexes": batch["indexes"]}
+        return evaluation.with_inputs(ranking={**ranking, "row_ids": batch[ROW_IDS]})
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the score that ranks each candidate, and whether it is taken for right."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor, nn
 
-    from transformers_framework.objectives.objective import Objective
+    from transformers_framework.objectives.objective import Evaluation, Objective
 
 # ---------------------------------------------------------------- inputs and their corruption
 
@@ -150,8 +150,14 @@ class KeepsState:
 
     state: nn.Module
 
+    def count_batch(self, batch: Mapping[str, Tensor], evaluation: Evaluation) -> None:
+        """Count what was found in a batch of training."""
+
     def end_step(self) -> None:
         """Take in what was counted, once all batches of an optimizer step were evaluated in training."""
+
+    def end_stage(self, stage: Stage, values: Mapping[str, Any]) -> None:
+        """Take in the values of the metrics of a stage, once they are computed over all rows."""
 
 
 # ---------------------------------------------------------------- rows, logs and files

@@ -9,7 +9,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.objectives.capabilities import CorruptsOnDevice, KeepsState
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Setup
 from transformers_framework.objectives.token_detection import REPLACED, RandomTokenDetection
 from transformers_framework.processing.clusters import read_clusters
 from transformers_framework.processing.masking import draws_at
@@ -64,7 +64,7 @@ class ClusterRandomTokenDetection(RandomTokenDetection, CorruptsOnDevice, KeepsS
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a loader's worker needs: counts stay on the device, and a tensor of some cannot be sent."""
-        return {name: value for name, value in vars(self).items() if name != "state"}
+        return vars(self) | {"state": None}
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
@@ -92,15 +92,12 @@ class ClusterRandomTokenDetection(RandomTokenDetection, CorruptsOnDevice, KeepsS
         replaced = self.state.replace(ids, selected, own["cluster_draws"], own["token_draws"], learned=stage == TRAIN)
         return {**batch, "input_ids": replaced, self.name: own | ({"originals": ids} if stage == TRAIN else {})}
 
-    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
-        """Return the binary cross-entropy over all tokens; in training what was found and overlooked is counted."""
-        loss, metrics = super().evaluate(output, batch)
-        if "originals" in batch:
-            found, counted = metrics["tokens"]["preds"], batch["labels"] == REPLACED
-            if self.only_predictions:
-                counted = counted & found
-            self.state.note(batch["originals"], batch["input_ids"], counted, found)
-        return loss, metrics
+    def count_batch(self, batch: Mapping[str, Tensor], evaluation: Evaluation) -> None:
+        """Count which replacements were found and which were overlooked."""
+        found, counted = evaluation.metric_inputs["tokens"]["preds"], batch["labels"] == REPLACED
+        if self.only_predictions:
+            counted = counted & found
+        self.state.note(batch["originals"], batch["input_ids"], counted, found)
 
     def end_step(self) -> None:
         """Let the next replacements follow what was counted in this step."""

@@ -19,7 +19,7 @@ from transformers_framework.objectives.capabilities import (
     Generates,
     SparseHead,
 )
-from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, word_starts
 from transformers_framework.processing.infilling import SentenceMarks, TextInfilling
@@ -261,10 +261,12 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
 
     # ---------------------------------------------------------------- outputs
 
-    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the cross-entropy over the vocabulary; which tokens are right comes with it."""
         loss, correct = output.cross_entropy(batch["labels"])
-        return loss, {"tokens": {"losses_sum": loss.detach(), "correct": correct, "labels": batch["labels"]}}
+        return Evaluation(
+            loss, {"tokens": {"losses_sum": loss.detach(), "correct": correct, "labels": batch["labels"]}}
+        )
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return accuracy and perplexity."""

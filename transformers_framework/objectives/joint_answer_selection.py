@@ -12,7 +12,7 @@ import numpy as np
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, Stage
 from transformers_framework.objectives.answer_selection import AnswerSelection, ranking_scores
 from transformers_framework.objectives.capabilities import ConfiguresInputs, MergesWindows
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Setup
 from transformers_framework.processing.grouping import IN_TURN
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
@@ -161,16 +161,16 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
             metrics["permutations"] = PermutationMetrics()
         return metrics
 
-    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the cross-entropy; classes for accuracy, scores and queries for ranking, scores in other orders."""
         labels, row_ids = batch["labels"], batch[ROW_IDS]
-        loss, inputs = self.problem.evaluate(output.logits[: len(labels)].flatten(0, 1), labels.flatten())
+        evaluation = self.problem.evaluate(output.logits[: len(labels)].flatten(0, 1), labels.flatten())
         if "indexes" not in batch:
-            return loss, inputs
+            return evaluation
         scores = ranking_scores(output)
         target = batch.get("targets", labels).masked_fill(row_ids < 0, IGNORE_INDEX)
         columns = {"preds": _of_rows(scores, row_ids), "target": target, "indexes": batch["indexes"], ROW_IDS: row_ids}
-        inputs["ranking"] = {name: values.flatten() for name, values in columns.items()}
+        inputs = {"ranking": {name: values.flatten() for name, values in columns.items()}}
         if "permuted" in batch:
             inputs["permutations"] = {
                 "preds": _of_rows(scores, row_ids),
@@ -178,7 +178,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
                 "row_ids": row_ids,
                 "permuted_ids": batch["permuted"],
             }
-        return loss, inputs
+        return evaluation.with_inputs(**inputs)
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the score that ranks each candidate, and whether it is taken for right, with its row."""

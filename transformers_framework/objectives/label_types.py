@@ -14,6 +14,7 @@ from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import binary_cross_entropy, cross_entropy
 from transformers_framework.objectives.labels import Classes, listed
+from transformers_framework.objectives.objective import Evaluation
 from transformers_framework.sources.columns import DatasetSource, arrow_chunks, first_null, item_feature, type_name
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Problem(ABC):
         """Return what the sum of the losses is divided by."""
 
     @abstractmethod
-    def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, logits: Tensor, labels: Tensor) -> Evaluation:
         """Return the sum of the losses and what each metric is updated with."""
 
     @abstractmethod
@@ -197,10 +198,10 @@ class SingleLabel(OfClasses):
         known = labels[labels != IGNORE_INDEX]
         return float(len(known) if self.label_weights is None else np.take(self.label_weights, known).sum())
 
-    def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, logits: Tensor, labels: Tensor) -> Evaluation:
         """Return the cross-entropy; the most likely class and the right one."""
         loss = cross_entropy(logits, labels, self.weights_on(logits), self.label_smoothing)
-        return loss, {"classes": {"preds": logits.detach().argmax(dim=-1), "target": labels}}
+        return Evaluation(loss, {"classes": {"preds": logits.detach().argmax(dim=-1), "target": labels}})
 
     def metrics(self) -> dict[str, Metric]:
         """Return accuracy and F1."""
@@ -299,10 +300,11 @@ class MultiLabel(OfClasses):
         """Return the number of decisions, whatever they weigh: torch's and transformers' mean."""
         return float(np.count_nonzero(labels != IGNORE_INDEX))
 
-    def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, logits: Tensor, labels: Tensor) -> Evaluation:
         """Return the binary cross-entropies; the likely classes and the right ones."""
         loss = binary_cross_entropy(logits, labels, self.weights_on(logits), self.label_smoothing)
-        return loss, {"classes": {"preds": logits.detach().float().sigmoid() > THRESHOLD, "target": labels}}
+        preds = logits.detach().float().sigmoid() > THRESHOLD
+        return Evaluation(loss, {"classes": {"preds": preds, "target": labels}})
 
     def metrics(self) -> dict[str, Metric]:
         """Return subset accuracy, macro and micro F1."""

@@ -10,7 +10,7 @@ import numpy as np
 from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import ConfiguresInputs, Corrupts, SparseHead
-from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, labels_of, mask_tokens, select
 from transformers_framework.restricted import Probability
 
@@ -82,12 +82,14 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
         corrupted = mask_tokens(input_ids, selected, self.vocabulary, corrupt, **self.rates)
         return {"input_ids": corrupted, "labels": labels_of(input_ids, selected)}
 
-    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the cross-entropy over the vocabulary; which tokens are right comes with it."""
         from transformers_framework.losses.vocabulary import vocabulary_cross_entropy
 
         loss, correct = vocabulary_cross_entropy(output.logits, batch["labels"])
-        return loss, {"tokens": {"losses_sum": loss.detach(), "correct": correct, "labels": batch["labels"]}}
+        return Evaluation(
+            loss, {"tokens": {"losses_sum": loss.detach(), "correct": correct, "labels": batch["labels"]}}
+        )
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return accuracy and perplexity."""

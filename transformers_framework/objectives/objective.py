@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -64,6 +64,26 @@ class Context:
         return keys(self.seed, self.epoch, self.row_ids, f"{self.stage}.{purpose}")
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What an objective makes of a head's output for one batch.
+
+    Args:
+        loss: Sum of the losses of all labels, a scalar.
+        metric_inputs: What each metric is updated with, by its key and by keyword.
+        for_predictions: What was computed on the way and predictions need too: :meth:`Objective.predictions` finds
+            these entries in its batch where a stage both evaluates and predicts.
+    """
+
+    loss: Tensor
+    metric_inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    for_predictions: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_inputs(self, **metric_inputs: Mapping[str, Any]) -> Evaluation:
+        """Return the same with what further metrics are updated with."""
+        return replace(self, metric_inputs={**self.metric_inputs, **metric_inputs})
+
+
 class Objective(ABC):
     """One thing to learn: a head, its labels, its loss, its metrics, its predictions.
 
@@ -109,8 +129,10 @@ class Objective(ABC):
         """
 
     @abstractmethod
-    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
-        """Return the sum of the losses of all labels, a scalar, and what each metric is updated with, by keyword.
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
+        """Return the sum of the losses, what metrics are updated with, and what predictions need besides.
+
+        It changes nothing: what one call found is in its result and nowhere else.
 
         Args:
             output: What the head returned; of a :class:`SparseHead` ``(N, …)``, in the order of ``batch["positions"]``.
@@ -127,7 +149,13 @@ class Objective(ABC):
 
     @abstractmethod
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is predicted for each of the B rows, by the column it is written to."""
+        """Return what is predicted for each of the B rows, by the column it is written to.
+
+        Args:
+            output: What the head returned.
+            batch: As :meth:`evaluate` has it, with ``for_predictions`` of its result; in prediction without these, and
+                without labels.
+        """
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
         """Turn one row's predictions into what is written: names instead of numbers."""

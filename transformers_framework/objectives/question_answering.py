@@ -16,11 +16,18 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.losses.classification import cross_entropy
 from transformers_framework.objectives.answers import CHUNK, Answers, texts_of
 from transformers_framework.objectives.capabilities import ExportsConfig, KeepsState, MergesWindows, WritesFiles
-from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.answers import all_scores, best_threshold, metric_names, reading_metrics
-from transformers_framework.processing.encoding import Template
 from transformers_framework.processing.json_text import to_json
-from transformers_framework.processing.reading import Documents, Spans, answer_ends, best_spans, merge, target_spans
+from transformers_framework.processing.reading import (
+    Documents,
+    Spans,
+    answer_ends,
+    best_spans,
+    merge,
+    null_place,
+    target_spans,
+)
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.restricted import PositiveInt
 from transformers_framework.sources.fields import as_text
@@ -158,8 +165,6 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         """Return whether questions of a stage are known to have no answer."""
         return stage in self.spans and bool((self.spans[stage] < 0).any())
 
-    # ---------------------------------------------------------------- the threshold
-
     @property
     def threshold(self) -> float:
         """By how much the score of no answer must exceed that of the best one to be the answer."""
@@ -217,12 +222,11 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
 
     def _null_places(self, attention_mask: np.ndarray) -> np.ndarray:
         """Return the place of each row that stands for no answer: its [CLS], else its first token ``(B,) int64``."""
-        begins = attention_mask.argmax(axis=1) + self.null_place
-        return begins if self.null_place >= 0 else begins + attention_mask.sum(axis=1)
+        return attention_mask.argmax(axis=1) + self.null_place + (self.null_place < 0) * attention_mask.sum(axis=1)
 
     # ---------------------------------------------------------------- outputs
 
-    def evaluate(self, output: Any, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, dict[str, Any]]]:
+    def evaluate(self, output: Any, batch: Mapping[str, Any]) -> Evaluation:
         """Return the cross-entropy of starts and of ends; their most likely places, and the best spans of windows."""
         import torch
 
@@ -232,15 +236,14 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         losses = [cross_entropy(values, labels[:, which]) for which, values in enumerate(logits)]
         preds = torch.stack([values.detach().argmax(dim=-1) for values in logits], dim=1)
         inputs: dict[str, dict[str, Any]] = {"places": {"preds": preds, "target": labels}}
-        if "windows" in batch:
-            found = self._spans(output, batch["windows"])
-            inputs["answers"] = {**found, "rows": found["rows"].where(batch[ROW_IDS] >= 0, -1)}
-        return losses[0] + losses[1], inputs
+        if "windows" not in batch:
+            return Evaluation(losses[0] + losses[1], inputs)
+        spans = self._spans(output, batch["windows"])
+        inputs["answers"] = {**spans, "rows": spans["rows"].where(batch[ROW_IDS] >= 0, -1)}
+        return Evaluation(losses[0] + losses[1], inputs, {"spans": spans})
 
     def _spans(self, output: Any, windows: Windows) -> dict[str, Tensor]:
-        """Return the best spans of B windows in characters, and their scores of no answer, once for each output."""
-        if (known := getattr(output, "spans_of_windows", None)) is not None:
-            return known
+        """Return the best spans of B windows in characters, and their scores of no answer."""
         import torch
 
         both = torch.stack([output.start_logits, output.end_logits]).detach().float()
@@ -248,8 +251,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         places = row * logits.shape[2] + windows.starts[:, None] + np.arange(windows.char_starts.shape[1])
         of_context = logits.reshape(2, -1).take(places, axis=1, mode="clip")  # behind a context, those of anything
         of_context[~np.stack(answer_ends(windows.char_starts, windows.char_ends))] = -np.inf
-        start, end = of_context
-        shared = windows.before, windows.after
+        (start, end), shared = of_context, (windows.before, windows.after)
         spans = best_spans(start, end, windows.lengths, *shared, n=self.n, longest=self.longest)
         found = {
             "rows": windows.rows,
@@ -258,8 +260,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
             "starts": windows.char_starts[row, spans.starts],
             "ends": windows.char_ends[row, spans.ends],
         }
-        output.spans_of_windows = {name: torch.from_numpy(value).to(both.device) for name, value in found.items()}
-        return output.spans_of_windows
+        return {name: torch.from_numpy(value).to(both.device) for name, value in found.items()}
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return how often starts and ends are right; outside training exact match and F1 of questions."""
@@ -268,25 +269,32 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         metrics: dict[str, Metric] = {"places": SpanAccuracy()}
         if stage != TRAIN:
             names = metric_names(with_unanswerable=self.has_unanswerable(stage))
-            searched = [THRESHOLD] if self._searches(stage) else []
-            metrics["answers"] = ReadingMetrics(partial(self.judge, stage), [*names, *searched])
+            names += [THRESHOLD] if self._searches(stage) else []
+            metrics["answers"] = ReadingMetrics(partial(self.judge, stage), names)
         return metrics
 
     def _searches(self, stage: Stage) -> bool:
         return stage == "valid" and self.wanted_threshold == "auto" and self.has_unanswerable(stage)
 
     def judge(self, stage: Stage, found: Documents) -> dict[str, float]:
-        """Return exact match and F1 of questions; search the threshold first, where validation is to find it."""
+        """Return exact match and F1 of questions, with the best threshold where validation is to find it."""
         with_unanswerable = self.has_unanswerable(stage)
         golds = [texts_of(value) for value in self._column(stage, self.answers.columns[0], found.rows)]
         best, differences = self._best_texts(stage, found), null_differences(found)
         scores = all_scores(best, golds, with_unanswerable=with_unanswerable)
         empty = all_scores([""] * len(best), golds, with_unanswerable=with_unanswerable)
-        if searches := self._searches(stage):
-            self.state.get_buffer(THRESHOLD).fill_(best_threshold(differences, scores[:, 1], empty[:, 1]))
-        scores = np.where((differences > self.threshold)[:, None], empty, scores)
+        threshold = self.threshold
+        if searches := self._searches(stage):  # rounded as it will be kept
+            found_one = best_threshold(differences, scores[:, 1], empty[:, 1])
+            threshold = float(self.state.get_buffer(THRESHOLD).new_tensor(found_one))
+        scores = np.where((differences > threshold)[:, None], empty, scores)
         values = reading_metrics(scores, [bool(right) for right in golds])
-        return values | ({THRESHOLD: self.threshold} if searches else {})
+        return values | ({THRESHOLD: threshold} if searches else {})
+
+    def end_stage(self, stage: Stage, values: Mapping[str, Any]) -> None:
+        """Keep the threshold that validation has found."""
+        if not math.isnan(found := values.get(THRESHOLD, math.nan)):
+            self.state.get_buffer(THRESHOLD).fill_(found)
 
     def _column(self, stage: Stage, column: str, rows: np.ndarray) -> Iterator[Any]:
         """Yield the values of rows, which rise; those without a gap are read several times as fast."""
@@ -304,8 +312,8 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
     # ---------------------------------------------------------------- predictions
 
     def predictions(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the best spans of windows."""
-        return self._spans(output, batch["windows"])
+        """Return the best spans of windows, which evaluation has found where there was one."""
+        return batch["spans"] if "spans" in batch else self._spans(output, batch["windows"])
 
     def whole_rows(self, stage: Stage, columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Dataset]:
         """Return the answer of each question with its score, what else was considered, and the score of no answer."""
@@ -384,14 +392,6 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
             odds = np.nan_to_num(columns["null_score"] - np.array(best), posinf=HIGHEST).tolist()
             files[".null_odds.json"] = dict(zip(keys, odds, strict=True))
         return {suffix: [to_json(content)] for suffix, content in files.items()}
-
-
-def null_place(tokenizer: Any) -> int:
-    """Return the place in an input that stands for no answer: its [CLS], counted from the end when it is there."""
-    template, cls = Template.of(tokenizer), tokenizer.cls_token_id
-    if cls in template.suffix and cls not in template.prefix:
-        return template.suffix.index(cls) - len(template.suffix)
-    return template.prefix.index(cls) if cls in template.prefix else 0
 
 
 def null_differences(found: Documents) -> np.ndarray:

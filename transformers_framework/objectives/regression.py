@@ -12,6 +12,7 @@ from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import squared_error
 from transformers_framework.objectives.label_types import Problem
+from transformers_framework.objectives.objective import Evaluation
 from transformers_framework.sources.columns import DatasetSource, arrow_chunks, check_column, type_name
 
 if TYPE_CHECKING:
@@ -104,12 +105,12 @@ class Regression(Problem):
         """Return the number of labels."""
         return float(np.count_nonzero(labels != IGNORE_INDEX))
 
-    def evaluate(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, logits: Tensor, labels: Tensor) -> Evaluation:
         """Return the squared errors; the numbers that were predicted and the right ones."""
         import torch
 
         preds, target = logits.squeeze(-1).float(), labels.view(torch.float32)
-        return squared_error(preds, target), {"numbers": {"preds": preds.detach(), "target": target}}
+        return Evaluation(squared_error(preds, target), {"numbers": {"preds": preds.detach(), "target": target}})
 
     def metrics(self) -> dict[str, Metric]:
         """Return correlations and errors."""

@@ -22,7 +22,7 @@ from transformers_framework.objectives.capabilities import (
     WritesFiles,
 )
 from transformers_framework.objectives.label_values import number_of
-from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.text_ids import token_hashes
 from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
 from transformers_framework.sources.columns import (
@@ -286,7 +286,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
 
     # ---------------------------------------------------------------- loss, metrics, predictions
 
-    def evaluate(self, output: Embedded, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, output: Embedded, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the sum of the losses; outside training what ranks candidates too."""
         import torch
 
@@ -296,9 +296,9 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         # scores are computed in float32: bf16 has 8 bits, and similarities differ in less
         with torch.autocast(output.query.device.type, enabled=False):
             if "queries" in batch:
-                return self.loss.of_batch(output, batch), {}
+                return Evaluation(self.loss.of_batch(output, batch))
             if "labels" not in batch or output.passage is None:
-                return output.query.new_zeros(()), {}
+                return Evaluation(output.query.new_zeros(()))
             found, labels = (output.query, output.passage), batch["labels"]
             ranked = {
                 "preds": self.scores(output),
@@ -308,7 +308,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
             }
             if self.loss.of_candidates is not None:
                 ranked["values"] = self.loss.compared(*found)
-            return self.loss.of_rows(*found, labels), {"candidates": ranked}
+            return Evaluation(self.loss.of_rows(*found, labels), {"candidates": ranked})
 
     def scores(self, output: Embedded) -> Tensor:
         """Return how similar query and passage of each row are ``(B,) float32``."""

@@ -14,7 +14,7 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import CountsLabels, HeadFromData
 from transformers_framework.objectives.label_types import MultiLabel, Problem, ProblemType, SingleLabel
 from transformers_framework.objectives.labels import Classes
-from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.objectives.regression import Regression
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
 from transformers_framework.sources.columns import DatasetSource, item_feature
@@ -184,7 +184,7 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
         """Return what the sum of the losses is divided by, so that it is torch's mean."""
         return self.problem.num_items(batch["labels"])
 
-    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the sum of the losses; what was predicted and what is right."""
         return self.problem.evaluate(output.logits, batch["labels"])
 

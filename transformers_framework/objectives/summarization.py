@@ -12,7 +12,7 @@ import numpy as np
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.capabilities import Generates, SparseHead
-from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, tokenize
 from transformers_framework.processing.lengths import source_and_target
@@ -209,13 +209,15 @@ class Summarization(Objective, SparseHead, Generates):
 
     # ---------------------------------------------------------------- outputs
 
-    def evaluate(self, output: Any, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, dict[str, Any]]]:
+    def evaluate(self, output: Any, batch: Mapping[str, Any]) -> Evaluation:
         """Return the cross-entropy of the summaries, each token given those before it; and what was generated."""
         loss, _ = output.cross_entropy(batch["labels"])
         if output.generated is None:
-            return loss, {}
-        texts = {"preds": self._best(output), "references": batch["references"], "counted": batch[ROW_IDS] >= 0}
-        return loss, {"texts": texts}
+            return Evaluation(loss)
+        texts = {"preds": self._best(output), "references": batch["references"]}
+        rouge = self.rouge.scores(**texts)
+        known = {self.rouge: self.rouge.rounded(rouge)}
+        return Evaluation(loss, {"texts": {**texts, "counted": batch[ROW_IDS] >= 0, "known": known}}, {"rouge": rouge})
 
     def _best(self, output: Any) -> list[str]:
         return self._decoded(output.generated[:, 0].tolist())
@@ -233,13 +235,12 @@ class Summarization(Objective, SparseHead, Generates):
         return {"texts": GenerationMetrics([self.rouge, self.bleu, *self.learned.get(stage, ())])}
 
     def predictions(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the tokens that were generated ``(B, R, T)``, and the ROUGE of each row where it has references."""
+        """Return the tokens that were generated ``(B, R, T)``, and the ROUGE of each row where it was evaluated."""
         import torch
 
         found = {"generated": output.generated}
-        if "references" in batch:
-            scores = torch.from_numpy(self.rouge.scores(self._best(output), batch["references"]))
-            columns = zip(self.rouge.names, scores.unbind(dim=1), strict=True)
+        if "rouge" in batch:
+            columns = zip(self.rouge.names, torch.from_numpy(batch["rouge"]).unbind(dim=1), strict=True)
             found |= {name: column for name, column in columns if name.endswith("fmeasure")}
         return found
 

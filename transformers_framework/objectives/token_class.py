@@ -12,7 +12,7 @@ import numpy as np
 from transformers_framework.constants import EVALUATED, IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.capabilities import ConfiguresInputs, MergesWindows, WritesFiles
-from transformers_framework.objectives.objective import Context, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.words import first_pieces
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
@@ -184,17 +184,17 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         dense[window, starts[window, word]] = classes[begins[sources[window]] + places[window, word]]
         return own | {"labels": dense}
 
-    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the cross-entropy at the first tokens of words; the most likely class of each and the right one."""
         logits = at_words(output.logits, batch["word_starts"])  # (B, W, C)
         labels = at_words(batch["labels"], batch["word_starts"])
         labels = labels.masked_fill(batch["word_starts"] < 0, IGNORE_INDEX)
-        loss, inputs = self.problem.evaluate(logits.flatten(0, 1), labels.flatten())
-        if "num_words" in batch and self._has_entities:
-            inputs["entities"] = {"preds": inputs["classes"]["preds"].view_as(labels), "target": labels}
-            if "documents" in batch:
-                inputs["entities"] |= {"documents": batch["documents"], "firsts": batch["first_words"]}
-        return loss, inputs
+        evaluation = self.problem.evaluate(logits.flatten(0, 1), labels.flatten())
+        if "num_words" not in batch or not self._has_entities:
+            return evaluation
+        preds = evaluation.metric_inputs["classes"]["preds"].view_as(labels)
+        windows = {"documents": batch["documents"], "firsts": batch["first_words"]} if "documents" in batch else {}
+        return evaluation.with_inputs(entities={"preds": preds, "target": labels, **windows})
 
     def _explain_entities(self) -> None:
         """Say why entities are not scored, where they are what is learned or some classes look like tags of them."""

@@ -11,7 +11,7 @@ from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.families import family_of
 from transformers_framework.objectives.capabilities import ConfiguresInputs, Corrupts, HeadByFamily, WeighsLoss
 from transformers_framework.objectives.masked_lm import MaskedLM
-from transformers_framework.objectives.objective import Context, Objective, Setup
+from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, draws_at, replace_tokens, select
 from transformers_framework.restricted import Probability
 
@@ -39,10 +39,10 @@ class Filled(NamedTuple):
 class GeneratorLM(MaskedLM):
     """Learn the tokens that were hidden, as the generator of a discriminator: its probabilities are computed once."""
 
-    def evaluate(self, output: Filled, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, output: Filled, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the cross-entropy over the vocabulary, which came with the samples."""
-        metrics = {"losses_sum": output.loss.detach(), "correct": output.correct, "labels": batch["labels"]}
-        return output.loss, {"tokens": metrics}
+        tokens = {"losses_sum": output.loss.detach(), "correct": output.correct, "labels": batch["labels"]}
+        return Evaluation(output.loss, {"tokens": tokens})
 
 
 class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
@@ -70,7 +70,7 @@ class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
         """Return the single output and its name."""
         return {"num_labels": 1, "id2label": {0: "REPLACED"}, "label2id": {"REPLACED": 0}}
 
-    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
+    def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the binary cross-entropy over all tokens; which are taken for replaced ones."""
         import torch
         from torch.nn import functional
@@ -81,7 +81,7 @@ class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
             logits, (labels == REPLACED).to(logits.dtype), reduction="none"
         )
         loss = torch.where(labelled, losses, 0.0).sum()
-        return loss, {"tokens": {"preds": logits.detach() > 0, "target": labels}}
+        return Evaluation(loss, {"tokens": {"preds": logits.detach() > 0, "target": labels}})
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return accuracy, and F1, precision and recall of replaced tokens."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers_framework.constants import NEGATIVE_ROWS, PASSAGE, ROWS, TRAIN, Stage
 from transformers_framework.losses.retrieval.batch import Embedded
 from transformers_framework.pipelines.pipeline import Pipeline
+from transformers_framework.pipelines.steps import StepOutput
 
 if TYPE_CHECKING:
     from transformers_framework.inputs.inputs import Inputs
@@ -36,7 +37,6 @@ class BiEncoderPipeline(Pipeline):
     """
 
     model: BiEncoder
-    embedded: Embedded | None = None  # what the last batch of evaluation became, for a search of a corpus
 
     def __init__(
         self,
@@ -67,9 +67,21 @@ class BiEncoderPipeline(Pipeline):
             passage = passage.index_select(0, batch[PASSAGE + ROWS])
         elif passage is not None and NEGATIVE_ROWS in batch:
             passage, negatives = passage[: len(query)], passage[len(query) :]
-        found = Embedded(query, passage, negatives)
-        self.embedded = found if stage != TRAIN else None
-        return dict.fromkeys(self.active(stage), found)
+        return dict.fromkeys(self.active(stage), Embedded(query, passage, negatives))
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+        """Update losses and metrics of validation; return embeddings for a search of a corpus."""
+        return {"embeddings": _queries(self._stage_step(batch, "valid").outputs)}
+
+    def _step_output(
+        self,
+        batch: Mapping[str, Any],
+        stage: Stage,
+        outputs: Mapping[str, Any],
+        for_predictions: Mapping[str, Mapping[str, Any]],
+    ) -> StepOutput:
+        found = super()._step_output(batch, stage, outputs, for_predictions)
+        return {**found, "embeddings": _queries(outputs)}
 
     def passage_embeddings(self, **inputs: Tensor) -> Tensor:
         """Return one vector a passage ``(B, E) float32``."""
@@ -101,11 +113,7 @@ class BiEncoderPipeline(Pipeline):
         where = (missing, 0) if self.pads_left else (0, missing)
         return torch.nn.functional.pad(values, where, value=fill) if missing else values
 
-    def _mean(self, stage: Stage, objective: str) -> float | None:
-        """Return the mean loss of a stage, if any; that of lists of candidates once they are whole."""
-        metrics = self._metrics(stage, objective)
-        candidates: Any = metrics["candidates"] if "candidates" in metrics else None  # noqa: SIM401 a ModuleDict has no get
-        if candidates is None or candidates.loss is None:
-            return super()._mean(stage, objective)
-        candidates.compute()  # kept, so that it is not computed again for the log
-        return candidates.mean_loss
+
+def _queries(outputs: Mapping[str, Embedded]) -> Tensor:
+    """Return the embeddings of the queries of a batch ``(B, E)``."""
+    return next(iter(outputs.values())).query

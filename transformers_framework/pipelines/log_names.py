@@ -1,14 +1,18 @@
-"""Which names a run will log, and whether the largest or the smallest of their values is best."""
+"""Which names a run will log, whether the largest or the smallest of their values is best, and how often it logs."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from transformers_framework.constants import Direction, Stage
 from transformers_framework.metrics.stage_metric import direction_of
 from transformers_framework.objectives.capabilities import LogsByData
 from transformers_framework.objectives.objective import Objective, active, metric_names, stage_metrics
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 
 def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
@@ -33,3 +37,8 @@ def direction(objectives: Sequence[Objective], name: str) -> Direction | None:
         if value in metric.names:
             return direction_of(metric, value)
     return "max"
+
+
+def logging_interval(trainer: pl.Trainer) -> int:
+    """Return how many optimizer steps lie between logging steps."""
+    return int(trainer.log_every_n_steps) or sys.maxsize  # type: ignore[attr-defined]

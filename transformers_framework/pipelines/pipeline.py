@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
@@ -33,6 +33,8 @@ from transformers_framework.objectives.objective import active, stage_metrics
 from transformers_framework.optimizers.build import build_optimizer
 from transformers_framework.optimizers.continued import regrouped
 from transformers_framework.optimizers.groups import dimensions
+from transformers_framework.pipelines.log_names import logging_interval
+from transformers_framework.pipelines.steps import StageStep, StepOutput, own_view
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt
 from transformers_framework.schedulers.build import build_scheduler, check_schedule, keep_highest, needs_depth
@@ -136,22 +138,25 @@ class Pipeline(pl.LightningModule):
             inputs |= self.document_mask(batch)
         return inputs
 
-    def _stage_step(self, batch: dict[str, Any], stage: Stage) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return the sum of the losses of each objective, and each head's output."""
+    def _stage_step(self, batch: dict[str, Any], stage: Stage) -> StageStep:
+        """Evaluate a batch, update losses and metrics."""
         corrupt_on_device(self.active(stage).values(), batch, stage)
-        outputs = self.forward_heads(batch, stage)
-        totals = {}
+        outputs, losses, for_predictions = self.forward_heads(batch, stage), {}, {}
         for name, objective in self.active(stage).items():
-            totals[name], inputs = objective.evaluate(outputs[name], own_view(batch, name))
-            self._mean_loss(stage, name).update(totals[name].detach(), batch[NUM_ITEMS][name])
+            own = own_view(batch, name)
+            evaluation = objective.evaluate(outputs[name], own)
+            losses[name], for_predictions[name] = evaluation.loss, evaluation.for_predictions
+            self._mean_loss(stage, name).update(evaluation.loss.detach(), batch[NUM_ITEMS][name])
             metrics = self._metrics(stage, name)
-            inputs |= inputs_of_added(metrics, inputs)
+            inputs = {**evaluation.metric_inputs, **inputs_of_added(metrics, evaluation.metric_inputs)}
             if stage not in self._has_inputs:
                 check_inputs(name, stage, metrics, inputs)
             for metric, values in inputs.items():
                 metrics[metric].update(**values)
+            if stage == TRAIN and isinstance(objective, KeepsState):
+                objective.count_batch(own, evaluation)
         self._has_inputs.add(stage)
-        return totals, outputs
+        return StageStep(losses, outputs, for_predictions)
 
     def _group_num_items(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
         """Return what each loss is divided by: the labels of all batches and processes that make one optimizer step.
@@ -193,8 +198,8 @@ class Pipeline(pl.LightningModule):
         """Return the loss of a batch."""
         trainer, scale = self.trainer, self._gradient_scale()
         num_items = self._group_num_items(batch, batch_idx)
-        totals = self._stage_step(batch, TRAIN)[0]
-        losses = [total * (self.loss_weight(name) * scale / num_items[name]) for name, total in totals.items()]
+        sums = self._stage_step(batch, TRAIN).losses
+        losses = [total * (self.loss_weight(name) * scale / num_items[name]) for name, total in sums.items()]
         steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if steps_now and (trainer.global_step + 1) % logging_interval(trainer) == 0:
             self._log_training()
@@ -204,25 +209,32 @@ class Pipeline(pl.LightningModule):
                     objective.end_step()
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput | None:
         """Update losses and metrics of validation."""
         self._stage_step(batch, "valid")
+        return None
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, dict[str, Tensor]]:
-        """Update losses and metrics of testing; return predictions by objective."""
-        return self._predictions(batch, self._stage_step(batch, "test")[1], "test")
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+        """Update losses and metrics of testing; return predictions."""
+        _, outputs, for_predictions = self._stage_step(batch, "test")
+        return self._step_output(batch, "test", outputs, for_predictions)
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, dict[str, Tensor]]:
-        """Return predictions by objective."""
-        return self._predictions(batch, self.forward_heads(batch, "predict"), "predict")
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> StepOutput:
+        """Return predictions."""
+        return self._step_output(batch, "predict", self.forward_heads(batch, "predict"), {})
 
-    def _predictions(
-        self, batch: Mapping[str, Any], outputs: dict[str, Any], stage: Stage
-    ) -> dict[str, dict[str, Tensor]]:
-        return {
-            name: {ROW_IDS: batch[ROW_IDS], **objective.predictions(outputs[name], own_view(batch, name))}
-            for name, objective in self.active(stage).items()
-        }
+    def _step_output(
+        self,
+        batch: Mapping[str, Any],
+        stage: Stage,
+        outputs: Mapping[str, Any],
+        for_predictions: Mapping[str, Mapping[str, Any]],
+    ) -> StepOutput:
+        found = {}
+        for name, objective in self.active(stage).items():
+            own = {**own_view(batch, name), **for_predictions.get(name, {})}
+            found[name] = {ROW_IDS: batch[ROW_IDS], **objective.predictions(outputs[name], own)}
+        return {"predictions": found}
 
     # ---------------------------------------------------------------- logs
 
@@ -235,23 +247,47 @@ class Pipeline(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the metrics of the training epoch; its losses too when it had no logging step."""
-        if f"{TRAIN}/loss" not in self.trainer.callback_metrics:
-            self._log_losses(TRAIN)
-        self._log_metrics(TRAIN)
+        self._end_stage(TRAIN, logs_losses=f"{TRAIN}/loss" not in self.trainer.callback_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Log the losses and metrics of validation."""
-        self._log_losses("valid")
-        self._log_metrics("valid")
+        self._end_stage("valid")
 
     def on_test_epoch_end(self) -> None:
         """Log the losses and metrics of testing."""
-        self._log_losses("test")
-        self._log_metrics("test")
+        self._end_stage("test")
 
-    def _log_losses(self, stage: Stage, *, on_step: bool = False) -> None:
-        """Log the mean losses since they were logged last; none where nothing had one."""
-        found = {name: self._mean(stage, name) for name in self.active(stage)}
+    def _end_stage(self, stage: Stage, *, logs_losses: bool = True) -> None:
+        """Compute the metrics of a stage, log them and its losses."""
+        values = {name: self._compute(stage, name) for name in self.active(stage)}
+        for name, objective in self.active(stage).items():
+            if isinstance(objective, KeepsState):
+                objective.end_stage(stage, values[name])
+        losses = {name: found.pop("loss") for name, found in values.items() if "loss" in found}
+        if logs_losses:
+            self._log_losses(stage, losses)
+        for name, found in values.items():
+            self.log_dict({f"{stage}/{name}/{key}": value for key, value in found.items()})
+
+    def _compute(self, stage: Stage, objective: str) -> dict[str, Any]:
+        """Return the values of all metrics of an objective, which begin anew."""
+        found: dict[str, Any] = {}
+        for metric in self._metrics(stage, objective).values():
+            found |= metric.compute()
+            metric.reset()
+        return found
+
+    def _log_losses(
+        self, stage: Stage, computed: Mapping[str, float | None] = MappingProxyType({}), *, on_step: bool = False
+    ) -> None:
+        """Log the mean losses since they were logged last; none where nothing had one.
+
+        Those that metrics have ``computed``, by objective, stand for those of batches.
+        """
+        found = {
+            name: computed[name] if name in computed else self._mean_loss(stage, name).compute()
+            for name in self.active(stage)
+        }
         means = {name: mean for name, mean in found.items() if mean is not None}
         if means:
             weighted = sum(self.loss_weight(name) * mean for name, mean in means.items())
@@ -260,16 +296,6 @@ class Pipeline(pl.LightningModule):
         self.log_dict(losses, on_step=on_step, on_epoch=not on_step)
         for name in found:
             self._mean_loss(stage, name).reset()
-
-    def _mean(self, stage: Stage, objective: str) -> float | None:
-        """Return the mean loss of a stage, if anything had one."""
-        return self._mean_loss(stage, objective).compute()
-
-    def _log_metrics(self, stage: Stage) -> None:
-        for name in self.active(stage):
-            for metric in self._metrics(stage, name).values():
-                self.log_dict({f"{stage}/{name}/{key}": value for key, value in metric.compute().items()})
-                metric.reset()
 
     # ---------------------------------------------------------------- optimization
 
@@ -370,13 +396,3 @@ class Pipeline(pl.LightningModule):
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
         else:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
-
-
-def own_view(batch: Mapping[str, Any], objective: str) -> dict[str, Tensor]:
-    """Return what an objective sees of a batch: what is shared, and what is its own."""
-    return {key: value for key, value in batch.items() if not isinstance(value, dict)} | batch[objective]
-
-
-def logging_interval(trainer: pl.Trainer) -> int:
-    """Return how many optimizer steps lie between logging steps."""
-    return int(trainer.log_every_n_steps) or sys.maxsize  # type: ignore[attr-defined]

@@ -5,12 +5,13 @@ Spans are pairs of tokens of a context, both inclusive, and pairs of characters 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from transformers_framework.processing.encoding import Template
 from transformers_framework.processing.windows import Ragged, steps
 
 END = 2**31 - 1  # greater than the index of any character
@@ -316,3 +317,11 @@ def _merge_several(best: Spans, owner: NDArray[np.int64], spans: Spans) -> None:
     kept = rank < best.scores.shape[1]
     place, order = (owner[order][kept], rank[kept]), order[kept]
     best.scores[place], best.starts[place], best.ends[place] = scores[order], starts[order], ends[order]
+
+
+def null_place(tokenizer: Any) -> int:
+    """Return the place in an input that stands for no answer: its [CLS], counted from the end when it is there."""
+    template, cls = Template.of(tokenizer), tokenizer.cls_token_id
+    if cls in template.suffix and cls not in template.prefix:
+        return template.suffix.index(cls) - len(template.suffix)
+    return template.prefix.index(cls) if cls in template.prefix else 0

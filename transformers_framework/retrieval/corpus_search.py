@@ -88,15 +88,15 @@ class CorpusSearch(pl.Callback):
     ) -> None:
         """Keep the queries of a batch."""
         if not trainer.sanity_checking:
-            self._keep("valid", pl_module, batch)
+            self._keep("valid", outputs, batch)
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:
         """Keep the queries of a batch."""
-        self._keep("test", pl_module, batch)
+        self._keep("test", outputs, batch)
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:
         """Keep the queries of a batch."""
-        self._keep("predict", pl_module, batch)
+        self._keep("predict", outputs, batch)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Search, and log how well relevant passages are found."""
@@ -111,11 +111,12 @@ class CorpusSearch(pl.Callback):
         """Search and write the passages that were found."""
         self._write("predict", trainer, *self._search(trainer, pl_module, "predict"))
 
-    def _keep(self, stage: Stage, pl_module: Any, batch: Any) -> None:
+    def _keep(self, stage: Stage, outputs: Any, batch: Any) -> None:
         rows = batch[ROW_IDS].cpu().numpy()
         mine = np.flatnonzero(np.isin(rows, self.queries(stage).rows))
-        embeddings = pl_module.embedded.query[torch.from_numpy(mine).to(pl_module.device)]
-        self.kept.append((rows[mine], self._comparable(embeddings)))
+        embeddings = outputs["embeddings"]
+        queries = embeddings[torch.from_numpy(mine).to(embeddings.device)]
+        self.kept.append((rows[mine], self._comparable(queries)))
 
     def _comparable(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return embeddings whose inner product is the score."""

@@ -97,13 +97,17 @@ def test_the_reference_of_the_highest_f_measure_is_taken_by_each_type() -> None:
     assert row["rouge2_recall"] == 0.5
 
 
-def test_the_scores_of_the_last_call_are_not_computed_again() -> None:
+def test_scores_that_are_known_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     rouge = Rouge("a test")
-    preds, references = texts(5)
-    first = rouge.scores(preds, references)
-    assert rouge.scores(list(preds), [list(rights) for rights in references]) is first
-    assert rouge.scores(preds[:4], references[:4]).tolist() == first[:4].tolist()
-    assert rouge.scores(preds, [["other"], *references[1:]]).tolist() != first.tolist()
+    made, again = (GenerationMetrics([rouge, Bleu("a test")]) for _ in range(2))
+    (batch,) = batches(61)
+    first = rouge.scores(batch["preds"], batch["references"])
+    assert rouge.scores(batch["preds"][:4], batch["references"][:4]).tolist() == first[:4].tolist()
+    assert rouge.scores(batch["preds"], [["other"], *batch["references"][1:]]).tolist() != first.tolist()
+    again.update(**batch)
+    monkeypatch.setattr(rouge, "scores", None)
+    made.update(**batch, known={rouge: rouge.rounded(first)})
+    assert made.compute() == again.compute() == computed([batch])
 
 
 def test_bleu_is_that_of_sacrebleu_whatever_the_number_of_references() -> None:

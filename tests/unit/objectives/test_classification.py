@@ -43,7 +43,7 @@ def answer_selection(**flags: Any) -> AnswerSelection:
 @pytest.mark.parametrize("weights", [None, [1.0, 4.0]])
 def test_loss_is_the_mean_over_labels(weights: list[float] | None) -> None:
     for objective in (seq_class(label_weights=weights), answer_selection(label_weights=weights)):
-        total = objective.evaluate(OUTPUT, {"labels": LABELS})[0]
+        total = objective.evaluate(OUTPUT, {"labels": LABELS}).loss
         num_items = objective.num_items({"labels": LABELS.numpy()})
         expected = cross_entropy(LOGITS, LABELS, None if weights is None else torch.tensor(weights), ignore_index=-100)
         assert float(total / num_items) == pytest.approx(float(expected))
@@ -52,14 +52,14 @@ def test_loss_is_the_mean_over_labels(weights: list[float] | None) -> None:
 def test_a_batch_of_nothing_but_padding_weighs_nothing() -> None:
     logits = LOGITS.clone().requires_grad_()
     labels = torch.full((5,), -100)
-    total, _ = seq_class().evaluate(SimpleNamespace(logits=logits), {"labels": labels})
+    total = seq_class().evaluate(SimpleNamespace(logits=logits), {"labels": labels}).loss
     assert (float(total), seq_class().num_items({"labels": labels.numpy()})) == (0, 0)
     total.backward()
     assert not logits.grad.any()
 
 
 def test_half_precision_logits_make_a_loss_of_full_precision() -> None:
-    total, _ = seq_class().evaluate(SimpleNamespace(logits=LOGITS.bfloat16()), {"labels": LABELS})
+    total = seq_class().evaluate(SimpleNamespace(logits=LOGITS.bfloat16()), {"labels": LABELS}).loss
     assert total.dtype == torch.float32
 
 
@@ -85,7 +85,7 @@ def test_metrics_of_a_batch() -> None:
     batch = {"labels": LABELS, "indexes": torch.tensor([7, 7, 8, 8, 8]), "row_ids": torch.tensor([0, 1, 2, 3, -1])}
     values: dict[str, float] = {}
     for name, metric in objective.metrics("valid").items():
-        metric.update(**objective.evaluate(OUTPUT, batch)[1][name])
+        metric.update(**objective.evaluate(OUTPUT, batch).metric_inputs[name])
         values |= metric.compute()
     assert set(values) == set(metric_names(objective, "valid"))
     assert values["accuracy"] == 1
@@ -106,7 +106,8 @@ def test_a_single_output_is_a_score(flags: dict[str, Any]) -> None:
     objective.pre_process(Dataset.from_dict({"y": [0, 1], "key": [1, 1]}), source("train"))
     assert objective.head_config == {}
     logits, labels = torch.tensor([[3.0], [-2.0], [0.5], [-0.1], [7.0]], requires_grad=True), LABELS
-    total, inputs = objective.evaluate(SimpleNamespace(logits=logits), {"labels": labels})
+    found = objective.evaluate(SimpleNamespace(logits=logits), {"labels": labels})
+    total, inputs = found.loss, found.metric_inputs
     known, share = labels[:4].float(), flags.get("label_smoothing", 0)
     weights = torch.tensor(flags.get("label_weights", [1.0, 1.0]))
     target = known * (1 - share) + share / 2
@@ -194,9 +195,9 @@ def test_queries_are_needed_where_rows_are_ranked() -> None:
 
 def test_class_weights_are_those_that_were_asked_for_in_any_precision() -> None:
     objective = seq_class(label_weights=[0.3, 70_000.0])
-    loss, _ = objective.evaluate(
+    loss = objective.evaluate(
         SimpleNamespace(logits=torch.zeros(1, 2, dtype=torch.float16)), {"labels": torch.ones(1, dtype=torch.int64)}
-    )
+    ).loss
     assert float(loss) == approx(70_000 * np.log(2))
 
 

@@ -148,7 +148,9 @@ def test_counts_are_those_of_a_loop(objective_for, only_predictions):
         batch, own = made_batch(objective, "train", epoch=step)
         logits = torch.randn(*batch["input_ids"].shape, 1)
         before = objective.state.counts.clone()
-        objective.evaluate(TokenClassifierOutput(logits=logits), batch | own)
+        evaluation = objective.evaluate(TokenClassifierOutput(logits=logits), batch | own)
+        assert not objective.state.pending.any(), "to evaluate changes nothing"
+        objective.count_batch(batch | own, evaluation)
         assert torch.equal(objective.state.counts, before), "draws of a step are not changed within it"
         for row, column in zip(*np.nonzero(own["labels"].numpy() == 1), strict=True):
             predicted = float(logits[row, column]) > 0

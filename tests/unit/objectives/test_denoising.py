@@ -429,7 +429,8 @@ def test_losses_metrics_and_predictions_of_labels(family: str) -> None:
     logits[wrong] = logits[wrong].roll(1, dims=-1)
     batch = {"labels": labels, "positions": positions, "decoder_input_ids": torch.from_numpy(own["decoder_input_ids"])}
     output = Output(logits=logits, generated=None)
-    loss, updates = objective.evaluate(output, batch)
+    found = objective.evaluate(output, batch)
+    loss, updates = found.loss, found.metric_inputs
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
     assert_close(loss, expected)
     metric = objective.metrics("test")["tokens"]

@@ -46,7 +46,7 @@ def labels_of(made: Any, values: Any) -> np.ndarray:
 
 
 def loss_of(made: Any, logits: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
-    total, _ = made.evaluate(SimpleNamespace(logits=logits), {"labels": torch.from_numpy(labels)})
+    total = made.evaluate(SimpleNamespace(logits=logits), {"labels": torch.from_numpy(labels)}).loss
     mean: torch.Tensor = total / made.num_items({"labels": labels})
     return mean
 
@@ -181,7 +181,8 @@ def test_padding_rows_of_a_batch_weigh_nothing() -> None:
         batch = Collator(inputs, [made], "valid", 1)((BatchRequest(0, (0, 1, -3, -4)), columns))
         assert batch["row_ids"].tolist()[2:] == [-1, -1]
         logits = torch.randn(4, made.head_config["num_labels"])
-        total, updates = made.evaluate(SimpleNamespace(logits=logits), {**batch, **batch["seq_class"]})
+        found = made.evaluate(SimpleNamespace(logits=logits), {**batch, **batch["seq_class"]})
+        total, updates = found.loss, found.metric_inputs
         alone = loss_of(made, logits[:2], labels_of(made, labels[:2]))
         assert_close(total / batch["num_items"]["seq_class"], alone)
         ((name, update),) = updates.items()

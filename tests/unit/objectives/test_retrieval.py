@@ -43,7 +43,8 @@ def test_labels_are_float32_in_every_precision(precision: Any) -> None:
     batch = {"labels": torch.from_numpy(bits), "indexes": torch.arange(4), "row_ids": torch.arange(4)}
     batch = HalfPrecision(precision).convert_input(batch)
     same = torch.tensor([[1.0, 0.0]] * 4)
-    loss, inputs = made.evaluate(Embedded(same, same), batch)
+    found = made.evaluate(Embedded(same, same), batch)
+    loss, inputs = found.loss, found.metric_inputs
     assert loss.item() == approx(sum((1 - label) ** 2 for label in labels[:3]))
     assert inputs["candidates"]["labels"].tolist() == [*np.float32(labels[:3]).tolist(), -100]
     assert made.num_items({"labels": bits}) == 3

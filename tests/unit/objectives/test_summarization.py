@@ -181,7 +181,8 @@ def rouge(pred: str, references: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_best_text_of_each_row_is_compared_with_its_references(family: str) -> None:
     made = objective(family)
-    loss, inputs = evaluated(made)
+    found = evaluated(made)
+    loss, inputs = found.loss, found.metric_inputs
     assert float(loss) == 2.5
     assert inputs["texts"]["preds"] == [row[0] for row in GENERATED]
     (name, metric), *others = made.metrics("test").items()
@@ -200,15 +201,14 @@ def test_training_logs_its_loss_alone() -> None:
     made = objective()
     assert (made.metrics("train"), metric_names(made, "train")) == ({}, [])
     assert [made.generates(stage) for stage in ("train", "valid", "test", "predict")] == [False, True, True, True]
-    loss, inputs = made.evaluate(Output(made, None), {"labels": torch.tensor([3])})
+    found = made.evaluate(Output(made, None), {"labels": torch.tensor([3])})
+    loss, inputs = found.loss, found.metric_inputs
     assert (float(loss), inputs) == (2.5, {})
 
 
 def test_predictions_are_texts_beside_their_rouge() -> None:
     made = objective()
-    evaluated(made)
-    output = Output(made, GENERATED)
-    found = made.predictions(output, {"references": REFERENCES})
+    found = made.predictions(Output(made, GENERATED), evaluated(made).for_predictions)
     assert found["generated"].shape[:2] == (3, 2)
     padded = {**found, "generated": torch.nn.functional.pad(found["generated"], (0, 3), value=-1)}
     for row in range(3):
@@ -232,9 +232,9 @@ def test_rouge_of_a_batch_is_computed_once(monkeypatch: Any) -> None:
     made, calls = objective(), []
     score = made.rouge.scorer.score_multi
     monkeypatch.setattr(made.rouge.scorer, "score_multi", lambda *texts: calls.append(texts) or score(*texts))
-    _, inputs = evaluated(made)
-    made.metrics("test")["texts"].update(**inputs["texts"])
-    made.predictions(Output(made, GENERATED), {"references": REFERENCES})
+    found = evaluated(made)
+    made.metrics("test")["texts"].update(**found.metric_inputs["texts"])
+    made.predictions(Output(made, GENERATED), {"references": REFERENCES, **found.for_predictions})
     assert len(calls) == 3
 
 
@@ -298,7 +298,7 @@ def test_learned_metrics_are_there_where_they_were_asked_for(
     made = objective(**flags)
     assert found == built, "before training, and once for all stages"
     assert [len(metric_names(made, stage)) - 13 for stage in ("valid", "test")] == [valid, test]
-    _, inputs = evaluated(made)
+    inputs = evaluated(made).metric_inputs
     metric = made.metrics("test")["texts"]
     metric.update(**inputs["texts"])
     learned = list(metric.compute().values())[13:]

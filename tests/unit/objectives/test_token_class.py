@@ -115,7 +115,8 @@ def test_loss_is_the_mean_over_labelled_pieces(weights: list[float] | None) -> N
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(*batch["input_ids"].shape, 4, generator=generator, requires_grad=True)
     tensors = {key: torch.from_numpy(value) for key, value in own.items()}
-    total, inputs = made.evaluate(SimpleNamespace(logits=logits), tensors)
+    found = made.evaluate(SimpleNamespace(logits=logits), tensors)
+    total, inputs = found.loss, found.metric_inputs
     loss = total / made.num_items(own)
     expected = cross_entropy(
         logits.flatten(0, 1),
@@ -137,8 +138,12 @@ def test_a_batch_of_nothing_but_padding_weighs_nothing() -> None:
     batch, own = batch_of()
     own["labels"][:] = -100
     logits = torch.randn(*batch["input_ids"].shape, 4, requires_grad=True)
-    total, _ = objective().evaluate(
-        SimpleNamespace(logits=logits.bfloat16()), {key: torch.from_numpy(value) for key, value in own.items()}
+    total = (
+        objective()
+        .evaluate(
+            SimpleNamespace(logits=logits.bfloat16()), {key: torch.from_numpy(value) for key, value in own.items()}
+        )
+        .loss
     )
     assert (total.item(), objective().num_items(own), total.dtype) == (0, 0, torch.float32)
     total.backward()
@@ -157,9 +162,9 @@ def test_metrics_of_entities_outside_training() -> None:
     assert metric_names(objective([["NOUN", "VERB"]]), "valid") == ["accuracy", "f1", "f1_class_NOUN", "f1_class_VERB"]
     _, own = batch_of("valid")
     logits = torch.nn.functional.one_hot(torch.from_numpy(own["labels"]).clamp(min=0), 4).float()
-    _, inputs = made.evaluate(
+    inputs = made.evaluate(
         SimpleNamespace(logits=logits), {key: torch.from_numpy(value) for key, value in own.items()}
-    )
+    ).metric_inputs
     metrics = made.metrics("valid")
     values: dict[str, float] = {}
     for name, arguments in inputs.items():

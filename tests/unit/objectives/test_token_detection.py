@@ -94,13 +94,14 @@ def test_samples_are_labelled_where_they_differ_and_what_fills_up_changes_nothin
 def test_the_generators_loss_is_that_of_masked_lm() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(6, 400), torch.tensor([5, 9, -100, 3, 399, 0])
-    loss, metrics = MaskedLM(setup()).evaluate(SimpleNamespace(logits=logits), {"labels": labels})
+    found = MaskedLM(setup()).evaluate(SimpleNamespace(logits=logits), {"labels": labels})
+    loss, metrics = found.loss, found.metric_inputs
     correct = labels == logits.argmax(1)
     ours = GeneratorLM(setup()).evaluate(Filled(logits, loss, correct), {"labels": labels})
-    assert ours[0] is loss
-    assert ours[1]["tokens"].keys() == metrics["tokens"].keys()
+    assert ours.loss is loss
+    assert ours.metric_inputs["tokens"].keys() == metrics["tokens"].keys()
     for name, values in metrics["tokens"].items():
-        assert torch.equal(ours[1]["tokens"][name], values), name
+        assert torch.equal(ours.metric_inputs["tokens"][name], values), name
 
 
 # --- by random tokens ------------------------------------------------------------------------------------------------
@@ -170,7 +171,8 @@ LOGITS = torch.tensor([[-2.0, 0.5, 0.1, -0.1], [0.0, -3.0, 50.0, float("nan")]])
 
 def test_loss_counts_every_token_and_no_padding() -> None:
     logits = LOGITS.clone().nan_to_num(7.0).requires_grad_()
-    loss, metrics = TokenDetection(setup()).evaluate(SimpleNamespace(logits=logits[..., None]), {"labels": LABELS})
+    found = TokenDetection(setup()).evaluate(SimpleNamespace(logits=logits[..., None]), {"labels": LABELS})
+    loss, metrics = found.loss, found.metric_inputs
     there = LABELS >= 0
     expected = functional.binary_cross_entropy_with_logits(logits[there], LABELS[there].float(), reduction="sum")
     assert_close(loss, expected)
@@ -183,7 +185,7 @@ def test_loss_counts_every_token_and_no_padding() -> None:
 def test_metrics_are_those_of_replaced_tokens() -> None:
     objective = RandomTokenDetection(setup())
     metric = objective.metrics("valid")["tokens"]
-    metric.update(**objective.evaluate(SimpleNamespace(logits=LOGITS), {"labels": LABELS})[1]["tokens"])
+    metric.update(**objective.evaluate(SimpleNamespace(logits=LOGITS), {"labels": LABELS}).metric_inputs["tokens"])
     expected = {"accuracy": 4 / 6, "f1": 0.5, "precision": 0.5, "recall": 0.5, "replaced_ratio": 2 / 6}
     assert metric.compute() == pytest.approx(expected)
     assert metric_names(objective, "valid") == list(expected)
