@@ -1,4 +1,4 @@
-"""What preparation made of a data set, kept on disk and shared by concurrent processes and later runs."""
+"""Cache of prepared data sets on disk, shared by concurrent processes and later runs."""
 
 from __future__ import annotations
 

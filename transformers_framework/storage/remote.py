@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.storage.addresses import DEPTH, Address
 from transformers_framework.storage.cache import building, digest, is_complete, locked
+from transformers_framework.storage.paths import is_inside
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -127,9 +128,9 @@ def _wanted(
         if address.is_http:
             if key != path and "?" in name:  # links of a page that sort it
                 continue
-            name = unquote(name.partition("?")[0])
-        hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)  # ".." must not leave the folder
-        if entry.get("type", "file") == "file" and name and not hidden and not key.endswith("/"):
+            name = unquote(name.partition("?")[0]).strip("/")
+        hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
+        if entry.get("type", "file") == "file" and name and is_inside(name) and not hidden and not key.endswith("/"):
             keys[name] = key
 
     def described(name: str) -> RemoteFile:

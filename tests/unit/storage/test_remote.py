@@ -195,6 +195,26 @@ def test_nothing_there(served: Served, cache: Path, source: str) -> None:
     assert folders(cache) == []
 
 
+def test_a_page_cannot_name_a_file_outside_the_cache(http: Served, cache: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.jsonl"
+    links = (str(outside).replace("/", "%2F"), "%2E%2E%2F%2E%2E%2Fabove.jsonl", "a.jsonl")
+    http.put("d/index.html", "".join(f'<a href="{link}">rows</a>' for link in links))
+    for name in ("d/a.jsonl", f"d{outside}", "above.jsonl"):
+        http.put(name, lines(ROWS))
+    assert load_dataset(f"{http.url}/d", cache_dir=cache).to_list() == ROWS
+    assert not outside.exists()
+    assert not list(cache.rglob("*above*"))
+
+
+def test_a_server_that_gives_no_sizes(http: Served, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert http.handler is not None
+    header = http.handler.send_header
+    hidden = ("Content-Length", "Last-Modified")
+    monkeypatch.setattr(http.handler, "send_header", lambda self, *pair: pair[0] in hidden or header(self, *pair))
+    http.put("a.jsonl", lines(ROWS))
+    assert load_dataset(f"{http.url}/a.jsonl", cache_dir=cache).to_list() == ROWS
+
+
 def test_a_query_is_no_pattern(http: Served, cache: Path) -> None:
     http.put("a.jsonl", lines(ROWS))
     source = f"{http.url}/a.jsonl?token=1&download=true"
