@@ -580,7 +580,7 @@ GENERATOR = [
     generating("absent", "--pre_trained_generator_model .*brt does not exist. Did you mean 'bert'", pre_trained_generator_model="{made}/brt"),
     generating("no size", "--generator_size: found '0', expected a number at most 1 and greater than 0", generator_size=0),
     generating("larger", "--generator_size: found '1.5', expected a number at most 1 and greater than 0", generator_size=1.5),
-    generating("two sizes", "--generator_size: --pre_trained_generator_config .* says how large the generator is", generator_size=0.5, pre_trained_generator_config="{made}/bert"),
+    generating("two sizes", "--generator_size: --pre_trained_generator_config .* decides how large the generator is", generator_size=0.5, pre_trained_generator_config="{made}/bert"),
     generating("sharing and not", "--tie_generator_discriminator_embeddings asks for what --embedding_sharing none", embedding_sharing="none", tie_generator_discriminator_embeddings=True),
     generating("embeddings of another size", "--embedding_sharing shared: .*embedding", embedding_sharing="shared", pre_trained_generator_config="{made}/narrow"),
     generating("unknown sharing", "--embedding_sharing: found 'tied', expected one of none, shared", embedding_sharing="tied"),

@@ -118,15 +118,15 @@ def embeddings_of(pre_trained_model: str, cache_dir: str | None = None) -> np.nd
     from transformers import AutoModel
 
     from transformers_framework.models.auto import load_config
-    from transformers_framework.models.reading import check_shards_inside, hub_cache, place_of, reading
+    from transformers_framework.models.reading import check_shards_inside, hub_cache, name_or_path_of, reading
 
     flag = "pre_trained_model"
     config = load_config(model="auto", pre_trained_model=pre_trained_model, cache_dir=cache_dir)
-    place = place_of(pre_trained_model, flag, cache_dir)
-    check_shards_inside(place, flag, pre_trained_model, cache_dir)
+    name_or_path = name_or_path_of(pre_trained_model, flag, cache_dir)
+    check_shards_inside(name_or_path, flag, pre_trained_model, cache_dir)
     with reading(flag, pre_trained_model, "model"):
         model, report = AutoModel.from_pretrained(
-            place,
+            name_or_path,
             config=config,
             dtype="float32",
             weights_only=True,

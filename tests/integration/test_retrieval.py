@@ -304,7 +304,7 @@ def test_towers_start_equal(source: str, tmp_path: Path, checkpoint: Path, caplo
     with caplog.at_level("INFO"):
         query, passage = towers(separate_towers=True)
     assert all(torch.equal(query[name], passage[name]) for name in query)
-    assert ("dense layer of --embedding_size 8 starts fresh" in caplog.text) == (source == "pre_trained_model")
+    assert ("dense layer of --embedding_size 8 is newly initialized" in caplog.text) == (source == "pre_trained_model")
     other = tiny.save_checkpoint("bert", tmp_path / "other", seed=5, **runs.LIVELY)
     query, passage = towers(pre_trained_passage_model=other)
     assert [name for name in query if torch.equal(query[name], passage[name]) and "linear" in name] == [

@@ -53,7 +53,7 @@ def test_lines_are_read(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("0\n1\n", "found 2 lines, expected 4, one a token of the model's vocabulary"),
+        ("0\n1\n", "found 2 lines, expected 4, one for each token of the model's vocabulary"),
         ("", "found 0 lines, expected 4"),
         ("0\n0\n0\n0\n0\n", "found 5 lines, expected 4"),
         ("0\n-1\n0\n0\n", "clusters.txt:2: found '-1', expected the cluster of token 1, a whole number"),

@@ -62,9 +62,9 @@ def agree_on_special_tokens(
             setattr(config, name, token)
         elif role in ("pad", "eos"):
             logger.warning(
-                "%s is %s in the model's config and %s in the tokenizer: the model keeps the first, texts get the "
-                "second.", name, own, token,
-            )  # fmt: skip
+                "The model's config has %s=%s and the tokenizer %s: the model keeps the first, texts get the second.",
+                *(name, own, token),
+            )
     if config.is_encoder_decoder:
         _agree_on_decoder(config, tokenizer, before if from_scratch else {})
 

@@ -19,7 +19,7 @@ from transformers_framework.models.own_families import (
     ensure_registered,
     extended_config,
 )
-from transformers_framework.models.reading import BROKEN, check_shards_inside, hub_cache, place_of, reading
+from transformers_framework.models.reading import BROKEN, check_shards_inside, hub_cache, name_or_path_of, reading
 from transformers_framework.objectives.capabilities import head_of
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
@@ -37,7 +37,7 @@ class HeadSpec(NamedTuple):
 
     Args:
         auto_class: Auto class of transformers that makes it.
-        config_kwargs: What its config must say, as ``num_labels`` or ``id2label``.
+        config_kwargs: Settings that its config must have, as ``num_labels`` or ``id2label``.
         keeps_output: Whether a checkpoint's output layer is used; else it is newly initialized.
     """
 
@@ -111,7 +111,7 @@ def load_config(
         pre_trained_config: Config of the model: hub name, folder, ``config.json`` or remote address. Without
             ``--pre_trained_model``, training starts from scratch.
         max_multi_token_predictions: Tokens that a model of family multi_token_bart or multi_token_t5 predicts at each
-            step of its decoder; by default what its checkpoint says, and 2 where that is a plain BART or T5.
+            step of its decoder; by default as its checkpoint does, and 2 where that is a plain BART or T5.
         additional_config_kwargs: Changes of the config as ``KEY=VALUE``; values are typed as YAML.
         cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
 
@@ -142,10 +142,10 @@ def read_config(
     """Return the config of the last source there is; None without any. All must be of one family.
 
     Args:
-        sources: What the flags that can name a config say.
+        sources: Values of the flags that can name a config.
         family: The family, as transformers calls it, or ``auto``.
         cache_dir: Folder for downloads.
-        predictions: Tokens to predict at each step, where the user says so.
+        predictions: Tokens to predict at each step, if the user gives a number.
 
     Raises:
         ConfigurationError: When a config cannot be read, is of another family or predicts another number of tokens.
@@ -166,15 +166,15 @@ def _read_config(
 ) -> PreTrainedConfig:
     from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-    place = place_of(source, flag, cache_dir)
+    name_or_path = name_or_path_of(source, flag, cache_dir)
     with reading(flag, source, "config"):
-        values, _ = PreTrainedConfig.get_config_dict(place, cache_dir=hub_cache(cache_dir))
+        values, _ = PreTrainedConfig.get_config_dict(name_or_path, cache_dir=hub_cache(cache_dir))
         if (extended := extended_config(dict(values), family, predictions)) is not None:
             return extended
         if "model_type" in values or family == "auto":
             ensure_registered(values.get("model_type"))
-            return AutoConfig.from_pretrained(place, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
-        return CONFIG_MAPPING[family].from_dict(values)  # as old as BERT: it does not say its family, --model does
+            return AutoConfig.from_pretrained(name_or_path, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
+        return CONFIG_MAPPING[family].from_dict(values)  # as old as BERT: it has no model_type
 
 
 def _check_family(found: str, wanted: str, flag: str, source: str) -> None:
@@ -210,7 +210,7 @@ def load_model(
         heads: Auto class and config of every head by the name of its objective.
         config: Config of the model.
         flag: Flag that names the weights, for messages.
-        pre_trained_model: Weights to start from; without it, all weights are drawn.
+        pre_trained_model: Weights to start from; without it, all weights are randomly initialized.
         attention: Implementation of attention. A family without ``sdpa`` computes it as ``eager`` does.
         gradient_checkpointing: Keep fewer activations and compute them twice: less memory, slower steps.
         compile: Compile the model with ``torch.compile``.
@@ -223,7 +223,7 @@ def load_model(
     from transformers_framework.models.multi_head import MultiHeadModel
     from transformers_framework.models.output_layer import renew_output
 
-    source = pre_trained_model and place_of(pre_trained_model, flag, cache_dir)
+    source = pre_trained_model and name_or_path_of(pre_trained_model, flag, cache_dir)
     first = model_mapping(auto_class_of(next(iter(heads.values()))[0]))[type(config)]
     implementation = implementation_of(first, attention)
     models: dict[str, PreTrainedModel] = {}
@@ -232,10 +232,10 @@ def load_model(
         auto, own = auto_class_of(spec.auto_class), copy.deepcopy(config)
         own.update(dict(spec.config_kwargs))
         if source is None:
-            models[name] = _draw_weights(auto, own, implementation, flag)
+            models[name] = _initialize_weights(auto, own, implementation, flag)
         else:
-            told = (flag, str(pre_trained_model))
-            models[name], is_complete = _load_weights(auto, source, own, implementation, told, cache_dir)
+            named = (flag, str(pre_trained_model))
+            models[name], is_complete = _load_weights(auto, source, own, implementation, named, cache_dir)
             incomplete += [] if is_complete else [name]
             if not spec.keeps_output:
                 renew_output(models[name])
@@ -262,7 +262,7 @@ def checkpoint_activations(backbone: PreTrainedModel) -> None:
         backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def _draw_weights(auto: Any, config: PreTrainedConfig, attention: str, flag: str) -> PreTrainedModel:
+def _initialize_weights(auto: Any, config: PreTrainedConfig, attention: str, flag: str) -> PreTrainedModel:
     try:
         return auto.from_config(config, dtype="float32", attn_implementation=attention)
     except BROKEN as error:
@@ -274,13 +274,18 @@ def _draw_weights(auto: Any, config: PreTrainedConfig, attention: str, flag: str
 
 
 def _load_weights(
-    auto: Any, place: str, config: PreTrainedConfig, attention: str, source: tuple[str, str], cache_dir: str | None
+    auto: Any,
+    name_or_path: str,
+    config: PreTrainedConfig,
+    attention: str,
+    source: tuple[str, str],
+    cache_dir: str | None,
 ) -> tuple[PreTrainedModel, bool]:
     """Return a head model, and whether the checkpoint has all weights of its head."""
-    check_shards_inside(place, *source, cache_dir)
+    check_shards_inside(name_or_path, *source, cache_dir)
     with reading(*source, "model"):
         model, report = auto.from_pretrained(
-            place,
+            name_or_path,
             config=config,
             dtype="float32",  # transformers 5 would take the checkpoint's, and train in half precision
             attn_implementation=attention,
@@ -292,8 +297,8 @@ def _load_weights(
         )
     is_complete = _check_weights(model, report, *source)
     for name, parameter in model.named_parameters():
-        # transformers draws no bias of the language models of data2vec, longformer, luke, nystromformer: it is what the
-        # memory held before, at times no number
+        # transformers does not initialize the bias of the language models of data2vec, longformer, luke, nystromformer:
+        # it is what the memory held before, at times no number
         if name in report["missing_keys"] and name.endswith("bias"):
             parameter.data.zero_()
     return model, is_complete
@@ -323,7 +328,9 @@ def _check_weights(model: PreTrainedModel, report: Mapping[str, Any], flag: str,
             "--pre_trained_config alone to train from scratch."
         )
     if absent:
-        logger.warning("%s: these weights of the backbone are missing and start fresh: %s.", source, ", ".join(absent))
-    if fresh := sorted((missing - set(absent)) | set(shapes)):
-        logger.info("%s: %s starts fresh: %s.", source, type(model).__name__, ", ".join(fresh))
-    return not fresh or model.base_model is model
+        logger.warning(
+            "%s: these weights of the backbone are missing and newly initialized: %s.", source, ", ".join(absent)
+        )
+    if new := sorted((missing - set(absent)) | set(shapes)):
+        logger.info("%s: weights of %s are newly initialized: %s.", source, type(model).__name__, ", ".join(new))
+    return not new or model.base_model is model

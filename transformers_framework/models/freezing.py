@@ -48,7 +48,7 @@ def freeze_unreached(
         Names of the parameters that were frozen.
     """
     modes = {module: module.training for module in model.modules()}
-    model.eval()  # no dropout: the state of the random generators stays as it is
+    model.eval()  # no dropout: random generators keep their state
     with torch.enable_grad():
         outputs = model(**_eight_tokens(model))
     for module, mode in modes.items():
@@ -68,7 +68,7 @@ def _logits(output: ModelOutput) -> list[torch.Tensor]:
 
 
 def _eight_tokens(model: MultiHeadModel) -> dict[str, torch.Tensor]:
-    """One row that every family accepts: a pair that ends as sequences end; its decoder reads the same."""
+    """Return one row that every family accepts: a pair with an end-of-sequence token, also for the decoder."""
     config, device = model.config, next(model.parameters()).device
     ids = torch.full((1, 8), 1 if config.pad_token_id == 0 else 0, device=device)
     end = getattr(config, "eos_token_id", None)

@@ -51,16 +51,16 @@ class GenerativeModel(Protocol):
 
 
 def generation_config(options: Mapping[str, Any], model: GenerativeModel, max_length: int) -> GenerationConfig:
-    """Return how an encoder-decoder generates: as its checkpoint says, but for what the user says.
+    """Return how an encoder-decoder generates: as its checkpoint does, except for what the user gives.
 
     ``max_new_tokens`` and ``min_new_tokens`` become ``max_length`` and ``min_length``, one more for the token that a
     decoder starts with.
 
     Args:
         options: All flags of the run; those of generation that are not None count.
-        model: A model of transformers with its own ``generation_config``; where that does not say what decoders start
-            with, its ``config`` does.
-        max_length: Most tokens of a text, the decoder's start token among them, where the user does not say it.
+        model: A model of transformers with its own ``generation_config``; where that has no
+            ``decoder_start_token_id``, its ``config`` has.
+        max_length: Most tokens of a text, the decoder's start token among them, where the user gives no length.
 
     Raises:
         ConfigurationError: When the flags contradict each other, or the model cannot do what they ask.
@@ -84,7 +84,7 @@ def generation_config(options: Mapping[str, Any], model: GenerativeModel, max_le
         try:
             check(config)
         except ValueError as error:
-            raise ConfigurationError(_told(str(error))) from None
+            raise ConfigurationError(_rephrased(str(error))) from None
     return config
 
 
@@ -104,8 +104,8 @@ def generate(model: GenerativeModel, config: GenerationConfig, tokenizer: Any, *
     try:
         found = model.generate(**inputs, generation_config=config, **by_text)
     except (ValueError, NotImplementedError) as error:
-        raise ConfigurationError(_told(str(error))) from error
-    return getattr(found, "sequences", found)  # scores and states are for programs, no file has them
+        raise ConfigurationError(_rephrased(str(error))) from error
+    return getattr(found, "sequences", found)  # scores and hidden states are written to no file
 
 
 def _check_together(given: Mapping[str, Any], own: GenerationConfig) -> None:
@@ -122,11 +122,11 @@ def _check_together(given: Mapping[str, Any], own: GenerationConfig) -> None:
     try:
         judged.validate(strict=True)
     except (ValueError, TypeError, AttributeError) as error:  # values of the other arguments have no type of ours
-        raise ConfigurationError(_told(str(error))) from None
+        raise ConfigurationError(_rephrased(str(error))) from None
 
 
-def _told(text: str) -> str:
-    """Say what transformers says, in one line and with our flags for its arguments."""
+def _rephrased(text: str) -> str:
+    """Return a message of transformers in one line, with our flags for its arguments."""
     text = text.removeprefix("GenerationConfig is invalid: ").partition("\nIf you're using a pretrained model")[0]
     text = re.sub(r"^- `\w+`: ", "", text.strip(), flags=re.MULTILINE)
     flagged = re.sub(r"`(\w+)(=[^`]+|>1)?`", lambda name: _flagged(name[1], name[2]), text)
@@ -168,7 +168,7 @@ def _check_lengths(config: GenerationConfig, given: Mapping[str, Any], model: Ge
             f"as {limit} says (both with the decoder's start token)."
         )
     logger.warning(
-        "The checkpoint wants texts of %d tokens or more, and the longest are %d: its own min_length is left out.",
+        "The checkpoint's min_length is %d, and texts end at %d tokens: min_length is left out.",
         *(config.min_length, config.max_length),
     )
     config.min_length = 0

@@ -1,6 +1,6 @@
 """The flags of text generation: arguments of transformers' ``GenerationConfig``, those that matter one by one.
 
-What is not given is as the checkpoint says it, and as transformers does where the checkpoint says nothing.
+An argument that is not given is the checkpoint's, and the default of transformers where that has none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A generator that fills masks, and a discriminator that finds what it filled in wrongly: ELECTRA and DeBERTa-v3."""
+"""A generator that predicts masked tokens, and a discriminator that detects replaced ones: ELECTRA and DeBERTa-v3."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers_framework.models.embedding_sharing import Sharing, merged, sha
 from transformers_framework.models.model import Model
 from transformers_framework.models.multi_head import MultiHeadModel
 from transformers_framework.models.positions import max_positions
-from transformers_framework.models.reading import hub_cache, place_of, reading
+from transformers_framework.models.reading import hub_cache, name_or_path_of, reading
 from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
 from transformers_framework.processing.tokenizer_json import read_tokenizer
 from transformers_framework.restricted import LocalPath, PositiveInt, Range, Source
@@ -35,11 +35,11 @@ GeneratorSize = Annotated[float, Range(above=0, le=1)]
 
 
 class GeneratorDiscriminator(Model):
-    """Two networks that are trained together: what the generator makes of masked texts, the discriminator judges.
+    """Two networks that are trained together: the discriminator detects the tokens that the generator replaced.
 
     Args:
-        generator: Language model with the head ``masked_lm``.
-        discriminator: Backbone and heads of everything else; its embeddings may refer to the generator's.
+        generator: Masked language model with the head ``masked_lm``.
+        discriminator: Backbone and all other heads; its embeddings may refer to the generator's.
     """
 
     def __init__(self, generator: MultiHeadModel, discriminator: MultiHeadModel) -> None:
@@ -72,7 +72,7 @@ class GeneratorDiscriminator(Model):
         return [*self.generator.configs, *self.discriminator.configs]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile both networks, in place: what happens between them is decided anew at each step."""
+        """Compile both networks, in place; what is done between them differs from step to step."""
         self.generator.compile(*args, **kwargs)
         self.discriminator.compile(*args, **kwargs)
 
@@ -129,14 +129,14 @@ def load_generator_discriminator(
         heads: Auto class and config of every head by the name of its objective; ``masked_lm`` is the generator's.
         config: Config of the discriminator.
         max_sequence_length: Longest input in tokens, which the generator must take too.
-        pre_trained_model: Weights of the discriminator to start from; without it, all weights are drawn.
+        pre_trained_model: Weights of the discriminator to start from; without it, all are randomly initialized.
         pre_trained_config: Config of the discriminator.
         pre_trained_tokenizer: Tokenizer of both networks.
         pre_trained_generator_model: Weights of the generator to start from: hub name, local folder or
             remote address. It must be of the discriminator's family and vocabulary.
         pre_trained_generator_config: Config of the generator: hub name, folder, ``config.json`` or
             remote address; `additional_config_kwargs` do not change it. Without any generator, a smaller copy
-            of the discriminator is drawn.
+            of the discriminator is randomly initialized.
         generator_size: Size of the generator when none is given, as a share of the discriminator. Of ELECTRA and other
             families with an embedding size of their own, width, heads and feed-forward layers are scaled; of all
             others, as DeBERTa, the number of layers. Default: 0.5
@@ -193,12 +193,12 @@ def load_generator_discriminator(
 
 
 def sharing(model_type: str, asked: Sharing | None, *, tie: bool) -> Sharing:
-    """Return how embeddings are shared: as asked, as the family's paper does when they are to be tied, else not at all.
+    """Return how embeddings are shared: as asked, as in the paper of the family when they are tied, else not at all.
 
     Args:
         model_type: The family, as transformers calls it.
-        asked: What ``--embedding_sharing`` says.
-        tie: What ``--tie_generator_discriminator_embeddings`` says.
+        asked: Value of ``--embedding_sharing``.
+        tie: Value of ``--tie_generator_discriminator_embeddings``.
 
     Raises:
         ConfigurationError: When the two flags contradict each other.
@@ -215,7 +215,7 @@ def sharing(model_type: str, asked: Sharing | None, *, tie: bool) -> Sharing:
 def _start(
     how: Sharing, generator_is_trained: bool, discriminator_is_trained: bool
 ) -> Literal["generator", "discriminator", "both"]:
-    """Say whose embeddings both networks begin with: no trained ones are lost, unless one tensor must hold two."""
+    """Return whose embeddings both networks start from: no trained ones are lost, unless one tensor must hold two."""
     if generator_is_trained and discriminator_is_trained and how == "gradient_disentangled":
         return "both"  # the difference does not start at zero then
     return "discriminator" if discriminator_is_trained else "generator"
@@ -233,7 +233,9 @@ def _generator_config(
         return reduced_config(config, DEFAULT_SIZE if size is None else size)
     flag, source = next((flag, source) for flag, source in reversed(list(given.items())) if source is not None)
     if size is not None:
-        raise ConfigurationError(f"--generator_size: --{flag} {source} says how large the generator is; give one.")
+        raise ConfigurationError(
+            f"--generator_size: --{flag} {source} decides how large the generator is; give one of them."
+        )
     if found.vocab_size != config.vocab_size:
         raise ConfigurationError(
             f"--{flag} {source}: the generator's vocabulary has {found.vocab_size} tokens and the discriminator's "
@@ -241,7 +243,7 @@ def _generator_config(
             "give another generator, or none and --generator_size."
         )
     from_scratch = given["pre_trained_generator_model"] is None
-    for role in ("pad", "bos", "eos", "sep", "cls", "mask"):  # as the tokenizer says, which both share
+    for role in ("pad", "bos", "eos", "sep", "cls", "mask"):  # those of the tokenizer, which both share
         name = f"{role}_token_id"
         token = getattr(config, name, None)
         if token is not None and (from_scratch or getattr(found, name, None) is None):
@@ -267,7 +269,7 @@ def reduced_config(config: PreTrainedConfig, size: float) -> PreTrainedConfig:
         small.num_attention_heads = heads
         return small
     small.num_hidden_layers = max(1, round(config.num_hidden_layers * size))
-    for name in ("layer_types", "attention_window"):  # what ModernBERT and Longformer say layer by layer
+    for name in ("layer_types", "attention_window"):  # settings of ModernBERT and Longformer for each layer
         values = getattr(config, name, None)
         if isinstance(values, list):
             setattr(small, name, values[: small.num_hidden_layers])
@@ -304,8 +306,8 @@ def _check_tokenizers(sources: Mapping[str, str | None], generator: str, cache_d
 
 def _vocabulary(flag: str, source: str, cache_dir: str | None) -> dict[str, int]:
     """Return the tokens of a tokenizer with their numbers; nothing when it has only special ones."""
-    place = place_of(source, flag, cache_dir)
-    place = str(Path(place).parent) if Path(place).is_file() else place
+    name_or_path = name_or_path_of(source, flag, cache_dir)
+    name_or_path = str(Path(name_or_path).parent) if Path(name_or_path).is_file() else name_or_path
     with reading(flag, source, "tokenizer"):
-        tokenizer = read_tokenizer(place, hub_cache(cache_dir))
+        tokenizer = read_tokenizer(name_or_path, hub_cache(cache_dir))
     return tokenizer.get_vocab() if len(tokenizer) > len(set(tokenizer.all_special_ids)) else {}

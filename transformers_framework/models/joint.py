@@ -35,15 +35,15 @@ HEAD = "answer_selection"  # folder of this head where an export has several
 
 
 class JointHead(nn.Module):
-    """Dropout, dense, tanh, dropout and a linear layer on the states of first tokens.
+    """Dropout, dense, tanh, dropout and a linear layer on the hidden states of first tokens.
 
-    With h_0 the state of the question's first token and h_i of candidate i's: IE_1 reads h_0 for the first candidate,
+    With h_0 that of the question's first token and h_i of candidate i's: IE_1 reads h_0 for the first candidate,
     IE_k each h_i, AE_1 the sum of h_1 … h_k, AE_k each [h_0; h_i], RE_1 h_0 for the group, and RE_k h_0 for all
     candidates, by k·C outputs (Di Liello, Garg, Soldaini, Moschitti 2022, "Paragraph-based Transformer Pre-training for
     Multi-Sentence Inference", section 4).
 
     Args:
-        config: Says ``classification_head_type``, ``num_candidates`` and ``num_labels``.
+        config: Has ``classification_head_type``, ``num_candidates`` and ``num_labels``.
     """
 
     def __init__(self, config: Any) -> None:
@@ -56,85 +56,87 @@ class JointHead(nn.Module):
         self.dense = nn.Linear(2 * hidden if self.kind == "AE_k" else hidden, hidden)
         self.out_proj = nn.Linear(hidden, self.num_labels * (config.num_candidates if self.kind == "RE_k" else 1))
 
-    def forward(self, states: Tensor, present: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, present: Tensor) -> Tensor:
         """Return logits ``(B, K, C)``, or ``(B, 1, C)`` of heads with one label.
 
         Args:
-            states: States of the first tokens of the question and K candidates ``(B, 1 + K, H)``.
+            hidden_states: Of the first tokens of the question and K candidates ``(B, 1 + K, H)``.
             present: Which candidates there are ``(B, K) bool``.
         """
-        question, candidates = states[:, :1], states[:, 1:]
+        question, candidates = hidden_states[:, :1], hidden_states[:, 1:]
         if self.kind == "IE_k":
-            seen = candidates
+            features = candidates
         elif self.kind == "AE_1":
-            seen = (candidates * present[..., None]).sum(dim=1, keepdim=True)
+            features = (candidates * present[..., None]).sum(dim=1, keepdim=True)
         elif self.kind == "AE_k":
-            seen = torch.cat([question.expand_as(candidates), candidates], dim=-1)
+            features = torch.cat([question.expand_as(candidates), candidates], dim=-1)
         else:
-            seen = question
-        logits = self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(seen)))))
+            features = question
+        logits = self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(features)))))
         if self.kind == "RE_k":
             return logits[:, 0].unflatten(1, (-1, self.num_labels))[:, : candidates.shape[1]]
         return logits
 
 
 class FirstTokens:
-    """What a head reads of hidden states; it is taken as early in the last layer as a family allows.
+    """The positions that a head reads; the last layer of a backbone computes no others.
 
-    Behind its attention a layer sees each token by itself, so what follows need not run where nothing is read. Nor need
-    other tokens ask in that attention, where a family has cross-attention of the same weights: they are keys and values
-    only.
+    After its attention a layer treats each token by itself, so the rest of it runs at these positions alone. Where a
+    family has cross-attention with the same weights, they are also the only queries of that attention; all tokens are
+    keys and values.
     """
 
     def __init__(self) -> None:
-        self.places: Tensor | None = None  # (B, 1 + K) int64, while the backbone runs for the head alone
-        self.crosses: Callable[..., Any] | None = None  # how a family attends from some states to others
+        self.positions: Tensor | None = None  # (B, 1 + K) int64, while the backbone runs for the head alone
+        self.cross_attention: Callable[..., Any] | None = None  # forward of the family's cross-attention
 
-    def read(self, places: Tensor | None) -> None:
-        """Run the last layer for these places alone ``(B, 1 + K) int64``; for all tokens without any."""
-        self.places = places
+    def select(self, positions: Tensor | None) -> None:
+        """Run the last layer at these positions alone ``(B, 1 + K) int64``; at all of them without any."""
+        self.positions = positions
 
-    def watch(self, backbone: Any) -> bool:
-        """Watch the last layer of a backbone; return whether it is one that can be shortened."""
+    def attach(self, backbone: Any) -> bool:
+        """Register hooks in the last layer of a backbone; return whether it is one that can be shortened."""
         layers = backbone.encoder.layer if family_of(backbone.config.model_type).has_bert_layers else []
         if len(layers) < 2:  # DeBERTa-v2's first layer is followed by a convolution
             return False
         attention = layers[-1].attention
-        attention.output.register_forward_pre_hook(self.before)
+        attention.output.register_forward_pre_hook(self.select_residual)
         own = type(attention.self)
         crossing = getattr(sys.modules[own.__module__], own.__name__.replace("Self", "Cross"), None)
         if crossing is not None and attention_of(backbone.config) in ("eager", "sdpa"):  # masks are tensors
-            self.crosses = crossing.forward
+            self.cross_attention = crossing.forward
             attention.self.forward = partial(self.attend, attention.self)
         return True
 
     def attend(self, attention: nn.Module, hidden: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Any:
-        """Attend from what the head reads to all, in the place of self-attention."""
-        if self.places is None:
+        """Attend from the positions that the head reads to all tokens, instead of self-attention."""
+        if self.positions is None:
             return type(attention).forward(attention, hidden, attention_mask, **options)
-        if attention_mask is not None and attention_mask.shape[2] > 1:  # (B, 1, L, L): a row for each that asks
+        if attention_mask is not None and attention_mask.shape[2] > 1:  # (B, 1, L, L): a row for each query
             mask = attention_mask.expand(len(hidden), -1, -1, -1)
-            rows = self.places[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+            rows = self.positions[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
             attention_mask = mask.gather(2, rows)
         options |= {"encoder_hidden_states": hidden, "attention_mask": attention_mask}
-        assert self.crosses is not None
-        return self.crosses(attention, take(hidden, self.places), **options)
+        assert self.cross_attention is not None
+        return self.cross_attention(attention, gather_positions(hidden, self.positions), **options)
 
-    def before(self, output: nn.Module, states: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Leave what the head reads of what attention found and of its residual, before they are added up."""
-        if self.places is None:
-            return states
-        found, residual = states
-        return found if self.crosses else take(found, self.places), take(residual, self.places)
+    def select_residual(self, output: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Select the positions of the head in the output of attention and in its residual, before they are added."""
+        if self.positions is None:
+            return inputs
+        attended, residual = inputs
+        return attended if self.cross_attention else gather_positions(attended, self.positions), gather_positions(
+            residual, self.positions
+        )
 
 
-def take(hidden: Tensor, places: Tensor) -> Tensor:
-    """Return the states ``(B, S, H)`` at places ``(B, S) int64`` of ``(B, L, H)``."""
-    return hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[-1]))
+def gather_positions(hidden_states: Tensor, positions: Tensor) -> Tensor:
+    """Return hidden states ``(B, S, H)`` at positions ``(B, S) int64`` of ``(B, L, H)``."""
+    return hidden_states.gather(1, positions[..., None].expand(-1, -1, hidden_states.shape[-1]))
 
 
 class _JointReRanking(PreTrainedModel if TYPE_CHECKING else object):  # type: ignore[misc]
-    """What a family's ``PreTrainedModel`` becomes a joint re-ranker with."""
+    """Mixin that makes a joint re-ranker of a family's ``PreTrainedModel``."""
 
     backbone_class: Any
 
@@ -144,7 +146,7 @@ class _JointReRanking(PreTrainedModel if TYPE_CHECKING else object):  # type: ig
         backbone = self.backbone_class(config, **({"add_pooling_layer": False} if pools else {}))
         setattr(self, self.base_model_prefix, backbone)
         self.first_tokens = FirstTokens()
-        self.shortens = self.first_tokens.watch(backbone)
+        self.shortens = self.first_tokens.attach(backbone)
         self.classifier = JointHead(config)
         self.post_init()
 
@@ -171,21 +173,21 @@ class _JointReRanking(PreTrainedModel if TYPE_CHECKING else object):  # type: ig
         given = {
             "attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids
         } | kwargs  # fmt: skip
-        backbone, places = getattr(self, self.base_model_prefix), first_tokens.clamp(min=0)
-        # beside other heads the backbone runs for all of them; a layer that is computed again must find what it found
+        backbone, positions = getattr(self, self.base_model_prefix), first_tokens.clamp(min=0)
+        # with other heads the backbone runs for all of them; checkpointed layers must be recomputed in the same way
         alone = isinstance(backbone, self.backbone_class) and not recomputes(backbone)
         shortened = self.shortens and alone
-        self.first_tokens.read(places if shortened else None)
+        self.first_tokens.select(positions if shortened else None)
         try:
             hidden = backbone(input_ids, **{name: value for name, value in given.items() if value is not None})[0]
         finally:
-            self.first_tokens.read(None)
-        states = hidden if shortened else take(hidden, places)
-        return SequenceClassifierOutput(logits=self.classifier(states, first_tokens[:, 1:] >= 0))
+            self.first_tokens.select(None)
+        hidden = hidden if shortened else gather_positions(hidden, positions)
+        return SequenceClassifierOutput(logits=self.classifier(hidden, first_tokens[:, 1:] >= 0))
 
 
 def recomputes(backbone: Any) -> bool:
-    """Return whether a backbone keeps no activations, under whichever name it says so."""
+    """Return whether a backbone recomputes activations, under either name of that attribute."""
     newer = getattr(backbone, "is_activation_checkpointing", None)
     return bool(backbone.is_gradient_checkpointing if newer is None else newer)
 
@@ -213,7 +215,7 @@ def joint_class(config_class: Any) -> Any:
 
 
 class _Families:
-    """The joint re-ranker of each class of configs, as the mappings of transformers' Auto classes tell theirs."""
+    """The joint re-ranker of each config class, with the interface of the mappings of transformers' Auto classes."""
 
     def __contains__(self, config_class: type[PreTrainedConfig]) -> bool:
         from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoModelForTokenClassification
@@ -234,17 +236,19 @@ class AutoModelForJointReRanking:
 
     @classmethod
     def from_config(cls, config: PreTrainedConfig, **options: Any) -> Any:
-        """Return a model with drawn weights."""
+        """Return a model with randomly initialized weights."""
         return from_config(cls._model_mapping[type(config)], config, **options)
 
     @classmethod
-    def from_pretrained(cls, place: str | Path, *, config: PreTrainedConfig | None = None, **options: Any) -> Any:
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, config: PreTrainedConfig | None = None, **options: Any
+    ) -> Any:
         """Return a model with the weights of a checkpoint, of any head of its family."""
         from transformers import AutoConfig
 
         options.pop("trust_remote_code", None)
-        config = config or AutoConfig.from_pretrained(place)
-        return cls._model_mapping[type(config)].from_pretrained(place, config=config, **options)
+        config = config or AutoConfig.from_pretrained(name_or_path)
+        return cls._model_mapping[type(config)].from_pretrained(name_or_path, config=config, **options)
 
 
 class JointReRanker:

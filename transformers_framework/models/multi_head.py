@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class _OneCall:
-    """The backbone's call of one step: the first head makes it, with its own arguments; the others get its output."""
+    """One call of the backbone for all heads: the first makes it, with its arguments; the others get the output."""
 
     def __init__(self, backbone: PreTrainedModel, parameters: Sequence[str]) -> None:
         self.backbone, self.parameters = backbone, parameters
@@ -49,8 +49,8 @@ class _OneCall:
         return self.output
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments by name, without those that are absent or only say in which form the output comes."""
-        if torch.compiler.is_compiling():  # the check is for people, and tracing it would compare tensors
+        """Return arguments by name, without absent ones and those that only decide on the form of the output."""
+        if torch.compiler.is_compiling():  # the check is for users, and tracing it would compare tensors
             return {}
         named = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
         form = ("output_", "return_", "use_")
@@ -65,17 +65,17 @@ def _are_one(first: Any, second: Any) -> bool:
 
 
 class Selection:
-    """Which rows of the backbone's last hidden state a head sees: all of them while no positions are set.
+    """Which rows of the backbone's last hidden state a head gets: all of them while no positions are set.
 
-    It is a forward hook too, for a head model that has kept its backbone. It is always there and not only during a step
-    because ``torch.compile`` sees the hooks that it finds when it first traces.
+    It is a forward hook too, for a head model that has kept its backbone. It is registered once and not during each
+    step because ``torch.compile`` traces the hooks that it finds at first.
     """
 
     def __init__(self) -> None:
         self.positions: torch.Tensor | None = None
 
     def select(self, positions: torch.Tensor | None) -> None:
-        """Let the head see the rows at these flat positions ``(N,) int64`` and no others; all rows without any."""
+        """Give the head the rows at these flat positions ``(N,) int64`` and no others; all rows without any."""
         self.positions = positions
 
     def __call__(self, output: Any) -> Any:
@@ -96,12 +96,12 @@ class Selection:
         return type(output)(**{**output, "last_hidden_state": rows})
 
     def hook(self, backbone: nn.Module, args: Any, output: Any) -> Any:
-        """Do so after a backbone's forward."""
+        """Select rows of the output of a backbone, as a forward hook."""
         return self(output)
 
 
 class Relay(nn.Module):
-    """What stands in a head model where its backbone stood: returns the shared backbone's output, runs nothing itself.
+    """Replacement of the backbone of a head model: returns the output of the shared backbone, computes nothing.
 
     The backbone is held outside of the module tree, so that parameters and state dict have it once; attributes that
     head models read (its embeddings, its config) are the backbone's. What is to happen between backbone and head
@@ -115,7 +115,7 @@ class Relay(nn.Module):
         self.__dict__["_call"] = None
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # of a module being copied or unpickled nothing is there yet
+        if name.startswith("_"):  # a module that is being copied or unpickled has no attributes yet
             return super().__getattr__(name)
         return getattr(self.__dict__["_shared"][0], name)
 
@@ -124,11 +124,11 @@ class Relay(nn.Module):
         self.__dict__["_call"] = call
 
     def hand_over(self, output: Any) -> Any:
-        """Return what this head sees of the backbone's output, which the other heads get too."""
+        """Return the part of the backbone's output that this head gets."""
         return self._selection(output)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the backbone's output for this step, given what the head model gives its backbone."""
+        """Return the shared backbone's output, given the arguments that the head model gives its backbone."""
         assert self._call is not None, "a head with a relay runs inside MultiHeadModel.forward only"
         return self.hand_over(self._call(*args, **kwargs))
 
@@ -172,7 +172,7 @@ class MultiHeadModel(Model):
 
     @property
     def backbones(self) -> list[PreTrainedModel]:
-        """The one that there is."""
+        """The only one."""
         return [self.backbone]
 
     @property
@@ -226,7 +226,7 @@ class MultiHeadModel(Model):
 
         Args:
             active: Names of the heads to run, all of them when it is not given.
-            positions: By name of a head, the only positions of the batch that it sees, (N,) int64, flat: row * L +
+            positions: By name of a head, the only positions of the batch that it gets, (N,) int64, flat: row * L +
                 column of the backbone's last hidden state (B, L, H). Its logits are (N, V) then, instead of (B, L, V).
             **inputs: What transformers' models take, without labels: ``input_ids`` and ``attention_mask`` (B, L) int64,
                 ``token_type_ids`` and the like. A head gets those that it knows.
@@ -245,7 +245,7 @@ class MultiHeadModel(Model):
         call = None if self.shared is None else _OneCall(self.shared, self._declared)
         classifies = any("SequenceClassification" in type(head).__name__ for head in self.heads.values())
         if call is not None and classifies and "global_attention_mask" in self._declared:
-            # Longformer's classifier lets the first token see everything: beside it, all heads do
+            # Longformer's classifier gives the first token global attention: with it, all heads do
             first = torch.arange(inputs["input_ids"].shape[1], device=inputs["input_ids"].device) == 0  # (L,) bool
             inputs.setdefault("global_attention_mask", first.long().expand_as(inputs["input_ids"]))
         outputs = {}
@@ -339,14 +339,14 @@ def _parameters_of(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def _copy_sizes(source: Any, target: Any) -> None:
-    """Let a head's config say the sizes that the backbone has grown to."""
+    """Copy the sizes to which the backbone has grown to the config of a head."""
     for size in ("vocab_size", "type_vocab_size"):
         if hasattr(source, size):
             setattr(target, size, getattr(source, size))
 
 
 def tie(model: PreTrainedModel) -> None:
-    """Tie a model's decoder to its embeddings where its config says so, and make sure that they are one tensor."""
+    """Tie a model's decoder to its embeddings where its config asks for it, and assert that they are one tensor."""
     model.tie_weights()
     for target, source in model.all_tied_weights_keys.items():
         assert model.get_parameter(target) is model.get_parameter(source), f"{target} is not tied to {source}"

@@ -1,7 +1,7 @@
 """BART and T5 that predict several tokens at each step of the decoder, and the search for texts with them.
 
-The decoder reads a target as ever, and is asked at every m-th position only: its state there becomes m states by a
-projection (d → m·d), one for each of the next m tokens, and all of them go through the vocabulary head. So a text of T
+The decoder reads a target as usual, and only every m-th position predicts: a projection (d → m·d) turns its hidden
+state into m, one for each of the next m tokens, and all of them go through the vocabulary head. So a text of T
 tokens takes T / m calls of the decoder. With m = 1 there is no projection, and nothing differs from the plain model.
 
 Exports carry a copy of this file, which transformers runs for those who trust it (``trust_remote_code=True``): it
@@ -82,12 +82,11 @@ class MultiTokenT5Model(T5Model):
 
 
 class MultiTokenGenerationMixin:
-    """What turns an encoder-decoder of transformers into one that predicts m tokens at each step of the decoder.
+    """Mixin that lets an encoder-decoder of transformers predict m tokens at each step of the decoder.
 
-    What the decoder returns is replaced, and what stands on it sees nothing new: state t is still the one from which
-    target t + 1 is predicted. It comes from the last position at or before t that is a multiple of m. Given a cache,
-    the decoder returns the m states (B, m, d) for the tokens behind the last one that it has read, which must stand at
-    such a position.
+    The output of the decoder is replaced, and nothing changes for its head: target t + 1 is still predicted from hidden
+    state t. It comes from the last position at or before t that is a multiple of m. With a cache, the decoder returns
+    the m hidden states (B, m, d) for the tokens after the last one that it has read, which must be at such a position.
 
     Args:
         config: Config with ``max_multi_token_predictions``.
@@ -109,7 +108,7 @@ class MultiTokenGenerationMixin:
             self.get_decoder().register_forward_hook(self._look_ahead, with_kwargs=True)  # type: ignore[attr-defined]
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Let all m states begin as the decoder's own: a trained model keeps what it can, and learns from there."""
+        """Initialize the projection so that all m hidden states equal the decoder's: training starts from these."""
         if module is getattr(self, "projection", None):  # the family's own modules are made before it
             size, d = module.weight.shape
             copy_(module.weight, torch.eye(d).repeat(size // d, 1))
@@ -117,14 +116,14 @@ class MultiTokenGenerationMixin:
             super()._init_weights(module)  # type: ignore[misc]
 
     def _look_ahead(self, decoder: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
-        """Return the decoder's output with other last hidden states, (B, T, d), or (B, m, d) where there is a cache."""
+        """Return the decoder's output with projected hidden states, (B, T, d), or (B, m, d) where there is a cache."""
         assert self.projection is not None
-        states, d = output[0], self.projection.in_features
+        hidden, d = output[0], self.projection.in_features
         if kwargs.get("past_key_values") is not None:
-            ahead = self.projection(states[:, -1:]).view(len(states), -1, d)
+            ahead = self.projection(hidden[:, -1:]).view(len(hidden), -1, d)
         else:
-            starts = states[:, :: self.projection.out_features // d]  # (B, ceil(T / m), d)
-            ahead = self.projection(starts).view(len(states), -1, d)[:, : states.shape[1]]
+            starts = hidden[:, :: self.projection.out_features // d]  # (B, ceil(T / m), d)
+            ahead = self.projection(starts).view(len(hidden), -1, d)[:, : hidden.shape[1]]
         if isinstance(output, tuple):
             return (ahead, *output[1:])
         return type(output)(**{**output, "last_hidden_state": ahead})
@@ -210,11 +209,11 @@ def decode(
     synced_gpus: bool = False,
     **model_kwargs: Any,
 ) -> Tensor:
-    """Return generated texts (N, T) int64; transformers' ``generate`` calls this when all is prepared.
+    """Return generated texts (N, T) int64; transformers' ``generate`` calls this after its preparations.
 
     A block is what one call of the decoder predicts: m distributions for each row, which know the tokens before the
-    block and not those within it. Rows grow through it token by token, so what processes scores, ends texts or ranks
-    beams sees each token. The decoder then reads them all in its next call.
+    block and not those within it. Rows grow through it token by token, so processors, stopping criteria and the ranking
+    of beams get each token. The decoder then reads them all in its next call.
 
     Args:
         model: A multi-token model.
@@ -242,7 +241,7 @@ def decode(
                 break
             rows = rows[search.extend(logits[:, ahead].index_select(0, rows).float())]  # processors may write into it
         if isinstance(search, Beams):
-            # beams of one source see the same encoder: only what was read of the targets moves with them
+            # beams of one source attend to the same encoder: only the cache of the targets moves with them
             cache.self_attention_cache.reorder_cache(rows)
     return search.texts()
 
@@ -256,7 +255,7 @@ def _all_done(done: bool, device: torch.device, synced: bool) -> bool:
 
 
 class Rows:
-    """Texts that grow by their likeliest token, or by one that is drawn, each until it ends.
+    """Greedy search or sampling: texts grow by their most probable token, or by a sampled one, each until it ends.
 
     Args:
         ids: What they begin with (N, P) int64.

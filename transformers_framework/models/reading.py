@@ -17,7 +17,7 @@ INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # of
 BROKEN = (OSError, ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError)
 
 
-def place_of(source: str, flag: str, cache_dir: str | None) -> str:
+def name_or_path_of(source: str, flag: str, cache_dir: str | None) -> str:
     """Return what transformers loads for a flag's value: a hub name, a local folder, or a ``config.json``."""
     from transformers_framework.storage.pre_trained import fetch
 
@@ -31,15 +31,15 @@ def hub_cache(cache_dir: str | None) -> str | None:
     return str(cache_folder(cache_dir) / "hub") if cache_dir else None
 
 
-def file_of(place: str, name: str, cache_dir: str | None) -> Path | None:
+def file_of(name_or_path: str, name: str, cache_dir: str | None) -> Path | None:
     """Return a file of a checkpoint, from the hub if it lies there; None where there is none."""
-    if Path(place).is_dir():
-        path = Path(place, name)
+    if Path(name_or_path).is_dir():
+        path = Path(name_or_path, name)
         return path if path.is_file() else None
     from transformers.utils import cached_file
 
     found = cached_file(
-        place,
+        name_or_path,
         name,
         cache_dir=hub_cache(cache_dir),
         _raise_exceptions_for_missing_entries=False,
@@ -68,11 +68,11 @@ def check_inside(names: Iterable[str], flag: str, source: str, file: str) -> Non
         )
 
 
-def check_shards_inside(place: str, flag: str, source: str, cache_dir: str | None) -> None:
+def check_shards_inside(name_or_path: str, flag: str, source: str, cache_dir: str | None) -> None:
     """Raise when an index of weights names a file that does not lie in the folder of the checkpoint."""
     for index in INDEXES:
         with reading(flag, source, index):
-            if (path := file_of(place, index, cache_dir)) is not None:
+            if (path := file_of(name_or_path, index, cache_dir)) is not None:
                 check_inside(json.loads(path.read_text("utf-8"))["weight_map"].values(), flag, source, index)
 
 

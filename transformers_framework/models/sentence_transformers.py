@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.reading import check_inside, file_of, place_of, reading
+from transformers_framework.models.reading import check_inside, file_of, name_or_path_of, reading
 from transformers_framework.restricted import LocalPath, Source, is_address
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _check_passages(other: SentenceFormat, source: str, flags: Mapping[str, Any]
 
 def _towers(source: str, cache_dir: str | None) -> tuple[str, str] | None:
     """Return the folders of queries and of passages in one that :func:`write_router` wrote; None for any other."""
-    folder = Path(place_of(source, "pre_trained_model", cache_dir) if is_address(source) else source)
+    folder = Path(name_or_path_of(source, "pre_trained_model", cache_dir) if is_address(source) else source)
     if not (router := folder.expanduser() / "router_config.json").is_file():
         return None
     with reading("pre_trained_model", source, router.name):
@@ -222,10 +222,10 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
     Raises:
         ConfigurationError: When it has a step that is not known here, or a file is broken.
     """
-    place = place_of(source, flag, cache_dir)
+    name_or_path = name_or_path_of(source, flag, cache_dir)
 
     def read(name: str) -> Any:
-        path = file_of(place, name, cache_dir)
+        path = file_of(name_or_path, name, cache_dir)
         return None if path is None else json.loads(path.read_text("utf-8"))
 
     with reading(flag, source, "modules.json"):
@@ -256,7 +256,7 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
             if kind == "Pooling":
                 asked, pools_prompt = _pooling(config), config.get("include_prompt", True)
             elif kind == "Dense":
-                projections.append(_projection(place, path, config, cache_dir, (flag, source)))
+                projections.append(_projection(name_or_path, path, config, cache_dir, (flag, source)))
             normalizes |= kind == "Normalize"
     prompts, default = model.get("prompts") or {}, model.get("default_prompt_name")
     similarity = model.get("similarity_fn_name") or "cosine"
@@ -317,7 +317,7 @@ def _pooling(config: Mapping[str, Any]) -> str:
 
 
 def _projection(
-    place: str, path: str, config: Mapping[str, Any], cache_dir: str | None, source: tuple[str, str]
+    name_or_path: str, path: str, config: Mapping[str, Any], cache_dir: str | None, source: tuple[str, str]
 ) -> Projection:
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
     if activation not in _ACTIVATIONS:
@@ -325,14 +325,14 @@ def _projection(
             f"--{source[0]} {source[1]}: the dense layer after its pooling has the activation '{activation}'; known "
             f"are {', '.join(_ACTIVATIONS)}."
         )
-    if (file := file_of(place, f"{path}/model.safetensors", cache_dir)) is not None:
+    if (file := file_of(name_or_path, f"{path}/model.safetensors", cache_dir)) is not None:
         from safetensors.torch import load_file
 
         weights = load_file(file)
     else:
         import torch
 
-        old = file_of(place, f"{path}/pytorch_model.bin", cache_dir)
+        old = file_of(name_or_path, f"{path}/pytorch_model.bin", cache_dir)
         if old is None:
             raise FileNotFoundError(f"{path}/model.safetensors")
         weights = torch.load(old, weights_only=True, map_location="cpu")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.agreement import agree_on_inputs, agree_on_special_tokens, check_vocabulary
-from transformers_framework.models.reading import hub_cache, place_of, reading
+from transformers_framework.models.reading import hub_cache, name_or_path_of, reading
 from transformers_framework.processing.tokenizer_json import read_tokenizer, splits_by_itself
 from transformers_framework.restricted import LocalPath, Source
 
@@ -42,10 +42,10 @@ def load_tokenizer(
         "pre_trained_config": pre_trained_config,
     }
     flag, source = next((flag, source) for flag, source in sources.items() if source is not None)
-    place = place_of(source, flag, cache_dir)
-    place = str(Path(place).parent) if Path(place).is_file() else place
+    name_or_path = name_or_path_of(source, flag, cache_dir)
+    name_or_path = str(Path(name_or_path).parent) if Path(name_or_path).is_file() else name_or_path
     with reading(flag, source, "tokenizer"):
-        tokenizer = read_tokenizer(place, hub_cache(cache_dir))
+        tokenizer = read_tokenizer(name_or_path, hub_cache(cache_dir))
     # without files, transformers 5 makes a tokenizer of nothing but special tokens and says nothing
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ConfigurationError(

@@ -43,10 +43,10 @@ ROUTES = {"query": QUERY, "document": PASSAGE}  # what sentence-transformers cal
 
 
 class Dense(nn.Module):
-    """A dense layer behind the pooling.
+    """A dense layer after the pooling.
 
     Args:
-        projection: Its sizes and activation, and its weights if it was trained before.
+        projection: Its sizes and activation, and its weights where it has been trained.
     """
 
     def __init__(self, projection: Projection) -> None:
@@ -70,12 +70,12 @@ class Dense(nn.Module):
 
 
 class Tower(nn.Module):
-    """An encoder and what makes one vector of the states of a text.
+    """An encoder, and the pooling and dense layers from its hidden states to one vector for each text.
 
     Args:
         encoder: A model with a single head, the model of a family without any.
-        pooling: ``mean`` of the states of all tokens, special ones too, or the state of the first token (``cls``).
-        projections: Dense layers behind it.
+        pooling: ``mean`` of the hidden states of all tokens, special ones too, or that of the first token (``cls``).
+        projections: Dense layers after the pooling.
         normalizes: Whether embeddings have length 1.
     """
 
@@ -89,11 +89,11 @@ class Tower(nn.Module):
 
     @property
     def embedding_size(self) -> int:
-        """Numbers of an embedding."""
+        """Size of an embedding."""
         return self.projections[-1].linear.out_features if self.projections else _size_of(self.encoder.config)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Return one vector a text.
+        """Return one vector for each text.
 
         Args:
             **inputs: ``input_ids`` and ``attention_mask`` ``(B, L) int64``, and what else the family takes.
@@ -109,11 +109,11 @@ class Tower(nn.Module):
         return functional.normalize(embeddings, dim=-1) if self.normalizes else embeddings
 
 
-def pool(states: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Tensor:
-    """Return one state a text.
+def pool(hidden_states: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Tensor:
+    """Return one vector for each text.
 
     Args:
-        states: ``(B, L, H)``, any float type.
+        hidden_states: ``(B, L, H)``, any float type.
         attention_mask: 1 at tokens, 0 at padding ``(B, L) int64``; none: there is no padding.
         pooling: ``mean`` of all tokens, or the first one (``cls``).
 
@@ -121,18 +121,18 @@ def pool(states: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Ten
         ``(B, H) float32``.
 
     Examples:
-        >>> states = torch.tensor([[[1.0], [3.0], [9.0]]])
-        >>> pool(states, torch.tensor([[1, 1, 0]]), "mean").tolist()
+        >>> hidden_states = torch.tensor([[[1.0], [3.0], [9.0]]])
+        >>> pool(hidden_states, torch.tensor([[1, 1, 0]]), "mean").tolist()
         [[2.0]]
-        >>> pool(states, torch.tensor([[0, 1, 1]]), "cls").tolist()
+        >>> pool(hidden_states, torch.tensor([[0, 1, 1]]), "cls").tolist()
         [[3.0]]
     """
     if attention_mask is None:
-        return states.mean(dim=1, dtype=torch.float32) if pooling == "mean" else states[:, 0].float()
+        return hidden_states.mean(dim=1, dtype=torch.float32) if pooling == "mean" else hidden_states[:, 0].float()
     if pooling == "cls":
         first = attention_mask.argmax(dim=1)  # not 0 where padding is on the left
-        return states[torch.arange(len(states), device=states.device), first].float()
-    kept = (states * attention_mask[..., None]).sum(dim=1, dtype=torch.float32)
+        return hidden_states[torch.arange(len(hidden_states), device=hidden_states.device), first].float()
+    kept = (hidden_states * attention_mask[..., None]).sum(dim=1, dtype=torch.float32)
     return kept / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
@@ -265,7 +265,7 @@ def _under(prefix: str, state: Mapping[str, Tensor] | None) -> dict[str, Tensor]
 
 
 def _size_of(config: Any) -> int:
-    """Return the size of a model's states."""
+    """Return the size of a model's hidden states."""
     return int(getattr(config, "hidden_size", None) or config.d_model)
 
 
@@ -302,12 +302,12 @@ def load_bi_encoder(
             normalization.
         pre_trained_passage_model: Weights of the tower of passages to start from, which is then a tower of its own: hub
             name, local folder or remote address. It must be of the same family and vocabulary.
-        separate_towers: Encode queries and passages by one tower each. Both start from the same weights, those that are
-            drawn included, unless `pre_trained_passage_model` names others; an export has a folder each, query and
-            passage.
-        pooling: How the states of a text become one vector: 'mean' of all tokens, or that of the first one, 'cls'. By
-            default what the checkpoint was trained with, else mean.
-        embedding_size: Project embeddings to this size, by a dense layer behind the pooling. By default as the
+        separate_towers: Encode queries and passages by one tower each. Both start from the same weights, newly
+            initialized ones too, unless `pre_trained_passage_model` names others; an export has a folder each, query
+            and passage.
+        pooling: How the hidden states of a text become one vector: 'mean' of all tokens, or that of the first one,
+            'cls'. By default as the checkpoint was trained, else mean.
+        embedding_size: Project embeddings to this size, by a dense layer after the pooling. By default as the
             checkpoint does, else not at all.
         normalize_embeddings: Give embeddings length 1. By default as the checkpoint does, else not.
         scores_fn: How similar two embeddings are.
@@ -334,10 +334,10 @@ def load_bi_encoder(
     else:
         sources = {BOTH: sources[QUERY]}
     towers = {}
-    drawn_alike = partial(torch.random.fork_rng, devices=())  # what is drawn for one tower is drawn for the other again
+    initialized_alike = partial(torch.random.fork_rng, devices=())  # both towers use the same random numbers
     for name, (flag, source) in sources.items():
         own = config if flag == "pre_trained_model" else _passage_config(config, str(source), cache_dir)
-        with drawn_alike():
+        with initialized_alike():
             encoder = load_model(
                 heads,
                 own,
@@ -349,7 +349,7 @@ def load_bi_encoder(
                 cache_dir=cache_dir,
             )
         projections = _projections(source, flag, cache_dir, _size_of(own), embedding_size)
-        with drawn_alike():
+        with initialized_alike():
             towers[name] = Tower(encoder, pooling or "mean", projections, normalizes=bool(normalize_embeddings))
     sizes = {name: tower.embedding_size for name, tower in towers.items()}
     if len(set(sizes.values())) > 1:
@@ -391,7 +391,7 @@ def _projections(
     if asked is None or (found and found[-1].out_features == asked):
         return found
     if found:
-        logger.warning("--embedding_size %d: the dense layers of %s start fresh.", asked, source)
+        logger.warning("--embedding_size %d: the dense layers of %s are newly initialized.", asked, source)
     elif source is not None:
-        logger.info("%s: the dense layer of --embedding_size %d starts fresh.", source, asked)
+        logger.info("%s: the dense layer of --embedding_size %d is newly initialized.", source, asked)
     return (Projection(size, asked),)

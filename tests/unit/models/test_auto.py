@@ -294,7 +294,7 @@ def loaded(folder, heads=SEQ_CLASS, model="auto", **flags):
     return load_model(heads, config, pre_trained_model=folder, **flags)
 
 
-def test_weights_come_from_the_checkpoint_and_the_head_starts_fresh(checkpoints, caplog):
+def test_weights_come_from_the_checkpoint_and_the_head_is_newly_initialized(checkpoints, caplog):
     caplog.set_level(logging.INFO, "transformers_framework")
     model = loaded(checkpoints["bert"], BOTH)
     saved = transformers.AutoModelForMaskedLM.from_pretrained(checkpoints["bert"])
@@ -302,15 +302,15 @@ def test_weights_come_from_the_checkpoint_and_the_head_starts_fresh(checkpoints,
     for key, value in saved.cls.state_dict().items():
         assert torch.equal(model.heads["masked_lm"].cls.state_dict()[key], value)
     assert model.heads["seq_class"].config.num_labels == 3
-    fresh = [record.getMessage() for record in caplog.records if "starts fresh" in record.getMessage()]
-    assert len(fresh) == 1
-    assert "classifier.weight" in fresh[0]
+    new = [record.getMessage() for record in caplog.records if "are newly initialized" in record.getMessage()]
+    assert len(new) == 1
+    assert "classifier.weight" in new[0]
     assert model.training
     assert all(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("model", ["bert", "data2vec_text", "longformer", "luke", "nystromformer"])
-def test_no_fresh_weight_is_what_memory_held_before(model, tmp_path):
+def test_no_newly_initialized_weight_is_what_memory_held_before(model, tmp_path):
     checkpoint = tiny.save_checkpoint(model, tmp_path)
     config = load_config(model=model, pre_trained_model=str(checkpoint))
     torch.use_deterministic_algorithms(True, warn_only=True)  # memory of new tensors is filled with nan
@@ -329,11 +329,11 @@ def test_a_finished_model_gives_equal_logits_again(tmp_path):
     assert_close(model(input_ids=ids)["seq_class"].logits, wanted(input_ids=ids).logits)
 
 
-def test_other_number_of_classes_starts_fresh(tmp_path, caplog):
+def test_other_number_of_classes_is_newly_initialized(tmp_path, caplog):
     caplog.set_level(logging.INFO, "transformers_framework")
     tiny.save_checkpoint("bert", tmp_path, "AutoModelForSequenceClassification", num_labels=7)
     assert loaded(str(tmp_path)).heads["seq_class"].classifier.out_features == 3
-    assert "starts fresh" in caplog.text
+    assert "are newly initialized" in caplog.text
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "bart", "deberta_v2", "electra"])

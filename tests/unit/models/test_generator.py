@@ -98,7 +98,9 @@ def test_flags_that_contradict_each_other(tmp_path):
     with pytest.raises(ConfigurationError, match="--embedding_sharing none forbids"):
         sharing("bert", "none", tie=True)
     tiny.config_for("bert").save_pretrained(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"--generator_size: --pre_trained_generator_config .* says how large"):
+    with pytest.raises(
+        ConfigurationError, match=r"--generator_size: --pre_trained_generator_config .* decides how large"
+    ):
         load("bert", generator_size=0.5, pre_trained_generator_config=str(tmp_path))
 
 

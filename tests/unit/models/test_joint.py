@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel
 from tests import tiny
 from tests.tolerances import FORWARD, approx, assert_close, assert_gradients_close, rounding
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.joint import AutoModelForJointReRanking, JointReRanker, take
+from transformers_framework.models.joint import AutoModelForJointReRanking, JointReRanker, gather_positions
 from transformers_framework.registry import MODELS
 
 HEADS = ("IE_1", "IE_k", "AE_1", "AE_k", "RE_1", "RE_k")
@@ -100,7 +100,7 @@ def test_a_shortened_last_layer_gives_the_same_scores_and_gradients(family: str,
         pytest.skip("the family has attention of its own")
     model, found = model_for("AE_k", family, attn_implementation=attention), []
     assert model.shortens
-    assert (model.first_tokens.crosses is None) == family.startswith("deberta")
+    assert (model.first_tokens.cross_attention is None) == family.startswith("deberta")
     model = copy.deepcopy(model)  # as averaging of weights does
     for shortens in (True, False):
         model.shortens = shortens
@@ -116,9 +116,9 @@ def test_a_shortened_last_layer_gives_the_same_scores_and_gradients(family: str,
     assert hidden.shape == (4, 20, 32), "the backbone alone is whole"
 
 
-def test_take() -> None:
+def test_gather_positions() -> None:
     states = torch.arange(12.0).view(1, 6, 2)
-    assert take(states, torch.tensor([[4, 0]])).tolist() == [[[8, 9], [0, 1]]]
+    assert gather_positions(states, torch.tensor([[4, 0]])).tolist() == [[[8, 9], [0, 1]]]
 
 
 def test_files(tmp_path: Path) -> None:
