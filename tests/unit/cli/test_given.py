@@ -1,8 +1,12 @@
 """The command line and config files, read as words."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from transformers_framework.cli.given import Quoted, gather, read_command_line, read_config, to_yaml
+import transformers_framework
+from transformers_framework.cli.given import SETTINGS, Quoted, gather, read_command_line, read_config, to_yaml
 from transformers_framework.exceptions import ConfigurationError
 
 
@@ -187,6 +191,12 @@ def test_variables_of_the_environment_give_flags_only_when_asked_and_all_else_wi
         ConfigurationError, match="TRANSFORMERS_FRAMEWORK_HELP: this flag can stand on the command line"
     ):
         gather(["--default_env"])
+
+
+def test_settings_of_the_environment_are_no_flags():
+    package = Path(transformers_framework.__file__).parent
+    texts = [path.read_text("utf-8") for path in package.rglob("*.py") if path.name != "given.py"]
+    assert {name for text in texts for name in re.findall(r'"(TRANSFORMERS_FRAMEWORK_\w+)"', text)} == set(SETTINGS)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
