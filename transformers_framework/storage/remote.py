@@ -128,7 +128,7 @@ def _wanted(
         if address.is_http:
             if key != path and "?" in name:  # links of a page that sort it
                 continue
-            name = unquote(name.partition("?")[0]).strip("/")
+            name = unquote(name.partition("?")[0])
         hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
         if entry.get("type", "file") == "file" and name and is_inside(name) and not hidden and not key.endswith("/"):
             keys[name] = key
