@@ -109,14 +109,14 @@ class Address:
 
     def _check_protocol(self) -> None:
         """Raise when this protocol is unknown, or its package is not installed."""
-        from fsspec import available_protocols, get_filesystem_class
+        from fsspec import available_protocols, get_filesystem_class, registry
 
         package = self.protocol.package
         if package is not None and importlib.util.find_spec(package) is None:
             raise MissingDependencyError(package, f"--{self.flag} {self.url}", self.protocol.extra)
         if self.name in ("file", "local"):
             raise self.mistake("give a path of this machine without its protocol")
-        if self.name not in available_protocols():
+        if self.name not in {*available_protocols(), *registry}:  # what is known to fsspec, what plug-ins registered
             hint = did_you_mean(self.name, PROTOCOLS)
             raise self.mistake(
                 f"there is no protocol '{self.name}', but {', '.join(PROTOCOLS)} and the others of fsspec.{hint}"
