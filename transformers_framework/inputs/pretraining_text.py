@@ -62,6 +62,8 @@ class PretrainingText(SegmentInputs):
         ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
     """
 
+    rewriting = "--packing full and --split_long_texts"
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
