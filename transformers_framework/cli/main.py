@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.cli import help as helps
-from transformers_framework.cli.given import Given, gather, to_yaml
+from transformers_framework.cli.given import Given, gather
 from transformers_framework.constants import ONCE
 from transformers_framework.distributed.nodes import MasterAddress, RendezvousError, RendezvousTimeoutError
 from transformers_framework.distributed.rendezvous import refuse
@@ -172,6 +172,7 @@ def _import_packages(given: Mapping[str, Given]) -> None:
 
 def _experiment(options: Mapping[str, Any], groups: Groups, purpose: Purpose = "run") -> Experiment:
     from transformers_framework.cli import parser
+    from transformers_framework.cli.config_files import to_yaml
     from transformers_framework.experiment import Experiment
     from transformers_framework.registry import options_of
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
+from transformers_framework.cli.config_files import to_yaml
 from transformers_framework.cli.flags import Flag, dashed, flags_of, merge
-from transformers_framework.cli.given import ALIASES, PREFIX, Given, to_yaml
+from transformers_framework.cli.given import ALIASES, PREFIX, Given
 from transformers_framework.cli.synonyms import called_here
 from transformers_framework.cli.values import describe
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean

@@ -7,7 +7,8 @@ import shlex
 import pytest
 
 from transformers_framework.cli import parser
-from transformers_framework.cli.given import gather, to_yaml
+from transformers_framework.cli.config_files import to_yaml
+from transformers_framework.cli.given import gather
 from transformers_framework.cli.help import full
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import OPTIMIZERS, PIPELINES, SCHEDULERS

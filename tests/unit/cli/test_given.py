@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import transformers_framework
-from transformers_framework.cli.given import SETTINGS, Quoted, gather, read_command_line, read_config, to_yaml
+from transformers_framework.cli.config_files import read_config, to_yaml
+from transformers_framework.cli.given import SETTINGS, Quoted, gather, read_command_line
 from transformers_framework.exceptions import ConfigurationError
 
 

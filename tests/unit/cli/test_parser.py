@@ -9,7 +9,8 @@ import pytest
 from transformers_framework import registry
 from transformers_framework.callbacks.user_callbacks import user_callbacks
 from transformers_framework.cli import parser
-from transformers_framework.cli.given import gather, read_config, to_yaml
+from transformers_framework.cli.config_files import read_config, to_yaml
+from transformers_framework.cli.given import gather
 from transformers_framework.data.limits import Limits
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
 from transformers_framework.metrics.added import added_metrics
