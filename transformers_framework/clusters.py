@@ -138,7 +138,7 @@ def embeddings_of(pre_trained_model: str, cache_dir: str | None = None) -> np.nd
     names = {name for name, tensor in model.named_parameters(remove_duplicate=False) if tensor is table}
     if names & set(report["missing_keys"]):
         raise ConfigurationError(f"--{flag} {pre_trained_model}: it has no weights of input embeddings.")
-    embeddings = table.detach().numpy()
+    embeddings: np.ndarray = table.detach().numpy()
     if not np.isfinite(embeddings).all():
         raise ConfigurationError(f"--{flag} {pre_trained_model}: its embeddings hold numbers that are not finite.")
     return embeddings

@@ -102,8 +102,9 @@ class Experiment:
         """The value of every flag; where none was given, what the checkpoint was trained with."""
         if self.spec.remembers is None:
             return self.given
-        known = resolve(self.spec.remembers)
-        return self.given | known(**options_of(known, self.given))
+        remembered = resolve(self.spec.remembers)
+        known: dict[str, Any] = remembered(**options_of(remembered, self.given))
+        return self.given | known
 
     @cached_property
     def config(self) -> Any:

@@ -125,7 +125,8 @@ def _on_device(
 
     inputs: dict[str, Any] = {**tensors(batch), **{name: tensors(entries) for name, entries in own.items()}}
     corrupt_on_device(objectives, inputs, stage)
-    return inputs["input_ids"].numpy()
+    ids: np.ndarray = inputs["input_ids"].numpy()
+    return ids
 
 
 def _put_in(tokens: np.ndarray, text: np.ndarray) -> np.ndarray:

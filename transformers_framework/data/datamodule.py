@@ -348,7 +348,8 @@ class DataModule(pl.LightningDataModule):
             use_cache=self.use_cache,
             verify=self.how_to_read["verify"],
         )
-        return counted.with_format("numpy")["length"][:]
+        lengths: np.ndarray = counted.with_format("numpy")["length"][:]
+        return lengths
 
     def workers_of(self, trainer: pl.Trainer) -> int:
         """Return how many processes prepare batches for each device."""

@@ -56,7 +56,7 @@ class WorkerStartUp:
         for _ in range(START_ATTEMPTS):
             have_started = compat.has_workers(loader)
             try:
-                batches: Any = iter(loader)
+                batches: Iterator[Any] = iter(loader)
             except OSError as error:
                 raise RunError(
                     f"The data loader's workers cannot be started ({error.strerror}): use fewer --num_workers."

@@ -96,7 +96,8 @@ class Inputs(ABC):
     @property
     def unknown_id(self) -> int | None:
         """The token that stands for what the tokenizer does not know; none where it knows everything."""
-        return self.tokenizer.unk_token_id
+        number: int | None = self.tokenizer.unk_token_id
+        return number
 
     def truncation(self, lengths: Sequence[int]) -> tuple[str, str]:
         """Return what may lose tokens, in the plural, and why, as the two ends of a message.
@@ -201,12 +202,13 @@ class Inputs(ABC):
         """
         if self.token_columns:
             return list_sizes(dataset, self.token_columns[0])
-        return np.stack([column_lengths(dataset, column) for column in self.columns]).sum(axis=0)
+        columns = np.stack([column_lengths(dataset, column) for column in self.columns])
+        return np.asarray(columns.sum(axis=0))
 
     def row_lengths(self, rows: Rows) -> np.ndarray:
         """Return the same for B rows of a stream ``(B,) int64``."""
         columns = ([0 if value is None else len(value) for value in rows[column]] for column in self.columns)
-        return np.array(list(columns), dtype=np.int64).sum(axis=0)
+        return np.asarray(np.array(list(columns), dtype=np.int64).sum(axis=0))
 
     def token_lengths(self, dataset: Dataset) -> np.ndarray:
         """Return the tokens of every row's model input, special tokens included ``(N,) int64``."""

@@ -384,10 +384,11 @@ class JointCandidates(SegmentInputs):
 
     def lengths(self, dataset: Dataset) -> np.ndarray:
         """Return the characters of every candidate: ``(N,) int64``; questions, which groups share, do not count."""
-        return np.sum([column_lengths(dataset, column) for column in self.candidate.columns], axis=0)
+        return np.asarray(np.sum([column_lengths(dataset, column) for column in self.candidate.columns], axis=0))
 
     def _tokens(self, rows: Rows) -> np.ndarray:
-        return np.minimum(tokenize(self.backend, field_texts(rows, self.candidate))[1] + 1, self.max_length)
+        lengths = tokenize(self.backend, field_texts(rows, self.candidate))[1]
+        return np.asarray(np.minimum(lengths + 1, self.max_length))
 
     @property
     def length_key(self) -> dict[str, object]:

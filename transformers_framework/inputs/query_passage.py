@@ -246,7 +246,7 @@ class QueryPassage(SegmentInputs):
 
     def _text_lengths(self, side: Side, texts: Sequence[str]) -> np.ndarray:
         lengths = self._tokens_of(side, texts)[1]
-        return np.minimum(lengths + self.template.num_special(1), self.max_lengths[side])
+        return np.asarray(np.minimum(lengths + self.template.num_special(1), self.max_lengths[side]))
 
     @property
     def length_key(self) -> dict[str, object]:

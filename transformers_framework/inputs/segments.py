@@ -277,7 +277,8 @@ class SegmentInputs(Inputs):
     def _tokens(self, rows: Rows) -> np.ndarray:
         texts, counts = self.segments(rows)
         lengths = tokenize(self.backend, texts)[1]
-        return np.minimum(sums_by_row(lengths, counts) + self.template.num_special(counts), self.max_length)
+        whole = sums_by_row(lengths, counts) + self.template.num_special(counts)
+        return np.asarray(np.minimum(whole, self.max_length))
 
     @property
     def length_key(self) -> dict[str, object]:

@@ -197,7 +197,7 @@ class WordInputs(SegmentInputs):
         return ids, sums_by_row(pieces, counts), np.ones(len(counts), dtype=np.int64), extra
 
     def _tokens(self, rows: Rows) -> np.ndarray:
-        return np.minimum(self._ids_of(rows)[1] + self.template.num_special(1), self.max_length)
+        return np.asarray(np.minimum(self._ids_of(rows)[1] + self.template.num_special(1), self.max_length))
 
     @property
     def length_key(self) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -36,7 +36,8 @@ def linear_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor, labels: T
         of the row is above that of the label; False where the label is ignored.
     """
     dtype = _product_dtype(states)
-    return _LinearCrossEntropy.apply(states, weight, bias, labels, dtype, torch.is_grad_enabled())
+    found = _LinearCrossEntropy.apply(states, weight, bias, labels, dtype, torch.is_grad_enabled())
+    return cast("tuple[Tensor, Tensor]", found)
 
 
 def linear_top_tokens(states: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

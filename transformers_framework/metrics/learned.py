@@ -69,13 +69,15 @@ class LearnedScores(RowScores):
         import transformers
 
         family = getattr(transformers, self.auto_class)
+        model: PreTrainedModel
         model, found = family.from_pretrained(self.model_name, dtype=torch.float32, output_loading_info=True)
         if absent := [key for key in found["missing_keys"] if "pooler" not in key]:
             raise ConfigurationError(
                 f"--{self.flag} {self.model_name}: the checkpoint has no weights for {', '.join(sorted(absent)[:3])}. "
                 "Give one that was trained for this."
             )
-        return model.eval()
+        model.eval()
+        return model
 
     @abstractmethod
     def pair_scores(self, model: PreTrainedModel, preds: list[str], references: list[str]) -> Tensor:
@@ -193,4 +195,5 @@ class Bleurt(LearnedScores):
         """Return the scores of N pairs, (N, 1) float32."""
         encoded = self.encode(model, references, preds)  # the reference goes first
         encoded.pop("special_tokens_mask")
-        return model(**encoded).logits.float()
+        logits: Tensor = model(**encoded).logits
+        return logits.float()

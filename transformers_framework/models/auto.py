@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from transformers_framework.compat.transformers import model_mapping
 from transformers_framework.exceptions import ConfigurationError
@@ -264,7 +264,7 @@ def checkpoint_activations(backbone: PreTrainedModel) -> None:
 
 def _initialize_weights(auto: Any, config: PreTrainedConfig, attention: str, flag: str) -> PreTrainedModel:
     try:
-        return auto.from_config(config, dtype="float32", attn_implementation=attention)
+        return cast("PreTrainedModel", auto.from_config(config, dtype="float32", attn_implementation=attention))
     except BROKEN as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ConfigurationError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,8 @@ class DisentangledEmbedding(nn.Embedding):
     @property
     def source(self) -> nn.Embedding:
         """The embedding of the other network."""
-        return self.__dict__["_source"][0]
+        (source,) = cast("tuple[nn.Embedding]", self.__dict__["_source"])
+        return source
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]

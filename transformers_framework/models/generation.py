@@ -6,7 +6,7 @@ import copy
 import logging
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from transformers.generation.configuration_utils import GenerationConfig
 

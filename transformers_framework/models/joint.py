@@ -74,7 +74,7 @@ class JointHead(nn.Module):
             features = question
         logits = self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(features)))))
         if self.kind == "RE_k":
-            return logits[:, 0].unflatten(1, (-1, self.num_labels))[:, : candidates.shape[1]]
+            logits = logits[:, 0].unflatten(1, (-1, self.num_labels))[:, : candidates.shape[1]]
         return logits
 
 

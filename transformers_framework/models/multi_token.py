@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -182,7 +182,8 @@ class MultiTokenGenerationMixin:
         """
         self.check_generation(generation_config, **arguments)
         search = functools.partial(decode, synced_gpus=bool(synced_gpus))
-        return super().generate(inputs, generation_config, custom_generate=search, **arguments)  # type: ignore[misc]
+        made = super().generate(inputs, generation_config, custom_generate=search, **arguments)  # type: ignore[misc]
+        return cast("Tensor", made)
 
 
 class MultiTokenBartForConditionalGeneration(MultiTokenGenerationMixin, BartForConditionalGeneration):  # type: ignore[misc]
@@ -225,8 +226,7 @@ def decode(
         **model_kwargs: The encoder's output and its mask.
     """
     m: int = model.config.max_multi_token_predictions
-    cache: Any = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    model_kwargs |= {"past_key_values": cache, "use_cache": True}
+    model_kwargs |= {"past_key_values": EncoderDecoderCache(DynamicCache(), DynamicCache()), "use_cache": True}
     kind = Beams if generation_config.num_beams > 1 else Rows
     search = kind(input_ids, logits_processor, stopping_criteria, generation_config)
     read = 0  # tokens that the decoder has read
@@ -242,7 +242,7 @@ def decode(
             rows = rows[search.extend(logits[:, ahead].index_select(0, rows).float())]  # processors may write into it
         if isinstance(search, Beams):
             # beams of one source attend to the same encoder: only the cache of the targets moves with them
-            cache.self_attention_cache.reorder_cache(rows)
+            model_kwargs["past_key_values"].self_attention_cache.reorder_cache(rows)
     return search.texts()
 
 

@@ -178,7 +178,7 @@ def ranking_scores(output: Any) -> Tensor:
 
     It ranks as the probability of class 1 does, and keeps apart what a probability rounds to 1.
     """
-    logits = output.logits.detach().float()
+    logits: Tensor = output.logits.detach().float()
     return logits[..., 1] - logits[..., 0]
 
 

@@ -302,7 +302,7 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         config = self.setup.config
         around = {*self.template.prefix, *self.after_target, self.pad_token_id}
         around.add(getattr(config, "decoder_start_token_id", None) or self.pad_token_id)
-        return self.setup.tokenizer.decode([token for token in tokens if token >= 0 and token not in around])
+        return str(self.setup.tokenizer.decode([token for token in tokens if token >= 0 and token not in around]))
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say what is to be written."""

@@ -131,7 +131,7 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
         return {"prediction": hidden}
 
     def _words(self, ids: Sequence[int]) -> list[str]:
-        return self.setup.tokenizer.convert_ids_to_tokens([max(index, 0) for index in ids])
+        return list(self.setup.tokenizer.convert_ids_to_tokens([max(index, 0) for index in ids]))
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Say the tokens that are to be predicted."""

@@ -200,5 +200,5 @@ class RandomTokenDetection(Detection, ConfiguresInputs):
 
 def token_logits(output: Any) -> Tensor:
     """Return one logit a token in float32, ``(B, L)``, from a head with one output or none of its own dimension."""
-    logits = output.logits
+    logits: Tensor = output.logits
     return (logits.squeeze(-1) if logits.ndim == 3 else logits).float()

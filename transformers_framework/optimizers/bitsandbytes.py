@@ -69,4 +69,5 @@ def _build(name: str, groups: list[dict[str, Any]], **settings: Any) -> torch.op
         for parameter in group["params"]:
             manager.override_config(parameter, "optim_bits", 32 if group["embeddings"] else 8)
     manager.register_parameters(groups)  # last: older releases copy the settings here, by position in the groups
-    return getattr(bitsandbytes.optim, name)(groups, **settings)
+    made: torch.optim.Optimizer = getattr(bitsandbytes.optim, name)(groups, **settings)
+    return made

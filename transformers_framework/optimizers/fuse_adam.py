@@ -37,7 +37,7 @@ def fuse_adam(
         from deepspeed.ops.adam import FusedAdam
     except ImportError as error:
         raise MissingDependencyError("deepspeed", "--optimizer fuse_adam", "deepspeed") from error
-    return FusedAdam(
+    made: torch.optim.Optimizer = FusedAdam(
         groups,
         lr=learning_rate,
         betas=fuse_adam_betas,
@@ -45,3 +45,4 @@ def fuse_adam(
         bias_correction=fuse_adam_bias_correction,
         adam_w_mode=True,
     )
+    return made

@@ -38,14 +38,16 @@ class GeneratorDiscriminatorPipeline(Pipeline):
             batch: Model inputs, and under each objective's name what is its own.
             stage: Stage of the batch. In prediction the discriminator judges the texts as they are.
         """
-        names, inputs, outputs = list(self.active(stage)), self._inputs(batch), {}
+        outputs: dict[str, Any] = {}
+        names, inputs = list(self.active(stage)), self._inputs(batch)
         if GENERATED in names:
             outputs[GENERATED], probabilities = self._generate(self.model.generator, inputs, batch[GENERATED])
             if stage != "predict":
                 inputs["input_ids"] = self._replace(inputs["input_ids"], probabilities, batch)
         judges = [name for name in names if name != GENERATED]
         positions = self._positions(batch, judges)
-        return outputs | self.model.discriminator(active=judges, positions=positions, **inputs)
+        outputs.update(self.model.discriminator(active=judges, positions=positions, **inputs))
+        return outputs
 
     @staticmethod
     def _generate(

@@ -126,7 +126,9 @@ class Pipeline(pl.LightningModule):
             stage: Stage of the batch.
         """
         names = list(self.active(stage))
-        return self.model(active=names, positions=self._positions(batch, names), **self._inputs(batch))
+        positions = self._positions(batch, names)
+        outputs: dict[str, Any] = self.model(active=names, positions=positions, **self._inputs(batch))
+        return outputs
 
     def _positions(self, batch: Mapping[str, Any], names: Iterable[str]) -> dict[str, Tensor]:
         """Return where the labels of sparse heads are in the flattened batch ``(N,) int64``, by objective."""

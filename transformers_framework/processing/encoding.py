@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from transformers_framework.processing.windows import inside, stretches
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+
+Count = TypeVar("Count", int, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Template:
     token_types: tuple[int, int] = (0, 0)
     keeps_end: bool = False
 
-    def num_special(self, num_segments: Any) -> Any:
+    def num_special(self, num_segments: Count) -> Count:
         """Return how many special tokens an input of so many segments has (a number or an array of numbers).
 
         Examples:
@@ -152,7 +154,7 @@ class WordMarks:
 
     def starts(self, ids: np.ndarray) -> np.ndarray:
         """Return which tokens begin a word, but for the first ones of texts: ``(T,) bool``."""
-        starts = self.begins[ids]
+        starts: np.ndarray = self.begins[ids]
         starts[1:] |= self.closes[ids[:-1]]
         return starts
 
@@ -228,9 +230,10 @@ def number_words(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         >>> number_words(np.array([True, False, True, True, True, False]), np.array([3, 0, 3])).tolist()
         [0, 0, 1, 0, 1, 1]
     """
-    numbers = np.cumsum(starts)
+    numbers: np.ndarray = np.cumsum(starts)
     present = lengths[lengths > 0]
-    return numbers - np.repeat(numbers[np.cumsum(present) - present], present)
+    found: np.ndarray = numbers - np.repeat(numbers[np.cumsum(present) - present], present)
+    return found
 
 
 def truncate_longest_first(lengths: np.ndarray, budgets: np.ndarray) -> np.ndarray:
@@ -251,7 +254,7 @@ def truncate_longest_first(lengths: np.ndarray, budgets: np.ndarray) -> np.ndarr
     over = lengths.sum(axis=1) > budgets
     if not over.any():
         return lengths
-    kept = lengths.copy()
+    kept: np.ndarray = lengths.copy()
     rows, budget = lengths[over], np.maximum(budgets[over], 0)
     ascending = np.sort(rows, axis=1)
     num_segments = rows.shape[1]

@@ -110,8 +110,8 @@ def shuffled(counts: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.
         [2, 0, 3, 1, 4, 6, 5]
     """
     rows, numbers = np.repeat(np.arange(len(counts)), counts), steps(counts)
-    members = order = np.arange(len(rows))
-    order = order.copy()
+    members = np.arange(len(rows))
+    order: NDArray[np.int64] = members.copy()
     waiting = members[counts[rows] > 1]
     while len(waiting):
         mine = rows[waiting]

@@ -89,7 +89,8 @@ class Vocabulary:
 
     def eligible(self, input_ids: np.ndarray) -> np.ndarray:
         """Return which tokens may be selected, all but special ones, to which padding belongs: ``(B, L) bool``."""
-        return ~self.special[input_ids]
+        special: np.ndarray = self.special[input_ids]
+        return ~special
 
     def others(self, ids: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Return regular tokens that differ from those given, all equally likely.
@@ -100,7 +101,8 @@ class Vocabulary:
         """
         own = self._ranks[ids]
         places = (draws * (len(self.regular) - (own < len(self.regular)))).astype(np.int64)
-        return self.regular[places + (places >= own)]
+        found: np.ndarray = self.regular[places + (places >= own)]
+        return found
 
 
 def select(
@@ -308,6 +310,6 @@ def _places(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _with(input_ids: np.ndarray, selected: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    changed = input_ids.copy()
+    changed: np.ndarray = input_ids.copy()
     changed[selected] = tokens
     return changed

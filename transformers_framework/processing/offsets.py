@@ -79,7 +79,7 @@ def with_marks(
         return ends
     places = np.append(np.where(_in(SEPARATES, codes), np.arange(len(codes)), len(codes)), len(codes))
     separators = np.minimum.accumulate(places[::-1])[::-1]  # the first one at a place or after it
-    marked = ends.copy()
+    marked: NDArray[np.int64] = ends.copy()
     marked[gaps] = np.minimum(following[gaps], separators[base[gaps] + ends[gaps]] - base[gaps])
     return marked
 

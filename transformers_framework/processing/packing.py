@@ -35,7 +35,8 @@ class Bins:
     def __getitem__(self, number: int) -> list[int]:
         """Return the rows of a bin."""
         stop = int(self._stops[number])
-        return self.rows[stop - int(self.sizes[number]) : stop].tolist()
+        rows: list[int] = self.rows[stop - int(self.sizes[number]) : stop].tolist()
+        return rows
 
     @cached_property
     def _stops(self) -> NDArray[np.int64]:

@@ -61,6 +61,12 @@ def keys(seed: int, epoch: int, row_ids: ArrayLike, purpose: str) -> NDArray[np.
     return mix64(np.uint64(_base(seed, epoch, purpose)) + rows * np.uint64(_GAMMA))
 
 
+def _as_share(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return 64 random bits as numbers in [0, 1), of their first 53."""
+    shares: NDArray[np.float64] = (bits >> np.uint64(11)) * 2.0**-53
+    return shares
+
+
 def uniform(keys: NDArray[np.uint64], n: int) -> NDArray[np.float64]:
     """Sample numbers in [0, 1), the first ``n`` of each row's stream.
 
@@ -75,7 +81,7 @@ def uniform(keys: NDArray[np.uint64], n: int) -> NDArray[np.float64]:
         >>> uniform(keys(1337, 0, [0, 1], "mask"), 3).round(4).tolist()
         [[0.6206, 0.9822, 0.9816], [0.5347, 0.6653, 0.0384]]
     """
-    return (_bits(keys, n) >> np.uint64(11)) * 2.0**-53
+    return _as_share(_bits(keys, n))
 
 
 def uniform_at(keys: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -95,7 +101,7 @@ def uniform_at(keys: NDArray[np.uint64], positions: NDArray[np.int64]) -> NDArra
     """
     scrambled = _positions(int(positions.max(initial=-1)) + 1)[positions]
     scrambled ^= keys
-    return (mix64(scrambled) >> np.uint64(11)) * 2.0**-53
+    return _as_share(mix64(scrambled))
 
 
 def integers(keys: NDArray[np.uint64], n: int, high: ArrayLike) -> NDArray[np.int64]:
@@ -113,7 +119,8 @@ def integers(keys: NDArray[np.uint64], n: int, high: ArrayLike) -> NDArray[np.in
         >>> integers(keys(1337, 0, [0, 1], "mask"), 4, 30522).tolist()
         [[18941, 29978, 29959, 25807], [16319, 20305, 1172, 15468]]
     """
-    return (uniform(keys, n) * np.asarray(high)).astype(np.int64)  # (1 - 2^-53) * high rounds to less than high
+    products: NDArray[np.float64] = uniform(keys, n) * np.asarray(high)
+    return products.astype(np.int64)  # (1 - 2^-53) * high rounds to less than high
 
 
 def permutation(seed: int, epoch: int, n: int, purpose: str) -> NDArray[np.int64]:

@@ -135,7 +135,7 @@ def _same_model(made: dict[str, Any], written: dict[str, Any]) -> bool:
     if kept[0] != kept[1] or type(ours) is not type(theirs) or len(ours) != len(theirs):
         return False
     if isinstance(ours, dict):
-        return ours == theirs
+        return bool(ours == theirs)
     tokens, scores = ([entry[place] for entry in ours] for place in range(2))
     return tokens == [token for token, _ in theirs] and np.allclose(scores, [score for _, score in theirs])
 

@@ -92,7 +92,8 @@ def stretches(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[
         >>> stretches(np.array([7, 2]), np.array([2, 3])).tolist()
         [7, 8, 2, 3, 4]
     """
-    return np.arange(int(lengths.sum())) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    offsets: NDArray[np.int64] = starts - (np.cumsum(lengths) - lengths)
+    return np.arange(int(lengths.sum())) + np.repeat(offsets, lengths)
 
 
 def sums_by_row(values: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:

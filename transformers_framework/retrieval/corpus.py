@@ -117,7 +117,7 @@ class Corpus:
         """Return the ids of passages."""
         rows = self.rows[numbers]
         if self.id_column is None:
-            return rows.tolist()
+            return list(rows.tolist())
         return list(self.dataset.select_columns([self.id_column])[rows.tolist()][self.id_column]) if len(rows) else []
 
     def passages(self, scores: NDArray[np.float32], texts: Numbers) -> tuple[NDArray[np.float32], Numbers]:

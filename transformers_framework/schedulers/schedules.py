@@ -97,7 +97,7 @@ def polynomial_decay(
         [0.5, 1.0, 0.25, 0.0]
     """
     warmup, decay = _phases(step, total_steps, num_warmup_steps)
-    return warmup * (1.0 - decay) ** decay_power
+    return float(warmup * (1.0 - decay) ** decay_power)
 
 
 def polynomial_decay_layerwise(

@@ -104,7 +104,7 @@ def plain(kind: pa.DataType, *, is_number: bool = False) -> pa.DataType:
 def _is_number(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _name(kind: pa.DataType) -> str:

@@ -248,4 +248,5 @@ def _lengths(array: Any, *, visible: bool = False) -> np.ndarray:
         return np.where(nulls, 0, flat[offsets[1:]] - flat[offsets[:-1]])
     text = array if pa.types.is_string(array.type) or pa.types.is_large_string(array.type) else array.cast(pa.string())
     lengths = pc.utf8_length(pc.utf8_trim_whitespace(text) if visible else text)
-    return pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    counted: np.ndarray = pc.fill_null(lengths, 0).to_numpy(zero_copy_only=False)
+    return counted.astype(np.int64)

@@ -36,7 +36,8 @@ class DataFile:
 
     def open(self) -> IO[bytes]:
         """Open for reading, decompressed."""
-        return COMPRESSIONS.get(self.path.suffix.lower(), open)(self.path, "rb")
+        opened: IO[bytes] = COMPRESSIONS.get(self.path.suffix.lower(), open)(self.path, "rb")
+        return opened
 
     def fail(self, line: int | str, what: str) -> NoReturn:
         """Raise the error of a line, counted from 1."""

@@ -8,7 +8,7 @@ file and line; a column whose values go into no type is left out, and missed onl
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from transformers_framework.sources import csv_files, json_files, parquet_files
 from transformers_framework.sources.data_files import FORMATS, DataFile
@@ -16,7 +16,21 @@ from transformers_framework.sources.data_files import FORMATS, DataFile
 if TYPE_CHECKING:
     import pyarrow as pa
 
-READERS = {"json": json_files, "csv": csv_files, "parquet": parquet_files}
+
+class Reader(Protocol):
+    """What the module of a format has."""
+
+    def schema_of(self, files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple[pa.Schema, dict[str, str]]:
+        """Return columns and types of all files, and what is wrong with columns that have none."""
+
+    def tables_of(self, file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
+        """Read a file as tables of a schema."""
+
+    def places_of(self, file: DataFile) -> Iterator[str]:
+        """Name the place of every row."""
+
+
+READERS: dict[str, Reader] = {"json": json_files, "csv": csv_files, "parquet": parquet_files}
 
 
 def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple[pa.Schema, dict[str, str]]:

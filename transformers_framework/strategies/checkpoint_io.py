@@ -119,7 +119,9 @@ def check_shards(folder: Path, *, flag: str = "--ckpt_path") -> dict[str, Any]:
                 ) from error
             except RuntimeError as error:
                 raise ConfigurationError(f"{flag}: {file} is broken ({str(error).splitlines()[0]}).") from error
-    outline = next((state for name, state in found.items() if name.endswith("mp_rank_00_model_states.pt")), None)
+    outline: dict[str, Any] | None = next(
+        (state for name, state in found.items() if name.endswith("mp_rank_00_model_states.pt")), None
+    )
     if outline is None:
         raise ConfigurationError(f"{flag}: {folder} is no checkpoint of DeepSpeed, which is a folder of shards.")
     there, written = sum(name.endswith("optim_states.pt") for name in found), outline.get("dp_world_size")
