@@ -173,7 +173,8 @@ def _read_config(
             return extended
         if "model_type" in values or family == "auto":
             ensure_registered(values.get("model_type"))
-            return AutoConfig.from_pretrained(name_or_path, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
+            found = AutoConfig.from_pretrained(name_or_path, cache_dir=hub_cache(cache_dir), trust_remote_code=False)
+            return cast("PreTrainedConfig", found)
         return CONFIG_MAPPING[family].from_dict(values)  # as old as BERT: it has no model_type
 
 

@@ -105,7 +105,8 @@ def generate(model: GenerativeModel, config: GenerationConfig, tokenizer: Any, *
         found = model.generate(**inputs, generation_config=config, **by_text)
     except (ValueError, NotImplementedError) as error:
         raise ConfigurationError(_rephrased(str(error))) from error
-    return getattr(found, "sequences", found)  # scores and hidden states are written to no file
+    # scores and hidden states are written to no file
+    return cast("Tensor", getattr(found, "sequences", found))
 
 
 def _check_together(given: Mapping[str, Any], own: GenerationConfig) -> None:

@@ -72,7 +72,7 @@ class JointHead(nn.Module):
             features = torch.cat([question.expand_as(candidates), candidates], dim=-1)
         else:
             features = question
-        logits = self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(features)))))
+        logits: Tensor = self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(features)))))
         if self.kind == "RE_k":
             logits = logits[:, 0].unflatten(1, (-1, self.num_labels))[:, : candidates.shape[1]]
         return logits

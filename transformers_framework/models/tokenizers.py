@@ -45,7 +45,7 @@ def load_tokenizer(
     name_or_path = name_or_path_of(source, flag, cache_dir)
     name_or_path = str(Path(name_or_path).parent) if Path(name_or_path).is_file() else name_or_path
     with reading(flag, source, "tokenizer"):
-        tokenizer = read_tokenizer(name_or_path, hub_cache(cache_dir))
+        tokenizer: PreTrainedTokenizerBase = read_tokenizer(name_or_path, hub_cache(cache_dir))
     # without files, transformers 5 makes a tokenizer of nothing but special tokens and says nothing
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ConfigurationError(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -222,7 +222,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
 
     def _null_places(self, attention_mask: np.ndarray) -> np.ndarray:
         """Return the place of each row that stands for no answer: its [CLS], else its first token ``(B,) int64``."""
-        return attention_mask.argmax(axis=1) + self.null_place + (self.null_place < 0) * attention_mask.sum(axis=1)
+        return np.asarray(attention_mask.argmax(1) + self.null_place + (self.null_place < 0) * attention_mask.sum(1))
 
     # ---------------------------------------------------------------- outputs
 

@@ -126,9 +126,8 @@ class Pipeline(pl.LightningModule):
             stage: Stage of the batch.
         """
         names = list(self.active(stage))
-        positions = self._positions(batch, names)
-        outputs: dict[str, Any] = self.model(active=names, positions=positions, **self._inputs(batch))
-        return outputs
+        outputs = self.model(active=names, positions=self._positions(batch, names), **self._inputs(batch))
+        return cast("dict[str, Any]", outputs)
 
     def _positions(self, batch: Mapping[str, Any], names: Iterable[str]) -> dict[str, Tensor]:
         """Return where the labels of sparse heads are in the flattened batch ``(N,) int64``, by objective."""

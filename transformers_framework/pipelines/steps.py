@@ -31,4 +31,5 @@ class StepOutput(TypedDict, total=False):
 
 def own_view(batch: Mapping[str, Any], objective: str) -> dict[str, Tensor]:
     """Return what an objective sees of a batch: what is shared, and what is its own."""
-    return {key: value for key, value in batch.items() if not isinstance(value, dict)} | batch[objective]
+    own: dict[str, Tensor] = batch[objective]
+    return {key: value for key, value in batch.items() if not isinstance(value, dict)} | own
