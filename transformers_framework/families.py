@@ -53,7 +53,7 @@ UNTESTED = "no test has shown that it keeps them apart"
 
 @dataclass(frozen=True)
 class Family:
-    """One row: a family of models, as most families are where nothing else is said.
+    """One row: a model family; defaults are what most families do.
 
     Args:
         model_type: Name of the family in transformers.

@@ -94,8 +94,8 @@ def agree_on_inputs(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
     """Let the tokenizer make what the model reads, here and where an export is used.
 
     No token types for a model that has none, or only one. Types of a second text where the model knows two and the
-    tokenizer tells the texts apart: classes of transformers 5, as ALBERT's, leave them out if the checkpoint does not
-    say which inputs it has. Padding is on the right: positions are counted from the first token.
+    tokenizer gives them to the texts: classes of transformers 5, as ALBERT's, leave them out if the checkpoint does not
+    list its inputs. Padding is on the right: positions are counted from the first token.
     """
     from transformers import MODEL_MAPPING
 

@@ -90,7 +90,7 @@ class GeneratorDiscriminator(Model):
             folder: Where to; made when absent.
             tokenizer: Written beside every checkpoint.
             state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``.
-            learned: By the name of a head, what its config must say besides, as it was found in training.
+            learned: By the name of a head, further settings of its config that were found in training.
 
         Returns:
             The folder of each head by name.

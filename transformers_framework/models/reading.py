@@ -13,7 +13,7 @@ from transformers_framework.storage.paths import is_inside
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")  # of weights in several files
 
-# what libraries raise for files that are absent, broken or say impossible things
+# what libraries raise for files that are absent, broken or have impossible values
 BROKEN = (OSError, ImportError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError)
 
 
@@ -112,7 +112,7 @@ def _remedy(error: Exception, source: str, what: str) -> str:
 
 @contextmanager
 def _without_reports() -> Iterator[None]:
-    """Keep transformers' own table of loaded weights off the screen: what matters of it is said here."""
+    """Keep transformers' own table of loaded weights off the screen: what matters of it is logged here."""
     from transformers.utils import logging as theirs
 
     verbosity = theirs.get_verbosity()

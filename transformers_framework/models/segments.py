@@ -41,7 +41,7 @@ def _can_know(config: PreTrainedConfig) -> bool:
 def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
     """Make room for more token types, in place: the known ones keep their vectors, the others are newly initialized.
 
-    New rows follow the family's initialization, N(0, ``initializer_range``). Every config of the model says the new
+    New rows follow the family's initialization, N(0, ``initializer_range``). Every config of the model gets the new
     size, so that an export loads again. A model that knows as many types already is left as it is. One without any gets
     its first embeddings when it is built: its config grows before.
 
@@ -89,7 +89,7 @@ def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
 
 
 def _configs(model_or_config: Any) -> list[Any]:
-    """Every config that says the size: of a model with heads, each head's; of a model, its backbone's too."""
+    """Return every config with the size: those of the heads of a model and of its backbone."""
     if not isinstance(model_or_config, nn.Module):
         return [model_or_config]
     found = [module.config for module in model_or_config.modules() if hasattr(module, "config")]
@@ -97,7 +97,7 @@ def _configs(model_or_config: Any) -> list[Any]:
 
 
 def _grow(table: Any, size: int, deviation: float) -> None:
-    # in place, not a new module: I-BERT's quantised tables keep their class and their integer copy of the weights
+    # in place, not a new module: I-BERT's quantized tables keep their class and their integer copy of the weights
     old = table.weight.data
     rows = old.new_empty(size, old.shape[1]).normal_(0.0, deviation)
     rows[: old.shape[0]] = old

@@ -23,7 +23,7 @@ def load_tokenizer(
     pre_trained_tokenizer: Source | None = None,
     cache_dir: LocalPath | None = None,
 ) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, and let the config have its special tokens where it says nothing about them.
+    """Return the tokenizer, and fill in special tokens that the config lacks.
 
     Args:
         config: Config of the model; its special tokens are filled in.
@@ -46,7 +46,7 @@ def load_tokenizer(
     name_or_path = str(Path(name_or_path).parent) if Path(name_or_path).is_file() else name_or_path
     with reading(flag, source, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = read_tokenizer(name_or_path, hub_cache(cache_dir))
-    # without files, transformers 5 makes a tokenizer of nothing but special tokens and says nothing
+    # without files, transformers 5 makes a tokenizer of nothing but special tokens, without a warning
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
         raise ConfigurationError(
             f"--{flag} {source}: there is no tokenizer in it. Give one with --pre_trained_tokenizer."

@@ -223,7 +223,7 @@ class BiEncoder(Model):
                 ``folder/passage``, each whole, and beside them what makes one model of both for sentence-transformers.
             tokenizer: Written beside every checkpoint.
             state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``.
-            learned: By the name of the objective, what configs must say besides, as it was found in training.
+            learned: By the name of the objective, further settings of configs that were found in training.
 
         Returns:
             The folder of each tower by name.
