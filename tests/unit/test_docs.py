@@ -306,7 +306,7 @@ def test_the_run_from_python_is_as_it_is_shown(tmp_path, monkeypatch, capsys):
         tiny.write_jsonl(tmp_path / f"{stage}.jsonl", tiny.classes(16, len(stage), num_labels=2, names=("a", "b")))
     names: dict[str, Any] = {}
     exec(compile(marked(PYTHON, "python"), "python.md", "exec"), names)
-    accuracy, prediction, *_ = capsys.readouterr().out.splitlines()
+    *_, accuracy, prediction, _ = capsys.readouterr().out.splitlines()
     assert float(accuracy) == names["result"].metrics["test/seq_class/accuracy"]
     assert prediction in ("a", "b")
     shown = {name.strip("` ") for key in table(PYTHON, "of the result") for name in key.split(",")}
