@@ -108,6 +108,7 @@ class Count(pl.Callback):
 METRICS = '''
 import torch
 from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
 
 class ShareOfClass(Metric):
     """How many rows are predicted to be of a class."""
@@ -144,10 +145,10 @@ class FirstIsRight(Metric):
         self.queries.append(indexes)
 
     def compute(self):
-        scores, labels, queries = map(torch.cat, (self.scores, self.labels, self.queries))
+        scores, labels, queries = map(dim_zero_cat, (self.scores, self.labels, self.queries))
         each = [(labels[queries == q], scores[queries == q]) for q in queries.unique()]
         right = [labels[scores.argmax()] == 1 for labels, scores in each if labels.any()]
-        return {"first_is_right": sum(right) / len(right), "queries": len(each)}
+        return {"first_is_right": sum(right) / max(1, len(right)), "queries": len(each)}
 
 class Pairs(Metric):
     def update(self, preds, target, weights_of_rows):
@@ -203,6 +204,16 @@ def test_an_optimizer_a_schedule_and_a_logger_of_ones_own(tmp_path, package, cap
         "import": ["added"],
         "loggers": ["tensorboard", "lines"],
     }
+
+
+def test_events_are_rewound_wherever_tensorboard_is_among_loggers(tmp_path, package):  # noqa: F811
+    package(FILES)
+    data = runs.datasets(tmp_path / "data", "seq_class")
+    flags = {"pipeline": "seq_class", "import": "added", "loggers": ["lines", "tensorboard"], "scheduler": "constant"}
+    whole = runs.run(tmp_path, name="whole", max_steps=6, **flags, **data)
+    runs.run(tmp_path, name="part", max_steps=4, **flags, **data)
+    part = runs.run(tmp_path, name="part", max_steps=6, resume=True, **flags, **data)
+    assert runs.scalars(part)["train/loss"] == runs.scalars(whole)["train/loss"]
 
 
 def test_a_callback_of_ones_own_with_arguments(tmp_path, package):  # noqa: F811
@@ -267,10 +278,15 @@ def test_two_processes_import_what_one_does(tmp_path, package):  # noqa: F811
     counts = tmp_path / "counts"
     entry = json.dumps({"class_path": "added.count:Count", "init_args": {"path": str(counts)}})
     path = f"{site}:{runs.ROOT}"
-    flags = {"pipeline": "seq_class", "callbacks": entry, **ADDED, "devices": 2, "strategy": "ddp"}
+    metrics = ["added.metrics:FirstIsRight", "added.metrics:ShareOfClass"]
+    data = runs.datasets(tmp_path / "data", "answer_selection", (40, 1, 27, 3))  # the second process validates nothing
+    flags = {"callbacks": entry, "metrics": metrics, **data, **ADDED, "devices": 2, "strategy": "ddp"}
     folders, _ = runs.spawn(tmp_path, env={"PYTHONPATH": path}, **flags)
     assert {line.split()[0] for line in counts.read_text().splitlines()} == {"0", "1"}
-    assert "test/seq_class/accuracy" in runs.metrics(folders, "test")
+    found = {name.rpartition("/")[2]: value for name, value in runs.metrics(folders, "test").items()}
+    assert found["first_is_right"] == approx(found["precision@1"])
+    assert found["share_of_class"] == approx(sum(not row["prediction"] for row in runs.predictions(folders)) / 27)
+    assert runs.metrics(folders, "valid")["valid/answer_selection/queries"] == 1
 
 
 # fmt: off  a table: one row a line

@@ -41,7 +41,7 @@ ROOMS: dict[str, set[str]] = {
     "strategies": {"storage"},
     "runtime": {"registry", "storage", "distributed", "strategies"},
     "sources": {"processing", "storage"},
-    "metrics": {"import_paths", "processing", "sources"},
+    "metrics": {"import_paths", "distributed", "processing", "sources"},
     "inputs": {"processing", "sources"},
     "objectives": {"processing", "sources", "losses", "metrics"},
     "models": {"registry", "processing", "storage", "losses", "objectives"},

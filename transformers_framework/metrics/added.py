@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from transformers_framework.constants import IGNORE_INDEX
+from transformers_framework.distributed.collectives import all_gather_json
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.import_paths import build_object, object_and_arguments
 from transformers_framework.metrics.stage_metric import NamedMetric, StageMetric, Values, signature_of
@@ -72,8 +75,27 @@ class AddedMetric(NamedMetric):
         self.metric.update(**inputs)
 
     def compute(self) -> Values:
-        """Return its value, or its values by name."""
+        """Return its value, or its values by name; nan where no rank had a row to count."""
+        if not self._share_kinds_of_lists():
+            return dict.fromkeys(self.names, math.nan)
         return self.metric.compute() if self.logs_several else super().compute()
+
+    def _share_kinds_of_lists(self) -> bool:
+        """Give lists of a rank that has counted nothing the type of the others', without which they cannot be gathered.
+
+        Returns:
+            Whether any rank has counted anything.
+        """
+        parts = {name: part for name, part in self.metric.named_modules() if isinstance(part, Metric)}
+        states = {(name, state): value for name, part in parts.items() for state, value in part.metric_state.items()}
+        lists: dict[tuple[str, str], list[Tensor]] = {key: v for key, v in states.items() if isinstance(v, list)}
+        kinds = [[*key, [*found[0].shape[1:]], str(found[0].dtype)] for key, found in lists.items() if found]
+        everyone = all_gather_json([any(part.update_count > 0 for part in parts.values()), kinds])
+        for name, state, shape, dtype in [kind for _, theirs in everyone for kind in theirs]:
+            if not lists[name, state]:
+                empty = torch.zeros(0, *shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
+                lists[name, state].append(empty.to(parts[name].device))
+        return any(counted for counted, _ in everyone)
 
 
 def name_of(metric: Metric) -> str:
