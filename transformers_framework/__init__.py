@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from transformers_framework.api import RunResult, run
     from transformers_framework.exceptions import ConfigurationError, DataError, RunError, UserError
     from transformers_framework.families import Family
+    from transformers_framework.losses.retrieval.table import RetrievalLoss
     from transformers_framework.registration import (
         register_logger,
         register_model,
         register_optimizer,
         register_pipeline,
+        register_retrieval_loss,
         register_scheduler,
     )
     from transformers_framework.specs import PipelineSpec, Variant
@@ -25,7 +27,9 @@ _MODULES = {
     **dict.fromkeys(("ConfigurationError", "DataError", "RunError", "UserError"), "exceptions"),
     **dict.fromkeys(("PipelineSpec", "Variant"), "specs"),
     "Family": "families",
+    "RetrievalLoss": "losses.retrieval.table",
     **{f"register_{kind}": "registration" for kind in ("logger", "model", "optimizer", "pipeline", "scheduler")},
+    "register_retrieval_loss": "registration",
 }
 
 __all__ = [
@@ -33,6 +37,7 @@ __all__ = [
     "DataError",
     "Family",
     "PipelineSpec",
+    "RetrievalLoss",
     "RunError",
     "RunResult",
     "UserError",
@@ -41,6 +46,7 @@ __all__ = [
     "register_model",
     "register_optimizer",
     "register_pipeline",
+    "register_retrieval_loss",
     "register_scheduler",
     "run",
 ]

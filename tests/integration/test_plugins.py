@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import re
@@ -13,7 +14,7 @@ import torch
 import yaml
 
 from tests import runs, tiny
-from tests.outside import package  # noqa: F401
+from tests.outside import forgotten, package  # noqa: F401
 from tests.tolerances import approx
 from transformers_framework.cli.main import main
 
@@ -431,6 +432,28 @@ def test_installed_plug_ins_are_imported_when_a_name_asks_for_them(tmp_path, pac
     assert "unknown optimizer 'sgin'. Did you mean 'sign'?" in capsys.readouterr().err
     assert imported.exists()
     runs.run(tmp_path, name="other", optimizer="sign", **data)
+
+
+def test_a_checkpoint_of_an_installed_family_needs_no_name(tmp_path, package):  # noqa: F811
+    row = "Family('pocket-model', module='tests.pocket', document_mask='none')"
+    package(
+        {
+            "pockets.py": f"from transformers_framework import Family, register_model\nregister_model({row})\n",
+            "pockets.dist-info/METADATA": "Metadata-Version: 2.1\nName: pockets\nVersion: 1.0\n",
+        }
+    )
+    data = runs.datasets(tmp_path / "data", "seq_class", (16, 8, 8, 8))
+    with forgotten():
+        __import__("pockets")
+        checkpoint = tiny.save_checkpoint("pocket_model", tmp_path / "checkpoint")
+    flags = {"pipeline": "seq_class", "model": "auto", "pre_trained_model": checkpoint, **data}
+    runs.run(tmp_path, name="unknown", status=2, **flags)
+    package({"pockets.dist-info/entry_points.txt": "[transformers_framework.plugins]\npockets = pockets\n"})
+    importlib.invalidate_caches()
+    folders = runs.run(tmp_path, **flags)
+    assert (
+        json.loads((folders.pre_trained_models / "final" / "config.json").read_text())["model_type"] == "pocket-model"
+    )
 
 
 def test_the_help_of_a_run_has_what_installed_plug_ins_add(package, capsys):  # noqa: F811

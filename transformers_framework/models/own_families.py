@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.families import FAMILIES, family_of
+from transformers_framework.plugins import load_installed
 from transformers_framework.registry import OWN_HEADS, resolve
 
 if TYPE_CHECKING:
@@ -17,7 +18,12 @@ PREDICTIONS = "max_multi_token_predictions"
 
 
 def ensure_registered(model_type: str | None) -> None:
-    """Register a family with transformers' Auto classes, where transformers does not have it."""
+    """Register a family with transformers' Auto classes, where transformers does not have it.
+
+    Installed plug-ins are asked for one that the table does not have, as a checkpoint may be of.
+    """
+    if model_type is not None and all(model_type != family.model_type for family in FAMILIES.values()):
+        load_installed()
     if model_type is not None and (module := family_of(model_type).module) is not None:
         importlib.import_module(module)
 
