@@ -73,13 +73,13 @@ class ReadAsArrays(TokenLists):
     ids=["plain", "stream", "arrays"],
 )
 def test_inputs_that_say_only_what_they_must_train(family, flags, tmp_path, monkeypatch, capsys):
-    module = ModuleType("transformers_framework.inputs.token_lists")
+    module = ModuleType("token_lists")
     vars(module).update(TokenLists=family)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     row = PipelineSpec(
         needs="lists of token ids",
         learns="masked tokens",
-        inputs="inputs.token_lists:TokenLists",
+        inputs="token_lists:TokenLists",
         objectives=("objectives.masked_lm:MaskedLM",),
     )
     monkeypatch.setitem(registry.PIPELINES, "tokens", row)
