@@ -309,7 +309,7 @@ def test_the_run_from_python_is_as_it_is_shown(tmp_path, monkeypatch, capsys):
     *_, accuracy, prediction, _ = capsys.readouterr().out.splitlines()
     assert float(accuracy) == names["result"].metrics["test/seq_class/accuracy"]
     assert prediction in ("a", "b")
-    shown = {name.strip("` ") for key in table(PYTHON, "of the result") for name in key.split(",")}
+    shown = {name.strip("` ") for key in table(PYTHON, "attribute") for name in key.split(",")}
     assert shown == {"metrics", "folders", "checkpoint", "model", "tokenizer", "predictions"}
     assert all(hasattr(names["result"], name) for name in shown)
 
