@@ -75,10 +75,12 @@ def command(tmp_path, monkeypatch):
     return words
 
 
-def test_plain_metrics_are_logged_monitored_and_right(command, tmp_path, capsys):
+def test_plain_metrics_are_logged_monitored_and_right(command, tmp_path, caplog, monkeypatch):
     monitor = {"monitor": "valid/numbers/mean_absolute_error"}
+    selection = logging.getLogger("transformers_framework.callbacks.selection")
+    monkeypatch.setattr(selection, "handlers", [caplog.handler])
     assert main(command(Numbers, **monitor)) == 0
-    assert "--monitor valid/numbers/mean_absolute_error: less is better" in capsys.readouterr().err
+    assert "--monitor valid/numbers/mean_absolute_error: less is better" in caplog.text
     folders = RunFolders(tmp_path, "s")
     found = runs.predictions(folders, "test")
     errors = [abs(line["prediction"] - line["score"]) for line in found]
