@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -461,6 +463,22 @@ def test_the_help_of_a_run_has_what_installed_plug_ins_add(package, capsys):  # 
     package({"added.dist-info/entry_points.txt": "[transformers_framework.plugins]\nadded = added\n"})
     assert main(["--pipeline", "seq_class", "--help"]) == 0
     assert "adamw8bit, sign" in capsys.readouterr().out.replace("\n", " ").replace("  ", "")
+
+
+def test_the_console_script_finds_packages_where_it_is_started(tmp_path):
+    """As `python -m` does; the script itself lies in another folder."""
+    (tmp_path / "here.py").write_text(
+        "from transformers_framework import PipelineSpec, register_pipeline\n"
+        "register_pipeline('here', PipelineSpec('a text', 'nothing much', 'inputs.text:TextInputs', ()))\n"
+    )
+    script = tmp_path / "bin" / "transformers_framework"
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom transformers_framework.cli.main import main\nsys.exit(main())\n")
+    env = {**os.environ, "PYTHONPATH": str(runs.ROOT)}
+    words = [sys.executable, script, "--import", "here", "--help"]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "nothing much" in done.stdout
 
 
 def test_config_files_import_too(tmp_path, package, capsys):  # noqa: F811

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.cli import help as helps
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 NO_RUN = frozenset(
     ("--check", "--preview", "--help", "-h", "--version", "--print_config", "--print_completion")
 )  # flags of other commands
+
+OWN_CODE = frozenset(("callbacks", "import", "metrics"))  # flags that name what the user has written
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -87,6 +90,8 @@ def command(argv: Sequence[str]) -> int:
         _complain(helps.overview())
         return WRONG
     given = gather(argv)
+    if given.keys() & OWN_CODE and not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))  # as `python -m` has it; the console script looks in its own folder
     _import_packages(given)
     if "version" in given:
         _say(version())
