@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From nothing to ranked answers, by the program's own commands: pre-training on documentation, then answer selection
-# from scratch and from the pre-trained checkpoint, with the same data, epochs and learning rate.
+# Pre-train on documentation, then train answer selection
+# from scratch and from the pre-trained checkpoint, with the same data, epochs and learning rate, and compare.
 # Three minutes on two CPU cores, no network: the data is the documentation inside the Python installation.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-export GOMP_SPINCOUNT=1000 # a model this small waits most of the time: let other programs have the cores meanwhile
+export GOMP_SPINCOUNT=1000 # threads of a model this small mostly wait: do not block the cores
 
 show() {
     printf '\n$ %s\n' "$*"
@@ -22,6 +22,6 @@ run answer_selection --name from_scratch
 run answer_selection --name pre_trained --pre_trained_model outputs/demo/pre_trained_models/masked_lm/best
 show python examples/demo_report.py outputs/demo
 
-printf '\nTo look further:\n  %s\n  %s\n' \
+printf '\nNext:\n  %s\n  %s\n' \
     "tensorboard --logdir outputs/demo/tensorboard" \
     "outputs/demo/pre_trained_models/pre_trained/best loads with transformers' AutoModelForSequenceClassification"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Answer selection by its command line: roberta-base on ASNQ, a few hours on 8 GPUs.
-# TINY=1: its example, a minute on a CPU without network; see train.bash.
+# Answer selection: roberta-base on ASNQ, a few hours on 8 GPUs.
+# TINY=1: the example of the pipeline, a minute on a CPU without network; see train.bash.
 . "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
 data lucadiliello/asnq

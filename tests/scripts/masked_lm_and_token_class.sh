@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Masked words and entities on one backbone: roberta-base on CoNLL-2003, half an hour on a GPU.
-# TINY=1: its example, a minute on a CPU without network; see train.bash.
+# Multi-task, masked language modelling and named entities: roberta-base on CoNLL-2003, half an hour on a GPU.
+# TINY=1: the example of the pipeline, a minute on a CPU without network; see train.bash.
 . "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
 data lhoestq/conll2003

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Parts of speech by the command line: roberta-base on the treebank tags of CoNLL-2003, half an hour on a GPU.
-# TINY=1: its example, a minute on a CPU without network; see train.bash.
+# Part-of-speech tagging: roberta-base on the treebank tags of CoNLL-2003, half an hour on a GPU.
+# TINY=1: the example of the pipeline, a minute on a CPU without network; see train.bash.
 . "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
 data lhoestq/conll2003

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Machine reading: bert-base on SQuAD v2, sizes for 8 GPUs.
+# Question answering: bert-base on SQuAD v2, sizes for 8 GPUs.
 # DATA is a folder with train/ and valid/: rows with the columns id, question, context and answers.
-# TINY=1: its example, a minute on a CPU without network; see train.bash.
+# TINY=1: the example of the pipeline, a minute on a CPU without network; see train.bash.
 . "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
 data data/squad_v2

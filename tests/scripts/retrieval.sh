@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Retrieval by its command line: a bi-encoder on pairs of a question and an answer, one batch over all devices, some hours on 8 GPUs.
-# TINY=1: its example, a minute on a CPU without network; see train.bash.
+# Retrieval: a bi-encoder on pairs of a question and an answer, in-batch negatives from all devices, some hours on 8 GPUs.
+# TINY=1: the example of the pipeline, a minute on a CPU without network; see train.bash.
 . "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
 data lucadiliello/asnq

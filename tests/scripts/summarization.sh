@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Summarization: bart-large on news articles, beams of 4, sizes for 8 GPUs.
+# Summarization: bart-large on news articles, 4 beams, sizes for 8 GPUs.
 # DATA is a folder with train/, valid/ and test/: rows with the columns article and highlights.
-# TINY=1: its example, two minutes on a CPU without network; see train.bash.
+# TINY=1: the example of the pipeline, two minutes on a CPU without network; see train.bash.
 . "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
 data data/cnn_dailymail

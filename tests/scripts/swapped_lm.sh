@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Swapped language modelling: roberta-base on full windows of text, sizes for 8 GPUs.
 # DATA is a folder with train/, valid/ and test/: rows with a column text.
-# TINY=1: its example, a minute on a CPU without network; see train.bash.
+# TINY=1: the example of the pipeline, a minute on a CPU without network; see train.bash.
 . "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
 data data/wikipedia

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Token classification by its command line: roberta-base on the chunks of CoNLL-2003, half an hour on a GPU.
-# TINY=1: its example, a minute on a CPU without network; see train.bash.
+# Token classification: roberta-base on the chunks of CoNLL-2003, half an hour on a GPU.
+# TINY=1: the example of the pipeline, a minute on a CPU without network; see train.bash.
 . "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
 data lhoestq/conll2003

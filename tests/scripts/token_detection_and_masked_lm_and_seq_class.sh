@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A class a sequence beside ELECTRA's objectives: electra-base on SST-2, an hour on a GPU.
-# TINY=1: its example, a minute on a CPU without network; see train.bash.
+# Multi-task, ELECTRA pre-training and sequence classification: electra-base on SST-2, an hour on a GPU.
+# TINY=1: the example of the pipeline, a minute on a CPU without network; see train.bash.
 . "$(dirname "${BASH_SOURCE[0]}")/train.bash"
 
 data stanfordnlp/sst2

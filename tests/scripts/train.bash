@@ -1,12 +1,12 @@
-# Sourced by every script beside it, which sets FULL, the flags of its real size, and calls `train PIPELINE "$@"`.
+# Sourced by the scripts in this folder. Each sets FULL, the flags of a realistic run, and calls `train PIPELINE "$@"`.
 #
-# TINY=1: the pipeline's example in a small form instead: a model from scratch on what the documentation of Python
-# holds, a minute on a CPU, no network. DATA, MODEL, FAMILY, NAME, OUTPUT, ACCELERATOR, DEVICES, STRATEGY and PRECISION
-# choose otherwise.
+# TINY=1 runs the example of the pipeline instead, in a small form: a model from scratch on the documentation of Python,
+# a minute on a CPU, without network. DATA, MODEL, FAMILY, NAME, OUTPUT, ACCELERATOR, DEVICES, STRATEGY and PRECISION
+# override the defaults.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-prepare() { # what the example of a pipeline reads, for TINY=1; overridden where that is more
+prepare() { # create the data of the example, for TINY=1; scripts that need more override it
     python examples/demo_data.py "$DATA" --limit 64
 }
 
@@ -30,6 +30,6 @@ train() {
         --strategy "${STRATEGY:-auto}" --precision "${PRECISION:-$precision}" "${@:2}"
 }
 
-data() { # a data set of its own in full size, that of the examples for TINY=1
+data() { # the data set of a realistic run; for TINY=1 that of the examples
     if [[ ${TINY:-0} == 1 ]]; then DATA=${DATA:-outputs/scripts/data}; else DATA=${DATA:-$1}; fi
 }
