@@ -301,7 +301,7 @@ class Experiment:
         try:
             with explaining_failures(self.folders.output_dir):
                 freeze_start_up_objects()
-                rows = self.data.fingerprints.in_words
+                rows = self.data.fingerprints.summaries
                 with distributed_run(self.trainer, rendezvous, self.options, rows, self.hang_timeout):
                     if writes and trains:  # when all processes agree
                         self.continued.prepare_folders()
@@ -341,7 +341,7 @@ class Experiment:
     @property
     def steps(self) -> Steps:
         """Batches and optimizer steps of the training."""
-        return Steps.of(self.trainer, self.data.num_places("train"), self.data.batch_sizes["train"])
+        return Steps.of(self.trainer, self.data.num_entries("train"), self.data.batch_sizes["train"])
 
     def check_folders(self) -> None:
         """Raise when files of an earlier run would be written over, or those to start from are absent."""

@@ -211,8 +211,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
         assert (step_of(folders.previous), step_of(folders.last)) == (4, 5)
         damage(folders.last)
         assert interrupted.run([*words, "--resume"], log) == 0, log.read_text()
-        how = "gone" if damage is Path.unlink else "damaged"
-        assert f"{folders.last} is {how}: going on from {folders.previous}" in log.read_text()
+        how = "missing" if damage is Path.unlink else "damaged"
+        assert f"{folders.last} is {how}; resuming from {folders.previous}" in log.read_text()
         again = runs.weights(folders.pre_trained_models / "final")
         assert all(torch.equal(again[name], tensor) for name, tensor in final.items())
         log.unlink()

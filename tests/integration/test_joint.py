@@ -246,7 +246,7 @@ def groups_of(data: Any, epoch: int, world_size: int, batch_size: int, bucketing
     found = []
     for rank in range(world_size):
         sampler = BatchSampler(
-            data.num_places("train"), batch_size=batch_size, seed=data.seed, shuffle=True, rank=rank,
+            data.num_entries("train"), batch_size=batch_size, seed=data.seed, shuffle=True, rank=rank,
             world_size=world_size, lengths=data._lengths("train") if bucketing else None,
             regroup=lambda epoch: data.inputs.groups("train", data.seed, epoch),
         )  # fmt: skip
@@ -278,7 +278,7 @@ def test_groups_of_similar_length_share_steps(parts: Any) -> None:
     def padding(bucketing: bool) -> float:
         lengths = parts._lengths("train")
         sampler = BatchSampler(
-            parts.num_places("train"), batch_size=4, seed=1, shuffle=True, lengths=lengths if bucketing else None,
+            parts.num_entries("train"), batch_size=4, seed=1, shuffle=True, lengths=lengths if bucketing else None,
             regroup=lambda epoch: parts.inputs.groups("train", 1, epoch),
         )  # fmt: skip
         reader, collate = RowReader(parts.datasets["train"], parts.columns("train")), parts.collator("train")

@@ -115,7 +115,7 @@ def test_a_run_goes_on_where_only_the_first_node_has_its_checkpoint(tmp_path: Pa
 def test_nodes_that_were_told_otherwise_are_refused(tmp_path: Path) -> None:
     given = flags_of(tmp_path) | {"batch_size": 4}
     _, said = on_nodes(tmp_path, given, {**given, "learning_rate": 1e-4, "weight_decay": 0.1}, status=2)
-    assert "Process 1 has --learning_rate 0.0001, --weight_decay 0.1, where process 0 has --learning_rate 0.001" in said
+    assert "Process 1 has --learning_rate 0.0001, --weight_decay 0.1, but process 0 has --learning_rate 0.001" in said
 
 
 @pytest.mark.slow
@@ -124,7 +124,7 @@ def test_nodes_with_rows_in_another_order_are_refused(tmp_path: Path) -> None:
     rows = given["train_dataset"].read_text(encoding="utf-8").splitlines(keepends=True)
     (other := tmp_path / "other.jsonl").write_text("".join(rows[::-1]), encoding="utf-8")
     _, said = on_nodes(tmp_path, given, {**given, "train_dataset": other}, status=2)
-    assert re.search(r"Process 1 has 40 rows \(\w+\) of --train_dataset, where process 0 has 40 rows \(\w+\) of ", said)
+    assert re.search(r"Process 1 has 40 rows \(\w+\) of --train_dataset, but process 0 has 40 rows \(\w+\) of ", said)
     assert "of --valid_dataset" not in said
 
 
@@ -151,21 +151,29 @@ def test_number_of_nodes(environment: dict[str, str], asked: int, expected: int)
         (
             {"WORLD_SIZE": "2"} | NODE,
             1,
-            "WORLD_SIZE is 2, .* Set WORLD_SIZE to .*: 16 for 2 nodes of 8 devices",
+            "WORLD_SIZE is 2, .* Set WORLD_SIZE to .*: 16 for 2 nodes with 8 devices",
         ),
         (
             {"WORLD_SIZE": "8", "NODE_RANK": "0"} | NODE,
             1,
-            "NODE_RANK is 0, .* WORLD_SIZE is 8, which is this node",
+            "NODE_RANK is 0, .* WORLD_SIZE is 8, which means one node",
         ),
-        ({"WORLD_SIZE": "16", "NODE_RANK": "5"} | NODE, 1, "5, and there are 2 nodes.* WORLD_SIZE .* 128 for 16 nodes"),
-        ({"NODE_RANK": "0"} | NODE, 1, "WORLD_SIZE is not set, .* together: 16 for 2 nodes of 8 devices, and so on"),
-        ({"NODE_RANK": "3"} | NODE, 1, "WORLD_SIZE is not set, .* together: 32 for 4 nodes of 8 devices, and so on"),
+        ({"WORLD_SIZE": "16", "NODE_RANK": "5"} | NODE, 1, "5, but there are 2 nodes.* WORLD_SIZE .* 128 for 16 nodes"),
+        (
+            {"NODE_RANK": "0"} | NODE,
+            1,
+            "WORLD_SIZE is not set, .* on all nodes: 16 for 2 nodes with 8 devices, and so on",
+        ),
+        (
+            {"NODE_RANK": "3"} | NODE,
+            1,
+            "WORLD_SIZE is not set, .* on all nodes: 32 for 4 nodes with 8 devices, and so on",
+        ),
         ({"WORLD_SIZE": "16"} | NODE, 3, "WORLD_SIZE is 16, which is not 8 devices on each of 3 nodes"),
         ({"WORLD_SIZE": "4"}, 1, "WORLD_SIZE is 4"),
         ({"WORLD_SIZE": "two"}, 1, "WORLD_SIZE is 'two' in the environment; expected a number"),
-        ({"WORLD_SIZE": "16", "NODE_RANK": "2"} | NODE, 1, "NODE_RANK is 2, and there are 2 nodes"),
-        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, 1, "NODE_RANK is 1, and there are 1 nodes"),
+        ({"WORLD_SIZE": "16", "NODE_RANK": "2"} | NODE, 1, "NODE_RANK is 2, but there are 2 nodes"),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, 1, "NODE_RANK is 1, but there are 1 nodes"),
         ({"WORLD_SIZE": "16", "NODE_RANK": "1"}, 1, r"2 nodes \(WORLD_SIZE\) need MASTER_ADDR and MASTER_PORT"),
         ({"WORLD_SIZE": "16"} | NODE, 1, "need NODE_RANK"),
         (NODE, 2, r"2 nodes \(--num_nodes\) need NODE_RANK"),

@@ -186,7 +186,7 @@ def test_full_windows_are_prepared_once_and_used_by_all_stages(tmp_path: Path) -
     dataset = data.datasets[TRAIN]
     assert {len(ids) for ids in dataset["input_ids"][:-1]} == {48}
     assert len(dataset) < NUM_ROWS
-    assert "prepared row 0, which begins in " in data.source_of(TRAIN).place(0)
+    assert "prepared row 0, which starts in " in data.source_of(TRAIN).place(0)
     assert data.source_of(TRAIN).place(0).endswith(":1")
     rows = runs.predictions(folders)
     assert [row["id"] for row in rows] == list(range(len(rows)))
@@ -239,7 +239,7 @@ def test_the_check_reads_what_training_reads(
     [
         ({"packing": "full", "iterable": True}, "--iterable: --packing full"),
         ({"packing": "isolated", "iterable": True}, "--iterable: --packing isolated"),
-        ({"packing": "isolated", "length_bucketing": True}, "--length_bucketing puts rows"),
+        ({"packing": "isolated", "length_bucketing": True}, "--length_bucketing batches rows"),
         ({"packing": "isolated", "model": "convbert"}, "--packing isolated: .*convolutions.*Use --packing full"),
         ({"packing": "some"}, "--packing"),
         ({"packing": "full", "input_columns": "txt"}, r"no column 'txt'.*Did you mean 'text'"),

@@ -105,7 +105,7 @@ def test_marks_are_the_labels_of_training(pipeline, tmp_path, capsys, monkeypatc
     objective = case.objectives[0]
     found = parts(printed)
     assert [int(head[1]) for head, _ in found] == list(range(N))
-    places = [head[2].removeprefix(f"prepared row {row}, which begins in ") for row, (head, _) in enumerate(found)]
+    places = [head[2].removeprefix(f"prepared row {row}, which starts in ") for row, (head, _) in enumerate(found)]
     assert places == [f"{tmp_path / 'data' / 'train.jsonl'}:{row + 1}" for row in range(N)]
     total = 0
     for row, (head, lines) in enumerate(found):
@@ -327,7 +327,7 @@ def test_windows_are_shown_as_rows(tmp_path, capsys, monkeypatch):
     words = runs.command(tmp_path, pipeline="masked_lm", packing="full", max_sequence_length=32)
     found = parts(shown(words, capsys, monkeypatch, num_rows=2))
     assert [int(head[3]) for head, _ in found] == [32, 32]
-    assert found[0][0][2] == f"prepared row 0, which begins in {tmp_path / 'data' / 'train.jsonl'}:1"
+    assert found[0][0][2] == f"prepared row 0, which starts in {tmp_path / 'data' / 'train.jsonl'}:1"
 
 
 def test_texts_that_share_a_row_are_named(tmp_path, capsys, monkeypatch):

@@ -107,7 +107,7 @@ def test_messages_name_the_flag_that_gave_the_checkpoint(begun: Begun, capsys: A
     assert re.search("--resume: .*/last.ckpt is damaged", capsys.readouterr().err)
     other = {"pre_trained_model": tiny.save_checkpoint("bert", begun.folder / "wide", hidden_size=64)}
     begun.resume(status=2, **other)
-    assert re.search("--resume: .*/last.ckpt is of another model", capsys.readouterr().err)
+    assert re.search("--resume: .*/last.ckpt is a checkpoint of another model", capsys.readouterr().err)
 
 
 # --- metrics of training ---------------------------------------------------------------------------------------------
@@ -183,8 +183,11 @@ def rewritten(begun: Begun, tmp_path: Path, change: Callable[[list[str]], list[s
 
 
 OTHER_DATA: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
-    "shuffled": (lambda lines: [*lines[20:], *lines[:20]], "other rows, or in another order, by what is in 'label'"),
-    "fewer": (lambda lines: lines[:30], "30 rows, where there were 40"),
+    "shuffled": (
+        lambda lines: [*lines[20:], *lines[:20]],
+        "different rows, or another order of rows: the values of 'label' differ",
+    ),
+    "fewer": (lambda lines: lines[:30], "30 rows instead of 40"),
     "two swapped": (lambda lines: [lines[3], *lines[1:3], lines[0], *lines[4:]], "other rows, or in another order"),
     "one changed": (
         lambda lines: [*lines[:-1], lines[-1].replace('"text": "', '"text": "not ')],
@@ -215,7 +218,7 @@ def test_the_same_rows_elsewhere_are_the_same(begun: Begun, tmp_path: Path) -> N
 OTHER_FLAGS: dict[str, tuple[dict[str, Any], str]] = {
     "seed": ({"seed": 7}, "--seed: run '.*' was begun with --seed 1337, and this command has --seed 7: it decides"),
     "bucketing": ({"length_bucketing": True}, "--length_bucketing: .* with no --length_bucketing, and this command"),
-    "shard": ({"train_shard_dataset": 2}, "--train_dataset: .* 20 rows, where there were 40"),
+    "shard": ({"train_shard_dataset": 2}, "--train_dataset: .* 20 rows instead of 40"),
     "optimizer": ({"optimizer": "adafactor"}, "--optimizer: .* with --optimizer adamw, and .* --optimizer adafactor"),
     "overfitting": (
         {"overfit_batches": 2},
@@ -291,7 +294,7 @@ def test_the_best_state_is_not_compared_on_other_rows(tmp_path: Path, capsys: An
     flags |= {"valid_dataset": data["test_dataset"], "max_epochs": 2, "resume": True}
     runs.run(tmp_path, monitor="valid/loss", monitor_direction="min", status=2, **flags)
     assert "--valid_dataset: " in (said := capsys.readouterr().err)
-    assert "16 rows, where there were 8 when run 'run' was begun; which state is best" in said
+    assert "16 rows instead of 8 when run 'run' was begun; which state is best" in said
     runs.run(tmp_path, monitor="train/loss", monitor_direction="min", **flags)
 
 

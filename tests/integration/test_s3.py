@@ -203,7 +203,8 @@ def test_a_cut_download_leaves_nothing_and_the_next_works(s3, cache, monkeypatch
     monkeypatch.setattr(remote, "ATTEMPTS", 1)
     s3.cut = 10**9
     with pytest.raises(
-        ConfigurationError, match=r"--pre_trained_model s3://bucket/m: the download failed .*nothing half"
+        ConfigurationError,
+        match=r"--pre_trained_model s3://bucket/m: the download failed .*incomplete files are not kept",
     ):
         fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
     assert folders(cache) == []
@@ -233,7 +234,7 @@ def test_a_server_that_stalls_is_not_waited_for(s3, cache, monkeypatch):
     monkeypatch.setattr(remote, "ATTEMPTS", 1)
     s3.before = lambda key: threading.Event().wait(1.0)
     s3.put("n/config.json", "{}")
-    with pytest.raises(ConfigurationError, match=r"s3://bucket/n: the download failed .*the same command starts again"):
+    with pytest.raises(ConfigurationError, match=r"s3://bucket/n: the download failed .*run the same command again"):
         fetch("s3://bucket/n", cache_dir=cache, what="pre_trained_model")
 
 
@@ -256,17 +257,17 @@ def test_a_frozen_server_is_named_and_given_up(s3, cache, monkeypatch, said):
 
 def test_a_download_that_stands_still_is_logged(s3, cache, monkeypatch, said):
     s3.put("m/config.json", "{}")
-    monkeypatch.setattr(remote, "QUIET", 0.2)
+    monkeypatch.setattr(remote, "STALL_TIMEOUT", 0.2)
     s3.before = lambda key: threading.Event().wait(1.0)
     fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
-    assert "s3://bucket/m: nothing has arrived for 0 s; still trying" in said.messages
+    assert "s3://bucket/m: no data received for 0 s; still trying" in said.messages
 
 
 def test_an_object_that_changes_meanwhile(s3, cache):
     s3.put("d/a.jsonl", lines(ROWS))
     s3.put("d/b.jsonl", lines(ROWS))
     s3.before = lambda key: s3.put("d/a.jsonl", lines(ROWS).replace("question", "QUESTION"))
-    with pytest.raises(DataError, match="changed while it was downloaded"):
+    with pytest.raises(DataError, match="files changed during the download"):
         load_dataset("s3://bucket/d", cache_dir=cache)
     assert folders(cache) == []
     s3.before = lambda key: None

@@ -81,7 +81,7 @@ def test_shards_of_deepspeed_with_code_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="shards of 2 processes and 3 wrote it"):
         check_shards(folder.parent)
     torch.save({"loss_scaler": Payload(trap)}, folder / "zero_pp_rank_1_mp_rank_00_optim_states.pt")
-    with pytest.raises(ConfigurationError, match=r"zero_pp_rank_1.* holds objects that could run code"):
+    with pytest.raises(ConfigurationError, match=r"zero_pp_rank_1.* contains objects that could run code"):
         check_shards(folder.parent)
     assert not trap.exists()
 
@@ -125,7 +125,7 @@ def test_rows_outside_of_a_data_set_are_not_read(tmp_path: Path, capsys: Any) ->
     state["_data_files"] = [{"filename": place}]
     (tmp_path / "data" / "state.json").write_text(json.dumps(state))
     runs.run(tmp_path, pipeline="seq_class", train_dataset=tmp_path / "data", status=2)
-    assert f"its state.json names '{place}', which is not in its folder" in capsys.readouterr().err
+    assert f"its state.json refers to '{place}', which is not in its folder" in capsys.readouterr().err
 
 
 def test_secrets_are_written_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:

@@ -165,7 +165,7 @@ def test_shards_that_do_not_go_on_are_refused_before_training(alone: Any) -> Non
         return log.read_text()
 
     assert "--batch_size: the run made steps of 16 rows, and this command's would have 8" in refusal(batch_size=4)
-    assert "is a folder of shards, as DeepSpeed writes: give a --strategy deepspeed_stage_" in refusal(strategy="auto")
+    assert "is a folder of DeepSpeed shards. Give a --strategy deepspeed_stage_" in refusal(strategy="auto")
     for checkpoint in (left.last, left.previous, left.best):
         for shard in checkpoint.glob("checkpoint/*optim_states.pt"):
             shard.unlink()

@@ -12,12 +12,12 @@ from tests import runs, tiny
 from transformers_framework.data import loader as loading
 from transformers_framework.storage.run_folders import RunFolders
 
-WINDOW_ROWS = loading.WINDOW_ROWS
+BUFFER_ROWS = loading.BUFFER_ROWS
 
 
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "WINDOW_ROWS", 16)
+    monkeypatch.setattr(loading, "BUFFER_ROWS", 16)
 
 
 def equal(first: RunFolders, second: RunFolders) -> bool:
@@ -70,7 +70,7 @@ def test_steps_end_a_stream_within_an_epoch_and_it_goes_on_from_there(tmp_path: 
 
 @pytest.mark.slow
 def test_two_processes_read_the_batches_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "WINDOW_ROWS", WINDOW_ROWS)  # as in the processes of their own
+    monkeypatch.setattr(loading, "BUFFER_ROWS", BUFFER_ROWS)  # as in the processes of their own
     flags = {"additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
     tiny.write_jsonl(tmp_path / "train.jsonl", tiny.pairs(40))
     one = stream(tmp_path, "one", **flags)

@@ -11,7 +11,7 @@ from tests import runs, tiny
 from tests.cases import CASES
 from transformers_framework.cli.main import main
 from transformers_framework.data import unknown
-from transformers_framework.data.unknown import MANY, report_unknown, unknown_tokens
+from transformers_framework.data.unknown import MAX_SHARE, report_unknown, unknown_tokens
 from transformers_framework.registry import PIPELINES
 
 FOREIGN = "雨 ☃ № ж"
@@ -38,11 +38,11 @@ def test_the_share_is_that_of_the_tokens(
     assert main([*words, "--check"]) == 0
     printed = capsys.readouterr().out
     assert f"{100 * expected:.1f} % of the tokens are unknown" in printed
-    assert ("WARNING" in printed) == (expected > MANY) == (rows[1]["text"].startswith(FOREIGN))
+    assert ("WARNING" in printed) == (expected > MAX_SHARE) == (rows[1]["text"].startswith(FOREIGN))
     levels: list[int] = []
     monkeypatch.setattr(unknown.logger, "log", lambda level, *_: levels.append(level))
     report_unknown(runs.build(words).data)
-    assert levels == ([logging.WARNING if expected > MANY else logging.INFO] if expected else [])
+    assert levels == ([logging.WARNING if expected > MAX_SHARE else logging.INFO] if expected else [])
 
 
 @pytest.mark.parametrize("pipeline", sorted(PIPELINES))

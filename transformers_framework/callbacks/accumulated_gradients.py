@@ -111,7 +111,7 @@ def rows_and_batches(
         has_gradients: Whether the checkpoint has the gradients of an accumulation group that has not stepped.
     """
     size, step = data.batch_sizes["train"] * trainer.world_size, state.get("rows_of_step", 0)
-    consumed, num_rows = state["consumed"], data.num_places("train")
+    consumed, num_rows = state["consumed"], data.num_entries("train")
     if num_rows is not None and consumed >= num_rows:
         return consumed, -(-consumed // size)
     if step and consumed % step and (consumed % size or not has_gradients):

@@ -1,1 +1,1 @@
-"""Batches: the order of rows, the loader's workers, and how rows become batches."""
+"""Batches: the order of rows, the workers of the data loader, and the collator."""

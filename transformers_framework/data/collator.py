@@ -1,4 +1,4 @@
-"""Rows become a batch: inputs first, then what each objective adds to them."""
+"""The collator: turns rows into a batch, first the model inputs, then the entries that each objective adds."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from transformers_framework.processing.packing import pack
 
 
 class Collator:
-    """Turn the rows of a batch into tensors; runs in the loader's workers and keeps no state.
+    """Turn the rows of a batch into tensors; it runs in the workers of the data loader and keeps no state.
 
     Args:
         inputs: Turns rows into model inputs.
-        objectives: Add labels; each may change the inputs.
+        objectives: Objectives of the run; they add labels, and each may change the inputs.
         stage: Stage of all batches.
         seed: The run's seed.
-        pad_to_multiple_of: Lengths are rounded up to a multiple of this.
+        pad_to_multiple_of: Sequence lengths are rounded up to a multiple of this.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Collator:
     def __call__(self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]) -> dict[str, Any]:
         """Return the batch as tensors.
 
-        Model inputs, ``row_ids (B,) int64`` and ``num_truncated``, an int, are shared; what an objective added is under
-        its name; ``num_items`` has the loss denominator of each objective. Where texts share rows, ``row_ids`` are
-        those of all texts.
+        All objectives share the model inputs, ``row_ids (B,) int64`` and ``num_truncated``, an int. The entries that an
+        objective adds are in a dictionary under its name; ``num_items`` has the loss denominator of each objective.
+        Where documents are packed, ``row_ids`` has the row of each document.
         """
         batch, own = self.arrays(rows)
         if (sizes := rows[0].sizes) is not None and self.inputs.uses_document_mask:
@@ -55,25 +55,25 @@ class Collator:
             if isinstance(objective, SparseHead) and "labels" in entries:
                 entries["positions"], entries["labels"] = sparse_labels(entries["labels"])
         num_truncated = int(batch.pop("truncated").sum())
-        # counts stay numbers of Python: strategies in half precision would round tensors
+        # counts stay Python numbers: strategies in half precision would round tensors
         return {**_tensors({**batch, **own}), NUM_ITEMS: counts, "num_truncated": num_truncated}
 
     def rows_of(self, request: BatchRequest, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
-        """Return what is an input each: rows as they were read, or groups of them, whose columns hold lists."""
+        """Return columns with one value per model input: the rows as they are, or a list of values per group."""
         sizes = self._group_sizes(request)
         return columns if sizes is None else self.inputs.in_groups(columns, sizes, request.row_ids, self.stage)
 
     def _group_sizes(self, request: BatchRequest) -> np.ndarray | None:
-        """Return how many rows share each input; none where each row has its own, or texts are packed afterwards."""
+        """Return the number of rows per input; None if each row is an input, or if rows are packed after encoding."""
         return None if request.sizes is None or self.inputs.uses_document_mask else np.asarray(request.sizes)
 
     def arrays(
         self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]
     ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
-        """Return the shared entries of a batch and those of each objective by name, labels dense."""
+        """Return the entries that all objectives share, and those of each objective by name, with dense labels."""
         request, columns = rows[0], self.rows_of(*rows)
         row_ids, padding = request.row_ids, request.is_padding
-        if (sizes := self._group_sizes(request)) is not None:  # a group goes by its first row
+        if (sizes := self._group_sizes(request)) is not None:  # a group has the id of its first row
             firsts = np.cumsum(sizes) - sizes
             row_ids, padding = row_ids[firsts], padding[firsts]
         context = Context(self.stage, self.seed, request.epoch, row_ids)
@@ -84,7 +84,7 @@ class Collator:
             batch |= {key: entries.pop(key) for key in batch.keys() & entries.keys()}
             if padding.any():
                 for name in entries.keys() & {"labels", ROW_IDS}:
-                    entries[name][padding] = IGNORE_INDEX  # negative, as the row of no data set
+                    entries[name][padding] = IGNORE_INDEX  # negative, as no row id is
             own[objective.name] = entries
         batch.pop("word_ids", None)
         batch["truncated"] = batch["truncated"][: len(padding)] & ~padding
@@ -98,6 +98,6 @@ def _tensors(entries: Mapping[str, Any]) -> dict[str, Any]:
     def converted(value: Any) -> Any:
         if isinstance(value, dict):
             return _tensors(value)
-        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value  # texts stay what they are
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value  # texts stay as they are
 
     return {key: converted(value) for key, value in entries.items()}

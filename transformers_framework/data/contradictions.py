@@ -1,4 +1,4 @@
-"""Flags of the data that contradict each other."""
+"""Checks for data flags that contradict each other."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
 
 
 def check_flags(data: DataModule) -> None:
-    """Refuse flags that contradict each other.
+    """Raise if data flags contradict each other.
 
     Args:
-        data: Has the flags; nothing is loaded yet.
+        data: The data module with the flags; nothing is loaded yet.
 
     Raises:
-        ConfigurationError: With the flags, and which to leave out.
+        ConfigurationError: When flags contradict each other; the message has the flags and says which to remove.
     """
     for flag, values in (("config", data.configs), ("shard_dataset", data.shards)):
         if idle := [stage for stage in STAGES if values[stage] is not None and stage not in data.sources]:
             raise ConfigurationError(f"--{idle[0]}_{flag} needs --{idle[0]}_dataset.")
     labels = {column for objective in data.objectives for column in objective.label_columns(TRAIN)}
-    labels -= set(group_columns(data.objectives))  # the query may be its own id
+    labels -= set(group_columns(data.objectives))  # the query may be used as the query id
     if seen := sorted(labels.intersection(data.inputs.columns)):
         raise ConfigurationError(
-            f"--label_column: '{seen[0]}' is among --input_columns, so the model would read what it must predict."
+            f"--label_column: '{seen[0]}' is also in --input_columns, so the model would read the label it must "
+            "predict. Remove it from one of them."
         )
     if data.inputs.uses_document_mask or (data.inputs.rewrite_key is not None and not data.inputs.groups_rows):
         _check_packing(data, labels)
@@ -38,16 +39,16 @@ def _check_packing(data: DataModule, labels: set[str]) -> None:
     flag = "--packing isolated" if data.inputs.uses_document_mask else data.inputs.rewriting
     if data.iterable:
         raise ConfigurationError(
-            f"--iterable: {flag} must see all texts before training, a stream is never seen as a whole. Leave "
-            "--iterable out: what is prepared lies on disk, not in memory."
+            f"--iterable: {flag} needs all texts before training, and a stream is read only during training. Remove "
+            "--iterable: prepared data is stored on disk, not in memory."
         )
     if data.inputs.uses_document_mask and data.length_bucketing:
         raise ConfigurationError(
-            "--length_bucketing puts rows of similar length together, --packing isolated those that fill a row: "
-            "leave one of them out."
+            "--length_bucketing batches rows of similar length, --packing isolated batches rows that together fill "
+            "the maximum length. Remove one of them."
         )
     if labels:
         raise ConfigurationError(
-            f"{flag}: the labels in '{min(labels)}' belong to single texts, each of which needs a row of its own. "
-            "Leave the flag out, or use a pipeline that learns from tokens alone."
+            f"{flag}: '{min(labels)}' has one label per text, so each text needs a row of its own. "
+            "Remove the flag, or use a pipeline that needs no label column."
         )

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from transformers_framework.constants import STAGES, TRAIN, Stage
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.contradictions import check_flags
-from transformers_framework.data.fingerprint import ROWS_OF_HEAD, Fingerprints
+from transformers_framework.data.fingerprint import NUM_FIRST_ROWS, Fingerprints
 from transformers_framework.data.limits import Limits
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.sampler import BatchSampler
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-UNKNOWN_NUM_ROWS = 2**62  # of a stream
-MAX_COUNTED_ROWS = 5_000_000  # a few minutes of tokenization, once; more rows are grouped by characters
+UNKNOWN_NUM_ROWS = 2**62  # stands for the unknown number of rows of a stream
+MAX_COUNTED_ROWS = 5_000_000  # a few minutes of tokenization, once; larger data is bucketed by characters
 
 
 class DataModule(pl.LightningDataModule):
@@ -50,39 +50,41 @@ class DataModule(pl.LightningDataModule):
 
     Args:
         inputs: Turns rows into model inputs.
-        objectives: What is learned; they add labels.
+        objectives: Objectives of the run; they add labels.
         seed: The run's seed.
-        options: All flags of the run: those that name columns say which of a data set are read.
-        limits: How much of each stage is used.
-        batch_size: Rows of a batch, on each device.
-        eval_batch_size: Rows of a batch outside training, on each device; as `batch_size` when not given.
+        options: All flags of the run; only columns that a flag names are read.
+        limits: How much of the data of each stage is used.
+        batch_size: Number of rows per batch, on each device.
+        eval_batch_size: Number of rows per batch in evaluation, on each device. Default: `batch_size`.
         train_dataset: Training data: a folder saved with save_to_disk, a .jsonl, .json, .csv, .tsv or .parquet file, a
             folder or glob of them, each local or at a remote address (s3://, gs://, az://, hf://, https://), or a hub
             data set with the split last (user/name/split).
-        valid_dataset: Validation data, from the same kinds of places.
-        test_dataset: Test data, from the same kinds of places.
-        predict_dataset: Data to predict, from the same kinds of places; needs no labels.
+        valid_dataset: Validation data, from the same kinds of sources.
+        test_dataset: Test data, from the same kinds of sources.
+        predict_dataset: Data to predict, from the same kinds of sources; it needs no labels.
         train_config: Hub configuration of the training data.
         valid_config: Hub configuration of the validation data.
         test_config: Hub configuration of the test data.
         predict_config: Hub configuration of the data to predict.
-        train_shard_dataset: Keep one row in so many of the training data; where --index_column
-            says which rows are about one question, one question in so many.
-        valid_shard_dataset: Keep one row, or one question, in so many of the validation data.
-        test_shard_dataset: Keep one row, or one question, in so many of the test data.
-        predict_shard_dataset: Keep one row, or one question, in so many of the data to predict.
-        num_workers: Processes that prepare batches, for each device; CPUs divided by local devices when not given.
-        iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows.
-        keep_in_memory: Load data into memory instead of mapping files.
-        disable_memory_pinning: Do not put batches into page-locked memory.
-        prepare_data_workers: Processes that prepare data before training, where a pipeline has to rewrite rows; 1 when
-            not given.
-        prepare_data_batch_size: Rows that are prepared together, and that are checked of a stream before training.
-        prepare_data_per_node: Each node prepares data in a folder of its own, as when locks do not work across nodes.
-        prepare_data_do_not_use_cache: Prepare data anew even if an earlier run did.
-        verify_data: Compare all data on disk with their checksums, as is done when they are first used on a day.
-        length_bucketing: Put rows of similar length into the same batch in training, which saves padding.
-        cache_dir: Folder for downloads and prepared data; the user's cache folder when not given.
+        train_shard_dataset: Keep one of every N rows of the training data; with --index_column, one of every N
+            questions.
+        valid_shard_dataset: Keep one of every N rows, or questions, of the validation data.
+        test_shard_dataset: Keep one of every N rows, or questions, of the test data.
+        predict_shard_dataset: Keep one of every N rows, or questions, of the data to predict.
+        num_workers: Number of data loader workers per device. Default: the number of CPUs divided by local devices.
+        iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000
+            rows.
+        keep_in_memory: Load data into memory instead of memory-mapping files.
+        disable_memory_pinning: Do not put batches into pinned memory.
+        prepare_data_workers: Number of processes that prepare data, where a pipeline rewrites rows. Default: 1
+        prepare_data_batch_size: Rows that are prepared together; with --iterable, rows that are checked before
+            training.
+        prepare_data_per_node: Prepare data in one folder per node; use it when file locks do not work across nodes.
+        prepare_data_do_not_use_cache: Prepare data again even if an earlier run has prepared it.
+        verify_data: Verify the checksums of all data on disk now; by default they are verified once a day, at first
+            use.
+        length_bucketing: Batch training rows of similar length together, which saves padding.
+        cache_dir: Folder for downloads and prepared data. Default: the user's cache folder.
     """
 
     def __init__(
@@ -132,35 +134,35 @@ class DataModule(pl.LightningDataModule):
         self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
         check_flags(self)
         self.num_workers = num_workers
-        self.how_to_read: dict[str, Any] = {
+        self.read_options: dict[str, Any] = {
             "keep_in_memory": keep_in_memory,
             "verify": verify_data and is_rank_zero(),
         }
         self.pin_memory = not disable_memory_pinning
         self.prepare_data_workers, self.prepare_data_batch_size = prepare_data_workers, prepare_data_batch_size
-        # the first process makes it anew, those that Lightning starts later find it made
+        # rank zero prepares it again; other ranks read the result
         self.use_cache = not (prepare_data_do_not_use_cache and is_rank_zero())
         self.cache_dir = cache_folder(cache_dir)
         if prepare_data_per_node:
             self.cache_dir /= f"node_{os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))}"
         self.datasets: dict[Stage, Any] = {}
         self.num_rows: dict[Stage, int | None] = {}
-        self.heads: dict[Stage, datasets.Dataset] = {}  # first rows of streams, for fingerprints
+        self.first_rows: dict[Stage, datasets.Dataset] = {}  # first rows of streams, for fingerprints
         self.fingerprints = Fingerprints(self)
         self._resumed = {"epoch": 0, "consumed": 0}
         self._train_sampler: BatchSampler | None = None
 
-    # ---------------------------------------------------------------- before training
+    # ---------------------------------------------------------------- loading and checks
 
     def load(self, on_error: Callable[[UserError], None] | None = None) -> None:
-        """Load and check the data of every stage; training data first, for it decides on classes.
+        """Load and check the data of every stage; training data first, as label types are inferred from it.
 
         Args:
-            on_error: Is told of each mistake and lets the checks go on; without it the first one is raised.
+            on_error: Called with each error, after which checks continue; without it the first error is raised.
 
         Raises:
-            DataError: When something is wrong with a data set, with the place.
-            ConfigurationError: When there is no data at all.
+            DataError: When something is wrong with a data set; the message has the place.
+            ConfigurationError: When no stage has data.
         """
         if not self.sources:
             raise ConfigurationError(
@@ -172,8 +174,10 @@ class DataModule(pl.LightningDataModule):
 
     def _load_stage(self, stage: Stage, on_error: Callable[[UserError], None] | None) -> None:
         streams = self.iterable and stage == TRAIN
-        dataset = load_dataset(self.sources[stage], **self._which_rows(stage), **self.how_to_read, iterable=streams)
-        source = self._source_of_texts(stage)
+        dataset = load_dataset(
+            self.sources[stage], **self._load_arguments(stage), **self.read_options, iterable=streams
+        )
+        source = self._text_source(stage)
         if streams:
             self.num_rows[stage] = known_num_rows(dataset)
             self.datasets[stage] = self._check_stream(dataset, source, on_error)
@@ -183,21 +187,21 @@ class DataModule(pl.LightningDataModule):
                 self.datasets[stage], self.num_rows[stage] = rows, len(rows)
 
     def source_of(self, stage: Stage) -> DatasetSource:
-        """Return where a stage's rows come from, for messages."""
-        texts = self._source_of_texts(stage)
+        """Return the source of a stage's rows, for messages."""
+        texts = self._text_source(stage)
         if self.inputs.rewrite_key is None:
             return texts
 
         def place(row: int) -> str:
-            return f"prepared row {row}, which begins in {texts.place(self.datasets[stage][row]['source_row'])}"
+            return f"prepared row {row}, which starts in {texts.place(self.datasets[stage][row]['source_row'])}"
 
         return DatasetSource(stage, texts.name, place)
 
-    def _source_of_texts(self, stage: Stage) -> DatasetSource:
+    def _text_source(self, stage: Stage) -> DatasetSource:
         name = self.sources[stage]
-        return DatasetSource(stage, name, partial(row_place, name, **self._which_rows(stage)))
+        return DatasetSource(stage, name, partial(row_place, name, **self._load_arguments(stage)))
 
-    def _which_rows(self, stage: Stage) -> dict[str, Any]:
+    def _load_arguments(self, stage: Stage) -> dict[str, Any]:
         questions = next(iter(group_columns(self.objectives)), None)
         return {
             "stage": stage,
@@ -209,9 +213,9 @@ class DataModule(pl.LightningDataModule):
         }
 
     def _prepare(self, dataset: datasets.Dataset, source: DatasetSource, on_error: Any) -> datasets.Dataset | None:
-        """Check a data set, each time: objectives learn their classes from it; rewrite it once, if inputs want that.
+        """Check a data set, and rewrite its rows if the inputs need that; rewritten rows are cached.
 
-        Returns nothing where mistakes keep rows from being made anew or measured.
+        Returns None if errors make it impossible to rewrite rows or to compute their lengths.
         """
         mistakes: list[UserError] = []
         for step in self.parts:
@@ -230,25 +234,27 @@ class DataModule(pl.LightningDataModule):
             return inputs.rewrite(dataset, source, **sizes)
 
         with caught(on_error):
-            return prepared(dataset, key, build, cache_dir=self.cache_dir, use_cache=self.use_cache, **self.how_to_read)
+            return prepared(
+                dataset, key, build, cache_dir=self.cache_dir, use_cache=self.use_cache, **self.read_options
+            )
         return None
 
     def _check_stream(
         self, stream: datasets.IterableDataset, source: DatasetSource, on_error: Any
     ) -> datasets.IterableDataset:
-        """Check the first rows of a stream as a data set; the rest is checked when it is read."""
+        """Check the first rows of a stream like a data set; the other rows are checked when they are read."""
         import datasets
 
-        first = list(stream.take(max(self.prepare_data_batch_size, ROWS_OF_HEAD)))
+        first = list(stream.take(max(self.prepare_data_batch_size, NUM_FIRST_ROWS)))
         head = datasets.Dataset.from_list(first[: self.prepare_data_batch_size], features=stream.features)
-        self.heads[source.stage] = datasets.Dataset.from_list(first[:ROWS_OF_HEAD], features=stream.features)
+        self.first_rows[source.stage] = datasets.Dataset.from_list(first[:NUM_FIRST_ROWS], features=stream.features)
         for step in self.parts:
             with caught(on_error):
                 step.pre_process(head, source)
         return stream
 
     def rows(self, stage: Stage) -> Iterator[Mapping[str, Sequence[Any]]]:
-        """Return the rows of a stage in the order of the data set, some at a time, as columns."""
+        """Return the rows of a stage in the order of the data set, in chunks of columns."""
         return map(self.inputs.readable, chunks(self.datasets[stage]))
 
     # ---------------------------------------------------------------- batches
@@ -259,28 +265,28 @@ class DataModule(pl.LightningDataModule):
 
     @property
     def is_loaded(self) -> bool:
-        """Return whether the data of every stage could be read, right or wrong."""
+        """Return whether the data of every stage was read, with or without errors."""
         return self.num_rows.keys() == self.sources.keys()
 
     def columns(self, stage: Stage) -> tuple[str, ...]:
-        """Return the columns that a stage reads."""
+        """Return the columns that are read in a stage."""
         labels = (column for objective in self.objectives for column in objective.label_columns(stage))
         return tuple(dict.fromkeys((*self.inputs.columns_of(stage), *labels)))
 
     def collator(self, stage: Stage, pad_to_multiple_of: int = 1) -> Collator:
-        """Return what turns rows of a stage into tensors."""
+        """Return the collator of a stage, which turns rows into tensors."""
         return Collator(self.inputs.in_stage(stage), self.objectives, stage, self.seed, pad_to_multiple_of)
 
     def loader(self, stage: Stage) -> Loader:
-        """Return the batches of a stage for this process, as the attached trainer needs them."""
+        """Return the data loader of a stage for this rank of the attached trainer."""
         trainer = self.trainer
         assert trainer is not None
         dataset, streams = self.datasets[stage], self.iterable and stage == TRAIN
         shuffles = stage == TRAIN and not self.limits.overfits
         grouped = not streams and (stage != TRAIN or (self.length_bucketing and shuffles))
-        places, num_places = self.limits.places(self, stage, trainer.world_size), self.num_places(stage)
+        entries, num_entries = self.limits.entries(self, stage, trainer.world_size), self.num_entries(stage)
         sampler = BatchSampler(
-            num_places if num_places is not None else UNKNOWN_NUM_ROWS,
+            num_entries if num_entries is not None else UNKNOWN_NUM_ROWS,
             batch_size=self.batch_sizes[stage],
             seed=self.seed,
             shuffle=shuffles,
@@ -289,7 +295,7 @@ class DataModule(pl.LightningDataModule):
             lengths=self._lengths(stage) if grouped else None,
             bins=self.bins if stage == TRAIN else None,
             regroup=partial(self.inputs.groups, stage, self.seed) if self.inputs.groups_rows else None,
-            places=places,
+            entries=entries,
         )
         device = trainer.strategy.root_device.type
         if stage == TRAIN:
@@ -301,23 +307,23 @@ class DataModule(pl.LightningDataModule):
             else RowReader(dataset, self.columns(stage), self.inputs.token_columns),
             sampler,
             self.collator(stage, pad_to_multiple_of=length_multiple(trainer)),
-            num_rows=num_places if places is None else len(places),
+            num_rows=num_entries if entries is None else len(entries),
             num_workers=self.workers_of(trainer),
-            pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # whose memory is the host's
+            pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # which use the memory of the host
             epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,
-            window=trainer.accumulate_grad_batches if stage == TRAIN else 1,
+            accumulate_grad_batches=trainer.accumulate_grad_batches if stage == TRAIN else 1,
             limit=lambda: trainer.num_training_batches,
         )
 
-    def num_places(self, stage: Stage) -> int | None:
-        """Return how many rows the batches of a stage have in all: bins where rows are packed, or groups."""
+    def num_entries(self, stage: Stage) -> int | None:
+        """Return the total number of batch entries of a stage: rows, packed rows (bins), or groups of rows."""
         if (groups := self.inputs.num_groups(stage)) is not None:
             return int(groups)
         return len(self.bins) if stage == TRAIN and self.bins is not None else self.num_rows[stage]
 
     @cached_property
     def bins(self) -> Bins | None:
-        """Rows of training that share a row of a batch."""
+        """Training rows (documents) that are packed into the same batch entry; None without packing."""
         if not self.inputs.uses_document_mask or TRAIN not in self.datasets:
             return None
         lengths, capacity = self._token_lengths(self.datasets[TRAIN]), self.inputs.max_length
@@ -325,11 +331,11 @@ class DataModule(pl.LightningDataModule):
             if isinstance(objective, ChangesLengths):
                 lengths, capacity = objective.packed_lengths(lengths, capacity)
         bins = fill_bins(lengths, capacity, self.seed)
-        logger.info("%d texts are packed into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * bins.fill)
+        logger.info("Packed %d documents into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * bins.fill)
         return bins
 
     def _lengths(self, stage: Stage) -> np.ndarray:
-        """Return a length for every row: counted tokens for training, once; characters where that is good enough."""
+        """Return the length of every row: for training the number of tokens (cached), else the number of characters."""
         dataset = self.datasets[stage]
         if stage != TRAIN or len(dataset) > MAX_COUNTED_ROWS:
             return self.inputs.lengths(dataset)
@@ -338,7 +344,7 @@ class DataModule(pl.LightningDataModule):
     def _token_lengths(self, dataset: datasets.Dataset) -> np.ndarray:
         import datasets
 
-        if self.inputs.token_columns or self.inputs.length_key is None:  # they are there to be read, or not kept
+        if self.inputs.token_columns or self.inputs.length_key is None:  # already stored, or not to be cached
             return self.inputs.token_lengths(dataset)
         counted = prepared(
             dataset,
@@ -346,38 +352,38 @@ class DataModule(pl.LightningDataModule):
             lambda rows: datasets.Dataset.from_dict({"length": self.inputs.token_lengths(rows)}),
             cache_dir=self.cache_dir,
             use_cache=self.use_cache,
-            verify=self.how_to_read["verify"],
+            verify=self.read_options["verify"],
         )
         lengths: np.ndarray = counted.with_format("numpy")["length"][:]
         return lengths
 
     def workers_of(self, trainer: pl.Trainer) -> int:
-        """Return how many processes prepare batches for each device."""
+        """Return the number of data loader workers per device."""
         if self.num_workers is not None:
             return self.num_workers
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return cpus // max(1, trainer.num_devices)
 
     def train_dataloader(self) -> Loader:
-        """Return the batches of training."""
+        """Return the data loader of training."""
         return self.loader("train")
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """Return the batches of validation; none without its data set."""
+        """Return the data loader of validation; an empty list without validation data."""
         return self.loader("valid") if self.has("valid") else []
 
     def test_dataloader(self) -> Loader:
-        """Return the batches of testing."""
+        """Return the data loader of testing."""
         return self.loader("test")
 
     def predict_dataloader(self) -> Loader:
-        """Return the batches of prediction."""
+        """Return the data loader of prediction."""
         return self.loader("predict")
 
-    # ---------------------------------------------------------------- to go on where a run stopped
+    # ---------------------------------------------------------------- state to resume from
 
     def state_dict(self) -> dict[str, int]:
-        """Return which rows of which epoch training has consumed: all that is needed to continue."""
+        """Return the epoch and the number of its rows that training has consumed: all that is needed to resume."""
         trainer, sampler = self.trainer, self._train_sampler
         assert trainer is not None
         assert sampler is not None
@@ -387,7 +393,7 @@ class DataModule(pl.LightningDataModule):
         return {"epoch": epoch, "consumed": sampler.rows_after(done), "rows_of_step": rows_of_step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue behind the rows that were consumed."""
+        """Resume after the rows that were consumed."""
         self._resumed = {"epoch": state_dict["epoch"], "consumed": state_dict["consumed"]}
-        if self._train_sampler is not None:  # strategies that shard load checkpoints later than batches are planned
+        if self._train_sampler is not None:  # sharded strategies load checkpoints after the sampler is created
             self._train_sampler.resume(**self._resumed)

@@ -1,4 +1,4 @@
-"""Fingerprints of data sets by their rows, wherever the files are: a hash of each column, in the order of rows."""
+"""Fingerprints of data sets: a hash of each column in the order of rows, independent of the location of the files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
     from transformers_framework.data.datamodule import DataModule
 
-ROWS_OF_BLOCK = 1024  # a multiple of 8: bits of the rows after a block are in no byte of it
-MOST_BLOCKS = 256  # read in about a second with rows of a kilobyte; of more rows, evenly spaced blocks are hashed
-ROWS_OF_HEAD = 1000  # of a stream
+BLOCK_ROWS = 1024  # a multiple of 8, so that no byte of a bitmap has bits of the rows after a block
+MAX_BLOCKS = 256  # read in about a second with rows of 1 kB; larger data is hashed in evenly spaced blocks
+NUM_FIRST_ROWS = 1000  # of a stream that are hashed
 
 Fingerprint = Mapping[str, Any]  # "num_rows", "columns": a hash by name
 
 
 class Fingerprints:
-    """Fingerprints of the data of each stage; of a stream those of its first rows.
+    """Fingerprints of the data of each stage; for a stream, of its first rows.
 
     Args:
-        data: The data of a run.
+        data: The data module of the run.
     """
 
     def __init__(self, data: DataModule) -> None:
@@ -36,12 +36,12 @@ class Fingerprints:
 
     def __getitem__(self, stage: Stage) -> Fingerprint:
         if stage not in self.found:
-            rows = self.data.heads.get(stage, self.data.datasets[stage])
+            rows = self.data.first_rows.get(stage, self.data.datasets[stage])
             columns = [name for name in self.data.columns(stage) if name in rows.column_names]
             self.found[stage] = fingerprint(rows, columns, self.data.num_rows[stage])
         return self.found[stage]
 
-    def in_words(self) -> dict[str, str]:
+    def summaries(self) -> dict[str, str]:
         """Return the number of rows of each stage and its fingerprint, shortened."""
         return {stage: f"{self[stage]['num_rows']} rows ({digest(self[stage])[:8]})" for stage in self.data.sources}
 
@@ -59,12 +59,12 @@ def fingerprint(dataset: Dataset, columns: Sequence[str], num_rows: int | None) 
 
     hashes = {name: hashlib.blake2b(repr(_classes(dataset.features[name])).encode()) for name in columns}
     table = dataset.select_columns(list(columns)).with_format("arrow")
-    starts = range(0, len(dataset), ROWS_OF_BLOCK)
-    step = math.ceil(len(starts) / MOST_BLOCKS)
+    starts = range(0, len(dataset), BLOCK_ROWS)
+    step = math.ceil(len(starts) / MAX_BLOCKS)
     for start in sorted({*starts[::step], starts[-1]}):
-        block = table[start : start + ROWS_OF_BLOCK]
+        block = table[start : start + BLOCK_ROWS]
         block = block.cast(pa.schema([(field.name, _with_large_offsets(field.type)) for field in block.schema]))
-        block = block.combine_chunks().take(np.arange(len(block)))  # a copy: a slice is written with bytes around it
+        block = block.combine_chunks().take(np.arange(len(block)))  # a copy: slices keep neighboring bytes
         for name, known in hashes.items():
             for batch in block.select([name]).to_batches():
                 known.update(batch.serialize())
@@ -72,7 +72,7 @@ def fingerprint(dataset: Dataset, columns: Sequence[str], num_rows: int | None) 
 
 
 def _with_large_offsets(kind: pa.DataType) -> pa.DataType:
-    """Return the type of an Arrow column with 64-bit offsets, as files may have either.
+    """Return the type of an Arrow column with 64-bit offsets; files may have 32-bit or 64-bit offsets.
 
     Examples:
         >>> import pyarrow as pa
@@ -93,23 +93,23 @@ def _with_large_offsets(kind: pa.DataType) -> pa.DataType:
 
 
 def _classes(feature: Any) -> Any:
-    """Return the names of a column's classes, if it has any."""
+    """Return the class names of a column, None without them."""
     return getattr(getattr(feature, "feature", feature), "names", None)
 
 
 def difference(then: Fingerprint, now: Fingerprint) -> str | None:
-    """Describe how the rows of a data set differ from those of another, None when they are the same.
+    """Describe how two fingerprints differ; return None if they are equal.
 
-    Columns that only one of them has do not count.
+    Columns that only one of them has are ignored.
 
     Examples:
         >>> difference({"num_rows": 3, "columns": {"text": "a"}}, {"num_rows": 2, "columns": {"text": "b"}})
-        '2 rows, where there were 3'
+        '2 rows instead of 3'
         >>> difference({"num_rows": 3, "columns": {"text": "a"}}, {"num_rows": 3, "columns": {"text": "b", "key": "c"}})
-        "other rows, or in another order, by what is in 'text'"
+        "different rows, or another order of rows: the values of 'text' differ"
     """
     if then["num_rows"] != now["num_rows"]:
-        return f"{now['num_rows']} rows, where there were {then['num_rows']}"
+        return f"{now['num_rows']} rows instead of {then['num_rows']}"
     shared = then["columns"].keys() & now["columns"].keys()
     others = sorted(name for name in shared if then["columns"][name] != now["columns"][name])
-    return f"other rows, or in another order, by what is in '{others[0]}'" if others else None
+    return f"different rows, or another order of rows: the values of '{others[0]}' differ" if others else None

@@ -1,4 +1,4 @@
-"""How much of the data of evaluation is used, where not all of it is."""
+"""Limits on how much data is used: the flags --limit_*_batches and --overfit_batches."""
 
 from __future__ import annotations
 
@@ -19,23 +19,20 @@ if TYPE_CHECKING:
 
 
 class Limits:
-    """Evaluate the first rows of the file only; train on the same few batches in each epoch.
+    """Evaluate on the first rows of the file only; train on the same few batches in each epoch.
 
-    A limit is a number of batches on each device, or a share of the rows. Lightning's would count the batches of a
-    loader, which come longest row first and tear questions apart.
+    A limit is a number of batches on each device, or a fraction of the rows. Lightning's limits count batches of the
+    loader, which are sorted by length, longest first, and would split the rows of a question.
 
     Args:
-        limit_val_batches: How much of the validation data is used: a number of batches for each device, or a share of
-            the rows (0.1). These are the first rows of the file, up to the end of the last question or document that
-            was begun.
-        limit_test_batches: How much of the test data is used: a number of batches for each device, or a share of the
-            rows (0.1). These are the first rows of the file, up to the end of the last question or document that was
-            begun.
-        limit_predict_batches: How much of the data to predict is used: a number of batches for each device, or a share
-            of the rows (0.1). These are the first rows of the file, up to the end of the last question or document
-            that was begun.
-        overfit_batches: Train on the first batches of the file in each epoch, in its order, and validate on as much of
-            the validation data: a number of batches for each device, or a share (0.1). 0 trains on all.
+        limit_val_batches: How much of the validation data is used: a number of batches per device, or a fraction of the
+            rows (0.1). The first rows of the file are used; the last question or long text is always complete.
+        limit_test_batches: How much of the test data is used: a number of batches per device, or a fraction of the rows
+            (0.1). The first rows of the file are used; the last question or long text is always complete.
+        limit_predict_batches: How much of the data to predict is used: a number of batches per device, or a fraction of
+            the rows (0.1). The first rows of the file are used; the last question or long text is always complete.
+        overfit_batches: Train on the first batches of the file in each epoch, without shuffling, and validate on as
+            much of the validation data: a number of batches per device, or a fraction (0.1). 0 trains on all data.
     """
 
     def __init__(
@@ -53,24 +50,24 @@ class Limits:
             "predict": limit_predict_batches,
         }
 
-    def places(self, data: DataModule, stage: Stage, world_size: int) -> NDArray[np.int64] | None:
-        """Return which rows or groups of a stage are used, ascending ``(M,) int64``; nothing where all are.
+    def entries(self, data: DataModule, stage: Stage, world_size: int) -> NDArray[np.int64] | None:
+        """Return the rows or groups of a stage that are used, ascending ``(M,) int64``; None if all are used.
 
         Args:
             data: The data, loaded.
             stage: The stage.
-            world_size: Number of processes, each of which has batches of its own.
+            world_size: Number of ranks.
         """
-        limit, num_places = self.of_stage.get(stage), data.num_places(stage)
-        if limit is None or num_places is None:
+        limit, num_entries = self.of_stage.get(stage), data.num_entries(stage)
+        if limit is None or num_entries is None:
             return None
         step_size = data.batch_sizes[stage] * world_size
-        count = limit * step_size if isinstance(limit, int) else math.ceil(limit * num_places)
-        return None if count >= num_places else first_whole(units(data, stage), count)
+        count = limit * step_size if isinstance(limit, int) else math.ceil(limit * num_entries)
+        return None if count >= num_entries else first_whole_units(units(data, stage), count)
 
 
 def units(data: DataModule, stage: Stage) -> NDArray[np.int64]:
-    """Return a number for each row or group of a stage, the same for those that are judged together ``(N,) int64``."""
+    """Return the evaluation unit (question, long text) of each row or group of a stage, as a number ``(N,) int64``."""
     dataset = data.datasets[stage]
     columns = group_columns(active(data.objectives, stage)) + [SOURCE_ROW] * data.inputs.judges_whole_rows
     column = next((column for column in columns if column in dataset.column_names), None)
@@ -79,17 +76,17 @@ def units(data: DataModule, stage: Stage) -> NDArray[np.int64]:
     return found if groups is None else found[groups.rows[np.cumsum(groups.sizes) - groups.sizes]]
 
 
-def first_whole(units: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return the first rows that are ``count`` or more and whole units, in order ``(M,) int64``.
+def first_whole_units(units: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the rows of the first units that have ``count`` rows or more together, in order ``(M,) int64``.
 
     Args:
-        units: Unit of each row, any integers ``(N,) int64``; rows of a unit need not stand together.
-        count: Least number of rows, at most N.
+        units: Unit of each row, any integers ``(N,) int64``; rows of a unit need not be adjacent.
+        count: Minimum number of rows, at most N.
 
     Examples:
-        >>> first_whole(np.array([7, 7, 7, 4, 4, 9]), 4).tolist()
+        >>> first_whole_units(np.array([7, 7, 7, 4, 4, 9]), 4).tolist()
         [0, 1, 2, 3, 4]
-        >>> first_whole(np.array([7, 4, 7, 4, 9]), 1).tolist()
+        >>> first_whole_units(np.array([7, 4, 7, 4, 9]), 1).tolist()
         [0, 2]
     """
     _, first, unit, sizes = np.unique(units, return_index=True, return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""Batches of one stage, in an order that can be continued: what Lightning iterates over."""
+"""The data loader of one stage, over which Lightning iterates; it can resume inside an epoch."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     from transformers_framework.data.collator import Collator
 
-WINDOW_ROWS = 10_000  # rows of a stream that are shuffled and grouped by length together
+BUFFER_ROWS = 10_000  # rows of a stream that are shuffled, and bucketed by length, together
 
-Rows = tuple[BatchRequest, Mapping[str, Any]]  # values of a column: a list, or those of token columns, ragged
+Rows = tuple[BatchRequest, Mapping[str, Any]]  # values of a column: a list; of a token column: Ragged
 
 
 class RowReader(TorchDataset[Rows]):
-    """Read the rows of a batch from memory-mapped Arrow, all at once.
+    """Read all rows of a batch at once from memory-mapped Arrow.
 
     Args:
-        dataset: Where rows are.
+        dataset: The data set.
         columns: Columns that are read.
-        token_columns: Those of them that hold lists of integers to be read without making Python lists.
+        token_columns: Columns of lists of integers, which are read without creating Python lists.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class RowReader(TorchDataset[Rows]):
 
 
 class RowStream(IterableDataset[Rows]):
-    """Read the rows of a stream in windows, each shuffled and cut into batches as a data set of its own.
+    """Read a stream in buffers of rows; each buffer is shuffled and split into batches like a small data set.
 
-    Every worker reads the whole stream and keeps its turn of the batches, so that batches depend neither on the number
-    of workers nor on that of processes.
+    Every worker reads the whole stream and keeps every n-th batch, so that batches do not depend on the number of
+    workers or ranks.
 
     Args:
         dataset: The stream.
         columns: Columns that are read.
-        sampler: Says how batches are made; its rows are those of a window.
-        lengths: Length of each row of some columns, when rows of similar length are grouped.
+        sampler: Batch size, seed, rank and position of the stream; each buffer gets a sampler with the same settings.
+        lengths: Returns the length of each row, for length bucketing.
     """
 
     def __init__(
@@ -85,19 +85,19 @@ class RowStream(IterableDataset[Rows]):
                 yield rows
 
     def _batches(self) -> Iterator[Rows]:
-        size = self.sampler.step_size * max(1, WINDOW_ROWS // self.sampler.step_size)
+        size = self.sampler.step_size * max(1, BUFFER_ROWS // self.sampler.step_size)
         epoch, consumed = self.sampler.epoch, self.sampler.consumed
         stream = self.dataset.skip(consumed // size * size) if consumed >= size else self.dataset
         start = consumed // size * size
         for columns in stream.select_columns(list(self.columns)).iter(batch_size=size):
-            yield from self._window(columns, start, epoch, max(0, consumed - start))
+            yield from self._buffer(columns, start, epoch, max(0, consumed - start))
             start += len(columns[self.columns[0]])
 
-    def _window(self, columns: Mapping[str, list[Any]], start: int, epoch: int, consumed: int) -> Iterator[Rows]:
+    def _buffer(self, columns: Mapping[str, list[Any]], start: int, epoch: int, consumed: int) -> Iterator[Rows]:
         sampler = BatchSampler(
             len(columns[self.columns[0]]),
             batch_size=self.sampler.batch_size,
-            seed=self.sampler.seed + start,  # each window has an order of its own
+            seed=self.sampler.seed + start,  # each buffer has an order of its own
             shuffle=self.sampler.shuffle,
             rank=self.sampler.rank,
             world_size=self.sampler.world_size,
@@ -112,20 +112,20 @@ class RowStream(IterableDataset[Rows]):
 
 
 class Loader:
-    """Batches of one stage for this process.
+    """Data loader of one stage for this rank.
 
-    It is no ``DataLoader`` on purpose: Lightning takes those apart to put samplers of its own in.
+    It is not a ``DataLoader`` on purpose: Lightning would replace the sampler of a ``DataLoader``.
 
     Args:
-        rows: Where rows come from.
-        sampler: Which rows make which batch.
+        rows: The rows of a data set or of a stream.
+        sampler: Yields the rows of each batch.
         collator: Turns rows into tensors.
-        num_rows: Rows of the data set, when that is known.
-        num_workers: Processes that prepare batches; 0 prepares them in this one.
-        pin_memory: Put batches into memory from where an accelerator copies fast.
-        epoch: Tells the current epoch.
-        window: Batches that make one optimizer step.
-        limit: Tells the batches of an epoch that are used.
+        num_rows: Number of rows of the data set, None if unknown.
+        num_workers: Number of worker processes; 0 prepares batches in this process.
+        pin_memory: Put batches into pinned memory.
+        epoch: Returns the current epoch.
+        accumulate_grad_batches: Number of batches in an accumulation group.
+        limit: Returns the number of batches of an epoch that are used.
     """
 
     def __init__(
@@ -138,13 +138,14 @@ class Loader:
         num_workers: int,
         pin_memory: bool,
         epoch: Callable[[], int] = lambda: 0,
-        window: int = 1,
+        accumulate_grad_batches: int = 1,
         limit: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        self.requests, self.num_rows, self.epoch = sampler, num_rows, epoch  # Lightning would look into a `sampler`
-        self.window, self.limit = window, limit
-        # tensors of workers that lie in shared memory keep a file open each: of a long window too many
-        self.copies = window > 1 and num_workers > 0 and not pin_memory
+        # not an attribute `sampler`, which Lightning would use
+        self.requests, self.num_rows, self.epoch = sampler, num_rows, epoch
+        self.accumulate_grad_batches, self.limit = accumulate_grad_batches, limit
+        # each tensor in shared memory keeps a file open: too many in a large accumulation group
+        self.copies = accumulate_grad_batches > 1 and num_workers > 0 and not pin_memory
         self.start_up = WorkerStartUp() if num_workers else None
         self.loader = DataLoader(
             rows,
@@ -154,39 +155,40 @@ class Loader:
             num_workers=num_workers,
             pin_memory=pin_memory,
             worker_init_fn=self.start_up,
-            # workers of a stream are told the epoch by being started in it
+            # workers of a stream are started in each epoch, so that they know it
             persistent_workers=num_workers > 0 and sampler.shuffle and not isinstance(rows, RowStream),
-            # else the loader draws from the global generator at each epoch, and a resumed run differs from a whole one
+            # else the loader would use the global generator in each epoch, and resumed runs would differ from others
             generator=torch.Generator(),
         )
 
     def __len__(self) -> int:
         if self.num_rows is None:
-            raise TypeError("a stream of unknown length has no number of batches")
+            raise TypeError("the number of batches is unknown: the data is a stream of unknown length")
         return -(-self.num_rows // self.requests.step_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield the batches of the current epoch; nothing starts before the first one is asked for.
+        """Yield the batches of the current epoch; workers start at the first ``next``.
 
-        Each holds, as ``group_num_items``, the sums of the ``num_items`` of all batches of its step: batches are
-        therefore read a window ahead. An epoch that is continued inside a window reads that from its start.
+        Each batch has ``group_num_items``: the sums of ``num_items`` over all batches of its accumulation group.
+        Batches are therefore read one accumulation group ahead. An epoch that is resumed inside a group reads the group
+        from its start.
         """
         requests = self.requests
         requests.set_epoch(self.epoch())
         done = requests.consumed // requests.step_size
-        again = done % self.window
+        again = done % self.accumulate_grad_batches
         requests.go_back(again)
-        window: list[dict[str, Any]] = []
+        group: list[dict[str, Any]] = []
         ready: deque[dict[str, Any]] = deque()
         for number, batch in enumerate(self._batches(), done - again + 1):
-            window.append(_copied(batch) if self.copies else batch)
-            if number % self.window == 0 or number == self.limit():
-                ready.extend(self._with_sums(window)[again:])
-                window, again = [], 0
-            if ready:  # one is read for each that is given away: workers never wait for a whole window
+            group.append(_copied(batch) if self.copies else batch)
+            if number % self.accumulate_grad_batches == 0 or number == self.limit():
+                ready.extend(self._with_sums(group)[again:])
+                group, again = [], 0
+            if ready:  # one batch is read for each that is yielded, so that workers never wait for a whole group
                 yield ready.popleft()
         yield from ready
-        yield from self._with_sums(window)[again:]
+        yield from self._with_sums(group)[again:]
 
     def _batches(self) -> Iterator[dict[str, Any]]:
         batches = self.start_up.iterator(self.loader) if self.start_up else iter(self.loader)
@@ -195,18 +197,18 @@ class Loader:
                 batch = next(batches)
             except StopIteration:
                 return
-            except UserError as error:  # from a worker, the message comes wrapped in its traceback
+            except UserError as error:  # the message of a worker's error is inside its traceback
                 raise type(error)(str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()) from None
             yield batch
 
-    def _with_sums(self, window: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _with_sums(self, group: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give every batch of an accumulation group the loss denominators of the whole group."""
-        if window:
-            names = window[0][NUM_ITEMS]
-            sums = {name: math.fsum(batch[NUM_ITEMS][name] for batch in window) for name in names}
-            for batch in window:
+        if group:
+            names = group[0][NUM_ITEMS]
+            sums = {name: math.fsum(batch[NUM_ITEMS][name] for batch in group) for name in names}
+            for batch in group:
                 batch[GROUP_NUM_ITEMS] = sums
-        return window
+        return group
 
 
 def _copied(batch: Any) -> Any:

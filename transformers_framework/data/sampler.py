@@ -1,9 +1,9 @@
-"""Which rows make which batch: a function of (seed, epoch), so that nothing but a number is needed to resume.
+"""Batch sampler whose order is a function of (seed, epoch), so that one number is enough to resume.
 
-An epoch is one global list of rows. It is cut into steps of ``batch_size * world_size`` rows, and each step is dealt to
-the ranks in equal consecutive parts: with the same product, any number of processes sees the same rows at each step.
-Where texts are packed, all of this is true of bins instead of rows: the same rows share a bin in each epoch. Where
-inputs group rows, it is true of groups, which may be others in each epoch.
+An epoch is one global list of rows. It is split into steps of ``batch_size * world_size`` rows, and the rows of a step
+are split into consecutive parts of equal size, one per rank: with the same product, any world size trains on the same
+rows in each step. With packing, the same is true of bins instead of rows; a bin has the same rows in each epoch. Where
+inputs group rows, it is true of groups, which may change in each epoch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ MEGA_BATCH_STEPS = 100
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """All that identifies a batch; a worker that gets it needs no other state.
+    """The rows of one batch, and the epoch; a worker needs no other state to make the batch.
 
     Args:
-        epoch: The epoch that random decisions on these rows depend on.
-        rows: Row ids. Padding, which evens out processes, is ``-1 - row``: the row is loaded, its labels are ignored.
-        sizes: Rows of each bin, in order, where rows are packed.
+        epoch: The epoch, on which random decisions about these rows depend.
+        rows: Row ids. A padding row is ``-1 - row``: the row is loaded and its labels are ignored.
+        sizes: Number of rows in each bin, in order, where rows are packed.
     """
 
     epoch: int
@@ -41,13 +41,13 @@ class BatchRequest:
 
     @property
     def row_ids(self) -> NDArray[np.int64]:
-        """Rows to load, padding included, (B,) int64, all >= 0."""
+        """Ids of the rows to load, padding rows included, (B,) int64, all >= 0."""
         rows = np.array(self.rows, dtype=np.int64)
         return np.where(rows < 0, -1 - rows, rows)
 
     @property
     def is_padding(self) -> NDArray[np.bool_]:
-        """Rows that must weigh nothing, (B,) bool."""
+        """Which rows are padding rows, (B,) bool."""
         return np.array(self.rows, dtype=np.int64) < 0
 
 
@@ -55,26 +55,26 @@ class BatchSampler:
     """Yield a :class:`BatchRequest` for each batch of this rank.
 
     Every row is in exactly one batch of one rank in each epoch, and all ranks have equally many batches, of equal
-    sizes: the rows of the last, incomplete step are dealt as evenly as they can be, and a rank that is one row short
-    gets a padding row. A last step of fewer rows than ranks leaves some ranks with nothing but padding.
-
-    It has no ``drop_last`` on purpose: Lightning would rebuild a sampler that has both it and ``batch_size``.
+    sizes: the rows of the last, incomplete step are split as evenly as possible, and a rank with one row less gets a
+    padding row. If the last step has fewer rows than there are ranks, some ranks have padding rows only.
+    It has no ``drop_last`` on purpose: Lightning would rebuild a sampler that has ``drop_last`` and ``batch_size``.
 
     Args:
-        num_rows: Rows of the data set, or its bins: what is dealt.
-        batch_size: Rows of a batch, on each rank.
+        num_rows: Number of rows of the data set, or of bins.
+        batch_size: Number of rows, or bins, per batch on each rank.
         seed: The run's seed.
-        shuffle: New order in each epoch, for training. Else the order of the file, or longest first when ``lengths``
-            are given, and always epoch 0, so that random decisions on rows are the same in each evaluation.
-        rank: This process.
-        world_size: Number of processes.
-        lengths: Length of each row in any unit, (num_rows,) integers. Rows of similar length then share steps.
-        bins: Which rows share a bin; requests then name the rows of theirs.
-        regroup: Returns the bins of an epoch, ``num_rows`` of them, where these are others each time; ``lengths`` are
-            then those of rows, which add up.
-        places: Which of the rows, or bins, are dealt where not all are, ascending; these are not shuffled.
-        epoch: The epoch that the next pass is.
-        consumed: Rows of it that all ranks together have consumed.
+        shuffle: New order in each epoch, for training. Without it, the order of the file, or longest first if
+            ``lengths`` are given, and always epoch 0, so that random decisions about rows are the same in each
+            evaluation.
+        rank: Rank of this process.
+        world_size: Number of ranks.
+        lengths: Length of each row in any unit, (num_rows,) integers. The rows of a step then have similar lengths.
+        bins: Rows of each bin; requests then have the rows of their bins.
+        regroup: Returns the ``num_rows`` bins of an epoch, where bins change in each epoch; ``lengths`` are then
+            lengths of rows, and the length of a bin is their sum.
+        entries: Rows, or bins, that are used, ascending; all by default. They are not shuffled.
+        epoch: Epoch of the next pass.
+        consumed: Number of its rows that all ranks together have consumed.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class BatchSampler:
         lengths: ArrayLike | None = None,
         bins: Bins | None = None,
         regroup: Callable[[int], Bins | None] | None = None,
-        places: NDArray[np.int64] | None = None,
+        entries: NDArray[np.int64] | None = None,
         epoch: int = 0,
         consumed: int = 0,
     ) -> None:
         assert num_rows >= 0
-        assert places is None or not shuffle
+        assert entries is None or not shuffle
         assert bins is None or len(bins) == num_rows
         assert batch_size >= 1
         assert 0 <= rank < world_size
@@ -102,8 +102,8 @@ class BatchSampler:
         self.rank, self.world_size = rank, world_size
         self.lengths = self.row_lengths = None if lengths is None else np.asarray(lengths)
         assert self.lengths is None or regroup is not None or self.lengths.shape == (num_rows,)
-        self.bins, self.regroup, self.places = bins, regroup, places
-        self.num_rows = num_rows if places is None else len(places)
+        self.bins, self.regroup, self.entries = bins, regroup, entries
+        self.num_rows = num_rows if entries is None else len(entries)
         self.epoch, self.consumed = epoch, consumed
 
     @property
@@ -137,20 +137,20 @@ class BatchSampler:
         self.epoch, self.consumed = (epoch, consumed) if consumed < self.num_rows else (epoch + 1, 0)
 
     def go_back(self, steps: int) -> None:
-        """Let the next pass begin some steps earlier."""
+        """Start the next pass some steps earlier."""
         self.consumed -= steps * self.step_size
 
     def rows_after(self, steps: int) -> int:
-        """Return how many rows all ranks together have consumed after ``steps`` batches each: the state to save."""
+        """Return the number of rows that all ranks together have consumed after ``steps`` batches."""
         return min(steps * self.step_size, self.num_rows)
 
     def order(self) -> NDArray[np.int64]:
         """Return the rows of the epoch in order, the same on all ranks, (num_rows,) int64."""
         if not self.shuffle:
-            places = np.arange(self.num_rows) if self.places is None else self.places
+            entries = np.arange(self.num_rows) if self.entries is None else self.entries
             if self.lengths is None:
-                return places
-            return places[np.argsort(-self.lengths[places].astype(np.int64), kind="stable")]
+                return entries
+            return entries[np.argsort(-self.lengths[entries].astype(np.int64), kind="stable")]
         if self.lengths is None:
             return permutation(self.seed, self.epoch, self.num_rows, "sampler.rows")
         return bucketed_order(self.seed, self.epoch, self.lengths, self.step_size)
@@ -159,45 +159,46 @@ class BatchSampler:
         return -(-self.num_rows // self.step_size)
 
     def __iter__(self) -> Iterator[BatchRequest]:
-        return self._requests(
-            self.epoch, self.consumed // self.step_size
-        )  # ordered only at the first `next`: Lightning makes idle iterators
+        # the order is computed at the first `next`: Lightning creates iterators that it does not use
+        return self._requests(self.epoch, self.consumed // self.step_size)
 
     def _requests(self, epoch: int, start: int) -> Iterator[BatchRequest]:
-        drawn = epoch if self.shuffle else 0
+        random_epoch = epoch if self.shuffle else 0
         if self.regroup is not None:
-            self.bins = self.regroup(drawn)
+            self.bins = self.regroup(random_epoch)
             assert self.bins is not None
             if self.row_lengths is not None:
                 self.lengths = sums_by_row(self.row_lengths[self.bins.rows], self.bins.sizes)
         order = self.order()
         for step in range(start, len(self)):
             rows = order[step * self.step_size : (step + 1) * self.step_size]
-            yield self._request(drawn, self._deal(rows))
+            yield self._request(random_epoch, self._rows_of_rank(rows))
         if epoch == self.epoch:
             self.consumed = 0
 
-    def _request(self, epoch: int, dealt: tuple[int, ...]) -> BatchRequest:
+    def _request(self, epoch: int, rows_of_rank: tuple[int, ...]) -> BatchRequest:
         if self.bins is None:
-            return BatchRequest(epoch, dealt)
-        bins = [-1 - number if number < 0 else number for number in dealt]
+            return BatchRequest(epoch, rows_of_rank)
+        bins = [-1 - number if number < 0 else number for number in rows_of_rank]
         contents = [self.bins[number] for number in bins]
         rows = [
-            -1 - row if number < 0 else row for number, content in zip(dealt, contents, strict=True) for row in content
+            -1 - row if number < 0 else row
+            for number, content in zip(rows_of_rank, contents, strict=True)
+            for row in content
         ]
         return BatchRequest(epoch, tuple(rows), tuple(map(len, contents)))
 
-    def _deal(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
+    def _rows_of_rank(self, rows: NDArray[np.int64]) -> tuple[int, ...]:
         share, ranks_with_one_more = divmod(len(rows), self.world_size)
         begin = self.rank * share + min(self.rank, ranks_with_one_more)
         mine = rows[begin : begin + share + (self.rank < ranks_with_one_more)].tolist()
         if 0 < ranks_with_one_more <= self.rank:
-            mine.append(-1 - int(rows[-1]))  # the shortest row of the step when rows are grouped by length
+            mine.append(-1 - int(rows[-1]))  # the shortest row of the step with length bucketing
         return tuple(mine)
 
 
 def requests_in_order(spans: Iterable[tuple[int, int]], bins: Bins | None = None) -> list[BatchRequest]:
-    """Return what asks for rows, or bins, from one to another, in the order of the data and the first epoch.
+    """Return one request per span of rows, or bins, in the order of the data, for epoch 0.
 
     Examples:
         >>> requests_in_order([(0, 2)], Bins(np.array([4, 7, 5]), np.array([2, 1])))
@@ -210,17 +211,18 @@ def requests_in_order(spans: Iterable[tuple[int, int]], bins: Bins | None = None
 
 
 def bucketed_order(seed: int, epoch: int, lengths: NDArray[np.integer], step_size: int) -> NDArray[np.int64]:
-    """Order rows randomly such that those of a step have similar lengths, longest first.
+    """Return a random order in which the rows of a step have similar lengths, longest first.
 
-    Rows are shuffled and cut into mega-batches of at most 100 steps (fewer for small data, so that steps still differ
-    between epochs), each is sorted by length and cut into steps, and all steps are shuffled. The incomplete step stays
-    last. In epoch 0 the step with the longest row comes first: memory that does not suffice fails at once.
+    Rows are shuffled and split into mega-batches of at most 100 steps (fewer for small data, so that steps still differ
+    between epochs). Each mega-batch is sorted by length and split into steps, and all steps are shuffled. The
+    incomplete step stays last. In epoch 0 the step with the longest row comes first, so that a run that needs too much
+    memory fails at once.
 
     Args:
         seed: The run's seed.
         epoch: The epoch.
         lengths: Length of each row, (N,) integers.
-        step_size: Rows of a step over all ranks.
+        step_size: Number of rows per step over all ranks.
 
     Returns:
         Row ids, (N,) int64.
@@ -232,7 +234,8 @@ def bucketed_order(seed: int, epoch: int, lengths: NDArray[np.integer], step_siz
     rows = permutation(seed, epoch, len(lengths), "sampler.rows")
     num_steps = len(rows) // step_size
     size = step_size * min(MEGA_BATCH_STEPS, max(1, num_steps // 2))
-    whole = max(0, len(rows) // size - 1) * size  # the rest is one larger mega-batch, so its leftover rows are short
+    # the rest is one larger mega-batch, so that the incomplete step has short rows
+    whole = max(0, len(rows) // size - 1) * size
     for part in (rows[:whole].reshape(-1, size), rows[whole:].reshape(1, -1)):
         by_length = np.argsort(-lengths[part].astype(np.int64), axis=1, kind="stable")
         part[:] = np.take_along_axis(part, by_length, axis=1)

@@ -1,4 +1,4 @@
-"""How much of the texts a tokenizer does not know: what a model cannot learn from, and no metric tells."""
+"""Unknown tokens: how much of the texts the tokenizer cannot encode, which a model cannot learn and no metric shows."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from transformers_framework.objectives.capabilities import Corrupts, generates
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
 
-NUM_ROWS = 1000  # of each stage, spread over it
-MANY = 0.05  # share of unknown tokens that a right tokenizer has of no language
+NUM_ROWS = 1000  # sampled evenly from each stage
+MAX_SHARE = 0.05  # fraction of unknown tokens that a suitable tokenizer never reaches, in any language
 
-BLANK = "▁Ġ Ċĉ"  # how spaces and line ends are written
+BLANK = "▁Ġ Ċĉ"  # how tokenizers write spaces and line ends
 
 logger = logging.getLogger(__name__)
 
 
-class Unknown(NamedTuple):
-    """How much of the texts of a stage a tokenizer does not know.
+class UnknownTokens(NamedTuple):
+    """How much of the texts of a stage the tokenizer cannot encode.
 
     Args:
-        share: Unknown tokens among all; none where the tokenizer has no such token.
+        share: Fraction of tokens that are unknown; None if the tokenizer has no unknown token.
         token: The unknown token.
-        empty: Texts without any token but spaces, among all.
+        empty: Fraction of texts that have no token except spaces.
     """
 
     share: float | None
@@ -38,14 +38,14 @@ class Unknown(NamedTuple):
 
     @property
     def is_much(self) -> bool:
-        """Return whether it is more than a right tokenizer has."""
-        return self.empty > 0 or (self.share or 0) > MANY
+        """Return whether it is more than a suitable tokenizer has."""
+        return self.empty > 0 or (self.share or 0) > MAX_SHARE
 
     def __str__(self) -> str:
-        """Say it, and what to do where it is much."""
+        """Describe it, and what to do if it is much."""
         if self.empty:
             return (
-                f"{100 * self.empty:.1f} % of the texts have no token but spaces: the tokenizer knows none of their "
+                f"{100 * self.empty:.1f} % of the texts have no token except spaces: the tokenizer knows none of their "
                 "characters. Give the --pre_trained_tokenizer of a model for their script."
             )
         if self.share is None:
@@ -55,14 +55,14 @@ class Unknown(NamedTuple):
             said
             if not self.is_much
             else (
-                f"{said}: the model cannot tell these words from each other. Look at some with --preview, and give the "
+                f"{said}: the model cannot distinguish these words. Look at some with --preview, and give the "
                 "--pre_trained_tokenizer of a model for the language and script of these texts."
             )
         )
 
 
-def unknown_tokens(data: DataModule, stage: Stage) -> Unknown:
-    """Return how much of some rows of a stage the tokenizer does not know."""
+def unknown_tokens(data: DataModule, stage: Stage) -> UnknownTokens:
+    """Return how much of a sample of rows of a stage the tokenizer cannot encode."""
     tokenizer, unknown = data.inputs.tokenizer, data.inputs.unknown_id
     special = np.setdiff1d(tokenizer.all_special_ids, [] if unknown is None else [unknown])
     batches = [np.where(np.isin(ids, special), -1, ids) for ids in clean_ids(data, stage)]
@@ -73,11 +73,11 @@ def unknown_tokens(data: DataModule, stage: Stage) -> Unknown:
     blank = [number for number, token in tokens if not token.strip(BLANK)]
     num_empty = sum(int((np.isin(batch, blank) | (batch < 0)).all(axis=1).sum()) for batch in batches)
     share = None if unknown is None else float(counts[unknown] / max(1, counts.sum()))
-    return Unknown(share, tokenizer.unk_token, num_empty / max(1, sum(map(len, batches))))
+    return UnknownTokens(share, tokenizer.unk_token, num_empty / max(1, sum(map(len, batches))))
 
 
 def report_unknown(data: DataModule) -> None:
-    """Log the unknown tokens of every stage that has any, and warn where they are many."""
+    """Log the unknown tokens of every stage that has any; warn if there are many."""
     for stage in data.sources:
         found = unknown_tokens(data, stage)
         if found.share or found.empty:
@@ -85,7 +85,7 @@ def report_unknown(data: DataModule) -> None:
 
 
 def clean_ids(data: DataModule, stage: Stage) -> Iterator[np.ndarray]:
-    """Yield what some rows of a stage are made of before it is corrupted ``(B, L) int64``, -1 at padding."""
+    """Yield the token ids of a sample of rows of a stage, before corruption ``(B, L) int64``, -1 at padding."""
     collate, names, size = data.collator(stage), list(data.columns(stage)), data.batch_sizes[stage]
     if data.iterable and stage == TRAIN:
         examples = list(data.datasets[stage].take(NUM_ROWS // 10))
@@ -93,9 +93,9 @@ def clean_ids(data: DataModule, stage: Stage) -> Iterator[np.ndarray]:
         batches = [(requests_in_order([(0, len(examples))])[0], rows)] if examples else []
     else:
         dataset, groups = data.datasets[stage].select_columns(names), data.inputs.groups(stage, data.seed, 0)
-        num_places = len(dataset) if groups is None else len(groups)
-        starts = range(0, num_places, max(size, num_places * size // NUM_ROWS))
-        requests = requests_in_order([(start, min(start + size, num_places)) for start in starts], groups)
+        num_entries = len(dataset) if groups is None else len(groups)
+        starts = range(0, num_entries, max(size, num_entries * size // NUM_ROWS))
+        requests = requests_in_order([(start, min(start + size, num_entries)) for start in starts], groups)
         batches = [(request, dataset[list(request.rows)]) for request in requests]
     for request, rows in batches:
         columns = collate.rows_of(request, rows)

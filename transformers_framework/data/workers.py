@@ -1,4 +1,4 @@
-"""Start-up of the data loader's workers: those that hang are killed and started again."""
+"""Worker start-up of the data loader: workers that hang at their start are killed and started again."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerStartUp:
-    """The ``worker_init_fn`` of a data loader, with which each worker reports its start, and the wait for it.
+    """The ``worker_init_fn`` of a data loader: each worker reports its start, and the main process waits for it.
 
-    CPython before 3.9.20, 3.10.15, 3.11.10 and 3.12 may leave a process that was just forked waiting forever for a lock
-    (https://github.com/python/cpython/issues/112275): where another thread entered Python at that very moment, as those
-    of torch.distributed do when a message was sent. The run would hang with all its other processes.
+    In CPython before 3.9.20, 3.10.15, 3.11.10 and 3.12 a process that was just forked may wait forever for a lock
+    (https://github.com/python/cpython/issues/112275), if another thread entered Python at the moment of the fork, as
+    threads of torch.distributed do. The run would hang with all its ranks.
 
-    The folder of their sockets (``/tmp/pymp-*``) belongs to the run's process, which removes it at its end: a worker
-    that is terminated, as all are that still wait for work then, removes nothing.
+    The main process creates the folder of the workers' sockets (``/tmp/pymp-*``) and removes it at its end: workers
+    that are terminated, as idle workers are at the end, remove nothing.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class WorkerStartUp:
         self.socket_folder, self.parent = _socket_folder(), os.getpid()
 
     def __call__(self, number: int) -> None:
-        """Report the start of a worker, which removes the folder of sockets at its end if the run was killed."""
+        """Report the start of a worker; at its end it removes the folder of sockets if the main process was killed."""
         util.Finalize(None, self._remove_sockets, exitpriority=-100)
         _send_errors(number)
         self.started.release()
@@ -48,10 +48,10 @@ class WorkerStartUp:
             shutil.rmtree(self.socket_folder, ignore_errors=True)
 
     def iterator(self, loader: DataLoader[Any]) -> Iterator[Any]:
-        """Return the iterator of a loader whose workers have started; those that hang are started again.
+        """Return the iterator of a loader after its workers have started; workers that hang are restarted.
 
         Raises:
-            RunError: When they cannot be started, or hang at every attempt.
+            RunError: When workers cannot be started, or hang at every attempt.
         """
         for _ in range(START_ATTEMPTS):
             have_started = compat.has_workers(loader)
@@ -59,16 +59,18 @@ class WorkerStartUp:
                 batches: Iterator[Any] = iter(loader)
             except OSError as error:
                 raise RunError(
-                    f"The data loader's workers cannot be started ({error.strerror}): use fewer --num_workers."
+                    f"The workers of the data loader cannot be started ({error.strerror}). Use fewer --num_workers."
                 ) from error
             if have_started or self._all_started(compat.workers_of(batches)):
                 return batches
-            logger.warning("The data loader's workers did not start; starting them again.")
+            logger.warning("The workers of the data loader did not start; starting them again.")
             self._kill(loader, batches)
-        raise RunError(f"The data loader's workers did not start in {START_ATTEMPTS} attempts: use --num_workers 0.")
+        raise RunError(
+            f"The workers of the data loader did not start in {START_ATTEMPTS} attempts. Use --num_workers 0."
+        )
 
     def _all_started(self, workers: list[Any]) -> bool:
-        """Wait until all workers have started; the loader reports one that died."""
+        """Wait until all workers have started; return True if one has died, which the loader then reports."""
         end = time.monotonic() + START_TIMEOUT
         for _ in workers:
             while not self.started.acquire(timeout=0.5):
@@ -85,21 +87,22 @@ class WorkerStartUp:
 
 
 def _socket_folder() -> str:
-    """Return the folder for sockets of this process: not that of a process from which it was forked, which needs it."""
+    """Return a folder for the sockets of this process; a forked process must not use the folder of its parent."""
     compat.own_temporary_folder()
     return util.get_temp_dir()
 
 
 def _send_errors(worker: int) -> None:
-    """Let this worker process send the error instead of a batch that it cannot send.
+    """Make this worker send an error in place of a batch that it cannot send.
 
-    Its queue only prints it, as when shared memory is full or too many files are open, and the run waits forever.
+    By default the queue only prints the error, for instance when shared memory is full or too many files are open, and
+    the run waits forever.
     """
 
     def send(queue: Any, error: Exception, item: Any) -> None:
         number, content = item
         if isinstance(content, compat.ExceptionWrapper):
-            os._exit(1)  # not even that: the run sees that the process is gone
+            os._exit(1)  # the error cannot be sent either: the main process notices that the worker is gone
         info = (type(error), error, error.__traceback__)
         queue.put((number, compat.ExceptionWrapper(info, where=f"in DataLoader worker process {worker}")))
 

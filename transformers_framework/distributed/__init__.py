@@ -1,1 +1,1 @@
-"""Processes and nodes of a run: start, collectives, failures."""
+"""Distributed runs: start-up of ranks and nodes, collectives, detection of failures."""

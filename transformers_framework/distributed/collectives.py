@@ -1,4 +1,4 @@
-"""Exchange JSON and tensors between the ranks of a run; reading them executes nothing."""
+"""Collectives that exchange JSON and tensors between ranks; unpacking executes no code."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, distributed
 
 from transformers_framework.compat.torch import classes_of_fsdp, use_pickler
 
-TENSOR, ARRAY = "__tensor__", "__array__"  # keys that stand for one in the JSON
+TENSOR, ARRAY = "__tensor__", "__array__"  # keys that represent a tensor or an array in the JSON
 ALIGNMENT = 16  # bytes; each tensor begins at a multiple of its dtype's size
 
 
 def all_gather_json(obj: Any) -> list[Any]:
-    """All-gather an object: return that of every rank, in the order of ranks; all must call this.
+    """All-gather an object: return the objects of all ranks, in the order of ranks; all ranks must call this.
 
     Args:
-        obj: Strings, numbers, tensors and numpy arrays, in lists and dictionaries with strings as keys. Tuples come
-            back as lists, paths as strings, tensors on the CPU.
+        obj: Strings, numbers, tensors and numpy arrays, in lists and dictionaries with strings as keys. Tuples are
+            returned as lists, paths as strings, tensors on the CPU.
     """
     if not _is_distributed():
         return [obj]
@@ -32,7 +32,7 @@ def all_gather_json(obj: Any) -> list[Any]:
 
 
 def gather_json(obj: Any) -> list[Any] | None:
-    """Gather an object on rank 0, as :func:`all_gather_json`; other ranks return nothing; all must call this."""
+    """Gather an object on rank 0, like :func:`all_gather_json`; other ranks return None; all ranks must call this."""
     if not _is_distributed():
         return [obj]
     message, sizes = _sized(obj)
@@ -44,7 +44,7 @@ def gather_json(obj: Any) -> list[Any] | None:
 
 
 def broadcast(obj: Any, src: int = 0) -> Any:
-    """Return the object of one rank, as :func:`all_gather_json` takes it, on all ranks; all must call this."""
+    """Broadcast the object of one rank, of the types of :func:`all_gather_json`; all ranks must call this."""
     if not _is_distributed():
         return obj
     is_source, device = distributed.get_rank() == src, _device()
@@ -57,10 +57,10 @@ def broadcast(obj: Any, src: int = 0) -> Any:
 
 
 def pack(value: Any) -> Tensor:
-    """Return the bytes of a message ``(N,) uint8``: the length of its JSON, the JSON, and the tensors it refers to.
+    """Return an object as a message ``(N,) uint8``: the length of the JSON, the JSON, and the tensors it refers to.
 
     Raises:
-        TypeError: When the value holds anything but strings, numbers, tensors and numpy arrays.
+        TypeError: When the object contains anything except strings, numbers, tensors and numpy arrays.
     """
     parts: list[Tensor] = []
 
@@ -68,10 +68,10 @@ def pack(value: Any) -> Tensor:
         if isinstance(item, PurePath):
             return str(item)
         if not isinstance(item, Tensor | np.ndarray):
-            raise TypeError(f"ranks exchange strings, numbers and tensors, no {type(item).__name__}")
+            raise TypeError(f"ranks exchange strings, numbers and tensors, not {type(item).__name__}")
         tensor = torch.as_tensor(item).detach().cpu()
         start = sum(part.numel() for part in parts)
-        flat = tensor.flatten().clone(memory_format=torch.contiguous_format)  # one expanded number has no stride
+        flat = tensor.flatten().clone(memory_format=torch.contiguous_format)  # an expanded scalar has no stride
         parts.append(_aligned(flat.view(torch.uint8)))
         key = TENSOR if isinstance(item, Tensor) else ARRAY
         return {key: [str(tensor.dtype).removeprefix("torch."), list(tensor.shape), start]}
@@ -82,10 +82,10 @@ def pack(value: Any) -> Tensor:
 
 
 def unpack(message: Tensor) -> Any:
-    """Return the value of a message that :func:`pack` made.
+    """Return the object in a message of :func:`pack`.
 
     Raises:
-        ValueError: When it is none.
+        ValueError: When the message is invalid.
     """
     length, body = int(message[:ALIGNMENT].view(torch.int64)[0]), message[ALIGNMENT:]
     tensors = body[-(-length // ALIGNMENT) * ALIGNMENT :]
@@ -97,7 +97,7 @@ def unpack(message: Tensor) -> Any:
         name, shape, start = found[key]
         dtype = getattr(torch, name)
         if not isinstance(dtype, torch.dtype):
-            raise ValueError(f"{name} is no dtype")
+            raise ValueError(f"{name} is not a dtype")
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         tensor = tensors[start : start + size].clone().view(dtype).view(shape)
         return tensor if key == TENSOR else tensor.numpy()
@@ -106,10 +106,10 @@ def unpack(message: Tensor) -> Any:
 
 
 class Pickler:
-    """Writes what PyTorch, FSDP and DeepSpeed exchange themselves in the format of ``torch.save``.
+    """Pickler for the collectives of PyTorch, FSDP and DeepSpeed: writes objects with ``torch.save``.
 
     Args:
-        file: Where it is written.
+        file: File to write to.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -121,10 +121,10 @@ class Pickler:
 
 
 class Unpickler:
-    """Reads what :class:`Pickler` wrote: tensors, plain values and the few classes that FSDP exchanges, no code.
+    """Unpickler for :class:`Pickler`: reads tensors, plain values and the few classes that FSDP exchanges, no code.
 
     Args:
-        file: Where it is read from.
+        file: File to read from.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -134,19 +134,19 @@ class Unpickler:
         """Read an object.
 
         Raises:
-            pickle.UnpicklingError: When it holds anything that could run code.
+            pickle.UnpicklingError: When it contains anything that could run code.
         """
         with torch.serialization.safe_globals(classes_of_fsdp()):
             return torch.load(self.file, weights_only=True)
 
 
 def refuse_pickles() -> None:
-    """Let no collective of PyTorch execute what another rank, or a stranger in its place, has sent."""
+    """Replace the pickler of PyTorch's collectives, so that received objects never execute code."""
     use_pickler(Pickler, Unpickler)
 
 
 def _sized(obj: Any) -> tuple[Tensor, list[int]]:
-    """Return the message of this rank, padded to the longest of all, and the length of each."""
+    """Return the message of this rank, padded to the longest message, and the message lengths of all ranks."""
     message = pack(obj).to(_device())
     lengths = torch.zeros(distributed.get_world_size(), dtype=torch.int64, device=message.device)
     distributed.all_gather(list(lengths.split(1)), torch.tensor([message.numel()], device=message.device))
@@ -159,7 +159,7 @@ def _aligned(part: Tensor) -> Tensor:
 
 
 def _device() -> torch.device:
-    """Return the device whose tensors the ranks exchange: NCCL has no others."""
+    """Return the device for exchanged tensors: NCCL supports CUDA tensors only."""
     if "nccl" in distributed.get_backend():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""Heartbeats: a busy process answers, one that is stopped or on a frozen machine does not."""
+"""Heartbeats of ranks: a busy process answers them, a stopped process or a frozen machine does not."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Answer other ranks from a thread of PyTorch's key-value store.
+    """Server that answers the heartbeat requests of other ranks: a key-value store of PyTorch.
 
-    It needs no lock of Python: a call that holds it for minutes does not look like death.
+    It does not need Python's global interpreter lock, so that it answers while a call holds the lock for minutes.
 
     Args:
-        address: Name or IP address by which others reach this machine.
+        address: Name or IP address of this machine for other machines.
     """
 
     def __init__(self, address: str) -> None:
@@ -36,42 +36,44 @@ class Heartbeat:
 
 
 class PeerHeartbeat:
-    """The heartbeat of another rank, requested again and again in a thread.
+    """Thread that periodically requests the heartbeat of another rank.
 
     Args:
-        who: Its name in messages.
-        pid: Its process id.
-        address: Its machine.
-        port: Port of its heartbeat.
+        who: Name of the rank in messages.
+        pid: Process id of the rank.
+        address: Name or IP address of its machine.
+        port: Port of its heartbeat server.
     """
 
     def __init__(self, who: str, pid: int, address: str, port: int) -> None:
         self.who, self.pid = who, pid
-        self.silent = 0.0  # seconds since the request, in which this process ran
-        self._asked = True
+        self.silent = 0.0  # seconds since the request, without the time in which this process was stopped
+        self._is_waiting = True
         self._stopped = threading.Event()
-        threading.Thread(target=self._ask, args=(address, port), name=f"heartbeat of {who}", daemon=True).start()
+        threading.Thread(target=self._request, args=(address, port), name=f"heartbeat of {who}", daemon=True).start()
 
-    def _ask(self, address: str, port: int) -> None:
+    def _request(self, address: str, port: int) -> None:
         from torch.distributed import TCPStore
 
         try:
-            connect(address, port, CONNECTING).close()  # its error says why, where the store writes a backtrace
+            connect(address, port, CONNECTING).close()  # raises a clear error, while the store would log a backtrace
             store: Any = TCPStore(address, port, None, False, timedelta(seconds=CONNECTING), wait_for_workers=False)
             while not self._stopped.is_set():
-                self._asked = True
+                self._is_waiting = True
                 store.num_keys()
-                self._asked, self.silent = False, 0.0
+                self._is_waiting, self.silent = False, 0.0
                 self._stopped.wait(INTERVAL)
-        except OSError as error:  # as where a firewall stands between
-            logger.warning("%s cannot be watched (%s): if it freezes, others may wait for it.", self.who, error)
-        except Exception:  # it has ended, which its connection shows
+        except OSError as error:  # for instance with a firewall
+            logger.warning(
+                "The heartbeat of %s cannot be reached (%s): if it freezes, other processes may hang.", self.who, error
+            )
+        except Exception:  # the rank has ended, which the peer watchdog detects
             logger.debug("No heartbeat of %s", self.who, exc_info=True)
         self.stop()
 
     def wait(self, seconds: float) -> float:
-        """Add seconds; return for how many it has been silent, 0 when it is not watched any more."""
-        if self._asked:
+        """Add seconds; return for how many seconds the rank has not answered, 0 if requests have stopped."""
+        if self._is_waiting:
             self.silent += seconds
         return 0.0 if self._stopped.is_set() else self.silent
 

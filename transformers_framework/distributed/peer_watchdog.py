@@ -1,4 +1,4 @@
-"""Peer watchdog: when a rank dies or freezes, the others report it and end instead of waiting for ever."""
+"""Peer watchdog: when a rank dies or freezes, the other ranks report it and exit instead of hanging."""
 
 from __future__ import annotations
 
@@ -18,39 +18,40 @@ from transformers_framework.distributed.heartbeat import Heartbeat, PeerHeartbea
 from transformers_framework.distributed.sockets import Listener, connect, duration, listen, send_json
 from transformers_framework.exceptions import printable
 
-GRACE = 5.0  # seconds for a process to fail with its own error once another has died
+GRACE = 5.0  # seconds for a process to fail with its own error after another one has died
 CONNECT_TIMEOUT = 60.0  # seconds for all ranks to connect
 TICK = 1.0  # seconds between two checks of heartbeats
 WARN_AFTER = 30.0  # seconds without a heartbeat until a process is reported
 FINISHED = "finished"
 DIED, FROZEN, STOPPED, REFUSED = "died", "frozen", "stopped", "refused"
 MESSAGES = {
-    DIED: "{who} has died, so process {rank} ends too. See its last messages; without any it probably ran out of "
-    "memory. --resume continues from the last checkpoint.",
-    FROZEN: "{who} has not answered for {time} (--hang_timeout), so process {rank} ends too. It is stopped, or its "
-    "machine or network is frozen: end it (kill -9 {pid}), then --resume continues from the last checkpoint.",
-    STOPPED: "This process, {rank}, was stopped for more than {time} (--hang_timeout), and the others have ended. "
-    "--resume continues from the last checkpoint.",
-    REFUSED: "{who} So process {rank} ends too.",
+    DIED: "{who} has died, so process {rank} exits too. Read its last messages; without any, it probably ran out of "
+    "memory. Use --resume to continue from the last checkpoint.",
+    FROZEN: "{who} has not answered for {time} (--hang_timeout), so process {rank} exits too. It is stopped, or its "
+    "machine or network is frozen. Kill it (kill -9 {pid}), then use --resume to continue from the last checkpoint.",
+    STOPPED: "This process, {rank}, was stopped for more than {time} (--hang_timeout), and the others have exited. "
+    "Use --resume to continue from the last checkpoint.",
+    REFUSED: "{who} So process {rank} exits too.",
 }
 
 logger = logging.getLogger(__name__)
 
 
 class PeerWatchdog:
-    """Watch the other ranks through a connection of each rank to rank 0 that stays silent until the end.
+    """Watch the other ranks: each rank has an open connection to rank 0, and answers heartbeats.
 
-    The operating system closes the connections of a process that dies, however it dies. One that is stopped, or whose
-    machine is frozen, has no :class:`Heartbeat`; one that is busy for an hour has. A rank that is done says so first.
+    The operating system closes the connections of a process that dies, for any reason. A stopped process or a frozen
+    machine does not answer the :class:`Heartbeat`; a process that is busy for an hour does. A rank that finishes sends
+    a message before it closes its connection.
 
     Args:
         rank: Rank of this process.
         world_size: Number of ranks.
         broadcast: Broadcasts an object from rank 0.
         address: Name or IP address of rank 0's machine.
-        children: Processes that this one launched.
-        refusal: Returns why another node refused after the start, an empty text when none did.
-        hang_timeout: Seconds without an answer after which a process is taken for frozen.
+        children: Processes that this process launched.
+        refusal: Returns the reason why a node refused after the start, an empty string if no node did.
+        hang_timeout: Seconds without an answer after which a process is considered frozen.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class PeerWatchdog:
         self.rank, self.lost, self.why, self.pid = rank, "", DIED, None
         self.children, self.refusal, self.hang_timeout = children, refusal, hang_timeout
         self._finished = threading.Event()
-        self._silent: set[str] = set()  # ranks that were reported not to answer
+        self._silent: set[str] = set()  # ranks with a warning that they do not answer
         self._peers: dict[socket.socket, PeerHeartbeat] = {}
         self._heartbeat = Heartbeat(address)
         server, pid = listen(address) if rank == 0 else None, os.getpid()
@@ -81,8 +82,8 @@ class PeerWatchdog:
             else:
                 with server:
                     _accept_peers(server, world_size - 1, secret, self._peers)
-        except OSError as error:  # as where a firewall stands between
-            logger.warning("Not every process can be watched (%s): if one dies, others may wait for it.", error)
+        except OSError as error:  # for instance with a firewall
+            logger.warning("Some processes cannot be watched (%s): if one dies, other processes may hang.", error)
         threading.Thread(target=self._watch, name="peer watchdog", daemon=True).start()
 
     def _send(self, message: Any, *, but: socket.socket | None = None) -> None:
@@ -102,13 +103,13 @@ class PeerWatchdog:
                     listener.remove(peer, close=False)
                 elif self._finished.is_set():
                     return None
-                elif isinstance(message, dict):  # a loss that another rank reports
+                elif isinstance(message, dict):  # another rank reports a lost rank
                     who, why = printable(str(message.get("who"))), str(message.get("why"))
                     return self._end(who, why, message.get("pid"), reported_by=peer)
                 else:
                     return self._end(watched[peer].who, DIED, reported_by=peer)
             now = time.monotonic()
-            passed, last = min(now - last, TICK), now  # time in which this process was stopped itself does not count
+            passed, last = min(now - last, TICK), now  # without the time in which this process was stopped
             if self._finished.is_set():
                 continue
             if text := self.refusal():
@@ -119,7 +120,7 @@ class PeerWatchdog:
         return None
 
     def _is_frozen(self, other: PeerHeartbeat, silent: float) -> bool:
-        """Return whether a rank has been silent for too long; log a warning before."""
+        """Return whether a rank has not answered for too long; log a warning earlier."""
         is_reported = other.who in self._silent
         if is_reported and silent < 2 * TICK:
             self._silent.discard(other.who)
@@ -127,14 +128,14 @@ class PeerWatchdog:
         elif not is_reported and silent >= min(WARN_AFTER, self.hang_timeout / 2):
             self._silent.add(other.who)
             logger.error(
-                "%s has not answered for %s: it is stopped, or its machine or network is frozen. The run ends "
-                "in %s unless it answers (--hang_timeout).",
+                "%s has not answered for %s: it is stopped, or its machine or network is frozen. The run will "
+                "stop in %s unless it answers (--hang_timeout).",
                 *(other.who, duration(silent), duration(self.hang_timeout - silent)),
             )
         return silent >= self.hang_timeout
 
     def _end(self, who: str, why: str, pid: Any = None, reported_by: socket.socket | None = None) -> None:
-        """End this process, whose main thread may wait for the lost rank for ever, after a moment for its own error."""
+        """Exit this process after a grace period for its own error; its main thread may hang."""
         is_mine = why == FROZEN and who.startswith(f"process {self.rank} (")
         self.lost, self.why, self.pid = who, STOPPED if is_mine else why, pid
         self._send({"who": who, "why": why, "pid": pid}, but=reported_by)
@@ -146,7 +147,7 @@ class PeerWatchdog:
             os._exit(1)
 
     def kill_frozen(self) -> None:
-        """Kill the frozen process if this one launched it: it takes no other signal and would remain."""
+        """Kill the frozen process if this process launched it: a stopped process reacts to no other signal."""
         for rank, child in enumerate(self.children, self.rank + 1):
             if self.why == FROZEN and self.lost.startswith(f"process {rank} ("):
                 with contextlib.suppress(OSError):
@@ -159,14 +160,14 @@ class PeerWatchdog:
         return text.format(who=self.lost, rank=self.rank, pid=self.pid, time=duration(self.hang_timeout))
 
     def explains(self, error: BaseException) -> bool:
-        """Return whether an error follows from the loss of another rank, which may be reported a moment later."""
+        """Return whether an error was caused by the loss of another rank, which may be reported a moment later."""
         text = f"{type(error).__name__} {error}".lower()
         if not self.lost and any(word in text for word in ("gloo", "nccl", "connection", "peer", "distbackend")):
             time.sleep(GRACE / 2)
         return bool(self.lost)
 
     def finish(self) -> None:
-        """Report to the other ranks that this one is done."""
+        """Report to the other ranks that this rank has finished."""
         self._finished.set()
         for other in self._peers.values():
             other.stop()
@@ -174,10 +175,10 @@ class PeerWatchdog:
 
 
 def _accept_peers(server: socket.socket, number: int, secret: str, peers: dict[socket.socket, PeerHeartbeat]) -> None:
-    """Accept the connection of each other rank; connections without the secret are closed and delay no one.
+    """Accept the connections of the other ranks; connections without the secret are closed.
 
     Raises:
-        TimeoutError: When some have not connected in time.
+        TimeoutError: When ranks have not connected in time.
     """
     listener, end = Listener(server), time.monotonic() + CONNECT_TIMEOUT
     while len(peers) < number and time.monotonic() < end:
@@ -195,4 +196,4 @@ def _accept_peers(server: socket.socket, number: int, secret: str, peers: dict[s
                 peers[connection] = PeerHeartbeat(who, pid, address, heartbeat)
     listener.close(but=peers)
     if len(peers) < number:
-        raise TimeoutError(f"{number - len(peers)} of {number} have not connected within {duration(CONNECT_TIMEOUT)}")
+        raise TimeoutError(f"{number - len(peers)} of {number} did not connect within {duration(CONNECT_TIMEOUT)}")

@@ -1,4 +1,4 @@
-"""Processes of a run: the number of nodes, the start of all ranks, and the checks that they have the same input."""
+"""Processes of a run: the number of nodes, the launch of all ranks, and the check that flags and data are the same."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
     from transformers_framework.distributed.peer_watchdog import PeerWatchdog
     from transformers_framework.distributed.rendezvous import Rendezvous
 
-# what may differ between machines: places and sizes of theirs
+# flags that may differ between nodes: paths and numbers of workers
 LOCAL_FLAGS = re.compile(r"\w+_dir|config|\w+_workers|\w+_dataset|pre_trained_\w+|\w+_filename|ckpt_path")
-CHUNK = 2**26  # bytes of a checkpoint that are sent at once
-PARENT = "TRANSFORMERS_FRAMEWORK_PARENT"  # variable of the environment: the process that starts others
+CHUNK = 2**26  # bytes of a checkpoint per broadcast
+PARENT = "TRANSFORMERS_FRAMEWORK_PARENT"  # environment variable: id of the process that launches the others
 PR_SET_PDEATHSIG = 1  # of prctl.h
 
 
 def num_nodes(environment: Mapping[str, str], asked: int, local_devices: int) -> int:
-    """Return the number of nodes: ``--num_nodes``, else the world size divided by the devices of this node.
+    """Return the number of nodes: ``--num_nodes``, else the world size divided by the number of local devices.
 
     Args:
-        environment: Variables of the environment; ``WORLD_SIZE`` is the number of processes of all nodes.
-        asked: What ``--num_nodes`` says; 1 is its default.
-        local_devices: Processes of this node.
+        environment: Environment variables; ``WORLD_SIZE`` is the number of processes on all nodes.
+        asked: Value of ``--num_nodes``; its default is 1.
+        local_devices: Number of processes on this node.
 
     Raises:
-        ConfigurationError: When the variables contradict the flags or each other.
+        ConfigurationError: When environment variables contradict the flags or each other.
 
     Examples:
         >>> num_nodes({"WORLD_SIZE": "16", "NODE_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}, 1, 8)
         2
     """
     if "TORCHELASTIC_RUN_ID" in environment or "SLURM_NTASKS" in environment:
-        return asked  # torchrun and SLURM tell Lightning themselves
+        return asked  # Lightning reads the variables of torchrun and SLURM
     world, node = _number(environment, "WORLD_SIZE"), _number(environment, "NODE_RANK")
-    meant = max(asked, world or 0, (node or 0) + 1, 2)  # nodes, if WORLD_SIZE counts them
+    meant = max(asked, world or 0, (node or 0) + 1, 2)  # number of nodes, if WORLD_SIZE was meant as such
     remedy = (
-        f"Set WORLD_SIZE to the number of processes of all nodes together: {meant * local_devices} for {meant} nodes "
-        f"of {local_devices} {'devices' if local_devices > 1 else 'device'}"
+        f"Set WORLD_SIZE to the number of processes on all nodes: {meant * local_devices} for {meant} nodes "
+        f"with {local_devices} {'devices' if local_devices > 1 else 'device'}"
     )
     nodes = asked
     if world is not None:
@@ -66,18 +66,19 @@ def num_nodes(environment: Mapping[str, str], asked: int, local_devices: int) ->
             )
     if nodes == 1 and node is not None and "LOCAL_RANK" not in environment:
         raise ConfigurationError(
-            f"NODE_RANK is {node}, as on one of several nodes, and WORLD_SIZE is {world or 'not set'}, which is this "
-            f"node alone. {remedy}, and so on; on a single node unset NODE_RANK."
+            f"NODE_RANK is {node}, which is for several nodes, and WORLD_SIZE is {world or 'not set'}, which means "
+            f"one node. {remedy}, and so on; on a single node, unset NODE_RANK."
         )
     absent = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if not environment.get(name)]
     if nodes > 1 and absent:
         raise ConfigurationError(
-            f"{nodes} nodes ({'WORLD_SIZE' if world else '--num_nodes'}) need {' and '.join(absent)}: set MASTER_ADDR "
-            "and MASTER_PORT to those of the first node on each node, NODE_RANK to 0 there, 1 on the next, and so on."
+            f"{nodes} nodes ({'WORLD_SIZE' if world else '--num_nodes'}) need {' and '.join(absent)}. On every node, "
+            "set MASTER_ADDR and MASTER_PORT to the address and a free port of the first node, NODE_RANK to 0 on the "
+            "first node, 1 on the next, and so on."
         )
     if node is not None and not 0 <= node < nodes:
         raise ConfigurationError(
-            f"NODE_RANK is {node}, and there are {nodes} nodes: NODE_RANK is 0 on the first node, 1 on the next, and "
+            f"NODE_RANK is {node}, but there are {nodes} nodes. Set it to 0 on the first node, 1 on the next, and "
             f"so on. {remedy}."
         )
     _number(environment, "MASTER_PORT")
@@ -92,18 +93,21 @@ def _number(environment: Mapping[str, str], name: str) -> int | None:
 
 
 def end_with_parent(follows: bool = True) -> None:
-    """End this process when the process of this program that started it dies, where the operating system can.
+    """Terminate this process when the process that launched it dies, where the operating system supports it.
+
+    Args:
+        follows: Whether to terminate it; False undoes an earlier call.
 
     Raises:
-        RunError: When it has died already.
+        RunError: When the process that launched this one has died already.
     """
-    if PARENT not in os.environ:  # torchrun and SLURM end their own
+    if PARENT not in os.environ:  # torchrun and SLURM terminate their own processes
         return
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM if follows else 0)
     if follows and os.environ[PARENT] != str(os.getppid()):
-        raise RunError("The process that started this one has died.")
+        raise RunError("The process that launched this one has died.")
 
 
 @contextlib.contextmanager
@@ -114,18 +118,18 @@ def distributed_run(
     rows: Callable[[], Mapping[Any, str]],
     hang_timeout: float,
 ) -> Iterator[None]:
-    """Launch the other ranks of a run, check that all have the same flags and data, and end all when one fails.
+    """Launch the other ranks of a run, check that all have the same flags and data, and stop all when one fails.
 
     Args:
-        trainer: The trainer, which would launch them later.
+        trainer: The trainer; without this function, it would launch the ranks later.
         rendezvous: Rendezvous of the ranks.
         flags: All flags of the run.
         rows: Returns the number of rows and the fingerprint of each stage's data.
-        hang_timeout: Seconds without an answer after which a process is taken for frozen.
+        hang_timeout: Seconds without an answer after which a process is considered frozen.
 
     Raises:
         ConfigurationError: When ranks have different flags or data, or a node refuses to start.
-        RunError: When another rank died, or some did not join in time.
+        RunError: When another rank died, or ranks did not join in time.
     """
     if trainer.world_size == 1:
         yield
@@ -134,12 +138,12 @@ def distributed_run(
     try:
         _check_agreement(trainer, flags, rows())
         yield
-    except Exception as error:  # the others see the end of this process
+    except Exception as error:  # the peer watchdogs of other ranks detect the end of this process
         if watchdog.explains(error):
             watchdog.kill_frozen()
             raise RunError(watchdog.message) from error
         raise
-    except BaseException:  # a graceful shutdown, as of all ranks
+    except BaseException:  # a graceful shutdown of all ranks
         watchdog.finish()
         raise
     watchdog.finish()
@@ -176,7 +180,7 @@ def _start(trainer: pl.Trainer, rendezvous: Rendezvous, name: str, hang_timeout:
 
 
 def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) -> None:
-    """Initialize the process group of a run when all of its ranks have joined; torchrun's has a store of its own."""
+    """Initialize the process group of a run when all ranks have joined; torchrun has its own rendezvous."""
     import torch
 
     from transformers_framework.compat import lightning
@@ -208,12 +212,12 @@ def _join(trainer: pl.Trainer, rendezvous: Rendezvous, address: str, name: str) 
 
 
 def _check_children(launcher: Any) -> None:
-    """Raise when a process that this one launched has ended before the run begins."""
+    """Raise if a process that this process launched has exited before the run starts."""
     for local_rank, child in enumerate(getattr(launcher, "procs", ()), 1):
         if (status := child.poll()) is not None:
             raise RunError(
-                f"Process {local_rank} of this machine has ended with status {status} before the run began; see "
-                "its last messages. Without any it probably ran out of memory."
+                f"Process {local_rank} of this machine exited with status {status} before the run started. Read "
+                "its last messages; without any, it probably ran out of memory."
             )
 
 
@@ -227,21 +231,21 @@ def _check_agreement(trainer: pl.Trainer, flags: Mapping[str, Any], rows: Mappin
         if here := sorted(theirs - everyone[0]):
             there = sorted(everyone[0] - theirs)
             raise ConfigurationError(
-                f"Process {rank} has {', '.join(here)}, where process 0 has {', '.join(there)}: give the same command "
+                f"Process {rank} has {', '.join(here)}, but process 0 has {', '.join(there)}. Give the same command "
                 "and the same data on every node."
             )
 
 
 def share_checkpoint(trainer: pl.Trainer, path: str | None, folder: Path) -> str | None:
-    """Return the path of a checkpoint on this node; nodes that lack a checkpoint of this run receive it.
+    """Return the path of a checkpoint on this node; nodes without it receive it if it belongs to this run.
 
     Args:
         trainer: The trainer, whose ranks have started.
-        path: The checkpoint; that of rank 0 counts.
-        folder: Checkpoints of this run on this node.
+        path: The checkpoint; the value of rank 0 is used.
+        folder: Checkpoint folder of this run on this node.
 
     Raises:
-        ConfigurationError: When it is not of this run and a node lacks it.
+        ConfigurationError: When the checkpoint does not belong to this run and is missing on a node.
     """
     if trainer.world_size == 1:
         return path
@@ -260,7 +264,9 @@ def share_checkpoint(trainer: pl.Trainer, path: str | None, folder: Path) -> str
     if not any(lacks):
         return str(mine)
     if is_folder or not is_ours:
-        raise ConfigurationError(f"{text} is not on every node: put it there, or use an --output_dir that they share.")
+        raise ConfigurationError(
+            f"{text} is not on every node. Copy it to every node, or use an --output_dir that the nodes share."
+        )
     receives = lacks[trainer.global_rank] and trainer.local_rank == 0
     with contextlib.ExitStack() as files:
         given = files.enter_context(mine.open("rb")) if trainer.is_global_zero else None
@@ -273,7 +279,7 @@ def share_checkpoint(trainer: pl.Trainer, path: str | None, folder: Path) -> str
 
 
 def _content_hash(path: Path) -> str | None:
-    """Return a hash of a checkpoint's last megabyte, which has the checksums of all that it holds."""
+    """Return a hash of the last megabyte of a checkpoint, which contains the checksums of all its tensors."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 2**20))

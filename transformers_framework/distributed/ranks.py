@@ -6,9 +6,9 @@ import os
 
 
 def is_rank_zero() -> bool:
-    """Return whether this process is rank 0, the one that writes files and logs.
+    """Return whether this process is rank zero, which writes files and logs.
 
-    Read from the variables that torchrun, SLURM and Lightning's own launcher set.
+    It reads the environment variables of torchrun, SLURM and Lightning's launcher.
     """
     for name in ("RANK", "SLURM_PROCID"):
         if name in os.environ and (name == "RANK" or "SLURM_NTASKS" in os.environ):

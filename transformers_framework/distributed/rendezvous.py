@@ -1,4 +1,4 @@
-"""Rendezvous of the ranks of a run: all wait for each other, log who is missing, and end when a node refuses."""
+"""Rendezvous of the ranks of a run: they wait for each other, log which are missing, and exit if a node refuses."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from transformers_framework.distributed.sockets import (
 from transformers_framework.exceptions import printable
 
 POLL, POLL_STARTED = 0.2, 1.0  # seconds between two polls, before and after the start
-LOG_INTERVAL = 60.0  # seconds between two log lines about who is missing
+LOG_INTERVAL = 60.0  # seconds between two log lines about missing ranks
 STATUS_INTERVAL = 10.0  # seconds between two status messages of the first node
-STATUS_TIMEOUT = 30.0  # seconds without one: not a run of this program, or frozen
-NOTIFY_TIMEOUT = 60.0  # seconds in which a node that refuses to start notifies the others
+STATUS_TIMEOUT = 30.0  # seconds without a status message until the first node is considered frozen
+NOTIFY_TIMEOUT = 60.0  # seconds for which a node that refuses to start tries to notify the others
 
 logger = logging.getLogger(__name__)
-logger.setLevel(logging.INFO)  # the first process of each node logs
+logger.setLevel(logging.INFO)  # the first rank of each node logs
 
 
 class Rendezvous:
-    """Rendezvous of all ranks: they connect to rank 0, which lets them start when all have joined.
+    """Rendezvous of all ranks: they connect to rank 0 and start when all have joined.
 
     Args:
         timeout: Seconds to wait for all ranks.
@@ -50,7 +50,7 @@ class Rendezvous:
         """Listen on the first node before it loads data, so that another node can report that it refuses to start.
 
         Raises:
-            RendezvousError: When the first node's address is unknown, or its port is taken.
+            RendezvousError: When the address of the first node is unknown, or its port is in use.
         """
         if (master := MasterAddress.of(os.environ)) is not None:
             master.check()
@@ -65,7 +65,7 @@ class Rendezvous:
             self.server = None
 
     def store(self, me: Participant, master: MasterAddress, check_alive: Callable[[], None] = lambda: None) -> Any:
-        """Wait for all ranks; return the key-value store of rank 0, with which PyTorch initializes the process group.
+        """Wait for all ranks; return the key-value store of rank 0 to initialize the process group.
 
         Args:
             me: This rank.
@@ -114,8 +114,8 @@ class Rendezvous:
             left = start + self.timeout - time.monotonic()
             if left <= 0:
                 raise RendezvousTimeoutError(
-                    f"Waited {duration(self.timeout)} at {master} for {state}, in vain (--rendezvous_timeout). "
-                    "Start the same command there, see what it said last, and whether a firewall closes the port."
+                    f"Timeout after waiting {duration(self.timeout)} at {master} for {state} (--rendezvous_timeout). "
+                    "Start the same command there, read its last messages, and check that no firewall closes the port."
                 )
             if state and me.logs and time.monotonic() >= report:
                 report = time.monotonic() + LOG_INTERVAL
@@ -123,22 +123,22 @@ class Rendezvous:
         raise AssertionError("waiting ends with a port or an error")
 
     def late_refusal(self) -> str:
-        """Return why a node of this run has refused since the start, an empty text when none has."""
+        """Return the reason why a node of this run has refused since the start, an empty string if no node has."""
         return self.server.refusal if self.server is not None else ""
 
 
 class RendezvousServer:
-    """Server on the first node that answers the other ranks, in a thread of its own.
+    """Server on the first node, in a thread, to which the other ranks connect.
 
     Args:
-        server: Socket that others connect to.
-        refusal: Why this node refuses to start, if it does.
+        server: Listening socket.
+        refusal: Reason why this node refuses to start, if it does.
     """
 
     def __init__(self, server: socket.socket, refusal: str = "") -> None:
         self.socket, self.listener = server, Listener(server)
         self.refusal = refusal
-        self.notified: set[int] = set()  # nodes that know the refusal
+        self.notified: set[int] = set()  # nodes that have received the refusal
         self.expected: int | None = None  # number of nodes to notify
         self.participants: dict[socket.socket, Participant] = {}
         self.me: Participant | None = None
@@ -181,7 +181,7 @@ class RendezvousServer:
                 self._answer(connection, message)
             if self.me is not None and not self.refusal:
                 for connection, participant in list(self.participants.items()):
-                    if wrong := self._wrong(connection, participant):
+                    if wrong := self._mismatch(connection, participant):
                         logger.warning("Refused a process with NODE_RANK %d: %s", participant.node, wrong)
                         send_json(connection, {"wrong": wrong})
                         self._lose(connection)
@@ -196,18 +196,18 @@ class RendezvousServer:
 
     def _answer(self, connection: socket.socket, message: Any) -> None:
         started = self.all_joined.is_set()
-        if not isinstance(message, dict):  # closed, or not a run of this program
+        if not isinstance(message, dict):  # closed, or not a process of this program
             self._lose(connection)
         elif isinstance(text := message.get("refuses"), str) and isinstance(message.get("node"), int):
             if not started or (self.me is not None and message.get("name") == self.me.name):
-                self.refusal = self.refusal or f"Node {message['node']} of this run refuses: {printable(text)}"
+                self.refusal = self.refusal or f"Node {message['node']} of this run refuses to start: {printable(text)}"
                 self.notified.add(message["node"])
                 for other, participant in list(self.participants.items()):
                     self._send_refusal(other, participant)
         elif (new := Participant.of(message)) is None:
             self._lose(connection)
         elif started:
-            send_json(connection, {"wrong": self._wrong(connection, new)})
+            send_json(connection, {"wrong": self._mismatch(connection, new)})
         else:
             self.participants[connection] = new
             self.listener.identified.add(connection)
@@ -216,19 +216,19 @@ class RendezvousServer:
             else:
                 send_json(connection, {"missing": self.me.missing(self.ranks()) if self.me else "the first node"})
 
-    def _wrong(self, connection: socket.socket, participant: Participant) -> str:
-        """Return why a rank does not belong to this run, an empty text when it does."""
+    def _mismatch(self, connection: socket.socket, participant: Participant) -> str:
+        """Return the reason why a rank does not belong to this run, an empty string if it does."""
         assert self.me is not None
         for name, flag in (("name", "--name"), ("world_size", "WORLD_SIZE")):
             if (there := getattr(participant, name)) != getattr(self.me, name):
                 return (
-                    f"{flag} is {there!r} on this node and {getattr(self.me, name)!r} on the first one: give "
-                    "the same command on every node, and each run a MASTER_PORT of its own."
+                    f"{flag} is {there!r} on this node and {getattr(self.me, name)!r} on the first node. Give "
+                    "the same command on every node, and another MASTER_PORT to each run."
                 )
         others = {other.rank for it, other in self.participants.items() if it is not connection}
         if self.all_joined.is_set() or participant.rank in {0, *others}:
             return (
-                f"another node has NODE_RANK {participant.node} already: set it to 0 on the first node, 1 on the next, "
+                f"Another node has NODE_RANK {participant.node} already. Set it to 0 on the first node, 1 on the next, "
                 "and so on."
             )
         return ""
@@ -249,7 +249,7 @@ class RendezvousServer:
 
 
 def register(me: Participant, master: MasterAddress) -> Iterator[str | int]:
-    """Register at rank 0 and yield who is missing, then the port that it announces.
+    """Register at rank 0 and yield the missing ranks, then the port that rank 0 announces.
 
     Raises:
         RendezvousError: When a node refuses, or this rank does not belong to the run.
@@ -267,7 +267,7 @@ def register(me: Participant, master: MasterAddress) -> Iterator[str | int]:
 
 
 def _listen(connection: socket.socket, state: str) -> Generator[str | int, None, str]:
-    """Yield what rank 0 reports until the connection ends; return why it ended."""
+    """Yield the status messages of rank 0 until the connection ends; return why it ended."""
     listener, last = Listener(), time.monotonic()
     listener.add(connection)
     with contextlib.closing(listener):
@@ -287,25 +287,25 @@ def _listen(connection: socket.socket, state: str) -> Generator[str | int, None,
                     raise RendezvousError(printable(str(message["wrong"])))
                 state = printable(str(message.get("missing", state)))
             yield state
-    return "the first node (what answers there is no run of this program, or it is frozen)"
+    return "the first node (another program answers there, or the node is frozen)"
 
 
 def refuse(master: MasterAddress | None, reason: str, name: str = "") -> None:
-    """Notify the other nodes of a run that this one refuses to start, where the user started it on several.
+    """Notify the other nodes that this node refuses to start, if the user started the run on several nodes.
 
     Args:
         master: Address of the rendezvous.
-        reason: Message of this node.
+        reason: Error message of this node.
         name: Name of the run, if known.
     """
     torch = sys.modules.get("torch")
-    if master is None or (torch is not None and torch.distributed.is_initialized()):  # else they see it end
+    if master is None or (torch is not None and torch.distributed.is_initialized()):  # else they detect the end
         return
     with contextlib.suppress(RendezvousError, KeyboardInterrupt):
         master.check()
         sys.stderr.write(f"Notifying the other nodes for up to {duration(NOTIFY_TIMEOUT)}; press Ctrl-C to stop now\n")
         if master.node == 0:
-            server = RendezvousServer(master.listen(), f"The first node of this run refuses: {reason[:2000]}")
+            server = RendezvousServer(master.listen(), f"The first node of this run refuses to start: {reason[:2000]}")
             server.notify_all()
             server.close()
             return

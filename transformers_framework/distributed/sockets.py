@@ -1,4 +1,4 @@
-"""Sockets between the ranks of a run, and messages as JSON lines of bounded length."""
+"""Sockets between the ranks of a run; messages are JSON lines of limited length."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from collections.abc import Iterable
 from typing import Any
 
 LOOPBACK = "127.0.0.1"
-MAX_LINE = 8192  # bytes of a line; a longer one is not of this program
-MAX_UNIDENTIFIED = 64  # connections that have not identified themselves; the oldest is closed for a new one
-SIOCGIFADDR = 0x8915  # of linux/sockios.h: the address of an interface
-# a machine that lost its power closes no connection: ask after 15 s of silence, give up 20 s later
+MAX_LINE = 8192  # bytes of a line; longer lines are not from this program
+MAX_UNIDENTIFIED = 64  # open connections that have not identified themselves; the oldest is closed when there are more
+SIOCGIFADDR = 0x8915  # from linux/sockios.h: the address of an interface
+# a machine without power closes no connection: probe after 15 s without data, give up 20 s later
 KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether an address, as it is written, is reached from this machine only.
+    """Return whether an address is a loopback address, by its spelling.
 
-    A host's name is not: its own machine may resolve it to a loopback address, others do not.
+    A host name is not: its own machine may resolve it to a loopback address, other machines do not.
 
     Examples:
         >>> [is_loopback(address) for address in ("127.0.0.1", "::1", "localhost", "10.0.0.1", "node0")]
@@ -35,7 +35,7 @@ def is_loopback(address: str) -> bool:
 
 
 def stay_on_loopback() -> None:
-    """Let Gloo and NCCL listen on the loopback interface only, unless the user has chosen another."""
+    """Make Gloo and NCCL listen on the loopback interface only, unless the user has chosen another one."""
     names = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         if names:
@@ -43,10 +43,10 @@ def stay_on_loopback() -> None:
 
 
 def choose_interface(address: str) -> None:
-    """Let Gloo listen where the first node is reached, if this machine's own name leads to itself only, as on Debian.
+    """Make Gloo use the interface to the first node if this machine's name resolves to loopback, as on Debian.
 
     Args:
-        address: Name or address of the first node.
+        address: Name or IP address of the first node.
     """
     with contextlib.suppress(OSError, ImportError):
         if not all(is_loopback(str(found[4][0])) for found in socket.getaddrinfo(socket.gethostname(), None)):
@@ -63,11 +63,11 @@ def choose_interface(address: str) -> None:
 
 
 def listen(address: str, port: int = 0) -> socket.socket:
-    """Return a socket that listens on the loopback address, or on all when other machines have to reach this one.
+    """Return a socket that listens on the loopback interface, or on all interfaces if ``address`` is not loopback.
 
     Args:
-        address: Name or IP address by which others reach this machine.
-        port: 0: any that is free.
+        address: Name or IP address of this machine for other machines.
+        port: The port; 0 for any free port.
     """
     if is_loopback(address):
         return socket.create_server((LOOPBACK, port), backlog=1024)
@@ -77,17 +77,17 @@ def listen(address: str, port: int = 0) -> socket.socket:
 
 
 def connect(address: str, port: int, timeout: float) -> socket.socket:
-    """Connect; the operating system closes the connection when the other machine is gone."""
+    """Connect with TCP keep-alive: the operating system closes the connection when the other machine is gone."""
     connection = socket.create_connection((LOOPBACK if is_loopback(address) else address, port), timeout=timeout)
     connection.settimeout(None)
     return kept_alive(connection)
 
 
 def kept_alive(connection: socket.socket) -> socket.socket:
-    """Let the operating system close a connection when the other machine is gone."""
+    """Enable TCP keep-alive: the operating system closes the connection when the other machine is gone."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in KEEPALIVE.items():
-        if hasattr(socket, name):  # not everywhere
+        if hasattr(socket, name):  # not on every operating system
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return connection
 
@@ -102,16 +102,16 @@ def send_json(connection: socket.socket, message: Any) -> bool:
 
 
 class Listener:
-    """Read lines of JSON from many connections without one delaying another.
+    """Reader of JSON lines from many connections at the same time.
 
     Args:
-        server: Socket for new connections, where there is one.
+        server: Listening socket that accepts new connections, if any.
     """
 
     def __init__(self, server: socket.socket | None = None) -> None:
         self._selector = selectors.DefaultSelector()
         self._lines: dict[socket.socket, bytearray] = {}
-        self.identified: set[socket.socket] = set()  # those that stay open, however many others connect
+        self.identified: set[socket.socket] = set()  # connections that are never closed for new ones
         if server is not None:
             self._selector.register(server, selectors.EVENT_READ, data="server")
 
@@ -132,7 +132,7 @@ class Listener:
             connection.close()
 
     def receive(self, timeout: float | None = None) -> list[tuple[socket.socket, Any]]:
-        """Return the messages of some seconds as (connection, message); the message None means that it was closed."""
+        """Return received messages as (connection, message); None as message: the connection was closed."""
         found: list[tuple[socket.socket, Any]] = []
         for key, _ in self._selector.select(timeout):
             connection: Any = key.fileobj
@@ -168,20 +168,20 @@ class Listener:
         return messages if data and len(rest) <= MAX_LINE else [*messages, None]
 
     def close(self, *, but: Iterable[socket.socket] = ()) -> None:
-        """Close all connections but some."""
+        """Close all connections except those in ``but``."""
         for connection in list(self._lines):
             self.remove(connection, close=connection not in but)
         self._selector.close()
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error of a socket says, without the address, which Python repeats in it."""
+    """Return the message of a socket error without the address that Python adds."""
     code = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
     return os.strerror(code) if code else getattr(error, "strerror", None) or str(error)
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people.
+    """Return a duration as readable text.
 
     Examples:
         >>> duration(1800), duration(90), duration(0.6)

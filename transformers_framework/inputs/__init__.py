@@ -1,1 +1,1 @@
-"""Rows become model inputs: one class a shape of input."""
+"""Inputs: turn rows into model inputs, one class per type of input."""

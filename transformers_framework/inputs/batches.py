@@ -1,4 +1,4 @@
-"""Rows that are made anew before training, encoded some at a time, by one process or several."""
+"""Encoding of rows in batches before training, in one process or several."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Encoded = TypeVar("Encoded")
 
 
 class EncodedBatches(Generic[Encoded]):
-    """What rows of a data set are encoded to, some at a time."""
+    """The encoded rows of a data set, in batches; indexing encodes a batch."""
 
     def __init__(self, encode: Callable[[int, Mapping[str, list[Any]]], Encoded], source: Dataset, size: int) -> None:
         self.encode, self.source, self.size = encode, source, size
@@ -31,7 +31,7 @@ class EncodedBatches(Generic[Encoded]):
         return self.encode(start, self.source[start : start + self.size])
 
     def in_order(self, num_workers: int) -> Iterator[Encoded]:
-        """Yield all batches, encoded by several processes where there are enough for them."""
+        """Return all encoded batches in order; several processes encode them if there are enough batches."""
         if min(num_workers, len(self)) <= 1:
             return (self[number] for number in range(len(self)))
         import torch
@@ -44,7 +44,7 @@ class EncodedBatches(Generic[Encoded]):
                 collate_fn=_as_it_is,
                 num_workers=min(num_workers, len(self)),
                 worker_init_fn=_tokenize_alone,
-                generator=torch.Generator(),  # else the global one is drawn from
+                generator=torch.Generator(),  # else the global generator is used
             )
         )
 
@@ -54,11 +54,11 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _tokenize_alone(worker: int) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # processes are enough
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes already run in parallel
 
 
 def list_array(rows: Ragged) -> pa.ListArray:
-    """Return rows of numbers as Arrow holds them, ``int32``."""
+    """Return rows of numbers as an Arrow list array, ``int32``."""
     import pyarrow as pa
 
     offsets = np.concatenate([[0], np.cumsum(rows.lengths)]).astype(np.int32)

@@ -74,7 +74,8 @@ class JointCandidates(SegmentInputs):
             of a group once. RE_1: one for the group, whether any is right. Default: IE_k
         permutation_check: Test each group in so many random orders of its candidates as well, and report how much
             scores move: permutation_change (mean), permutation_change_max, permutation_flipped (share of predictions).
-        iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows.
+        iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000
+            rows.
 
     Raises:
         ConfigurationError: When columns, lengths or flags make no sense, or the tokenizer is a slow one.

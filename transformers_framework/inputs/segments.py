@@ -33,7 +33,7 @@ from transformers_framework.sources.columns import (
     chunks,
     first_empty,
     list_sizes,
-    unwritten,
+    rows_without_characters,
 )
 from transformers_framework.sources.fields import Field, parse_field, segments
 
@@ -174,7 +174,7 @@ class SegmentInputs(Inputs):
 
     def _check_written(self, dataset: Dataset, field: Field, source: DatasetSource) -> None:
         """Raise when a text is null or empty, or none to the tokenizer; only doubtful ones are looked at closely."""
-        doubtful = unwritten(dataset, field.columns)
+        doubtful = rows_without_characters(dataset, field.columns)
         if not len(doubtful):
             return
         name, rows = ":".join(field.columns), dataset.select_columns(list(field.columns)).select(doubtful)

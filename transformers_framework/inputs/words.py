@@ -52,8 +52,8 @@ class WordInputs(SegmentInputs):
         max_sequence_length: Longest input in tokens, special tokens included. A row that is longer has several windows.
         doc_stride: Tokens of a long row that a window shares with the one before it, at most; where that is more than
             half of a window, they share half. 128 when not given.
-        iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows. Then
-            words beyond `max_sequence_length` are left out.
+        iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000
+            rows. Words after `max_sequence_length` are then removed.
 
     Raises:
         ConfigurationError: When it is not one column, the length makes no sense, the tokenizer is a slow one, or there

@@ -29,7 +29,7 @@ from transformers_framework.sources.columns import (
 )
 from transformers_framework.sources.fields import Field, NamedColumns, field_texts, parse_field
 from transformers_framework.sources.loading import load_dataset, row_place
-from transformers_framework.sources.query_ids import check_ids, first_without_name
+from transformers_framework.sources.query_ids import check_ids, first_without_id
 from transformers_framework.storage.cache import cache_folder
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ def _ids(dataset: datasets.Dataset, column: str | None, source: DatasetSource, n
     if column is None:
         return value_hashes(list(range(len(dataset))))
     check_ids(dataset, column, source, flag="corpus_id_column", what="passage")
-    if (row := first_without_name(dataset, column)) is not None:
+    if (row := first_without_id(dataset, column)) is not None:
         raise DataError(f"{source.place(row)}: '{column}' has no id ({shown(dataset[row][column])}).")
     ids = np.concatenate([value_hashes(rows[column]) for rows in chunks(dataset.select_columns([column]))])
     order = np.argsort(ids, kind="stable")

@@ -1,1 +1,1 @@
-"""Data sets: where they come from, readers of files, columns, and their cache."""
+"""Dataset sources: loading, readers of data files, checks of columns, and the cache of prepared data."""

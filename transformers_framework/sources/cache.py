@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-ROWS = "rows.arrow"  # what was built table by table, in Arrow's stream format
+ROWS = "rows.arrow"  # rows that were written table by table, in Arrow's stream format
 
 
 def prepared(
@@ -33,18 +33,18 @@ def prepared(
 ) -> Dataset:
     """Return ``build(dataset)``, read from the cache when the same was built before.
 
-    One process builds, the others wait and read. A result appears whole or not at all; one that is damaged is made
-    again. The data are known by their fingerprint (their files), the steps by ``key`` and the program's version.
+    One process builds, the others wait and read. Results are written atomically; a damaged result is built again. The
+    cache key has the fingerprint of the data, ``key`` and the version of this program.
 
     Args:
-        dataset: What :func:`~transformers_framework.sources.loading.load_dataset` returned.
-        key: Everything the result depends on besides the data: names of functions, arguments. JSON can hold it.
-        build: Makes the result, by ``map`` and the like, or the tables of its rows one by one. When it returns its
-            argument, nothing is written.
-        cache_dir: Where results are kept, in ``prepared/``.
-        use_cache: Read what is there; otherwise build and replace it.
-        keep_in_memory: Copy the result into memory instead of mapping its files.
-        verify: Compare what is there with its checksums even if that was done within a day.
+        dataset: Data set that :func:`~transformers_framework.sources.loading.load_dataset` returned.
+        key: Everything that the result depends on besides the data, for instance arguments; serializable as JSON.
+        build: Returns the result as a data set, or as an iterator of tables with its rows. If it returns its argument,
+            nothing is written.
+        cache_dir: Cache folder; results are written to ``prepared/``.
+        use_cache: Read a cached result; otherwise build and replace it.
+        keep_in_memory: Copy the result into memory instead of memory-mapping its files.
+        verify: Verify checksums now, even if that was done within a day.
 
     Raises:
         ConfigurationError: When the cache folder cannot be written.
@@ -77,11 +77,11 @@ def prepared(
 
 def _not_empty(num_rows: int) -> None:
     if not num_rows:
-        raise DataError("preparation left no rows of the data set")
+        raise DataError("no rows of the data set are left after preparation")
 
 
 def _write(tables: Iterator[pa.Table], path: Path) -> int:
-    """Write tables as they come, none is kept; return the number of their rows."""
+    """Write tables one by one, without keeping them in memory; return the number of rows."""
     import pyarrow as pa
 
     num_rows = 0
@@ -98,10 +98,10 @@ def _write(tables: Iterator[pa.Table], path: Path) -> int:
 
 @contextlib.contextmanager
 def _scratch(folder: Path) -> Iterator[Callable[[Dataset], None]]:
-    """Keep what ``map`` writes out of the user's data folder and out of a small ``/tmp``.
+    """Write intermediate files of ``map`` to a scratch folder, not to the user's data folder or a small ``/tmp``.
 
-    ``datasets`` puts intermediate results beside the source, or, with its caching off, where ``TMPDIR`` says; it takes
-    that folder away when the process ends. The function that is given removes the files of a result at once.
+    ``datasets`` writes intermediate files next to the source or, with caching disabled, to ``TMPDIR``, and removes them
+    when the process ends. The yielded function removes the files of a result at once.
     """
     import datasets
 
@@ -111,7 +111,7 @@ def _scratch(folder: Path) -> Iterator[Callable[[Dataset], None]]:
                 for file in place.iterdir():
                     file.unlink()
 
-    tempfile.gettempdir()  # remembered now: sockets of worker processes must not get the long path below
+    tempfile.gettempdir()  # cached now: the paths of worker sockets must not get the long path below
     caching, before = datasets.is_caching_enabled(), os.environ.get("TMPDIR")
     datasets.disable_caching()
     os.environ["TMPDIR"] = str(folder)

@@ -1,4 +1,4 @@
-"""Types of columns: the plain one of each, and the one that holds the values of several files."""
+"""Arrow types of columns: conversion to plain types, and the common type of a column in several files."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DIGITS = 18  # of integers that all fit into 64 bits
+DIGITS = 18  # integers with this many digits always fit into 64 bits
 
 
 class MixedTypesError(Exception):
-    """Two types that no column can hold together.
+    """A column has values of two types without a common type.
 
     Args:
-        column: Where, with dots for what is inside.
-        earlier: What was there before.
-        here: What is there now.
+        column: The column; nested fields are separated by dots.
+        earlier: Type in earlier rows.
+        here: Type in this row.
     """
 
     def __init__(self, column: str, earlier: pa.DataType, here: pa.DataType) -> None:
@@ -24,10 +24,10 @@ class MixedTypesError(Exception):
 
 
 def merged(earlier: pa.DataType, here: pa.DataType, column: str) -> pa.DataType:
-    """Return the type that holds the values of both: nothing with anything, integers with floats, fields together.
+    """Return the common type of two types: null with any type, integers with floats, structs with all fields.
 
     Raises:
-        MixedTypesError: When there is none.
+        MixedTypesError: When there is no common type.
     """
     import pyarrow as pa
 
@@ -49,7 +49,7 @@ def merged(earlier: pa.DataType, here: pa.DataType, column: str) -> pa.DataType:
 
 
 def _merged_numbers(earlier: pa.DataType, here: pa.DataType) -> pa.DataType:
-    """Return the narrowest type for the numbers of both; a cast says where one of 64 bits does not fit."""
+    """Return the narrowest common type of two number types; a cast fails later if a 64-bit number does not fit."""
     import pyarrow as pa
 
     is_unsigned = pa.types.is_unsigned_integer
@@ -63,11 +63,11 @@ def _merged_numbers(earlier: pa.DataType, here: pa.DataType) -> pa.DataType:
 
 
 def plain(kind: pa.DataType, *, is_number: bool = False) -> pa.DataType:
-    """Replace the variants in which writers store texts, lists and integers by the plain type, wherever they are.
+    """Replace variants of string, list and integer types by the plain type, also in nested types.
 
     Args:
-        kind: The type that was written.
-        is_number: Its decimals are read as numbers; else those with a fraction stay as they are written.
+        kind: The type in the file.
+        is_number: Read decimals as numbers; without it, decimals with a fraction keep their type.
 
     Examples:
         >>> import pyarrow as pa
@@ -108,7 +108,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _name(kind: pa.DataType) -> str:
-    """Name a type as users do."""
+    """Return the name of a type for messages."""
     import pyarrow as pa
 
     if pa.types.is_list(kind):

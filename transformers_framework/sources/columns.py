@@ -1,4 +1,4 @@
-"""Whole columns of a data set, looked at through Arrow: types, empty texts, lengths, values."""
+"""Checks and statistics of whole columns, computed with Arrow: types, empty texts, lengths, values."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-Rows = Mapping[str, Sequence[Any]]  # some rows of a data set: by column, a value of Python or numpy for each row
+Rows = Mapping[str, Sequence[Any]]  # some rows of a data set: for each column, one value per row
 
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Where a data set comes from, for messages.
+    """Source of a data set, for messages.
 
     Args:
-        stage: The stage it serves.
-        name: What the user wrote.
-        place: Names the place of a row, as ``file:line``.
+        stage: Stage that uses the data set.
+        name: Name of the source as the user wrote it.
+        place: Returns the place of a row, for instance ``file:line``.
     """
 
     stage: Stage
@@ -35,22 +35,22 @@ class DatasetSource:
 
 
 def chunks(dataset: Dataset, size: int = 1000) -> Iterator[dict[str, list[Any]]]:
-    """Yield the rows of a data set, some at a time, as columns."""
+    """Yield the rows of a data set in chunks, as columns."""
     return (dataset[start : start + size] for start in range(0, len(dataset), size))
 
 
 def arrow_chunks(dataset: Dataset, column: str, size: int = 100_000) -> Iterator[Any]:
-    """Yield a column as Arrow arrays, chunk after chunk, in the order of rows."""
+    """Yield a column as Arrow arrays, in chunks of rows."""
     table = dataset.select_columns([column]).with_format("arrow")
     for start in range(0, len(dataset), size):
         yield table[start : start + size].column(column).combine_chunks()
 
 
 def check_column(dataset: Dataset, column: str, source: DatasetSource, *, flag: str) -> None:
-    """Raise when a data set has no such column.
+    """Raise if a data set has no such column.
 
     Raises:
-        DataError: With the columns there are and the closest of them.
+        DataError: When the column is missing; the message lists the columns and suggests the closest one.
     """
     if column not in dataset.column_names:
         raise DataError(
@@ -62,10 +62,10 @@ def check_column(dataset: Dataset, column: str, source: DatasetSource, *, flag: 
 def check_text_type(
     dataset: Dataset, column: str, source: DatasetSource, *, is_list: bool, flag: str = "input_columns"
 ) -> None:
-    """Raise when a column does not hold texts (or lists of them); numbers are read as text.
+    """Raise if a column does not hold texts, or lists of texts; numbers are read as text.
 
     Raises:
-        DataError: With the type that was found.
+        DataError: When it does not; the message has the type that was found.
     """
     from datasets import Value
 
@@ -73,18 +73,18 @@ def check_text_type(
     item = item_feature(feature)
     if item is not None and not is_list:
         raise DataError(
-            f"--{flag}: '{column}' of {source.name} is a list column: "
-            f"write '+{column}' to join its texts or '*{column}' for one segment each."
+            f"--{flag}: '{column}' of {source.name} is a list column. "
+            f"Write '+{column}' to join its texts or '*{column}' for one segment each."
         )
     if item is None and is_list:
-        raise DataError(f"--{flag}: '{column}' of {source.name} is not a list column: write it without the mark.")
+        raise DataError(f"--{flag}: '{column}' of {source.name} is not a list column. Remove the '+' or '*'.")
     value = feature if item is None else item
     if not isinstance(value, Value) or "binary" in value.dtype:
         raise DataError(f"--{flag}: '{column}' of {source.name} holds {type_name(feature)}, not text.")
 
 
 def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:
-    """Return the first row where none of the columns has a visible text, or nothing."""
+    """Return the first row in which no column has a visible character, None without such a row."""
     start = 0
     for arrays in zip(*(arrow_chunks(dataset, column) for column in columns), strict=True):
         empty = np.logical_and.reduce([_lengths(array, visible=True) == 0 for array in arrays])
@@ -94,10 +94,10 @@ def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:
     return None
 
 
-def unwritten(dataset: Dataset, columns: Sequence[str]) -> np.ndarray:
-    """Return the rows in which no text has a letter, a number, a punctuation mark or a symbol: ``(N,) int64``.
+def rows_without_characters(dataset: Dataset, columns: Sequence[str]) -> np.ndarray:
+    """Return the rows without any letter, number, punctuation mark or symbol in their texts: ``(N,) int64``.
 
-    What is left, as control characters or accents alone, may be nothing to a tokenizer.
+    Other characters, such as control characters or single accents, may result in no token.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -115,7 +115,7 @@ def unwritten(dataset: Dataset, columns: Sequence[str]) -> np.ndarray:
 
 
 def item_feature(feature: Any) -> Any:
-    """Return what the lists of a column hold, nothing when it holds no lists."""
+    """Return the feature of the items of a list column, None if it is not a list column."""
     from datasets import LargeList, List
 
     if isinstance(feature, list):
@@ -124,7 +124,7 @@ def item_feature(feature: Any) -> Any:
 
 
 def type_name(feature: Any) -> str:
-    """Return the type of a column as people write it.
+    """Return the name of a column's type for messages.
 
     Examples:
         >>> from datasets import List, Value
@@ -141,7 +141,7 @@ def type_name(feature: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as messages show it: what is none in Python is null in files.
+    """Return a value as it is shown in messages; None is shown as null.
 
     Examples:
         >>> shown("a"), shown(None)
@@ -151,7 +151,7 @@ def shown(value: Any) -> str:
 
 
 def first_null(dataset: Dataset, column: str) -> int | None:
-    """Return the first row where a column is null, or nothing."""
+    """Return the first row in which a column is null, None without such a row."""
     start = 0
     for array in arrow_chunks(dataset, column):
         if array.null_count:
@@ -161,7 +161,7 @@ def first_null(dataset: Dataset, column: str) -> int | None:
 
 
 def first_null_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
-    """Return the first row of a list column that has a null in its list, and the place of that in the list."""
+    """Return the first row of a list column with a null item, and the position of the item in the list."""
     import pyarrow.compute as pc
 
     start = 0
@@ -176,7 +176,7 @@ def first_null_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
 
 
 def first_empty_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
-    """Return the first row of a list column that has an item without a visible text, and the place of that in it."""
+    """Return the first row of a list column with an empty item, and the position of the item in the list."""
     import pyarrow.compute as pc
 
     start = 0
@@ -190,19 +190,19 @@ def first_empty_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
 
 
 def column_lengths(dataset: Dataset, column: str) -> np.ndarray:
-    """Return the characters of every text of a column; of a list, those of all its texts: ``(N,) int64``."""
+    """Return the number of characters of each text, or of all texts of each list, in a column: ``(N,) int64``."""
     return np.concatenate([_lengths(array) for array in arrow_chunks(dataset, column)] or [np.zeros(0, np.int64)])
 
 
 def value_numbers(dataset: Dataset, column: str, *, flat: bool = False) -> np.ndarray:
-    """Return a number for every value of a column: equal values have equal numbers, -1 where it is null ``(N,) int64``.
+    """Return the values of a column as numbers, -1 for null ``(N,) int64``.
 
-    Values are numbered from 0 in the order in which they first occur.
+    Equal values have equal numbers; values are numbered from 0 in the order of their first occurrence.
 
     Args:
         dataset: Data set with N values.
         column: The column.
-        flat: Its values are those of its lists, one list after the other.
+        flat: Number the items of a list column instead of its lists.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -215,7 +215,7 @@ def value_numbers(dataset: Dataset, column: str, *, flat: bool = False) -> np.nd
 
 
 def distinct_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
-    """Return the number of each value's text ``(N,) int64``, and the distinct texts; only these become Python's.
+    """Return the index of each value's text among the distinct texts ``(N,) int64``, and the distinct texts.
 
     Examples:
         >>> import pyarrow as pa
@@ -228,7 +228,7 @@ def distinct_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
 
 
 def list_sizes(dataset: Dataset, column: str) -> np.ndarray:
-    """Return how many items the list of each row has, 0 where it is null: ``(N,) int64``."""
+    """Return the number of items in the list of each row, 0 for null: ``(N,) int64``."""
     import pyarrow.compute as pc
 
     sizes = [pc.fill_null(pc.list_value_length(array), 0).to_numpy() for array in arrow_chunks(dataset, column)]

@@ -1,4 +1,4 @@
-"""CSV and TSV files; a column has numbers where each of them is written as Python writes it, else texts."""
+"""Reader of CSV and TSV files; a column has numbers if all its values are written as Python writes them, else text."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from transformers_framework.sources.data_files import DataFile, excerpt, not_utf
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 10_000  # are converted together
+ROWS = 10_000  # rows that are converted together
 
-# Anything else, such as 007 or +1, is an id or a code, and stays a text.
+# Other values, such as 007 or +1, are ids or codes, and stay text.
 TYPES = {
     "int64": re.compile(r"0|-?[1-9]\d{0,17}"),
     "float64": re.compile(r"-?(0|[1-9]\d{0,17})(\.\d*)?([eE][+-]?\d+)?"),
@@ -27,11 +27,12 @@ TYPES = {
 
 
 def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple[pa.Schema, dict[str, str]]:
-    """Return columns and types of all files, the narrowest that hold every value; an empty field is null in any.
+    """Return the columns of all files with the narrowest types that hold every value; empty fields are null.
 
     Args:
         files: Files of one data set.
-        numbers: Columns in which 0.50, 1e3 and 1 beside 2.5 are numbers; in others they would not come back as written.
+        numbers: Columns in which 0.50, 1e3, or 1 and 2.5 together, are numbers; other columns are then text, so that
+            values are kept as they are written.
     """
     import pyarrow as pa
 
@@ -49,13 +50,13 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
                 if value and possible.get(name):
                     filled.add(name)
                     possible[name] = [kind for kind in possible[name] if _holds(kind, value, name in numbers)]
-    # a column without any value is text, so that a text column of a small sample keeps its type
+    # a column without values is text, so that an empty text column in a small file keeps its type
     kinds = {name: kinds[0] if (kinds := possible[name]) and name in filled else "string" for name in columns}
     return pa.schema([(n, getattr(pa, kind)()) for n, kind in kinds.items() if n not in unreadable]), unreadable
 
 
 def _holds(kind: str, value: str, is_number: bool) -> bool:
-    """Tell whether a type holds what is written, so that it can be written again.
+    """Return whether a type can represent a value, such that it can be written again in the same way.
 
     Examples:
         >>> _holds("float64", "1.10", is_number=False), _holds("float64", "1.1", is_number=False)
@@ -79,7 +80,7 @@ def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
 
 
 def places_of(file: DataFile) -> Iterator[str]:
-    """Name the place of every row: the line where it starts."""
+    """Yield the place of every row: the line where it starts."""
     return (f"{file.name}:{line}" for line, _ in _rows(file))
 
 
@@ -89,8 +90,8 @@ def _rows(file: DataFile) -> Iterator[tuple[int, list[str]]]:
 
 
 def _all_rows(file: DataFile) -> Iterator[tuple[int, list[str]]]:
-    """Yield header and rows, each as long as the header, with the line where they start; blank lines are skipped."""
-    csv.field_size_limit(1 << 30)  # Python's own limit is 128 KiB
+    """Yield the header and the rows with the line where they start; check the number of fields, skip blank lines."""
+    csv.field_size_limit(1 << 30)  # the default of Python is 128 KiB
     delimiter, quoting = _dialect(file)
     reader = csv.reader(_texts(file), delimiter=delimiter, quoting=quoting, strict=True)
     width = 0
@@ -101,11 +102,11 @@ def _all_rows(file: DataFile) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            file.fail(line, f'broken quotes ({error}): a field with quotes is written "like ""this"""')
+            file.fail(line, f'invalid quotes ({error}); write a field with quotes "like ""this"""')
         if not row:
             continue
         if len(row) != (width := width or len(row)):
-            file.fail(line, f"{len(row)} fields where the header has {width}: {excerpt(delimiter.join(row).encode())}")
+            file.fail(line, f"{len(row)} fields, but the header has {width}: {excerpt(delimiter.join(row).encode())}")
         yield line, row
 
 
@@ -123,10 +124,10 @@ def _texts(file: DataFile) -> Iterator[str]:
 
 
 def _dialect(file: DataFile) -> tuple[str, Any]:
-    """Find the delimiter in the header, and whether the quotes of a TSV file are quotes or mere signs.
+    """Return the delimiter, found in the header, and whether the quotes of a TSV file quote fields.
 
-    Many TSV files are written without quoting and have unbalanced quotes, which would swallow rows. When every line
-    has the right number of fields as it stands and reading with quotes fails or finds fewer rows, quotes are signs.
+    Many TSV files are written without quoting and have unbalanced quotes, which would merge rows. If every line has
+    the right number of fields, and reading with quoting fails or finds fewer rows, quotes are ordinary characters.
     """
     header = next(_texts(file), "")
     if file.suffix == ".csv":
@@ -145,14 +146,14 @@ def _dialect(file: DataFile) -> tuple[str, Any]:
 
 
 def _header(file: DataFile) -> list[str]:
-    """Read the names of the columns; a first one without a name is the index that pandas writes, called ""."""
+    """Return the names of the columns; an empty first name is the index column of pandas."""
     _, header = next(_all_rows(file), (1, []))
     header = [name.strip() for name in header]
     for number, name in enumerate(header, 1):
         if not name and (number > 1 or len(header) == 1):
-            file.fail(1, f"the first line must name the columns, but column {number} has no name")
+            file.fail(1, f"the first line must have the names of the columns, but column {number} has no name")
         if name and TYPES["float64"].fullmatch(name):
-            file.fail(1, f"the first line must name the columns, but found the number {name}: add a header")
+            file.fail(1, f"the first line must have the names of the columns, but has the number {name}; add a header")
         if header.index(name) != number - 1:
-            file.fail(1, f"two columns are called '{name}'")
+            file.fail(1, f"two columns have the name '{name}'; rename one")
     return header

@@ -1,4 +1,4 @@
-"""Data files and the formats they may have."""
+"""Data files and their formats."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SUFFIXES = (*FORMATS, *(f + c for f, kind in FORMATS.items() if kind != "parquet
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file with rows.
+    """A data file.
 
     Args:
-        path: Where it lies.
-        name: How users know it (its address when it was downloaded).
+        path: Local path.
+        name: Name in messages (the address of a downloaded file).
     """
 
     path: Path
@@ -30,7 +30,7 @@ class DataFile:
 
     @property
     def suffix(self) -> str:
-        """Suffix that tells the format, without the compression's."""
+        """Suffix of the format, without the suffix of a compression."""
         suffixes = [suffix for suffix in self.path.suffixes if suffix.lower() not in COMPRESSIONS]
         return suffixes[-1].lower() if suffixes else ""
 
@@ -45,10 +45,10 @@ class DataFile:
 
 
 class UnreadableColumnError(DataError):
-    """A value does not go into the type of its column, which was found without reading values.
+    """A value cannot be converted to the type of its column, which was determined without reading values.
 
     Args:
-        message: What is wrong, for users.
+        message: Message for users.
         column: The column.
     """
 
@@ -58,12 +58,12 @@ class UnreadableColumnError(DataError):
 
 
 def excerpt(line: bytes) -> str:
-    """Show the start of a line."""
+    """Return the start of a line, quoted."""
     text = line.decode(errors="replace").strip()
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """Say which byte is wrong, and how to convert the file."""
+    """Return a message with the invalid byte and how to convert the file."""
     byte = error.object[error.start]
     return f"not UTF-8: byte 0x{byte:02x}; convert the file, for instance: iconv -f latin1 -t utf-8 OLD > NEW"

@@ -1,4 +1,4 @@
-"""The column language: which texts of a row become the segments of one input.
+"""The column syntax of flags: which columns of a row become the segments of one input.
 
 ``name`` a text column · ``a:b`` two text columns joined by a space · ``+name`` a list column joined by spaces ·
 ``*name`` a list column, one segment each.
@@ -20,12 +20,12 @@ NUMBERS = ("label_column", "scores_column")  # flags that name columns of number
 
 @dataclass(frozen=True)
 class Field:
-    """One item of the column language.
+    """One parsed item of the column syntax.
 
     Args:
-        columns: Columns it reads; more than one only when they are joined.
-        is_list: The column holds lists of texts.
-        spreads: Each text of the list is a segment of its own.
+        columns: Columns that are read; more than one only if they are joined.
+        is_list: Whether the column holds lists of texts.
+        spreads: Whether each text of the list is a segment.
     """
 
     columns: tuple[str, ...]
@@ -35,11 +35,11 @@ class Field:
 
 @dataclass(frozen=True)
 class NamedColumns:
-    """What the flags of a run say of columns.
+    """Columns that the flags of a run name.
 
     Args:
-        read: Columns that a flag names; nothing when all may be read.
-        numbers: Those that hold numbers.
+        read: Columns that are read; None if all columns may be read.
+        numbers: Columns that must hold numbers.
     """
 
     read: frozenset[str] | None = None
@@ -47,7 +47,7 @@ class NamedColumns:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> NamedColumns:
-        """Find the names in the values of flags.
+        """Find the column names in the values of flags.
 
         Examples:
             >>> named = NamedColumns.of({"input_columns": ["a:b", "*c"], "label_column": "d", "k": 3})
@@ -61,14 +61,14 @@ class NamedColumns:
 
 
 def parse_field(text: str, *, flag: str = "input_columns") -> Field:
-    """Read one item of the column language.
+    """Parse one item of the column syntax.
 
     Args:
         text: The item.
-        flag: The flag that it was given to, for the message.
+        flag: Name of the flag, for the message.
 
     Raises:
-        ConfigurationError: When a column name is empty or a marker stands where it means nothing.
+        ConfigurationError: When a column name is empty, or a marker is used with joined columns.
 
     Examples:
         >>> parse_field("question")
@@ -82,16 +82,16 @@ def parse_field(text: str, *, flag: str = "input_columns") -> Field:
     columns = tuple(name.split(":"))
     if not all(columns) or (marker and len(columns) > 1):
         raise ConfigurationError(
-            f"--{flag}: '{text}' is not a column. Write 'name', 'first:second' (joined by a space), "
+            f"--{flag}: '{text}' is not valid. Write 'name', 'first:second' (joined by a space), "
             "'+list' (joined by spaces) or '*list' (one segment each)."
         )
     return Field(columns, is_list=bool(marker), spreads=marker == "*")
 
 
 def field_texts(rows: Mapping[str, Sequence[Any]], field: Field) -> list[Any]:
-    """Return what a field holds for every row: a text, or a list of texts when it spreads.
+    """Return the text of a field for every row, or a list of texts if each text is a segment.
 
-    Missing texts become empty ones: whether they are allowed was decided before.
+    Null becomes an empty text; whether it is allowed was checked before.
 
     Examples:
         >>> rows = {"a": ["x", "y"], "b": ["1", None], "l": [["p", "q"], []]}
@@ -114,7 +114,7 @@ def field_texts(rows: Mapping[str, Sequence[Any]], field: Field) -> list[Any]:
 
 
 def as_text(value: Any) -> str:
-    """Return a value as text; nothing becomes the empty text.
+    """Return a value as text; None becomes an empty text.
 
     Examples:
         >>> as_text(12), as_text(None)
@@ -128,10 +128,10 @@ def segments(rows: Mapping[str, Sequence[Any]], fields: Sequence[Field]) -> tupl
 
     Args:
         rows: Columns of a batch of B rows.
-        fields: What becomes a segment, in order.
+        fields: Fields of the segments, in order.
 
     Returns:
-        All segments, row after row, and how many each row has: ``(B,) int64``.
+        All segments, row by row, and the number of segments of each row: ``(B,) int64``.
 
     Examples:
         >>> rows = {"q": ["a", "b"], "c": [["x", "y"], ["z"]]}
@@ -164,7 +164,7 @@ def word_column(input_columns: Sequence[str]) -> str:
     fields = [parse_field(column) for column in input_columns]
     if len(fields) != 1 or fields[0].spreads or len(fields[0].columns) != 1:
         raise ConfigurationError(
-            f"--input_columns: {' '.join(input_columns)} is not one list of words. Give the column that holds the "
-            "list, as in --input_columns tokens."
+            f"--input_columns: {' '.join(input_columns)} is not one column of lists of words. Give the list "
+            "column, for instance --input_columns tokens."
         )
     return fields[0].columns[0]

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, or of its cache when it cannot be reached."""
+"""Data sets from the Hugging Face hub, or from its cache when the hub cannot be reached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers_framework.exceptions import DataError, did_you_mean
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-# data sets that once had a name of one part, and where they are now: to name them where the hub cannot be asked
+# data sets that had names without a user, and their new names: for messages when the hub cannot be reached
 MOVED = {
     **{name: f"fancyzhx/{name}" for name in ("ag_news", "dbpedia_14")},
     **{name: f"google-research-datasets/{name}" for name in ("natural_questions", "paws")},
@@ -37,29 +37,29 @@ logger = logging.getLogger(__name__)
 def load_from_hub(
     source: str, config: str | None, stage: str, iterable: bool, keep_in_memory: bool
 ) -> Dataset | IterableDataset:
-    """Load from the hub, or from its cache when it cannot be reached."""
+    """Load a data set from the hub, or from its cache when the hub cannot be reached."""
     import datasets
 
     flag = f"--{stage}_dataset {source}"
     name, _, split = source.rpartition("/")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or not split:
-        example = (_names_of(source) or [f"user/{source}"])[0] if re.fullmatch(r"[\w.-]+", source) else "user/name"
+        example = (_matching_ids(source) or [f"user/{source}"])[0] if re.fullmatch(r"[\w.-]+", source) else "user/name"
         raise DataError(
-            f"{flag}: no such file or folder, and a hub data set is written with its split last: user/name/split, for "
-            f"instance {example}/train"
+            f"{flag}: no such file or folder. A data set of the hub is written with its split last: user/name/split, "
+            f"for instance {example}/train"
         )
     try:
         return datasets.load_dataset(
             _canonical(name, flag), config, split=split, streaming=iterable, keep_in_memory=keep_in_memory or None
         )
     except Exception as error:  # the hub's client, requests, pyarrow and datasets raise many kinds
-        raise DataError(f"{flag}: {_trouble(error, name, split, config, stage)}") from error
+        raise DataError(f"{flag}: {_load_error(error, name, split, config, stage)}") from error
 
 
 def _canonical(name: str, flag: str) -> str:
-    """Return the id of a data set; the hub knows that of one that once had a name of one part.
+    """Return the current id of a data set; old names without a user are looked up on the hub.
 
-    ``datasets`` itself follows the hub from the old name to the new one, and then asks for files under the old one.
+    ``datasets`` resolves an old name to the new one, but then requests files with the old name.
     """
     import datasets
     from huggingface_hub import HfApi
@@ -68,15 +68,15 @@ def _canonical(name: str, flag: str) -> str:
         return name
     try:
         found = HfApi().dataset_info(name, timeout=30).id
-    except Exception:  # absent, or no network: the attempt to load it says so
+    except Exception:  # absent, or no network: loading it raises the error
         return name
     if found != name:
-        logger.info("%s: the hub calls this data set %s", flag, found)
+        logger.info("%s: the name of this data set on the hub is %s", flag, found)
     return found
 
 
-def _names_of(name: str, *, ask: bool = True) -> list[str]:
-    """Return the ids that a name of one part may stand for: known here, or to the hub if it is asked."""
+def _matching_ids(name: str, *, ask: bool = True) -> list[str]:
+    """Return ids that match a name without a user: from the table above, the local cache and, with ``ask``, the hub."""
     import datasets
     from huggingface_hub import HfApi, constants
 
@@ -94,28 +94,28 @@ def _names_of(name: str, *, ask: bool = True) -> list[str]:
     return list(dict.fromkeys(found))[:5]
 
 
-def _trouble(error: Exception, name: str, split: str, config: str | None, stage: str) -> str:
-    """Explain why the hub did not give a data set."""
+def _load_error(error: Exception, name: str, split: str, config: str | None, stage: str) -> str:
+    """Return a message that explains why a data set could not be loaded from the hub."""
     import datasets
     from huggingface_hub.errors import RepositoryNotFoundError
 
     nothing_here, hint = f"there is no such file or folder in {Path.cwd()}", ""
-    if "/" not in name and (names := _names_of(name, ask=not isinstance(error, ConnectionError))):
-        hint = f" Data sets of the hub have names of two parts: did you mean {f'/{split} or '.join(names)}/{split}?"
+    if "/" not in name and (names := _matching_ids(name, ask=not isinstance(error, ConnectionError))):
+        hint = f" Names on the hub are user/name: did you mean {f'/{split} or '.join(names)}/{split}?"
     elif "/" not in name:
-        hint = f" The split comes last: did you mean {name}/{split}/train?"
+        hint = f" The split must be last: did you mean {name}/{split}/train?"
     if isinstance(error, (datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError)):
-        return f"{nothing_here}, and the hub has no data set '{name}' that you may read.{hint}"
+        return f"{nothing_here}, and the hub has no data set '{name}' that you can access.{hint}"
     if isinstance(error, ConnectionError):
         why = "HF_HUB_OFFLINE is set" if datasets.config.HF_HUB_OFFLINE else "the hub cannot be reached"
         return (
-            f"{nothing_here}; {why} and '{name}' is not in the hub's cache. Load it once with a network, or give a "
-            f"file.{hint}"
+            f"{nothing_here}; {why} and '{name}' is not in the hub's cache. Load it once with network access, or give "
+            f"a file.{hint}"
         )
     text = str(error).strip()
     if "Unknown split" in text or "Bad split" in text:
         known = re.findall(r"'([^']+)'", text.partition("[")[2]) or re.findall(r"\w+", text.partition("[")[2])
-        return f"'{name}' has no split '{split}', but {', '.join(known)}.{did_you_mean(split, known)}"
+        return f"'{name}' has no split '{split}'; it has {', '.join(known)}.{did_you_mean(split, known)}"
     if "Config name is missing" in text or "BuilderConfig" in text:
         known = re.findall(r"'([^']+)'", text.partition("[")[2])
         return (

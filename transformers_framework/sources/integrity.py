@@ -1,4 +1,4 @@
-"""Validate Arrow files of others before they are memory-mapped: reading a damaged one would crash the process."""
+"""Validate Arrow files from users before they are memory-mapped: reading a damaged file would crash the process."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from transformers_framework.storage.checksums import checksum, is_check_due, mar
 
 
 def check_files(files: Sequence[Path], name: str, *, cache_dir: Path, verify: bool = False) -> None:
-    """Raise when a file is damaged: it is validated the first time, and its checksum is verified once a day.
+    """Raise if a file is damaged; files are validated at first use, and their checksums are verified once a day.
 
-    Arrow trusts what it maps: offsets that point outside a file end the process.
+    Arrow does not check mapped files: an offset outside a file crashes the process.
 
     Args:
         files: Arrow files in the stream format.
         name: Name of the data set in messages.
-        cache_dir: Where checksums are kept, in ``checksums/``.
+        cache_dir: Cache folder; checksums are written to ``checksums/``.
         verify: Verify checksums now, even if that was done within a day.
 
     Raises:
-        DataError: With the file.
+        DataError: When a file is damaged; the message has its path.
     """
     paths = [file.resolve() for file in files]
     stats = [path.stat() for path in paths]
@@ -39,8 +39,8 @@ def check_files(files: Sequence[Path], name: str, *, cache_dir: Path, verify: bo
             known = json.loads(record.read_text("utf-8"))
             if other := [path for path in sums if known.get(path) != sums[path]]:
                 raise DataError(
-                    f"{name}: {other[0]} was changed without a trace, neither its size nor its time: it is damaged. "
-                    f"Write it again, or put a copy in its place; to take it as it is, remove {record}"
+                    f"{name}: {other[0]} is damaged: its content has changed, but not its size and modification time. "
+                    f"Write it again, or replace it by a copy; to accept it as it is, remove {record}"
                 )
             mark_verified(record)
             return
@@ -58,12 +58,12 @@ def _validate(path: Path, name: str) -> None:
             for batch in reader:
                 batch.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{name}: {path} is damaged ({error}); write it again") from error
+        raise DataError(f"{name}: {path} is damaged ({error}). Write it again") from error
 
 
 @contextlib.contextmanager
 def _locked(record: Path) -> Iterator[None]:
-    """Lock the record, so that one process validates; where the cache cannot be written, each does."""
+    """Lock the record, so that only one process validates; without a writable cache, every process does."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(ConfigurationError):
             held.enter_context(locked(record))

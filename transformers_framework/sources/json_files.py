@@ -1,4 +1,4 @@
-"""JSON lines and lists of JSON objects, parsed by Arrow once it is sure that it can."""
+"""Reader of JSON lines and of JSON lists of objects; lines are checked first, then parsed by Arrow."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 16 << 20  # bytes of JSON lines parsed at once
-DEEPEST = 50  # lists and objects inside each other: Arrow's schemas end at 64, and its parser at some thousands
-LONG = re.compile(rb"[:,\[]\s*-?\d{19,}\s*[,\]}]")
-MIXED = {b"numbers": b"with and without a fraction"}  # what a schema says of columns in which 1 would become 1.0
+MAX_DEPTH = 50  # nested lists and objects: Arrow's schemas allow 64 levels, and its parser some thousands
+LONG_INTEGER = re.compile(rb"[:,\[]\s*-?\d{19,}\s*[,\]}]")
+MIXED = {b"numbers": b"with and without a fraction"}  # metadata of columns in which 1 would become 1.0
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
 def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple[pa.Schema, dict[str, str]]:
-    """Return columns and types of all files, and what is wrong with columns that have none."""
+    """Return the columns and types of all files, and a message for each column that cannot be read."""
     import pyarrow as pa
 
     types: dict[str, pa.DataType] = {}
@@ -36,23 +36,23 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
             _check_lines(file, first, lines)
             here = _chunk_schema(file, first, lines, types, unreadable)
             if "double" in str(here):
-                _note_long_integers(file, first, lines, unreadable)
+                _record_long_integers(file, first, lines, unreadable)
             for field in here:
                 earlier = types.get(field.name, pa.null())
                 try:
                     types[field.name] = merged(earlier, field.type, field.name)
                 except MixedTypesError:
-                    _note_mixed(file, first, lines, types, unreadable)
+                    _record_mixed_types(file, first, lines, types, unreadable)
                 if pa.types.is_floating(types[field.name]) and field.name not in mixed:
                     is_mixed = any(map(pa.types.is_integer, (earlier, field.type))) or _has_integer(lines, field.name)
                     mixed |= {field.name} if is_mixed else set()
-    kinds = {name: _of_texts(kind) for name, kind in types.items() if name not in unreadable}
+    kinds = {name: _null_lists_as_text(kind) for name, kind in types.items() if name not in unreadable}
     fields = [pa.field(name, kind, metadata=MIXED if name in mixed else None) for name, kind in kinds.items()]
     return pa.schema(fields), unreadable
 
 
-def as_written(schema: pa.Schema, columns: Collection[str]) -> pa.Schema | None:
-    """Return a schema in which columns of integers and fractions are texts, nothing where none of them is one."""
+def numbers_as_text(schema: pa.Schema, columns: Collection[str]) -> pa.Schema | None:
+    """Return a schema in which columns that mix integers and fractions are text, None without such columns."""
     import pyarrow as pa
 
     texts = {field.name for field in schema if field.name in columns and field.metadata == MIXED}
@@ -76,7 +76,7 @@ def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
 
 
 def places_of(file: DataFile) -> Iterator[str]:
-    """Name the place of every row: its line, or its number in a list."""
+    """Yield the place of every row: its line, or its number in a list."""
     what = _item(file)
     for first, lines in _chunks(file):
         yield from (f"{file.name}:{what}{line}" for line, text in enumerate(lines, first) if text.strip())
@@ -86,7 +86,7 @@ def places_of(file: DataFile) -> Iterator[str]:
 
 
 def _is_array(file: DataFile) -> bool:
-    """Tell a JSON list from JSON lines by the first sign that is not a space."""
+    """Return whether a file is a JSON list and not JSON lines, by its first non-blank character."""
     with file.open() as stream:
         head = stream.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
     return head.startswith(b"[")
@@ -97,7 +97,7 @@ def _item(file: DataFile) -> str:
 
 
 def _chunks(file: DataFile) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield lines in portions with the number of the first; the items of a JSON list are taken for lines."""
+    """Yield lines in chunks, with the number of the first line; each item of a JSON list is one line."""
     with file.open() as stream:
         try:
             if _is_array(file):
@@ -119,7 +119,7 @@ def _chunks(file: DataFile) -> Iterator[tuple[int, list[bytes]]]:
 
 
 def _parsed(lines: list[bytes], schema: pa.Schema | None = None) -> pa.Table:
-    """Parse JSON lines with Arrow; skip columns beside those of the schema."""
+    """Parse JSON lines with Arrow; ignore columns that are not in the schema."""
     import pyarrow as pa
     import pyarrow.json as paj
 
@@ -134,21 +134,21 @@ def _parsed(lines: list[bytes], schema: pa.Schema | None = None) -> pa.Table:
     if schema is None and any(map(_has_lists, table.schema.types)):
         try:
             table.validate()
-        except pa.ArrowInvalid:  # of lists that begin with null Arrow counts the items wrongly, where it infers types
-            kinds = [(field.name, _of_texts(field.type)) for field in _without_dates(table.schema)]
+        except pa.ArrowInvalid:  # if Arrow infers types, it miscounts the items of lists that start with null
+            kinds = [(field.name, _null_lists_as_text(field.type)) for field in _without_dates(table.schema)]
             return _parsed(lines, pa.schema(kinds))
     table.validate(full=True)  # texts must be UTF-8
     return table if schema is None else table.select(schema.names).cast(schema) if len(schema) else pa.table({})
 
 
-def _of_texts(kind: pa.DataType, *, inside: bool = False) -> pa.DataType:
-    """Replace lists of nothing but null by lists of texts."""
+def _null_lists_as_text(kind: pa.DataType, *, inside: bool = False) -> pa.DataType:
+    """Replace the type of lists with null items only by lists of strings."""
     import pyarrow as pa
 
     if pa.types.is_list(kind):
-        return pa.list_(_of_texts(kind.value_type, inside=True))
+        return pa.list_(_null_lists_as_text(kind.value_type, inside=True))
     if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _of_texts(field.type, inside=inside)) for field in kind])
+        return pa.struct([(field.name, _null_lists_as_text(field.type, inside=inside)) for field in kind])
     return pa.string() if inside and pa.types.is_null(kind) else kind
 
 
@@ -159,7 +159,7 @@ def _has_lists(kind: pa.DataType) -> bool:
 
 
 def _without_dates(schema: pa.Schema) -> pa.Schema:
-    """Replace the dates that Arrow sees in texts by texts."""
+    """Replace date types, which Arrow infers for some texts, by strings."""
     import pyarrow as pa
 
     def text(kind: pa.DataType) -> pa.DataType:
@@ -178,9 +178,9 @@ def _without_dates(schema: pa.Schema) -> pa.Schema:
 
 
 def _check_lines(file: DataFile, first: int, lines: list[bytes]) -> None:
-    """Refuse what crashes Arrow's parser or what it takes for an empty row: lines without an object, and deep ones."""
+    """Raise for lines that crash Arrow's parser or that it reads as empty rows: not an object, or too deeply nested."""
     for number, line in enumerate(lines):
-        if line.count(b"[") + line.count(b"{") > DEEPEST and _depth(line) > DEEPEST:
+        if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
             file.fail(f"{_item(file)}{first + number}", f"{_too_deep()}: {excerpt(line)}")
     for number in (n for n, line in enumerate(lines) if not line.startswith(b"{")):
         if (line := lines[number].strip()) and not line.startswith(b"{"):
@@ -201,11 +201,11 @@ def _fail_without_object(file: DataFile, place: str, line: bytes) -> None:
 
 
 def _too_deep() -> str:
-    return f"lists and objects are more than {DEEPEST} levels deep"
+    return f"lists and objects are more than {MAX_DEPTH} levels deep"
 
 
 def _depth(line: bytes) -> int:
-    """Return how many lists and objects are open at once, at most; brackets in texts do not count.
+    """Return the maximum depth of nested lists and objects; brackets in texts are ignored.
 
     Examples:
         >>> _depth(b'{"a": [[1], "[[["]}')
@@ -224,7 +224,7 @@ def _depth(line: bytes) -> int:
 def _chunk_schema(
     file: DataFile, first: int, lines: list[bytes], types: dict[str, pa.DataType], unreadable: dict[str, str]
 ) -> pa.Schema:
-    """Return the types of some lines, without columns whose values go into none, which are noted."""
+    """Return the types of some lines; columns without a common type are left out and added to ``unreadable``."""
     import pyarrow as pa
 
     if not any(line.strip() for line in lines):
@@ -235,7 +235,7 @@ def _chunk_schema(
         except pa.ArrowException as error:
             known = len(unreadable)
             lines = [_without(line, unreadable) for line in lines] if known else lines
-            _note_mixed(file, first, lines, types, unreadable)
+            _record_mixed_types(file, first, lines, types, unreadable)
             if len(unreadable) == known:
                 try:
                     return _without_dates(_parsed(lines).schema)
@@ -250,14 +250,14 @@ def _without(line: bytes, columns: Collection[str]) -> bytes:
         return line
     try:
         return json.dumps({name: value for name, value in json.loads(line).items() if name not in columns}).encode()
-    except (ValueError, RecursionError):  # another one will say where
+    except (ValueError, RecursionError):  # reported later with its line
         return line
 
 
-def _note_mixed(
+def _record_mixed_types(
     file: DataFile, first: int, lines: list[bytes], types: dict[str, pa.DataType], unreadable: dict[str, str]
 ) -> None:
-    """Find the lines that Arrow did not like: note a column that holds values of two types, raise all other errors."""
+    """Find the lines that Arrow cannot parse: record columns with values of two types, raise all other errors."""
     import pyarrow as pa
 
     seen, what = dict(types), _item(file)
@@ -271,46 +271,47 @@ def _note_mixed(
             file.fail(place, f"not JSON: {error.msg} at character {error.colno} of {excerpt(line)}")
         except UnicodeDecodeError as error:
             file.fail(place, not_utf8(error))
-        except ValueError:  # an integer of thousands of digits, which Arrow takes for a float
+        except ValueError:  # an integer of thousands of digits, which Arrow reads as a float
             pass
         try:
             here = _without_dates(_parsed([line]).schema)
         except pa.ArrowException as error:
-            # a list of one row may hold values of two types as well
+            # the list of one row may also have values of two types
             column = re.search(r"Column\(/([^/)]*).*changed from (\w+) to (\w+)", str(error))
             if column is None:
                 file.fail(place, f"{str(error).removesuffix(' in row 0')}: {excerpt(line)}")
             unreadable.setdefault(
                 column[1],
                 f"{file.name}:{place}: column '{column[1]}' holds {column[3]} and {column[2]} in one row; write all "
-                "values of a column alike",
+                "values of a column with the same type",
             )
             continue
         for field in here:
             try:
                 seen[field.name] = merged(seen.get(field.name, pa.null()), field.type, field.name)
             except MixedTypesError as error:
-                unreadable.setdefault(field.name, f"{file.name}:{place}: {error}; write all values of a column alike")
+                message = f"{file.name}:{place}: {error}; write all values of a column with the same type"
+                unreadable.setdefault(field.name, message)
 
 
-def _note_long_integers(file: DataFile, first: int, lines: list[bytes], unreadable: dict[str, str]) -> None:
-    """Note columns with an integer of more than 64 bits: Arrow would round it to a float, two ids could become one."""
-    if not LONG.search(b"".join(lines)):
+def _record_long_integers(file: DataFile, first: int, lines: list[bytes], unreadable: dict[str, str]) -> None:
+    """Record columns with integers of more than 64 bits: Arrow would round them to floats and could merge two ids."""
+    if not LONG_INTEGER.search(b"".join(lines)):
         return
     what = _item(file)
     for number, line in enumerate(lines, first):
-        if LONG.search(line):
+        if LONG_INTEGER.search(line):
             for name, value in json.loads(line, parse_int=_Digits).items():
                 if digits := next(_long(value), None):
                     unreadable.setdefault(
                         name,
-                        f"{file.name}:{what}{number}: the number {digits} does not fit into 64 bits, one of which is "
-                        f'the sign; write it as a text: "{digits}"',
+                        f"{file.name}:{what}{number}: the number {digits} does not fit into a signed 64-bit "
+                        f'integer; write it as text: "{digits}"',
                     )
 
 
 def _has_integer(lines: list[bytes], column: str) -> bool:
-    """Return whether a column that holds floats has an integer, too."""
+    """Return whether a column of floats also has an integer."""
     names = b"|".join({re.escape(json.dumps(column, ensure_ascii=ascii).encode()) for ascii in (True, False)})
     integer = re.compile(rb"(?:" + names + rb")\s*:\s*-?\d+\s*[,}]")
     found = (line for line in lines if integer.search(line))
@@ -318,7 +319,7 @@ def _has_integer(lines: list[bytes], column: str) -> bool:
 
 
 class _Digits(str):
-    """An integer as it was written."""
+    """An integer as it is written in the file."""
 
     __slots__ = ()
 

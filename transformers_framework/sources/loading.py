@@ -1,4 +1,4 @@
-"""Data sets from every source: saved folders, files, globs, remote ones and the hub, as memory-mapped Arrow tables."""
+"""Loading of data sets from every source (saved folders, files, globs, remote addresses, the hub) as Arrow tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from transformers_framework.sources.data_files import FORMATS, SUFFIXES, DataFil
 from transformers_framework.sources.fields import NamedColumns
 from transformers_framework.sources.hub import load_from_hub
 from transformers_framework.sources.integrity import check_files
-from transformers_framework.sources.json_files import as_written
+from transformers_framework.sources.json_files import numbers_as_text
 from transformers_framework.sources.readers import places_of, schema_of, tables_of
 from transformers_framework.sources.saved import Saved, load_saved
 from transformers_framework.sources.schemas import features_of, without
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
 ALL_COLUMNS = NamedColumns()
-UNREADABLE = "unreadable.json"  # columns of converted files that were left out, and why
-READERS = 4  # part of the cache's key: raise it when files are read differently
-ITERABLE_SHARDS = 64  # what loader workers and processes can divide an iterable data set into
+UNREADABLE = "unreadable.json"  # columns of converted files that could not be read, with the reason
+READERS = 4  # part of the cache key: increase it when files are read differently
+ITERABLE_SHARDS = 64  # shards of an iterable data set, for data loader workers and ranks
 SPLITS = re.compile(r"(train|valid|validation|val|dev|test)(?=[^a-z]|$)", re.IGNORECASE)
 
 
@@ -59,18 +59,18 @@ def load_dataset(
     Args:
         source: Folder saved with ``save_to_disk``, data file, folder or glob of data files (each local or a remote
             address), or a hub name with the split last.
-        cache_dir: Where converted files and downloads are kept (the hub has its own cache).
-        stage: Stage whose flags asked, for messages.
+        cache_dir: Folder for converted files and downloads (the hub has its own cache).
+        stage: Stage of the flag, for messages.
         config: Configuration of a hub data set.
-        shard: Keep one row in this many: rows 0, N, 2N and so on; or all rows of one question in this many.
-        questions: Column that says to which question each row belongs; where it is there, questions are kept whole.
-        columns: Which columns are read, and which of them as numbers: what is wrong with others does not matter.
-        keep_in_memory: Copy the table into memory instead of mapping the file.
-        verify: Compare files with their checksums even if that was done within a day.
-        iterable: Return an ``IterableDataset``; from the hub nothing is downloaded in advance.
+        shard: Keep one of every N rows: rows 0, N, 2N and so on; or all rows of one of every N questions.
+        questions: Column with the id of the question of each row; with it, all rows of a question are kept or none.
+        columns: Columns that are read, and columns of numbers; errors in other columns are ignored.
+        keep_in_memory: Copy the table into memory instead of memory-mapping the file.
+        verify: Verify checksums now, even if that was done within a day.
+        iterable: Return an ``IterableDataset``; data sets of the hub are not downloaded in advance.
 
     Raises:
-        DataError: When it is absent, broken, empty, or has several splits; names the file and the line where it can.
+        DataError: When it is absent, broken, empty, or has several splits; the message has the place if possible.
         ConfigurationError: When the cache folder cannot be written.
         MissingDependencyError: When the package of its protocol is not installed.
     """
@@ -98,13 +98,13 @@ def load_dataset(
         check_files(files, f"--{stage}_dataset {source}", cache_dir=cache_dir, verify=verify)
     data = _of_plain_types(data, cache_dir, columns, keep_in_memory, verify)
     if shard is not None and shard > 1:
-        kept = _kept(data, shard, questions)
+        kept = _rows_of_shard(data, shard, questions)
         data = data.select(kept, keep_in_memory=True, new_fingerprint=digest([fingerprint_of(data), shard, questions]))
     return _as_iterable(data) if iterable else data
 
 
 def num_rows(dataset: Dataset | IterableDataset) -> int | None:
-    """Return the number of rows when it can be known without reading them."""
+    """Return the number of rows, None if it is unknown without reading them."""
     import datasets
 
     if isinstance(dataset, datasets.Dataset):
@@ -125,7 +125,7 @@ def row_place(
     questions: str | None = None,
     columns: NamedColumns = ALL_COLUMNS,
 ) -> str:
-    """Name the place of a row for a message: ``path:line`` in files, else the source and the row, counted from 0.
+    """Return the place of a row for messages: ``path:line`` in files, else the source and the row from 0.
 
     The files are read up to the row; use it for errors only.
 
@@ -143,7 +143,7 @@ def row_place(
         row *= shard
     elif shard is not None and shard > 1:
         whole = load_dataset(source, cache_dir=cache_dir, stage=stage, config=config, columns=columns)
-        row = int(_kept(whole, shard, questions)[row])
+        row = int(_rows_of_shard(whole, shard, questions)[row])
     files = locate(source, cache_dir=cache_dir, stage=stage)
     if isinstance(files, list):
         places = itertools.chain.from_iterable(places_of(file) for file in files)
@@ -151,8 +151,8 @@ def row_place(
     return f"{source}:row {row}"
 
 
-def _kept(data: Dataset | IterableDataset, shard: int, questions: str | None) -> np.ndarray:
-    """Return the rows of a shard: one in N, or those of one question in N in the order in which these first occur."""
+def _rows_of_shard(data: Dataset | IterableDataset, shard: int, questions: str | None) -> np.ndarray:
+    """Return the rows of a shard: one of every N rows, or all rows of one of every N questions."""
     import datasets
 
     assert isinstance(data, datasets.Dataset)
@@ -160,11 +160,12 @@ def _kept(data: Dataset | IterableDataset, shard: int, questions: str | None) ->
     if questions is None or not isinstance(data.features.get(questions), scalar):
         return np.arange(0, len(data), shard)
     numbers = value_numbers(data, questions)
-    return np.flatnonzero((numbers % shard == 0) | (numbers < 0))  # a row without an id is for others to refuse
+    # a row without an id is an error, which is raised later
+    return np.flatnonzero((numbers % shard == 0) | (numbers < 0))
 
 
 def locate(source: str, *, cache_dir: Path, stage: str) -> Saved | list[DataFile] | None:
-    """Find out what a source is: a saved data set, files, or (``None``) a data set on the hub.
+    """Return the type of a source: a saved data set, a list of files, or None for a data set of the hub.
 
     Raises:
         DataError: When it is none of these.
@@ -180,15 +181,15 @@ def locate(source: str, *, cache_dir: Path, stage: str) -> Saved | list[DataFile
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(source) else []  # noqa: PTH207 as the shell
     if matches:
         return _checked([DataFile(Path(match), match) for match in matches if not Path(match).is_dir()], flag)
-    if glob.has_magic(source) and not re.fullmatch(r"[^*?\[]+\[[^\]]*\]", source):  # a slice of a hub split
-        raise DataError(f"{flag}: no file matches; a pattern in quotes is taken as it is, relative to {Path.cwd()}")
+    if glob.has_magic(source) and not re.fullmatch(r"[^*?\[]+\[[^\]]*\]", source):  # not a slice of a hub split
+        raise DataError(f"{flag}: no file matches the pattern, which is relative to {Path.cwd()}")
     if looks_local(source, SUFFIXES):
         raise DataError(f"{flag}: {missing(path)}")
     return None
 
 
 def _downloaded(source: str, cache_dir: Path, stage: str) -> Saved | list[DataFile]:
-    """Find out what is at a remote address, and download the files that are needed."""
+    """Return the saved data set or the files at a remote address, after downloading the needed files."""
     flag, address = f"--{stage}_dataset {source}", Address(source, f"{stage}_dataset", DataError)
 
     def needed(names: list[str]) -> list[str]:
@@ -208,7 +209,7 @@ def _downloaded(source: str, cache_dir: Path, stage: str) -> Saved | list[DataFi
 
 
 def _in_folder(path: Path, source: str, stage: str) -> Saved | list[DataFile]:
-    """Tell a saved data set from a folder of data files."""
+    """Return the saved data set, or the data files, in a folder."""
     flag = f"--{stage}_dataset {source}"
     if (path / "dataset_dict.json").is_file():
         splits = sorted(entry.parent.name for entry in path.glob("*/state.json"))
@@ -219,38 +220,38 @@ def _in_folder(path: Path, source: str, stage: str) -> Saved | list[DataFile]:
     files = [entry for entry in entries if not entry.is_dir() and entry.name.lower().endswith(SUFFIXES)]
     if not files:
         below = [entry.name for entry in entries if entry.is_dir()]
-        hint = f" It has folders: {', '.join(below[:10])}." if below else ""
+        hint = f" It has subfolders: {', '.join(below[:10])}." if below else ""
         raise DataError(
-            f"{flag}: the folder holds no saved data set and no data files ({', '.join(SUFFIXES[:5])}).{hint}"
+            f"{flag}: the folder has no saved data set and no data files ({', '.join(SUFFIXES[:5])}).{hint}"
         )
     return _checked([DataFile(file, str(file)) for file in files], flag)
 
 
 def _checked(files: list[DataFile], flag: str) -> list[DataFile]:
-    """Refuse files that are no data, or that do not belong together."""
+    """Raise if files are no data files, have several formats, or are several splits."""
     if not files:
-        raise DataError(f"{flag}: no data files there ({', '.join(SUFFIXES[:5])})")
+        raise DataError(f"{flag}: it has no data files ({', '.join(SUFFIXES[:5])})")
     for file in files:
         if not file.path.is_file():
-            raise DataError(f"{flag}: {_no_file(file)}")
+            raise DataError(f"{flag}: {_not_a_file(file)}")
         if not file.path.name.lower().endswith(SUFFIXES):
             raise DataError(f"{flag}: cannot read '{file.path.name}'; expected one of {', '.join(SUFFIXES[:5])}")
     if len(kinds := sorted({file.suffix for file in files})) > 1:
         raise DataError(
-            f"{flag}: files of several formats ({', '.join(kinds)}); choose with a pattern such as '*{kinds[-1]}'"
+            f"{flag}: files of several formats ({', '.join(kinds)}); select one with a pattern such as '*{kinds[-1]}'"
         )
     splits = {match[1].lower(): file for file in files if (match := SPLITS.match(file.path.name))}
     if len(splits) > 1:
         names = ", ".join(sorted(file.path.name for file in splits.values()))
-        raise DataError(f"{flag}: several splits would be mixed ({names}); give one file or a pattern such as 'train*'")
+        raise DataError(f"{flag}: it has several splits ({names}); give one file or a pattern such as 'train*'")
     return files
 
 
-def _no_file(file: DataFile) -> str:
-    """Say why something cannot be read twice, as a file can."""
+def _not_a_file(file: DataFile) -> str:
+    """Return a message for a path that is not a regular file."""
     if not file.path.exists():
-        return f"'{file.name}' is a link to {file.path.readlink()}, which does not exist; remove it or mend it"
-    return f"'{file.name}' is a pipe, a socket or a device; files are read twice: write its content into one first"
+        return f"'{file.name}' is a link to {file.path.readlink()}, which does not exist; remove or fix the link"
+    return f"'{file.name}' is a pipe, a socket or a device, and data is read twice; write its content to a file first"
 
 
 def _several_splits(flag: str, source: str, splits: Sequence[str], stage: str) -> str:
@@ -264,10 +265,10 @@ def _several_splits(flag: str, source: str, splits: Sequence[str], stage: str) -
 def _from_files(
     files: list[DataFile], cache_dir: Path, columns: NamedColumns, keep_in_memory: bool, verify: bool
 ) -> Dataset:
-    """Convert files to one Arrow file in the cache, once for each state of the files, and map it.
+    """Convert files to one memory-mapped Arrow file in the cache; changed files are converted again.
 
     Raises:
-        DataError: When a line is broken, or a column that is read holds values that do not go together.
+        DataError: When a line is broken, or a column that is read has values without a common type.
     """
 
     def state() -> list[tuple[str, int, int, int]]:
@@ -277,7 +278,7 @@ def _from_files(
     def write(schema: pa.Schema, aside: Path) -> None:
         _write(schema, tables_of(files, schema), aside)
         if state() != before:
-            raise DataError(f"{files[0].name}: changed while it was read; start again when it is written")
+            raise DataError(f"{files[0].name}: the file changed while it was read; start again when it is complete")
 
     def convert(aside: Path) -> None:
         schema, unreadable = schema_of(files, columns.numbers)
@@ -299,14 +300,14 @@ def _from_files(
     data = _converted(folder, convert, keep_in_memory, verify, about=about)
     _require(columns, json.loads((folder / UNREADABLE).read_text("utf-8")))
     texts = (columns.read or frozenset()) - columns.numbers
-    if (written := as_written(data.data.schema, texts)) is None:
+    if (written := numbers_as_text(data.data.schema, texts)) is None:
         return data
     folder = cache_dir / "files" / digest([folder.name, [name for name in written.names if name in texts]])
     return _converted(folder, lambda aside: write(written, aside), keep_in_memory, verify, about=about)
 
 
 def _require(columns: NamedColumns, unreadable: dict[str, str]) -> None:
-    """Raise when a column that is read could not be."""
+    """Raise if a column that a flag names could not be read."""
     for name, message in unreadable.items():
         if columns.read is None or name in columns.read:
             raise DataError(message)
@@ -315,7 +316,7 @@ def _require(columns: NamedColumns, unreadable: dict[str, str]) -> None:
 def _of_plain_types(
     data: Dataset, cache_dir: Path, columns: NamedColumns, keep_in_memory: bool, verify: bool
 ) -> Dataset:
-    """Return a data set without lists of a fixed length, texts of 64-bit offsets and the like, converted once."""
+    """Return a data set with plain types instead of fixed-size lists, large strings and similar, converted once."""
     import datasets
 
     features = datasets.Features(features_of(data.features.arrow_schema, columns.numbers)[0])
@@ -340,7 +341,7 @@ def _of_plain_types(
 def _converted(
     folder: Path, convert: Callable[[Path], None], keep_in_memory: bool, verify: bool, about: object = None
 ) -> Dataset:
-    """Map what a function writes into a folder of the cache, unless it is there."""
+    """Return the memory-mapped result of a function that writes to a cache folder, unless it is cached."""
     import datasets
 
     with locked(folder):
@@ -356,11 +357,11 @@ def _write(schema: pa.Schema, tables: Iterable[pa.Table], folder: Path) -> None:
 
     with pa.OSFile(str(folder / "data.arrow"), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for table in tables:
-            writer.write_table(table.combine_chunks(), max_chunksize=1000)  # what one random access touches
+            writer.write_table(table.combine_chunks(), max_chunksize=1000)  # rows that one random access reads
 
 
 def _plain_stream(stream: IterableDataset, columns: NamedColumns) -> IterableDataset:
-    """Return a stream without lists of a fixed length and the like, where its types are known."""
+    """Return a stream with plain types instead of fixed-size lists and similar, if its types are known."""
     import datasets
 
     if stream.features is None:
@@ -370,19 +371,19 @@ def _plain_stream(stream: IterableDataset, columns: NamedColumns) -> IterableDat
 
 
 def _as_iterable(data: Dataset) -> IterableDataset:
-    """Make rows come one after the other, and remember how many they are."""
-    return _remember(data.to_iterable_dataset(num_shards=min(ITERABLE_SHARDS, len(data))), len(data))
+    """Return an iterable data set with a known number of rows."""
+    return _with_num_rows(data.to_iterable_dataset(num_shards=min(ITERABLE_SHARDS, len(data))), len(data))
 
 
 def _sharded_stream(stream: IterableDataset, shard: int) -> IterableDataset:
     """Keep one row in N (each loader worker counts its own rows)."""
     total = num_rows(stream)
     kept = stream.filter(lambda _, row: row % shard == 0, with_indices=True)
-    return _remember(kept, -(-total // shard) if total else None)
+    return _with_num_rows(kept, -(-total // shard) if total else None)
 
 
-def _remember(stream: IterableDataset, rows: int | None) -> IterableDataset:
-    """Write the number of rows where :func:`num_rows` finds it."""
+def _with_num_rows(stream: IterableDataset, rows: int | None) -> IterableDataset:
+    """Store the number of rows, for :func:`num_rows`."""
     from datasets.splits import SplitDict, SplitInfo
 
     name = str(stream.split or "train")

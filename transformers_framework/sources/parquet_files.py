@@ -1,9 +1,9 @@
-"""Parquet files: their types as plain ones, the names of their classes as one list.
+"""Reader of Parquet files: converts to plain types, and merges the class names of several files.
 
-`datasets` tells the features of a file, pyarrow reads its rows. The Parquet reader of `datasets` does not keep what is
-promised here (tests/unit/sources/test_parquet_of_datasets.py shows each): it refuses a file for the type of a column
-that is not read, takes the types of the first file for all, reads the classes of a file by the names of another one's,
-takes bytes that are not UTF-8 for text, and brackets in a file's name for a pattern.
+`datasets` parses the features of a file, pyarrow reads its rows. The Parquet reader of `datasets` is not used, as
+tests/unit/sources/test_parquet_of_datasets.py shows: it fails for the type of a column that is not read, uses the types
+of the first file for all files, reads class labels of a file with the class names of another file, accepts bytes that
+are not UTF-8 as text, and treats brackets in a file name as a pattern.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from transformers_framework.sources.schemas import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 10_000  # are read together
+ROWS = 10_000  # rows that are read together
 
 
 def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple[pa.Schema, dict[str, str]]:
-    """Return columns and types of all files, and what is wrong with columns that have none."""
+    """Return the columns and types of all files, and a message for each column that cannot be read."""
     import datasets
 
     types: dict[str, pa.DataType] = {}
@@ -50,8 +50,8 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
             except MixedNamesError as names:
                 unreadable.setdefault(
                     name,
-                    f"{file.name}: column '{name}' is of the classes {names} in one of the files of the data set and "
-                    "of numbers without names in another. Cast it to the same ClassLabel in all of them",
+                    f"{file.name}: column '{name}' has the class names {names} in one file of the data set and "
+                    "numbers without names in another file. Cast it to the same ClassLabel in all files",
                 )
     found = {name: feature for name, feature in features.items() if name not in unreadable}
     for name, kind in zip(found, datasets.Features(found).arrow_schema.types, strict=True):
@@ -85,7 +85,7 @@ def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
                         arrays[-1].validate(full=True)  # texts must be UTF-8
                     except pa.ArrowException as error:
                         what = f"column '{name}' has a value that cannot be read as {kind} ({error})"
-                        message = f"{file.name}: {what}; write it with a type that holds the values of all files"
+                        message = f"{file.name}: {what}; write it with a type that can hold the values of all files"
                         raise UnreadableColumnError(message, name) from error
                 yield pa.table(arrays, schema=schema)
     except (pa.ArrowException, OSError) as error:
@@ -93,7 +93,7 @@ def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
 
 
 def places_of(file: DataFile) -> Iterator[str]:
-    """Name the place of every row: its number."""
+    """Yield the place of every row: its number."""
     import pyarrow.parquet as pq
 
     return (f"{file.name}:row {row}" for row in range(pq.read_metadata(file.path).num_rows))
@@ -105,7 +105,7 @@ def _schema(file: DataFile) -> pa.Schema:
 
     try:
         schema = pq.read_schema(file.path)
-        _ = schema.names  # which are decoded only now
+        _ = schema.names  # names are decoded only now
         return schema
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file.name}: not a Parquet file, or a broken one ({error})") from error

@@ -1,4 +1,4 @@
-"""Ids of queries: which rows, or which candidates of a row, are about one question."""
+"""Query ids: which rows, or which candidates of a row, belong to the same question."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 
 def check_queries(dataset: Dataset, column: str, source: DatasetSource) -> None:
-    """Raise when a column does not say to which question each row belongs.
+    """Raise if a column does not have a query id in each row.
 
     Raises:
-        DataError: When it is absent, holds no numbers or texts, or is null in a row, with its place.
+        DataError: When the column is absent, does not hold numbers or texts, or is null in a row.
     """
     check_ids(dataset, column, source, flag="index_column", what="query")
-    if (row := first_without_name(dataset, column)) is not None:
+    if (row := first_without_id(dataset, column)) is not None:
         found = shown(dataset[row][column])
-        raise DataError(f"{source.place(row)}: '{column}' has no query id ({found}): give each question one.")
+        raise DataError(f"{source.place(row)}: '{column}' has no query id ({found}). Give each question an id.")
 
 
 def check_ids(dataset: Dataset, column: str, source: DatasetSource, *, flag: str, what: str) -> None:
-    """Raise when a column is absent or of a type that has no text to write in files of predictions.
+    """Raise if a column of ids is absent or holds neither numbers nor texts.
 
     Raises:
-        DataError: With the type that was found.
+        DataError: When it is; the message has the type that was found.
     """
     from datasets import ClassLabel, Value
 
@@ -51,23 +51,23 @@ def check_ids(dataset: Dataset, column: str, source: DatasetSource, *, flag: str
         )
 
 
-def first_without_name(dataset: Dataset, column: str) -> int | None:
-    """Return the first row where a column of ids is null or a text without a visible sign, or nothing."""
+def first_without_id(dataset: Dataset, column: str) -> int | None:
+    """Return the first row in which an id is null or a blank text, None without such a row."""
     is_text = getattr(dataset.features[column], "dtype", None) == "string"
     return first_empty(dataset, [column]) if is_text else first_null(dataset, column)
 
 
 def repeated_queries(dataset: Dataset, column: str, candidates: str, source: DatasetSource) -> np.ndarray:
-    """Return a number for the query of each row, whose id is in the row once for each candidate ``(N,) int64``.
+    """Return the query of each row as a number, from lists with one id per candidate ``(N,) int64``.
 
     Args:
         dataset: Rows with lists of candidates.
-        column: Lists of ids, all of which are equal in a row.
-        candidates: Lists of candidates.
-        source: Where the rows come from, for messages.
+        column: Column of lists of ids; the ids of a row must be equal.
+        candidates: Column of lists of candidates.
+        source: Source of the rows, for messages.
 
     Raises:
-        DataError: When a list has another length than that of the candidates, or ids that differ or are null.
+        DataError: When a list of ids is not as long as the list of candidates, or ids differ or are null.
     """
     sizes, found = list_sizes(dataset, candidates), list_sizes(dataset, column)
     if (wrong := np.flatnonzero(found != sizes)).size:
@@ -83,6 +83,6 @@ def repeated_queries(dataset: Dataset, column: str, candidates: str, source: Dat
         row = int(of_item[wrong[0]])
         values = ", ".join(dict.fromkeys(map(shown, dataset[row][column])))
         raise DataError(
-            f"{source.place(row)}: '{column}' has {values}; expected one id, the same for each candidate of a row."
+            f"{source.place(row)}: '{column}' has {values}; expected the same id for each candidate of a row."
         )
     return queries

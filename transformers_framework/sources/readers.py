@@ -1,8 +1,8 @@
-"""Readers of text files with rows (JSON lines, JSON, CSV, TSV) and of Parquet, strict about every line.
+"""Strict readers of data files: JSON lines, JSON, CSV, TSV and Parquet.
 
-Columns get one Arrow type each, decided over all rows of all files before anything is written: no guess from the
-first rows, no text that looks like a date turned into one, no "NA" turned into nothing. What is broken is named by
-file and line; a column whose values go into no type is left out, and missed only where a flag names it.
+The type of each column is determined from all rows of all files before anything is written: types are not guessed from
+the first rows, texts that look like dates stay text, and "NA" does not become null. Errors have the file and the line.
+A column without a common type is left out; this is an error only if a flag names the column.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ READERS: dict[str, Reader] = {"json": json_files, "csv": csv_files, "parquet": p
 
 
 def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple[pa.Schema, dict[str, str]]:
-    """Read all files once; return columns and types that hold every row of them, and what is wrong with others.
+    """Read all files once; return the columns with their types, and a message for each column that cannot be read.
 
     Args:
         files: Files of one format.
-        numbers: Columns of numbers: those of CSV files need not be written as Python writes them.
+        numbers: Columns of numbers; in CSV files, their values may be written in any format.
 
     Raises:
         DataError: When a line is broken.
@@ -47,12 +47,12 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
 
 
 def tables_of(files: Sequence[DataFile], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Read all files again as tables of one schema, rows in the files' order."""
+    """Read all files again as tables of one schema, in the order of the files."""
     reader = READERS[FORMATS[files[0].suffix]]
     for file in files:
         yield from reader.tables_of(file, schema)
 
 
 def places_of(file: DataFile) -> Iterator[str]:
-    """Name the place of every row of a file: ``path:line``, or its number where there are no lines."""
+    """Yield the place of every row of a file: ``path:line``, or its number in formats without lines."""
     return READERS[FORMATS[file.suffix]].places_of(file)

@@ -1,4 +1,4 @@
-"""Data sets saved by ``save_to_disk``, by its first versions too."""
+"""Data sets saved with ``save_to_disk``, by old versions of ``datasets`` too."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def load_saved(
 
     Args:
         saved: The folder.
-        stage: Stage whose flags asked, for messages.
-        cache_dir: Where checksums are kept.
+        stage: Stage of the flag, for messages.
+        cache_dir: Cache folder, for checksums.
         verify: Verify checksums now, even if that was done within a day.
-        keep_in_memory: Copy the table into memory instead of mapping the files.
+        keep_in_memory: Copy the table into memory instead of memory-mapping the files.
 
     Raises:
-        DataError: When it is broken or has no rows.
+        DataError: When the data set is broken or has no rows.
     """
     import datasets
 
@@ -57,21 +57,21 @@ def load_saved(
             raise DataError(f"{flag}: the data set has no rows")
         if outside := [name for name in _names(state) if not is_inside(name)]:
             raise DataError(
-                f"{flag}: its state.json names '{outside[0]}', which is not in its folder; save the data set again "
+                f"{flag}: its state.json refers to '{outside[0]}', which is not in its folder. Save the data set again "
                 "with save_to_disk"
             )
         check_files(_files(saved.path, state), flag, cache_dir=cache_dir, verify=verify)
         data = datasets.load_from_disk(str(saved.path), keep_in_memory=keep_in_memory)
         assert isinstance(data, datasets.Dataset)
-        # the saved fingerprint names the steps that made the data, not what is in the files
+        # the saved fingerprint depends on the steps that created the data, not on the content of the files
         fingerprint = digest([fingerprint_of(data), *_stamps(saved.path)])
         if (rows := _selected(saved.path, state)) is not None:
             data = data.select(rows, keep_in_memory=True)
         return with_fingerprint(data, fingerprint)
     except DataError:
         raise
-    except Exception as error:  # pyarrow, json and datasets raise many kinds
-        raise DataError(f"{flag}: the saved data set is broken ({error}); save it again with save_to_disk") from error
+    except Exception as error:  # pyarrow, json and datasets raise many types of errors
+        raise DataError(f"{flag}: the saved data set is broken ({error}). Save it again with save_to_disk") from error
 
 
 def _names(state: Mapping[str, Any]) -> list[str]:
@@ -85,10 +85,10 @@ def _files(folder: Path, state: Mapping[str, Any]) -> list[Path]:
 
 
 def _selected(folder: Path, state: Mapping[str, Any]) -> np.ndarray | None:
-    """Return the indices of the rows that were selected, ``(N,) int64``, None when all rows of the files were.
+    """Return the indices of the selected rows ``(N,) int64``, None if all rows of the files are selected.
 
-    Before version 1.4, ``datasets`` saved a selection as the whole table and the numbers of its rows, and a slice of a
-    split as the files that it is in, with the rows to skip and to take of each; later versions read neither.
+    Before version 1.4, ``datasets`` saved a selection as the whole table with row indices, and a slice of a split as
+    whole files with the numbers of rows to skip and to take; later versions cannot read these.
     """
     from datasets.table import MemoryMappedTable
 

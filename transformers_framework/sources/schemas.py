@@ -1,4 +1,4 @@
-"""Features of columns: what `datasets` knows of them besides their types, above all the names of classes."""
+"""Features of columns (`datasets.Features`): conversion to plain types, and class names of several files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class MixedNamesError(Exception):
-    """Numbers of named classes here, and numbers without names there."""
+    """A column has class names in one file, and numbers without names in another."""
 
 
 def features_of(schema: pa.Schema, numbers: Collection[str] = ()) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the feature of each column, of plain types, and the types of those that have none.
+    """Return the feature of each column, with plain types, and the types of columns that cannot be read.
 
     Args:
-        schema: Columns, with the metadata that `datasets` writes or without.
-        numbers: Those whose decimals are read as numbers.
+        schema: Arrow schema, with or without the metadata of `datasets`.
+        numbers: Columns whose decimals are read as numbers.
     """
     import datasets
     import pyarrow as pa
@@ -35,7 +35,7 @@ def features_of(schema: pa.Schema, numbers: Collection[str] = ()) -> tuple[dict[
             try:
                 known = datasets.Features.from_arrow_schema(pa.schema([field], metadata=schema.metadata))[field.name]
                 feature = plain_feature(known)
-            except (ValueError, TypeError, KeyError, AttributeError):  # unknown to datasets, or metadata of others
+            except (ValueError, TypeError, KeyError, AttributeError):  # unknown to datasets, or other metadata
                 feature = datasets.features.features.generate_from_arrow_type(kind)
             if datasets.Features({field.name: feature}).arrow_schema.field(0).type != kind:
                 feature = datasets.features.features.generate_from_arrow_type(kind)
@@ -46,7 +46,7 @@ def features_of(schema: pa.Schema, numbers: Collection[str] = ()) -> tuple[dict[
 
 
 def without(schema: pa.Schema, column: str) -> pa.Schema:
-    """Return a schema that `datasets` wrote without one of its columns, and without what it says of it."""
+    """Return a schema of `datasets` without one of its columns, also in the metadata."""
     import datasets
 
     features = datasets.Features.from_arrow_schema(schema)
@@ -54,7 +54,7 @@ def without(schema: pa.Schema, column: str) -> pa.Schema:
 
 
 def plain_feature(feature: Any) -> Any:
-    """Return a feature whose lists may have any length, and whose texts are stored as all others."""
+    """Return a feature with variable-length lists and plain string types."""
     import datasets
 
     if isinstance(feature, dict):
@@ -68,10 +68,10 @@ def plain_feature(feature: Any) -> Any:
 
 
 def with_all_names(earlier: Any, here: Any) -> Any:
-    """Return a feature of one column of two files: it has the names of both, those of the earlier one first.
+    """Return the common feature of a column in two files, with the class names of both; the earlier ones first.
 
     Raises:
-        MixedNamesError: When one of them names the classes and the other has numbers alone.
+        MixedNamesError: When one of them has class names and the other has numbers only.
     """
     import datasets
 
@@ -91,12 +91,12 @@ def with_all_names(earlier: Any, here: Any) -> Any:
 
 
 def renumbered(array: pa.Array, here: Any, target: Any) -> pa.Array:
-    """Return a column with the numbers that classes of the same names have in another feature.
+    """Return a column with its class numbers changed to those of another feature with the same class names.
 
     Args:
-        array: The column, of plain types.
-        here: Its own feature.
-        target: As :func:`with_all_names` made it of this and others.
+        array: The column, with plain types.
+        here: Feature of the column.
+        target: Common feature, from :func:`with_all_names`.
     """
     import datasets
     import pyarrow as pa
@@ -124,7 +124,7 @@ def renumbered(array: pa.Array, here: Any, target: Any) -> pa.Array:
 
 
 def has_names(feature: Any) -> bool:
-    """Return whether there are classes with names in a feature."""
+    """Return whether a feature has class names."""
     import datasets
 
     if isinstance(feature, datasets.List):

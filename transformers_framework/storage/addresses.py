@@ -1,4 +1,4 @@
-"""Remote addresses, ``protocol://path``: what each protocol needs, and the fsspec file system that reads them."""
+"""Remote addresses, ``protocol://path``: the requirements of each protocol, and the fsspec file system for it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from transformers_framework.exceptions import ConfigurationError, MissingDepende
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-TIMEOUT = 15.0  # seconds without an answer until a request to an HTTP server fails; s3fs has the same
-DEPTH = 2  # folders of an HTTP server below an address that are listed, each of which is a page
+TIMEOUT = 15.0  # seconds without a response until a request to an HTTP server fails; s3fs has the same
+DEPTH = 2  # levels of folders of an HTTP server that are listed below an address; each folder is a page
 
 
 class Protocol(NamedTuple):
-    """What users have to know of a protocol.
+    """Requirements of a protocol, for messages.
 
     Args:
         service: Name of the service.
-        form: How an address is written.
-        package: Package that implements it, None for one of fsspec itself.
-        extra: Extra of this project with that package.
-        owner: Whose credentials it asks for.
-        credentials: How to give them.
-        network: What to check when it cannot be reached.
-        retries: Whether its package itself makes failed requests again, for a minute and longer.
+        form: Syntax of an address.
+        package: Package that implements it, None if fsspec does.
+        extra: Extra of this project that installs the package.
+        owner: Company whose credentials it needs.
+        credentials: How to give credentials.
+        network: What to check when the service cannot be reached.
+        retries: Whether its package itself retries failed requests, for a minute or longer.
     """
 
     service: str
@@ -83,12 +83,12 @@ class Address:
 
     Args:
         url: The address.
-        flag: Flag that gave it, for messages.
-        error: Kind of error to raise.
+        flag: Name of the flag with the address, for messages.
+        error: Class of errors to raise.
 
     Raises:
         MissingDependencyError: When the package of its protocol is not installed.
-        UserError: Of the kind ``error``, when it is not written as an address of a known protocol.
+        UserError: Of the class ``error``, when the address is invalid or its protocol unknown.
     """
 
     def __init__(self, url: str, flag: str, error: type[UserError] = ConfigurationError) -> None:
@@ -97,29 +97,29 @@ class Address:
         self.protocol = PROTOCOLS.get(self.name) or Protocol(f"'{self.name}'", f"{self.name}://path")
         self._check_protocol()
         if not re.fullmatch(r"[\w.+-]+://[^/*?\[]+(/.+)?", self.url):
-            raise self.mistake(f"an address on {self.protocol.service} is written {self.protocol.form}")
+            raise self.mistake(f"not an address on {self.protocol.service}; expected {self.protocol.form}")
         if page := re.fullmatch(
             r"https?://(?:www\.)?huggingface\.co/((?:datasets/)?[^/]+/[^/]+)(?:/(?:tree|blob)/.*)?", url
         ):
-            raise self.mistake(f"this is a page of the hub for people; give hf://{page[1]}, or its name alone")
+            raise self.mistake(f"this is a web page of the hub; give hf://{page[1]}, or its name only")
 
     def mistake(self, text: str) -> UserError:
-        """Return an error of the flag and this address."""
+        """Return an error with the flag and this address."""
         return self.error(f"--{self.flag} {self.url}: {text}")
 
     def _check_protocol(self) -> None:
-        """Raise when this protocol is unknown, or its package is not installed."""
+        """Raise if the protocol is unknown, or its package is not installed."""
         from fsspec import available_protocols, get_filesystem_class, registry
 
         package = self.protocol.package
         if package is not None and importlib.util.find_spec(package) is None:
             raise MissingDependencyError(package, f"--{self.flag} {self.url}", self.protocol.extra)
         if self.name in ("file", "local"):
-            raise self.mistake("give a path of this machine without its protocol")
-        if self.name not in {*available_protocols(), *registry}:  # what is known to fsspec, what plug-ins registered
+            raise self.mistake("give a local path without a protocol")
+        if self.name not in {*available_protocols(), *registry}:  # built into fsspec, or registered by plug-ins
             hint = did_you_mean(self.name, PROTOCOLS)
             raise self.mistake(
-                f"there is no protocol '{self.name}', but {', '.join(PROTOCOLS)} and the others of fsspec.{hint}"
+                f"unknown protocol '{self.name}'; use {', '.join(PROTOCOLS)} or another one of fsspec.{hint}"
             )
         try:
             get_filesystem_class(self.name)
@@ -128,22 +128,22 @@ class Address:
 
     @property
     def is_http(self) -> bool:
-        """Whether it is that of an HTTP server, where a ``?`` begins a query and folders are pages with links."""
+        """Whether it is on an HTTP server, where ``?`` starts a query and folders are pages with links."""
         return self.protocol is _HTTP
 
     @property
     def is_glob(self) -> bool:
-        """Whether it is a pattern of several files."""
+        """Whether it is a glob pattern."""
         return self.folder != self.url
 
     @property
     def folder(self) -> str:
-        """The address before the first ``/`` that a pattern follows; all of it when it is no pattern."""
+        """The folder in which a glob pattern is matched; the whole address if it is not a pattern."""
         parts = re.split(r"[*\[]" if self.is_http else r"[*?\[]", self.url, maxsplit=1)
         return parts[0].rpartition("/")[0] if len(parts) > 1 else self.url
 
     def of(self, name: str) -> str:
-        """Return the address of a file by its name relative to this folder, glob or single file.
+        """Return the address of a file from its name relative to this folder, glob or single file.
 
         Examples:
             >>> [Address(url, "train_dataset").of("a.csv") for url in ("memory://data", "memory://d/a.csv", "memory://d/*")]
@@ -154,10 +154,10 @@ class Address:
         return self.url if is_file else f"{self.folder}/{name}"
 
     def open(self) -> tuple[AbstractFileSystem, str]:
-        """Return the file system, which follows the service's own variables and fsspec's configuration, and the path.
+        """Return the fsspec file system, configured by the service's environment variables and by fsspec, and the path.
 
         Raises:
-            UserError: Of the kind ``error``, when it cannot be opened, as for lack of credentials.
+            UserError: Of the class ``error``, when it cannot be opened, for instance without credentials.
         """
         from fsspec.core import url_to_fs
 
@@ -165,31 +165,31 @@ class Address:
             filesystem, path = url_to_fs(
                 self.url, skip_instance_cache=True, use_listings_cache=False, **self._options()
             )
-        except Exception as failure:  # each package has its own
+        except Exception as failure:  # each package raises errors of its own
             raise self.mistake(
                 f"{self.protocol.service} cannot be opened ({failure}). Give {self.protocol.credentials}"
             ) from failure
         if self.protocol is _S3:
-            filesystem.retries = 1  # requests for lists are ours to make again
-        if self.protocol.retries:  # they log each failure with a traceback
+            filesystem.retries = 1  # :func:`_retried` retries requests for lists
+        if self.protocol.retries:  # these packages log each failure with a traceback
             logging.getLogger(self.protocol.package).setLevel(logging.CRITICAL)
         return filesystem, path
 
     def _options(self) -> dict[str, Any]:
-        """Return options of the file system: how long and how often it tries."""
+        """Return the timeouts and the number of retries of the file system."""
         from fsspec.config import conf
 
         mine = conf.get(self.name, {})
         if self.protocol is _S3:
-            # attempts of botocore, within each of s3fs, within each of ours, would be 75 without a word
+            # botocore, s3fs and this program retry each other's attempts: 75 in all, without a message
             retries = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"retries": {"total_max_attempts": 1}}
             return {"config_kwargs": retries | mine.get("config_kwargs", {})}
         if self.is_http:
             from aiohttp import ClientTimeout
 
-            # aiohttp's own limit, five minutes, is for all of a file
+            # the default timeout of aiohttp, five minutes, is for a whole file
             timeout = ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=TIMEOUT)
-            headers = {"Accept-Encoding": "identity"}  # else sizes are those of compressed files
+            headers = {"Accept-Encoding": "identity"}  # else the sizes of compressed files are returned
             return {
                 "client_kwargs": {"timeout": timeout} | mine.get("client_kwargs", {}),
                 "headers": headers | mine.get("headers", {}),

@@ -1,4 +1,4 @@
-"""Atomic writes: files and folders are written aside, flushed to disk and renamed; they are complete or absent."""
+"""Atomic writes: a temporary file or folder is flushed to disk and renamed; the result is complete or absent."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-ASIDE, REPLACED = ".part", ".old"  # suffixes of what is being written and of what it replaces: .NAME.RANDOM.part
+ASIDE, REPLACED = ".part", ".old"  # suffixes of temporary and of replaced files: .NAME.RANDOM.part
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside ``path``, which replaces it when the block succeeds and else is removed."""
+    """Yield a temporary file that replaces ``path`` if the block succeeds, and is removed if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent)
     os.close(descriptor)
@@ -25,7 +25,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``, which replaces it when the block succeeds and else is removed."""
+    """Yield a temporary folder that replaces ``path`` if the block succeeds, and is removed if it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     name = tempfile.mkdtemp(prefix=f".{path.name}.", suffix=ASIDE, dir=path.parent)
     with _replacing(path, Path(name)) as aside:
@@ -44,10 +44,10 @@ def _replacing(path: Path, aside: Path) -> Iterator[Path]:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Flush a file or folder to disk and rename it to ``target``; what is there is removed, or put back on failure.
+    """Flush a file or folder to disk and rename it to ``target``, which is replaced; it is restored on failure.
 
-    A file is replaced at once. Where one of the two is a folder, ``target`` is absent for a moment:
-    :func:`clear_leftovers` puts it back when the process is killed then.
+    A file is replaced atomically. If one of the two is a folder, ``target`` is absent for a moment; if the process is
+    killed then, :func:`clear_leftovers` restores it.
     """
     for path in _tree(source):
         _flush(path)
@@ -69,11 +69,11 @@ def replace(source: Path, target: Path) -> None:
 
 
 def clear_leftovers(parent: Path, name: str | None = None) -> None:
-    """Remove what killed processes were writing in a folder, and put back what they were about to replace.
+    """Remove the temporary files of killed processes in a folder, and restore what they were replacing.
 
     Args:
         parent: The folder.
-        name: Only leftovers of this file or folder.
+        name: Only for this file or folder; for all of them by default.
     """
     leftovers = [
         (path, parent / path.name[1:].rsplit(".", 2)[0])
@@ -86,7 +86,7 @@ def clear_leftovers(parent: Path, name: str | None = None) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder; of a link only the link, and nothing where there is nothing."""
+    """Remove a file or a folder, if it exists; for a symbolic link, only the link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -94,20 +94,20 @@ def remove(path: Path) -> None:
 
 
 def link_folder(source: Path, target: Path) -> None:
-    """Make ``target`` hold the files of ``source`` without writing them twice, where the disk can."""
+    """Copy a folder with hard links where the file system supports them."""
     with atomic_folder(target) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True, copy_function=link_or_copy)
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Make ``target`` the same file as ``source``, atomically."""
+    """Hard-link, or copy, ``source`` to ``target``, atomically."""
     with atomic_file(target) as aside:
         aside.unlink()
         link_or_copy(source, aside)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name, or copy it where that is not possible."""
+    """Create a hard link to a file, or copy the file where that is not possible."""
     try:
         os.link(source, target)
     except OSError:
@@ -115,14 +115,14 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 def _tree(path: Path) -> list[Path]:
-    """Return a file or folder with all that is in it."""
+    """Return a file, or a folder and everything in it."""
     return [path, *path.rglob("*")] if path.is_dir() else [path]
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk; not every file system can do so for folders."""
+    """Flush a file, or the names in a folder, to disk; not every file system supports this for folders."""
     with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
-        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes what may be written
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes writable files only
         try:
             os.fsync(descriptor)
         finally:
@@ -130,9 +130,9 @@ def _flush(path: Path) -> None:
 
 
 def _apply_umask(paths: Iterable[Path]) -> None:
-    """Give files and folders the permissions of the user's umask, whatever the library that wrote them chose."""
+    """Set the permissions of files and folders by the user's umask, as libraries may have set others."""
     mask = os.umask(0)
     os.umask(mask)
     for path in paths:
         mode = path.stat().st_mode
-        path.chmod(mode & 0o7000 | (0o777 if path.is_dir() else 0o666) & ~mask)  # folders of a group stay such
+        path.chmod(mode & 0o7000 | (0o777 if path.is_dir() else 0o666) & ~mask)  # keeps the setgid bit of folders

@@ -16,7 +16,7 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.storage.atomic import atomic_folder, clear_leftovers
 from transformers_framework.storage.checksums import checksums, is_check_due, mark_verified
 
-MANIFEST = ".complete.json"  # written last: what the folder was made from; name, size and checksum of each file
+MANIFEST = ".complete.json"  # written last: the source of the folder; name, size and checksum of each file
 
 REFUSALS = frozenset(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
@@ -37,16 +37,16 @@ def digest(value: Any) -> str:
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """Return the folder for downloads and prepared data: ``--cache_dir``, by default below the user's ``~/.cache``.
+    """Return the folder for downloads and prepared data: ``--cache_dir``, by default in the user's ``~/.cache``.
 
     Raises:
-        ConfigurationError: When the user has no home folder.
+        ConfigurationError: When there is no ``--cache_dir`` and the user has no home folder.
     """
     if cache_dir:
         return Path(cache_dir).expanduser()
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transformers_framework"
-    except RuntimeError as error:  # no HOME, and the user is in no list of users, as in some containers
+    except RuntimeError as error:  # no HOME, and an unknown user, as in some containers
         raise ConfigurationError(
             "--cache_dir: this user has no home folder for downloads and prepared data. Give a folder, for instance "
             "--cache_dir ./cache, or set HOME."
@@ -55,13 +55,13 @@ def cache_folder(cache_dir: str | None) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder while it is checked and built; other processes wait.
+    """Lock a folder while it is checked and built; other processes wait.
 
-    The operating system releases the lock when its holder dies. A cache that cannot be written still serves the
-    folders that are complete.
+    The operating system releases the lock when the process dies. In a read-only cache, complete folders can still be
+    used.
 
     Raises:
-        ConfigurationError: When nothing can be written there.
+        ConfigurationError: When the cache cannot be written and the folder is not complete.
     """
     from filelock import FileLock, Timeout
 
@@ -83,20 +83,20 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_complete(folder: Path, *, verify: bool = False) -> bool:
-    """Return whether a folder exists with all files of its manifest, each of its full size.
+    """Return whether a folder has all files of its manifest, each with the right size.
 
-    Once a day the checksums of the files are compared too, which takes as long as reading them.
+    Once a day the checksums of the files are verified too, which takes as long as reading them.
 
     Args:
         folder: The folder.
-        verify: Compare checksums now, even if that was done within a day.
+        verify: Verify checksums now, even if that was done within a day.
     """
     if not folder.exists():
         return False
     try:
         manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         if all((folder / name).stat().st_size == size for name, size in manifest["files"].items()):
-            sums = manifest.get("sums", {})  # which folders of earlier versions lack
+            sums = manifest.get("sums", {})  # folders of earlier versions have none
             if not verify and not is_check_due(folder / MANIFEST):
                 return True
             if checksums(folder, sums) == sums:
@@ -104,23 +104,23 @@ def is_complete(folder: Path, *, verify: bool = False) -> bool:
                 return True
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
-    logger.warning("%s is damaged or incomplete: making it again", folder)
+    logger.warning("%s is damaged or incomplete; building it again", folder)
     return False
 
 
 @contextlib.contextmanager
 def building(folder: Path, *, about: Any = None) -> Iterator[Path]:
-    """Yield a temporary folder that replaces ``folder`` when the block succeeds, with a manifest of its files.
+    """Yield a temporary folder that replaces ``folder`` if the block succeeds, with a manifest of its files.
 
-    Use it inside :func:`locked`: then the only leftovers can be those of a process that was killed. Readers that mapped
-    the files of the folder that is replaced keep them until they close.
+    Use it inside :func:`locked`: then temporary files can only be left by a process that was killed. Processes that
+    have mapped the replaced files keep them until they close them.
 
     Args:
-        folder: Where the result will stand.
-        about: What it is made from, kept in the manifest for people.
+        folder: Path of the result.
+        about: Description of its source, written to the manifest for users.
 
     Raises:
-        ConfigurationError: When the disk is full or nothing can be written there.
+        ConfigurationError: When the disk is full or the cache cannot be written.
     """
     with _naming_cache_dir(folder):
         clear_leftovers(folder.parent, folder.name)
@@ -134,7 +134,7 @@ def building(folder: Path, *, about: Any = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _naming_cache_dir(folder: Path) -> Iterator[None]:
-    """Turn an error of writing below the cache folder into a message with ``--cache_dir``; others pass through."""
+    """Convert write errors in the cache folder to errors that name ``--cache_dir``; other errors are not changed."""
     cache_dir = folder.parent.parent
     try:
         yield
@@ -145,5 +145,5 @@ def _naming_cache_dir(folder: Path) -> Iterator[None]:
             raise
         raise ConfigurationError(
             f"--cache_dir: {cache_dir} cannot be written ({error.strerror}). "
-            "Free some space there or give a folder of yours, for instance --cache_dir ./cache"
+            "Free some disk space, or give a folder that you can write, for instance --cache_dir ./cache"
         ) from error

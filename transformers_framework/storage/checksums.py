@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 DAY = 86_400.0  # seconds
-CHUNK = 1 << 20  # bytes that are read at once; about 0.8 GB/s
+CHUNK = 1 << 20  # bytes per read; about 0.8 GB/s
 
 
 def checksum(path: Path) -> str:
@@ -23,7 +23,7 @@ def checksum(path: Path) -> str:
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the checksums of files in a folder."""
+    """Return the checksum of each file in a folder, by name."""
     return {name: checksum(folder / name) for name in names}
 
 
@@ -33,6 +33,6 @@ def is_check_due(record: Path) -> bool:
 
 
 def mark_verified(record: Path) -> None:
-    """Record that files were verified now; where nothing can be written, they are verified again next time."""
+    """Record that files were verified now; if the record cannot be written, they are verified again next time."""
     with contextlib.suppress(OSError):
         os.utime(record)

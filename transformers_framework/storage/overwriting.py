@@ -1,4 +1,4 @@
-"""Overwrite an earlier run: its files stay until the new run has a checkpoint; what a run reads is not removed."""
+"""Overwrite an earlier run: its files are kept until the new run has a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.storage.atomic import remove
 
 ASIDE = ".overwritten"  # folder for the files of the earlier run while the first checkpoint is written
-OF_RUN = frozenset(("output_dir", "name"))  # flags that name the run itself
+OF_RUN = frozenset(("output_dir", "name"))  # flags that identify the run itself
 
 
 class EarlierRun:
     """The files that the first checkpoint of a run replaces.
 
     Args:
-        folders: Folders of the run, that of its checkpoints first.
-        last: The last checkpoint; where it exists, :func:`recover` assumes that the new run has written it.
-        kept: Names of files that do not belong to the earlier run.
+        folders: Folders of the run, the checkpoint folder first.
+        last: Path of the last checkpoint; if it exists, :func:`recover` assumes that the new run has written it.
+        kept: Names of files that are not part of the earlier run.
     """
 
     def __init__(self, folders: Sequence[Path], last: Path, kept: Iterable[str]) -> None:
@@ -30,7 +30,7 @@ class EarlierRun:
         self.files.sort(key=lambda path: path != last)
 
     def move_aside(self) -> None:
-        """Move the files aside before the first checkpoint is written, the last checkpoint first."""
+        """Move the files to a subfolder before the first checkpoint is written, the last checkpoint first."""
         files, self.files = self.files, []
         for path in files:
             aside = path.parent / ASIDE
@@ -38,7 +38,7 @@ class EarlierRun:
             path.rename(aside / path.name)
 
     def remove(self) -> None:
-        """Remove the files that were moved aside."""
+        """Remove the files that were moved."""
         for folder in self.folders:
             remove(folder / ASIDE)
 
@@ -46,13 +46,14 @@ class EarlierRun:
 def recover(folders: Sequence[Path], last: Path) -> None:
     """Complete or undo the overwriting of an earlier run after the process was killed.
 
-    The last checkpoint is put back last, so that this can be killed and repeated too.
+    The last checkpoint is restored last, so that this function can be interrupted and repeated.
 
     Args:
         folders: Folders of the run.
-        last: The last checkpoint: where the new run has one the earlier run is removed, else it is put back.
+        last: Path of the last checkpoint: if the new run has written it, the earlier run is removed; else it is
+            restored.
     """
-    for folder in reversed(folders):  # that of checkpoints last
+    for folder in reversed(folders):  # the checkpoint folder last
         aside = folder / ASIDE
         there = list(aside.iterdir()) if aside.is_dir() and not last.exists() else []
         for path in sorted(there, key=lambda path: folder / path.name == last):
@@ -62,14 +63,14 @@ def recover(folders: Sequence[Path], last: Path) -> None:
 
 
 def check_sources(options: Mapping[str, Any], folders: Sequence[Path]) -> None:
-    """Raise when a run reads files of the run that it overwrites.
+    """Raise if a run reads files of the run that it overwrites.
 
     Args:
         options: All flags of the run.
         folders: Folders of the run.
 
     Raises:
-        ConfigurationError: With the flag and the file.
+        ConfigurationError: When it does; the message has the flag and the file.
     """
     removed = {place for folder in folders for place in (folder.absolute(), folder.resolve())}
     for name, value in options.items():
@@ -79,13 +80,13 @@ def check_sources(options: Mapping[str, Any], folders: Sequence[Path]) -> None:
                 places = (path.absolute(), path.resolve())
                 if removed.intersection((*places, *(parent for place in places for parent in place.parents))):
                     raise ConfigurationError(
-                        f"--{name}: {path} is one of the files that --overwrite removes. Copy it first, or choose "
+                        f"--{name}: {path} would be removed by --overwrite. Copy it to another folder, or choose "
                         "another --name."
                     )
 
 
 def _files(text: str) -> Iterator[Path]:
-    """Yield the files and folders that a text may name."""
+    """Yield the existing files and folders that a string may refer to."""
     for found in glob.iglob(text, recursive=True) if glob.has_magic(text) else [text]:  # noqa: PTH207 as data are read
         if os.path.lexists(found):
             yield (path := Path(found))

@@ -1,4 +1,4 @@
-"""Local paths: whether a name was meant as one, what of it is missing, whether it stays in its folder."""
+"""Checks of local paths: whether a string looks like a path, which part is missing, whether it stays in its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers_framework.exceptions import did_you_mean
 
 
 def is_inside(name: str) -> bool:
-    r"""Tell whether a path that a file names, from its folder on, stays in the folder, on any operating system.
+    r"""Return whether a relative path, as a file refers to it, stays inside the folder, on any operating system.
 
     Examples:
         >>> [is_inside(name) for name in ("1_Pooling", "a/../b", "", "../b", "a/../../b", "/etc", "c:b", "..\\b")]
@@ -20,7 +20,7 @@ def is_inside(name: str) -> bool:
 
 
 def looks_local(source: str, suffixes: tuple[str, ...] = ()) -> bool:
-    """Tell whether a name that does not exist was meant as a path: by how it starts or ends, or by its folder."""
+    """Return whether a string that is no existing path looks like one: by its start, its end, or its folder."""
     parent = Path(source).expanduser().parent
     return (
         source.startswith(("/", ".", "~"))
@@ -31,7 +31,7 @@ def looks_local(source: str, suffixes: tuple[str, ...] = ()) -> bool:
 
 
 def missing(path: Path) -> str:
-    """Say what of a path does not exist, with the closest name beside it."""
+    """Describe which part of a path does not exist, with the closest existing name."""
     while not path.parent.exists():
         path = path.parent
     parent = path.parent

@@ -1,4 +1,4 @@
-"""Pre-trained models, configs and tokenizers: a name on the hub, a local folder, or a remote address (downloaded)."""
+"""Sources of pre-trained models, configs and tokenizers: hub names, local folders, or remote addresses (downloaded)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from transformers_framework.storage.remote import download
 
 
 def fetch(source: str, *, cache_dir: Path, what: str) -> str:
-    """Return what transformers can load: a hub name as it is, or a local folder, downloaded when it is remote.
+    """Return a hub name or a local folder that transformers can load; remote folders are downloaded.
 
     Args:
         source: Hub name, local folder or address.
         cache_dir: Where downloads are kept.
-        what: Name of the flag that asked, for messages.
+        what: Name of the flag with the source, for messages.
 
     Raises:
-        ConfigurationError: When a folder is absent or holds no model, or the name cannot be a hub name.
-        MissingDependencyError: When the package of the address's protocol is not installed.
+        ConfigurationError: When a folder does not exist or has no model, or the name is not a valid hub name.
+        MissingDependencyError: When the package for the protocol of the address is not installed.
     """
     if is_address(source):
         return str(download(source, cache_dir=cache_dir, flag=what, choose=model_files))
@@ -30,19 +30,19 @@ def fetch(source: str, *, cache_dir: Path, what: str) -> str:
         _require_model(path, source, what)
         return str(path)
     if path.exists():
-        raise ConfigurationError(f"--{what} {source}: this is a file; give its folder: --{what} {path.parent}")
+        raise ConfigurationError(f"--{what} {source}: this is a file. Give its folder: --{what} {path.parent}")
     if looks_local(source):
         raise ConfigurationError(f"--{what} {source}: {missing(path)}")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source):
         raise ConfigurationError(
-            f"--{what} {source}: no such folder, and a hub name is written 'name' or 'user/name' "
-            "(letters, digits, '-', '_' and '.')"
+            f"--{what} {source}: neither a folder nor a hub name. Write a hub name as 'name' or 'user/name' "
+            "(letters, digits, '-', '_' and '.')."
         )
     return source
 
 
 def model_files(names: list[str]) -> list[str]:
-    """Choose what transformers needs of a folder: no optimizer states, no second copy of the weights.
+    """Return the files of a folder that transformers needs: no optimizer states, no second copy of the weights.
 
     Examples:
         >>> model_files(["config.json", "model.safetensors", "pytorch_model.bin", "optimizer.pt", "best/config.json"])
@@ -50,7 +50,7 @@ def model_files(names: list[str]) -> list[str]:
         >>> model_files(["config.json", "modules.json", "1_Pooling/config.json"])
         ['config.json', 'modules.json', '1_Pooling/config.json']
     """
-    # steps of sentence-transformers have folders of their own
+    # modules of sentence-transformers have folders of their own
     names = [name for name in names if "/" not in name or re.fullmatch(r"\d+_[A-Z]\w*/[^/]+", name)]
     names = [name for name in names if not name.endswith((".ckpt", ".pt", ".pth", ".pkl"))]
     names = [name for name in names if not name.endswith((".h5", ".msgpack", ".ot", ".onnx"))]
@@ -60,10 +60,10 @@ def model_files(names: list[str]) -> list[str]:
 
 
 def _require_model(path: Path, source: str, what: str) -> None:
-    """Refuse a folder that has neither a config nor a tokenizer, and point to one below it that has."""
+    """Raise if a folder has neither a config nor a tokenizer; the message names subfolders that have one."""
     marks = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "*.model")
     if any(True for mark in marks for _ in path.glob(mark)):
         return
     below = sorted(entry.parent.name for entry in path.glob("*/config.json"))
-    hint = f" These below it do: {', '.join(below)}." if below else ""
-    raise ConfigurationError(f"--{what} {source}: the folder holds no config.json and no tokenizer.{hint}")
+    hint = f" Give one of its subfolders with a config.json: {', '.join(below)}." if below else ""
+    raise ConfigurationError(f"--{what} {source}: the folder has no config.json and no tokenizer.{hint}")

@@ -1,4 +1,4 @@
-"""Download remote files of any fsspec protocol into the cache: once, complete or absent, with progress and retries."""
+"""Download remote files of any fsspec protocol into the cache: once, atomically, with progress and retries."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from transformers_framework.storage.paths import is_inside
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-ATTEMPTS = 3  # of ours; s3fs itself tries each request of a download five times, after 15 seconds without an answer
+ATTEMPTS = 3  # of this program; s3fs itself tries each request of a download five times, with timeouts of 15 seconds
 BACKOFF = 1.0  # seconds before the second attempt, then doubled
-QUIET = 15.0  # seconds in which nothing arrives until that is logged
-TICK = 0.2  # seconds between two looks at what has arrived
+STALL_TIMEOUT = 15.0  # seconds without progress until a warning is logged
+POLL_INTERVAL = 0.2  # seconds between two checks of the progress
 PARALLEL_FILES = 8
 
-# what changes with the content of a file, by the names that services give it
+# names that services give to the version of a file, which changes with its content
 VERSIONS = (
     "ETag",
     "etag",
@@ -40,7 +40,7 @@ VERSIONS = (
     "mtime",
     "created",
 )
-# errors of connections, which may mend, by the names that libraries give their classes
+# names of the classes of temporary connection errors
 BROKEN_CONNECTIONS = {
     *("ConnectionError", "TimeoutError", "HTTPClientError", "TransportError"),
     *("ClientConnectionError", "ClientPayloadError", "ServiceRequestError", "ServiceResponseError"),
@@ -60,8 +60,8 @@ class RemoteFile:
     Args:
         name: Path relative to the address.
         key: Path in the file system.
-        size: Bytes, None where the server does not say.
-        version: ETag or the like, which changes with the content.
+        size: Size in bytes, None if unknown.
+        version: ETag or similar, which changes with the content.
     """
 
     name: str
@@ -78,21 +78,21 @@ def download(
     choose: Callable[[list[str]], list[str]] | None = None,
     error: type[UserError] = ConfigurationError,
 ) -> Path:
-    """Copy what is at a remote address into the cache and return the local folder.
+    """Download a remote address into the cache and return the local folder.
 
-    The folder is named after the address and the versions of its files: a second call lists and downloads nothing, a
-    changed file is noticed. It appears when all of it is there, under a lock, so that processes download once.
+    The name of the folder depends on the address and the versions of its files: a second call downloads nothing unless
+    a file has changed. The folder is created atomically under a lock, so that only one process downloads it.
 
     Args:
         url: A folder, a single file or a glob of any protocol of fsspec.
         cache_dir: Where downloads are kept, in a folder for each protocol.
-        flag: Name of the flag that asked, for messages.
-        choose: Which of the names at the address are needed; all of them by default.
-        error: Kind of error to raise.
+        flag: Name of the flag with the address, for messages.
+        choose: Returns the names that are needed; all of them by default.
+        error: Class of errors to raise.
 
     Raises:
         MissingDependencyError: When the package of the protocol is not installed.
-        UserError: Of the kind ``error``, when nothing is there, access is denied or the server cannot be reached.
+        UserError: Of the class ``error``, when there are no files, access is denied or the server cannot be reached.
     """
     address = Address(url, flag, error)
     with _explaining(address):
@@ -113,20 +113,20 @@ def download(
                 with building(folder, about=address.url) as aside:
                     _copy(filesystem, files, aside, address.url)
                     if wanted() != files:
-                        raise address.mistake("changed while it was downloaded; start again when it is complete")
+                        raise address.mistake("files changed during the download. Start again when they are complete")
     return folder
 
 
 def _wanted(
     filesystem: AbstractFileSystem, path: str, address: Address, choose: Callable[[list[str]], list[str]] | None
 ) -> list[RemoteFile]:
-    """List what is at an address, sorted by name and reduced to the needed."""
+    """Return the files at an address that are needed, sorted by name."""
     root, found = _listed(filesystem, path, address)
     keys = {}
     for key, entry in found.items():
         name = key.removeprefix(root).strip("/")
         if address.is_http:
-            if key != path and "?" in name:  # links of a page that sort it
+            if key != path and "?" in name:  # links that sort the page
                 continue
             name = unquote(name.partition("?")[0])
         hidden = any(part.startswith(".") for part in PurePosixPath(name).parts)
@@ -142,23 +142,23 @@ def _wanted(
             name, keys[name], None if size is None else int(size), str(next(filter(None, versions), None))
         )
 
-    with ThreadPoolExecutor(PARALLEL_FILES) as pool:  # of a server that lists no sizes each file is asked for
+    with ThreadPoolExecutor(PARALLEL_FILES) as pool:  # one request per file where the server lists no sizes
         return list(pool.map(described, sorted(keys) if choose is None else choose(sorted(keys))))
 
 
 def _listed(filesystem: AbstractFileSystem, path: str, address: Address) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Return the folder of an address, and the entries of the files in it by their paths."""
+    """Return the root folder of an address, and the entries of its files by path."""
     if address.is_glob:
         root = path[: len(path) - len(address.url) + len(address.folder)]
         return root, filesystem.glob(path, detail=True)
-    if hasattr(filesystem, "resolve_path"):  # of the hub: with the revision as it writes it
+    if hasattr(filesystem, "resolve_path"):  # the hub's file system adds the revision to paths
         path = filesystem.resolve_path(path).unresolve()
     found = _on_server(filesystem, path) if address.is_http else filesystem.find(path, detail=True)
     return (path.partition("?")[0].rpartition("/")[0] if path in found else path), found
 
 
 def _on_server(filesystem: AbstractFileSystem, path: str) -> dict[str, dict[str, Any]]:
-    """Return a file of an HTTP server, or the files of a folder, which is a page with links."""
+    """Return the entry of a file on an HTTP server, or of the files of a folder, which is a page with links."""
     try:
         entry = filesystem.info(path)
     except FileNotFoundError as absent:
@@ -170,20 +170,20 @@ def _on_server(filesystem: AbstractFileSystem, path: str) -> dict[str, dict[str,
 
 
 def _nothing_there(filesystem: AbstractFileSystem, path: str) -> str:
-    """Say that an address is empty and name the closest one beside it."""
+    """Return the message for an address without files, with the closest existing name."""
     parent, _, last = path.rpartition("/")
     if not parent:
         return "the bucket is empty"
     beside = [entry.rstrip("/").rpartition("/")[2] for entry in filesystem.ls(parent, detail=False)]
-    return f"nothing that can be read is there.{did_you_mean(last, beside)}"
+    return f"no readable files there.{did_you_mean(last, beside)}"
 
 
 def _copy(filesystem: AbstractFileSystem, files: list[RemoteFile], target: Path, url: str) -> None:
-    """Download files with one progress bar in bytes, several at a time; the first failure ends it."""
+    """Download files in parallel with one progress bar; stop at the first failure."""
     from tqdm import tqdm
 
     if hasattr(type(filesystem), "retries"):
-        filesystem.retries = type(filesystem).retries  # parts of files are not read again from the beginning
+        filesystem.retries = type(filesystem).retries  # retries continue a file and do not read it from its start
     sizes = [file.size for file in files]
     total = None if None in sizes else sum(size or 0 for size in sizes)
     bar = tqdm(total=total, unit="B", unit_scale=True, desc=f"Downloading {url}", disable=None)
@@ -191,17 +191,17 @@ def _copy(filesystem: AbstractFileSystem, files: list[RemoteFile], target: Path,
         jobs = [pool.submit(_copy_one, filesystem, file, target / file.name) for file in files]
         try:
             arrived, since = 0, time.monotonic()
-            while wait(jobs, min(TICK, QUIET), FIRST_EXCEPTION).not_done and not any(
+            while wait(jobs, min(POLL_INTERVAL, STALL_TIMEOUT), FIRST_EXCEPTION).not_done and not any(
                 job.done() and job.exception() for job in jobs
             ):
-                # of the files, as not every file system reports its progress
+                # by the sizes of the files, as not every file system reports its progress
                 before, arrived = arrived, sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
                 bar.update(arrived - before)
                 if arrived != before:
                     since = time.monotonic()
-                elif time.monotonic() > since + QUIET:
+                elif time.monotonic() > since + STALL_TIMEOUT:
                     since = time.monotonic()
-                    logger.warning("%s: nothing has arrived for %.0f s; still trying", url, QUIET)
+                    logger.warning("%s: no data received for %.0f s; still trying", url, STALL_TIMEOUT)
             for job in jobs:
                 job.result()
             bar.update(sum((target / file.name).stat().st_size for file in files) - arrived)
@@ -211,20 +211,20 @@ def _copy(filesystem: AbstractFileSystem, files: list[RemoteFile], target: Path,
 
 
 def _copy_one(filesystem: AbstractFileSystem, file: RemoteFile, target: Path) -> None:
-    """Download one file, again after a pause when the connection breaks."""
+    """Download one file; retry after a pause if the connection breaks."""
     from fsspec.callbacks import TqdmCallback
 
     def copy() -> None:
         filesystem.get_file(file.key, str(target), callback=TqdmCallback(tqdm_kwargs={"disable": True}))
         if file.size not in (None, size := target.stat().st_size):
-            raise ConnectionError(f"{file.key}: {size} of {file.size} bytes arrived")
+            raise ConnectionError(f"{file.key}: received {size} of {file.size} bytes")
 
     target.parent.mkdir(parents=True, exist_ok=True)
     _retried(copy, file.key, ATTEMPTS)
 
 
 def _retried(ask: Callable[[], T], name: str, attempts: int) -> T:
-    """Return the answer to a request, which is made again, with a line, when the connection breaks or stalls."""
+    """Return the result of a request; retry it, with a warning, if the connection breaks or stalls."""
     for attempt in range(1, attempts):
         try:
             return ask()
@@ -237,7 +237,7 @@ def _retried(ask: Callable[[], T], name: str, attempts: int) -> T:
 
 
 def _cause(failure: BaseException) -> BaseException:
-    """Return what happened on the way to an HTTP server, where fsspec calls every failure an absent file."""
+    """Return the cause of an error; for HTTP servers, fsspec raises FileNotFoundError for every failure."""
     cause = failure.__cause__
     if isinstance(failure, FileNotFoundError) and cause is not None:
         return cause if _is_temporary(cause) or _status(cause) in (401, 403) else failure
@@ -245,12 +245,12 @@ def _cause(failure: BaseException) -> BaseException:
 
 
 def _text(failure: BaseException) -> str:
-    """Return what an error says, on one line."""
+    """Return the message of an error on one line."""
     return " ".join(str(failure).split())[:400] or type(failure).__name__
 
 
 def _status(failure: BaseException) -> int | None:
-    """Return the status of an HTTP answer, however the library of a service calls it."""
+    """Return the status of an HTTP response, under any of the names that libraries use."""
     response = getattr(failure, "response", None)
     found = [getattr(failure, name, None) for name in ("status", "status_code", "code")]
     return next(
@@ -259,9 +259,9 @@ def _status(failure: BaseException) -> int | None:
 
 
 def _is_temporary(failure: BaseException) -> bool:
-    """Tell a broken connection or an overloaded server, which may mend, from a refusal, which will not."""
+    """Return whether an error may be temporary: a broken connection or an overloaded server."""
     if isinstance(failure, OSError) and failure.errno in (errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EIO)):
-        return failure.filename is None  # else it is a local file
+        return failure.filename is None  # with a file name it is an error of a local file
     if status := _status(failure):
         return status in (408, 429) or status >= 500
     names = {kind.__name__ for kind in type(failure).__mro__}
@@ -270,7 +270,7 @@ def _is_temporary(failure: BaseException) -> bool:
 
 @contextmanager
 def _explaining(address: Address) -> Iterator[None]:
-    """Turn what fsspec's file systems raise into one message with a remedy."""
+    """Convert the errors of fsspec's file systems to one message that says what to do."""
     protocol = address.protocol
     try:
         yield
@@ -292,13 +292,13 @@ def _explaining(address: Address) -> Iterator[None]:
         if not _is_temporary(failure) and not re.match("|".join(LIBRARIES), type(failure).__module__):
             raise
         raise address.mistake(
-            f"the download failed ({_text(failure)}). Check {protocol.network}; nothing half downloaded is kept, the "
-            "same command starts again"
+            f"the download failed ({_text(failure)}). Check {protocol.network}; then run the same command again; "
+            "incomplete files are not kept"
         ) from error
 
 
 def _absent(address: Address, failure: BaseException) -> str:
     first = address.url.partition("://")[2].partition("/")[0]
     if address.name.startswith("s3"):
-        return f"no bucket '{first}', or it was removed while it was read ({failure})"
-    return f"nothing that can be read is there ({_text(failure)})"
+        return f"there is no bucket '{first}', or it was removed during the download ({failure})"
+    return f"no readable files there ({_text(failure)})"

@@ -31,31 +31,32 @@ class RunFolders:
         name: Name of the run.
 
     Raises:
-        ConfigurationError: When the name cannot be that of a folder.
+        ConfigurationError: When the name is not a valid folder name.
     """
 
     def __init__(self, output_dir: str | Path, name: str) -> None:
         if not name or name != Path(name).name or name.startswith(".") or len(os.fsencode(name)) > LONGEST_NAME:
             raise ConfigurationError(
-                f"--name: '{name}' cannot name a folder. Use letters, digits, '-', '_' and '.', at most {LONGEST_NAME}."
+                f"--name: '{name}' is not a valid folder name. Use letters, digits, '-', '_' and '.', at most "
+                f"{LONGEST_NAME}."
             )
         self.output_dir, self.name = Path(output_dir), name
         self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard = (
             self.output_dir / kind / name for kind in KINDS
         )
         self._lock: Any = None
-        self._earlier: EarlierRun | None = None  # what the first checkpoint replaces
+        self._earlier: EarlierRun | None = None  # files that the first checkpoint replaces
         self._config = ""
         self.undamaged: Path | None = None  # the checkpoint whose checksums resumable() has verified
 
     @property
     def last(self) -> Path:
-        """The checkpoint to continue from."""
+        """The last checkpoint, from which a run resumes."""
         return self.checkpoints / LAST
 
     @property
     def previous(self) -> Path:
-        """The checkpoint before the last one, used when that is damaged."""
+        """The checkpoint before the last one, used if the last one is damaged."""
         return self.checkpoints / PREVIOUS
 
     @property
@@ -65,60 +66,61 @@ class RunFolders:
 
     @property
     def config(self) -> Path:
-        """The flags that repeat the run."""
+        """The config file with all flags, which repeats the run."""
         return self.checkpoints / CONFIG
 
     @property
     def all(self) -> tuple[Path, ...]:
-        """All folders of the run, that of its checkpoints first."""
+        """All folders of the run, the checkpoint folder first."""
         return self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard
 
     def resumable(self) -> Path | None:
-        """Return the last checkpoint that is not damaged, the last one when all are damaged, None without any."""
+        """Return the newest undamaged checkpoint, the last one if all are damaged, None without checkpoints."""
         there = [path for path in (self.last, self.previous, self.best) if path.exists()]
         whole = self.undamaged = next((path for path in there if not is_damaged(path)), None)
         if whole not in (None, self.last):
-            logger.warning("%s is %s: going on from %s", self.last, "damaged" if self.last in there else "gone", whole)
+            state = "damaged" if self.last in there else "missing"
+            logger.warning("%s is %s; resuming from %s", self.last, state, whole)
         return whole or (there[0] if there else None)
 
     def remove_damaged_last(self, start: str | None) -> None:
-        """Remove the last checkpoint if it is damaged, as it would replace the previous one."""
+        """Remove a damaged last checkpoint, which would otherwise replace the previous one."""
         if start is not None and Path(start) in (self.previous, self.best):
             remove(self.last)
 
     def write_config(self, text: str) -> None:
-        """Write the flags that repeat the run beside its checkpoints, once these have replaced an earlier run."""
+        """Write all flags to the checkpoint folder, once the first checkpoint has replaced an earlier run."""
         self._config = text
         if self._earlier is None:
             with atomic_file(self.config) as aside:
                 aside.write_text(text, encoding="utf-8")
 
     def move_earlier_aside(self) -> None:
-        """Move the run aside that this one overwrites; called before the first checkpoint or export is written."""
+        """Move the files of the overwritten run; called before the first checkpoint or export is written."""
         if self._earlier is not None:
             self._earlier.move_aside()
 
     def remove_earlier(self) -> None:
-        """Remove the run that this one overwrites; called when the first checkpoint is written."""
+        """Remove the files of the overwritten run; called after the first checkpoint is written."""
         if self._earlier is not None:
             self._earlier.remove()
             self._earlier = None
             self.write_config(self._config)
 
     def check_space(self, parameters: Iterable[Any]) -> None:
-        """Raise when the disk has no space for one checkpoint and one export, warn when it may not have for all.
+        """Raise if the disk has no space for one checkpoint and one export; warn if it may be too small for all.
 
         Args:
-            parameters: Parameters of the model; Adam keeps two numbers for each that is trained.
+            parameters: Parameters of the model; Adam has two states for each trainable parameter.
 
         Raises:
-            ConfigurationError: With the free and the needed space.
+            ConfigurationError: When the space is too small; the message has the free and the needed space.
         """
         sizes = [(4 * parameter.numel(), 8 * parameter.numel() * parameter.requires_grad) for parameter in parameters]
         weights, state = sum(size for size, _ in sizes), sum(map(sum, sizes))
         total, _, free = shutil.disk_usage(self._existing())
         remedy = "Free some space, or choose another folder"
-        if not total:  # no disk, as /proc is none
+        if not total:  # not on a disk, for instance /proc
             return
         if free < 2 * weights:
             raise ConfigurationError(
@@ -133,10 +135,10 @@ class RunFolders:
             )
 
     def check_free(self, *, trains: bool, resume: bool, overwrite: bool, predicts: tuple[str, ...]) -> None:
-        """Raise when the folders cannot be written or hold files of an earlier run.
+        """Raise if the folders cannot be written or have files of an earlier run.
 
         Raises:
-            ConfigurationError: With what was found and the remedies.
+            ConfigurationError: When they do; the message says what was found and what to do.
         """
         there = self._existing()
         if not there.is_dir() or not os.access(there, os.W_OK):
@@ -147,7 +149,7 @@ class RunFolders:
         ways_out = "Choose another --name, continue it with --resume, or replace it with --overwrite."
         if trains and not resume:
             for folder in (self.checkpoints, self.pre_trained_models):
-                # a run that did not start has written its flags
+                # a run that did not start has written its config only
                 if any(not path.name.startswith(".") and path.name != CONFIG for path in folder.glob("*")):
                     raise ConfigurationError(f"--name: a run '{self.name}' has files in {folder}. {ways_out}")
         for stage in () if resume else predicts:
@@ -159,10 +161,10 @@ class RunFolders:
         """Lock the folders for this process until :meth:`unlock` or its end.
 
         Args:
-            overwrite: The first checkpoint of this run replaces the files that are there.
+            overwrite: The first checkpoint of this run replaces existing files.
 
         Raises:
-            ConfigurationError: When another process is running under this name, or nothing can be written.
+            ConfigurationError: When another process runs under this name, or the folders cannot be written.
         """
         from filelock import FileLock, Timeout
 
@@ -174,7 +176,7 @@ class RunFolders:
                 clear_leftovers(folder)
             if overwrite and (earlier := EarlierRun(self.all, self.last, kept=(".lock",))).files:
                 self._earlier = earlier
-                logger.info("The files of the earlier run '%s' stay until the first checkpoint of this one.", self.name)
+                logger.info("The files of the earlier run '%s' are kept until the first checkpoint.", self.name)
         except Timeout:
             raise ConfigurationError(
                 f"--name: another process is running as '{self.name}' in {self.output_dir}. Choose another --name."
@@ -183,7 +185,7 @@ class RunFolders:
             raise self._unwritable(str(error.strerror)) from None
 
     def _recover(self) -> None:
-        """Recover an earlier run whose overwriting was killed."""
+        """Complete or undo an overwriting that was interrupted."""
         from filelock import FileLock, Timeout
 
         if any((folder / ASIDE).exists() for folder in self.all):
@@ -197,7 +199,7 @@ class RunFolders:
 
     def _existing(self) -> Path:
         """Return the folder of checkpoints, or its closest parent that exists."""
-        # os.path: what may not be looked into is taken for absent, where Path raises
+        # os.path treats folders without permission as absent, Path raises an error
         return next(path for path in (self.checkpoints, *self.checkpoints.parents) if os.path.exists(path))  # noqa: PTH110
 
     def _unwritable(self, reason: str) -> ConfigurationError:
@@ -207,7 +209,7 @@ class RunFolders:
 
 
 def size_of(number: int) -> str:
-    """Return a number of bytes in a readable unit.
+    """Return a number of bytes as text with a unit.
 
     Examples:
         >>> size_of(3 * 2**30)
@@ -223,7 +225,7 @@ def size_of(number: int) -> str:
 
 
 def is_damaged(path: Path) -> bool:
-    """Return whether a checkpoint is damaged, by the checksums in files of ``torch.save``.
+    """Return whether a checkpoint is damaged, by the checksums in ``torch.save`` files.
 
     Args:
         path: A file, or a folder of shards.

@@ -1,4 +1,4 @@
-"""Lightning checkpoints that are whole or absent, and read without executing anything."""
+"""Lightning checkpoints that are written atomically and read without executing code."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from transformers_framework.storage.atomic import atomic_file
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Write aside and rename; Lightning's own goes through /tmp, from where a rename need not be atomic.
+    """CheckpointIO that writes a temporary file and renames it.
 
-    It streams to disk as well, where Lightning's holds a second copy in memory.
+    Lightning writes to /tmp first, from where a rename may not be atomic, and keeps a second copy in memory.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -28,10 +28,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, aside)
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: Any = None) -> dict[str, Any]:
-        """Load a checkpoint; only tensors and plain values are accepted, whoever made the file.
+        """Load a checkpoint; only tensors and plain values are accepted, from any file.
 
         Raises:
-            ConfigurationError: When there is no such file, or it is no checkpoint.
+            ConfigurationError: When there is no such file, or it is not a checkpoint.
         """
         return read_checkpoint(path, map_location or "cpu")
 
@@ -39,73 +39,73 @@ class WholeCheckpointIO(TorchCheckpointIO):
 def read_checkpoint(
     path: Any, map_location: Any = "cpu", *, outline: bool = False, flag: str = "--ckpt_path"
 ) -> dict[str, Any]:
-    """Read a checkpoint; only tensors and plain values are accepted, whoever made the file.
+    """Read a checkpoint; only tensors and plain values are accepted, from any file.
 
     Args:
         path: The file.
-        map_location: Where tensors go.
-        outline: Read names and shapes only, which takes no time whatever the size.
-        flag: Flag that gave the checkpoint, for messages.
+        map_location: Device of the tensors.
+        outline: Read names and shapes only, which is fast for any size.
+        flag: Flag with the checkpoint, for messages.
 
     Raises:
-        ConfigurationError: When there is no such file, or it is no checkpoint.
+        ConfigurationError: When there is no such file, or it is not a checkpoint.
     """
     if Path(path, "checkpoint").is_dir():
         raise ConfigurationError(
-            f"{flag}: {path} is a folder of shards, as DeepSpeed writes: give a --strategy deepspeed_stage_..., "
-            "or start from an export: --pre_trained_model."
+            f"{flag}: {path} is a folder of DeepSpeed shards. Give a --strategy deepspeed_stage_..., "
+            "or start from an export with --pre_trained_model."
         )
     if not Path(path).is_file():
         raise ConfigurationError(f"{flag}: there is no file {path}.")
     if not zipfile.is_zipfile(path):
-        raise ConfigurationError(f"{flag}: {path} is no file of torch.save, or not a whole one.")
+        raise ConfigurationError(f"{flag}: {path} is not a torch.save file, or incomplete.")
     try:
         checkpoint = torch.load(path, "meta" if outline else map_location, weights_only=True, mmap=outline)
     except pickle.UnpicklingError as error:
         raise ConfigurationError(
-            f"{flag}: {path} holds objects that could run code when they are read, which is refused. Checkpoints "
-            "of this program hold tensors and plain values only."
+            f"{flag}: {path} contains objects that could run code when they are read, and is refused. Checkpoints "
+            "of this program contain tensors and plain values only."
         ) from error
-    except Exception as error:  # a broken file raises many kinds
+    except Exception as error:  # a broken file raises many types of errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigurationError(f"{flag}: {path} is broken ({reason}).") from error
     if not isinstance(checkpoint, dict) or not {"pytorch-lightning_version", "state_dict"} <= checkpoint.keys():
-        raise ConfigurationError(f"{flag}: {path} holds no Lightning checkpoint.")
+        raise ConfigurationError(f"{flag}: {path} is not a Lightning checkpoint.")
     return checkpoint
 
 
 def check_tensors(
     path: Any, found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], *, flag: str = "--ckpt_path"
 ) -> None:
-    """Check that a model can take the tensors of a checkpoint.
+    """Raise if the tensors of a checkpoint do not match those of a model.
 
     Args:
         path: The file, for the message.
-        found: Tensors of the checkpoint, or their shapes.
-        expected: Those of the model.
-        flag: Flag that gave the checkpoint, for messages.
+        found: Tensors of the checkpoint; only shapes are used.
+        expected: Tensors of the model.
+        flag: Flag with the checkpoint, for messages.
 
     Raises:
-        ConfigurationError: When they are those of another model.
+        ConfigurationError: When names or shapes differ.
     """
     there, here = ({name: tuple(tensor.shape) for name, tensor in state.items()} for state in (found, expected))
     wrong = [name for name in sorted(there.keys() | here.keys()) if there.get(name) != here.get(name)]
     if wrong:
         raise ConfigurationError(
-            f"{flag}: {path} is of another model: {len(wrong)} tensors differ, as {wrong[0]}, which is "
-            f"{there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} in this run."
+            f"{flag}: {path} is a checkpoint of another model: {len(wrong)} tensors differ, for instance "
+            f"{wrong[0]}, which is {there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} here."
         )
 
 
 def check_shards(folder: Path, *, flag: str = "--ckpt_path") -> dict[str, Any]:
-    """Check that a folder holds a whole checkpoint of DeepSpeed, and no code; return its outline.
+    """Check that a folder has a complete DeepSpeed checkpoint without code; return its names and shapes.
 
     Args:
         folder: The checkpoint.
-        flag: Flag that gave the checkpoint, for messages.
+        flag: Flag with the checkpoint, for messages.
 
     Raises:
-        ConfigurationError: When it does not.
+        ConfigurationError: When it is incomplete, broken, or contains code.
     """
     found: dict[str, Any] = {}
     with safe_to_read():
@@ -114,7 +114,7 @@ def check_shards(folder: Path, *, flag: str = "--ckpt_path") -> dict[str, Any]:
                 found[file.name] = torch.load(file, "meta", weights_only=True, mmap=True)
             except pickle.UnpicklingError as error:
                 raise ConfigurationError(
-                    f"{flag}: {file} holds objects that could run code when they are read, which is refused "
+                    f"{flag}: {file} contains objects that could run code when they are read, and is refused "
                     f"({str(error).splitlines()[0]})."
                 ) from error
             except RuntimeError as error:
@@ -123,11 +123,11 @@ def check_shards(folder: Path, *, flag: str = "--ckpt_path") -> dict[str, Any]:
         (state for name, state in found.items() if name.endswith("mp_rank_00_model_states.pt")), None
     )
     if outline is None:
-        raise ConfigurationError(f"{flag}: {folder} is no checkpoint of DeepSpeed, which is a folder of shards.")
+        raise ConfigurationError(f"{flag}: {folder} is not a DeepSpeed checkpoint (a folder of shards).")
     there, written = sum(name.endswith("optim_states.pt") for name in found), outline.get("dp_world_size")
     if there != written:
         raise ConfigurationError(
-            f"{flag}: {folder} has the shards of {there} processes and {written} wrote it: some are on other "
-            "machines, or lost. DeepSpeed needs an --output_dir that all machines share."
+            f"{flag}: {folder} has the shards of {there} of {written} processes: the others are on other "
+            "machines, or lost. Use an --output_dir that all machines share, as DeepSpeed needs it."
         )
     return outline

@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO, with short windows of accumulation, whole weights to export, and files that hold no code."""
+"""DeepSpeed ZeRO with incomplete accumulation groups, full weights for exports, and checkpoints without code."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ from transformers_framework.strategies.zero_shards import ZeroShards
 
 
 class DeepSpeed(DeepSpeedStrategy):
-    """Lightning's, which counts the batches of a window itself and never steps at the end of an epoch.
+    """Lightning's DeepSpeed strategy, with steps decided by Lightning, and resuming with any world size.
+
+    DeepSpeed itself counts the batches of an accumulation group, and takes no step with an incomplete one at the end of
+    an epoch.
 
     Args:
-        lowest_scale: How far the scale of the loss may fall where float16 overflows, 1 by default; DeepSpeed's own
-            config takes whole numbers.
-        **options: Lightning's.
+        lowest_scale: Minimum loss scale in float16, 1 by default; DeepSpeed's own config accepts integers only.
+        **options: Arguments of Lightning's strategy.
     """
 
     on_cpu = False
-    owns_gradients = True  # it frees them when it has stepped
+    owns_gradients = True  # it frees the gradients after each step
 
     def __init__(self, *, lowest_scale: float | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.lowest_scale = lowest_scale
         assert isinstance(self.config, dict)
-        self.config.setdefault("zero_force_ds_cpu_optimizer", False)  # any optimizer's state may lie on the host
+        self.config.setdefault("zero_force_ds_cpu_optimizer", False)  # the state of any optimizer may be offloaded
 
     @property
     def shards_weights(self) -> bool:
-        """Whether each process has a part of the weights."""
+        """Whether weights are sharded over ranks."""
         return self.zero_stage_3
 
     @property
     def handles_gradient_accumulation(self) -> bool:
-        """No: Lightning says which batches make a step, and the last window of an epoch may be short."""
+        """False: Lightning decides which batches make a step; the last group of an epoch may be incomplete."""
         return False
 
     @contextlib.contextmanager
     def block_backward_sync(self) -> Iterator[None]:
-        """Do not step behind the batch of this block."""
+        """Take no optimizer step after the batch of this block."""
         self.deepspeed_engine.set_gradient_accumulation_boundary(False)
         try:
             yield
@@ -55,22 +57,22 @@ class DeepSpeed(DeepSpeedStrategy):
             self.deepspeed_engine.set_gradient_accumulation_boundary(True)
 
     def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """Run a backward pass; Lightning has taken the mean over the window."""
+        """Run a backward pass; Lightning has already averaged the loss over the accumulation group."""
         return super().backward(closure_loss, optimizer, *args, scale_wrt_gas=False, **kwargs)
 
     def initialize_training(self, model: nn.Module) -> None:
-        """Make the engine that trains."""
+        """Create the DeepSpeed engine for training."""
         super().initialize_training(model)
         self.deepspeed_engine.set_gradient_accumulation_boundary(True)
-        self._let_scale_fall()
+        self._set_lowest_scale()
 
-    def _let_scale_fall(self) -> None:
+    def _set_lowest_scale(self) -> None:
         scaler: Any = getattr(self.deepspeed_engine.optimizer, "loss_scaler", None)
         if self.lowest_scale is not None and getattr(scaler, "dynamic", False):
             scaler.min_scale = self.lowest_scale
 
     def initialize_inference(self, model: nn.Module) -> None:
-        """Lightning removes all hooks, to be rid of DeepSpeed's; others stay."""
+        """Create the DeepSpeed engine for evaluation; keep hooks that are not DeepSpeed's, as Lightning removes all."""
         kept = [
             (module, hooks, {key: hook for key, hook in getattr(module, hooks).items() if not _is_deepspeeds(hook)})
             for module in model.modules()
@@ -81,7 +83,7 @@ class DeepSpeed(DeepSpeedStrategy):
             setattr(module, hooks, OrderedDict({**ours, **getattr(module, hooks)}))
 
     def whole_weights(self) -> dict[str, Tensor]:
-        """Return the weights of all processes in float32, to the first one, one tensor after the other."""
+        """Return the full weights in float32 on rank zero, gathered tensor by tensor."""
         from deepspeed.runtime.zero import GatheredParameters
         from deepspeed.utils import safe_get_full_fp32_param
 
@@ -102,19 +104,19 @@ class DeepSpeed(DeepSpeedStrategy):
         return found
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load a folder of shards; nothing in it is executed.
+        """Load a folder of shards; no code in it is executed.
 
-        DeepSpeed loads those of as many processes and of the same stage; others are read whole and dealt again.
+        DeepSpeed loads checkpoints with the same world size and stage; others are read as a whole and sharded again.
 
         Raises:
-            ConfigurationError: When it holds code or is no such folder.
+            ConfigurationError: When it contains code or is not a DeepSpeed checkpoint.
         """
         folder = Path(checkpoint_path)
         check_shards(folder)
         assert self.lightning_module is not None
         shards = ZeroShards(folder)
         trains = self.lightning_module.trainer.state.fn == TrainerFn.FITTING
-        # of stage 3 DeepSpeed loads nothing into a model that has no optimizer; of others the weights are whole
+        # DeepSpeed loads no stage 3 checkpoint without an optimizer; in other stages weights are not sharded
         if (
             shards.fits(self.world_size, self.zero_stage_3) and shards.names == self.parameter_names
             if trains
@@ -125,16 +127,16 @@ class DeepSpeed(DeepSpeedStrategy):
             from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
             whole = get_fp32_state_dict_from_zero_checkpoint(str(folder), "checkpoint") if self.is_global_zero else {}
-            self._take_weights(whole, trains=trains)
+            self._load_weights(whole, trains=trains)
             self.lightning_module.load_state_dict(shards.extra_state, strict=False)
             checkpoint = shards.client_state
             if trains:
-                self._take_optimizer(shards)
-        self._let_scale_fall()  # which has been replaced
+                self._load_optimizer(shards)
+        self._set_lowest_scale()  # loading has replaced the loss scaler
         return checkpoint
 
-    def _take_weights(self, whole: Mapping[str, Tensor], *, trains: bool) -> None:
-        """Let all processes take weights in float32, one tensor after the other, which the first one has."""
+    def _load_weights(self, whole: Mapping[str, Tensor], *, trains: bool) -> None:
+        """Load weights in float32 on all ranks, tensor by tensor, broadcast from rank zero."""
         from deepspeed.runtime.zero import GatheredParameters
 
         module = self.lightning_module
@@ -142,22 +144,22 @@ class DeepSpeed(DeepSpeedStrategy):
         buffers = dict(module.named_buffers())
         for name in module.state_dict():
             if name in buffers:
-                buffers[name].copy_(self._from_first(whole.get(name), buffers[name]))
+                buffers[name].copy_(self._broadcast(whole.get(name), buffers[name]))
         for name, parameter in module.named_parameters():
-            weights = self._from_first(whole.get(name), parameter)
+            weights = self._broadcast(whole.get(name), parameter)
             with GatheredParameters([parameter], modifier_rank=0, enabled=hasattr(parameter, "ds_id")):
                 parameter.data.copy_(weights)
             if trains and parameter.requires_grad:
-                self._set_part(parameter, weights)
+                self._set_shard(parameter, weights)
 
-    def _take_optimizer(self, shards: ZeroShards) -> None:
-        """Let all processes take their parts of the state of the optimizer, and how far it came."""
+    def _load_optimizer(self, shards: ZeroShards) -> None:
+        """Load the shard of the optimizer state, and the step counters, on all ranks."""
         assert self.lightning_module is not None
         parameters = dict(self.lightning_module.named_parameters())
         optimizer: Any = self.deepspeed_engine.optimizer
         kinds, counts = shards.kinds, {k: v for k, v in shards.states()[0].items() if k not in shards.kinds}
         flat = "fp32_partitioned_groups_flat" if self.zero_stage_3 else "single_partition_of_fp32_groups"
-        for part in getattr(optimizer, flat):  # which has no state before the first step
+        for part in getattr(optimizer, flat):  # these have no optimizer state before the first step
             state = {key: value.clone() if isinstance(value, Tensor) else value for key, value in counts.items()}
             optimizer.optimizer.state[part].update(state | {kind: torch.zeros_like(part) for kind in kinds})
         if not self.zero_stage_3:
@@ -166,26 +168,26 @@ class DeepSpeed(DeepSpeedStrategy):
         for kind in kinds:
             tensors = shards.tensors(kind) if self.is_global_zero else ((name, None) for name in names)
             for name, tensor in tensors:
-                self._set_part(parameters[name], self._from_first(tensor, parameters[name]), kind)
-        for group in optimizer.optimizer.param_groups:  # settings are those of this run, but for what counts steps
+                self._set_shard(parameters[name], self._broadcast(tensor, parameters[name]), kind)
+        for group in optimizer.optimizer.param_groups:  # hyperparameters are those of this run, except step counters
             group.update({name: value for name, value in shards.groups[0].items() if name not in group})
         optimizer.loss_scaler = shards.optimizers[0]["loss_scaler"]
         for count in ("global_steps", "global_samples", "skipped_steps"):
             setattr(self.deepspeed_engine, count, shards.model[count])
 
-    def _set_part(self, parameter: Any, whole: Tensor, kind: str | None = None) -> None:
-        """Let this process take its part of a parameter's weights in float32, or of what the optimizer keeps of it."""
+    def _set_shard(self, parameter: Any, whole: Tensor, kind: str | None = None) -> None:
+        """Set this rank's shard of a parameter's weights in float32, or of an optimizer state of the parameter."""
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         if not self.zero_stage_3:
             safe_set_full_optimizer_state(parameter, whole, kind)
             return
-        size = parameter.ds_tensor.numel()  # of each process's part; the last one is padded
+        size = parameter.ds_tensor.numel()  # of each rank's shard; the last one is padded
         padded = torch.nn.functional.pad(whole.flatten(), (0, size * self.world_size - whole.numel()))
         safe_set_local_optimizer_state(parameter, padded[size * self.global_rank :][:size], kind)
 
-    def _from_first(self, tensor: Tensor | None, like: Tensor) -> Tensor:
-        """Return a tensor of the first process, in float32 where it is of floating point."""
+    def _broadcast(self, tensor: Tensor | None, like: Tensor) -> Tensor:
+        """Return a tensor that is broadcast from rank zero; floating-point tensors are converted to float32."""
         shape = getattr(like, "ds_shape", like.shape)
         dtype = torch.float32 if like.is_floating_point() else like.dtype
         if tensor is None:

@@ -1,4 +1,4 @@
-"""Fully sharded data parallel training whose checkpoints are those of one process."""
+"""Fully sharded data parallel training with unsharded checkpoints."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from transformers_framework.strategies.checkpoint_io import read_checkpoint
 
 
 class Regroups(Protocol):
-    """A LightningModule that knows the groups of its optimizer."""
+    """A LightningModule that can convert the parameter groups of an optimizer state."""
 
     def regrouped(self, state: Mapping[str, Any], optimizer: Any) -> dict[str, Any]:
-        """Return the state of an optimizer of this model in the groups of the one that is to load it."""
+        """Return an optimizer state with the parameter groups of the optimizer that loads it."""
 
 
 class FSDP(sharding.FSDPStrategy):
-    """Lightning's, with a unit a layer, clipping by the norm of all shards, and files that hold no code.
+    """Lightning's FSDP strategy with one unit per layer, clipping by the global norm, and checkpoints without code.
 
-    A checkpoint is one file with the whole state, as without sharding: it can be continued on any number of processes
-    and by any strategy that writes such files.
+    A checkpoint is one file with the full state, as without sharding: a run can resume from it with any world size and
+    with any strategy that writes such files.
     """
 
     shards_weights = True
-    on_cpu = False  # gathered states are overwritten there: PyTorch moves each to the host, which copies none
-    units: nn.Module | None = None  # wrapped once: what was wrapped for training is tested and predicts
+    on_cpu = False  # gathered states would be overwritten: moving a CPU tensor to the CPU does not copy it
+    units: nn.Module | None = None  # wrapped once, for training, testing and prediction
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """Return the model with its weights sharded, one unit per layer."""
@@ -43,22 +43,22 @@ class FSDP(sharding.FSDPStrategy):
                 cpu_offload=self.cpu_offload,
                 mixed_precision=self.mixed_precision_config,
                 sharding_strategy=self.sharding_strategy,
-                device_id=self.root_device,  # as a number, which Lightning gives, it cannot be a CPU
+                device_id=self.root_device,  # Lightning passes a number, which cannot be a CPU
                 auto_wrap_policy=ModuleWrapPolicy(layers) if layers else None,
                 **self.kwargs,
             )
         return super().wrap(self.units)
 
     def clip(self, value: float) -> None:
-        """Clip gradients by the norm of those of all processes."""
+        """Clip gradients by their global norm over all ranks."""
         cast("FullyShardedDataParallel", self.model).clip_grad_norm_(value)
 
     def whole_weights(self) -> dict[str, Tensor]:
-        """Return the weights of all processes, to the first one."""
+        """Return the full weights on rank zero."""
         return self.lightning_module_state_dict()
 
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
-        """Return the whole state of an optimizer, to the first process, numbered as one process numbers it."""
+        """Return the full state of an optimizer on rank zero, with parameters numbered as without sharding."""
         assert self.model is not None
         optimizer = sharding.unwrapped(optimizer)
         whole: Any = sharding.full_state(self.model, world_size=self.world_size)
@@ -74,7 +74,7 @@ class FSDP(sharding.FSDPStrategy):
         return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load a whole checkpoint, of which each process takes its part; nothing in it is executed."""
+        """Load an unsharded checkpoint; each rank loads its shard, and no code is executed."""
         assert self.model is not None
         checkpoint = read_checkpoint(Path(self.broadcast(checkpoint_path)))
         sharding.load_full_state(checkpoint.pop("state_dict"), self.model, world_size=self.world_size)
@@ -97,12 +97,12 @@ class FSDP(sharding.FSDPStrategy):
 
 
 def clean(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Yield names as they were before modules were wrapped."""
+    """Yield named tensors with the names before modules were wrapped."""
     return ((name.replace(sharding.WRAPPED, ""), tensor) for name, tensor in named)
 
 
 def rekeyed(state: dict[str, Any], keys: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return the state of an optimizer with other keys of its parameters."""
+    """Return the state of an optimizer with renamed parameter keys."""
     return {
         "state": {keys[key]: value for key, value in state["state"].items()},
         "param_groups": [
@@ -112,9 +112,9 @@ def rekeyed(state: dict[str, Any], keys: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def layer_classes(model: nn.Module) -> set[type[nn.Module]]:
-    """Return the classes of a model's layers: those of its outermost lists of modules with weights.
+    """Return the classes of a model's layers: the modules in its outermost ModuleLists that have weights.
 
-    Embeddings and heads stay in one unit, for they share tensors.
+    Embeddings and heads stay in one unit, as they share tensors.
     """
     found: set[type[nn.Module]] = set()
     for child in model.children():

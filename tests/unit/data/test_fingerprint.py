@@ -28,7 +28,7 @@ def test_the_size_of_offsets_does_not_count(name):
 
 
 def test_other_columns_and_chunks_do_not_count_in_large_data(monkeypatch):
-    monkeypatch.setattr(module, "MOST_BLOCKS", 3)
+    monkeypatch.setattr(module, "MAX_BLOCKS", 3)
     rows = [f"row {number}" for number in range(8000)]
     narrow = pa.table({"text": rows})
     wide = narrow.append_column("other", pa.array(["x" * 500] * len(rows)))

@@ -92,7 +92,7 @@ def read(made: Loader) -> Batches:
 
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "WINDOW_ROWS", 20)  # 16 rows, as steps have 8
+    monkeypatch.setattr(loading, "BUFFER_ROWS", 20)  # 16 rows, as steps have 8
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -220,8 +220,13 @@ def sums(made: Loader) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize(("limit", "batches"), [(math.inf, 7), (5, 5)])
-def test_a_batch_knows_the_labels_of_its_window(limit: float, batches: int, num_workers: int) -> None:
-    options = {"objectives": [Evens()], "window": 3, "limit": lambda: limit, "num_workers": num_workers}
+def test_a_batch_knows_the_labels_of_its_accumulation_group(limit: float, batches: int, num_workers: int) -> None:
+    options = {
+        "objectives": [Evens()],
+        "accumulate_grad_batches": 3,
+        "limit": lambda: limit,
+        "num_workers": num_workers,
+    }
     found = sums(loader(**options))
     assert len(found) == 7, "what is not used is Lightning's to leave"
     own = [num_items for num_items, _ in found]
@@ -229,12 +234,12 @@ def test_a_batch_knows_the_labels_of_its_window(limit: float, batches: int, num_
     for start in range(0, batches, 3):
         window = range(start, min(start + 3, batches))
         assert {found[number][1] for number in window} == {sum(own[number] for number in window)}
-    for done in range(1, 7):  # an epoch that goes on inside a window knows the labels that are behind it
+    for done in range(1, 7):  # an epoch that resumes inside a group knows its earlier labels
         assert sums(loader(resumed=(0, done * 8), **options)) == found[done:]
 
 
-def test_a_window_is_read_ahead_batch_by_batch() -> None:
-    made = loader(objectives=[Evens()], window=3)
+def test_an_accumulation_group_is_read_ahead_batch_by_batch() -> None:
+    made = loader(objectives=[Evens()], accumulate_grad_batches=3)
     read: list[int] = []
     inner = made.loader
     made.loader = (read.append(number) or batch for number, batch in enumerate(inner))  # type: ignore[func-returns-value]
@@ -242,12 +247,12 @@ def test_a_window_is_read_ahead_batch_by_batch() -> None:
     assert behind == [3, 4, 5, 6, 7, 7, 7]
 
 
-def test_a_long_window_keeps_no_files_open() -> None:
+def test_a_large_accumulation_group_keeps_no_files_open() -> None:
     from pathlib import Path
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("nobody tells the open files")
-    made = loader(objectives=[Evens()], window=1000, num_workers=1, num_rows=400)
+    made = loader(objectives=[Evens()], accumulate_grad_batches=1000, num_workers=1, num_rows=400)
     batches = iter(made)
     next(batches)  # all 50 batches of the window were read
     assert len(list(Path("/proc/self/fd").iterdir())) < 100, "each batch has four tensors"

@@ -284,7 +284,7 @@ def test_places_that_take_part_are_dealt_to_all_ranks(world_size, with_lengths):
     lengths = np.arange(23) if with_lengths else None
     samplers = [
         BatchSampler(23, batch_size=2, seed=1, shuffle=False, rank=rank, world_size=world_size, lengths=lengths,
-                     places=places)
+                     entries=places)
         for rank in range(world_size)
     ]  # fmt: skip
     batches = [list(sampler) for sampler in samplers]

@@ -149,5 +149,5 @@ def test_processes_that_cannot_be_started_are_reported(monkeypatch: pytest.Monke
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter", refuse)
-    with pytest.raises(RunError, match=r"cannot be started \(Resource temporarily unavailable\): use fewer --num_work"):
+    with pytest.raises(RunError, match=r"cannot be started \(Resource temporarily unavailable\). Use fewer --num_work"):
         start_up.iterator(loader)

@@ -71,14 +71,14 @@ def test_tuples_and_paths_come_back_as_lists_and_strings() -> None:
     "value", [object(), {"of": Payload(Path())}, {1, 2}, b"bytes"], ids=["object", "path", "set", "bytes"]
 )
 def test_what_is_no_data_is_not_sent(value: Any) -> None:
-    with pytest.raises(TypeError, match="ranks exchange strings, numbers and tensors, no "):
+    with pytest.raises(TypeError, match="ranks exchange strings, numbers and tensors, not "):
         pack(value)
 
 
 def test_a_message_names_dtypes_only() -> None:
     message = bytes(pack({"it": torch.zeros(2)}).numpy())
     wrong = np.frombuffer(message.replace(b'"float32"', b'"compile"'), dtype=np.uint8).copy()
-    with pytest.raises(ValueError, match="compile is no dtype"):
+    with pytest.raises(ValueError, match="compile is not a dtype"):
         unpack(torch.from_numpy(wrong))
 
 

@@ -82,8 +82,8 @@ def test_a_stopped_process_is_named_and_ends_the_run(
     assert ended == []
     until(lambda: ended == [1])
     told = capsys.readouterr().err
-    assert "has not answered for 3 seconds (--hang_timeout), so process 0 ends too. It is stopped, or its" in told
-    assert f"end it (kill -9 {process.pid}), then --resume continues from the last checkpoint" in told
+    assert "has not answered for 3 seconds (--hang_timeout), so process 0 exits too. It is stopped, or its" in told
+    assert f"Kill it (kill -9 {process.pid}), then use --resume to continue from the last checkpoint" in told
     os.kill(process.pid, signal.SIGCONT)
     process.join(timeout=20)
     assert process.exitcode == 1, "it has learned that the run has ended"
@@ -93,7 +93,7 @@ def test_a_process_that_goes_on_in_time_ends_no_run(pair: Callable[..., Any], sa
     line, process, pipe = pair(60.0)
     os.kill(process.pid, signal.SIGSTOP)
     until(lambda: "has not answered for 1 second" in said())
-    assert "The run ends in 59 seconds unless it answers (--hang_timeout)" in said()
+    assert "The run will stop in 59 seconds unless it answers (--hang_timeout)" in said()
     os.kill(process.pid, signal.SIGCONT)
     until(lambda: "answers again" in said())
     assert line.lost == ""

@@ -94,12 +94,12 @@ def test_who_is_missing_is_said_at_once_and_again(
     with caplog.at_level(logging.INFO):
         first, third = wait_for_all(master, participant(0), participant(2), timeout=2)
     assert isinstance(first, RendezvousTimeoutError)
-    assert str(first).startswith(f"Waited 2 seconds at {master} for 2 of 2 nodes (NODE_RANK 0, 1; ")
-    assert ", in vain (--rendezvous_timeout). Start the same command there" in str(first)
+    assert str(first).startswith(f"Timeout after waiting 2 seconds at {master} for 2 of 2 nodes (NODE_RANK 0, 1; ")
+    assert " (--rendezvous_timeout). Start the same command there" in str(first)
     assert isinstance(third, RendezvousTimeoutError)
     lines = [record.message for record in caplog.records]
     assert (
-        f"Waiting at {master} for 2 of 2 nodes (NODE_RANK 0, 1; 2 of 4 processes are there); giving up in 2 seconds"
+        f"Waiting at {master} for 2 of 2 nodes (NODE_RANK 0, 1; 2 of 4 processes have joined); giving up in 2 seconds"
         in lines
     )
     assert len(lines) > 4
@@ -108,7 +108,7 @@ def test_who_is_missing_is_said_at_once_and_again(
 def test_a_first_node_that_never_comes(master: MasterAddress) -> None:
     (found,) = wait_for_all(master, participant(2), timeout=0.5)
     assert isinstance(found, RendezvousTimeoutError)
-    assert f"at {master} for the first node (Connection refused), in vain" in str(found)
+    assert f"at {master} for the first node (Connection refused)" in str(found)
 
 
 def test_a_service_that_is_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_service_that_is_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "STATUS_TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         (found,) = wait_for_all(MasterAddress("127.0.0.1", server.getsockname()[1], 1), participant(2), timeout=2)
-    assert "for the first node (what answers there is no run of this program, or it is frozen), in vain" in str(found)
+    assert "for the first node (another program answers there, or the node is frozen)" in str(found)
 
 
 def test_a_port_that_is_taken(master: MasterAddress) -> None:
@@ -134,7 +134,7 @@ def test_an_address_that_is_unknown(name: str, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(variable, value)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with pytest.raises(
-        RendezvousError, match=f"MASTER_ADDR is '{name}', which this machine cannot resolve .*: set it to"
+        RendezvousError, match=f"MASTER_ADDR is '{name}', which this machine cannot resolve .* Set it to"
     ):
         Rendezvous().__enter__()
 
@@ -145,7 +145,7 @@ def test_two_nodes_with_one_number(master: MasterAddress) -> None:
     assert found[0] == PORT
     refused = [error for error in found if isinstance(error, RendezvousError)]
     assert len(refused) == 1
-    assert "another node has NODE_RANK 1 already: set it to 0 on the first node" in str(refused[0])
+    assert "Another node has NODE_RANK 1 already. Set it to 0 on the first node" in str(refused[0])
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_nodes_of_different_runs(other: Participant, message: str, master: Maste
 
 
 def test_a_node_that_refuses_tells_the_others(master: MasterAddress) -> None:
-    mistake, told = "--learning_rat: unknown flag\x1b[2J", "refuses: --learning_rat: unknown flag\\x1b[2J"
+    mistake, told = "--learning_rat: unknown flag\x1b[2J", "refuses to start: --learning_rat: unknown flag\\x1b[2J"
     found = wait_for_all(master, *map(participant, (0, 1)), meanwhile=lambda: refuse(master._replace(node=1), mistake))
     assert all(isinstance(error, RendezvousError) for error in found)
     assert str(found[0]) == f"Node 1 of this run {told}"
@@ -183,7 +183,7 @@ def test_a_refusal_after_the_start_is_of_the_same_run(master: MasterAddress) -> 
     end = time.monotonic() + 5
     while not here.late_refusal() and time.monotonic() < end:
         time.sleep(0.05)
-    assert here.late_refusal() == "Node 7 of this run refuses: NODE_RANK is 7"
+    assert here.late_refusal() == "Node 7 of this run refuses to start: NODE_RANK is 7"
     here.__exit__()
 
 
@@ -194,7 +194,7 @@ def test_the_first_node_listens_before_it_loads_data(master: MasterAddress, monk
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     with Rendezvous() as here:
         refuse(master._replace(node=1), "wrong")
-        with pytest.raises(RendezvousError, match="Node 1 of this run refuses: wrong"):
+        with pytest.raises(RendezvousError, match="Node 1 of this run refuses to start: wrong"):
             here.wait_for_all(participant(0, 2), master)
     RendezvousServer(master.listen()).close()  # the port is free again
 

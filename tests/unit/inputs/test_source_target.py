@@ -69,7 +69,7 @@ def test_the_column_language(column: str, expected: str) -> None:
         ({"length": [40, 20, 10]}, "and 3 were given"),
         ({"length": [1, 20]}, "Use 2 or more"),
         ({"column": "*l"}, "--document_column: '\\*l' would be several texts.*'\\+l'"),
-        ({"column": "a::b"}, "--document_column: 'a::b' is not a column"),
+        ({"column": "a::b"}, "--document_column: 'a::b' is not valid"),
         ({"length": [12, 5], "prefix": "summarize this text: "}, "--prefix: its tokens .* leaves no room"),
     ],
 )
@@ -82,7 +82,7 @@ def test_flags_are_checked(flags: dict[str, Any], message: str) -> None:
     ("column", "values", "message"),
     [
         ("documnt", {"document": ["x"]}, "--document_column: .* no column 'documnt'. Did you mean 'document'"),
-        ("d", {"d": [["x"]]}, "--document_column: 'd' of rows.jsonl is a list column: write '\\+d'"),
+        ("d", {"d": [["x"]]}, "--document_column: 'd' of rows.jsonl is a list column. Write '\\+d'"),
         ("+d", {"d": ["x"]}, "--document_column: .* not a list column"),
         ("d", {"d": ["x", " \n"]}, "rows.jsonl:2: the text in 'd' is null or empty"),
         ("d", {"d": ["x", None]}, "rows.jsonl:2: the text in 'd' is null or empty"),

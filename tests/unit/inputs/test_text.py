@@ -107,7 +107,7 @@ def test_lengths_group_rows_of_a_table_and_of_a_stream_alike() -> None:
     ("columns", "values", "message"),
     [
         (["q", "b"], {"q": ["x"], "a": ["y"]}, "no column 'b'"),
-        (["q", "more"], {"q": ["x"], "more": [["y"]]}, "write '\\+more'"),
+        (["q", "more"], {"q": ["x"], "more": [["y"]]}, "Write '\\+more'"),
         (["q", "+a"], {"q": ["x"], "a": ["y"]}, "not a list column"),
         (["q", "a"], {"q": ["x", "x"], "a": ["y", None]}, "rows.jsonl:2: the text in 'a' is null or empty"),
         (["q", "a"], {"q": ["x", " \n"], "a": ["y", "y"]}, "rows.jsonl:2: the text in 'q' is null or empty"),

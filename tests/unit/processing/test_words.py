@@ -114,7 +114,7 @@ def test_first_pieces_of_words_with_and_without_pieces() -> None:
 
 @pytest.mark.parametrize("columns", [["a", "b"], ["*a"], ["a:b"], []])
 def test_words_are_one_list_column(columns: list[str]) -> None:
-    with pytest.raises(ConfigurationError, match=r"--input_columns: .*not one list of words"):
+    with pytest.raises(ConfigurationError, match=r"--input_columns: .*not one column of lists of words"):
         word_column(columns)
 
 

@@ -131,7 +131,7 @@ def test_damaged_results_are_made_again(data, tmp_path, damage, caplog):
     calls = []
     assert prepared(data, {}, counting(calls), cache_dir=tmp_path)["x"][1] == 2
     assert calls == [1]
-    assert "making it again" in caplog.text
+    assert "building it again" in caplog.text
 
 
 def _built(data, tmp_path):

@@ -67,7 +67,7 @@ def test_a_missing_column_names_the_closest_one(dataset):
 
 @pytest.mark.parametrize(
     ("column", "is_list", "message"),
-    [("list", False, r"write '\+list'.*or '\*list'"), ("text", True, "not a list column"), ("raw", False, "not text")],
+    [("list", False, r"Write '\+list'.*or '\*list'"), ("text", True, "not a list column"), ("raw", False, "not text")],
 )
 def test_columns_that_are_no_text_say_what_they_are(dataset, column, is_list, message):
     dataset = dataset.add_column("raw", [b"a"] * 5)

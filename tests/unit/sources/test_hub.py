@@ -102,7 +102,7 @@ def test_a_name_of_one_part_is_found_under_that_of_today(hub: str, tmp_path: Pat
     for told, message in zip(
         found[2:],
         (
-            f"'{OLD}' has no split 'test', but train",
+            f"'{OLD}' has no split 'test'; it has train",
             "the hub has no data set 'nothing' .*nothing/train/train",
             f"for instance {NEW}/train$",
         ),
@@ -127,8 +127,8 @@ def test_an_address_on_the_hub_is_read_as_that_of_any_server(hub: str, tmp_path:
     )
     found = done.stdout.splitlines()
     assert found[:4] == [json.dumps({"text": ["a", "b"], "label": [0, 1]})] * 4, done.stderr
-    assert found[4].endswith("nothing that can be read is there. Did you mean 'train.parquet'?")
-    assert re.search(r"nothing that can be read is there \(.*repository not found", found[5])
+    assert found[4].endswith("no readable files there. Did you mean 'train.parquet'?")
+    assert re.search(r"no readable files there \(.*repository not found", found[5])
     assert len([path for path in (tmp_path / "cache/hf").iterdir() if path.is_dir()]) == 4
 
 

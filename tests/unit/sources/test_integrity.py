@@ -75,7 +75,7 @@ def test_saved_data_is_compared_with_what_it_was(tmp_path: Path, load: Load) -> 
         assert load(tmp_path / "saved", keep_in_memory=keep).to_list() == ROWS
     flip(file, b"row 7", b"row 9")
     assert load(tmp_path / "saved")["text"][7] == "row 9", "it was compared today"
-    message = "was changed without a trace, neither its size nor its time: it is damaged"
+    message = "is damaged: its content has changed, but not its size and modification time"
     with pytest.raises(DataError, match=message):
         load(tmp_path / "saved", verify=True)
     (record,) = (path for path in (tmp_path / "cache" / "checksums").iterdir() if path.suffix != ".lock")

@@ -190,7 +190,7 @@ def test_nothing_there(served: Served, cache: Path, source: str) -> None:
     served.publish()
     with pytest.raises(DataError) as error:
         load_dataset(f"{served.url}/{source}", cache_dir=cache)
-    assert f"--train_dataset {served.url}/{source}: nothing that can be read is there" in str(error.value)
+    assert f"--train_dataset {served.url}/{source}: no readable files there" in str(error.value)
     assert ("Did you mean 'a.jsonl'?" in str(error.value)) is (source == "d/a.json")
     assert folders(cache) == []
 
@@ -229,7 +229,10 @@ def test_a_cut_download_is_tried_again_and_else_leaves_nothing(http: Served, cac
     assert Path(folder, "config.json").stat().st_size == 100_002
     http.put("n/config.json", "{}" + " " * 100_000)
     http.handler.cut = 10**9
-    with pytest.raises(ConfigurationError, match=r"/n: the download failed .*nothing half downloaded is kept"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"/n: the download failed .*incomplete files are not kept",
+    ):
         fetch(f"{http.url}/n", cache_dir=cache, what="pre_trained_model")
     assert [str(path) for path in folders(cache)] == [folder]
     assert len(http.handler.downloads) == 2 + remote.ATTEMPTS
@@ -249,7 +252,7 @@ def test_a_file_that_changes_meanwhile(http: Served, cache: Path) -> None:
     http.put("d/a.jsonl", lines(ROWS))
     http.put("d/b.jsonl", lines(ROWS))
     http.handler.before = staticmethod(lambda _: os.utime(http.root / "d/a.jsonl", (0, 0)))
-    with pytest.raises(DataError, match="changed while it was downloaded"):
+    with pytest.raises(DataError, match="files changed during the download"):
         load_dataset(f"{http.url}/d", cache_dir=cache)
     assert folders(cache) == []
 
@@ -269,11 +272,11 @@ def test_progress_of_a_protocol_that_reports_none(
     memory.put("m/config.json", bytes([1, 1, 1, 1, 2, 1]))
     memory.publish()
     monkeypatch.setattr(MemoryFileSystem, "get_file", slowly)
-    monkeypatch.setattr(remote, "QUIET", 0.15)
-    monkeypatch.setattr(remote, "TICK", 0.01)
+    monkeypatch.setattr(remote, "STALL_TIMEOUT", 0.15)
+    monkeypatch.setattr(remote, "POLL_INTERVAL", 0.01)
     fetch(f"{memory.url}/m", cache_dir=cache, what="pre_trained_model")
-    quiet = [line for line in said.messages if "nothing has arrived" in line]
-    assert quiet == [f"{memory.url}/m: nothing has arrived for 0 s; still trying"]
+    quiet = [line for line in said.messages if "no data received" in line]
+    assert quiet == [f"{memory.url}/m: no data received for 0 s; still trying"]
 
 
 @pytest.mark.parametrize(("status", "message"), [(403, "the server denies access"), (401, "denies access")])
@@ -330,13 +333,13 @@ def test_a_package_that_is_not_installed(
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("gss://bucket/m", r"there is no protocol 'gss', but s3, .*Did you mean 'gs'\?"),
-        ("file:///data/m", "give a path of this machine without its protocol"),
+        ("gss://bucket/m", r"unknown protocol 'gss'; use s3, .*Did you mean 'gs'\?"),
+        ("file:///data/m", "give a local path without a protocol"),
         ("dropbox://folder/m", "a package is not installed .*dropbox"),
-        ("s3:///m", "an address on S3 is written s3://bucket/path"),
-        ("hf://*/x", "an address on the hub is written hf://user/name/path or hf://datasets/user/name/path"),
+        ("s3:///m", "not an address on S3; expected s3://bucket/path"),
+        ("hf://*/x", "not an address on the hub; expected hf://user/name/path or hf://datasets/user/name/path"),
         ("zip://a/b", "'zip' cannot be opened"),
-        ("https://huggingface.co/google-bert/bert", "a page of the hub for people; give hf://google-bert/bert, or its"),
+        ("https://huggingface.co/google-bert/bert", "a web page of the hub; give hf://google-bert/bert, or its"),
         ("https://huggingface.co/datasets/a/b/tree/main/data", "give hf://datasets/a/b, or its name"),
     ],
 )

@@ -60,5 +60,5 @@ def test_shards_are_in_the_order_of_their_processes(tmp_path: Path) -> None:
 def test_blocks_cannot_be_dealt(tmp_path: Path) -> None:
     """As 8-bit optimizers keep, with a scale for each block."""
     kept = {"state": {0: {"state1": torch.zeros(4, dtype=torch.uint8), "absmax1": torch.zeros(1)}}, "param_groups": []}
-    with pytest.raises(ConfigurationError, match=r"keeps state1 in blocks.*continue with as many"):
+    with pytest.raises(ConfigurationError, match=r"keeps state1 in blocks.*Continue with as many"):
         shards(tmp_path, [{"base_optimizer_state": kept}]).kinds  # noqa: B018
