@@ -37,7 +37,7 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     requests = [BatchRequest(0, tuple(range(part.start, part.stop))) for part in batches]
 
     objective = AnswerSelection(Setup(), label_column="label", index_column="key")
-    objective.classes.settle(trains=False)
+    objective.classes.fix_classes(trains=False)
     inputs = TextInputs(tokenizer, 2, input_columns=list(COLUMNS), max_sequence_length=[MAX_LENGTH])
     collator = Collator(inputs, [objective], "train", seed=1337)
     pad = DataCollatorWithPadding(tokenizer)

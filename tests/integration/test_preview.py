@@ -314,7 +314,7 @@ def test_detection_of_texts_as_they_are_says_what_to_do(tmp_path, capsys, monkey
     trained = tiny.save_checkpoint("bert", tmp_path / "trained", "AutoModelForTokenClassification", num_labels=1)
     words = runs.command(tmp_path, pipeline="random_token_detection", predict_dataset=file, pre_trained_model=trained)
     ((_, (_, wanted)),) = parts(shown(words, capsys, monkeypatch))
-    assert wanted == "→ detect what does not belong there"
+    assert wanted == "→ detect replaced tokens"
 
 
 def test_a_stream_is_shown_from_its_start(tmp_path, capsys, monkeypatch):

@@ -167,7 +167,7 @@ def make(family: Any, folder: Path) -> Any:
     )
     if hasattr(objective, "classes") and not objective.is_ready:
         tags = ["B-a", "I-a", "O"] if objective.name == "token_class" else ["a", "b", "c"]
-        objective.classes.settle(tags, trains=True)
+        objective.classes.fix_classes(tags, trains=True)
     return objective
 
 

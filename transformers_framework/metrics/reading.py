@@ -53,7 +53,7 @@ class ReadingMetrics(Metric):
     """What is judged of documents, whose windows were read in any order and by any process.
 
     Args:
-        judge: Returns the values of documents.
+        score: Returns the values of documents.
         names: Names of these values.
     """
 
@@ -66,9 +66,9 @@ class ReadingMetrics(Metric):
     starts: list[Tensor]
     ends: list[Tensor]
 
-    def __init__(self, judge: Callable[[Documents], Mapping[str, float]], names: Sequence[str]) -> None:
+    def __init__(self, score: Callable[[Documents], Mapping[str, float]], names: Sequence[str]) -> None:
         super().__init__()
-        self.judge, self.value_names = judge, list(names)
+        self.score, self.value_names = score, list(names)
         for name in ("rows", "null_scores", "scores", "starts", "ends"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
@@ -97,5 +97,5 @@ class ReadingMetrics(Metric):
         if not len(kept[0]) or not len(rows := dim_zero_cat(kept[0])):
             return dict.fromkeys(self.names, float("nan"))
         nulls, *spans = (dim_zero_cat(state).cpu().numpy() for state in kept[1:])
-        values = self.judge(merge(rows.cpu().numpy(), nulls, Spans(*spans)))
+        values = self.score(merge(rows.cpu().numpy(), nulls, Spans(*spans)))
         return {name: values.get(name, float("nan")) for name in self.names}

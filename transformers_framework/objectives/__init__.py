@@ -1,1 +1,1 @@
-"""What is learned: labels, loss, metrics and predictions of one head each."""
+"""Objectives: the labels, the loss, the metrics and the predictions of one head each."""

@@ -1,4 +1,4 @@
-"""Ranking of the candidates of a question."""
+"""Answer selection: a model ranks the candidates of a question."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ NUM_CLASSES = 2
 
 
 class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
-    """Learn whether a candidate answers a question, rank the candidates of each question by it.
+    """Classify whether a candidate answers a question, and rank the candidates of each question by their scores.
 
-    A checkpoint with one output keeps it: its logit is the score, learned by a binary cross-entropy, which is the
-    cross-entropy of that logit and a constant 0 for wrong.
+    A checkpoint with one output keeps it: its logit is the score, trained with binary cross-entropy. This equals the
+    cross-entropy of two classes in which the logit of class 0 is always 0.
 
     Args:
         setup: Tokenizer, config and classes of the model.
-        in_lists: Each row has a list of candidates, with a label each.
-        label_column: Column with 1 for a right candidate and 0 for a wrong one, or yes and no, true and false.
+        in_lists: Each row has a list of candidates and a list with one label per candidate.
+        label_column: Column with 1 for a relevant candidate and 0 for an irrelevant one; yes and no, or true and false.
         index_column: Column with the query id: rows with the same id are candidates of one question.
         k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
         num_labels: Number of classes; candidates are ranked by the probability of class 1.
-        label_weights: Weight of each class in the loss, the wrong candidates' first.
-        label_smoothing: Share of each label that both classes have in equal parts.
-        metrics_empty_target_action: What a question without any right candidate counts in ranking metrics: 'skip'
-            leaves it out, 'neg' counts 0, 'pos' counts 1, 'error' stops.
+        label_weights: Weight of each class in the loss: first irrelevant candidates, then relevant ones.
+        label_smoothing: Label smoothing: share of each label that is distributed equally over both classes.
+        metrics_empty_target_action: How ranking metrics treat a question without any relevant candidate: 'skip' leaves
+            it out, 'neg' counts 0, 'pos' counts 1, 'error' stops the run.
     """
 
     name = "answer_selection"
@@ -79,11 +79,11 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
 
     @property
     def head_config(self) -> dict[str, Any]:
-        """Return classes; nothing where the one output that the config has stays."""
+        """Return the settings of the two classes; nothing if the checkpoint keeps its single output."""
         return {} if self.has_one_output else super().head_config
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
-        """Return the label column and, where rows are ranked, that of the query id."""
+        """Return the label column and, in evaluation, the column of query ids."""
         return (
             *super().label_columns(stage),
             *([self.index_column] if stage in EVALUATED and self.index_column else []),
@@ -101,16 +101,16 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
         return dataset
 
     def check_queries(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Check that each row says which question it belongs to.
+        """Check that each row has a query id.
 
         Raises:
-            ConfigurationError: When no column is said to.
+            ConfigurationError: When ``--index_column`` is not given.
             DataError: When a query id is missing or wrong, with its place.
         """
         if self.index_column is None:
             raise ConfigurationError(
-                f"--index_column is needed to rank the {source.stage} data set: the column that says which question "
-                f"a row belongs to. Columns of {source.name}: {', '.join(dataset.column_names)}."
+                f"--index_column is needed to rank the {source.stage} data set. Give the column of query ids, equal in "
+                f"all rows of a question. Columns of {source.name}: {', '.join(dataset.column_names)}."
             )
         check_queries(dataset, self.index_column, source)
 
@@ -135,8 +135,8 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
         return metrics
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the cross-entropy; classes for accuracy, scores and queries for ranking."""
-        output = of_two_classes(output)
+        """Return the cross-entropy, and the inputs of the classification metrics and of the ranking metrics."""
+        output = two_class_output(output)
         evaluation = super().evaluate(output, batch)
         if "indexes" not in batch:
             return evaluation
@@ -144,14 +144,14 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
         return evaluation.with_inputs(ranking={**ranking, "row_ids": batch[ROW_IDS]})
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the score that ranks each candidate, and whether it is taken for right."""
-        output = of_two_classes(output)
+        """Return the score of each candidate and its predicted class."""
+        output = two_class_output(output)
         return {"scores": ranking_scores(output), "prediction": output.logits.argmax(dim=-1)}
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
-        """Return the ranking as a TREC run and, where labels are known, what is right as TREC qrels."""
+        """Return the ranking as a TREC run and, where labels are known, the relevant candidates as TREC qrels."""
         from transformers_framework.metrics.trec import candidate_files
 
         label_column = self.classes.column if stage == "test" else None
@@ -165,8 +165,11 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
         )
 
 
-def of_two_classes(output: Any) -> Any:
-    """Return logits of wrong and right ``(B, 2)``: of a single one, 0 and itself, which have the same probabilities."""
+def two_class_output(output: Any) -> Any:
+    """Return an output with logits of two classes ``(B, 2)``; a single logit is class 1, and class 0 gets a constant 0.
+
+    The probabilities are those of the sigmoid of the single logit.
+    """
     from torch.nn.functional import pad
 
     logits = output.logits
@@ -174,19 +177,19 @@ def of_two_classes(output: Any) -> Any:
 
 
 def ranking_scores(output: Any) -> Tensor:
-    """Return by how much each candidate is rather right than wrong, as a difference of logits: ``(B, …) float32``.
+    """Return the score of each candidate, the logit of class 1 minus the logit of class 0: ``(B, …) float32``.
 
-    It ranks as the probability of class 1 does, and keeps apart what a probability rounds to 1.
+    The order is that of the probabilities of class 1, but scores stay different where probabilities round to 1.
     """
     logits: Tensor = output.logits.detach().float()
     return logits[..., 1] - logits[..., 0]
 
 
 def query_numbers(ids: Sequence[Any]) -> np.ndarray:
-    """Return a number for every query id: ``(B,) int64``.
+    """Convert query ids to numbers: ``(B,) int64``.
 
-    Whole numbers stay, those above 63 bits as the negative numbers of the same 64 bits; texts become 64 bits of their
-    BLAKE2 hash, equal in every process. A million queries collide with probability 3e-8.
+    Integers are kept (those above 63 bits as the negative numbers with the same 64 bits); strings are replaced by 64
+    bits of their BLAKE2 hash, equal in every process. Two of a million queries collide with probability 3e-8.
 
     Examples:
         >>> query_numbers([7, 7, 9]).tolist()

@@ -1,4 +1,4 @@
-"""Answers of questions in a data set: their texts, and where in the context they stand."""
+"""Answers of a question answering data set: their texts and their positions in the context."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-CHUNK = 1000  # rows that are read together
+CHUNK = 1000  # rows per read
 NOWHERE = (-1, -1)
 SQUAD_KEYS = ("text", "answer_start")
 
-Span = tuple[int, int]  # first character, and the one behind the last
+Span = tuple[int, int]  # first character, and the one after the last
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers in one of two forms: as SQuAD has them, or a list of texts beside a list of spans.
+    """Columns of the answers of a data set, in SQuAD's format or as a list of texts and a list of spans.
 
     Args:
-        context_column: Column of the text that they are parts of.
-        answers_column: Column of SQuAD's ``{text: […], answer_start: […]}``, or of a list of texts.
-        spans_column: Column of the spans of such texts.
+        context_column: Column of the text that contains the answers.
+        answers_column: Column with SQuAD's ``{text: […], answer_start: […]}``, or with a list of texts.
+        spans_column: Column with the spans of the answers if these are a list of texts.
     """
 
     context_column: str
@@ -41,15 +41,15 @@ class Answers:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns that are read beside the context."""
+        """Columns that are read in addition to the context."""
         return tuple(column for column in (self.answers_column, self.spans_column) if column is not None)
 
     def check_columns(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Check that there are columns of the right types.
+        """Check that the columns exist and have the expected types.
 
         Raises:
             ConfigurationError: When a column is needed and not given.
-            DataError: When a column is missing or holds something else.
+            DataError: When a column is missing or has another type.
         """
         if self.answers_column is None:
             raise ConfigurationError(
@@ -67,12 +67,13 @@ class Answers:
             )
         if is_squad and self.spans_column is not None:
             raise ConfigurationError(
-                f"--label_column: '{self.answers_column}' says itself where answers start. Leave the flag out."
+                f"--label_column: '{self.answers_column}' contains the starts of the answers already. Leave the flag "
+                "out."
             )
         if is_list and self.spans_column is None:
             raise ConfigurationError(
-                f"--label_column is needed: '{self.answers_column}' of {source.name} holds texts, and not where they "
-                "stand. Give the column of their spans, the characters of the context that each begins and ends with."
+                f"--label_column is needed: '{self.answers_column}' of {source.name} holds texts without positions. "
+                "Give the column of their spans, the first and last character of each in the context."
             )
         if self.spans_column is not None:
             check_column(dataset, self.spans_column, source, flag="label_column")
@@ -83,7 +84,7 @@ class Answers:
                 )
 
     def read(self, dataset: Dataset, rows: np.ndarray) -> Iterator[tuple[int, list[str], Any, str]]:
-        """Yield the number of each of some rows, its answers, the value that says where they stand, and its context."""
+        """Yield row number, answer texts, the raw value with the positions of the answers, and context of some rows."""
         for start in range(0, len(rows), CHUNK):
             numbers = rows[start : start + CHUNK].tolist()
             found = dataset[numbers]
@@ -92,12 +93,12 @@ class Answers:
                 yield row, texts_of(value), where, as_text(context)
 
     def spans(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
-        """Return the characters of the first answer of each row, -1 where there is none ``(N, 2) int64``.
+        """Return the character span of the first answer of each row, -1 where there is none ``(N, 2) int64``.
 
-        White space around an answer is not a part of it.
+        White space around an answer is removed.
 
         Raises:
-            DataError: When an answer does not stand where it should, with its place.
+            DataError: When the context does not contain an answer at the given position, with its place.
         """
         dataset = dataset.select_columns([self.context_column, *self.columns])
         tables = dataset.with_format("arrow")
@@ -108,18 +109,19 @@ class Answers:
         for row, texts, where, context in self.read(dataset, np.flatnonzero(~is_plain)):
             if where is None:
                 raise DataError(
-                    f"{source.place(row)}: '{self.columns[-1]}' is null. A question without an answer has empty lists."
+                    f"{source.place(row)}: '{self.columns[-1]}' is null; expected empty lists for a question without "
+                    "an answer."
                 )
             try:
                 spans = _spans(where, texts, context) if self.spans_column else _starts(where, texts, context)
             except ValueError as error:
-                raise DataError(f"{source.place(row)}: {error}. Mend the row or remove it.") from None
+                raise DataError(f"{source.place(row)}: {error}. Correct the row or remove it.") from None
             found[row] = next(iter(spans), NOWHERE)
         return found
 
 
 def texts_of(value: Any) -> list[str]:
-    """Return the texts of answers in either form.
+    """Return the texts of the answers in a value of either format.
 
     Examples:
         >>> texts_of({"text": ["a", "b"], "answer_start": [0, 2]}), texts_of(["a"]), texts_of(None)
@@ -131,7 +133,7 @@ def texts_of(value: Any) -> list[str]:
 
 
 def _is_squad(feature: Any) -> bool:
-    """Return whether a column holds lists of texts and of whole numbers, or a list of pairs of them."""
+    """Return whether a column is in SQuAD's format: lists of texts and of integers, or a list of such pairs."""
     pair = item_feature(feature)
     if pair is None and isinstance(feature, Mapping):
         pair = {key: item_feature(feature.get(key)) for key in SQUAD_KEYS}
@@ -151,7 +153,7 @@ def _is_number(feature: Any) -> bool:
 
 
 def _holds_spans(feature: Any) -> bool:
-    """Return whether a column holds numbers in lists or in ``{start, end}``; of lists that are all empty, nothing."""
+    """Return whether a column holds numbers in lists or in ``{start, end}``; also true if all lists are empty."""
     while (item := item_feature(feature)) is not None:
         feature = item
         if _is_number(feature):
@@ -162,10 +164,10 @@ def _holds_spans(feature: Any) -> bool:
 
 
 def _plain_spans(contexts: pa.ChunkedArray, answers: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the characters of the first answer of each row, -1 where there is none, and which rows are plain.
+    """Return the character span of the first answer of each row, -1 where there is none, and which rows are plain.
 
-    In a plain row, as nearly all are, SQuAD's answers stand at their starts, without white space around them. Rows that
-    are looked at one by one take more than twice as long.
+    A row is plain if it is in SQuAD's format and its answers are found at their starts, without white space around
+    them. Nearly all rows are; checking the others one by one takes more than twice as long per row.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -191,48 +193,48 @@ def _plain_spans(contexts: pa.ChunkedArray, answers: pa.ChunkedArray) -> tuple[n
 
 
 def _starts(value: Any, texts: Sequence[str], context: str) -> list[Span]:
-    """Return the visible characters of SQuAD's answers.
+    """Return the spans of SQuAD's answers without surrounding white space.
 
     Raises:
-        ValueError: When a text does not stand at its start.
+        ValueError: When the context does not have the text at its start.
     """
     starts = value[SQUAD_KEYS[1]] if isinstance(value, dict) else [item[SQUAD_KEYS[1]] for item in value]
     if len(starts or ()) != len(texts):
-        raise ValueError(f"there are {len(texts)} answers and {len(starts or ())} starts of them")
+        raise ValueError(f"there are {len(texts)} answers but {len(starts or ())} starts")
     for text, start in zip(texts, starts or (), strict=True):
         if start is None or not 0 <= start <= len(context) - len(text):
-            raise ValueError(f"the answer {text!r} starts at {start}, and the context has {len(context)} characters")
+            raise ValueError(f"the answer {text!r} starts at {start}, but the context has {len(context)} characters")
         if (found := context[start : start + len(text)]) != text:
-            raise ValueError(f"the answer {text!r} starts at {start}, and there the context has {found!r}")
+            raise ValueError(f"the answer {text!r} starts at {start}, but there the context has {found!r}")
     spans = (_visible(context, start, start + len(text)) for text, start in zip(texts, starts or (), strict=True))
     return [span for span in spans if span != NOWHERE]
 
 
 def _spans(value: Any, texts: Sequence[str], context: str) -> list[Span]:
-    """Return the visible characters of answers whose spans are given.
+    """Return the given spans of answers without surrounding white space.
 
-    A span may end with the last character of an answer or behind it: its text says which.
+    The end of a span may be the last character of the answer or the one after it; comparison with the text decides.
 
     Raises:
-        ValueError: When a span is none of the answers, or there are answers without one.
+        ValueError: When the text of a span is not one of the answers, or there are answers but no spans.
     """
     pairs, wanted = list(_pairs(value)), {normalized(text) for text in texts}
     if bool(pairs) != bool(texts):
-        raise ValueError(f"there are {len(texts)} answers and {len(pairs)} spans of them")
+        raise ValueError(f"there are {len(texts)} answers but {len(pairs)} spans")
     spans = []
     for begin, last in pairs:
         if begin is None or last is None or not 0 <= begin <= last <= len(context):
-            raise ValueError(f"the span {begin} to {last} is none of a context of {len(context)} characters")
+            raise ValueError(f"the span {begin} to {last} is not inside the context of {len(context)} characters")
         ends = [end for end in (last, last + 1) if context[begin:end] in texts]
         ends += [end for end in (last + 1, last) if normalized(context[begin:end]) in wanted]
         if not ends:
-            raise ValueError(f"the span {begin} to {last} is {context[begin : last + 1]!r}, which is no answer")
+            raise ValueError(f"the span {begin} to {last} is {context[begin : last + 1]!r}, not one of the answers")
         spans.append(_visible(context, begin, ends[0]))
     return [span for span in spans if span != NOWHERE]
 
 
 def _pairs(value: Any) -> Iterator[Span]:
-    """Yield first and last of all spans: of pairs, or of ``{start, end}`` with a number or a list of them each."""
+    """Yield start and end of all spans of a value: nested pairs, or ``{start, end}`` with numbers or lists."""
     if isinstance(value, dict):
         starts, ends = (item if isinstance(item, list) else [item] for item in (value["start"], value["end"]))
         yield from zip(starts, ends, strict=True)

@@ -1,8 +1,8 @@
-"""What an objective may do beside the core of :class:`Objective`: each capability is a small class to inherit from.
+"""Optional capabilities of an objective, each a small class to inherit from in addition to :class:`Objective`.
 
-An objective names its capabilities as further parents, as in ``class MaskedLM(Objective, Corrupts, SparseHead)``. The
-program asks with ``isinstance``, or ``issubclass`` where there is no object yet; an objective without a capability is
-treated as the docstring of the capability says.
+An objective lists its capabilities as further base classes, as in ``class MaskedLM(Objective, Corrupts, SparseHead)``.
+Callers check with ``isinstance``, or ``issubclass`` before an instance exists. The docstring of a capability describes
+what happens to objectives without it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ if TYPE_CHECKING:
 
 
 class Corrupts:
-    """Rewrites what the model reads: beside objectives that do not, it is active in training only."""
+    """Changes the inputs of the model; in a multi-task run with objectives that do not, it is active in training only.
+
+    Evaluation of such a run uses the unchanged text.
+    """
 
 
 class CorruptsOnDevice(Corrupts, ABC):
-    """Corrupts as the model has learned so far, which a worker of the loader cannot know."""
+    """Corrupts inputs on the device, with a state that is learned and that the loader's workers do not have."""
 
     @abstractmethod
     def on_device(self, batch: Mapping[str, Tensor], stage: Stage) -> Mapping[str, Tensor]:
-        """Return what the model and :meth:`Objective.evaluate` see.
+        """Return the batch that the model and :meth:`Objective.evaluate` receive.
 
         Args:
             batch: The batch; the objective's own entries are under its name.
@@ -41,39 +44,39 @@ class CorruptsOnDevice(Corrupts, ABC):
 
 
 class ConfiguresInputs:
-    """Asks more of the inputs than token ids; without it, each member is as it is here."""
+    """Changes how the inputs are made; objectives without it use the defaults of this class."""
 
     @property
     def needs_words(self) -> bool:
-        """Return whether ``post_process`` wants ``word_ids`` in the batch."""
+        """Return whether ``post_process`` needs ``word_ids`` in the batch."""
         return False
 
     @property
     def fills(self) -> tuple[str, ...]:
-        """Return the special tokens that texts to predict may hold, for the model to fill them in."""
+        """Return the special tokens, such as the mask, that texts in prediction may contain and the model fills in."""
         return ()
 
     @property
     def separates(self) -> bool:
-        """Return whether joined texts have between them what the tokenizer puts there."""
+        """Return whether joined texts are separated by the special tokens that the tokenizer puts between segments."""
         return True
 
     @property
     def input_options(self) -> dict[str, Any]:
-        """Return the flags of the inputs that the objective sets, as the length of texts that will be corrupted."""
+        """Return the flags of the inputs that the objective sets, such as the length of texts before corruption."""
         return {}
 
 
 class ChangesLengths(ABC):
-    """Makes rows longer or shorter; without it, packed rows are as long as their texts."""
+    """Changes the lengths of rows; without it, packing uses the lengths of the texts."""
 
     @abstractmethod
     def packed_lengths(self, lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
-        """Return how much room texts take that share a row of a batch, and how much there is.
+        """Return the length of each text after the change, and the length of a packed row that they have to fit in.
 
         Args:
-            lengths: Tokens of each text as the inputs make it ``(N,) int64``.
-            capacity: Tokens of their longest row.
+            lengths: Number of tokens of each text before the change ``(N,) int64``.
+            capacity: Length of a packed row before the change.
         """
 
 
@@ -81,47 +84,47 @@ class ChangesLengths(ABC):
 
 
 class SparseHead:
-    """Needs the head where there is a label and nowhere else, as one over a vocabulary.
+    """Computes the head only at positions with a label, to save memory where the output is a large vocabulary.
 
     ``labels`` of :meth:`Objective.post_process` are dense ``(B, L)``; in the batch they are ``(N,)``, and ``positions``
-    says where in the flattened ``(B, L)`` each of them is.
+    has the index of each of them in the flattened ``(B, L)``.
     """
 
 
 class HeadByFamily(ABC):
-    """Has another head in some model families; without it, ``head`` is that of all."""
+    """Has another head in some model families; without it, all families use ``head``."""
 
     @classmethod
     @abstractmethod
     def head_for(cls, model_type: str) -> str:
-        """Return the Auto class of the head in a family."""
+        """Return the Auto class of the head in a model family."""
 
 
 class HeadFromData(ABC):
-    """Learns from the data, or from the checkpoint, what its head must be."""
+    """Has a head that depends on the data or on the checkpoint, such as on the number of classes."""
 
     @property
     @abstractmethod
     def is_ready(self) -> bool:
-        """Return whether it is known what head and metrics need; not when the data are too wrong for that."""
+        """Return whether all that head and metrics need is known; false if the data have errors that prevent it."""
 
     @property
     @abstractmethod
     def keeps_head(self) -> bool:
-        """Return whether the output layer of a checkpoint, if it has one, is that of what is learned."""
+        """Return whether the output layer of a checkpoint, if it has one, fits the labels of this run."""
 
 
 class ExportsConfig(ABC):
-    """Finds values in training that the config of an export must have."""
+    """Determines values in training that are written to the config of an export."""
 
     @property
     @abstractmethod
     def learned_config(self) -> dict[str, Any]:
-        """Return them by name."""
+        """Return these values by their names in the config."""
 
 
 class Generates(ABC):
-    """Lets an encoder-decoder generate texts."""
+    """Generates texts with an encoder-decoder in some stages."""
 
     @abstractmethod
     def generates(self, stage: Stage) -> bool:
@@ -138,51 +141,51 @@ class WeighsLoss:
 
 
 class CountsLabels(ABC):
-    """Divides the sum of losses by something else than the number of labels, as by the sum of their weights."""
+    """Has another loss denominator than the number of labels, such as the sum of their weights."""
 
     @abstractmethod
     def num_items(self, batch: Mapping[str, np.ndarray]) -> float:
-        """Return what the sum of losses of a batch is divided by; runs in the loader's workers."""
+        """Return the loss denominator of a batch; runs in the loader's workers."""
 
 
 class KeepsState:
-    """Has buffers that move with the model and are in checkpoints."""
+    """Has buffers that move to the device with the model and are saved in checkpoints."""
 
     state: nn.Module
 
     def count_batch(self, batch: Mapping[str, Tensor], evaluation: Evaluation) -> None:
-        """Count what was found in a batch of training."""
+        """Add the results of a training batch to the state."""
 
     def end_step(self) -> None:
-        """Take in what was counted, once all batches of an optimizer step were evaluated in training."""
+        """Apply what was added, at the end of each optimizer step."""
 
     def end_stage(self, stage: Stage, values: Mapping[str, Any]) -> None:
-        """Take in the values of the metrics of a stage, once they are computed over all rows."""
+        """Update the state with the values of the metrics of a stage, after they are computed over all rows."""
 
 
 # ---------------------------------------------------------------- rows, logs and files
 
 
 class EvaluatesGroups:
-    """Evaluates rows with an equal value in a column together, as the candidates of a query."""
+    """Evaluates all rows with the same value in a column as one group, such as the candidates of a query."""
 
     group_column: str | None
 
 
 class LogsByData:
-    """Logs more or less than its metrics and a mean loss, depending on the data; known once these were looked at."""
+    """Logs other values than its metrics and a mean loss, depending on the data; known after ``pre_process``."""
 
     def has_loss(self, stage: Stage) -> bool:
-        """Return whether rows of a stage have what a loss is computed from."""
+        """Return whether rows of a stage have the labels that the loss needs."""
         return True
 
     def further_names(self, stage: Stage) -> list[str]:
-        """Return what else is logged of a stage, without prefix."""
+        """Return the further names that are logged in a stage, without prefix."""
         return []
 
 
 class Remarks(ABC):
-    """Has something to report about the rows of a stage when they are checked."""
+    """Reports facts about the rows of a stage, which ``--check`` prints."""
 
     @abstractmethod
     def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
@@ -190,13 +193,13 @@ class Remarks(ABC):
 
 
 class MergesWindows(ABC):
-    """Predicts whole rows from the windows, or other parts, that inputs made of them."""
+    """Merges the predictions of windows, or of other parts of a row, to predictions of whole rows."""
 
     @abstractmethod
     def whole_rows(
         self, stage: Stage, columns: Mapping[str, np.ndarray]
     ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
-        """Return the predictions of whole rows, and these rows; None where rows were not cut.
+        """Return the predictions of whole rows, and the data set of these rows; None if rows were not split.
 
         Args:
             stage: The stage that was predicted.
@@ -205,7 +208,7 @@ class MergesWindows(ABC):
 
 
 class WritesFiles(ABC):
-    """Writes further files beside the predictions."""
+    """Writes further files in addition to the predictions."""
 
     @abstractmethod
     def prediction_files(
@@ -216,36 +219,36 @@ class WritesFiles(ABC):
         Args:
             stage: The stage that was predicted.
             columns: Predictions of all rows in order, with ``row_ids``: ``(N,) int64``.
-            rows: Columns of the data set, some rows at a time, in order.
+            rows: Columns of the data set in order, in chunks of rows.
         """
 
 
-# ---------------------------------------------------------------- what several callers ask
+# ---------------------------------------------------------------- functions for callers
 
 
 def head_of(objective: Objective | type[Objective], model_type: str) -> str:
-    """Return the Auto class of an objective's head in a family."""
+    """Return the Auto class of an objective's head in a model family."""
     found = objective if isinstance(objective, type) else type(objective)
     return found.head_for(model_type) if issubclass(found, HeadByFamily) else found.head
 
 
 def default_weight(objective: type[Objective]) -> float:
-    """Return the default weight of the loss of an objective in the sum."""
+    """Return the default weight of an objective's loss in the total loss."""
     return objective.weight if issubclass(objective, WeighsLoss) else 1.0
 
 
 def group_columns(objectives: Iterable[Objective]) -> list[str]:
-    """Return the columns whose equal values make groups of rows that are evaluated together."""
+    """Return the columns by whose values rows are grouped for evaluation."""
     return [o.group_column for o in objectives if isinstance(o, EvaluatesGroups) and o.group_column is not None]
 
 
 def generates(objective: Objective, stage: Stage) -> bool:
-    """Return whether an objective lets the model generate texts in a stage."""
+    """Return whether an objective generates texts in a stage."""
     return isinstance(objective, Generates) and objective.generates(stage)
 
 
 def corrupt_on_device(objectives: Iterable[Objective], batch: dict[str, Any], stage: Stage) -> None:
-    """Let objectives corrupt a batch that is on its device, in place."""
+    """Apply the corruption of objectives that corrupt on the device, in place."""
     for objective in objectives:
         if isinstance(objective, CorruptsOnDevice):
             batch.update(objective.on_device(batch, stage))

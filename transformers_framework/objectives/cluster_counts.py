@@ -1,4 +1,4 @@
-"""What a discriminator gets wrong, by clusters of tokens, and replacements that are drawn from it."""
+"""Counts of the errors of a discriminator per pair of token clusters, and sampling of replacements by these counts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from torch import Tensor, distributed, nn
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.losses.all_gather import world_size
 
-DRAW_BITS = 31  # of each uniform number, an integer: a strategy may round numbers with a point to 16 bits
-_ROW_BITS = 33  # a row of the table of thresholds; its total is 2^31 and a little
+DRAW_BITS = 31  # of each uniform random number, an integer: a strategy may round floats to 16 bits
+_ROW_BITS = 33  # of the thresholds of a row, whose total is slightly above 2^31
 
 
 class ClusterCounts(nn.Module):
-    """Counts of C x C pairs of clusters, and the draws that follow them.
+    """Counts of C x C pairs of clusters, by which replacements of tokens are sampled.
 
-    A token of cluster c becomes one of cluster t with probability softmax(beta * minmax(counts[c]))[t], each token of t
-    with the same. All sums are of whole numbers, so draws do not depend on their order, and repeat on every device.
+    A token of cluster c is replaced by one of cluster t with probability softmax(beta * minmax(counts[c]))[t]; all
+    tokens of t are equally likely. All sums are of integers, so samples do not depend on the order of summation and are
+    the same on every device.
 
-    Counts change between optimizer steps only: what the batches of a step add waits in ``pending``. Both are equal in
-    all processes at any time, and both are in checkpoints.
+    Counts change between optimizer steps only: ``pending`` collects the changes of the batches of a step. Both buffers
+    are always equal on all ranks, and both are saved in checkpoints.
 
     Args:
         clusters: Cluster of each token id ``(V,) int64``.
-        regular: Tokens that may be drawn, ascending ``(R,) int64``, two at least. A cluster without any is never drawn;
-            one with a single token is not drawn for that token.
-        beta: Sharpness of the choice: 0 draws all clusters alike.
+        regular: Tokens that may be replacements, ascending ``(R,) int64``, at least two. A cluster without any is never
+            sampled; a cluster with a single token is not sampled for that token.
+        beta: Factor of the scaled counts in the softmax: with 0, all clusters are equally likely.
     """
 
     counts: Tensor
@@ -53,10 +54,10 @@ class ClusterCounts(nn.Module):
             self.register_buffer(name, torch.zeros(self.num_clusters, self.num_clusters, dtype=torch.int64))
         tables = {
             "clusters": clusters,  # (V,) of each token
-            "members": members,  # (R,) all tokens that may be drawn, cluster by cluster
-            "places": places,  # (V,) where a token is among them, else -1
+            "members": members,  # (R,) all tokens that may be replacements, ordered by cluster
+            "places": places,  # (V,) index of a token in members, else -1
             "sizes": sizes,  # (C,)
-            "starts": np.cumsum(sizes) - sizes,  # (C,) where a cluster begins among them
+            "starts": np.cumsum(sizes) - sizes,  # (C,) index of the first token of a cluster in members
             "allowed": (sizes > 0) & ~single,  # (C, C)
         }
         for name, table in tables.items():
@@ -64,10 +65,10 @@ class ClusterCounts(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, *, learned: bool = True) -> Tensor:
-        """Return how likely each cluster becomes each other one ``(C, C) float32``.
+        """Return the probability that a token of each cluster is replaced by one of each other ``(C, C) float32``.
 
         Args:
-            learned: By what was counted; else all are as likely, as where counts are equal.
+            learned: Use the counts; else all clusters are equally likely.
         """
         if not learned:
             return self.allowed.float() / self.allowed.sum(dim=1, keepdim=True)
@@ -81,43 +82,43 @@ class ClusterCounts(nn.Module):
     def replace(
         self, ids: Tensor, selected: Tensor, cluster_draws: Tensor, token_draws: Tensor, *, learned: bool = True
     ) -> Tensor:
-        """Return tokens of which those selected became others; a replacement is never special, never the token itself.
+        """Replace the selected tokens; a replacement is never a special token and never the token itself.
 
         Args:
             ids: Tokens ``(B, L) int64``.
-            selected: Which of them change ``(B, L) bool``.
-            cluster_draws: Uniform numbers below 2^31 that choose clusters ``(B, L) int32``.
-            token_draws: The same for the tokens in them ``(B, L) int32``.
-            learned: Whether clusters are drawn by what was counted; else all are as likely.
+            selected: Which of them to replace ``(B, L) bool``.
+            cluster_draws: Uniform random numbers below 2^31 that choose the clusters ``(B, L) int32``.
+            token_draws: Uniform random numbers that choose the tokens of the clusters ``(B, L) int32``.
+            learned: Sample clusters by the counts; else all are equally likely.
 
         Returns:
             Tokens ``(B, L) int64``.
         """
         cumulated = (self.probabilities(learned=learned) * 2**DRAW_BITS).round().long().cumsum(dim=1)  # (C, C)
         totals = cumulated[:, -1].contiguous()  # (C,)
-        # one ascending list of all rows, so that no token needs a row of its own
+        # one ascending list of all rows, so that a single search serves all tokens
         rows = torch.arange(self.num_clusters, device=ids.device) << _ROW_BITS
         thresholds = (cumulated + rows[:, None]).flatten()  # (C * C,)
         source = self.clusters[ids]  # (B, L)
         drawn = (cluster_draws.long() * totals[source] >> DRAW_BITS) + rows[source]
-        # a cluster of probability 0 has the threshold of the one before it, which no number can be past alone
+        # a cluster of probability 0 has the threshold of the one before it, so no number falls between the two
         target = torch.searchsorted(thresholds, drawn, right=True) - source * self.num_clusters
         start, size = self.starts[target], self.sizes[target]
         own = self.places[ids] - start
         inside = (own >= 0) & (own < size)
         place = token_draws.long() * (size - inside.long()) >> DRAW_BITS
-        place = place + (inside & (place >= own)).long()  # the token itself is stepped over
+        place = place + (inside & (place >= own)).long()  # skip the token itself
         return torch.where(selected, self.members[start + place], ids)
 
     @torch.no_grad()
-    def note(self, originals: Tensor, replacements: Tensor, counted: Tensor, found: Tensor) -> None:
-        """Count a batch: 1 more for a pair of clusters whose replacement was not found, 1 less where it was.
+    def add_batch(self, originals: Tensor, replacements: Tensor, counted: Tensor, found: Tensor) -> None:
+        """Add a batch to ``pending``: +1 for a pair of clusters whose replacement was not detected, -1 if it was.
 
         Args:
             originals: Tokens of the text ``(B, L) int64``.
-            replacements: Tokens that the discriminator saw ``(B, L) int64``.
-            counted: Which places count ``(B, L) bool``.
-            found: Where it was right ``(B, L) bool``.
+            replacements: Tokens of the discriminator's input ``(B, L) int64``.
+            counted: Which positions to count ``(B, L) bool``.
+            found: At which positions the replacement was detected ``(B, L) bool``.
         """
         pairs = self.clusters[originals] * self.num_clusters + self.clusters[replacements]
         change = torch.where(found, -1, 1) * counted
@@ -128,22 +129,22 @@ class ClusterCounts(nn.Module):
 
     @torch.no_grad()
     def end_step(self) -> None:
-        """Draw from now on by what was noted."""
+        """Add the pending changes to the counts."""
         self.counts += self.pending
         self.pending.zero_()
 
     def get_extra_state(self) -> Tensor:
-        """Return what tells these clusters from others, for checkpoints."""
+        """Return a fingerprint of the clusters, which checkpoints save."""
         return torch.tensor(self.fingerprint)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Check that counts of a checkpoint are those of the same clusters.
+        """Check that a checkpoint was saved with the same clusters.
 
         Raises:
-            ConfigurationError: When they are of others.
+            ConfigurationError: When its clusters are others.
         """
         if int(state) != self.fingerprint:
             raise ConfigurationError(
-                "--clusters_filename: the checkpoint was made with other clusters, and its counts mean nothing for "
+                "--clusters_filename: the checkpoint was made with other clusters, so its counts cannot be used with "
                 "these. Give the file that the run began with."
             )

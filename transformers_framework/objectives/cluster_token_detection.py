@@ -1,4 +1,4 @@
-"""Which tokens of a text were replaced, by random ones of the clusters that are hardest to tell."""
+"""Detection of tokens that were replaced by random ones, preferably by tokens of clusters that are hard to detect."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ if TYPE_CHECKING:
 
 
 class ClusterRandomTokenDetection(RandomTokenDetection, CorruptsOnDevice, KeepsState):
-    """Learn which tokens were replaced by random ones, which become harder to tell as the model learns.
+    """Detect tokens that were replaced by random ones; replacements become harder to detect as the model learns.
 
     (Di Liello, Gabburo, Moschitti 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders",
-    cluster-based random token substitution.) For each pair of clusters of tokens it is counted how often a token of the
-    first was replaced by one of the second without being noticed, less the times it was noticed. A replacement of a
-    token of cluster c comes from a cluster drawn with the probabilities softmax(beta * minmax(counts[c])), in which all
-    tokens are as likely. Counts change with every optimizer step, and only in training.
+    cluster-based random token substitution.) Each pair of token clusters has a count: how often a token of the first
+    was replaced by one of the second and not detected, minus how often it was detected. The replacement of a token of
+    cluster c is sampled in two steps: a cluster with the probabilities softmax(beta * minmax(counts[c])), then any of
+    its tokens with equal probability. Counts change with every optimizer step, and only in training.
 
-    A loader's worker selects tokens and draws numbers; the replacement is made on the device, where the counts are.
+    The loader's workers select tokens and sample random numbers; replacements are made on the device, which has the
+    counts.
 
     Args:
         setup: Tokenizer, config and classes of the model.
         probability: Share of the tokens that are replaced; special tokens never are.
         whole_word_detection: Replace whole words: all tokens of a word, or none.
-        clusters_filename: Text file with a line a token of the model's vocabulary: line i is the cluster of token id i,
-            a whole number from 0 on. ``python -m transformers_framework.clusters`` makes one.
-        beta: How much replacements that were hard to tell are preferred; with 0 all clusters are as likely.
-        update_only_on_predictions: Count only replacements that the model predicted as such: what it finds is drawn
-            less often, and what it overlooks is not drawn more often. By default every replacement counts.
+        clusters_filename: Text file with one line per token of the model's vocabulary: line i is the cluster of token
+            id i, an integer from 0 on. ``python -m transformers_framework.clusters`` makes one.
+        beta: How strongly replacements that were hard to detect are preferred; with 0 all clusters are equally likely.
+        update_only_on_predictions: Count only replacements that the model detected: these are sampled less often later,
+            and those that it missed are not sampled more often. By default every replacement counts.
     """
 
     state: ClusterCounts
@@ -63,16 +64,16 @@ class ClusterRandomTokenDetection(RandomTokenDetection, CorruptsOnDevice, KeepsS
         self.only_predictions = update_only_on_predictions
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a loader's worker needs: counts stay on the device, and a tensor of some cannot be sent."""
+        """Return the state that loader workers need: without the counts, which stay on the device."""
         return vars(self) | {"state": None}
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return what the device needs to replace tokens.
+        """Return the labels and the random numbers by which the device replaces tokens.
 
-        ``labels (B, L) int64`` are 1 where a token will be replaced, which always makes it another one;
-        ``cluster_draws`` and ``token_draws (B, L) int32`` are uniform numbers there. In prediction nothing is replaced.
+        ``labels (B, L) int64`` are 1 where a token will be replaced, always by a different one; ``cluster_draws`` and
+        ``token_draws (B, L) int32`` are uniform random numbers there. In prediction nothing is replaced.
         """
         if context.stage == "predict":
             return {}
@@ -84,7 +85,7 @@ class ClusterRandomTokenDetection(RandomTokenDetection, CorruptsOnDevice, KeepsS
         }
 
     def on_device(self, batch: Mapping[str, Tensor], stage: Stage) -> Mapping[str, Tensor]:
-        """Replace the selected tokens, by what was counted up to the last optimizer step; evaluation never changes."""
+        """Replace the selected tokens, in training by the counts of the last optimizer step, else without counts."""
         if stage == "predict":
             return batch
         own: Any = batch[self.name]
@@ -93,19 +94,19 @@ class ClusterRandomTokenDetection(RandomTokenDetection, CorruptsOnDevice, KeepsS
         return {**batch, "input_ids": replaced, self.name: own | ({"originals": ids} if stage == TRAIN else {})}
 
     def count_batch(self, batch: Mapping[str, Tensor], evaluation: Evaluation) -> None:
-        """Count which replacements were found and which were overlooked."""
+        """Count which replacements were detected and which were missed."""
         found, counted = evaluation.metric_inputs["tokens"]["preds"], batch["labels"] == REPLACED
         if self.only_predictions:
             counted = counted & found
-        self.state.note(batch["originals"], batch["input_ids"], counted, found)
+        self.state.add_batch(batch["originals"], batch["input_ids"], counted, found)
 
     def end_step(self) -> None:
-        """Let the next replacements follow what was counted in this step."""
+        """Use what was counted in this step for the next replacements."""
         self.state.end_step()
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say the tokens that will be replaced: by which depends on what was learned until then."""
+        """Return a text with the tokens that will be replaced; the replacements depend on the counts at that time."""
         if "labels" not in batch:
-            return "detect what does not belong there"
+            return "detect replaced tokens"
         found = batch["input_ids"][row][batch["labels"][row] == REPLACED].tolist()
-        return f"detect what replaces {' '.join(self.setup.tokenizer.convert_ids_to_tokens(found)) or 'nothing'}"
+        return f"detect the replacements of {' '.join(self.setup.tokenizer.convert_ids_to_tokens(found)) or 'nothing'}"

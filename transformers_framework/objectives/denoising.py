@@ -1,4 +1,4 @@
-"""Denoising: an encoder-decoder learns to write what was taken out of a text, or the whole text."""
+"""Denoising: an encoder-decoder reads a corrupted text and learns to write the removed spans, or the whole text."""
 
 from __future__ import annotations
 
@@ -41,41 +41,41 @@ Style = Literal["t5", "bart"]
 PROBABILITY: dict[Style, float] = {"t5": 0.15, "bart": 0.3}
 MEAN_SPAN_LENGTH = 3.0
 SENTINELS = ("<extra_id_{}>", "▁<extra_id_{}>")  # T5's spelling and mT5's
-LEAST_TOKENS = 2  # a text to learn from: one token is hidden, one is not
+LEAST_TOKENS = 2  # shortest text to learn from: one masked token and one other
 
 
 class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInputs, Generates):
-    """Learn to undo what was done to texts: span corruption as T5, text infilling and shuffled sentences as BART.
+    """Learn to restore corrupted texts: span corruption as in T5, text infilling and sentence permutation as in BART.
 
     Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer", sections
     3.1.4 and 3.3.4; Lewis et al. 2020, "BART: Denoising Sequence-to-Sequence Pre-training", section 2.2; Tay et al.
     2022, "UL2: Unifying Language Learning Paradigms", section 3.1.
 
-    Spans are cut out of the text alone, never out of the special tokens around it. Texts that are joined follow each
-    other without a separator in t5 style, as in T5; in bart style it counts as text. In prediction nothing is hidden:
-    the model fills the sentinels or masks of the texts themselves.
+    Only tokens of the text are masked, never the special tokens around it. Joined texts follow each other without a
+    separator in t5 style, as in T5; in bart style, separators count as text. In prediction nothing is masked: the model
+    fills in the sentinels or mask tokens that the texts contain.
 
     Args:
-        setup: Tokenizer and config of the model, and `--max_sequence_length`: that of inputs and of targets. In t5
-            style it is that of corrupted inputs: texts may be longer by as much as is taken out of them.
-        probability: Share of the tokens that are hidden: 0.15 in t5 style, 0.3 in bart style if not given.
-        mean_span_length: Tokens that are hidden in one place, on average; words in bart style with whole words.
+        setup: Tokenizer and config of the model, and `--max_sequence_length` of inputs and of targets. In t5 style it
+            limits the corrupted inputs: texts may be longer by the number of tokens that are removed from them.
+        probability: Share of the tokens that are masked: by default 0.15 in t5 style and 0.3 in bart style.
+        mean_span_length: Average length of masked spans in tokens; in words in bart style with whole words.
             Default: 3.0.
-        max_number_of_spans: Most spans of a text. Where there would be more, spans are longer; as many tokens are
-            hidden. In t5 style there are never more than the tokenizer has sentinels.
-        whole_word_denoising: Hide whole words: all tokens of a word or none. In t5 style, words of more than 16 tokens
-            and the last one left of a text are cut where input or target would be too long otherwise.
-        denoising_style: 't5' hides spans behind sentinels, the target is what they hide; 'bart' puts one mask in the
-            place of each span and shuffles sentences, the target is the whole text. If not given: that of the model's
-            family, or the other one where the tokenizer has only what that needs.
-        shuffle_sentences: Put the sentences of a text in another order than the given one, so that two are always
-            swapped; in bart style only, where it is on if not given.
-        denoisers: A mixture in t5 style; each row draws one, anew in each epoch. An entry is 'PROBABILITY,MEAN_LENGTH'
-            or 'PROBABILITY,MEAN_LENGTH,PREFIX', as 0.15,3 or 0.5,32 or 0.25,inf,[S2S]: inf is one span at the end of
-            the text; the prefix is a token that begins the input.
+        max_number_of_spans: Maximum number of spans per text. If the limit is reached, spans are longer, so that as
+            many tokens are masked. In t5 style there are never more spans than the tokenizer has sentinels.
+        whole_word_denoising: Mask whole words: all tokens of a word or none. In t5 style, words of more than 16 tokens
+            and the last remaining word of a text are split if input or target would be too long otherwise.
+        denoising_style: 't5' replaces each span by a sentinel, and the target is the removed spans; 'bart' replaces
+            each span by one mask token and shuffles sentences, and the target is the whole text. By default that of the
+            model's family, or the other one if the tokenizer has the tokens of that one only.
+        shuffle_sentences: Shuffle the sentences of each text; the order always changes if there are two or more. In
+            bart style only, where it is the default.
+        denoisers: Mixture of denoisers in t5 style; one is sampled for each row in each epoch. An entry is
+            'PROBABILITY,MEAN_LENGTH' or 'PROBABILITY,MEAN_LENGTH,PREFIX', such as 0.15,3 or 0.5,32 or 0.25,inf,[S2S]:
+            inf is a single span at the end of the text; the prefix is a token at the start of the input.
 
     Raises:
-        ConfigurationError: When the tokenizer lacks what the style needs, or flags contradict each other.
+        ConfigurationError: When the tokenizer lacks tokens that the style needs, or flags contradict each other.
     """
 
     name = "denoising"
@@ -97,8 +97,7 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         tokenizer, limits = setup.tokenizer, setup.max_sequence_length
         if len(limits) not in (1, 2):
             raise ConfigurationError(
-                f"--max_sequence_length: {len(limits)} lengths were given. Give one, or that of inputs and that of "
-                "targets."
+                f"--max_sequence_length: {len(limits)} lengths were given. Give one, or two: of inputs and of targets."
             )
         self.template = Template.of(tokenizer)
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -116,7 +115,7 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         if self.style == "t5":
             if shuffle_sentences:
                 raise ConfigurationError(
-                    "--shuffle_sentences: t5 style asks for what was hidden and not for the order of sentences. "
+                    "--shuffle_sentences: the targets of t5 style are the removed spans, not the order of sentences. "
                     "Leave it out, or give --denoising_style bart."
                 )
             mixture = self._mixture(probability, mean_span_length, denoisers)
@@ -125,15 +124,16 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         else:
             if denoisers is not None:
                 raise ConfigurationError(
-                    "--denoisers: a mixture of denoisers is made with sentinels. Leave it out, or give "
-                    "--denoising_style t5."
+                    "--denoisers: a mixture of denoisers needs sentinels, which bart style does not use. Leave it out, "
+                    "or give --denoising_style t5."
                 )
             max_spans = max_number_of_spans or max(limits)
             self.corruption = self._infilling(probability, mean_span_length, max_spans, shuffle_sentences is not False)
         if self.corruption.longest < LEAST_TOKENS:
             raise ConfigurationError(
-                f"--max_sequence_length: {' '.join(map(str, limits))} leaves no room for a text: an input has "
-                f"{around + len(self.template.suffix)} special tokens and a target {around + len(self.after_target)}."
+                f"--max_sequence_length: {' '.join(map(str, limits))} is too short for a text: an input has "
+                f"{around + len(self.template.suffix)} special tokens and a target {around + len(self.after_target)}. "
+                "Increase it."
             )
 
     def _mixture(
@@ -145,17 +145,17 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
             twice = [f"--{name}" for name, value in given.items() if value is not None]
             if twice:
                 raise ConfigurationError(
-                    f"--denoisers and {' and '.join(twice)}: each denoiser has its own share and length. Leave "
-                    f"{'them' if len(twice) > 1 else 'it'} out."
+                    f"--denoisers and {' and '.join(twice)}: each denoiser has its own probability and mean "
+                    f"length. Leave {' and '.join(twice)} out."
                 )
             if not denoisers:
-                raise ConfigurationError("--denoisers: the list is empty. Give one or more, as 0.15,3.")
+                raise ConfigurationError("--denoisers: the list is empty. Give one or more, such as 0.15,3.")
             return [denoiser_of(entry, self.setup) for entry in denoisers]
         if probability == 0:
-            raise ConfigurationError("--probability 0: nothing is hidden, so there is nothing to learn.")
+            raise ConfigurationError("--probability 0: no token is masked. Give more than 0.")
         if mean_span_length is not None and mean_span_length < 1:
             raise ConfigurationError(
-                f"--mean_span_length {mean_span_length:g}: in t5 style a span hides 1 token or more."
+                f"--mean_span_length {mean_span_length:g}: in t5 style a span has 1 token or more. Give 1 or more."
             )
         share = PROBABILITY["t5"] if probability is None else probability
         return [Denoiser(share, MEAN_SPAN_LENGTH if mean_span_length is None else mean_span_length)]
@@ -165,7 +165,9 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
     ) -> TextInfilling:
         """Return the corruption of bart style."""
         if probability == 0 and not shuffles:
-            raise ConfigurationError("--probability 0 and --shuffle_sentences false: nothing is corrupted.")
+            raise ConfigurationError(
+                "--probability 0 and --shuffle_sentences false: nothing is corrupted. Change one of them."
+            )
         tokenizer = self.setup.tokenizer
         return TextInfilling(
             PROBABILITY["bart"] if probability is None else probability,
@@ -178,7 +180,7 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
 
     @property
     def needs_words(self) -> bool:
-        """Return whether whole words are hidden."""
+        """Return whether whole words are masked."""
         return self.whole_words
 
     @property
@@ -189,15 +191,14 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
 
     @property
     def input_options(self) -> dict[str, Any]:
-        """Return the length of texts that fill `--max_sequence_length` once they are corrupted."""
+        """Return the length of texts that fill `--max_sequence_length` after corruption."""
         num_special = len(self.template.prefix) + len(self.template.suffix)
         return {"max_sequence_length": [self.corruption.longest + num_special]}
 
     def packed_lengths(self, lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
-        """Return how long inputs or targets will be, whichever takes more of its `--max_sequence_length`.
+        """Return the lengths of inputs or targets, whichever take more of their `--max_sequence_length`.
 
-        It is no shorter than any corruption of the text, but for whole words in t5 style: these decide on a few tokens
-        more or less.
+        They are upper limits for all corruptions of a text. Only whole words in t5 style can add a few tokens.
         """
         limits, num_special = self.setup.max_sequence_length, len(self.template.prefix) + len(self.template.suffix)
         inputs, targets = self.corruption.corrupted_lengths(lengths - num_special)
@@ -209,11 +210,11 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
 
     @property
     def separates(self) -> bool:
-        """Return whether joined texts stand apart: not in t5 style, where ``</s>`` would be hidden and end targets."""
+        """Return whether joined texts are separated: not in t5 style, where a masked ``</s>`` would end the target."""
         return self.style != "t5"
 
     def generates(self, stage: Stage) -> bool:
-        """Return whether the model fills sentinels or masks by itself: in prediction."""
+        """Return whether the model generates texts: in prediction, where it fills in sentinels or mask tokens."""
         return stage == "predict"
 
     # ---------------------------------------------------------------- batches
@@ -240,7 +241,7 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         inputs, targets = self.corruption(texts, words, lambda purpose: context.keys(f"{self.name}.{purpose}"))
         input_ids, attention_mask = framed(inputs, prefix, suffix, self.pad_token_id, left=self.pads_left)
         labels, _ = framed(targets, prefix, self.after_target, IGNORE_INDEX)
-        labels[targets.lengths == 0] = IGNORE_INDEX  # too short to hide anything: there is nothing to learn
+        labels[targets.lengths == 0] = IGNORE_INDEX  # texts that are too short to mask a token have no labels
         start = getattr(self.setup.config, "decoder_start_token_id", None)
         return {
             "input_ids": input_ids,
@@ -250,7 +251,7 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         }
 
     def _uncorrupted(self, texts: Ragged, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return texts as they are, but for the end of those that are longer than an input."""
+        """Return texts without corruption; those that are longer than an input are truncated."""
         is_cut = texts.lengths > self.length_limits.input
         if not is_cut.any():
             return {}
@@ -262,7 +263,7 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
     # ---------------------------------------------------------------- outputs
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the cross-entropy over the vocabulary; which tokens are right comes with it."""
+        """Return the cross-entropy over the vocabulary, and which tokens are predicted correctly."""
         loss, correct = output.cross_entropy(batch["labels"])
         return Evaluation(
             loss, {"tokens": {"losses_sum": loss.detach(), "correct": correct, "labels": batch["labels"]}}
@@ -275,9 +276,9 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         return {"tokens": TokenPrediction()}
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is written: given each row's target so far ``(B, T)``, else by the model alone ``(B, R, T)``.
+        """Return the predicted tokens: with teacher forcing ``(B, T)``, or generated by the model ``(B, R, T)``.
 
-        -1 where a row has fewer tokens.
+        Shorter rows are filled with -1.
         """
         if output.generated is not None:
             return {"generated": output.generated}
@@ -291,7 +292,7 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         return found
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return the text that is written, or all where several were asked for, and the target where there is one."""
+        """Return the predicted text, or a list if several were generated, and the target if there is one."""
         if "generated" not in predictions:
             return {"prediction": self._text(predictions["tokens"]), "target": self._text(predictions["labels"])}
         texts = [self._text(tokens) for tokens in predictions["generated"]]
@@ -305,15 +306,15 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         return str(self.setup.tokenizer.decode([token for token in tokens if token >= 0 and token not in around]))
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say what is to be written."""
+        """Return a text with the target of a row."""
         if "labels" not in batch:
-            return "fill in what is hidden"
+            return "fill in masked spans"
         labels = batch["labels"][row]
         return f"write {self._text(labels[labels != IGNORE_INDEX].tolist())!r}"
 
 
 def sentinels_of(tokenizer: Any, vocab_size: int) -> np.ndarray:
-    """Return the sentinels that a tokenizer has and a model knows, in order: ``<extra_id_0>`` and so on, (N,) int64."""
+    """Return the ids of sentinels ``<extra_id_0>`` and so on in the vocabularies of tokenizer and model, (N,) int64."""
     vocabulary = tokenizer.get_vocab()
     for spelling in SENTINELS:
         found: list[int] = []
@@ -325,10 +326,10 @@ def sentinels_of(tokenizer: Any, vocab_size: int) -> np.ndarray:
 
 
 def style_of(setup: Setup, sentinels: np.ndarray, asked: Style | None) -> Style:
-    """Return how a model learns to denoise: as asked for, as its family does, or as its tokenizer can.
+    """Return the denoising style: the one of the flag, the default of the family, or the one that the tokenizer allows.
 
     Raises:
-        ConfigurationError: When the tokenizer lacks what the style needs.
+        ConfigurationError: When the tokenizer lacks tokens that the style needs.
     """
     style: Style = asked or family_of(setup.config.model_type).denoising_style
     other: Style = "bart" if style == "t5" else "t5"
@@ -350,27 +351,28 @@ def style_of(setup: Setup, sentinels: np.ndarray, asked: Style | None) -> Style:
     else:
         add = {"t5": "'extra_special_tokens' <extra_id_0> to <extra_id_99>", "bart": "a 'mask_token'"}
         remedy = (
-            f"Use the tokenizer of a model that was pre-trained so, or add {add[style]} to its tokenizer_config.json."
+            f"Use the tokenizer of a model that was pre-trained in this style, or add {add[style]} to its "
+            "tokenizer_config.json."
         )
     raise ConfigurationError(f"{flag}: {name} has {missing[style]}, which {style} style needs. {remedy}")
 
 
 def denoiser_of(entry: str, setup: Setup) -> Denoiser:
-    """Read one entry of ``--denoisers``.
+    """Parse one entry of ``--denoisers``.
 
     Raises:
-        ConfigurationError: When it is none.
+        ConfigurationError: When the entry is invalid.
     """
     flag = f"--denoisers: '{entry}'"
     parts = [part.strip() for part in entry.split(",")]
     if len(parts) not in (2, 3) or not all(parts):
         raise ConfigurationError(
-            f"{flag}: expected PROBABILITY,MEAN_LENGTH or PROBABILITY,MEAN_LENGTH,PREFIX, as 0.15,3 or 0.25,inf,[S2S]."
+            f"{flag}: expected PROBABILITY,MEAN_LENGTH or PROBABILITY,MEAN_LENGTH,PREFIX, such as 0.25,inf,[S2S]."
         )
     try:
         probability, mean = float(parts[0]), float(parts[1])
     except ValueError:
-        raise ConfigurationError(f"{flag}: expected two numbers first, as 0.15,3 or 0.25,inf.") from None
+        raise ConfigurationError(f"{flag}: expected two numbers first, such as 0.15,3 or 0.25,inf.") from None
     if not 0 < probability < 1:
         raise ConfigurationError(f"{flag}: the probability is {parts[0]}, expected more than 0 and less than 1.")
     if math.isnan(mean) or mean < 1:
@@ -388,7 +390,7 @@ def _prefix(token: str, flag: str, setup: Setup) -> int:
         )
     if number >= setup.config.vocab_size:
         raise ConfigurationError(
-            f"{flag}: '{token}' is token {number}, and the model's vocabulary has {setup.config.vocab_size}. Give "
+            f"{flag}: '{token}' has token id {number}, but the model's vocab_size is {setup.config.vocab_size}. Give "
             f"--additional_config_kwargs vocab_size={number + 1} or more to a model that is trained from scratch."
         )
     return int(number)

@@ -1,4 +1,4 @@
-"""Ranking of the candidates of a question, k of them at a time."""
+"""Joint answer selection: a model scores k candidates of a question in one input."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
-WHOLE_GROUP = "RE_1"  # the head that says something of the group alone
-# what makes an input, in the order of what a checkpoint says of it
+WHOLE_GROUP = "RE_1"  # the head that predicts one label for the whole group
+# flags that determine the format of an input, in the order of their values in a checkpoint
 LAYOUT_FLAGS = ("-k", "--classification_head_type", "--separated", "--max_sequence_length", "--extended_token_type_ids")
-ABSENT = -1  # row of a candidate that is not there
+ABSENT = -1  # row id where a group has fewer candidates
 
 logger = logging.getLogger(__name__)
 
 
 class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
-    """Learn which of k candidates answer a question, seeing all of them at once.
+    """Classify which of k candidates answer a question; one input contains the question and all k candidates.
 
     The heads are those of Di Liello, Garg, Soldaini, Moschitti 2022, "Paragraph-based Transformer Pre-training for
-    Multi-Sentence Inference". Every candidate of a data set is scored once, whatever the head: those of IE_1 and AE_1
-    by the group in which they are the first. RE_1 learns whether any candidate of a group is right; all of them get the
-    score of their group, so that groups are ranked, and accuracy and F1 are those of groups.
+    Multi-Sentence Inference". Every head scores each candidate of a data set once: IE_1 and AE_1 score the first
+    candidate of an input, and each candidate is the first of one input. RE_1 learns whether any candidate of a group is
+    relevant: all of them get the score of their group, so groups are ranked, and accuracy and F1 are about groups.
 
     Args:
         setup: Tokenizer, config and classes of the model.
-        input_columns: The question's column and the candidates'.
+        input_columns: Column of questions and column of candidates.
         max_sequence_length: Longest input in tokens, special tokens included.
         k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
-        classification_head_type: What is predicted from which states.
-        separated: Each text has the special tokens and the length that it would have alone, then they are joined.
-        extended_token_type_ids: Token type of each segment; the last value repeats.
-        permutation_check: Test each group in so many random orders of its candidates as well.
-        **pointwise: What ranking has without k.
+        classification_head_type: Type of the head: the hidden states that it reads and the labels that it predicts.
+        separated: Encode each text with its own special tokens and maximum length, then join them.
+        extended_token_type_ids: Token type of each segment; the last value is repeated.
+        permutation_check: Number of random orders of its candidates in which each group is tested in addition.
+        **pointwise: Parameters of answer selection without k.
     """
 
     head = "AutoModelForJointReRanking"
@@ -81,7 +81,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         }
         for (name, value), flag in zip(self.layout.items(), LAYOUT_FLAGS, strict=True):
             if (known := getattr(setup.config, name, value)) != value:
-                logger.warning("The checkpoint was trained with %s %s, this run has %s.", flag, known, value)
+                logger.warning("The checkpoint was trained with %s %s, but this run has %s.", flag, known, value)
         self.num_orders = permutation_check
         if self.in_lists:
             self.index_column = self.index_column or SOURCE_ROW
@@ -89,12 +89,12 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
 
     @property
     def input_options(self) -> dict[str, Any]:
-        """Return the head, which a checkpoint may decide."""
+        """Return the type of the head, which may come from the checkpoint."""
         return {"classification_head_type": self.head_type}
 
     @property
     def head_config(self) -> dict[str, Any]:
-        """Return classes, kind of head, and what makes an input."""
+        """Return the classes, the type of the head and the format of an input."""
         return super().head_config | self.layout
 
     # ---------------------------------------------------------------- rows
@@ -110,7 +110,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         return super().pre_process(dataset, source)
 
     def check_queries(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Check that each row says which question it belongs to; one with all candidates of a question need not."""
+        """Check that each row has a query id; rows that have all candidates of a question in a list need none."""
         found = dataset.features.get(str(self.index_column))
         if self.index_column != SOURCE_ROW and not (self.in_lists and item_feature(found) is not None):
             super().check_queries(dataset, source)
@@ -120,9 +120,9 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
     ) -> dict[str, np.ndarray]:
         """Return ``labels``, ``row_ids`` and, outside training, ``indexes`` of the candidates that are scored.
 
-        All are ``(B, S) int64``, where S is K, or 1 of heads that score the first candidate alone; -100 and -1 where a
-        group has fewer. Labels of RE_1 are ``(B, 1)``, and ``targets (B, K)`` are the candidates' own. In other orders
-        of the candidates, ``permuted (P·B, S)`` has the rows that are scored.
+        All are ``(B, S) int64``, where S is K, or 1 for heads that score the first candidate only. Where a group has
+        fewer candidates, labels are -100 and row ids -1. Labels of RE_1 are ``(B, 1)``, and ``targets (B, K)`` are the
+        labels of the candidates. ``permuted (P·B, S)`` are the row ids of the groups in other orders.
         """
         count, every = len(context.row_ids), Ragged.of(rows[ROW_IDS])
         width = int(every.lengths.max(initial=1))
@@ -144,16 +144,16 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         return own
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say the labels of a group."""
+        """Return a text with the labels of a group."""
         if "labels" not in batch:
             return "no labels"
         known = batch["labels"][row] != IGNORE_INDEX
-        return "; ".join(self.problem.describe(label) for label in batch["labels"][row][known])
+        return "; ".join(self.label_type.describe(label) for label in batch["labels"][row][known])
 
     # ---------------------------------------------------------------- outputs
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return those of ranking one by one, and how much scores move where that is asked for."""
+        """Return the metrics of answer selection and, with ``permutation_check``, the changes of scores by order."""
         metrics = super().metrics(stage)
         if stage == "test" and self.num_orders:
             from transformers_framework.metrics.permutations import PermutationMetrics
@@ -162,9 +162,9 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         return metrics
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the cross-entropy; classes for accuracy, scores and queries for ranking, scores in other orders."""
+        """Return the cross-entropy, and the inputs of classification, ranking and permutation metrics."""
         labels, row_ids = batch["labels"], batch[ROW_IDS]
-        evaluation = self.problem.evaluate(output.logits[: len(labels)].flatten(0, 1), labels.flatten())
+        evaluation = self.label_type.evaluate(output.logits[: len(labels)].flatten(0, 1), labels.flatten())
         if "indexes" not in batch:
             return evaluation
         scores = ranking_scores(output)
@@ -181,7 +181,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         return evaluation.with_inputs(**inputs)
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the score that ranks each candidate, and whether it is taken for right, with its row."""
+        """Return the row id, the score and the predicted class of each candidate."""
         scores = _of_rows(ranking_scores(output), batch[ROW_IDS]).flatten()
         return {ROW_IDS: batch[ROW_IDS].flatten(), "scores": scores, "prediction": (scores > 0).long()}
 
@@ -190,7 +190,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
     def whole_rows(
         self, stage: Stage, columns: Mapping[str, np.ndarray]
     ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
-        """Return a list of scores and predictions a row, where rows have lists of candidates."""
+        """Return lists of scores and predictions per row, if rows have lists of candidates."""
         if not self.in_lists:
             return None
         dataset = self.documents[stage]
@@ -199,7 +199,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         rows = np.unique(row_of[columns[ROW_IDS]])
         found: dict[str, np.ndarray] = {ROW_IDS: rows}
         for name in ("scores", "prediction"):
-            flat = np.full(len(row_of), None, dtype=object)  # of what no batch has had, there is nothing
+            flat = np.full(len(row_of), None, dtype=object)  # None for candidates that were in no batch
             flat[columns[ROW_IDS]] = columns[name].tolist()
             lists = np.empty(len(sizes), dtype=object)
             lists[:] = [part.tolist() for part in np.split(flat, np.cumsum(sizes)[:-1])]
@@ -207,7 +207,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         return found, dataset
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return the names of classes, of each candidate where a row has a list of them."""
+        """Return the name of the predicted class; a list of names if a row has a list of candidates."""
         if not self.in_lists:
             return super().decode(predictions)
         names = self.classes.names or range(self.classes.count)
@@ -216,7 +216,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
-        """Return the ranking as a TREC run and, where labels are known, what is right as TREC qrels."""
+        """Return the ranking as a TREC run and, where labels are known, the relevant candidates as TREC qrels."""
         if not self.in_lists:
             return super().prediction_files(stage, columns, rows)
         sizes = list_sizes(self.documents[stage], self.candidates)
@@ -228,7 +228,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         return super().prediction_files(stage, pairs, self._taken_apart(rows))
 
     def _taken_apart(self, rows: Iterator[Mapping[str, Sequence[Any]]]) -> Iterator[dict[str, list[Any]]]:
-        """Yield the query and the label of every candidate."""
+        """Yield the query id and the label of every candidate, in chunks."""
         start = 0
         for chunk in rows:
             lists = chunk[self.candidates]
@@ -243,5 +243,5 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
 
 
 def _of_rows(scores: Tensor, row_ids: Tensor) -> Tensor:
-    """Return a score for each row ``(B, S)``: those of a group ``(B, 1)`` are of all its candidates."""
+    """Return a score for each candidate ``(B, S)``; scores of groups ``(B, 1)`` are repeated for all candidates."""
     return scores[: len(row_ids)].expand_as(row_ids)

@@ -1,4 +1,4 @@
-"""What the label of a row is: one of several classes, or any number of them; a number is in ``regression``."""
+"""Label types with classes: single label and multi-label; numbers are in ``regression``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import binary_cross_entropy, cross_entropy
-from transformers_framework.objectives.labels import Classes, listed
+from transformers_framework.objectives.labels import LabelEncoder, listed
 from transformers_framework.objectives.objective import Evaluation
 from transformers_framework.sources.columns import DatasetSource, arrow_chunks, first_null, item_feature, type_name
 
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
 
 ProblemType = Literal["single_label", "multi_label", "regression"]
 
-THRESHOLD = 0.5  # of the probability of a class that a row is said to have
-WHERE_ONES_ARE = "Of a vector of zeros and ones, write where the ones are: of [0, 1, 1], [1, 2]."
-NUM_LIKELIEST = 10  # of many classes, so many are written beside a prediction
+THRESHOLD = 0.5  # classes with a higher probability are predicted
+WHERE_ONES_ARE = "Convert vectors of zeros and ones to the indices of the ones: [0, 1, 1] to [1, 2]."
+NUM_LIKELIEST = 10  # number of classes with scores in a prediction if there are many classes
 
 logger = logging.getLogger(__name__)
 
 
-class Problem(ABC):
-    """How the labels of a column are read, learned, measured and written."""
+class LabelType(ABC):
+    """Type of the labels of a column: how they are encoded, and their loss, metrics and predictions."""
 
-    written: ClassVar[str]  # as configs of transformers call it
+    written: ClassVar[str]  # problem_type in configs of transformers
 
     @property
     @abstractmethod
     def head_config(self) -> dict[str, Any]:
-        """Return what the head's config must say."""
+        """Return the settings of the head's config."""
 
     @property
     def is_ready(self) -> bool:
-        """Return whether the data told all that head and metrics must know."""
+        """Return whether all that head and metrics need is known from the data."""
         return True
 
-    def settle(self) -> None:  # noqa: B027
-        """Take what the checkpoint knows: there are no labels to look at."""
+    def fix_outputs(self) -> None:  # noqa: B027
+        """Take the outputs of the checkpoint, if there are no data sets with labels."""
 
     @abstractmethod
     def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Check all labels of a data set; the first one decides.
+        """Check all labels of a data set; the first data set determines the outputs of the head.
 
         Raises:
-            DataError: When a label is missing or wrong, with its place.
+            DataError: When a label is missing or invalid, with its place.
         """
 
     @abstractmethod
@@ -62,16 +62,16 @@ class Problem(ABC):
         """Return the labels of B rows of a stage as integers, -100 where there is none: ``(B,)`` or ``(B, C)``.
 
         Raises:
-            DataError: When one is wrong: only the first rows of a stream were looked at before.
+            DataError: When one is invalid: of a stream, only the first rows were checked before training.
         """
 
     @abstractmethod
     def num_items(self, labels: np.ndarray) -> float:
-        """Return what the sum of the losses is divided by."""
+        """Return the loss denominator."""
 
     @abstractmethod
     def evaluate(self, logits: Tensor, labels: Tensor) -> Evaluation:
-        """Return the sum of the losses and what each metric is updated with."""
+        """Return the sum of the losses and the inputs of each metric."""
 
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
@@ -79,36 +79,36 @@ class Problem(ABC):
 
     @abstractmethod
     def predictions(self, logits: Tensor) -> dict[str, Tensor]:
-        """Return what is predicted for each row."""
+        """Return the predictions of each row."""
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Turn one row's predictions into what is written."""
+        """Convert the predictions of one row to the values that are written."""
         return predictions
 
     @abstractmethod
     def describe(self, label: np.ndarray) -> str:
-        """Say a row's label."""
+        """Return a text with the label of a row."""
 
 
-class OfClasses(Problem):
-    """A problem of C classes.
+class ClassLabelType(LabelType):
+    """Labels that are classes.
 
     Args:
-        classes: The classes, found when the first data set is looked at.
-        label_weights: Weight of each class in the loss, one a class.
-        label_smoothing: Share of each label that all have in equal parts.
+        classes: Label encoder, which determines the classes from the first data set.
+        label_weights: Weight of each class in the loss, one per class.
+        label_smoothing: Share of each label that is distributed equally over all classes.
     """
 
     def __init__(
-        self, classes: Classes, label_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
+        self, classes: LabelEncoder, label_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
     ) -> None:
         if classes.num_labels == 1:
             raise ConfigurationError(
-                "--num_labels 1: a single class leaves nothing to tell apart. Give 2 or more; seq_class learns numbers "
-                "with --problem_type regression."
+                "--num_labels 1: classification needs at least 2 classes. Give 2 or more; for labels that are numbers, "
+                "use --pipeline seq_class --problem_type regression."
             )
         if label_weights is not None and not any(label_weights):
-            raise ConfigurationError("--label_weights: all of them are 0, so nothing would be learned.")
+            raise ConfigurationError("--label_weights: all are 0, so nothing would be learned. Give one above 0.")
         self.classes, self.label_weights, self.label_smoothing = classes, label_weights, label_smoothing
 
     @property
@@ -127,27 +127,28 @@ class OfClasses(Problem):
         """Return whether the number of classes is known."""
         return self.classes.num_labels is not None
 
-    def settle(self) -> None:
+    def fix_outputs(self) -> None:
         """Take the checkpoint's classes."""
-        self.classes.settle(trains=False)
+        self.classes.fix_classes(trains=False)
 
     def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Find the classes, check every label.
+        """Determine the classes and check every label.
 
         Raises:
-            ConfigurationError: When weights are not one a class.
-            DataError: When a label is missing or wrong, with its place.
+            ConfigurationError: When the number of weights is not the number of classes.
+            DataError: When a label is missing or invalid, with its place.
         """
         self.classes.inspect(dataset, source)
         count = self.classes.count
         if self.label_weights is not None and len(self.label_weights) != count:
             raise ConfigurationError(
                 f"--label_weights: {len(self.label_weights)} weights for {count} classes "
-                f"({listed(self.classes.display_names)}). Give one a class, in this order."
+                f"({listed(self.classes.display_names)}). Give one per class, in this order."
             )
         if self._are_many and source.stage == TRAIN:
             logger.info(
-                "%s has %s classes: F1 is logged for all of them together, predictions have the %d most likely.",
+                "%s has %s classes: F1 is logged without the values of single classes, and predictions have the scores "
+                "of the %d most likely ones.",
                 self.classes.column, f"{count:,}", NUM_LIKELIEST,
             )  # fmt: skip
 
@@ -158,7 +159,7 @@ class OfClasses(Problem):
         return self.classes.count > MAX_NAMED_CLASSES
 
     def weights_on(self, logits: Tensor) -> Tensor | None:
-        """Return the weight of each class on the device of logits ``(C,) float32``; nothing when all weigh the same."""
+        """Return the weight of each class on the device of logits ``(C,) float32``; None without ``label_weights``."""
         import torch
 
         if self.label_weights is None:
@@ -166,9 +167,9 @@ class OfClasses(Problem):
         return torch.tensor(self.label_weights, dtype=torch.float32).to(logits.device, non_blocking=True)
 
     def likeliest(self, scores: Tensor, count: int = NUM_LIKELIEST) -> dict[str, Tensor]:
-        """Return what is written of the probabilities of all classes ``(B, C)``: of many only the highest, in order.
+        """Return ``scores`` of classes from the probabilities ``(B, C)``; if there are many classes, the highest only.
 
-        With them comes which ``classes`` they are of: ``(B, k) int64``.
+        These are in descending order, and ``classes (B, k) int64`` are the numbers of their classes.
         """
         if not self._are_many:
             return {"scores": scores}
@@ -176,7 +177,7 @@ class OfClasses(Problem):
         return {"scores": best.values, "classes": best.indices}
 
     def named(self, predictions: dict[str, Any]) -> dict[str, float]:
-        """Return the scores of a row by the names of their classes."""
+        """Return the scores of a row, keyed by class name."""
         names = self.classes.display_names
         if "classes" not in predictions:
             return dict(zip(names, predictions["scores"], strict=True))
@@ -184,8 +185,8 @@ class OfClasses(Problem):
         return {names[number]: score for number, score in pairs if number >= 0}
 
 
-class SingleLabel(OfClasses):
-    """One class a row, by cross-entropy."""
+class SingleLabel(ClassLabelType):
+    """One class per row, trained with cross-entropy."""
 
     written = "single_label_classification"
 
@@ -199,7 +200,7 @@ class SingleLabel(OfClasses):
         return float(len(known) if self.label_weights is None else np.take(self.label_weights, known).sum())
 
     def evaluate(self, logits: Tensor, labels: Tensor) -> Evaluation:
-        """Return the cross-entropy; the most likely class and the right one."""
+        """Return the cross-entropy, and the predicted classes and the labels."""
         loss = cross_entropy(logits, labels, self.weights_on(logits), self.label_smoothing)
         return Evaluation(loss, {"classes": {"preds": logits.detach().argmax(dim=-1), "target": labels}})
 
@@ -210,12 +211,12 @@ class SingleLabel(OfClasses):
         return {"classes": ClassificationMetrics(self.classes.count, class_names=self.classes.display_names)}
 
     def predictions(self, logits: Tensor) -> dict[str, Tensor]:
-        """Return the probability of every class, of many the highest, and the most likely class."""
+        """Return the probability of every class (the highest only if there are many), and the most likely class."""
         scores = logits.float().softmax(dim=-1)
         return {**self.likeliest(scores), "prediction": scores.argmax(dim=-1)}
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return the name of the class where it has one."""
+        """Replace class numbers by names, if there are names."""
         if self.classes.names:
             predictions["prediction"] = self.classes.names[predictions["prediction"]]
         if "classes" in predictions:
@@ -223,22 +224,22 @@ class SingleLabel(OfClasses):
         return predictions
 
     def describe(self, label: np.ndarray) -> str:
-        """Say the class of a row."""
+        """Return a text with the class of a row."""
         return f"label {self.classes.display_names[label]}" if label >= 0 else "no label"
 
 
-class MultiLabel(OfClasses):
-    """Any number of classes a row, each by a binary cross-entropy of its own."""
+class MultiLabel(ClassLabelType):
+    """Any number of classes per row, trained with a binary cross-entropy per class."""
 
     written = "multi_label_classification"
 
     def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Find the classes, check every list of labels.
+        """Determine the classes and check every list of labels.
 
         Raises:
-            ConfigurationError: When weights are not one a class.
-            DataError: When a list is null or has a label that is wrong or stands there twice, with its place; or when
-                no row of the training data has any label.
+            ConfigurationError: When the number of weights is not the number of classes.
+            DataError: When a list is null, or a label is invalid or repeated, with its place; or when no row of the
+                training data has any label.
         """
         column = self.classes.column
         item = item_feature(dataset.features.get(column))
@@ -263,7 +264,7 @@ class MultiLabel(OfClasses):
             if (wrong := np.flatnonzero(twice | (labels[order] < 0))).size:
                 found = order[wrong[0]]
                 value = list(chain.from_iterable(lists))[found]
-                expected = "; expected nothing but classes, an empty list where the row has none"
+                expected = "; expected classes only, and an empty list where the row has none"
                 if labels[found] >= 0:
                     expected = f" twice; expected each class once. {WHERE_ONES_ARE}"
                 raise DataError(f"{source.place(start + rows[found])}: '{column}' has the label {value!r}{expected}.")
@@ -273,14 +274,14 @@ class MultiLabel(OfClasses):
             swapped |= are_pairs and bool(labels[::2].any())
         if start and (are_full or (are_pairs and swapped)):
             raise DataError(
-                f"--label_column: every row of {source.name} has all classes in '{column}', as {lists[0]}, so there "
-                f"is nothing to tell apart. {WHERE_ONES_ARE} Of two classes, write one number a row."
+                f"--label_column: every row of {source.name} has all classes in '{column}', such as {lists[0]}, so "
+                f"there is nothing to learn. {WHERE_ONES_ARE} For two classes, write one number per row."
             )
         if source.stage == TRAIN and not num_labels:
-            raise DataError(f"--label_column: no row of {source.name} has any label in '{column}'.")
+            raise DataError(f"--label_column: no row of {source.name} has any label in '{column}'. Check the column.")
 
     def _flat(self, lists: Sequence[Sequence[Any] | None], stage: Stage | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the classes of all rows one after the other, and how many each of the B rows has: both int64."""
+        """Return the concatenated class numbers of B rows, and how many each row has: both int64."""
         sizes = np.array([len(values or ()) for values in lists], dtype=np.int64)
         return self.classes.numbers(list(chain.from_iterable(values or () for values in lists)), stage), sizes
 
@@ -289,7 +290,8 @@ class MultiLabel(OfClasses):
         labels, sizes = self._flat(values, stage)
         if (labels < 0).any():
             raise DataError(
-                f"'{self.classes.column}' has a list with no class in it, in a row that was not looked at before."
+                f"'{self.classes.column}' has a list with a missing class, in a row that was not checked before "
+                "training. Correct the row or remove it."
             )
         found = np.zeros((len(values), self.classes.count), dtype=np.int8)
         found[np.repeat(np.arange(len(values)), sizes), labels] = 1
@@ -297,11 +299,11 @@ class MultiLabel(OfClasses):
         return found
 
     def num_items(self, labels: np.ndarray) -> float:
-        """Return the number of decisions, whatever they weigh: torch's and transformers' mean."""
+        """Return the number of labels of all classes, regardless of weights, as the mean of torch and transformers."""
         return float(np.count_nonzero(labels != IGNORE_INDEX))
 
     def evaluate(self, logits: Tensor, labels: Tensor) -> Evaluation:
-        """Return the binary cross-entropies; the likely classes and the right ones."""
+        """Return the binary cross-entropy, and the predicted classes and the labels."""
         loss = binary_cross_entropy(logits, labels, self.weights_on(logits), self.label_smoothing)
         preds = logits.detach().float().sigmoid() > THRESHOLD
         return Evaluation(loss, {"classes": {"preds": preds, "target": labels}})
@@ -313,19 +315,19 @@ class MultiLabel(OfClasses):
         return {"classes": MultiLabelMetrics(self.classes.count, class_names=self.classes.display_names)}
 
     def predictions(self, logits: Tensor) -> dict[str, Tensor]:
-        """Return the probability of every class; of many the highest, and all that are predicted."""
+        """Return the probability of every class; if there are many, of the highest and of all predicted ones."""
         scores = logits.float().sigmoid()
         most = int((scores > THRESHOLD).sum(dim=-1).max()) if self._are_many else 0
         return self.likeliest(scores, max(most, NUM_LIKELIEST))
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return the classes that the row is likely to have, and the probability of each by its name."""
+        """Return the names of the predicted classes, and the probabilities keyed by class name."""
         numbers = predictions.get("classes", range(self.classes.count))
         names = self.classes.names or range(self.classes.count)
         likely = [names[n] for n, score in zip(numbers, predictions["scores"], strict=True) if score > THRESHOLD]
         return {"prediction": likely, "scores": self.named(predictions)}
 
     def describe(self, label: np.ndarray) -> str:
-        """Say the classes of a row."""
+        """Return a text with the classes of a row."""
         names = [self.classes.display_names[number] for number in np.flatnonzero(label > 0)]
         return f"labels {listed(names)}" if names else "none of the classes"

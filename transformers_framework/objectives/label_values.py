@@ -1,4 +1,4 @@
-"""What the values of a label column stand for: whole numbers, names, words for yes and no."""
+"""Parsing of the values of a label column: integers, class names, words for yes and no."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from transformers_framework.sources.columns import DatasetSource, arrow_chunks, 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-MAX_CLASSES = 10_000  # more distinct labels than this are no labels
-WORDS = {"yes": 1, "no": 0, "true": 1, "false": 0}  # in any case
+MAX_CLASSES = 10_000  # a column with more distinct values is not accepted as labels
+WORDS = {"yes": 1, "no": 0, "true": 1, "false": 0}  # case-insensitive
 WORD_PAIRS = ({"yes", "no"}, {"true", "false"})
 WHOLE = re.compile(r"-?(0|[1-9]\d{0,15})(\.0*)?")
 NUMBER_NAME = re.compile(r"-?\d{1,16}(\.0*)?")
 KINDS = ("bool", "int", "uint", "float", "decimal", "string", "large_string", "null")  # of a column of labels
-# what lists consist of: numbers, texts, True, None, brackets, commas, and what numpy and torch call theirs
+# parts of a list: numbers, strings, True, None, brackets, commas, and the names of types of numpy and torch
 _PARTS = (
     r"(?:[\d.,\s\[\](){}]|[-+](?=[\d.ni])|(?<=\d)e(?=[-+\d])|(?<=['\"]):|:(?=\s)|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
     r"|True|False|None|true|false|null|nan|NaN|inf|(?:np\.\w+|tensor|array|b)(?=[('\"])|(?:dtype|device)=[\w.]*)*"
@@ -35,7 +35,7 @@ LIST = re.compile(
 
 
 def number_of(value: Any) -> Any:
-    """Return the whole number that a value stands for; the value itself where it stands for none.
+    """Convert a value to an integer where it represents one; other values are returned unchanged.
 
     Examples:
         >>> [number_of(value) for value in (1.0, Decimal("2.00"), "1.0", "TRUE", "no", True, 0.5, "maybe", "01")]
@@ -48,7 +48,7 @@ def number_of(value: Any) -> Any:
 
 
 def is_fraction(value: Any) -> bool:
-    """Return whether a value is a number, but no whole one.
+    """Return whether a value is a number, but not an integer.
 
     Examples:
         >>> [is_fraction(value) for value in (0.5, Decimal("0.50"), float("nan"), 1.0, Decimal("1.0"), 1, "0.5")]
@@ -60,7 +60,7 @@ def is_fraction(value: Any) -> bool:
 
 
 def numbers_in_names(names: Sequence[str]) -> Mapping[int, str]:
-    """Return which whole number each name is; nothing where one is none, or two are the same.
+    """Return the names keyed by the integers that they represent; empty if one is not an integer or two are equal.
 
     Examples:
         >>> numbers_in_names(["1", "02"]), numbers_in_names(["1", "two"]), numbers_in_names(["1", "01"])
@@ -73,7 +73,7 @@ def numbers_in_names(names: Sequence[str]) -> Mapping[int, str]:
 
 
 def can_be_labels(feature: Any) -> bool:
-    """Return whether a column has the type of labels: names or numbers, and no bytes or dates.
+    """Return whether the type of a column is allowed for labels: strings or numbers, but not bytes or dates.
 
     Examples:
         >>> from datasets import Value
@@ -86,7 +86,7 @@ def can_be_labels(feature: Any) -> bool:
 
 
 def are_rewritten_numbers(texts: Sequence[str]) -> bool:
-    """Return whether texts are whole numbers that a program has written as fractions, such as 0.0 and 1.0.
+    """Return whether texts are integers of which some are written as decimals, such as 0.0 and 1.0.
 
     Examples:
         >>> are_rewritten_numbers(["0.0", "1"]), are_rewritten_numbers(["0", "1"]), are_rewritten_numbers(["1.0", "a"])
@@ -96,9 +96,9 @@ def are_rewritten_numbers(texts: Sequence[str]) -> bool:
 
 
 def names_of(texts: Iterable[str]) -> list[str]:
-    """Return the names of the classes that texts name, in the order of the alphabet.
+    """Return the sorted names of the classes in a column of texts.
 
-    Words for yes and no that are written in several ways are one class each, called in lower case.
+    If yes and no (or true and false) occur in several spellings, they are two classes with lower-case names.
 
     Examples:
         >>> names_of(["no", "yes"]), names_of(["True", "FALSE", "TRUE"]), names_of(["US", "us"])
@@ -111,7 +111,7 @@ def names_of(texts: Iterable[str]) -> list[str]:
 
 
 def is_written_list(value: Any) -> bool:
-    """Return whether a label is a list that was written as a text, as pandas writes lists into CSV files.
+    """Return whether a label is the string form of a list, as pandas writes lists to CSV files.
 
     Examples:
         >>> all(map(is_written_list, ("['old', 'slow']", "[0. 1.]", '["a"]', "[]", "(0,)", "{'a': 1}", "tensor([0])")))
@@ -123,7 +123,7 @@ def is_written_list(value: Any) -> bool:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether there is no label: null, nan, or a text without a visible sign."""
+    """Return whether there is no label: null, nan, or an empty or blank text."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
@@ -131,7 +131,7 @@ def distinct(dataset: Dataset, column: str, source: DatasetSource) -> list[tuple
     """Return the distinct values of a column, or of its lists, each with the first row that has it.
 
     Raises:
-        DataError: When there are so many that they cannot be labels.
+        DataError: When there are too many to be labels.
     """
     import pyarrow.compute as pc
 
@@ -144,8 +144,8 @@ def distinct(dataset: Dataset, column: str, source: DatasetSource) -> list[tuple
         numbers, places = np.unique(encoded.indices.to_numpy(), return_index=True)
         if len(numbers) > MAX_CLASSES:
             raise DataError(
-                f"--label_column: '{column}' of {source.name} has more than {MAX_CLASSES:,} different values. Is it "
-                f"the label? There are: {', '.join(dataset.column_names)}."
+                f"--label_column: '{column}' of {source.name} has more than {MAX_CLASSES:,} different values, too "
+                f"many for classes. Check that it is the label. Columns: {', '.join(dataset.column_names)}."
             )
         rows = pc.list_parent_indices(chunk).to_numpy()[places] if in_lists else places
         for value, row in zip(encoded.dictionary.take(numbers).to_pylist(), rows.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Classes of a label column: numbers or names, found in the data or asked for."""
+"""The label encoder: converts the values of a label column to class numbers."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from transformers_framework.sources.columns import DatasetSource, check_column, 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-UNNAMED = "LABEL_{}"  # as transformers calls a class without a name
+UNNAMED = "LABEL_{}"  # default name of a class in transformers
 
 logger = logging.getLogger(__name__)
 
 
-class Classes:
-    """The classes of one column: how many, how they are called, which number each has.
+class LabelEncoder:
+    """Label encoder of a column: the number of classes, their names, and the class number of each value.
 
-    What is trained decides, where names were not asked for: ``ClassLabel`` names, sorted strings, or ints from 0. The
-    same names as those of the checkpoint keep its order; other names, or another number of classes, make a new output
-    layer. Where nothing is trained, it is the checkpoint that knows.
+    Names come from ``--labels``; else from the training data: ``ClassLabel`` names, sorted strings, or integers from 0.
+    If the data have the same names as the checkpoint, its order is kept; with other names or another number of classes,
+    the output layer is newly initialized. In runs without training, the classes are those of the checkpoint.
 
     Args:
         column: The label column.
-        num_labels: Number of classes when it was asked for; else it is found.
-        known: Classes of a checkpoint that was fine-tuned before: names, or numbers where they have none.
-        asked: Names of all classes in the order of their numbers, when they were asked for.
+        num_labels: Number of classes if given by a flag; else it is taken from the data.
+        known: Classes of a checkpoint that was fine-tuned before: names, or numbers if they have no names.
+        asked: Names of all classes in the order of their numbers, if given by a flag.
         in_lists: Each row has a list of labels.
-        is_binary: A label says whether something is right: 1 or 0, or a word for yes or no.
-        known_as_texts: The known classes are names even where they look like numbers.
+        is_binary: Labels are 1 or 0, or words for yes and no.
+        known_as_texts: Known classes are names even if they look like numbers.
 
     Raises:
-        ConfigurationError: When names were asked for that cannot be those of classes, or of another number of them.
+        ConfigurationError: When the names of the flag are empty or repeated, or their number is not ``num_labels``.
     """
 
     def __init__(
@@ -71,17 +71,17 @@ class Classes:
         self.num_labels, self.asked = num_labels, list(asked or ())
         self.known = list(known or ())
         self.names = self.known if known_as_texts or not _are_numbers(self.known) else None
-        self.named_by_data = False  # names are the texts of the column, in the order of the alphabet
-        self.keeps_head = True  # the checkpoint's output layer is one of these classes
-        self._settled = False
+        self.named_by_data = False  # names are the sorted texts of the column
+        self.keeps_head = True  # the checkpoint's output layer has the same classes
+        self._is_fixed = False
         self._declared: dict[Stage | None, list[str] | None] = {}  # names of a ClassLabel column, in its own order
         self._found: dict[Stage | None, dict[Any, int]] = {}  # class number of each value that was seen
 
     def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Learn the classes from the first data set, check those of every other against them.
+        """Determine the classes from the first data set; check the labels of this and of all further ones.
 
         Raises:
-            DataError: When a label is missing, of the wrong type or out of range, with its place.
+            DataError: When a label is missing, of an invalid type or out of range, with its place.
         """
         from datasets import ClassLabel
 
@@ -93,41 +93,41 @@ class Classes:
             lists = item_feature(found) is not None and not self.in_lists
             raise DataError(
                 f"--label_column: '{self.column}' of {source.name} holds {type_name(found)}; expected {expected} in "
-                "each row." + (" (seq_class learns lists of classes with --problem_type multi_label.)" if lists else "")
+                "each row." + (" (For lists, use seq_class with --problem_type multi_label.)" if lists else "")
             )
         values = distinct(dataset, self.column, source)
         self._check_values(values, source)
         declared = self._declared[source.stage] = list(feature.names) if isinstance(feature, ClassLabel) else None
         labels = [self._label_of(value, declared) for value, _ in values]
         texts = [label for label in labels if isinstance(label, str)]
-        if texts and declared is None and not self._settled and are_rewritten_numbers(texts):
+        if texts and declared is None and not self._is_fixed and are_rewritten_numbers(texts):
             logger.info("'%s' of %s holds %r: texts are read as whole numbers.", self.column, source.name, texts[0])
             labels = [number_of(label) for label in labels]
-        self.settle(labels, declared, trains=source.stage == TRAIN)
+        self.fix_classes(labels, declared, trains=source.stage == TRAIN)
         self._check_order(declared, labels, source)
         for value, row in values:
             if self._class_of(value, declared) is None:
                 raise self._wrong(source, row, value, self._expected(value))
 
     def _check_values(self, values: Sequence[tuple[Any, int]], source: DatasetSource) -> None:
-        """Raise when there is no label in a row, or what is no label."""
+        """Raise an error when a row has no label or an invalid one."""
         for value, row in sorted(values, key=lambda found: not is_fraction(found[0])):
             if is_missing(value):
                 raise self._wrong(source, row, value, "a label")
             if is_written_list(value):
                 raise self._wrong(
                     source, row, value,
-                    "a whole number or a name, and this is a list that was written as a text. CSV and TSV files keep "
-                    "no lists: write JSON lines or Parquet",
+                    "a whole number or a name, but this is a list in the form of a string. CSV and TSV files cannot "
+                    "store lists: use JSON lines or Parquet",
                 )  # fmt: skip
             if is_fraction(value):
-                remedy = "" if self.in_lists else " (seq_class learns numbers with --problem_type regression)"
+                remedy = "" if self.in_lists else " (for numbers, use seq_class with --problem_type regression)"
                 raise self._wrong(source, row, value, f"a whole number or a name{remedy}")
             if self.is_binary and isinstance(self._label_of(value), str):
-                raise self._wrong(source, row, value, "1 for a right candidate and 0 for a wrong one, or yes and no")
+                raise self._wrong(source, row, value, "1 (relevant candidate) or 0 (irrelevant), or yes and no")
 
     def _check_order(self, declared: Sequence[str] | None, labels: Sequence[Any], source: DatasetSource) -> None:
-        """Raise when a column declares other names than those of the classes; say when it has them in another order."""
+        """Raise an error when a ``ClassLabel`` column has other names; log when the names are in another order."""
         if not declared or not self.names or list(declared) == self.names:
             return
         if not {label for label in labels if isinstance(label, str)} <= set(self.names):
@@ -136,26 +136,25 @@ class Classes:
                 f"{listed(self.names)}. Cast the column to these classes."
             )
         logger.info(
-            "'%s' of %s declares %s: labels are matched by name with the classes %s.",
+            "'%s' of %s has the classes %s: they are matched by name with the classes %s.",
             self.column, source.name, listed(declared), listed(self.names),
         )  # fmt: skip
 
-    def settle(self, values: Sequence[Any] = (), declared: Sequence[str] | None = None, *, trains: bool) -> None:
-        """Decide on the classes, once.
+    def fix_classes(self, values: Sequence[Any] = (), declared: Sequence[str] | None = None, *, trains: bool) -> None:
+        """Determine the classes; only the first call has an effect.
 
         Args:
-            values: Distinct labels of the first data set: names, or numbers where they have none.
-            declared: Names that its column declares.
-            trains: Whether it is trained on; else the checkpoint's classes are the only ones that make sense.
+            values: Distinct labels of the first data set: names or numbers.
+            declared: Names of its ``ClassLabel`` column.
+            trains: Whether it is the training data; without training, the classes are those of the checkpoint.
 
         Raises:
-            ConfigurationError: When the checkpoint has other classes than asked for and its output layer is needed.
-            DataError: When the data leave no doubt that their labels are wrong, or leave doubts about how many there
-                are.
+            ConfigurationError: When the checkpoint's output layer is needed and its classes are not those of the flags.
+            DataError: When labels are invalid, or the number of classes cannot be determined from the data.
         """
-        if self._settled:
+        if self._is_fixed:
             return
-        self._settled = True
+        self._is_fixed = True
         known = self.names
         named = {} if self.is_binary else numbers_in_names(known or ())
         if named and trains and not declared and set(values) - {IGNORE_INDEX} <= set(named):
@@ -173,7 +172,7 @@ class Classes:
             self.keeps_head = self.count == len(self.known) and (known is None or self.names in (None, known))
             if not self.keeps_head:
                 logger.warning(
-                    "The checkpoint has the classes %s, and here there are %s: its output layer is newly initialized.",
+                    "The checkpoint has the classes %s, but this run has %s: the output layer is newly initialized.",
                     listed(self.known), listed(self.display_names),
                 )  # fmt: skip
 
@@ -182,62 +181,65 @@ class Classes:
         if self.known and others and (not trains or set(self.known) == set(self.asked)):
             raise ConfigurationError(
                 f"--labels: the checkpoint has the classes {listed(self.known)}; found {listed(self.asked)}. Leave "
-                "the flag out, or give these in their order."
+                "the flag out, or give the checkpoint's classes in their order."
             )
         self.names, self.num_labels = self.asked, len(self.asked)
 
     def _take_known(self, declared: Sequence[str] | None) -> None:
         if self.num_labels not in (None, len(self.known)):
             raise ConfigurationError(
-                f"--pre_trained_model: it has {len(self.known)} classes ({listed(self.known)}), "
-                f"{self.num_labels} are needed here."
+                f"--pre_trained_model: it has {len(self.known)} classes ({listed(self.known)}), but "
+                f"{self.num_labels} are needed. Change --num_labels or use another checkpoint."
             )
         self.num_labels = len(self.known)
         if self.names is None and declared and len(declared) == self.num_labels:
             self.names = list(declared)
 
     def _take_names(self, names: list[str]) -> None:
-        """Take the names of the data, in the checkpoint's order where it has the same."""
+        """Use the names of the data; in the checkpoint's order if it has the same names."""
         known = self.names or []
         if set(names) == set(known) or (self.num_labels == len(known) and set(names) <= set(known)):
             self.num_labels = len(known)
             return
         if len(names) == 1 and self.num_labels is None:
-            raise DataError(f"--label_column: every label of '{self.column}' is '{names[0]}'.")
+            raise DataError(
+                f"--label_column: every label of '{self.column}' is '{names[0]}'; expected two or more classes."
+            )
         count = self.num_labels or len(names)
         if count < len(names):
             raise DataError(
-                f"--num_labels: {count} classes were asked for, '{self.column}' has {len(names)}: {listed(names)}."
+                f"--num_labels {count}: '{self.column}' has {len(names)} classes ({listed(names)}). Give {len(names)} "
+                "or more, or leave the flag out."
             )
         if more := [UNNAMED.format(number) for number in range(len(names), count)]:
             logger.warning(
-                "--num_labels %d: '%s' names %d classes (%s); no row is of the others, %s.",
+                "--num_labels %d: '%s' has %d classes (%s); no row has one of the others, %s.",
                 count, self.column, len(names), listed(names), listed(more),
             )  # fmt: skip
         self.names, self.num_labels = [*names, *more], count
 
     def _take_numbers(self, values: Sequence[Any]) -> None:
-        """Take classes that the data only number; as many as the checkpoint has are called as there."""
+        """Use classes without names in the data; if the checkpoint has as many, they get its names."""
         count = self.num_labels or max(2, 1 + max(values, default=0))
         if count != len(self.known):
             self.names = None
         if self.num_labels is None and not self.names:
             self._require_all_classes(values, count)
         if self.names:
-            logger.info("'%s' has numbers, which stand for the checkpoint's %s.", self.column, listed(self.names))
+            logger.info("'%s' has numbers, which are read as the checkpoint's %s.", self.column, listed(self.names))
             self.names = None if _are_numbers(self.names) else self.names
         self.num_labels = count
 
     def _require_all_classes(self, values: Sequence[Any], count: int) -> None:
-        """Refuse classes that no row has: a wrong label would add classes, and silently so."""
-        if not values:  # there is nothing but texts to predict
+        """Raise an error when a class has no row: an invalid label would silently add classes."""
+        if not values:  # the data are only predicted
             return
         present = {int(value) for value in values if value != IGNORE_INDEX}
         absent = list(islice((str(number) for number in range(count) if number not in present), 11))
         if absent and min(present, default=0) >= 0:
             raise DataError(
                 f"--label_column: '{self.column}' has labels up to {max(present, default=0)}, numbered from 0, but no "
-                f"row is of class {listed(absent)}: mend the labels, or give --num_labels {count} if they are right."
+                f"row has class {listed(absent)}. Correct the labels, or give --num_labels {count} if they are right."
             )
 
     def _wrong(self, source: DatasetSource, row: int, found: Any, expected: str) -> DataError:
@@ -246,7 +248,7 @@ class Classes:
         return DataError(f"{source.place(row)}: '{self.column}' has {what}; expected {expected}.")
 
     def _expected(self, value: Any) -> str:
-        """Say what is a label, where a value is none."""
+        """Return a text with the allowed labels, for the message about an invalid value."""
         if self.names and (isinstance(value, str) or self.named_by_data or self._number_of_whole):
             return f"one of {listed(self.names)}"
         if isinstance(value, str):
@@ -257,17 +259,17 @@ class Classes:
     @property
     def count(self) -> int:
         """Return the number of classes."""
-        assert self.num_labels is not None, "the data was not looked at yet"
+        assert self.num_labels is not None, "classes are known after the first data set was inspected"
         return self.num_labels
 
     @property
     def display_names(self) -> list[str]:
-        """Return the name of every class; its number where it has none."""
+        """Return the name of every class, or its number if classes have no names."""
         return self.names or [str(number) for number in range(self.count)]
 
     @property
     def are_texts(self) -> bool:
-        """Return whether classes have names that look like those of classes without one."""
+        """Return whether classes have names that look like numbers or like default names."""
         names = self.names or ()
         unnamed = [UNNAMED.format(number) for number in range(len(names))]
         return bool(names) and (_are_numbers(names) or list(names) == unnamed)
@@ -279,10 +281,10 @@ class Classes:
 
         Args:
             values: Values of the column.
-            stage: Stage of their data set: names that its column declares may be in an order of their own.
+            stage: Stage of their data set: its ``ClassLabel`` column may have the names in another order.
 
         Raises:
-            DataError: When a label is none of the classes: only the first rows of a stream were looked at before.
+            DataError: When a label is not one of the classes: of a stream, only the first rows were checked before.
         """
         found = self._found.setdefault(stage, {None: IGNORE_INDEX})
         try:
@@ -291,14 +293,14 @@ class Classes:
             numbers = [self._class_of(value, self._declared.get(stage)) for value in values]
         if None in numbers:
             raise DataError(
-                f"'{self.column}' has the label {values[numbers.index(None)]!r} in a row that was not looked at before "
+                f"'{self.column}' has the label {values[numbers.index(None)]!r} in a row that was not checked before "
                 f"training; expected one of {listed(self.display_names)}."
             )
         found.update(zip(values, numbers, strict=True))  # type: ignore[arg-type]
         return np.array(numbers, dtype=np.int64)
 
     def _label_of(self, value: Any, declared: Sequence[str] | None = None) -> Any:
-        """Return the label that a value of a column stands for: a whole number or a name."""
+        """Convert a value of a column to a label: an integer or a name."""
         if declared is None:
             return value if isinstance(value, str) and not self.is_binary else number_of(value)
         if not 0 <= value < len(declared):
@@ -307,7 +309,7 @@ class Classes:
         return said[value] if self.is_binary and sorted(map(str, said)) == ["0", "1"] else declared[value]
 
     def _class_of(self, value: Any, declared: Sequence[str] | None = None) -> int | None:
-        """Return the number of the class that a value names, -100 where it has no label; none for a wrong one."""
+        """Return the class number of a value, -100 if it is missing, None if it is not one of the classes."""
         if value is None or value != value or value == IGNORE_INDEX:
             return IGNORE_INDEX
         label = self._label_of(value, declared)
@@ -326,38 +328,38 @@ class Classes:
 
     @cached_property
     def _number(self) -> Mapping[str, int]:
-        """The number of every name, made once: there may be thousands."""
+        """Class numbers by name, cached because there may be thousands."""
         return {name: number for number, name in enumerate(self.names or ())}
 
     @cached_property
     def _number_of_whole(self) -> Mapping[int, int]:
-        """The classes that whole numbers stand for where all names are numbers: 1 is the class "1", not the second."""
+        """Class numbers by integer, if all names are integers: 1 is the class named "1", not the second class."""
         named = {} if self.is_binary else numbers_in_names(self.names or ())
         return {whole: self._number[name] for whole, name in named.items()}
 
     @cached_property
     def _number_of_word(self) -> Mapping[int, int]:
-        """The classes that 1 and 0 stand for where their names are words for yes and no."""
+        """Class numbers of 1 and 0, if the names are words for yes and no."""
         words = [WORDS.get(name.strip().casefold()) for name in self.names or ()]
         return {word: number for number, word in enumerate(words) if word is not None} if set(words) == {0, 1} else {}
 
 
 def _are_numbers(names: Sequence[str]) -> bool:
-    """Return whether classes are called as those that have no name."""
+    """Return whether names are "0", "1", and so on, as for classes without names."""
     return list(names) == [str(number) for number in range(len(names))]
 
 
 def _check_names(names: Sequence[str], num_labels: int | None) -> None:
     if not all(name.strip() for name in names) or len(set(names)) < max(2, len(names)):
         raise ConfigurationError(
-            f"--labels: found {listed(names) or 'nothing'}; expected two or more different names, one a class."
+            f"--labels: found {listed(names) or 'nothing'}; expected two or more different names, one per class."
         )
     if num_labels not in (None, len(names)):
         raise ConfigurationError(f"--num_labels {num_labels}: --labels has {len(names)} names. Leave one of them out.")
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return the first names of many.
+    """Join names with commas, the first ten if there are more.
 
     Examples:
         >>> listed(["cat", "dog"])

@@ -1,4 +1,4 @@
-"""Tokens that were hidden or swapped: masked language modelling and swapped language modelling."""
+"""Masked language modelling and swapped language modelling."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SUM_TOLERANCE = 1e-6
 
 
 class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
-    """Learn the tokens that were hidden.
+    """Predict masked tokens.
 
     Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", section 3.1.
-    In prediction nothing is hidden: the mask tokens of the texts themselves are filled in.
+    In prediction nothing is masked: the model fills in the mask tokens that the texts contain.
 
     Args:
         setup: Tokenizer, config and classes of the model.
-        probability: Share of the tokens that are to be predicted; special tokens never are.
-        probability_masked: Share of these that become the mask token.
-        probability_replaced: Share of these that become a random other token.
-        probability_unchanged: Share of these that stay as they are.
-        whole_word_masking: Choose whole words: all tokens of a word are to be predicted, or none.
+        probability: Share of the tokens to predict; special tokens are never selected.
+        probability_masked: Share of these that are replaced by the mask token.
+        probability_replaced: Share of these that are replaced by a random other token.
+        probability_unchanged: Share of these that are left unchanged.
+        whole_word_masking: Select whole words: all tokens of a word are predicted, or none.
     """
 
     name = "masked_lm"
@@ -52,15 +52,15 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
         super().__init__(setup)
         rates = {"masked": probability_masked, "replaced": probability_replaced, "unchanged": probability_unchanged}
         if abs(sum(rates.values()) - 1) > SUM_TOLERANCE:
-            told = ", ".join(f"--probability_{name} {rate:g}" for name, rate in rates.items())
-            raise ConfigurationError(f"{told}: these add up to {sum(rates.values()):g}, and must add up to 1.")
+            given = ", ".join(f"--probability_{name} {rate:g}" for name, rate in rates.items())
+            raise ConfigurationError(f"{given}: the sum is {sum(rates.values()):g}. Change them so that it is 1.")
         self.probability, self.rates, self.whole_words = probability, rates, whole_word_masking
         needs_mask = probability_masked > 0
         self.vocabulary = Vocabulary.of(setup.tokenizer, setup.config.vocab_size, needs_mask=needs_mask)
 
     @property
     def needs_words(self) -> bool:
-        """Return whether whole words are chosen."""
+        """Return whether whole words are selected."""
         return self.whole_words
 
     @property
@@ -71,7 +71,7 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``input_ids`` with hidden tokens and ``labels``, the originals: both ``(B, L) int64``."""
+        """Return ``input_ids`` with masked tokens and ``labels``, the original tokens: both ``(B, L) int64``."""
         input_ids = batch["input_ids"]
         if context.stage == "predict":
             return {"labels": np.where(input_ids == self.vocabulary.mask_token_id, input_ids, IGNORE_INDEX)}
@@ -83,7 +83,7 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
         return {"input_ids": corrupted, "labels": labels_of(input_ids, selected)}
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the cross-entropy over the vocabulary; which tokens are right comes with it."""
+        """Return the cross-entropy over the vocabulary, and which tokens are predicted correctly."""
         from transformers_framework.losses.vocabulary import vocabulary_cross_entropy
 
         loss, correct = vocabulary_cross_entropy(output.logits, batch["labels"])
@@ -98,7 +98,7 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
         return {"tokens": TokenPrediction()}
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is predicted, where and with which probability, ``(B, P)``; -1 where a row has fewer tokens."""
+        """Return positions, predicted tokens, labels and probabilities ``(B, P)``; shorter rows are filled with -1."""
         import torch
 
         labels = batch["labels"]
@@ -116,7 +116,7 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
         return found
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return a dictionary for each hidden token: its place, what it is and what is predicted."""
+        """Return a dictionary per masked token: its position, the original token, the prediction and its score."""
         hidden = [
             {"position": position, "token": label, "prediction": token, "score": score}
             for position, label, token, score in zip(
@@ -134,21 +134,21 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
         return list(self.setup.tokenizer.convert_ids_to_tokens([max(index, 0) for index in ids]))
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say the tokens that are to be predicted."""
+        """Return a text with the tokens to predict."""
         labels = batch["labels"][row]
         return f"predict {' '.join(self._words(labels[labels != IGNORE_INDEX].tolist())) or 'nothing'}"
 
 
 class SwappedLM(MaskedLM):
-    """Learn the tokens that stood where random ones stand now; there is no mask token.
+    """Predict the original tokens where tokens were replaced by random ones; no mask token is used.
 
     Di Liello, Gabburo, Moschitti 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders", section
     on swapped language modelling.
 
     Args:
         setup: Tokenizer, config and classes of the model.
-        probability: Share of the tokens that are to be predicted; special tokens never are.
-        whole_word_masking: Choose whole words: all tokens of a word are swapped, or none.
+        probability: Share of the tokens to predict; special tokens are never selected.
+        whole_word_masking: Select whole words: all tokens of a word are replaced, or none.
     """
 
     name = "swapped_lm"

@@ -1,4 +1,4 @@
-"""What every objective declares; see ``pipelines/README.md`` for how to write one."""
+"""The interface of objectives; ``pipelines/README.md`` shows how to write one."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """What an objective may know of the model that learns it.
+    """Properties of the run and its model that objectives are constructed with.
 
     Args:
         tokenizer: Fast tokenizer of the run.
         config: Config of the backbone.
-        class_names: Classes that the checkpoint knows if it was fine-tuned before: names, or numbers as texts.
+        class_names: Classes of the checkpoint if it was fine-tuned before: names, or numbers as texts.
         max_sequence_length: Longest input in tokens, and longest target where there are two lengths.
         pipeline: Name of the pipeline.
-        metrics: What ``--metrics`` adds to those of the objective.
+        metrics: Entries of ``--metrics``, which are added to the metrics of the objective.
     """
 
     tokenizer: Any = None
@@ -45,7 +45,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Context:
-    """What randomness and labels of a batch may depend on, besides its rows.
+    """Properties of a batch that labels and random numbers may depend on, besides its rows.
 
     Args:
         stage: Stage of the batch.
@@ -60,19 +60,19 @@ class Context:
     row_ids: np.ndarray
 
     def keys(self, purpose: str) -> np.ndarray:
-        """Return the key of each row's own random numbers for a purpose ``(B,) uint64``, different in each stage."""
+        """Return the seed of each row's random numbers for a purpose ``(B,) uint64``, different in each stage."""
         return keys(self.seed, self.epoch, self.row_ids, f"{self.stage}.{purpose}")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an objective makes of a head's output for one batch.
+    """Results of :meth:`Objective.evaluate` for one batch.
 
     Args:
         loss: Sum of the losses of all labels, a scalar.
-        metric_inputs: What each metric is updated with, by its key and by keyword.
-        for_predictions: What was computed on the way and predictions need too: :meth:`Objective.predictions` finds
-            these entries in its batch where a stage both evaluates and predicts.
+        metric_inputs: Keyword arguments of each metric's ``update``, by the key of the metric.
+        for_predictions: Intermediate results that predictions need too: they are added to the batch of
+            :meth:`Objective.predictions` in stages that both evaluate and predict.
     """
 
     loss: Tensor
@@ -80,16 +80,16 @@ class Evaluation:
     for_predictions: Mapping[str, Any] = field(default_factory=dict)
 
     def with_inputs(self, **metric_inputs: Mapping[str, Any]) -> Evaluation:
-        """Return the same with what further metrics are updated with."""
+        """Return a copy with the inputs of further metrics."""
         return replace(self, metric_inputs={**self.metric_inputs, **metric_inputs})
 
 
 class Objective(ABC):
-    """One thing to learn: a head, its labels, its loss, its metrics, its predictions.
+    """Base class of objectives: a head with its labels, loss, metrics and predictions in all stages.
 
-    Written once for all stages. The constructor's keyword-only arguments are its flags. All methods work on whole
-    batches: those on rows run in the loader's workers, those on outputs on the device. What only some objectives do is
-    in :mod:`~transformers_framework.objectives.capabilities`.
+    The constructor's keyword-only arguments are its flags. All methods work on whole batches: those on rows run in the
+    loader's workers, those on outputs on the device. Optional methods are in
+    :mod:`~transformers_framework.objectives.capabilities`.
 
     Args:
         setup: Tokenizer, config and classes of the model.
@@ -103,7 +103,7 @@ class Objective(ABC):
 
     @property
     def head_config(self) -> dict[str, Any]:
-        """Return what the head's config must say, as ``num_labels``; known once the data was looked at."""
+        """Return settings of the head's config such as ``num_labels``; called after :meth:`pre_process`."""
         return {}
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
@@ -111,10 +111,10 @@ class Objective(ABC):
         return ()
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
-        """Look at a whole data set before training, each time: training data comes first.
+        """Check a whole data set before the run, and return it; called once per data set, training data first.
 
         Raises:
-            DataError: When a column is missing or a value is wrong, with its place.
+            DataError: When a column is missing or a value is invalid, with its place.
         """
         return dataset
 
@@ -122,58 +122,58 @@ class Objective(ABC):
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return what the objective adds to a batch of B rows; runs in the loader's workers.
+        """Return the entries that the objective adds to a batch of B rows; runs in the loader's workers.
 
-        An entry of the name of a model input replaces that input. All others are the objective's own: other objectives
-        do not see them. ``labels``, -100 where there is none, are ``(B, …)``. Texts stay lists of Python.
+        An entry with the name of a model input replaces that input. All others are visible to this objective only.
+        ``labels`` are ``(B, …)``, -100 where there is none. Texts are Python lists.
         """
 
     @abstractmethod
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the sum of the losses, what metrics are updated with, and what predictions need besides.
+        """Return the sum of the losses, the inputs of the metrics, and intermediate results for predictions.
 
-        It changes nothing: what one call found is in its result and nowhere else.
+        The method must not change any state.
 
         Args:
-            output: What the head returned; of a :class:`SparseHead` ``(N, …)``, in the order of ``batch["positions"]``.
-            batch: Model inputs, row ids and the objective's own entries.
+            output: Output of the head; of a :class:`SparseHead` ``(N, …)``, in the order of ``batch["positions"]``.
+            batch: Model inputs, row ids and the entries of this objective.
         """
 
     @abstractmethod
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return the metrics of a stage, by the keys under which :meth:`evaluate` feeds them.
+        """Return the metrics of a stage, by the keys of ``metric_inputs`` in the result of :meth:`evaluate`.
 
-        A metric of torchmetrics that computes a single number is logged under its key; others are as
-        :class:`~transformers_framework.metrics.stage_metric.StageMetric` says.
+        A metric of torchmetrics that computes a single number is logged under its key; for others, see
+        :class:`~transformers_framework.metrics.stage_metric.StageMetric`.
         """
 
     @abstractmethod
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what is predicted for each of the B rows, by the column it is written to.
+        """Return the predictions of the B rows, by the names of the columns that they are written to.
 
         Args:
-            output: What the head returned.
-            batch: As :meth:`evaluate` has it, with ``for_predictions`` of its result; in prediction without these, and
-                without labels.
+            output: Output of the head.
+            batch: Batch as in :meth:`evaluate`, with the entries of ``for_predictions`` of its result. In the predict
+                stage there are neither these entries nor labels.
         """
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Turn one row's predictions into what is written: names instead of numbers."""
+        """Convert the predictions of one row to the values that are written, such as numbers to names."""
         return predictions
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say what the model must predict for a row of a batch, for people; labels are dense here."""
+        """Return a text with the labels of a row, for ``--check`` and logs; labels are dense here."""
         return f"labels {batch['labels'][row].tolist()}" if "labels" in batch else "no labels"
 
 
 def active(objectives: Sequence[Objective], stage: Stage) -> list[Objective]:
-    """Return the objectives of a stage: evaluation sees clean text when there is something to learn from it."""
+    """Return the objectives of a stage; evaluation leaves out those that corrupt inputs if there are others."""
     clean = [objective for objective in objectives if not isinstance(objective, Corrupts)]
     return clean if clean and stage != TRAIN else list(objectives)
 
 
 def stage_metrics(objective: Objective, stage: Stage) -> dict[str, StageMetric]:
-    """Return the metrics of a stage of an objective and those added to it, each with the names that it logs."""
+    """Return the metrics of an objective in a stage, with those of ``--metrics``, each with the names that it logs."""
     from transformers_framework.metrics.added import added_metrics, with_added
     from transformers_framework.metrics.stage_metric import named
 
@@ -182,15 +182,15 @@ def stage_metrics(objective: Objective, stage: Stage) -> dict[str, StageMetric]:
 
 
 def metric_names(objective: Objective, stage: Stage) -> list[str]:
-    """Return the names that the metrics of a stage will log, without prefix."""
+    """Return the names that the metrics of a stage log, without prefix."""
     return [name for metric in stage_metrics(objective, stage).values() for name in metric.names]
 
 
 def num_items(objective: Objective, batch: Mapping[str, np.ndarray]) -> float:
-    """Return what the sum of an objective's losses is divided by: the number of labels, unless it counts otherwise.
+    """Return the loss denominator of a batch: the number of labels, or the result of ``CountsLabels.num_items``.
 
-    It is counted in the loader's workers, because gradients are divided by the labels of all batches and ranks that
-    make one optimizer step, which must be known before the first of them.
+    The loader's workers compute it, because the losses of a step are divided by the sum over all batches and ranks of
+    the accumulation group, which must be known before the first of these batches is trained on.
     """
     if isinstance(objective, CountsLabels):
         return objective.num_items(batch)

@@ -1,4 +1,4 @@
-"""Machine reading: where in a text the answer to a question stands, and whether it is there at all."""
+"""Extractive question answering: the model predicts the span of the answer in a context, or that there is none."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMATTED = 100  # rows whose answers are made together: their texts and numbers still lie in the processor's cache
-THRESHOLD = "null_score_threshold"  # in an export's config too
+FORMATTED = 100  # rows per chunk in which answers are formatted, few enough for the processor's cache
+THRESHOLD = "null_score_threshold"  # also the name in an export's config
 ALWAYS_ANSWERED = math.inf
-HIGHEST = float(np.finfo(np.float32).max)  # where there is no span at all; JSON has no infinity
+HIGHEST = float(np.finfo(np.float32).max)  # difference where there is no span at all; JSON has no infinity
 
 
 class Windows(NamedTuple):
-    """What is to be known of B windows when their logits are there; it stays on the host.
+    """Positions of B windows in their contexts, by which logits are converted to spans; it stays on the host.
 
     Args:
-        starts: Place of the first token of the context ``(B,) int64``.
-        nulls: Place that stands for no answer ``(B,) int64``.
-        lengths: Tokens of the context ``(B,) int64``.
-        before: Tokens that a window shares with the one before it ``(B,) int64``.
-        after: Tokens that it shares with the one behind it ``(B,) int64``.
+        starts: Position of the first token of the context ``(B,) int64``.
+        nulls: Position of the token that represents no answer ``(B,) int64``.
+        lengths: Number of tokens of the context ``(B,) int64``.
+        before: Number of tokens shared with the previous window ``(B,) int64``.
+        after: Number of tokens shared with the next window ``(B,) int64``.
         char_starts: First character of each token of the context ``(B, C) int64``.
-        char_ends: The character behind its last ``(B, C) int64``; no character where it is not behind the first.
-        rows: Row of the data set that each is of ``(B,) int64``.
+        char_ends: The character after its last one ``(B, C) int64``; not greater than the start if it has none.
+        rows: Row of the data set ``(B,) int64``.
     """
 
     starts: np.ndarray
@@ -72,24 +72,24 @@ class Windows(NamedTuple):
 
 
 class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, WritesFiles):
-    """Learn where in a context the answer to a question starts and ends; the first token stands for no answer.
+    """Predict the start and the end of the answer to a question in a context; the first token represents no answer.
 
     Args:
         setup: Tokenizer and config of the model.
-        context_column: Text column of what the question is asked about, and the answer is a part of.
-        answers_column: Column of right answers, as SQuAD has them, {text: [...], answer_start: [...]}, or a list of
-            texts beside `label_column`. The first one is learned, an answer is compared with all of them; where the
-            lists are empty, there is none.
-        label_column: Column of the spans of answers that are a list of texts: the characters of the context that each
-            begins and ends with, as [[3, 7]] or as {start: [3], end: [7]}.
-        index_column: Column of the ids of questions in the official file of predictions; 'id' where there is one, else
-            numbers of rows.
-        max_answer_length: Longest answer that is predicted, in tokens.
-        n_best_size: Answers that are considered of each window and written of each question.
-        null_score_threshold: A question gets no answer when the score of none exceeds that of the best answer by more
-            than this. 'auto' searches the value of the best F1 in each validation; tests, predictions and the export
-            have it too. Not given: that of a checkpoint that has one, else 0 where questions of the run's data have no
-            answer, else every question gets one.
+        context_column: Column of the text that contains the answer.
+        answers_column: Column of the gold answers, in SQuAD's format {text: [...], answer_start: [...]}, or a list of
+            texts with their spans in `label_column`. The first answer is learned; predictions are compared with all.
+            Questions without an answer have empty lists.
+        label_column: Column of the spans of answers that are a list of texts: first and last character of each in the
+            context, such as [[3, 7]] or {start: [3], end: [7]}.
+        index_column: Column of question ids for the predictions file of official scripts. By default 'id' if there is
+            such a column, else row numbers.
+        max_answer_length: Maximum length of predicted answers in tokens.
+        n_best_size: Number of answers that are considered per window and written per question.
+        null_score_threshold: A question gets no answer if the score of no answer minus the score of the best answer is
+            above this threshold. 'auto' searches the threshold with the best F1 in each validation; tests, predictions
+            and the export use it too. By default that of the checkpoint if it has one, else 0 if questions of the
+            run's data have no answer, else every question gets an answer.
     """
 
     name = "question_answering"
@@ -122,17 +122,17 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         self.spans: dict[Stage, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a loader's worker needs: neither documents nor what lies on the device."""
+        """Return the state that loader workers need: without the data sets and the buffers on the device."""
         return vars(self) | {"state": None, "documents": {}}
 
     # ---------------------------------------------------------------- before training
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
-        """Check every answer, find the first one of each row.
+        """Check every answer and find the span of the first one of each row.
 
         Raises:
-            ConfigurationError: When a column is needed and not given, or a threshold cannot be searched.
-            DataError: When a column is missing or an answer does not stand where it should, with its place.
+            ConfigurationError: When a column is needed and not given.
+            DataError: When a column is missing or the context has no answer at the given position, with its place.
         """
         self.documents[source.stage] = dataset
         if self.index_column is not None and self.index_column not in dataset.column_names:
@@ -142,23 +142,19 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
             )
         if source.stage != "predict":
             self.answers.check_columns(dataset, source)
-            if self.context_column in dataset.column_names:  # else inputs say so
+            if self.context_column in dataset.column_names:  # else the inputs raise an error
                 self.spans[source.stage] = self.answers.spans(dataset, source)
         return dataset
 
     @property
     def head_config(self) -> dict[str, Any]:
-        """Return nothing: the head needs no more than its class.
-
-        Raises:
-            ConfigurationError: When a threshold is to be searched while training, and there is nothing to search it on.
-        """
+        """Return no settings, after a check that an automatic threshold can be found."""
         if self.wanted_threshold == "auto" and not self.has_unanswerable("valid"):
-            there = "has none of them" if "valid" in self.documents else "is not given"
-            trouble = f"--null_score_threshold auto searches on questions without an answer; --valid_dataset {there}"
+            there = "has none" if "valid" in self.documents else "is not given"
+            trouble = f"--null_score_threshold auto needs questions without an answer; --valid_dataset {there}"
             if TRAIN in self.documents:
                 raise ConfigurationError(f"{trouble}. Leave the flag out or give a number.")
-            logger.warning("%s. The threshold of the checkpoint counts, the flag's default where it has none.", trouble)
+            logger.warning("%s. Using the threshold of the checkpoint, or the default if it has none.", trouble)
         return {}
 
     def has_unanswerable(self, stage: Stage) -> bool:
@@ -167,7 +163,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
 
     @property
     def threshold(self) -> float:
-        """By how much the score of no answer must exceed that of the best one to be the answer."""
+        """Threshold of the score of no answer minus the score of the best answer, above which there is no answer."""
         if isinstance(self.wanted_threshold, (int, float)):
             return float(self.wanted_threshold)
         if not math.isnan(found := float(self.state.get_buffer(THRESHOLD))):
@@ -176,7 +172,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
 
     @property
     def learned_config(self) -> dict[str, Any]:
-        """Return the threshold, where questions may have no answer."""
+        """Return the threshold if questions may have no answer."""
         return {} if self.threshold == ALWAYS_ANSWERED else {THRESHOLD: self.threshold}
 
     # ---------------------------------------------------------------- batches of windows
@@ -184,10 +180,10 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, Any]:
-        """Return ``labels (B, 2) int64``, the places of the answer's first and last token.
+        """Return ``labels (B, 2) int64``, the positions of the answer's first and last token.
 
-        Windows that do not hold the whole answer have the place that stands for none. Outside training also what turns
-        logits into characters: ``windows``.
+        In windows without the whole answer, both are the position that represents no answer. Outside training,
+        ``windows`` has the character positions of tokens.
         """
         starts, ends = Ragged.of(rows["char_starts"]), Ragged.of(rows["char_ends"])
         sources, nulls = np.asarray(rows[SOURCE_ROW]), self._null_places(batch["attention_mask"])
@@ -212,7 +208,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         return own
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say the answer, as the tokens write it."""
+        """Return a text with the decoded answer."""
         if "labels" not in batch:
             return "no answers"
         first, last = batch["labels"][row]
@@ -221,17 +217,17 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         return f"answer {self.setup.tokenizer.decode(batch['input_ids'][row][first : last + 1])!r}"
 
     def _null_places(self, attention_mask: np.ndarray) -> np.ndarray:
-        """Return the place of each row that stands for no answer: its [CLS], else its first token ``(B,) int64``."""
+        """Return the position in each row that represents no answer: [CLS], else the first token ``(B,) int64``."""
         return np.asarray(attention_mask.argmax(1) + self.null_place + (self.null_place < 0) * attention_mask.sum(1))
 
     # ---------------------------------------------------------------- outputs
 
     def evaluate(self, output: Any, batch: Mapping[str, Any]) -> Evaluation:
-        """Return the cross-entropy of starts and of ends; their most likely places, and the best spans of windows."""
+        """Return the cross-entropy of starts and ends, their likeliest positions, and the best spans."""
         import torch
 
         labels, outside = batch["labels"], batch["attention_mask"] == 0
-        lowest = torch.finfo(torch.float32).min  # padding is no place, however much of it there is
+        lowest = torch.finfo(torch.float32).min  # padding is excluded from the softmax
         logits = [values.float().masked_fill(outside, lowest) for values in (output.start_logits, output.end_logits)]
         losses = [cross_entropy(values, labels[:, which]) for which, values in enumerate(logits)]
         preds = torch.stack([values.detach().argmax(dim=-1) for values in logits], dim=1)
@@ -243,13 +239,15 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         return Evaluation(losses[0] + losses[1], inputs, {"spans": spans})
 
     def _spans(self, output: Any, windows: Windows) -> dict[str, Tensor]:
-        """Return the best spans of B windows in characters, and their scores of no answer."""
+        """Return the best spans of B windows in characters, and the scores of no answer."""
         import torch
 
         both = torch.stack([output.start_logits, output.end_logits]).detach().float()
         logits, row = both.cpu().numpy(), np.arange(len(windows.rows))[:, None]  # (2, B, L), (B, 1)
         places = row * logits.shape[2] + windows.starts[:, None] + np.arange(windows.char_starts.shape[1])
-        of_context = logits.reshape(2, -1).take(places, axis=1, mode="clip")  # behind a context, those of anything
+        of_context = logits.reshape(2, -1).take(
+            places, axis=1, mode="clip"
+        )  # arbitrary values after the end of a context
         of_context[~np.stack(answer_ends(windows.char_starts, windows.char_ends))] = -np.inf
         (start, end), shared = of_context, (windows.before, windows.after)
         spans = best_spans(start, end, windows.lengths, *shared, n=self.n, longest=self.longest)
@@ -263,28 +261,28 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         return {name: torch.from_numpy(value).to(both.device) for name, value in found.items()}
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return how often starts and ends are right; outside training exact match and F1 of questions."""
+        """Return the accuracy of starts and ends, and outside training exact match and F1 of questions."""
         from transformers_framework.metrics.reading import ReadingMetrics, SpanAccuracy
 
         metrics: dict[str, Metric] = {"places": SpanAccuracy()}
         if stage != TRAIN:
             names = metric_names(with_unanswerable=self.has_unanswerable(stage))
             names += [THRESHOLD] if self._searches(stage) else []
-            metrics["answers"] = ReadingMetrics(partial(self.judge, stage), names)
+            metrics["answers"] = ReadingMetrics(partial(self.score_answers, stage), names)
         return metrics
 
     def _searches(self, stage: Stage) -> bool:
         return stage == "valid" and self.wanted_threshold == "auto" and self.has_unanswerable(stage)
 
-    def judge(self, stage: Stage, found: Documents) -> dict[str, float]:
-        """Return exact match and F1 of questions, with the best threshold where validation is to find it."""
+    def score_answers(self, stage: Stage, found: Documents) -> dict[str, float]:
+        """Return exact match and F1 of questions, and the best threshold if this validation searches it."""
         with_unanswerable = self.has_unanswerable(stage)
         golds = [texts_of(value) for value in self._column(stage, self.answers.columns[0], found.rows)]
         best, differences = self._best_texts(stage, found), null_differences(found)
         scores = all_scores(best, golds, with_unanswerable=with_unanswerable)
         empty = all_scores([""] * len(best), golds, with_unanswerable=with_unanswerable)
         threshold = self.threshold
-        if searches := self._searches(stage):  # rounded as it will be kept
+        if searches := self._searches(stage):  # rounded to the dtype of the buffer
             found_one = best_threshold(differences, scores[:, 1], empty[:, 1])
             threshold = float(self.state.get_buffer(THRESHOLD).new_tensor(found_one))
         scores = np.where((differences > threshold)[:, None], empty, scores)
@@ -292,12 +290,12 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         return values | ({THRESHOLD: threshold} if searches else {})
 
     def end_stage(self, stage: Stage, values: Mapping[str, Any]) -> None:
-        """Keep the threshold that validation has found."""
+        """Store the threshold that was found in validation."""
         if not math.isnan(found := values.get(THRESHOLD, math.nan)):
             self.state.get_buffer(THRESHOLD).fill_(found)
 
     def _column(self, stage: Stage, column: str, rows: np.ndarray) -> Iterator[Any]:
-        """Yield the values of rows, which rise; those without a gap are read several times as fast."""
+        """Yield the values of rows in ascending order; consecutive rows are read as a range, which is faster."""
         dataset = self.documents[stage].select_columns([column])
         for start in range(0, len(rows), CHUNK):
             numbers = rows[start : start + CHUNK].tolist()
@@ -312,11 +310,11 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
     # ---------------------------------------------------------------- predictions
 
     def predictions(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the best spans of windows, which evaluation has found where there was one."""
+        """Return the best spans of windows, those of the evaluation if there was one."""
         return batch["spans"] if "spans" in batch else self._spans(output, batch["windows"])
 
     def whole_rows(self, stage: Stage, columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Dataset]:
-        """Return the answer of each question with its score, what else was considered, and the score of no answer."""
+        """Return the answer of each question with its score, the n best answers, and the score of no answer."""
         spans = Spans(columns["scores"], columns["starts"], columns["ends"])
         found = merge(columns["rows"], columns["null_scores"], spans)
         is_empty, n_best = null_differences(found) > self.threshold, self._n_best(stage, found)
@@ -333,9 +331,9 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         return written, self.documents[stage]
 
     def _n_best(self, stage: Stage, found: Documents) -> np.ndarray:
-        """Return the best answers of each question, and none where it may have none: dictionaries, ``(D,) object``.
+        """Return lists of the best answers of each question as dictionaries ``(D,) object``.
 
-        Probabilities are a softmax over what is listed.
+        They contain the empty answer if questions may have none. Probabilities are a softmax over the list.
         """
         spans, may_be_empty = found.spans, self.threshold != ALWAYS_ANSWERED
         empty = may_be_empty | ~np.isfinite(spans.scores[:, :1])
@@ -344,19 +342,19 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         scores = np.take_along_axis(scores, order, axis=1)
         weights = np.exp(scores.astype(np.float64) - scores[:, :1])
         probabilities = weights / weights.sum(axis=1, keepdims=True)
-        # of no answer, the text is that from 0 to 0
+        # the span of no answer is 0 to 0, an empty text
         starts, ends = (np.take_along_axis(np.pad(part, [(0, 0), (0, 1)]), order, axis=1) for part in spans[1:])
         sizes = np.isfinite(scores).sum(axis=1)
         width = int(sizes.max(initial=0))
         columns = [part[:, :width] for part in (scores, probabilities, starts, ends)]
         contexts = map(as_text, self._column(stage, self.context_column, found.rows))
         listed = np.empty(len(found.rows), dtype=object)
-        for first in range(0, len(listed), FORMATTED):  # a loop over all answers of some rows, not one for each row
+        for first in range(0, len(listed), FORMATTED):  # one loop for all answers of a chunk is faster than one per row
             part = slice(first, first + FORMATTED)
             spans_of_rows = zip(*(column[part].tolist() for column in columns[2:]), strict=True)
             texts = [
                 context[start:end]
-                for places, context in zip(spans_of_rows, contexts, strict=False)  # contexts go on behind them
+                for places, context in zip(spans_of_rows, contexts, strict=False)  # contexts go on in the next chunk
                 for start, end in zip(*places, strict=True)
             ]
             numbers = (column[part].ravel().tolist() for column in columns[:2])
@@ -371,9 +369,9 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
-        """Return the answers by the ids of questions, as the official scripts read them.
+        """Return the answers keyed by question id, in the format of SQuAD's official scripts.
 
-        Where questions may have no answer, also by how much the score of none exceeds that of the best answer.
+        If questions may have no answer, also the score of no answer minus the score of the best answer.
         """
         column = self.index_column or "id"
         ids: list[Any] = []
@@ -382,7 +380,8 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         keys = [str(ids[row]) for row in columns[ROW_IDS].tolist()]
         if len(keys) > (distinct := len(set(keys))):
             logger.warning(
-                "%s: %d questions have %d ids ('%s'); the official file has the last answer of each.",
+                "%s: %d questions have only %d different ids in '%s'; the file for official scripts has the last "
+                "answer of each id. Make the ids unique.",
                 *(stage, len(keys), distinct, column),
             )
         files = {".official.json": dict(zip(keys, columns["prediction"].tolist(), strict=True))}
@@ -395,5 +394,5 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
 
 
 def null_differences(found: Documents) -> np.ndarray:
-    """Return by how much the score of no answer exceeds that of the best one ``(D,) float64``."""
+    """Return the score of no answer minus the score of the best answer ``(D,) float64``."""
     return np.nan_to_num(found.null_scores.astype(np.float64) - found.spans.scores[:, 0], posinf=HIGHEST)

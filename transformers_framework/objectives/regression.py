@@ -1,4 +1,4 @@
-"""A number for each row."""
+"""The label type regression: a number per row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from transformers_framework.constants import IGNORE_INDEX, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import squared_error
-from transformers_framework.objectives.label_types import Problem
+from transformers_framework.objectives.label_types import LabelType
 from transformers_framework.objectives.objective import Evaluation
 from transformers_framework.sources.columns import DatasetSource, arrow_chunks, check_column, type_name
 
@@ -23,40 +23,45 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Regression(Problem):
-    """A number a row, by its squared error.
+class Regression(LabelType):
+    """A number per row, trained with the squared error.
 
-    Batches carry the bits of float32 numbers as integers: no strategy in half precision rounds them, and -100 is a nan.
+    Batches have the bits of float32 numbers as integers, so that no strategy in half precision rounds them. The bits of
+    the ignore index, -100, are a nan, so it cannot be confused with a number.
 
     Args:
         column: The label column.
         known: Classes of a checkpoint that was fine-tuned before.
-        has_one_output: The checkpoint predicts a number already.
+        has_one_output: The checkpoint has a single output already.
     """
 
     written = "regression"
 
     def __init__(self, column: str, known: Sequence[str] | None = None, *, has_one_output: bool = False) -> None:
         self.column, self.known, self.has_one_output = column, known, has_one_output
-        self._settled = False
+        self._is_fixed = False
 
-    def settle(self, *, trains: bool = False) -> None:
-        """Refuse a checkpoint of classes where nothing is trained."""
-        if self.known and not (trains or self._settled):
+    def fix_outputs(self, *, trains: bool = False) -> None:
+        """Check the outputs of the checkpoint.
+
+        Raises:
+            ConfigurationError: When the checkpoint has classes and nothing is trained.
+        """
+        if self.known and not (trains or self._is_fixed):
             raise ConfigurationError(
-                f"--pre_trained_model: it was fine-tuned for {len(self.known)} classes, not for a number, and nothing "
-                "is trained. Leave out --problem_type regression."
+                f"--pre_trained_model: it was fine-tuned for {len(self.known)} classes, not for regression, and this "
+                "run does not train. Leave out --problem_type regression."
             )
-        if self.known and not self._settled:
+        if self.known and not self._is_fixed:
             logger.warning(
-                "The checkpoint has %d classes, and here a number is learned: its output layer is newly initialized.",
+                "The checkpoint has %d classes, but this run learns a number: the output layer is newly initialized.",
                 len(self.known),
             )
-        self._settled = True
+        self._is_fixed = True
 
     @property
     def head_config(self) -> dict[str, Any]:
-        """Return that there is one number, called as its column."""
+        """Return the settings of a single output, named after the label column."""
         names = {"id2label": {0: self.column}, "label2id": {self.column: 0}} if self.column else {}
         return {"num_labels": 1, **names, "problem_type": self.written}
 
@@ -68,12 +73,12 @@ class Regression(Problem):
         """
         from datasets import Value
 
-        self.settle(trains=source.stage == TRAIN)
+        self.fix_outputs(trains=source.stage == TRAIN)
         check_column(dataset, self.column, source, flag="label_column")
         feature = dataset.features[self.column]
         if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float", "decimal")):
             remedy = (
-                " The checkpoint has one output: --pipeline answer_selection takes it for the score of a re-ranker."
+                " The checkpoint has one output; if it is the score of a re-ranker, use --pipeline answer_selection."
             )
             raise DataError(
                 f"--label_column: '{self.column}' of {source.name} holds {type_name(feature)}; regression needs a "
@@ -95,7 +100,7 @@ class Regression(Problem):
         for row in np.flatnonzero(~np.isfinite(numbers)).tolist():
             if values[row] is not None:
                 raise DataError(
-                    f"'{self.column}' has the label {values[row]} in a row that was not looked at before training; "
+                    f"'{self.column}' has the label {values[row]} in a row that was not checked before training; "
                     "expected a finite number."
                 )
             bits[row] = IGNORE_INDEX
@@ -106,7 +111,7 @@ class Regression(Problem):
         return float(np.count_nonzero(labels != IGNORE_INDEX))
 
     def evaluate(self, logits: Tensor, labels: Tensor) -> Evaluation:
-        """Return the squared errors; the numbers that were predicted and the right ones."""
+        """Return the squared errors, and the predicted numbers and the labels."""
         import torch
 
         preds, target = logits.squeeze(-1).float(), labels.view(torch.float32)
@@ -123,10 +128,10 @@ class Regression(Problem):
         return {"prediction": logits.squeeze(-1).float()}
 
     def describe(self, label: np.ndarray) -> str:
-        """Say the number of a row."""
+        """Return a text with the number of a row."""
         return f"number {np.int32(label).view(np.float32):g}" if label != IGNORE_INDEX else "no label"
 
 
 def _in_single_precision(numbers: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # too large numbers become infinite, which the callers report
         return numbers.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Embeddings of queries and passages: positives are pulled together, candidates are ranked by them."""
+"""Dense retrieval: embeddings of queries and passages are trained with contrastive losses and rank candidates."""
 
 from __future__ import annotations
 
@@ -53,31 +53,31 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
     Args:
         setup: Tokenizer, config and classes of the model.
         input_columns: Columns of queries, passages and hard negatives.
-        label_column: Column with what a row's passage is to its query: 1 for a positive, 0 for a negative, or the
-            number that the loss learns. Without it, all rows of training are positives.
-        index_column: Column with the query id: rows with the same id are about one query. In evaluation they are its
-            candidates; in training, no positive of a query counts as a negative of it. Without it, rows with the same
-            text as query are about one.
-        loss_fn: What is learned. With labels: 'contrastive_loss', 'online_contrastive_loss' (1 and 0),
-            'cosine_similarity_loss' (a number, the similarity), 'margin_mse_loss' (by how much the passage is to be
-            more similar than the hard negative of the third column). In-batch negatives, with or without labels:
-            'multiple_negatives_ranking_loss', 'multiple_negatives_symmetric_ranking_loss' (passages choose queries
-            too), and triplets of a batch, where a query and its positives belong together: 'batch_all_triplet_loss',
+        label_column: Column with the label of a row's passage: 1 for a positive, 0 for a negative, or the number that
+            the loss learns. Without it, all rows of the training data are positives.
+        index_column: Column of query ids, which are equal in all rows of a query. In evaluation these rows are the
+            query's candidates; in training, a positive of a query is never used as its negative. Without it, rows with
+            the same query text belong to the same query.
+        loss_fn: Loss function. With labels: 'contrastive_loss', 'online_contrastive_loss' (1 and 0),
+            'cosine_similarity_loss' (the similarity, a number), 'margin_mse_loss' (similarity of the passage minus
+            similarity of the hard negative in the third column). In-batch negatives, with or without labels:
+            'multiple_negatives_ranking_loss', 'multiple_negatives_symmetric_ranking_loss' (in both directions), and
+            triplets in a batch, in which a query and its positives are one class: 'batch_all_triplet_loss',
             'batch_hard_triplet_loss', 'batch_hard_soft_margin_triplet_loss', 'batch_semi_hard_triplet_loss'.
             'triplet_loss' compares the passage with the hard negatives of further columns.
-        scores_fn: How similar two embeddings are. By default what the checkpoint says, else 'cosine_similarity'.
-        distance_fn: How far apart two embeddings are, for contrastive losses and triplets: 'cosine' (1 - similarity),
-            'euclidean' or 'manhattan'. By default 'cosine' where that is the score, else 'euclidean'.
-        margin: How far apart negatives shall be (contrastive losses), or by how much they shall be farther away than
-            positives (triplets). By default 0.5, and 5 for triplets of other than cosine distances.
-        scale: What scores of in-batch negatives are multiplied by: the inverse of the temperature. By default 20 for
-            cosine similarities, 1 for dot products.
-        sync_devices: Take the texts of all ranks as one batch; gradients flow to the rank that a text is on.
-        metrics_empty_target_action: What a query without any positive counts in ranking metrics: 'skip' leaves it
-            out, 'neg' counts 0, 'pos' counts 1, 'error' stops.
-        batch_size: Rows of a batch; in-batch negatives need two.
-        corpus_dataset: Passages to search in evaluation.
-        top_k: Passages to find for each query.
+        scores_fn: Similarity function of two embeddings. By default that of the checkpoint, else 'cosine_similarity'.
+        distance_fn: Distance function of two embeddings in contrastive and triplet losses: 'cosine' (1 - similarity),
+            'euclidean' or 'manhattan'. By default 'cosine' if `scores_fn` is the cosine, else 'euclidean'.
+        margin: Minimum distance of negatives (contrastive losses), or minimum difference of the distances of negatives
+            and positives (triplets). By default 0.5, and 5 for triplets with other distances than cosine.
+        scale: Factor of the scores of in-batch negatives, the inverse of the temperature. By default 20 for cosine
+            similarities, 1 for dot products.
+        sync_devices: All-gather the embeddings of all ranks as one batch; gradients flow back to the rank of each text.
+        metrics_empty_target_action: How ranking metrics treat a query without any positive: 'skip' leaves it out,
+            'neg' counts 0, 'pos' counts 1, 'error' stops the run.
+        batch_size: Rows per batch; in-batch negatives need two or more.
+        corpus_dataset: Passages that are searched in evaluation.
+        top_k: Number of passages to retrieve for each query.
     """
 
     name = "retrieval"
@@ -90,7 +90,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         input_columns: list[str],
         label_column: str | None = None,
         index_column: str | None = None,
-        # evaluated when flags are read, so that losses which another package has added are choices too
+        # evaluated when flags are parsed, so that losses registered by other packages are choices too
         loss_fn: Literal[tuple(RETRIEVAL_LOSSES)] = "multiple_negatives_ranking_loss",  # type: ignore[valid-type]
         scores_fn: Literal["cosine_similarity", "dot_product_similarity"] | None = None,
         distance_fn: Literal["cosine", "euclidean", "manhattan"] | None = None,
@@ -107,7 +107,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         self.group_column = index_column
         self.negative_fields = [parse_field(column) for column in input_columns[NUM_PAIR:]]
         self.passage_columns = parse_field(input_columns[1]).columns if len(input_columns) > 1 else ()
-        self._alone: set[Stage] = set()  # stages whose rows are queries, and what they shall find is in a corpus
+        self._alone: set[Stage] = set()  # stages whose rows are queries without passages; those are in the corpus
         self.scores_fn = scores_fn or "cosine_similarity"
         self.loss = ConfiguredLoss.of(
             loss_fn,
@@ -123,17 +123,17 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         given = {"margin": margin, "scale": scale, "distance_fn": distance_fn}
         if idle := [flag for flag, value in given.items() if value is not None and flag not in self.loss.row.flags]:
             raise ConfigurationError(
-                f"--{idle[0]}: --loss_fn {loss_fn} has none. Leave it out, or choose another loss."
+                f"--{idle[0]}: --loss_fn {loss_fn} does not use it. Leave it out, or choose another loss."
             )
         if self.loss.row.in_batch and batch_size == 1 and len(input_columns) == NUM_PAIR and not sync_devices:
             raise ConfigurationError(
-                f"--batch_size 1: --loss_fn {loss_fn} compares the texts of a batch with each other, and there would "
-                "be nothing to compare with. Use as many as memory allows."
+                f"--batch_size 1: --loss_fn {loss_fn} uses in-batch negatives, and a batch of 1 has none. Use the "
+                "largest batch size that fits in memory."
             )
 
     @classmethod
     def head_for(cls, model_type: str) -> str:
-        """Return the Auto class of the head in a family: of one with a decoder, that of its encoder alone."""
+        """Return the Auto class of the head in a model family; of encoder-decoders, only the encoder is used."""
         from transformers import CONFIG_MAPPING, AutoModelForSeq2SeqLM
 
         writes = model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type] in model_mapping(AutoModelForSeq2SeqLM)
@@ -152,8 +152,8 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         """Check labels and query ids.
 
         Raises:
-            ConfigurationError: When the loss or the evaluation needs a column that was not named.
-            DataError: When a label, a query id or a hard negative that is needed is missing or wrong, with its place.
+            ConfigurationError: When the loss or the evaluation needs a column that is not given.
+            DataError: When a label, a query id or a needed hard negative is missing or invalid, with its place.
         """
         if source.stage == "predict":
             return dataset
@@ -168,9 +168,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
             self._check_labels(dataset, source)
         elif needs.needs_label if trains else not self.searches:
             learns = f"--loss_fn {self.loss.name} learns from labels, {needs.label.expected}"
-            ranks = (
-                "its candidates are ranked, and must be known to be positives or negatives; or give a --corpus_dataset"
-            )
+            ranks = "ranking metrics need the positives and negatives of each query; or give a --corpus_dataset"
             raise ConfigurationError(
                 f"--label_column is needed for the {source.stage} data set: {learns if trains else ranks}. {columns}"
             )
@@ -178,13 +176,13 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
             check_queries(dataset, self.index_column, source)
         elif not trains and has_labels:
             raise ConfigurationError(
-                f"--index_column is needed to rank the {source.stage} data set: the column that says which query a row "
-                f"belongs to. {columns}"
+                f"--index_column is needed to rank the {source.stage} data set. Give the column of query ids, which "
+                f"are equal in all rows of a query. {columns}"
             )
         return dataset
 
     def _check_negatives(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Raise when lists of hard negatives are all empty, or one is and the loss compares with those of a row."""
+        """Raise an error when all lists of hard negatives are empty, or one is and the loss needs one in each row."""
         columns = [field.columns[0] for field in self.negative_fields if field.spreads]
         lists = [name for name in columns if name in dataset.column_names and item_feature(dataset.features[name])]
         if not lists:
@@ -193,13 +191,13 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         if not sizes.any(axis=1).all():
             raise DataError(
                 f"--input_columns: no row of {source.name} has a hard negative in "
-                f"'{lists[int(sizes.any(axis=1).argmin())]}'. Leave it out."
+                f"'{lists[int(sizes.any(axis=1).argmin())]}'. Leave the column out."
             )
         without = np.flatnonzero(~sizes.any(axis=0))
         if len(without) and self.loss.row.negatives in ("needed", "one") and len(lists) == len(self.negative_fields):
             raise DataError(
-                f"{source.place(int(without[0]))}: '{lists[0]}' has no hard negative, and --loss_fn {self.loss.name} "
-                "compares with one. Remove the row, or choose a loss of in-batch negatives."
+                f"{source.place(int(without[0]))}: '{lists[0]}' has no hard negative, but --loss_fn {self.loss.name} "
+                "needs one. Remove the row, or choose a loss with in-batch negatives."
             )
 
     def _check_labels(self, dataset: Dataset, source: DatasetSource) -> None:
@@ -208,12 +206,13 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         numbers = not needs.label.is_binary
         expected = needs.label.expected if trains or not numbers else "a number, 0.5 or more for a positive"
         learn_numbers = (name for name, row in RETRIEVAL_LOSSES.items() if row.label is SIMILARITY)
-        hint = "" if numbers else f" ({next(learn_numbers)} learns numbers)"
-        declared = [number_of(name) for name in getattr(dataset.features[column], "names", ())]
+        hint = "" if numbers else f" (for numbers, use --loss_fn {next(learn_numbers)})"
+        declared_names = getattr(dataset.features[column], "names", ())
+        declared = [number_of(name) for name in declared_names]
         if sorted(map(str, declared)) == ["0", "1"] and declared != [0, 1]:
             raise DataError(
-                f"--label_column: '{column}' of {source.name} declares {', '.join(dataset.features[column].names)}, "
-                "so that 0 stands for a positive. Cast the column to the other order."
+                f"--label_column: '{column}' of {source.name} has the classes {', '.join(declared_names)}, so 0 would "
+                "be a positive. Cast the column to the other order."
             )
         start, any_positive = 0, False
         for array in arrow_chunks(dataset, column):
@@ -227,12 +226,12 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
             start += len(values)
         if trains and not numbers and not needs.needs_label and not any_positive:
             raise DataError(
-                f"--label_column: no row of {source.name} has label 1 in '{column}', and --loss_fn {self.loss.name} "
-                "learns from positives: rows with label 0 only add negatives."
+                f"--label_column: no row of {source.name} has label 1 in '{column}', but --loss_fn {self.loss.name} "
+                "learns from positives; rows with label 0 only add negatives. Check the labels."
             )
 
     def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
-        """Say how many rows have a positive, where labels tell positives from negatives."""
+        """Return a line with the number of rows with a positive, if labels are positive and negative."""
         trains, needs = stage == TRAIN, self.loss.row
         if self.label_column not in self.label_columns(stage) or (trains and not needs.label.is_binary):
             return []
@@ -245,11 +244,11 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``labels (B,) int32``, the bits of numbers in float32, and which queries and texts are the same.
+        """Return labels, and numbers that are equal for equal queries and passages.
 
-        So no strategy in half precision rounds labels. What is the same is said in training by ``queries (B,)``, the
-        query of each row, and ``passages (B + N,)``, a number for each text; in evaluation by ``indexes (B,)``, the
-        query of each row: all int64.
+        ``labels (B,) int32`` are the bits of float32 numbers, which no strategy in half precision rounds. In training,
+        ``queries (B,)`` are numbers of queries and ``passages (B + N,)`` numbers of texts; in evaluation, ``indexes
+        (B,)`` are numbers of queries: all int64.
         """
         own: dict[str, np.ndarray] = {}
         if context.stage == "predict":
@@ -268,14 +267,14 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         return own | {"queries": queries, "passages": passages}
 
     def num_items(self, batch: Mapping[str, np.ndarray]) -> float:
-        """Return the loss denominator: positives, or all rows that have a label."""
+        """Return the loss denominator: the number of positives, or of all rows with a label."""
         if "labels" not in batch:
             return 0.0
         labels = np.where(batch["labels"] == IGNORE_INDEX, IGNORE_INDEX, batch["labels"].view(np.float32))
         return self.loss.count(labels, trains="queries" in batch)
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say what the model must predict for a row of a batch, for people."""
+        """Return a text with the passage and the label of a row."""
         parts = []
         if "passage_input_ids" in batch:
             tokens = batch["passage_input_ids"][row][batch["passage_attention_mask"][row] > 0]
@@ -287,13 +286,13 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
     # ---------------------------------------------------------------- loss, metrics, predictions
 
     def evaluate(self, output: Embedded, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the sum of the losses; outside training what ranks candidates too."""
+        """Return the sum of the losses, and outside training the inputs of the ranking metrics."""
         import torch
 
         if "labels" in batch:
             bits = batch["labels"]
             batch = {**batch, "labels": bits.view(torch.float32).masked_fill(bits == IGNORE_INDEX, IGNORE_INDEX)}
-        # scores are computed in float32: bf16 has 8 bits, and similarities differ in less
+        # scores are computed in float32: similarities differ by less than the precision of bf16, 8 bits
         with torch.autocast(output.query.device.type, enabled=False):
             if "queries" in batch:
                 return Evaluation(self.loss.of_batch(output, batch))
@@ -311,7 +310,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
             return Evaluation(self.loss.of_rows(*found, labels), {"candidates": ranked})
 
     def scores(self, output: Embedded) -> Tensor:
-        """Return how similar query and passage of each row are ``(B,) float32``."""
+        """Return the similarity of query and passage in each row ``(B,) float32``."""
         from transformers_framework.losses.retrieval.similarity import scores
 
         assert output.passage is not None
@@ -329,17 +328,17 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         return stage in EVALUATED and self.label_column in self.label_columns(stage)
 
     def has_loss(self, stage: Stage) -> bool:
-        """Return whether rows have a passage that is known to be a positive or a negative, as all are in training."""
+        """Return whether passages have labels in a stage; in training they always have."""
         return stage == TRAIN or self._ranks(stage)
 
     def further_names(self, stage: Stage) -> list[str]:
-        """Return the names that the search of a corpus will log in a stage."""
+        """Return the names that the search of a corpus logs in a stage."""
         from transformers_framework.metrics.corpus import corpus_names
 
         return corpus_names(self.top_k) if self.searches and stage in EVALUATED else []
 
     def predictions(self, output: Embedded, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return how similar query and passage of each row are, where rows have a passage."""
+        """Return the similarity of query and passage in each row, if rows have a passage."""
         return {} if output.passage is None else {"scores": self.scores(output)}
 
     def prediction_files(
@@ -356,7 +355,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
 
 
 def _target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Return 1 for a positive, 0 for a negative, -100 for a row that does not count ``(N,) int64``."""
+    """Return 1 for a positive, 0 for a negative, -100 for a row without label ``(N,) int64``."""
     values = labels if isinstance(labels, np.ndarray) else [*map(number_of, labels)]
     numbers = np.array(values, dtype=np.float64)
     return np.where(numbers == IGNORE_INDEX, IGNORE_INDEX, numbers >= RELEVANT).astype(np.int64)
@@ -366,23 +365,23 @@ def _check_columns(loss_fn: str, needs: RetrievalLoss, columns: Sequence[str]) -
     more = columns[NUM_PAIR:]
     if needs.negatives in ("needed", "one") and not more:
         raise ConfigurationError(
-            f"--loss_fn {loss_fn} compares the passage of a row with a hard negative: give its column as the third of "
+            f"--loss_fn {loss_fn} compares the passage of a row with a hard negative. Give its column as the third of "
             f"--input_columns, which are '{' '.join(columns)}'."
         )
     if needs.negatives == "refused" and more:
         raise ConfigurationError(
-            f"--loss_fn {loss_fn} learns from pairs and would ignore the hard negatives in '{more[0]}': give two "
+            f"--loss_fn {loss_fn} learns from pairs and would ignore the hard negatives in '{more[0]}'. Give two "
             "--input_columns, or choose another loss."
         )
     if needs.negatives == "one" and (len(more) > 1 or more[0].startswith("*")):
         raise ConfigurationError(
-            f"--input_columns: '{' '.join(more)}' are several hard negatives, and --loss_fn {loss_fn} has one "
+            f"--input_columns: '{' '.join(more)}' are several hard negatives, but --loss_fn {loss_fn} needs one "
             f"{needs.label.quantity} per row. Give three columns, each with one text."
         )
 
 
 def _numbers(array: Any, what: str, expected: str) -> np.ndarray:
-    """Return labels of an Arrow array as numbers ``(N,) float64``, nan where one is null; words for yes and no too."""
+    """Convert labels of an Arrow array, also words for yes and no, to numbers ``(N,) float64``; null becomes nan."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,4 +1,4 @@
-"""A class, several classes or a number for a whole sequence."""
+"""Sequence classification and regression: a class, several classes or a number per row."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from transformers_framework.constants import ARE_TEXTS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import CountsLabels, HeadFromData
-from transformers_framework.objectives.label_types import MultiLabel, Problem, ProblemType, SingleLabel
-from transformers_framework.objectives.labels import Classes
+from transformers_framework.objectives.label_types import LabelType, MultiLabel, ProblemType, SingleLabel
+from transformers_framework.objectives.labels import LabelEncoder
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.objectives.regression import Regression
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
@@ -28,22 +28,23 @@ logger = logging.getLogger(__name__)
 
 
 class SequenceClassification(Objective, HeadFromData, CountsLabels):
-    """Learn what each row is labelled with.
+    """Predict the label of each row: a class, several classes or a number.
 
     Args:
         setup: Tokenizer, config and classes of the model.
         in_lists: Each row has a list of labels, one class each.
-        is_binary: A label says whether something is right: 1 or 0, or a word for yes or no.
-        label_column: Column with the label: a class (whole numbers from 0, names, or a ClassLabel), a list of classes,
-            or a number to be predicted.
-        problem_type: What a label is: 'single_label' one class, 'multi_label' a list of any number of classes,
-            'regression' a number. When not given, lists are multi_label and all else is single_label; where nothing is
-            trained, the checkpoint says what it was fine-tuned for.
-        labels: Names of all classes, in the order of their numbers; taken from the data when not given.
-        num_labels: Number of classes; taken from the data when not given.
-        label_weights: Weight of each class in the loss, one a class. With multi_label, it is that of the rows that have
+        is_binary: Labels are 1 or 0, or words for yes and no.
+        label_column: Column of labels: a class (integers from 0, names, or a ClassLabel), a list of classes, or a
+            number to predict.
+        problem_type: Type of the labels: 'single_label' is one class per row, 'multi_label' a list of any number of
+            classes, 'regression' a number. By default multi_label for lists and single_label for all others; in runs
+            without training, that of the checkpoint.
+        labels: Names of all classes, in the order of their numbers; by default taken from the data.
+        num_labels: Number of classes; by default taken from the data.
+        label_weights: Weight of each class in the loss, one per class. With multi_label, it applies to rows that have
             the class.
-        label_smoothing: Share of each label that all classes have in equal parts; with multi_label, yes and no.
+        label_smoothing: Share of each label that is distributed equally over all classes; with multi_label, over yes
+            and no of each class.
     """
 
     name = "seq_class"
@@ -65,7 +66,7 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
         super().__init__(setup)
         self.column = label_column or ""
         self._new_classes = partial(
-            Classes,
+            LabelEncoder,
             self.column,
             num_labels,
             setup.class_names,
@@ -75,9 +76,9 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
         )
         self.classes = self._new_classes(in_lists=in_lists)
         self.label_weights, self.label_smoothing = label_weights, label_smoothing
-        self._problem = self._make(problem_type) if problem_type else None
+        self._label_type = self._make(problem_type) if problem_type else None
 
-    def _make(self, problem_type: ProblemType) -> Problem:
+    def _make(self, problem_type: ProblemType) -> LabelType:
         if problem_type == "regression":
             of_classes = {
                 "labels": self.classes.asked or None,
@@ -86,7 +87,7 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
                 "label_smoothing": self.label_smoothing or None,
             }
             if given := [flag for flag, value in of_classes.items() if value is not None]:
-                raise ConfigurationError(f"--{given[0]}: regression learns a number and has no classes. Leave it out.")
+                raise ConfigurationError(f"--{given[0]}: regression has no classes. Leave it out.")
             return Regression(self.column, self.setup.class_names, has_one_output=self.has_one_output)
         if problem_type == "multi_label":
             self.classes = self._new_classes(in_lists=True)
@@ -101,44 +102,45 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
         return tuned and config.num_labels == 1
 
     @property
-    def problem(self) -> Problem:
-        """Return what a label is; known once the data was looked at."""
-        assert self._problem is not None, "the data was not looked at yet"
-        return self._problem
+    def label_type(self) -> LabelType:
+        """Return the label type; known after :meth:`pre_process`."""
+        assert self._label_type is not None, "the label type is known after the first data set was checked"
+        return self._label_type
 
     @property
     def head_config(self) -> dict[str, Any]:
-        """Return the number of outputs, their names and what they mean."""
+        """Return the number of outputs, their names and the problem type."""
         are_texts = self.classes.are_texts
-        told = {ARE_TEXTS: are_texts} if are_texts or hasattr(self.setup.config, ARE_TEXTS) else {}
-        return self.problem.head_config | told
+        marker = {ARE_TEXTS: are_texts} if are_texts or hasattr(self.setup.config, ARE_TEXTS) else {}
+        return self.label_type.head_config | marker
 
     @property
     def is_ready(self) -> bool:
-        """Return whether it is known what is learned."""
-        return self._problem is not None and self._problem.is_ready
+        """Return whether label type and classes are known."""
+        return self._label_type is not None and self._label_type.is_ready
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the label column; predictions need none."""
         return () if stage == "predict" else (self.column,)
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
-        """Find out what labels are, check every one.
+        """Determine the label type from the first data set, and check every label.
 
         Raises:
-            DataError: When a label is missing or wrong, with its place.
+            ConfigurationError: When ``--label_column`` is needed and not given.
+            DataError: When a label is missing or invalid, with its place.
         """
         if source.stage != "predict" and not self.column:
             raise ConfigurationError(
                 f"--label_column is needed for the {source.stage} data set. "
                 f"Columns of {source.name}: {', '.join(dataset.column_names)}."
             )
-        if self._problem is None:
-            self._problem = self._make(self._problem_type_of(dataset, source))
+        if self._label_type is None:
+            self._label_type = self._make(self._problem_type_of(dataset, source))
         if source.stage == "predict":
-            self.problem.settle()
+            self.label_type.fix_outputs()
         else:
-            self.problem.inspect(dataset, source)
+            self.label_type.inspect(dataset, source)
         if source.stage == TRAIN and self.has_one_output and self.head == SequenceClassification.head:
             self._warn_of_lost_output()
         return dataset
@@ -146,77 +148,80 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
     def _warn_of_lost_output(self) -> None:
         if (outputs := self.head_config.get("num_labels", 1)) > 1:
             logger.warning(
-                "The checkpoint has one output, a number or the score of a re-ranker, and here there are %d classes: "
-                "its output layer is newly initialized. --problem_type regression and --pipeline answer_selection "
-                "keep it.", outputs,
+                "The checkpoint has one output, a number or the score of a re-ranker, but this run has %d classes: "
+                "the output layer is newly initialized. To keep it, use --problem_type regression or --pipeline "
+                "answer_selection.", outputs,
             )  # fmt: skip
 
     def _problem_type_of(self, dataset: Dataset, source: DatasetSource) -> ProblemType:
-        """Return what the checkpoint was fine-tuned for where nothing is trained; else what the data leave no doubt of.
+        """Return the problem type of the checkpoint in runs without training, else that of the type of the column.
 
-        That labels with fractions are numbers to be predicted is never guessed: one may be a mistake among classes.
+        Regression is never inferred from labels that are not integers: one may be an error among classes.
         """
         known = None if source.stage == TRAIN else known_problem_type(self.setup.config)
         if known is None and item_feature(dataset.features.get(self.column)) is not None:
             logger.info(
-                "'%s' holds lists, so a row has any number of classes: --problem_type multi_label.", self.column
+                "'%s' holds lists, so a row can have several classes: using --problem_type multi_label.", self.column
             )
             return "multi_label"
         if known == "regression" and self.setup.config.problem_type is None:
             logger.info(
-                "The checkpoint has one output, so labels and predictions are numbers: --problem_type regression. For "
-                "re-ranking, use --pipeline answer_selection."
+                "The checkpoint has one output, so labels and predictions are numbers: using --problem_type "
+                "regression. For re-ranking, use --pipeline answer_selection."
             )
         return known or "single_label"
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``labels``, integers ``(B,)``, of multi_label ``(B, C)``; nothing when there is none to learn from."""
-        return {} if context.stage == "predict" else {"labels": self.problem.labels(rows[self.column], context.stage)}
+        """Return ``labels``, integers ``(B,)`` or, with multi_label, ``(B, C)``; nothing in the predict stage."""
+        if context.stage == "predict":
+            return {}
+        return {"labels": self.label_type.labels(rows[self.column], context.stage)}
 
     @property
     def keeps_head(self) -> bool:
-        """Return whether the checkpoint's output layer, if it has one, is that of the classes that are learned."""
+        """Return whether the checkpoint's output layer, if it has one, has the same classes as this run."""
         return self.classes.keeps_head
 
     def num_items(self, batch: Mapping[str, np.ndarray]) -> float:
-        """Return what the sum of the losses is divided by, so that it is torch's mean."""
-        return self.problem.num_items(batch["labels"])
+        """Return the loss denominator, with which the loss equals the mean of torch."""
+        return self.label_type.num_items(batch["labels"])
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the sum of the losses; what was predicted and what is right."""
-        return self.problem.evaluate(output.logits, batch["labels"])
+        """Return the sum of the losses, and predictions and labels for the metrics."""
+        return self.label_type.evaluate(output.logits, batch["labels"])
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return accuracy and F1; of numbers correlations and errors."""
-        return self.problem.metrics()
+        """Return accuracy and F1, or correlations and errors with regression."""
+        return self.label_type.metrics()
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the probability of classes and the most likely one, or the number."""
-        return self.problem.predictions(output.logits)
+        """Return the probabilities of classes and the most likely one, or the number."""
+        return self.label_type.predictions(output.logits)
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say the label of a row."""
-        return self.problem.describe(batch["labels"][row]) if "labels" in batch else "no label"
+        """Return a text with the label of a row."""
+        return self.label_type.describe(batch["labels"][row]) if "labels" in batch else "no label"
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return names of classes where they have any."""
-        return self.problem.decode(predictions)
+        """Replace class numbers by names, if there are names."""
+        return self.label_type.decode(predictions)
 
 
 def known_problem_type(config: Any) -> ProblemType | None:
-    """Return what a checkpoint was fine-tuned for, nothing when it was not, or does not say.
+    """Return the problem type of a fine-tuned checkpoint; None if it is not fine-tuned or its config has none.
 
     Raises:
-        ConfigurationError: When it predicts several numbers.
+        ConfigurationError: When it predicts several numbers per row.
     """
     if not any(name.endswith("ForSequenceClassification") for name in getattr(config, "architectures", None) or ()):
         return None
     numbers = config.problem_type == Regression.written or (config.problem_type is None and config.num_labels == 1)
     if numbers and config.num_labels > 1:
         raise ConfigurationError(
-            f"--pre_trained_model: it predicts {config.num_labels} numbers a row; a single one can be predicted here."
+            f"--pre_trained_model: it predicts {config.num_labels} numbers per row, but regression supports one. Use "
+            "another checkpoint."
         )
     known: dict[str | None, ProblemType] = {MultiLabel.written: "multi_label", SingleLabel.written: "single_label"}
     return "regression" if numbers else known.get(config.problem_type)

@@ -1,4 +1,4 @@
-"""Summaries of documents: learned from those that people wrote, generated where they are judged."""
+"""Abstractive summarization: training on reference summaries, evaluation of generated ones."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ if TYPE_CHECKING:
     from transformers_framework.metrics.generation import RowStatistics
 
 NEEDED_BY = "--pipeline summarization"
-MOST_FOREIGN = 0.1  # of letters; French and German have 0.02 to 0.04
+MOST_FOREIGN = 0.1  # share of letters other than a-z; French and German have 0.02 to 0.04
 
 logger = logging.getLogger(__name__)
 
 
 class Summarization(Objective, SparseHead, Generates):
-    """Learn to write the summary of a document; what it writes is judged, not what it would have written next.
+    """Generate the summary of a document; metrics compare generated summaries, not teacher-forced predictions.
 
     Args:
         setup: Tokenizer, config and lengths of the model.
-        summary_column: Column of the summary, a text, or a list of summaries: the first of them is learned, a generated
-            summary is compared with all of them.
-        additional_summaries_column: Column of further summaries, a list of texts or a text, that generated ones are
-            compared with.
-        summary_tokenizer: How ROUGE and BLEU split texts, by sacrebleu's tokenizers: 'zh' for Chinese, 'ja-mecab',
-            'ko-mecab', 'char' by characters, 'intl' for words of any script. By default ROUGE compares words of a to z
-            and digits, stemmed, and BLEU '13a'.
+        summary_column: Column of the summary, a text or a list of texts: the first one is the target of training;
+            generated summaries are compared with all of them.
+        additional_summaries_column: Column of further reference summaries, a text or a list of texts, with which
+            generated summaries are compared.
+        summary_tokenizer: Tokenizer of sacrebleu that ROUGE and BLEU use: 'zh' for Chinese, 'ja-mecab', 'ko-mecab',
+            'char' for characters, 'intl' for words of any script. By default ROUGE compares stemmed words of a-z and
+            0-9, and BLEU uses '13a'.
         valid_bert_score: Compute BERTScore in validation.
         test_bert_score: Compute BERTScore in testing.
         bert_score_model: Encoder of BERTScore: hub name or local folder.
-        bert_score_num_layers: Layer of the encoder whose states are compared; the one that the authors of BERTScore
-            chose where they tried the encoder, else the last.
+        bert_score_num_layers: Layer of the encoder whose hidden states are compared; by default the one that the
+            authors of BERTScore recommend for the encoder, else the last.
         valid_bleurt_score: Compute BLEURT in validation.
         test_bleurt_score: Compute BLEURT in testing.
-        bleurt_model: Model of BLEURT, any with a head of one number: hub name or local folder.
+        bleurt_model: Model of BLEURT, a sequence classifier with a single output: hub name or local folder.
     """
 
     name = "summarization"
@@ -104,26 +104,26 @@ class Summarization(Objective, SparseHead, Generates):
         }
 
     def _check_length(self) -> None:
-        """Refuse targets that have no room for a token, or more of them than the decoder has positions."""
+        """Raise an error when targets are too short for a token, or longer than the decoder's positions."""
         if self.max_length <= (special := self.template.num_special(1)):
             raise ConfigurationError(
-                f"--max_sequence_length: the second length, {self.max_length}, leaves no room beside the {special} "
-                f"special tokens of a summary. Use {special + 1} or more."
+                f"--max_sequence_length: the second length, {self.max_length}, is too short for a summary, which has "
+                f"{special} special tokens. Use {special + 1} or more."
             )
         names = ("max_decoder_position_embeddings", "max_position_embeddings")
         positions = next((limit for name in names if (limit := getattr(self.setup.config, name, None))), None)
         if positions is not None and self.max_length > positions:
             raise ConfigurationError(
                 f"--max_sequence_length: the second length, {self.max_length}, is longer than the decoder's "
-                f"{positions} positions."
+                f"{positions} positions. Use {positions} or less."
             )
 
     def generates(self, stage: Stage) -> bool:
-        """Return whether summaries are generated: wherever nothing is learned."""
+        """Return whether summaries are generated: in all stages but training."""
         return stage != TRAIN
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
-        """Return the columns of the summaries; predictions need none, training not the additional ones."""
+        """Return the columns of summaries: none in prediction; in training without the additional summaries."""
         columns = {TRAIN: (self.column,), "predict": ()}.get(stage, (self.column, self.more_column))
         return tuple(column for column in columns if column is not None)
 
@@ -133,7 +133,8 @@ class Summarization(Objective, SparseHead, Generates):
         """Check every summary.
 
         Raises:
-            DataError: When a column is missing or holds no texts, or a summary is null or empty, with its place.
+            ConfigurationError: When ``--summary_column`` is needed and not given.
+            DataError: When a column is missing or has another type, or a summary is null or empty, with its place.
         """
         if source.stage == "predict":
             return dataset
@@ -162,13 +163,13 @@ class Summarization(Objective, SparseHead, Generates):
         return dataset
 
     def _check_script(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Warn when ROUGE, and BLEU where words are not written apart, would miss most of the summaries."""
+        """Warn when ROUGE would ignore many letters of the summaries, and BLEU cannot split them into words."""
         from transformers_framework.metrics.text_tokens import foreign_share
 
         if (share := foreign_share(dataset, str(self.column))) > MOST_FOREIGN:
             logger.warning(
-                "%.0f %% of the letters in '%s' of %s are not a-z: ROUGE counts words of a-z and 0-9 alone, and BLEU "
-                "words that stand apart. Give --summary_tokenizer: zh, ja-mecab, ko-mecab, char or intl.",
+                "%.0f %% of the letters in '%s' of %s are not a-z: ROUGE compares words of a-z and 0-9 only, and BLEU "
+                "words separated by spaces. Give --summary_tokenizer: zh, ja-mecab, ko-mecab, char or intl.",
                 100 * share, self.column, source.name,
             )  # fmt: skip
 
@@ -177,10 +178,10 @@ class Summarization(Objective, SparseHead, Generates):
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, Any]:
-        """Return what the decoder must write and what it is given: ``labels``, ``decoder_input_ids (B, T) int64``.
+        """Return the targets and the inputs of the decoder: ``labels`` and ``decoder_input_ids (B, T) int64``.
 
-        Outside training also ``references``, the summaries of each row as a list of texts. Rows whose summary was cut
-        are ``truncated`` too.
+        Outside training also ``references``, the summaries of each row as a list of texts. ``truncated`` is also set
+        for rows whose summary was truncated.
         """
         if context.stage == "predict":
             return {}
@@ -198,10 +199,10 @@ class Summarization(Objective, SparseHead, Generates):
         return entries if context.stage == TRAIN else {**entries, "references": references}
 
     def _references(self, rows: Mapping[str, Sequence[Any]], context: Context) -> list[list[str]]:
-        """Return the summaries of each row, each of them once, the one that is learned first."""
+        """Return the summaries of each row without duplicates; the first one is the target of training."""
         columns = [[_texts(value) for value in rows[column]] for column in self.label_columns(context.stage)]
         if (row := next((row for row, summaries in enumerate(columns[0]) if not summaries), None)) is not None:
-            raise DataError(  # only the first rows of a stream were looked at before
+            raise DataError(  # of a stream, only the first rows were checked before training
                 f"row {context.row_ids[row]} of the {context.stage} data: the summary in '{self.column}' is null or "
                 "empty. Remove the row or fill it in."
             )
@@ -210,7 +211,7 @@ class Summarization(Objective, SparseHead, Generates):
     # ---------------------------------------------------------------- outputs
 
     def evaluate(self, output: Any, batch: Mapping[str, Any]) -> Evaluation:
-        """Return the cross-entropy of the summaries, each token given those before it; and what was generated."""
+        """Return the cross-entropy of the summaries with teacher forcing, and the generated texts for the metrics."""
         loss, _ = output.cross_entropy(batch["labels"])
         if output.generated is None:
             return Evaluation(loss)
@@ -227,7 +228,7 @@ class Summarization(Objective, SparseHead, Generates):
         return [text.strip() for text in texts]
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return ROUGE, BLEU and what else was asked for; training has none, since nothing is generated there."""
+        """Return ROUGE, BLEU and the learned metrics of the flags; none in training, where nothing is generated."""
         from transformers_framework.metrics.generation import GenerationMetrics
 
         if stage == TRAIN:
@@ -235,7 +236,7 @@ class Summarization(Objective, SparseHead, Generates):
         return {"texts": GenerationMetrics([self.rouge, self.bleu, *self.learned.get(stage, ())])}
 
     def predictions(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Return the tokens that were generated ``(B, R, T)``, and the ROUGE of each row where it was evaluated."""
+        """Return the generated tokens ``(B, R, T)``, and the ROUGE of each row if it was evaluated."""
         import torch
 
         found = {"generated": output.generated}
@@ -245,13 +246,13 @@ class Summarization(Objective, SparseHead, Generates):
         return found
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return the summary, and all of them under a name of their own where several were asked for."""
+        """Return the best summary as ``prediction``, and all as ``predictions`` if several were generated."""
         written = [[token for token in ids if token >= 0] for ids in predictions.pop("generated")]
         best, *others = texts = self._decoded(written)
         return {"prediction": best, **({"predictions": texts} if others else {}), **predictions}
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say the summary that is to be written, with its special tokens."""
+        """Return a text with the target summary and its special tokens."""
         if "labels" not in batch:
             return "no summary"
         labels = batch["labels"][row]
@@ -259,6 +260,6 @@ class Summarization(Objective, SparseHead, Generates):
 
 
 def _texts(value: Any) -> list[str]:
-    """Return the texts of a column's value, which is one or a list of them, without empty ones."""
+    """Return the non-empty texts of a value, which is a text or a list of texts."""
     texts = map(as_text, value if isinstance(value, list) else [value])
     return [text for text in texts if text.strip()]

@@ -1,4 +1,4 @@
-"""A class for each word of a sequence: parts of speech, entities."""
+"""Token classification: a class per word, such as part-of-speech tags or named entities."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ if TYPE_CHECKING:
 
     from transformers_framework.sources.columns import DatasetSource
 
-ENTITIES = "named_entity_recognition"  # the pipeline that is about them
+ENTITIES = "named_entity_recognition"  # the pipeline whose classes are entity tags
 MOST_DESCRIBED = 40  # words of a sample that --check shows
 
 logger = logging.getLogger(__name__)
 
 
 class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindows, WritesFiles):
-    """Learn a class for each word, at its first token.
+    """Classify each word at its first token.
 
-    A word of a row that was cut into windows is learned and predicted in the one that it belongs to. Words of which the
-    tokenizer leaves nothing have no label, are in no metric and get no prediction.
+    If a row is split into windows, each word is learned and predicted in exactly one of them. Words for which the
+    tokenizer returns no token have no label and no prediction, and metrics ignore them.
 
     Args:
         setup: Tokenizer, config and classes of the model.
         input_columns: The column that holds the list of words of a row.
-        label_column: Column with the list of classes of a row's words: whole numbers from 0 (-100 for a word without a
+        label_column: Column with the list of classes of a row's words: integers from 0 (-100 for a word without a
             class), names, or ClassLabels.
-        labels: Names of all classes, in the order of their numbers; taken from the data when not given. Of tags such as
-            O, B-person and I-person, entities are scored too.
-        num_labels: Number of classes; taken from the data when not given.
-        label_weights: Weight of each class in the loss, one a class.
-        label_smoothing: Share of each label that all classes have in equal parts.
-        iterable: Read training data as a stream: nothing is converted first, rows are shuffled within windows. Then
-            words beyond `max_sequence_length` are left out.
+        labels: Names of all classes, in the order of their numbers; by default taken from the data. With tags such as
+            O, B-person and I-person, metrics of entities are computed too.
+        num_labels: Number of classes; by default taken from the data.
+        label_weights: Weight of each class in the loss, one per class.
+        label_smoothing: Share of each label that is distributed equally over all classes.
+        iterable: Read training data as a stream: without conversion first, and shuffled in a buffer. Words beyond
+            `max_sequence_length` are then left out.
     """
 
     name = "token_class"
@@ -80,19 +80,20 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         self.words = word_column(input_columns)
         if self.column == self.words:
             raise ConfigurationError(
-                f"--label_column: '{self.column}' is --input_columns too, so the model would read what it must predict."
+                f"--label_column: '{self.column}' is also --input_columns, so the model would read its labels. Give "
+                "another column."
             )
         self.streams = iterable
         self.documents: dict[Stage, Dataset] = {}
-        self.tags: dict[Stage, tuple[np.ndarray, np.ndarray]] = {}  # classes of all words, where each row's begin
+        self.tags: dict[Stage, tuple[np.ndarray, np.ndarray]] = {}  # classes of words, first word of each row
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a loader's worker needs: no documents."""
+        """Return the state that loader workers need: without the data sets."""
         return vars(self) | {"documents": {}}
 
     @property
     def needs_words(self) -> bool:
-        """Return whether ``post_process`` wants ``word_ids`` in the batch: always."""
+        """Return whether ``post_process`` needs ``word_ids`` in the batch: always."""
         return True
 
     @property
@@ -101,20 +102,20 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         return {key: value for key, value in super().head_config.items() if key != "problem_type"}
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
-        """Return the label column of a stream; else windows find their labels by rows and words."""
+        """Return the label column of a stream; otherwise labels are looked up by row and word."""
         return super().label_columns(stage) if self.streams else ()
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
-        """Find the classes, check every label and that each word has one.
+        """Determine the classes, check every label and that each word has one.
 
         Raises:
-            DataError: When a label is missing or wrong, or a row has more or fewer labels than words, with its place.
+            DataError: When a label is missing or invalid, or a row has more or fewer labels than words, with its place.
         """
         dataset = super().pre_process(dataset, source)
         if not self.documents and source.stage != "predict":
             self._explain_entities()
         self.documents[source.stage] = dataset
-        # what else is wrong with the words, inputs say
+        # the inputs report other errors in the words
         if source.stage != "predict" and item_feature(dataset.features.get(self.words)) is not None:
             sizes, labels = list_sizes(dataset, self.words), list_sizes(dataset, self.classes.column)
             if (different := np.flatnonzero(sizes != labels)).size:
@@ -125,7 +126,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         return dataset
 
     def _classes_of(self, dataset: Dataset, stage: Stage) -> np.ndarray:
-        """Return the classes of all words, row after row: ``(N,) int32``."""
+        """Return the class numbers of all words, in the order of the rows: ``(N,) int32``."""
         chunks = (chunk.flatten().to_pylist() for chunk in arrow_chunks(dataset, self.column))
         found = [self.classes.numbers(values, stage).astype(np.int32) for values in chunks]
         return np.concatenate(found or [np.zeros(0, np.int32)])
@@ -133,7 +134,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
     def _unequal(self, num_labels: int, num_words: int) -> str:
         return (
             f"'{self.classes.column}' has {num_labels} labels and '{self.words}' has {num_words} words; expected one "
-            "label a word."
+            "label per word."
         )
 
     def post_process(
@@ -141,9 +142,10 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
     ) -> dict[str, np.ndarray]:
         """Return ``labels (B, L) int64``, at the first token of each word.
 
-        Besides, ``word_starts (B, W) int64``, where each word begins, -1 where it has no token or is another window's;
-        and outside training ``num_words (B,) int64``. Of windows also ``source_rows (B,) int64``, ``first_words``, the
-        place of their first word, and ``documents``, which are the source rows of those that were cut, else -1.
+        Also ``word_starts (B, W) int64``, the position of each word's first token, -1 if it has no token or belongs to
+        another window; and outside training ``num_words (B,) int64``. Of windows also ``source_rows (B,) int64``,
+        ``first_words``, the index of their first word in its row, and ``documents``, the source row of each window, or
+        -1 if the row has a single window.
         """
         starts = first_pieces(batch["word_ids"])
         if SOURCE_ROW in rows:
@@ -154,8 +156,8 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
             return own
         lists = [labels or () for labels in rows[self.classes.column]]
         for labels, size in zip(lists, sizes.tolist(), strict=True):
-            if len(labels) != size:  # of a stream, only the first rows were looked at before
-                raise DataError(f"{self._unequal(len(labels), size)} The row was not looked at before training.")
+            if len(labels) != size:  # of a stream, only the first rows were checked before training
+                raise DataError(f"{self._unequal(len(labels), size)} The row was not checked before training.")
         classes = self.classes.numbers(list(chain.from_iterable(lists)), context.stage)
         row, word = np.nonzero(starts >= 0)
         dense = np.full(batch["word_ids"].shape, IGNORE_INDEX, dtype=np.int64)
@@ -169,7 +171,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
             np.asarray(rows[name], dtype=np.int64)
             for name in (SOURCE_ROW, "first_word", "owns_from", "owns_to", "num_words")
         )
-        places = firsts[:, None] + np.arange(starts.shape[1])  # of words in their rows
+        places = firsts[:, None] + np.arange(starts.shape[1])  # indices of words in their rows
         starts = np.where((places >= owns_from[:, None]) & (places < owns_to[:, None]), starts, -1)
         own = {"word_starts": starts}
         if context.stage != TRAIN:
@@ -185,11 +187,11 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         return own | {"labels": dense}
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the cross-entropy at the first tokens of words; the most likely class of each and the right one."""
+        """Return the cross-entropy at the first tokens of words, and their predicted classes and labels."""
         logits = at_words(output.logits, batch["word_starts"])  # (B, W, C)
         labels = at_words(batch["labels"], batch["word_starts"])
         labels = labels.masked_fill(batch["word_starts"] < 0, IGNORE_INDEX)
-        evaluation = self.problem.evaluate(logits.flatten(0, 1), labels.flatten())
+        evaluation = self.label_type.evaluate(logits.flatten(0, 1), labels.flatten())
         if "num_words" not in batch or not self._has_entities:
             return evaluation
         preds = evaluation.metric_inputs["classes"]["preds"].view_as(labels)
@@ -197,7 +199,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         return evaluation.with_inputs(entities={"preds": preds, "target": labels, **windows})
 
     def _explain_entities(self) -> None:
-        """Say why entities are not scored, where they are what is learned or some classes look like tags of them."""
+        """Warn that there are no metrics of entities, if the pipeline or names of classes suggest them."""
         from transformers_framework.metrics.entities import LIKE_TAG, why_no_entities
 
         names = self.classes.names
@@ -212,7 +214,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         return are_entity_tags(self.classes.names or ())
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return accuracy and F1 of words; of entities too outside training, when classes are tags of entities."""
+        """Return accuracy and F1 of words and, outside training, metrics of entities if classes are entity tags."""
         metrics = super().metrics(stage)
         if stage in EVALUATED and self._has_entities:
             from transformers_framework.metrics.entities import EntityMetrics
@@ -233,7 +235,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
     def whole_rows(
         self, stage: Stage, columns: Mapping[str, np.ndarray]
     ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
-        """Return the classes and scores of the words of whole rows, each from the window that it belongs to."""
+        """Return the classes and scores of all words of rows, each from the window that the word belongs to."""
         if "source_rows" not in columns:
             return None
         rows, first, owner = np.unique(columns["source_rows"], return_index=True, return_inverse=True)
@@ -251,7 +253,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         return found, self.documents[stage]
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return a class and its probability for each word of the row, nothing for words that the model did not see."""
+        """Return class and probability of each word of the row, None for words that were not in the input."""
         size, names = predictions["num_words"], self.classes.names
         classes, scores = ((predictions[key] + [-1] * size)[:size] for key in ("prediction", "scores"))
         return {
@@ -262,19 +264,19 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
-        """Say how many words have no prediction; there are no further files."""
+        """Warn of words without prediction; there are no further files."""
         num_words = int(columns["num_words"].sum())
         predicted = sum(int((np.asarray(classes) >= 0).sum()) for classes in columns["prediction"])
         if predicted < num_words:
-            beyond = "they lie beyond --max_sequence_length (--iterable cuts no windows), or " if self.streams else ""
+            beyond = "they are beyond --max_sequence_length (--iterable has no windows), or " if self.streams else ""
             logger.warning(
-                "%s: %d of %d words have no prediction: %sthe tokenizer leaves nothing of them.",
+                "%s: %d of %d words have no prediction: %sthe tokenizer returns no token for them.",
                 stage, num_words - predicted, num_words, beyond,
             )  # fmt: skip
         return {}
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say the class of each word, behind its first token."""
+        """Return a text with each word's first token and class."""
         if "labels" not in batch:
             return "no labels"
         starts = batch["word_starts"][row]
@@ -282,16 +284,16 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         classes = batch["labels"][row][starts]
         tokens = self.setup.tokenizer.convert_ids_to_tokens(batch["input_ids"][row][starts].tolist())
         names = [self.classes.display_names[number] if number >= 0 else "no label" for number in classes]
-        told = [f"{token}/{name}" for token, name in zip(tokens, names, strict=True)]
-        return " ".join(told[:MOST_DESCRIBED]) + (" …" if len(told) > MOST_DESCRIBED else "")
+        pairs = [f"{token}/{name}" for token, name in zip(tokens, names, strict=True)]
+        return " ".join(pairs[:MOST_DESCRIBED]) + (" …" if len(pairs) > MOST_DESCRIBED else "")
 
 
 def at_words(values: Tensor, starts: Tensor) -> Tensor:
-    """Return what is at the first token of each word; where a word has none, what is at the first position.
+    """Return the value at the first token of each word; for words without tokens, the value at position 0.
 
     Args:
         values: ``(B, L)`` or ``(B, L, C)``.
-        starts: Where words begin, -1 for those without tokens ``(B, W) int64``.
+        starts: Positions of the first tokens of words, -1 for words without tokens ``(B, W) int64``.
     """
     index = starts.clamp(min=0)
     return values.gather(1, index if values.ndim == starts.ndim else index[..., None].expand(-1, -1, values.shape[-1]))

@@ -1,4 +1,4 @@
-"""Which tokens of a text were replaced: by a generator's samples, or by random ones."""
+"""Replaced token detection: tokens are replaced by samples of a generator, or by random tokens."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ORIGINAL, REPLACED = 0, 1
 
 
 class Filled(NamedTuple):
-    """What a generator says of the N hidden tokens, and the loss that was computed together with its probabilities.
+    """Output of a generator for N masked tokens, with the loss that was computed from the same probabilities.
 
     Args:
         logits: ``(N, V)``.
         loss: Sum of the cross-entropies, a scalar.
-        correct: Which tokens are right, ``(N,) bool``.
+        correct: Which tokens are predicted correctly, ``(N,) bool``.
     """
 
     logits: Tensor
@@ -37,20 +37,20 @@ class Filled(NamedTuple):
 
 
 class GeneratorLM(MaskedLM):
-    """Learn the tokens that were hidden, as the generator of a discriminator: its probabilities are computed once."""
+    """Masked language modelling of a generator; the loss uses the probabilities from which samples were drawn."""
 
     def evaluate(self, output: Filled, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the cross-entropy over the vocabulary, which came with the samples."""
+        """Return the cross-entropy over the vocabulary, which was computed with the samples."""
         tokens = {"losses_sum": output.loss.detach(), "correct": output.correct, "labels": batch["labels"]}
         return Evaluation(output.loss, {"tokens": tokens})
 
 
 class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
-    """Learn for each token whether it was replaced.
+    """Predict for each token whether it was replaced.
 
     (Clark, Luong, Le, Manning 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators",
-    section 2.) Every token of the input counts, special ones too; padding does not. A token is taken for a replaced one
-    when its logit is above 0.
+    section 2.) All tokens of the input have labels, special tokens too, but not padding. A token is predicted as
+    replaced if its logit is above 0.
 
     Args:
         setup: Tokenizer, config and classes of the model.
@@ -62,7 +62,7 @@ class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
 
     @classmethod
     def head_for(cls, model_type: str) -> str:
-        """Return ELECTRA's own head where there is one, else a token classifier of one output."""
+        """Return ELECTRA's head for its model family, for all others a token classifier with one output."""
         return family_of(model_type).token_detection_head
 
     @property
@@ -71,7 +71,7 @@ class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
         return {"num_labels": 1, "id2label": {0: "REPLACED"}, "label2id": {"REPLACED": 0}}
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
-        """Return the binary cross-entropy over all tokens; which are taken for replaced ones."""
+        """Return the binary cross-entropy over all tokens, and which are predicted as replaced."""
         import torch
         from torch.nn import functional
 
@@ -90,7 +90,7 @@ class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
         return {"tokens": Metrics()}
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return each token that was judged, the probability that it was replaced, and what is right where it is known.
+        """Return tokens, the probabilities that they were replaced, and labels if there are any.
 
         All are ``(B, L)``, -1 where there is no token.
         """
@@ -103,7 +103,7 @@ class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
         return {name: torch.where(there, values, -1) for name, values in found.items()}
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
-        """Return the tokens with their scores, the places of those taken for replaced, and of the replaced ones."""
+        """Return the tokens, their scores, the positions predicted as replaced, and those that were replaced."""
         values = {name: np.asarray(column) for name, column in predictions.items()}
         there = values["tokens"] >= 0
         scores = values["scores"][there]
@@ -118,15 +118,15 @@ class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
 
 
 class TokenDetection(Detection):
-    """Learn which tokens are samples of a generator that filled in what was masked.
+    """Detect tokens that a generator sampled for masked positions.
 
-    The pipeline replaces the masked tokens on the device; where a sample is the original token, nothing was replaced.
+    The pipeline replaces the masked tokens on the device; a sample that equals the original token is not a replacement.
 
     Args:
         setup: Tokenizer, config and classes of the model.
-        sample_function: How the generator's tokens are drawn: 'gumbel' and 'multinomial' name the same distribution
-            (Maddison, Tarlow, Minka 2014, "A* Sampling"). Both are drawn by inverting the cumulative distribution at a
-            number that belongs to the row, so runs repeat on any number of processes and evaluations are fixed.
+        sample_function: How tokens of the generator are sampled. 'gumbel' and 'multinomial' are the same distribution
+            (Maddison, Tarlow, Minka 2014, "A* Sampling"). Both use inverse transform sampling with a random number per
+            row and position, so results do not depend on the world size, and evaluations are reproducible.
     """
 
     def __init__(self, setup: Setup, *, sample_function: Literal["gumbel", "multinomial"] = "gumbel") -> None:
@@ -136,9 +136,9 @@ class TokenDetection(Detection):
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``labels (B, L) int64``, of a text in which nothing is replaced yet, and ``draws (B, L) int32``.
+        """Return ``labels (B, L) int64`` of the original text, and ``draws (B, L) int32``, random numbers for sampling.
 
-        In prediction nothing is replaced, and nobody knows what is right.
+        In prediction nothing is replaced and there are no labels.
         """
         if context.stage == "predict":
             return {}
@@ -147,12 +147,12 @@ class TokenDetection(Detection):
         return {"labels": np.where(attended, ORIGINAL, IGNORE_INDEX), "draws": draws_at(attended, own)}
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say what will be detected: the samples exist only when the generator runs."""
+        """Return a text with the task: samples exist only when the generator runs."""
         return "detect which masked tokens the generator fills in wrongly"
 
 
 class RandomTokenDetection(Detection, ConfiguresInputs):
-    """Learn which tokens were replaced by random ones.
+    """Detect tokens that were replaced by random ones.
 
     (Di Liello, Gabburo, Moschitti 2022, "Effective Pre-Training Objectives for Transformer-based Autoencoders".) A
     replacement is never the token itself and never special.
@@ -176,7 +176,7 @@ class RandomTokenDetection(Detection, ConfiguresInputs):
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``input_ids`` with replaced tokens and ``labels``, 1 where they are: both ``(B, L) int64``."""
+        """Return ``input_ids`` with replaced tokens and ``labels``, 1 at replacements: both ``(B, L) int64``."""
         if context.stage == "predict":
             return {}
         input_ids, attended = batch["input_ids"], batch["attention_mask"] > 0
@@ -191,14 +191,14 @@ class RandomTokenDetection(Detection, ConfiguresInputs):
         return select(eligible, self.probability, own, batch["word_ids"] if self.whole_words else None)
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Say the tokens that are replacements."""
+        """Return a text with the replacements."""
         if "labels" not in batch:
-            return "detect what does not belong there"
+            return "detect replaced tokens"
         found = batch["input_ids"][row][batch["labels"][row] == REPLACED].tolist()
         return f"detect {' '.join(self.setup.tokenizer.convert_ids_to_tokens(found)) or 'nothing'}"
 
 
 def token_logits(output: Any) -> Tensor:
-    """Return one logit a token in float32, ``(B, L)``, from a head with one output or none of its own dimension."""
+    """Return one logit per token in float32 ``(B, L)``, from logits ``(B, L, 1)`` or ``(B, L)``."""
     logits: Tensor = output.logits
     return (logits.squeeze(-1) if logits.ndim == 3 else logits).float()

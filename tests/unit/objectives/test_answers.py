@@ -44,12 +44,12 @@ def test_first_answers_of_all_rows(texts: Any, starts: Any, expected: list[int])
 @pytest.mark.parametrize(
     ("texts", "starts", "message"),
     [
-        (["on"], [5], "the answer 'on' starts at 5, and there the context has ' o'"),
-        (["go", "on"], [3, 5], "the answer 'on' starts at 5, and there the context has ' o'"),
-        (["so"], [-2], "the answer 'so' starts at -2, and the context has 14 characters"),
-        (["so"], [99], "the answer 'so' starts at 99, and the context has 14 characters"),
-        (["so"], [None], "the answer 'so' starts at None, and the context has 14 characters"),
-        (["so", "go"], [12], "there are 2 answers and 1 starts of them"),
+        (["on"], [5], "the answer 'on' starts at 5, but there the context has ' o'"),
+        (["go", "on"], [3, 5], "the answer 'on' starts at 5, but there the context has ' o'"),
+        (["so"], [-2], "the answer 'so' starts at -2, but the context has 14 characters"),
+        (["so"], [99], "the answer 'so' starts at 99, but the context has 14 characters"),
+        (["so"], [None], "the answer 'so' starts at None, but the context has 14 characters"),
+        (["so", "go"], [12], "there are 2 answers but 1 starts"),
     ],
 )
 def test_wrong_answers_are_named_by_their_row(texts: Any, starts: Any, message: str) -> None:
@@ -58,7 +58,7 @@ def test_wrong_answers_are_named_by_their_row(texts: Any, starts: Any, message: 
 
 
 def test_sizes_are_compared_row_by_row() -> None:
-    with pytest.raises(DataError, match=r"^rows:0: there are 1 answers and 0 starts of them"):
+    with pytest.raises(DataError, match=r"^rows:0: there are 1 answers but 0 starts"):
         spans({"text": ["go"], "answer_start": []}, {"text": [], "answer_start": [3]})
 
 

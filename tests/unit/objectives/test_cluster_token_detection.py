@@ -202,7 +202,7 @@ def note_in_a_process(rank: int, meeting: str, sent: Any) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     made = counts_of(counts=torch.zeros_like(COUNTS))
     ids, others = torch.tensor([[5 + rank, 9, 9]]), torch.tensor([[14, 10, 7]])
-    made.note(ids, others, counted=torch.tensor([[True, True, False]]), found=torch.tensor([[False, True, True]]))
+    made.add_batch(ids, others, counted=torch.tensor([[True, True, False]]), found=torch.tensor([[False, True, True]]))
     made.end_step()
     sent.put(made.counts.tolist())
     torch.distributed.destroy_process_group()
@@ -294,7 +294,7 @@ def test_samples_are_described(objective_for):
     objective = objective_for(probability=1.0)
     batch, own = workers_part(objective, "train")
     tokens = objective.setup.tokenizer.convert_ids_to_tokens(batch["input_ids"][0, 1:4].tolist())
-    assert objective.describe({**batch, **own}, 0) == f"detect what replaces {' '.join(tokens)}"
+    assert objective.describe({**batch, **own}, 0) == f"detect the replacements of {' '.join(tokens)}"
 
 
 def test_workers_get_no_counts(objective_for):

@@ -223,12 +223,12 @@ def test_sentinels_in_the_spelling_of_mt5() -> None:
 MISTAKES: list[tuple[str, str, dict[str, Any], str]] = [
     ("t5", "bart", {}, r"--denoising_style bart: .* has no mask token.*It has 20 sentinels: give --denoising_style t5"),
     ("bart", "t5", {}, r"--denoising_style t5: .*no sentinels \(<extra_id_0>.*'<mask>': give --denoising_style bart"),
-    ("t5", "t5", {"shuffle_sentences": True}, "--shuffle_sentences: t5 style"),
-    ("t5", "t5", {"probability": 0.0}, "--probability 0: nothing is hidden"),
+    ("t5", "t5", {"shuffle_sentences": True}, "--shuffle_sentences: the targets of t5 style"),
+    ("t5", "t5", {"probability": 0.0}, "--probability 0: no token is masked"),
     ("t5", "t5", {"mean_span_length": 0.5}, "--mean_span_length 0.5: in t5 style"),
     ("bart", "bart", {"probability": 0.0, "shuffle_sentences": False}, "--probability 0 and --shuffle_sentences false"),
     ("bart", "bart", {"denoisers": ["0.15,3"]}, "--denoisers: a mixture .*--denoising_style t5"),
-    ("t5", "t5", {"denoisers": ["0.15,3"], "probability": 0.2}, "--denoisers and --probability: .*Leave it out"),
+    ("t5", "t5", {"denoisers": ["0.15,3"], "probability": 0.2}, "--denoisers and --probability: .*Leave --prob"),
     ("t5", "t5", {"denoisers": ["0.1,3"], "probability": 0.2, "mean_span_length": 3.0}, "and --mean_span_length"),
     ("t5", "t5", {"denoisers": []}, "--denoisers: the list is empty"),
     ("t5", "t5", {"denoisers": ["0.15"]}, "--denoisers: '0.15': expected PROBABILITY,MEAN_LENGTH"),
@@ -270,7 +270,7 @@ def test_a_tokenizer_with_neither_is_refused() -> None:
 def test_prefixes_must_be_known_to_tokenizer_and_model() -> None:
     known = setup("t5")
     known.tokenizer.add_tokens(["[S2S]"], special_tokens=True)
-    with pytest.raises(ConfigurationError, match=r"'\[S2S\]' is token \d+, and the model's vocabulary has"):
+    with pytest.raises(ConfigurationError, match=r"'\[S2S\]' has token id \d+, but the model's vocab_size is"):
         Denoising(known, denoisers=["0.25,inf,[S2S]"])
     known.config.vocab_size = len(known.tokenizer)
     objective = Denoising(known, denoisers=["0.25,inf,[S2S]"])
@@ -470,7 +470,7 @@ def test_predictions_are_generated_from_the_texts_as_they_are() -> None:
     objective.template = replace(objective.template, keeps_end=True)
     own = objective.post_process({}, long, context("predict", rows=[0, 1]))
     assert own["input_ids"][1].tolist() == long["input_ids"][1, -16:].tolist()
-    assert objective.describe({**long, **own}, 0) == "fill in what is hidden"
+    assert objective.describe({**long, **own}, 0) == "fill in masked spans"
 
     made = objective.setup.tokenizer
     first, second = (made(text)["input_ids"] for text in ("<extra_id_0> sky", "<extra_id_0> river"))

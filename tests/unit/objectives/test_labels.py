@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset, Features
 from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.label_values import is_written_list
-from transformers_framework.objectives.labels import Classes
+from transformers_framework.objectives.labels import LabelEncoder
 from transformers_framework.sources.columns import DatasetSource
 
 
@@ -25,8 +25,8 @@ def data(labels: list[Any], names: list[str] | None = None) -> Dataset:
     return Dataset.from_dict({"y": labels}, features=features)
 
 
-def found(*steps: tuple[Stage, Dataset], **options: Any) -> Classes:
-    classes = Classes("y", **options)
+def found(*steps: tuple[Stage, Dataset], **options: Any) -> LabelEncoder:
+    classes = LabelEncoder("y", **options)
     for stage, dataset in steps:
         classes.inspect(dataset, source(stage))
     return classes
@@ -92,11 +92,11 @@ def test_a_checkpoint_without_names_takes_those_that_are_asked_for() -> None:
 
 
 def test_nothing_but_texts_to_predict() -> None:
-    classes = Classes("", known=["x", "y", "z"])
-    classes.settle(trains=False)
+    classes = LabelEncoder("", known=["x", "y", "z"])
+    classes.fix_classes(trains=False)
     assert classes.display_names == ["x", "y", "z"]
-    classes = Classes("")
-    classes.settle(trains=False)
+    classes = LabelEncoder("")
+    classes.fix_classes(trains=False)
     assert classes.count == 2
 
 
@@ -106,14 +106,14 @@ def test_nothing_but_texts_to_predict() -> None:
         ([("train", data(["x", "w"]))], {"asked": ["z", "x"]}, "train.jsonl:2: 'y' has the label 'w'; expected one of"),
         ([("train", data([0, 2]))], {"asked": ["z", "x"]}, "train.jsonl:2: 'y' has the label 2; expected 0 to 1"),
         ([("train", data([0, 1], ["x", "w"]))], {"asked": ["z", "x"]}, "has the classes x, w; expected z, x"),
-        ([("train", data([0, 1, 2], ["x", "y", "z"]))], {"num_labels": 2}, "--num_labels: 2 .* 'y' has 3: x, y, z"),
+        ([("train", data([0, 1, 2], ["x", "y", "z"]))], {"num_labels": 2}, "--num_labels 2: 'y' has 3 .*x, y, z"),
         ([("train", data([0, None]))], {}, "train.jsonl:2: 'y' has no label \\(null\\)"),
         ([("train", data([0.5, 1.0]))], {}, "train.jsonl:1: 'y' has the label 0.5"),
         ([("train", data([0, 3]))], {"num_labels": 3}, "train.jsonl:2: .* 3; expected 0 to 2"),
         ([("train", data([0, -1]))], {}, "--predict_dataset"),
         ([("train", data([0, 1])), ("valid", data([0, 2]))], {}, "valid.jsonl:2: .* 2; expected 0 to 1"),
         ([("train", data(["a", "b"])), ("valid", data(["b", "c"]))], {}, "valid.jsonl:2: .* 'c'; expected one of a, b"),
-        ([("train", data(["a", "b", "c"]))], {"num_labels": 2}, "--num_labels: 2 classes were asked for"),
+        ([("train", data(["a", "b", "c"]))], {"num_labels": 2}, "--num_labels 2: 'y' has 3 classes"),
         ([("test", data([0, 3]))], {"known": ["x", "y", "z"]}, "test.jsonl:2: .* 3; expected 0 to 2"),
         ([("test", data(["x", "w"]))], {"known": ["x", "y"]}, "test.jsonl:2: .* 'w'; expected one of x, y"),
         (
@@ -225,7 +225,7 @@ def test_decimals_are_numbers() -> None:
 
 @pytest.mark.parametrize("value", [0.5, Decimal("0.5")])
 def test_fractions_in_rows_that_were_not_looked_at_are_refused(value: Any) -> None:
-    with pytest.raises(DataError, match=r"0.5.* in a row that was not looked at before"):
+    with pytest.raises(DataError, match=r"0.5.* in a row that was not checked before"):
         found(("train", data([0, 1]))).numbers([value])
 
 
@@ -279,5 +279,5 @@ def test_words_for_yes_and_no() -> None:
 def test_binary_labels(dataset: Dataset, values: list[Any]) -> None:
     classes = found(("train", dataset), is_binary=True, num_labels=2)
     assert classes.numbers(values, "train").tolist() == [1, 0]
-    with pytest.raises(DataError, match=r"train.jsonl:2: 'y' has the label 'b'; expected 1 for a right candidate"):
+    with pytest.raises(DataError, match=r"train.jsonl:2: 'y' has the label 'b'; expected 1 .relevant candidate."):
         found(("train", data(["yes", "b"])), is_binary=True, num_labels=2)

@@ -39,12 +39,12 @@ def documents(objective: QuestionAnswering) -> Documents:
 
 def test_the_threshold_is_kept_when_the_stage_ends_and_not_by_the_metric(made: QuestionAnswering) -> None:
     found = documents(made)
-    values = made.judge("valid", found)
+    values = made.score_answers("valid", found)
     assert math.isnan(float(made.state.get_buffer(THRESHOLD))), "to compute a metric changes nothing"
     assert (values["exact_match"], -2 <= values[THRESHOLD] < 3) == (100, True)
     made.end_stage("valid", values)
     assert made.threshold == values[THRESHOLD]
-    assert made.judge("valid", found) == values
+    assert made.score_answers("valid", found) == values
     for nothing in ({}, {THRESHOLD: math.nan}):
         made.end_stage("valid", nothing)
         assert made.threshold == values[THRESHOLD]

@@ -68,7 +68,7 @@ def test_labels_that_say_neither_are_refused() -> None:
     with pytest.raises(DataError, match=r"train.jsonl:2: 'y' is 'maybe'; expected 1 .positive. or 0"):
         objective().pre_process(Dataset.from_dict({**columns, "y": ["yes", "maybe"]}), source())
     turned = Dataset.from_dict({**columns, "y": [0, 1]}).cast_column("y", ClassLabel(names=["yes", "no"]))
-    with pytest.raises(DataError, match="declares yes, no, so that 0 stands for a positive"):
+    with pytest.raises(DataError, match="has the classes yes, no, so 0 would be a positive"):
         objective().pre_process(turned, source())
 
 

@@ -349,7 +349,7 @@ def test_the_column_is_needed_where_summaries_are() -> None:
     ("family", "lengths", "message"),
     [
         ("bart", (40,), "two lengths are needed"),
-        ("bart", (40, 2), "the second length, 2, leaves no room beside the 2 special tokens of a summary. Use 3"),
+        ("bart", (40, 2), "the second length, 2, is too short for a summary, which has 2 special tokens. Use 3"),
         ("bart", (40, 129), "the second length, 129, is longer than the decoder's 128 positions"),
         ("pegasus", (40, 129), "the second length, 129, is longer than the decoder's 128 positions"),
     ],

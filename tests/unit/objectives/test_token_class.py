@@ -258,7 +258,7 @@ def tiny_text() -> Any:
         ({"words": [["a"], ["b", "c"]], "tags": [["x"], ["y", ""]]}, r"train.jsonl:2: 'tags' has an empty label"),
         ({"words": [["a"], ["b"]], "tags": ["x", "y"]}, "holds string; expected a list of whole numbers or names"),
         ({"words": [["a"], ["b", "c"]], "tags": [[0], [0.5, 1.0]]}, r"train.jsonl:2: 'tags' has the label 0.5"),
-        ({"words": [["a"], ["b", "c"]], "tags": [[0], [0, 3]]}, "no row is of class 1, 2"),
+        ({"words": [["a"], ["b", "c"]], "tags": [[0], [0, 3]]}, "no row has class 1, 2"),
         ({"words": [["a"]]}, "no column 'tags'"),
     ],
 )
@@ -335,7 +335,7 @@ def test_each_word_is_learned_in_one_window(stage: Any) -> None:
 
 
 def test_words_that_are_their_own_labels() -> None:
-    with pytest.raises(ConfigurationError, match="--label_column: 'words' is --input_columns too"):
+    with pytest.raises(ConfigurationError, match="--label_column: 'words' is also --input_columns"):
         TokenClassification(Setup(), input_columns=["words"], label_column="words")
 
 
