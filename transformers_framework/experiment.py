@@ -51,19 +51,19 @@ class Experiment:
         config_yaml: The same as a file for ``--config``; it is written beside the checkpoints.
         purpose: What it is built for: a run; a check, for which data are looked at as a whole after a first mistake in
             them; a preview, which never writes either.
-        pipeline: What is learned; see the table of pipelines in --help.
-        model: Family of transformers; auto reads it from the checkpoint.
-        name: Name of the run: its files are in folders of this name.
-        output_dir: Folder of all runs.
+        pipeline: What the model learns; --help without --pipeline lists the pipelines.
+        model: Model family of transformers; auto reads it from the checkpoint.
+        name: Name of the run and of its folders.
+        output_dir: Folder of the outputs of all runs.
         seed: Seed of every random decision.
-        resume: Continue this run's last checkpoint if there is one, else start.
-        ckpt_path: Lightning checkpoint to start from, or to test or predict with when nothing is trained.
-        overwrite: Remove the files of an earlier run of this name when this one writes its first checkpoint.
-        allow_other_batch_size: Continue a checkpoint although an optimizer step has another number of rows now.
-        rendezvous_timeout: Seconds that the processes of a run wait for each other before it starts. Which are missing
-            is logged at once, and each minute again.
-        hang_timeout: Seconds after which a run of several processes ends when one does not answer, because it is
-            stopped or its machine or network is frozen. It is named after 30; one that is only busy answers.
+        resume: Continue from the last checkpoint of this run if there is one, otherwise start the run.
+        ckpt_path: Lightning checkpoint to continue from, or to test or predict with if nothing is trained.
+        overwrite: Replace an earlier run of this name: remove its files when this one has saved its first checkpoint.
+        allow_other_batch_size: Continue from a checkpoint even if an optimizer step now has another number of rows.
+        rendezvous_timeout: Seconds that the ranks of a run wait for each other before it starts. Missing ranks are
+            logged at once and every minute.
+        hang_timeout: Seconds after which a run with several ranks is stopped if one of them does not respond, because
+            it is stopped or its machine or network is frozen. It is logged after 30 seconds; a busy rank responds.
     """
 
     def __init__(
@@ -391,7 +391,7 @@ class Experiment:
     def _evaluate(self, stage: Stage, weights: str | None) -> None:
         evaluate = self.trainer.test if stage == "test" else self.trainer.validate
         found = evaluate(self.module, self.data, ckpt_path=weights, verbose=False)
-        logger.info("%s of %s", stage, weights or "the weights at hand")
+        logger.info("%s results of %s", stage, weights or "the last weights")
         self.metrics |= found[0] if found else {}  # nothing with a limit of no batches
         for name, value in (found[0] if found else {}).items():
             logger.info("  %s %.4f", name, value)

@@ -159,7 +159,7 @@ def test_the_command_that_every_row_changes_is_right(tmp_path, made, capsys):
     for pipeline in ("seq_class", "answer_selection"):
         words = words_of(wrong("", pipeline=pipeline), tmp_path, made)
         assert main([*words, "--check"]) == 0, capsys.readouterr()
-        assert "Nothing is wrong." in capsys.readouterr().out
+        assert "No problems found." in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 

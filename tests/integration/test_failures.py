@@ -91,7 +91,7 @@ def test_the_keyboard_leaves_behind_a_whole_step(
     run.wait_until(run.folders.last.exists)
     os.killpg(run.process.pid, signal.SIGINT)
     assert run.ends(60) == 130
-    assert "interrupted: the same command with --resume" in run.said
+    assert "interrupted: run the same command with --resume" in run.said
     assert "Traceback" not in run.said
     assert step_of(run.folders.last) == int(run.said.split("Stopped at step ")[1].split(";")[0])
 
@@ -139,7 +139,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(tmp_path: Path) -
     assert interrupted.run(words, log, (STEPS, 4, interrupted.fill_disk)) == 1
     said = log.read_text()
     assert "cannot be written" in said, said
-    assert "--resume goes on from the last one" in said
+    assert "--resume continues from the last one" in said
     assert "Traceback" not in said
     assert step_of(folders.last) == 2
     assert not list(folders.checkpoints.glob(".*.part"))

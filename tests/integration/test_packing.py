@@ -229,7 +229,7 @@ def test_the_check_reads_what_training_reads(
 ) -> None:
     run(tmp_path, "checked", check=True, train_dataset=texts(tmp_path, 37, long=2), test_dataset=texts(tmp_path, 9), **flags)  # fmt: skip  # noqa: E501
     said = capsys.readouterr().out
-    assert "Nothing is wrong." in said
+    assert "No problems found." in said
     assert "predict " in said
     assert (" 5.1 % of the texts were cut" in said) is ("isolated" in flags.values()), "two of 39"
 

@@ -357,7 +357,10 @@ MISTAKES = [
         {"import": "added", "loggers": "lines", "lines_fil": "x"},
         "--lines_fil: unknown flag. Did you mean '--lines_file'?",
     ),
-    ({"import": "added", "lines_file": "x"}, "--lines_file: this run has no such flag; it belongs to --loggers lines."),
+    (
+        {"import": "added", "lines_file": "x"},
+        "--lines_file: this run has no such flag; it belongs to --loggers lines.",
+    ),
     (
         {"import": "no_logger", "loggers": "none_at_all"},
         "--loggers none_at_all: make returned 3, expected a pytorch_lightning Logger",

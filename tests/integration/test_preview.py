@@ -158,7 +158,7 @@ def test_a_replacement_of_clusters_is_the_one_of_the_first_step(tmp_path, capsys
         ("masked_lm", "[MASK]‹original› masked; to be predicted: the original of each"),
         ("random_token_detection", "token‹was original› replaced; to be detected: what was replaced"),
         ("swapped_lm", "token‹was original› replaced; to be predicted: the original of each"),
-        ("denoising", "<extra_id_0> put in; to be written: the target"),
+        ("denoising", "<extra_id_0> inserted; to be written: the target"),
         ("seq_class", None),
     ],
 )
@@ -166,7 +166,7 @@ def test_a_legend_says_what_the_marks_that_are_there_mean(pipeline, marks, tmp_p
     flags: dict[str, Any] = {"probability_masked": 1, "probability_replaced": 0, "probability_unchanged": 0}
     flags = {"masked_lm": flags, "denoising": {"model": "t5", "max_number_of_spans": 1}}.get(pipeline, {})
     lines = shown(runs.command(tmp_path, pipeline=pipeline, **flags), capsys, monkeypatch).splitlines()
-    assert lines[0] == f"train: {tmp_path / 'data' / 'train.jsonl'}, 5 of 40 rows as the first epoch has them"
+    assert lines[0] == f"train: {tmp_path / 'data' / 'train.jsonl'}, 5 of 40 rows as in the first epoch"
     assert lines[1] == (f"marks: {marks}" if marks else "")
 
 
@@ -231,7 +231,7 @@ def test_what_a_decoder_restores_is_shown_whole_corrupted_and_as_target(model, f
         ):
             assert squeezed(CODES.sub("", line)) == title + squeezed(tokenizer.decode(tokens))
         hidden = np.isin(input_ids, stands_in)
-        assert re.search(rf", {hidden.sum()} put in$", head[0]) or not hidden.any(), head[0]
+        assert re.search(rf", {hidden.sum()} inserted$", head[0]) or not hidden.any(), head[0]
         for line, tokens in ((text, batch.clean[row][:0]), (seen, input_ids), (target, labels)):
             assert line.count(f"\033[{PUT_IN}m") == num_runs(np.isin(tokens, stands_in)), line
         assert target.count(f"\033[{WRITTEN}m") == num_runs(~np.isin(labels, stands_in))

@@ -321,7 +321,7 @@ def test_check_shows_words_and_their_classes(tmp_path: Path, capsys: pytest.Capt
     assert main(runs.command(tmp_path, pipeline="token_class", check=True)) == 0
     printed = capsys.readouterr().out
     assert "B-animals" in printed
-    assert "Nothing is wrong." in printed
+    assert "No problems found." in printed
 
 
 def test_a_detector_of_replaced_tokens_learns_tags(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The preflight: everything that can be known before training, and all that is wrong, at once."""
+"""``--check``: a report on everything that can be known before training, with all problems at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BYTES_OF_STATE = 16  # a float32 weight, its gradient, and two moments of Adam
 
 
 def check(experiment: Experiment) -> bool:
-    """Print a report on a run that is not started; return whether nothing is wrong with it."""
+    """Print a report on a run without starting it; return whether it has no problems."""
     experiment.prepare_machine()
     problems = find_problems(experiment)
     print(printable("\n".join(_report(experiment, problems))))  # noqa: T201
@@ -30,7 +30,7 @@ def check(experiment: Experiment) -> bool:
 
 
 def find_problems(experiment: Experiment) -> list[UserError]:
-    """Build the parts of a run one by one and collect what is wrong; parts that need a broken one are left."""
+    """Build the parts of a run one by one and collect all errors; parts that depend on a failed one are skipped."""
     problems: list[UserError] = []
     with caught(problems.append):
         experiment.check_folders()
@@ -73,7 +73,7 @@ def _report(experiment: Experiment, problems: list[UserError]) -> Iterator[str]:
     if experiment.data.has("train"):
         yield from _steps(experiment)
     yield from _model(experiment)
-    yield "Nothing is wrong."
+    yield "No problems found."
 
 
 def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     masks = [batch[name][: len(batch[ROW_IDS])] for batch, _ in batches for name in names if name in batch]
     tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.size for mask in masks)
     what, reason = experiment.inputs.truncation(experiment.options["max_sequence_length"])
-    yield f"  {tokens / measured:.1f} tokens a row, {100 * cut / measured:.1f} % of the {what} {reason}"
+    yield f"  {tokens / measured:.1f} tokens per row, {100 * cut / measured:.1f} % of the {what} {reason}"
     if stage == TRAIN and data.bins is not None:
         packed = f"{len(data.bins):,} rows of {experiment.max_length} tokens"
         yield f"  packed into {packed}, {100 * data.bins.fill:.1f} % full"
@@ -123,8 +123,8 @@ def _samples(experiment: Experiment, batch: Any, own: Any, objectives: list[Any]
 def _steps(experiment: Experiment) -> Iterator[str]:
     trainer, steps = experiment.trainer, experiment.steps
     size = experiment.data.batch_sizes["train"] * trainer.world_size * trainer.accumulate_grad_batches
-    yield f"\nsteps: {_known(steps.batches)} batches and {_known(steps.per_epoch)} optimizer steps an epoch"
-    yield f"  {_known(steps.total)} optimizer steps in all, {size:,} rows each"
+    yield f"\nsteps: {_known(steps.batches)} batches and {_known(steps.per_epoch)} optimizer steps per epoch"
+    yield f"  {_known(steps.total)} optimizer steps in total, with {size:,} rows each"
 
 
 def _known(count: float) -> str:
@@ -135,7 +135,7 @@ def _model(experiment: Experiment) -> Iterator[str]:
     parameters = list(experiment.module.parameters())
     count = sum(parameter.numel() for parameter in parameters)
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    yield f"\nmodel: {count:,} parameters, {trained:,} of them trained"
+    yield f"\nmodel: {count:,} parameters, {trained:,} of them trainable"
     state = count * 4 + trained * (BYTES_OF_STATE - 4)
     activations = activation_bytes(
         experiment.config,
@@ -143,8 +143,8 @@ def _model(experiment: Experiment) -> Iterator[str]:
         length=experiment.inputs.max_length,
         narrow="16" in str(experiment.trainer.precision),
     )
-    yield f"  memory while training, about: {state / 2**30:.2f} GiB of weights, gradients and moments,"
-    yield f"  {activations / 2**30:.2f} GiB of activations at the full length"
+    yield f"  estimated memory for training: {state / 2**30:.2f} GiB for weights, gradients and optimizer state,"
+    yield f"  {activations / 2**30:.2f} GiB for activations at the maximum length"
 
 
 def activation_bytes(config: Any, *, rows: int, length: int, narrow: bool) -> int:

@@ -55,16 +55,16 @@ def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--con
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):
-        raise ConfigurationError(f"{_at(path, root)}: found {_kind(root)}, expected one 'flag: value' a line.")
+        raise ConfigurationError(f"{_at(path, root)}: found {_kind(root)}, expected one 'flag: value' per line.")
     given: dict[str, Given] = {}
     for key, value in root.value:
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigurationError(f"{_at(path, key)}: found {_kind(key)}, expected the name of a flag.")
         name, place = canonical(key.value), f"{_at(path, key)}: {key.value}"
         if name in COMMAND_LINE_ONLY:
-            raise ConfigurationError(f"{place}: this flag can stand on the command line only.")
+            raise ConfigurationError(f"{place}: this flag can only be given on the command line.")
         if name in given:
-            raise ConfigurationError(f"{place}: the flag is given twice, first at {given[name].place}.")
+            raise ConfigurationError(f"{place}: this flag is given twice, first at {given[name].place}.")
         given[name] = _given(name, place, path, value)
     included = given.pop("config", Given("", ()))
     files = (*including, Path(path).resolve())
@@ -74,7 +74,7 @@ def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--con
             raise ConfigurationError(f"{included.place}: found nothing, expected a YAML file.")
         target = str(Path(path).parent / os.path.expandvars(Path(word).expanduser()))
         if Path(target).resolve() in files:
-            raise ConfigurationError(f"{included.place}: '{word}' includes itself, by way of this file.")
+            raise ConfigurationError(f"{included.place}: '{word}' includes itself through this file.")
         first |= read_config(target, files, included.place)
     return {**first, **given}
 

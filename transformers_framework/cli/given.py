@@ -153,7 +153,7 @@ def _occurrences(argv: Iterable[str]) -> list[tuple[str, Given]]:
             name, given = found[-1]
             found[-1] = (name, Given(given.place, (*given.words, word)))
         else:
-            raise ConfigurationError(f"Unexpected '{word}': every value follows its flag, as in --pipeline NAME.")
+            raise ConfigurationError(f"Unexpected '{word}': each value must follow its flag, as in --pipeline NAME.")
     return found
 
 
@@ -172,7 +172,7 @@ def read_environment(variables: Mapping[str, str]) -> dict[str, Given]:
         if variable.startswith(PREFIX) and variable not in SETTINGS:
             name = canonical(variable.removeprefix(PREFIX).lower())
             if name in COMMAND_LINE_ONLY or name == "config":
-                raise ConfigurationError(f"{variable}: this flag can stand on the command line only.")
+                raise ConfigurationError(f"{variable}: this flag can only be given on the command line.")
             given[name] = given_by_text(name, variable, text)
     return given
 

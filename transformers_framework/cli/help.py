@@ -1,4 +1,4 @@
-"""The help in two levels: what there is, at once; and every flag of one run."""
+"""The help: an overview of pipelines and models, and the flags of one run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ALSO = (
     "--debug",
     "--version",
 )
-EVERYTHING = "all"  # --help all: also the flags that few runs need
-REQUIRED_FIRST = "required"  # title of the flags without a default
-# groups of a run in the order of its help; the last, most of it Lightning's, is listed by its names only
+EVERYTHING = "all"  # --help all: also explain the flags of the Trainer
+REQUIRED_FIRST = "required"  # title of the group of required flags
+# groups in the order of the help; of the last, mostly Lightning's, only names are listed
 ORDER = ("pipeline", "model", "data", "optimization", "selection", "run", "trainer")
-# beside the pipelines
+# listed after the pipelines
 TABLES: dict[str, Iterable[str]] = {
     "models": MODELS,
     "optimizers": OPTIMIZERS,
@@ -41,7 +41,7 @@ _WIDEST, _NARROWEST = 120, 60  # columns
 
 
 def overview() -> str:
-    """Return the help without a pipeline; nothing heavy is imported for it."""
+    """Return the help without a pipeline, without importing anything heavy."""
     width = _width()
     column = max(map(len, PIPELINES)) + 4
     rows = [("pipeline", "needs", "learns"), *((name, spec.needs, spec.learns) for name, spec in PIPELINES.items())]
@@ -51,16 +51,18 @@ def overview() -> str:
     return "\n\n".join(
         [
             f"usage: {USAGE}",
-            _fill("Train, test and apply transformers on text, with the tools of Hugging Face and Lightning.", width),
+            _fill(
+                "Train, test and use transformers on text, with Hugging Face libraries and PyTorch Lightning.", width
+            ),
             table,
             *(
                 f"{title}\n{_fill(', '.join(names), width, indent=2)}"
                 for title, names in {**TABLES, "plug-ins": installed()}.items()
                 if names
             ),
-            _fill(f"Every flag of one run: --pipeline {first} --model bert --help", width)
+            _fill(f"To list the flags of a run: --pipeline {first} --model bert --help", width)
             + "\n"
-            + _fill(f"Also: {', '.join(ALSO)}", width),
+            + _fill(f"Other flags: {', '.join(ALSO)}", width),
         ]
     )
 
@@ -68,7 +70,7 @@ def overview() -> str:
 def full(groups: Mapping[str, Mapping[str, Flag]], usage: str = USAGE) -> str:
     """Return the help of one run: every flag by group, with type, meaning and default."""
     width = _width()
-    note = "A list takes several values; true or false can be left out to mean true; none takes a value away."
+    note = "Lists take several values; a flag without a value is true; 'none' removes a value."
     sections = [f"usage: {usage}", _fill(note, width)]
     for title, flags in groups.items():
         if flags:
@@ -81,8 +83,8 @@ def help_of_run(groups: Mapping[str, Mapping[str, Flag]], word: str | None = Non
 
     Args:
         groups: Flags of the run by group.
-        word: ``all`` explains the flags of the Trainer too; another word shows the flags that have it in their name or
-            their text.
+        word: ``all`` also explains the flags of the Trainer; another word shows the flags that have it in their name or
+            help.
 
     Raises:
         ConfigurationError: When no flag has the word.
@@ -99,15 +101,18 @@ def help_of_run(groups: Mapping[str, Mapping[str, Flag]], word: str | None = Non
             for title, flags in shown.items()
         }
         if not any(found.values()):
-            raise ConfigurationError(f"--help {word}: no flag of this run has this word. Use --help {EVERYTHING}.")
+            raise ConfigurationError(
+                f"--help {word}: no flag of this run has this word in its name or help. "
+                f"Use --help {EVERYTHING} to list all flags."
+            )
         return full(found)
     if word == EVERYTHING:
         return full(shown)
     hidden = shown.pop(ORDER[-1], {}).values()
     names = _fill(", ".join(flag.dashed for flag in hidden), _width(), indent=2)
-    trainer = [f"trainer, explained by --help {EVERYTHING}\n{names}"] if hidden else []
+    trainer = [f"trainer (explained by --help {EVERYTHING})\n{names}"] if hidden else []
     hint = _fill(
-        "--help WORD shows the flags whose name or text has the word, --help all explains every flag.", _width()
+        "--help WORD shows flags with this word in their name or help, --help all explains all flags.", _width()
     )
     return "\n\n".join([full(shown), *trainer, hint])
 
@@ -142,7 +147,7 @@ def _written(value: Any) -> str:
 
 
 def _row(widths: Iterable[int], cells: Iterable[str]) -> str:
-    """Lay cells beside each other, each wrapped in its width."""
+    """Return a table row of cells, each wrapped to its width."""
     from itertools import zip_longest
 
     wrapped = [textwrap.wrap(cell, width, drop_whitespace=True) for width, cell in zip(widths, cells, strict=True)]

@@ -1,4 +1,4 @@
-"""The command: words in, a run done, an exit status out."""
+"""The command line: read the arguments, run the command, return the exit status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NO_RUN = frozenset(
     ("--check", "--preview", "--help", "-h", "--version", "--print_config", "--print_completion")
-)  # flags of other commands
+)  # flags with which nothing is trained
 
 OWN_CODE = frozenset(("callbacks", "import", "metrics"))  # flags that name what the user has written
 
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 the run failed, 2 the command or its input is wrong.
 
     Args:
-        argv: The words after the program's name; those of the process when absent.
+        argv: The arguments after the name of the program; default: those of the process.
     """
     if argv is None:
-        collect_rarely()  # the process is ours, and ends with the command
+        collect_rarely()  # the process runs nothing else
         argv = sys.argv[1:]
     master = MasterAddress.of(os.environ)
     try:
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return WRONG if isinstance(error, UserError) else FAILED
     except KeyboardInterrupt:
         return _interrupted()
-    except SystemExit as leaving:  # Lightning leaves with status 1 when ^C interrupts it at once
-        if leaving.code == INTERRUPTED or isinstance(leaving.__context__, KeyboardInterrupt):
+    except SystemExit as exits:  # Lightning exits with status 1 when Ctrl-C interrupts it at once
+        if exits.code == INTERRUPTED or isinstance(exits.__context__, KeyboardInterrupt):
             return _interrupted()
         raise
     except Exception as error:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _message(error: Exception) -> str:
-    """Return the message itself, also of an error that torch brought from a loader's worker with its traceback."""
+    """Return the message of an error, without the traceback that torch adds to errors of data loader workers."""
     text = str(error)
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
@@ -80,12 +80,12 @@ def _refuse(master: MasterAddress | None, argv: Sequence[str], error: Exception)
 
 
 def _interrupted() -> int:
-    _complain("interrupted: the same command with --resume goes on from the last checkpoint")
+    _complain("interrupted: run the same command with --resume to continue from the last checkpoint")
     return INTERRUPTED
 
 
 def command(argv: Sequence[str]) -> int:
-    """Do what a command line says; errors pass through."""
+    """Run a command; errors are raised."""
     if not argv:
         _complain(helps.overview())
         return WRONG
@@ -131,7 +131,7 @@ def command(argv: Sequence[str]) -> int:
 
 
 def _completion(given: Mapping[str, Given]) -> str:
-    """Return the script of a shell that completes the flags of the pipeline that is chosen, else those of all."""
+    """Return the completion script of a shell, for the flags of the given pipeline, otherwise of all."""
     from transformers_framework.cli import parser
     from transformers_framework.cli.arguments import Arguments
 
@@ -141,15 +141,15 @@ def _completion(given: Mapping[str, Given]) -> str:
 
 
 def experiment_of(argv: Sequence[str]) -> Experiment:
-    """Return the run that a command line describes, its parts not yet built."""
+    """Return the run of a command line; its parts are not yet built."""
     return experiment_from(gather(argv))
 
 
 def experiment_from(given: Mapping[str, Given]) -> Experiment:
-    """Return the run that flags describe, its parts not yet built.
+    """Return the run of these flags; its parts are not yet built.
 
     Raises:
-        ConfigurationError: Lists everything that is wrong with them.
+        ConfigurationError: Lists all problems of the flags.
     """
     from transformers_framework.cli import parser
 
@@ -159,7 +159,7 @@ def experiment_from(given: Mapping[str, Given]) -> Experiment:
 
 
 def _groups_of(given: Mapping[str, Given]) -> Groups:
-    """Return the flags of the run that was chosen, by group."""
+    """Return the flags of the selected run by group."""
     if "pipeline" not in given:
         raise ConfigurationError("Missing: --pipeline. Use --help to see the pipelines.")
     from transformers_framework.cli import parser
@@ -168,7 +168,7 @@ def _groups_of(given: Mapping[str, Given]) -> Groups:
 
 
 def _import_packages(given: Mapping[str, Given]) -> None:
-    """Import what ``--import`` names: the tables are complete before the flags of a run are known."""
+    """Import the packages of ``--import``, which complete the tables before the flags of a run are determined."""
     if found := given.get("import"):
         import_packages(found.place, import_=tuple(word or "" for word in found.words))
     if "help" in given and "pipeline" in given:
@@ -198,7 +198,7 @@ def _complain(text: str) -> None:
 
 
 def version() -> str:
-    """Return the version of the framework and of what it stands on, from their metadata."""
+    """Return the versions of the framework and of its main libraries, from their metadata."""
     packages = ("transformers-framework", "torch", "pytorch-lightning", "transformers", "datasets")
     return "\n".join(f"{package} {_version(package)}" for package in packages)
 

@@ -1,4 +1,4 @@
-"""Tokens as text in which it is marked what was masked, replaced, kept, put in: by signs, and in colours as well."""
+"""Tokens as text, with marks for masked, replaced, unchanged and inserted tokens, optionally in colours."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from transformers_framework.constants import IGNORE_INDEX
 
-KEPT, MASKED, REPLACED, UNCHANGED, PUT_IN, WRITTEN = range(6)  # what became of a token
-COUNTED = {MASKED: "masked", REPLACED: "replaced", UNCHANGED: "unchanged", PUT_IN: "put in"}
-MARKS = {MASKED: "‹{}›", REPLACED: "‹was {}›", UNCHANGED: "‹unchanged›"}  # behind the token; in it what stood there
+KEPT, MASKED, REPLACED, UNCHANGED, PUT_IN, WRITTEN = range(6)  # kinds of tokens after corruption
+COUNTED = {MASKED: "masked", REPLACED: "replaced", UNCHANGED: "unchanged", PUT_IN: "inserted"}
+MARKS = {MASKED: "‹{}›", REPLACED: "‹was {}›", UNCHANGED: "‹unchanged›"}  # after the token, with the original
 COLOURS = {MASKED: "1;33", REPLACED: "1;31", UNCHANGED: "1;36", PUT_IN: "1;33", WRITTEN: "32"}
-BLANK, UNKNOWN = "␣", "?"  # a token that is nothing but a space; what stands behind a mask that was there before
-ANCHOR = "x"  # is decoded before other tokens: the first of a text would lose its space, or keep its ##
+BLANK, UNKNOWN = "␣", "?"  # a token that is only a space; the original of a mask token that is in the text
+ANCHOR = "x"  # decoded before other tokens, because the first token of a text loses its space or keeps its ##
 
 
 def shows_colours(stream: TextIO) -> bool:
-    """Return whether colours belong into a stream: the environment forbids or wants them, else it is a terminal."""
+    """Return whether to use colours: as ``NO_COLOR`` or ``FORCE_COLOR`` demands, otherwise in terminals."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (os.environ.get("TERM") != "dumb" and stream.isatty())
@@ -29,14 +29,14 @@ def shows_colours(stream: TextIO) -> bool:
 def kinds_of(
     before: NDArray[np.int64], after: NDArray[np.int64], labels: NDArray[np.int64], mask: int | None, *, sparse: bool
 ) -> NDArray[np.int64]:
-    """Tell what became of each token, where all of them kept their places.
+    """Return the kind of each token, where corruption changes no positions.
 
     Args:
         before: Tokens without corruption ``(L,) int64``.
-        after: Tokens that the model sees ``(L,) int64``.
-        labels: What is to be learned of each, -100 where there is nothing ``(L,) int64``.
-        mask: The mask token, where the tokenizer has one.
-        sparse: Whether only tokens that were chosen have a label; else each is to be judged.
+        after: Tokens that the model reads ``(L,) int64``.
+        labels: Labels, -100 for tokens without one ``(L,) int64``.
+        mask: Id of the mask token, if the tokenizer has one.
+        sparse: Whether only selected tokens have a label; otherwise all tokens have one.
 
     Returns:
         One of the kinds for each token ``(L,) int64``.
@@ -55,11 +55,11 @@ def kinds_of(
 
 
 class Pen:
-    """Writes tokens as the tokenizer decodes them, and marks what became of them.
+    """Decodes tokens to text, with a mark for each kind.
 
     Args:
         tokenizer: Fast tokenizer of the run.
-        colours: Whether the marks are coloured too.
+        colours: Whether to print marks in colours.
     """
 
     def __init__(self, tokenizer: Any, colours: bool) -> None:
@@ -68,12 +68,12 @@ class Pen:
     def write(
         self, tokens: NDArray[np.int64], kinds: NDArray[np.int64], originals: NDArray[np.int64] | None = None
     ) -> str:
-        """Return the text of tokens; neighbours of one kind are decoded together, so that their bytes are whole.
+        """Return the text of tokens; neighbours of one kind are decoded together, to keep characters of several bytes.
 
         Args:
-            tokens: What is to be read ``(L,) int64``.
-            kinds: What became of each ``(L,) int64``.
-            originals: What stood in each place, where a mark says it ``(L,) int64``.
+            tokens: Token ids ``(L,) int64``.
+            kinds: Kind of each ``(L,) int64``.
+            originals: Tokens before corruption, for marks that show them ``(L,) int64``.
         """
         borders = np.flatnonzero(np.diff(kinds, prepend=-1, append=-1)).tolist()
         before = tokens if originals is None else originals
@@ -93,11 +93,11 @@ class Pen:
         """Return tokens within a text as the tokenizer decodes them, on one line, with a space before if there is."""
         pieces = self.tokenizer.convert_ids_to_tokens(tokens.tolist())
         text = self.tokenizer.convert_tokens_to_string([ANCHOR, *pieces]).removeprefix(ANCHOR)
-        # no text may end its line, nor speak to the terminal
+        # escape line breaks and control characters
         return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
     def mark(self, kind: int, seen: str, was: str = "") -> str:
-        """Return what is seen, with the mark of its kind, which says what it was."""
+        """Return a text with the mark of its kind, which shows the original."""
         mark = MARKS.get(kind, "").format(was.strip(" ") or BLANK)
         return self._paint(kind, seen.strip(" ") or BLANK) + self._paint(WRITTEN, mark)
 

@@ -1,4 +1,4 @@
-"""Which flags exactly this run has, in which groups, and what the user gave them."""
+"""The flags of a run by group, and their values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "scheduler": SCHEDULERS,
 }
 
-# arguments of the Trainer that are objects, or that the framework fills in itself
+# arguments of the Trainer that are objects, or that the framework sets
 NOT_OF_THE_TRAINER = {
     "logger": "TensorBoard's files are in the folder 'tensorboard' of --output_dir; for others see --loggers",
     "callbacks": "see --callbacks",
@@ -55,35 +55,35 @@ NOT_OF_THE_TRAINER = {
     "model_registry": "models are written to the folder 'pre_trained_models' of --output_dir",
 }
 
-ABSENT = {"none", "null", "false", "no", "off"}  # words that say that a flag has no value, or is not set
-WEIGHT = "_weight"  # a flag for each objective of a joint pipeline ends so
-# the numbers that make sense, where Lightning takes any
+ABSENT = {"none", "null", "false", "no", "off"}  # values that mean that a flag is not set
+WEIGHT = "_weight"  # suffix of the flags for each objective of a multi-task pipeline
+# the valid numbers, where Lightning accepts any
 UNLIMITED = Annotated[int, Range(ge=-1)]
 SHARE = NonNegativeInt | Probability | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What the command does with the run that its other flags describe.
+    """Flags that select what the command does with a run.
 
     Args:
-        config: YAML file that gives any flag its value, one 'flag: value' a line. It may be given several times: a
-            later file wins over an earlier one, and the command line over all. A file reads others first with the key
-            'config', relative to its own folder, and wins over them.
-        print_config: Print the values of all flags as YAML that --config reads, and leave; required flags may be
-            absent. Of 'comments,skip_null,skip_default', comments adds the help of each flag, and the others leave out
-            flags without a value or with their default.
-        default_env: Variables of the environment give flags too: TRANSFORMERS_FRAMEWORK_BATCH_SIZE is --batch_size. All
-            else wins over them.
-        print_completion: Print a script that lets a shell complete flags and their values, and leave.
-        check: Find out everything that can be known before training, report all problems at once, and train nothing.
-        preview: Show so many rows as the model will see them, marking what is masked, replaced or to be predicted,
-            and train nothing. A wrong run is refused as by --check, but nothing is written, so its name may be taken;
-            with both, the report of --check comes first.
+        config: YAML file with flags, one 'flag: value' per line. If it is given several times, later files override
+            earlier ones, and the command line overrides all. A file can include others with the key 'config' (paths
+            relative to its folder), and overrides them.
+        print_config: Print the values of all flags as YAML for --config, and exit; required flags may be missing.
+            Options, separated by commas: comments adds the help of each flag, skip_null omits flags without a value,
+            skip_default omits flags with their default value.
+        default_env: Also read flags from environment variables: TRANSFORMERS_FRAMEWORK_BATCH_SIZE sets --batch_size.
+            Config files and the command line override them.
+        print_completion: Print a completion script for this shell, and exit.
+        check: Check everything that can be known before training, report all problems at once, and exit.
+        preview: Print this number of rows as the model reads them, with marks for what is masked, replaced or to be
+            predicted, and exit. Problems are reported as with --check, except that the name of the run may be taken;
+            with both flags, the report of --check comes first.
         debug: Show the traceback of an error.
-        help: Show this help, and leave; with 'all' the flags of the Trainer are explained too, with another word only
-            the flags that have it in their name or their text are shown.
-        version: Show the version of the framework and of what it stands on, and leave.
+        help: Show this help, and exit. With 'all' it explains the flags of the Trainer too, with another word only
+            flags that have it in their name or help.
+        version: Show the versions of the framework and of its main libraries, and exit.
     """
 
     config: str | None = None
@@ -122,7 +122,7 @@ def select(given: Mapping[str, Given]) -> dict[str, str]:
 
 
 def groups_of(chosen: Mapping[str, str]) -> Groups:
-    """Return every flag of a run in groups, in the order of the help.
+    """Return all flags of a run by group.
 
     Args:
         chosen: What :func:`select` returned, with a pipeline.
@@ -160,7 +160,7 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
 
 
 def every_flag() -> Groups:
-    """Return the flags of all runs; of flags that differ between pipelines, one."""
+    """Return the flags of all runs; of flags that differ between pipelines, the first."""
     runs = [
         *({"pipeline": name, flag: "1"} for name, spec in PIPELINES.items() for flag in ("seed", *spec.variants)),
         *({"pipeline": next(iter(PIPELINES)), "optimizer": name} for name in OPTIMIZERS),
@@ -177,7 +177,7 @@ def every_flag() -> Groups:
 
 
 def weight_flags(spec: PipelineSpec) -> dict[str, Flag]:
-    """Return ``--{objective}_weight`` for each objective of a joint pipeline."""
+    """Return ``--{objective}_weight`` for each objective of a multi-task pipeline."""
     objectives = [resolve(path) for path in spec.objectives]
     flags = []
     for o in objectives:
@@ -223,10 +223,10 @@ def trainer_flags() -> list[Flag]:
 
 
 def parse(given: Mapping[str, Given], groups: Groups) -> tuple[dict[str, Any], Command]:
-    """Return the value of every flag of the run, and what the command does with it.
+    """Return the value of every flag of the run, and the flags of the command.
 
     Raises:
-        ConfigurationError: Lists everything that is wrong at once: unknown flags, values, and what is missing.
+        ConfigurationError: Lists all problems at once: unknown flags, invalid values, missing flags.
     """
     options = values_of(given, groups)
     command = Command(**{flag.name: options.pop(flag.name) for flag in flags_of(Command)})
@@ -237,7 +237,7 @@ def values_of(given: Mapping[str, Given], groups: Groups) -> dict[str, Any]:
     """Return the value of every flag.
 
     Raises:
-        ConfigurationError: Lists everything that is wrong at once: unknown flags, values, and what is missing.
+        ConfigurationError: Lists all problems at once: unknown flags, invalid values, missing flags.
     """
     from transformers_framework.cli.arguments import Arguments
 
@@ -265,9 +265,9 @@ def values_of(given: Mapping[str, Given], groups: Groups) -> dict[str, Any]:
 
 
 def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
-    """Say what is wrong with a flag that this run does not have: the closest one, or what it belongs to."""
+    """Return the error message for an unknown flag: a similar flag, or the table row that has it."""
     if name in NOT_OF_THE_TRAINER:
-        return f"{place}: this argument of the Trainer is no flag: {NOT_OF_THE_TRAINER[name]}."
+        return f"{place}: this argument of the Trainer is not a flag: {NOT_OF_THE_TRAINER[name]}."
     owners = [f"--{choice} {row}" for choice, row in _owners(name)]
     if owners:
         return f"{place}: this run has no such flag; it belongs to {', '.join(owners)}."
@@ -278,14 +278,14 @@ def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
 
 
 def _spelled_as(place: str, name: str) -> str:
-    """Return a flag as it is spelled where another stands: on the command line, in the environment or in a file."""
+    """Return a flag in the spelling of its source: the command line, the environment or a file."""
     if place.startswith("-"):
         return f"--{name}"
     return PREFIX + name.upper() if place.startswith(PREFIX) else name
 
 
 def _owners(name: str) -> list[tuple[str, str]]:
-    """Return the rows of the tables, as flag and row, that have a flag."""
+    """Return the table rows that declare a flag, as (flag, row)."""
     paths: dict[tuple[str, str], tuple[str, ...]] = {
         **{("pipeline", row): (*spec.flag_owners, spec.model) for row, spec in PIPELINES.items()},
         **{("optimizer", row): (path,) for row, path in OPTIMIZERS.items()},

@@ -1,4 +1,4 @@
-"""The preview: rows as the model will see them, and what it must learn from them."""
+"""``--preview``: rows as the model reads them, and what it must predict."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Row(NamedTuple):
     """A row before and after its corruption.
 
     Args:
-        number: Its number in the data set, from 0.
-        before: Tokens as they are without corruption ``(L,) int64``.
-        after: Tokens that the model sees ``(L',) int64``, in the same places where there is no target.
-        kinds: What became of them ``(L',) int64``.
-        target: What a decoder must write, where one restores the text ``(T,) int64``.
-        notes: What else is to be learned from the row.
+        number: Index in the data set, from 0.
+        before: Tokens without corruption ``(L,) int64``.
+        after: Tokens that the model reads ``(L',) int64``; at the same positions if there is no target.
+        kinds: Kind of corruption of each ``(L',) int64``.
+        target: Target of the decoder, if it reconstructs the text ``(T,) int64``.
+        notes: Other labels of the row.
     """
 
     number: int
@@ -41,16 +41,16 @@ class Row(NamedTuple):
 
 
 def preview(experiment: Experiment, num_rows: int, *, colours: bool = False, checked: bool = False) -> Iterator[str]:
-    """Yield the lines of a report on the first rows of a run, as its first epoch has them; nothing is started.
+    """Yield the lines of a report on the first rows of the first epoch of a run, without starting it.
 
     Args:
         experiment: The run.
-        num_rows: Rows to show, of the training data if there are any, else of the first stage that has data.
-        colours: Whether marks are in colours too.
-        checked: Whether it is known that nothing is wrong with the run.
+        num_rows: Number of rows, of the training data or else of the first stage that has data.
+        colours: Whether to print marks in colours.
+        checked: Whether the run was already checked, without problems.
 
     Raises:
-        ConfigurationError: Lists everything that is wrong with the run.
+        ConfigurationError: Lists all problems of the run.
     """
     from transformers_framework.cli.check import find_problems
 
@@ -62,7 +62,7 @@ def preview(experiment: Experiment, num_rows: int, *, colours: bool = False, che
     stage: Stage = next(iter(data.sources))
     rows, total, place = read(experiment, stage, num_rows), data.num_rows[stage], data.source_of(stage).place
     of_all = "" if total is None else f" of {total:,}"
-    yield f"{stage}: {printable(data.sources[stage])}, {len(rows):,}{of_all} rows as the first epoch has them"
+    yield f"{stage}: {printable(data.sources[stage])}, {len(rows):,}{of_all} rows as in the first epoch"
     yield from _legend(pen, rows, predicts=any(isinstance(o, SparseHead) for o in experiment.objectives))
     for row in rows:
         found = {name: int((row.kinds == kind).sum()) for kind, name in COUNTED.items()}
@@ -99,7 +99,7 @@ def read(experiment: Experiment, stage: Stage, num_rows: int) -> list[Row]:
 
 
 def _first(data: DataModule, stage: Stage, num_rows: int) -> tuple[BatchRequest, Mapping[str, Sequence[Any]]]:
-    """Return the first rows of a stage, or its first groups of rows, and what asks for them."""
+    """Return the request for the first rows of a stage, or its first groups of rows, and their columns."""
     from transformers_framework.data.sampler import requests_in_order
 
     names = list(data.columns(stage))
@@ -117,7 +117,7 @@ def _first(data: DataModule, stage: Stage, num_rows: int) -> tuple[BatchRequest,
 def _on_device(
     batch: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]], objectives: Sequence[Objective], stage: Stage
 ) -> np.ndarray:
-    """Return what the model sees where a part of the corruption is done on its device ``(B, L) int64``."""
+    """Return the inputs of the model after corruption on the device, if there is any ``(B, L) int64``."""
     import torch
 
     def tensors(entries: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,12 +130,12 @@ def _on_device(
 
 
 def _put_in(tokens: np.ndarray, text: np.ndarray) -> np.ndarray:
-    """Tell tokens of a text from those that stand for what was taken out of it, or go before it ``(T,) int64``."""
+    """Return which tokens are from the text, and which were inserted (sentinels, prefixes) ``(T,) int64``."""
     return np.where(np.isin(tokens, text), KEPT, PUT_IN)
 
 
 def _neighbours(data: DataModule, stage: Stage, number: int) -> list[str]:
-    """Say which rows share a row of the batch with one, where they are packed."""
+    """Return a note on which rows are packed into the same batch entry as a row."""
     if stage != TRAIN or data.bins is None:
         return []
     place = int(np.flatnonzero(data.bins.rows == number)[0])
@@ -155,7 +155,7 @@ def _texts(pen: Pen, row: Row) -> Iterator[str]:
 
 
 def _legend(pen: Pen, rows: Sequence[Row], *, predicts: bool) -> Iterator[str]:
-    """Yield a line that says what each mark means that occurs, and what the model must do there."""
+    """Yield a line that explains the marks that occur, and what the model must predict."""
     occurring = {kind for row in rows for kind in row.kinds.tolist()} - {KEPT}
     if not occurring:
         return

@@ -1,11 +1,11 @@
-"""What users of other trainers type, and what it is called here: similar spelling alone would mislead them."""
+"""Flags of other trainers and their names here, for "Did you mean": similar spelling alone would be misleading."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Container
 
-# flags, with a hint of their values -> what they are called in transformers' Trainer and its example scripts, in
+# flags here, with a placeholder for their value -> their names in transformers' Trainer and example scripts, in
 # Lightning, sentence-transformers and fairseq, and in earlier versions of this program
 _NAMES = {
     "--max_epochs N": "epochs num_epochs num_train_epochs",
@@ -95,27 +95,27 @@ SYNONYMS: dict[str, str] = {
     **{f"generation_{name}": f"--additional_generation_kwargs {name}=VALUE" for name in _GENERATION.split()},
 }
 
-# where the flags alone leave a question
+# explanations, where the flags alone are not enough
 REASONS: dict[str, str] = {
     **dict.fromkeys(
         ("do_train", "do_eval", "do_test", "do_predict"),
         "A stage runs when it has a data set; no other flag is needed.",
     ),
     **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model"), "The best checkpoint is tested and exported."),
-    **dict.fromkeys(("evaluation_strategy", "eval_strategy"), "Without both, each epoch is followed by a validation."),
+    **dict.fromkeys(("evaluation_strategy", "eval_strategy"), "By default, there is a validation after each epoch."),
     **dict.fromkeys(("max_train_samples", "max_eval_samples", "max_predict_samples"), "N counts batches."),
     "warmup_ratio": "It counts optimizer steps.",
-    "resume_from_checkpoint": "The first continues the run of this --name, the second starts from any checkpoint.",
-    "report_to": "TensorBoard's files are always written, in the folder 'tensorboard' there.",
-    "local_rank": "Processes are started by the program itself.",
-    "dataloader_pin_memory": "Memory is pinned without it.",
+    "resume_from_checkpoint": "The first continues the run with this --name, the second continues from any checkpoint.",
+    "report_to": "TensorBoard's files are written to its folder 'tensorboard'; for other loggers see --loggers.",
+    "local_rank": "The command starts one process per device.",
+    "dataloader_pin_memory": "Memory is pinned by default.",
 }
 
 _FLAG = re.compile(r"--(\w+)(?: ((?:(?!--)\S+ ?)+))?")
 
 
 def flags_in(text: str) -> dict[str, str]:
-    """Return the flags of a line, each with its words.
+    """Return the flags of a line, each with its values.
 
     Examples:
         >>> flags_in("--early_stopping --adamw_betas BETA1 BETA2")
@@ -125,12 +125,12 @@ def flags_in(text: str) -> dict[str, str]:
 
 
 def called_here(name: str, known: Container[str], *, in_file: bool = False) -> str:
-    """Return a sentence that says what a flag of another program is called here, or an empty string.
+    """Return a sentence with the name of a flag of another program here, or an empty string.
 
     Args:
         name: The flag, without dashes.
-        known: The flags that there are.
-        in_file: Whether it stands in a YAML file.
+        known: The flags of the run.
+        in_file: Whether it is in a YAML file.
 
     Examples:
         >>> called_here("gpus", ["accelerator", "devices"]), called_here("lr", ["learning_rate"], in_file=True)

@@ -34,7 +34,7 @@ def test_a_command_line_is_flags_with_their_words(line, expected):
 
 
 def test_a_word_without_a_flag_is_refused():
-    with pytest.raises(ConfigurationError, match="Unexpected 'train': every value follows its flag"):
+    with pytest.raises(ConfigurationError, match="Unexpected 'train': each value must follow its flag"):
         words("train --name run")
 
 
@@ -98,24 +98,24 @@ def test_an_empty_file_gives_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", ":1: found a list, expected one 'flag: value' a line."),
-        ("just words\n", ":1: found 'just words', expected one 'flag: value' a line."),
+        ("- a\n- b\n", ":1: found a list, expected one 'flag: value' per line."),
+        ("just words\n", ":1: found 'just words', expected one 'flag: value' per line."),
         ("a: 1\nb: [1\nc: 2\n", ":3:2: this is not YAML: expected ',' or ']', but got ':'."),
         ("a: 1\n\tb: 2\n", ":2:1: this is not YAML: found character '\\t' that cannot start any token."),
         ("a: 1\nb: {c: 2}\n", ":2: b: found a mapping at {path}:2, expected a value or a flat list."),
         ("a:\n- - 1\n", ":1: a: found a list at {path}:2, expected a value or a flat list."),
         ("a: 1\n---\nb: 2\n", ":2:1: this is not YAML: but found another document."),
         ("a: !!python/name:os.system x\n", ":1: a: found the tag 'tag:yaml.org,2002:python/name:os.system'"),
-        ("a: 1\nb: 2\na: 3\n", ":3: a: the flag is given twice, first at {path}:1: a."),
-        ("input_column: a\ninput_columns: b\n", ":2: input_columns: the flag is given twice"),
+        ("a: 1\nb: 2\na: 3\n", ":3: a: this flag is given twice, first at {path}:1: a."),
+        ("input_column: a\ninput_columns: b\n", ":2: input_columns: this flag is given twice"),
         ("? [a, b]\n: 1\n", ":1: found a list, expected the name of a flag."),
         ("config:\n", ":1: config: found nothing, expected a YAML file."),
         ("a: 1\nconfig: absent.yaml\n", ":2: config: cannot read '{folder}/absent.yaml': No such file or directory."),
-        ("config: [run.yaml]\n", ":1: config: 'run.yaml' includes itself, by way of this file."),
-        ("print_config: true\n", ":1: print_config: this flag can stand on the command line only."),
+        ("config: [run.yaml]\n", ":1: config: 'run.yaml' includes itself through this file."),
+        ("print_config: true\n", ":1: print_config: this flag can only be given on the command line."),
         ("a_kwargs: {b: 1, [c]: 2}\n", ":1: a_kwargs: found a list at {path}:1, expected a value or a flat list."),
-        ("debug: true\n", ":1: debug: this flag can stand on the command line only."),
-        ("help: true\n", ":1: help: this flag can stand on the command line only."),
+        ("debug: true\n", ":1: debug: this flag can only be given on the command line."),
+        ("help: true\n", ":1: help: this flag can only be given on the command line."),
         ("a: \x01\n", "is not YAML"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_file_reads_others_first_relative_to_its_own_folder_and_wins_over_them
 def test_files_that_include_each_other_are_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("seed: 1\nconfig: b.yaml\n")
     (tmp_path / "b.yaml").write_text("config: a.yaml\n")
-    with pytest.raises(ConfigurationError, match=r"b\.yaml:1: config: 'a\.yaml' includes itself, by way of this file"):
+    with pytest.raises(ConfigurationError, match=r"b\.yaml:1: config: 'a\.yaml' includes itself through this file"):
         read_config(str(tmp_path / "a.yaml"))
 
 
@@ -189,7 +189,7 @@ def test_variables_of_the_environment_give_flags_only_when_asked_and_all_else_wi
         assert given["labels"].listed
     monkeypatch.setenv("TRANSFORMERS_FRAMEWORK_HELP", "true")
     with pytest.raises(
-        ConfigurationError, match="TRANSFORMERS_FRAMEWORK_HELP: this flag can stand on the command line"
+        ConfigurationError, match="TRANSFORMERS_FRAMEWORK_HELP: this flag can only be given on the command line"
     ):
         gather(["--default_env"])
 

@@ -61,7 +61,7 @@ def test_every_flag_has_type_meaning_and_default(monkeypatch):
     groups = {"run": {flag.name: flag for flag in flags_of(declared)}, "nothing": {}}
     text = full(groups)
     assert text.split("\n\n")[1:] == [
-        "A list takes several values; true or false can be left out to mean true; none\ntakes a value away.",
+        "Lists take several values; a flag without a value is true; 'none' removes a\nvalue.",
         """\
 run
   --name TEXT                   Name of the run. (required)
@@ -112,7 +112,7 @@ def titles(text):
 
 def test_required_flags_come_first_and_those_of_the_trainer_only_by_name():
     text = help_of_run(GROUPS)
-    assert titles(text) == ["required", "pipeline x", "run", "trainer, explained by --help all"]
+    assert titles(text) == ["required", "pipeline x", "run", "trainer (explained by --help all)"]
     assert text.index("--name TEXT") < text.index("--columns TEXT ...") < text.index("pipeline x")
     assert "  --max_epochs, --devices\n" in text
     assert "Stop training after" not in text
@@ -131,5 +131,8 @@ def test_a_word_finds_the_flags_that_have_it_in_name_or_text():
         "--stop",
         "--max_epochs",
     ]
-    with pytest.raises(ConfigurationError, match=r"--help zebra: no flag of this run has this word\. Use --help all\."):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"--help zebra: no flag of this run has this word in its name or help\. Use --help all to list",
+    ):
         help_of_run(GROUPS, "zebra")

@@ -146,7 +146,7 @@ def test_no_words_at_all_are_answered_with_the_overview(capsys):
     ("line", "message"),
     [
         (["--model", "bert"], "error: Missing: --pipeline. Use --help to see the pipelines.\n"),
-        (["train"], "error: Unexpected 'train': every value follows its flag, as in --pipeline NAME.\n"),
+        (["train"], "error: Unexpected 'train': each value must follow its flag, as in --pipeline NAME.\n"),
         ([*LINE, "--patienc", "1"], "error: --patienc: unknown flag. Did you mean '--patience'?\n"),
         (
             [*LINE, "--config", "/absent.yaml"],

@@ -269,7 +269,7 @@ def test_a_printed_configuration_is_the_same_run(tmp_path):
             "--adafactor_beta1: this run has no such flag; it belongs to --optimizer adafactor.",
         ),
         ("--probability .2", "--probability: this run has no such flag; it belongs to --pipeline masked_lm."),
-        ("--default_root_dir x", "--default_root_dir: this argument of the Trainer is no flag: see --output_dir."),
+        ("--default_root_dir x", "--default_root_dir: this argument of the Trainer is not a flag: see --output_dir."),
         ("--batch_size 0", "--batch_size: found '0', expected an integer at least 1."),
         ("--batch_size", "--batch_size: found no value, expected an integer at least 1."),
         ("--batch_size 8 9", "--batch_size: found '8' '9', expected an integer at least 1."),
