@@ -58,7 +58,7 @@ def import_module(name: str, start: str) -> ModuleType:
     Raises:
         ConfigurationError: When there is no such module, or when importing it fails.
     """
-    if name.partition(".")[0] == PACKAGE:
+    if name.partition(".")[0] == PACKAGE and _exists(name, start):
         return importlib.import_module(name)
     with _explained(name, start):
         return importlib.import_module(name)
@@ -149,7 +149,7 @@ def _explained(module: str, start: str) -> Iterator[None]:
         yield
     except (UserError, RunError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if _is_of(error, module):
             raise ConfigurationError(f"{start}: {absent_module(module)}") from error
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
@@ -161,7 +161,7 @@ def _explained(module: str, start: str) -> Iterator[None]:
         ) from error
 
 
-def _is_of(error: Exception, module: str) -> bool:
+def _is_of(error: BaseException, module: str) -> bool:
     """Return whether an error says that a module itself, or a package it is in, does not exist."""
     return isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
 

@@ -365,6 +365,13 @@ MISTAKES = [
         {"import": "no_logger", "loggers": "none_at_all"},
         "--loggers none_at_all: make returned 3, expected a pytorch_lightning Logger",
     ),
+    ({"import": "bad_flags", "optimizer": "no_type"}, "error: no_type: rate has a type that no flag can have"),
+    (
+        {"import": "bad_flags", "optimizer": "not_called"},
+        "error: bad_flags:three: found 3, expected a class or a function",
+    ),
+    ({"import": "bad_flags", "scheduler": "other_seed"}, "disagree on --seed"),
+    ({"import": "transformers_framework.nope"}, "there is no module 'transformers_framework.nope'"),
 ]
 # fmt: on
 BAD = {
@@ -375,6 +382,10 @@ BAD = {
     "clashing.py": "from transformers_framework.registration import register_logger\nregister_logger('lines', 'a:b')\n",
     "no_logger.py": "from transformers_framework.registration import register_logger\n"
     "def make(folders):\n    return 3\nregister_logger('none_at_all', 'no_logger:make')\n",
+    "bad_flags.py": "from transformers_framework.registration import register_optimizer, register_scheduler\n"
+    "def no_type(groups, *, rate: dict[str, int]): ...\ndef other_seed(step, total, *, seed: int = 5): ...\nthree = 3\n"
+    "register_optimizer('no_type', 'bad_flags:no_type')\nregister_optimizer('not_called', 'bad_flags:three')\n"
+    "register_scheduler('other_seed', 'bad_flags:other_seed')\n",
 }
 
 

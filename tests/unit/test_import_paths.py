@@ -46,12 +46,18 @@ def test_a_module_of_others_may_be_named_like_a_folder_of_ours(package):  # noqa
         ("mine", "mine: expected an import path, as my_package.my_module:MyClass."),
         ("mine:", "mine:: expected an import path"),
         ("mine.needs:X", r"importing 'mine.needs' fails at .*needs.py:1: ModuleNotFoundError: No module named 'absent_one'"),
+        ("mine.leaves:X", r"importing 'mine.leaves' fails at .*leaves.py:2: SystemExit: 3"),
         ("objectives.masked_lm:MaskdLM", "the module 'objectives.masked_lm' has no 'MaskdLM'. Did you mean 'MaskedLM'?"),
     ],
 )  # fmt: skip
 def test_one_that_leads_nowhere_says_so(path, message, package):  # noqa: F811
     package(
-        {"mine/__init__.py": "", "mine/objectives.py": "class Mine: pass\n", "mine/needs.py": "import absent_one\n"}
+        {
+            "mine/__init__.py": "",
+            "mine/objectives.py": "class Mine: pass\n",
+            "mine/needs.py": "import absent_one\n",
+            "mine/leaves.py": "import sys\nsys.exit(3)\n",
+        }
     )
     with pytest.raises(ConfigurationError, match=message.replace("?", r"\?")):
         resolve(path)

@@ -40,7 +40,8 @@ def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--con
         raise ConfigurationError(f"{place}: found '{path}'{error}, expected a YAML file.") from None
     try:
         root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except RecursionError as error:
+        return _flags_of(path, root, including)
+    except RecursionError as error:  # an alias can stand in what it names
         raise ConfigurationError(f"{place}: '{path}' is nested too deeply, expected values or flat lists.") from error
     except OSError as error:
         raise ConfigurationError(f"{place}: cannot read '{path}': {error.strerror}.") from error
@@ -52,6 +53,12 @@ def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--con
         raise ConfigurationError(f"{at}: this is not YAML: {error.problem or error.context}.") from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise ConfigurationError(f"{place}: '{path}' is not YAML: {' '.join(str(error).split())}.") from error
+
+
+def _flags_of(path: str, root: yaml.Node | None, including: tuple[Path, ...]) -> dict[str, Given]:
+    """Return what a file gives, over what the files give that it includes."""
+    import yaml
+
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):
@@ -95,11 +102,20 @@ def _given(name: str, place: str, path: str, node: yaml.Node) -> Given:
     import yaml
 
     if isinstance(node, yaml.MappingNode) and name.endswith("_kwargs"):
-        items = ((_word(place, path, key), _plain(place, path, value)) for key, value in node.value)
-        return Given(place, tuple(f"{key}={json.dumps(value)}" for key, value in items), listed=True)
+        items = ((_word(place, path, key), _value(place, path, value)) for key, value in node.value)
+        return Given(place, tuple(f"{key}={value}" for key, value in items), listed=True)
     listed = isinstance(node, yaml.SequenceNode)
     word = _object if name in OBJECTS else _word
     return Given(place, tuple(word(place, path, item) for item in (node.value if listed else [node])), listed)
+
+
+def _value(place: str, path: str, node: yaml.Node) -> str:
+    """Return the value of ``KEY=VALUE``: as it stands in the file where it is plain, so that it is typed alike."""
+    import yaml
+
+    if isinstance(node, yaml.ScalarNode) and (word := _word(place, path, node)) and type(word) is not Quoted:
+        return word
+    return json.dumps(_plain(place, path, node))
 
 
 def _object(place: str, path: str, node: yaml.Node) -> str | None:
@@ -121,7 +137,7 @@ def _plain(place: str, path: str, node: yaml.Node) -> Any:
     if word is None or isinstance(word, Quoted):
         return word and str(word)
     with contextlib.suppress(ValueError):
-        return json.loads(word)
+        return float(word.replace(".", "")) if word.endswith((".inf", ".nan")) else json.loads(word)
     return word
 
 
@@ -149,6 +165,13 @@ def _kind(node: yaml.Node) -> str:
     return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
 
 
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) is not None
+    except ValueError:
+        return False
+
+
 def _written(name: str, value: Any) -> Any:
     """Return a value as it is written: an object with arguments as a mapping."""
     if name not in OBJECTS or not value:
@@ -172,10 +195,12 @@ def to_yaml(groups: Mapping[str, Mapping[str, object]], comments: Mapping[str, s
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Quotes the texts that a flag would otherwise take for the absence of a value."""
+        """Quotes the texts that would otherwise be read as the absence of a value, or as a number."""
 
     def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        style = "'" if text.lower() in ("none", "null") else None
+        # YAML 1.1 takes '1e-4' for a text, and breaks a line at the others
+        style = "'" if text.lower() in ("none", "null") or _is_number(text) else None
+        style = '"' if {"\x85", "\u2028", "\u2029"} & set(text) else style
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     def represent_list(dumper: yaml.SafeDumper, values: Sequence[object]) -> yaml.SequenceNode:

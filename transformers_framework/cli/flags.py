@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers_framework.cli.values import expressible
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import declaring
 
 REQUIRED = inspect.Parameter.empty
@@ -78,7 +79,8 @@ def flags_of(
                 hint = (hints or {}).get(parameter.name, annotations.get(parameter.name, str))
                 name = parameter.name.removesuffix("_")  # a word of Python's own: import_ is --import
                 flag = Flag(name, expressible(hint), parameter.default, "", owner.__qualname__)
-                assert flag.hint is not None, f"{flag.owner}: {flag.name} has a type that no flag can have: {hint}"
+                if flag.hint is None:
+                    raise ConfigurationError(f"{flag.owner}: {flag.name} has a type that no flag can have: {hint}")
                 flags[flag.name] = _explain(flag, helps.get(parameter.name, ""))
     return list(flags.values())
 
@@ -88,10 +90,11 @@ def merge(flags: Iterable[Flag]) -> dict[str, Flag]:
     merged: dict[str, Flag] = {}
     for flag in flags:
         first = merged.setdefault(flag.name, flag)
-        assert (first.hint, first.default) == (flag.hint, flag.default), (
-            f"{first.owner} and {flag.owner} disagree on {flag.dashed}: "
-            f"{first.hint} = {first.default!r} and {flag.hint} = {flag.default!r}"
-        )
+        if (first.hint, first.default) != (flag.hint, flag.default):
+            raise ConfigurationError(
+                f"{first.owner} and {flag.owner} disagree on {flag.dashed}: "
+                f"{first.hint} = {first.default!r} and {flag.hint} = {flag.default!r}"
+            )
         merged[flag.name] = replace(first, help=max(first.help, flag.help, key=len))
     return merged
 

@@ -94,7 +94,7 @@ def from_values(values: Mapping[str, object]) -> dict[str, Given]:
         flag = canonical(name.removesuffix("_"))
         place = f"{'--' if len(flag) > 1 else '-'}{flag}"
         if isinstance(value, Mapping) and flag not in OBJECTS:  # KEY=VALUE of --additional_config_kwargs
-            value = [f"{key}={json.dumps(item)}" for key, item in value.items()]
+            value = [f"{key}={_json_of(place, item)}" for key, item in value.items()]
         listed = isinstance(value, list | tuple)
         items = value if isinstance(value, list | tuple) else [value]
         if flag != "config":
@@ -104,6 +104,8 @@ def from_values(values: Mapping[str, object]) -> dict[str, Given]:
 
 def _word_of(place: str, value: object) -> str | None:
     """Return the word that a value would be on a command line."""
+    if getattr(value, "shape", None) == ():  # a number of numpy or torch
+        value = value.item()  # type: ignore[attr-defined]
     if value is None:
         return None
     if isinstance(value, bool):
@@ -113,10 +115,21 @@ def _word_of(place: str, value: object) -> str | None:
     if isinstance(value, str | os.PathLike):
         return Quoted(os.fspath(value))
     if isinstance(value, Mapping):
-        return json.dumps(value)
+        return _json_of(place, value)
     raise ConfigurationError(
         f"{place}: found {value!r}, expected a text, a number, True, False, None, or a list of these."
     )
+
+
+def _json_of(place: str, value: object) -> str:
+    def plain(item: object) -> object:
+        if getattr(item, "shape", None) == ():
+            return item.item()  # type: ignore[attr-defined]
+        if isinstance(item, os.PathLike):
+            return os.fspath(item)
+        raise ConfigurationError(f"{place}: found {item!r} in it, expected texts, numbers, lists and mappings.")
+
+    return json.dumps(value, default=plain)
 
 
 def count(words: Sequence[object]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -188,7 +189,11 @@ def weight_flags(spec: PipelineSpec) -> dict[str, Flag]:
 
 def declared(*paths: str) -> dict[str, Flag]:
     """Return the flags that classes and functions declare, by their import paths."""
-    return merge(flag for path in paths for flag in flags_of(resolve(path)))
+    targets = [resolve(path) for path in paths]
+    for path, target in zip(paths, targets, strict=True):
+        if not callable(target):
+            raise ConfigurationError(f"{path}: found {target!r}, expected a class or a function.")
+    return merge(flag for target in targets for flag in flags_of(target))
 
 
 def trainer_flags() -> list[Flag]:
@@ -272,6 +277,8 @@ def unknown(name: str, place: str, flags: Mapping[str, Flag]) -> str:
     if owners:
         return f"{place}: this run has no such flag; it belongs to {', '.join(owners)}."
     if synonym := called_here(name, flags, in_file=not place.startswith("-")):
+        if place.startswith(PREFIX):
+            synonym = re.sub(r"(\w+): ", lambda flag: f"{PREFIX}{flag[1].upper()}=", synonym)
         return f"{place}: unknown flag.{synonym}"
     known = [_spelled_as(place, flag) for flag in (*flags, *ALIASES)]
     return f"{place}: unknown flag." + did_you_mean(_spelled_as(place, name), known)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import warnings
 from collections.abc import Iterator
 
@@ -18,9 +19,7 @@ def process_state_restored() -> Iterator[None]:
     What a run of several processes has set in the environment stays: each of them knows by it who it is. So does the
     limit of open files, and what :func:`~transformers_framework.runtime.allocator.keep_freed_memory` sets.
     """
-    from pytorch_lightning.utilities.seed import isolate_rng
-
-    with isolate_rng(), warnings.catch_warnings(), _loggers_restored(), _torch_restored():
+    with _generators_restored(), warnings.catch_warnings(), _loggers_restored(), _torch_restored():
         environment = dict(os.environ)
         try:
             yield
@@ -35,6 +34,22 @@ def _is_distributed() -> bool:
     import torch
 
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+@contextlib.contextmanager
+def _generators_restored() -> Iterator[None]:
+    python = random.getstate()  # the import of Lightning draws from it
+    from pytorch_lightning.utilities.seed import isolate_rng
+
+    raised: BaseException | None = None
+    with isolate_rng():
+        try:
+            yield
+        except BaseException as error:  # Lightning's restores nothing when an error passes through it
+            raised = error
+    random.setstate(python)
+    if raised is not None:
+        raise raised
 
 
 @contextlib.contextmanager

@@ -199,8 +199,8 @@ def test_a_mapping_in_a_file_changes_the_config_of_a_model(tmp_path):
     assert (config.hidden_dropout_prob, config.layer_norm_eps, config.hidden_act) == (0.2, 1e-6, "relu")
     assert options["additional_config_kwargs"] == [
         "hidden_dropout_prob=0.2",
-        "layer_norm_eps=1e-06",
+        "layer_norm_eps=1e-6",
         'id2label={"0": "no", "1": "on"}',
-        'hidden_act="relu"',
+        "hidden_act=relu",
         "bos_token_id=null",
     ]

@@ -1,13 +1,16 @@
 """The command line and config files, read as words."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import transformers_framework
 from transformers_framework.cli.config_files import read_config, to_yaml
-from transformers_framework.cli.given import SETTINGS, Quoted, gather, read_command_line
+from transformers_framework.cli.given import SETTINGS, Quoted, from_values, gather, read_command_line
 from transformers_framework.exceptions import ConfigurationError
 
 
@@ -117,6 +120,8 @@ def test_an_empty_file_gives_nothing(tmp_path):
         ("debug: true\n", ":1: debug: this flag can only be given on the command line."),
         ("help: true\n", ":1: help: this flag can only be given on the command line."),
         ("a: \x01\n", "is not YAML"),
+        ("a_kwargs: &itself {b: *itself}\n", "is nested too deeply"),
+        ("callbacks: [&itself {b: *itself}]\n", "is nested too deeply"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_place(tmp_path, text, message):
@@ -155,13 +160,15 @@ def test_files_that_include_each_other_are_refused(tmp_path):
 def test_a_mapping_gives_key_and_value_where_a_flag_takes_them(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(
-        "some_kwargs:\n  rate: 1e-3\n  name: 'on'\n  kind: gelu\n  ids: {a: [1, null], b: true}\n  off: null\n"
+        "some_kwargs:\n  rate: 1e-3\n  name: 'on'\n  kind: gelu\n  bare: no\n"
+        "  ids: {a: [1, null], b: true}\n  off: null\n"
     )
     given = read_config(str(path))["some_kwargs"]
     assert given.words == (
-        "rate=0.001",
+        "rate=1e-3",
         'name="on"',
-        'kind="gelu"',
+        "kind=gelu",
+        "bare=no",
         'ids={"a": [1, null], "b": true}',
         "off=null",
     )
@@ -226,6 +233,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         ("a: b # c", ("a: b # c",), False),
         ("über\nzwei", ("über\nzwei",), False),
         ("", ("",), False),
+        ("a\x85b\u2028c", ("a\x85b\u2028c",), False),
         (["a", "null"], ("a", "null"), True),
         ((0.9, 0.999), ("0.9", "0.999"), True),
         ([], (), True),
@@ -238,3 +246,35 @@ def test_what_is_printed_is_read_back(tmp_path, value, words, listed):
     assert (given.words, given.listed) == (words, listed)
     if words in (("none",), ("a", "null")):
         assert type(given.words[-1]) is Quoted
+
+
+def test_arguments_of_objects_are_read_back_with_their_types(tmp_path):
+    path = tmp_path / "run.yaml"
+    arguments = {
+        "a": "1e-5",
+        "b": 1e-5,
+        "c": "NaN",
+        "d": float("inf"),
+        "e": "null",
+        "f": None,
+        "g": ["true", True, "x"],
+    }
+    text = json.dumps({"class_path": "A", "init_args": arguments})
+    path.write_text(to_yaml({"run": {"callbacks": [text]}}), encoding="utf-8")
+    assert json.loads(read_config(str(path))["callbacks"].words[0])["init_args"] == arguments
+
+
+def test_numbers_of_numpy_and_torch_and_paths_are_values():
+    values = {
+        "a": np.int64(8),
+        "b": np.float64(0.5),
+        "c": np.bool_(False),
+        "d": torch.tensor(3),
+        "e": [np.int32(1), None],
+    }
+    given = from_values(values)
+    assert [given[name].words for name in "abcde"] == [("8",), ("0.5",), ("false",), ("3",), ("1", None)]
+    nested = from_values({"x_kwargs": {"rate": np.float64(0.5)}, "metrics": [{"init_args": {"file": Path("f")}}]})
+    assert (nested["x_kwargs"].words, nested["metrics"].words) == (("rate=0.5",), ('{"init_args": {"file": "f"}}',))
+    with pytest.raises(ConfigurationError, match=r"--x_kwargs: found <object .*> in it, expected texts, numbers"):
+        from_values({"x_kwargs": {"rate": object()}})

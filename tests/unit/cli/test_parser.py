@@ -353,9 +353,11 @@ def test_joined_pipelines_have_the_flags_of_both_and_their_weights():
 def test_variables_of_the_environment_are_named_in_messages(monkeypatch):
     monkeypatch.setenv("TRANSFORMERS_FRAMEWORK_SEED", "many")
     monkeypatch.setenv("TRANSFORMERS_FRAMEWORK_BATCH_SISE", "8")
+    monkeypatch.setenv("TRANSFORMERS_FRAMEWORK_LR", "1e-3")
     assert set(refuse(f"{REQUIRED} --default_env").splitlines()) == {
         "TRANSFORMERS_FRAMEWORK_SEED: found 'many', expected an integer.",
         "TRANSFORMERS_FRAMEWORK_BATCH_SISE: unknown flag. Did you mean 'TRANSFORMERS_FRAMEWORK_BATCH_SIZE'?",
+        "TRANSFORMERS_FRAMEWORK_LR: unknown flag. Did you mean 'TRANSFORMERS_FRAMEWORK_LEARNING_RATE=RATE'?",
     }
 
 
