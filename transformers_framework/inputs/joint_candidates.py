@@ -57,7 +57,7 @@ class JointCandidates(SegmentInputs):
         k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
         index_column: Column with the query id: rows with the same id are candidates of one question. Where a row has a
             list of candidates, its id, or a list with the same id for each.
-        label_column: Column with 1 for a right candidate and 0 for a wrong one.
+        label_column: Column with 1 for a relevant candidate and 0 for an irrelevant one.
         extended_token_type_ids: Token type of each segment; the last value repeats. The model's type vocabulary grows
             to fit.
         grouping: How the candidates of a question are put into groups of k for training: 'fixed', always the same ones
