@@ -22,7 +22,7 @@ from benchmarks.masking import rates_table
 from benchmarks.rounds import alternate
 from benchmarks.tasks import READING, Tasks
 from transformers_framework.constants import SOURCE_ROW
-from transformers_framework.inputs.question_context import OFFSETS, PLACES
+from transformers_framework.inputs.question_context import OFFSETS, POSITIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,7 +146,7 @@ class Ours:
         from transformers_framework.objectives.objective import Context
 
         found, context = [], Context("predict", 0, 0, np.empty(0, np.int64))  # nothing is random
-        batches = zip(self.read((*OFFSETS, *PLACES, SOURCE_ROW), EVAL_BATCH_SIZE), masks, *logits, strict=True)
+        batches = zip(self.read((*OFFSETS, *POSITIONS, SOURCE_ROW), EVAL_BATCH_SIZE), masks, *logits, strict=True)
         for rows, mask, start_logits, end_logits in batches:
             own = self.objective.post_process(rows, {"attention_mask": mask}, context)
             output = SimpleNamespace(start_logits=start_logits, end_logits=end_logits)

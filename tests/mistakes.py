@@ -345,7 +345,7 @@ COLUMNS = [
     wrong("null text", r"train.jsonl:4: the text in 'text' is null or empty", {"train.jsonl": changed(TRAIN, 3, text=None)}),
     wrong("empty text", r"valid.jsonl:4: the text in 'text' is null or empty", {"valid.jsonl": changed(VALID, 3, text="")}),
     wrong("blank text", r"train.jsonl:4: the text in 'text' is null", {"train.jsonl": changed(TRAIN, 3, text=" \t ")}),
-    wrong("no token", r"train.jsonl:4: the tokenizer makes no token of the text in 'text'", {"train.jsonl": changed(TRAIN, 3, text="\u200b\u0007")}),
+    wrong("no token", r"train.jsonl:4: the tokenizer returns no token for the text in 'text'", {"train.jsonl": changed(TRAIN, 3, text="\u200b\u0007")}),
     ranking("null candidate", r"train.jsonl:2: the text in 'answer'", {"train.jsonl": changed(PAIRS, 1, answer=None)}),
     wrong("absent label", "--label_column: .* no column 'labl'. Did you mean 'label'", label_column="labl"),
     wrong("no label", "--label_column is needed for the train data set. Columns of .*: text, label", label_column=None),
@@ -403,7 +403,7 @@ LABELS = [
 
 LENGTHS = [
     wrong("too long", "--max_sequence_length: 1000 is longer than the model's 128 positions", max_sequence_length=1000),
-    ranking("too short", "--max_sequence_length: 4 leaves no room for 2 texts .* Use 5", max_sequence_length=4),
+    ranking("too short", "--max_sequence_length: 4 has no space for 2 texts .* Use 5", max_sequence_length=4),
     wrong("two", "--max_sequence_length: one length is needed here, 2 were given", max_sequence_length=[32, 16]),
     wrong("text", "--max_sequence_length: found 'long'", max_sequence_length="long"),
     wrong(
@@ -650,7 +650,7 @@ PACKING = [
     masking("bins of a stream", "--iterable: --packing isolated", packing="isolated", iterable=True),
     masking("pieces of a stream", "--iterable: .*--split_long_texts needs all texts", split_long_texts=True, iterable=True),
     masking("buckets of bins", "--length_bucketing batches rows", packing="isolated", length_bucketing=True),
-    masking("types of windows", "--extended_token_type_ids: with --packing full", packing="full", extended_token_type_ids=1),
+    masking("types of windows", "--extended_token_type_ids: --packing full joins texts", packing="full", extended_token_type_ids=1),
     masking("family", "--packing isolated: .*convolutions.*Use --packing full", packing="isolated", model="convbert", pre_trained_model=None, pre_trained_config="{made}/convbert"),
     masking("attention", "--attention flash_attention_2: ", packing="isolated", attention="flash_attention_2"),
     masking("beside labels", "--packing: .*belongs to --pipeline", packing="isolated", pipeline="masked_lm_and_seq_class", label_column="label"),
@@ -661,11 +661,11 @@ READING = [
     reading("absent question", "--query_column: the train .* no column 'questio'. Did you mean 'question'", query_column="questio"),
     reading("absent context", "--context_column: the train .* no column 'contxt'. Did you mean 'context'", context_column="contxt"),
     reading("one column", "--context_column: 'question' is --query_column too", context_column="question"),
-    reading("joined columns", "--context_column: 'title:context' would be made of several texts", context_column="title:context"),
+    reading("joined columns", "--context_column: 'title:context' names several texts", context_column="title:context"),
     reading("list", "'context' of .* is a list column", {"train.jsonl": changed(QUESTIONS, context=["a"])}),
     reading("null context", r"train.jsonl:4: the text in 'context' is null or empty", {"train.jsonl": changed(QUESTIONS, 3, context=None)}),
     reading("empty question", r"train.jsonl:4: the text in 'question' is null or empty", {"train.jsonl": changed(QUESTIONS, 3, question=" ")}),
-    reading("no token", r"train.jsonl:4: the tokenizer makes no token of the text in 'question'", {"train.jsonl": changed(QUESTIONS, 3, question="\u200b\u0007")}),
+    reading("no token", r"train.jsonl:4: the tokenizer returns no token for the text in 'question'", {"train.jsonl": changed(QUESTIONS, 3, question="\u200b\u0007")}),
     reading("no answers", "--answers_column is needed for the train data set. Columns of .*: question, context, answers", answers_column=None),
     reading("absent answers", "--answers_column: the train .* no column 'answer'. Did you mean 'answers'", answers_column="answer"),
     reading("starts that are texts", "--answers_column: 'answers' of .* holds .*; expected SQuAD's .* whole numbers", {"train.jsonl": [{**row, "answers": {"text": ["a"], "answer_start": ["0"]}} for row in QUESTIONS]}),
@@ -689,7 +689,7 @@ READING = [
     reading("threshold", "--null_score_threshold: found 'best', expected auto or a number", null_score_threshold="best"),
     reading("threshold of nothing", "--null_score_threshold auto needs questions .* --valid_dataset is not given", valid_dataset=None, null_score_threshold="auto"),
     reading("threshold of answered questions", "--null_score_threshold auto needs questions .* has none", {"valid.jsonl": ANSWERED}, null_score_threshold="auto"),
-    reading("too short", "--max_sequence_length: 4 leaves no room for 2 texts", max_sequence_length=4),
+    reading("too short", "--max_sequence_length: 4 has no space for 2 texts", max_sequence_length=4),
     reading("negative stride", "--doc_stride: found '-1'", doc_stride=-1),
     reading("stream", "--iterable: --pipeline question_answering needs all texts", iterable=True),
     reading("no answers of a window", "--n_best_size: found '0'", n_best_size=0),
@@ -705,7 +705,7 @@ TAGS = [
     tagging("text", "'text' of .* holds .*, not lists of words", input_columns="text", label_column="label"),
     tagging("words are labels", "--label_column: 'words' is also --input_columns", {"train.jsonl": TAGGED}, label_column="words"),
     tagging("negative overlap", "--doc_stride: found '-1'", doc_stride=-1),
-    tagging("overlap of a stream", "--doc_stride: --iterable cuts no windows", {"train.jsonl": TAGGED}, iterable=True, doc_stride=8),
+    tagging("overlap of a stream", "--doc_stride: with --iterable there are no windows", {"train.jsonl": TAGGED}, iterable=True, doc_stride=8),
     tagging("two columns", "--input_columns: ", {"train.jsonl": TAGGED}, input_columns=["words", "labels"]),
 ]
 # fmt: on
@@ -713,7 +713,7 @@ TAGS = [
 RETRIEVAL = [
     retrieving(
         "one column",
-        "--input_columns: 'question' names one column; two are needed .*With --corpus_dataset, rows of evaluation may do",
+        "--input_columns: 'question' names one column, and two are needed.*With --corpus_dataset, evaluation data may lack",
         input_columns="question",
     ),
     retrieving(
@@ -721,7 +721,7 @@ RETRIEVAL = [
     ),
     retrieving(
         "several passages",
-        r"--input_columns: '\*answer' would be several texts.*'\+answer'",
+        r"--input_columns: '\*answer' has several texts.*'\+answer'",
         input_columns=["question", "*answer"],
     ),
     retrieving("three lengths", "--max_sequence_length: 3 lengths were given", max_sequence_length=[8, 8, 8]),
@@ -730,7 +730,7 @@ RETRIEVAL = [
         "--max_sequence_length: 200 is longer than the model's 128 positions",
         max_sequence_length=[48, 200],
     ),
-    retrieving("long prefix", "--passage_prefix: its tokens and the special ones are", passage_prefix="rain " * 60),
+    retrieving("long prefix", "--passage_prefix: with special tokens it has", passage_prefix="rain " * 60),
     retrieving("unknown loss", "--loss_fn: found 'triplet', expected one of", loss_fn="triplet"),
     retrieving("unknown score", "--scores_fn: found 'cosine', expected one of", scores_fn="cosine"),
     retrieving(
@@ -788,7 +788,7 @@ RETRIEVAL = [
     ),
     retrieving(
         "empty hard negative of several",
-        r"train.jsonl:4: hard negative 2 in 'wrongs' is null or empty. Take it out: some rows may have more",
+        r"train.jsonl:4: hard negative 2 in 'wrongs' is null or empty. Remove it; rows may have different numbers",
         {"train.jsonl": changed(WRONGS, 3, wrongs=["a", None])},
         input_columns=["question", "answer", "*wrongs"],
     ),
@@ -1027,14 +1027,16 @@ JOINT_RANKING = [
     joint("grouping", "--grouping: found 'shuffled', expected one of fixed, random", grouping="shuffled"),
     joint("head", "--classification_head_type: found 'IE_2'.*Did you mean 'IE_[1k]'", classification_head_type="IE_2"),
     joint(
-        "small group", r"train.jsonl:1: question '0' has 4 candidates, which make no whole groups of 3.*--pad_to_k", k=3
+        "small group",
+        r"train.jsonl:1: question '0' has 4 candidates, which cannot be split into full groups of 3.*--pad_to_k",
+        k=3,
     ),
     joint("small question", r"train.jsonl:1: question '0' has 4 candidates", k=5, classification_head_type="IE_1"),
-    joint("no query", "--index_column is needed with -k", index_column=None),
+    joint("no query", "-k needs --index_column", index_column=None),
     joint("null query", r"train.jsonl:4: 'key' has no query id", {"train.jsonl": changed(PAIRS, 3, key=None)}),
     joint(
         "one id, two questions",
-        r"train.jsonl:4: 'key' is 0 as in .*train.jsonl:1, but 'question' is another",
+        r"train.jsonl:4: 'key' is 0 as in .*train.jsonl:1, but 'question' differs",
         {"train.jsonl": changed(PAIRS, 3, question="and who?")},
     ),
     joint(
@@ -1044,10 +1046,14 @@ JOINT_RANKING = [
         label_column="key",
     ),
     joint("no candidate column", "--input_columns: found question; -k needs two", input_columns="question"),
-    joint("stream", "--iterable: -k puts all candidates of a question into groups", iterable=True),
-    joint("selection without scores", "--selection says which .*--scores_column by which scores", selection="best"),
+    joint("stream", "--iterable: -k groups all candidates of a question", iterable=True),
     joint(
-        "scores without selection", "--selection says which .*--scores_column by which scores", scores_column="score"
+        "selection without scores", "--selection sorts candidates by the scores in --scores_column", selection="best"
+    ),
+    joint(
+        "scores without selection",
+        "--selection sorts candidates by the scores in --scores_column",
+        scores_column="score",
     ),
     joint(
         "absent scores",
@@ -1064,19 +1070,19 @@ JOINT_RANKING = [
     ),
     joint(
         "null score",
-        r"train.jsonl:3: 'score' has no score",
+        r"train.jsonl:3: 'score' has no finite score",
         {"train.jsonl": changed(SCORED, 2, score=None)},
         selection="best",
         scores_column="score",
     ),
     joint(
         "no room",
-        "--max_sequence_length: 10 leaves no room for a question and 4 candidates .* Use 11",
+        "--max_sequence_length: 10 has no space for a question and 4 candidates .* Use 11",
         max_sequence_length=10,
     ),
     joint(
         "no room for a text",
-        "--max_sequence_length: 2 leaves no room for a text .* Use 3",
+        "--max_sequence_length: 2 has no space for a text .* Use 3",
         max_sequence_length=2,
         separated=True,
     ),
@@ -1100,7 +1106,7 @@ JOINT_RANKING = [
     ),
     joint(
         "two questions with one id",
-        r"train.jsonl:2: 'key' is 7 as in .*train.jsonl:1, but 'question' is another one",
+        r"train.jsonl:2: 'key' is 7 as in .*train.jsonl:1, but 'question' differs",
         {"train.jsonl": changed(OF_QUESTIONS, key=7)},
         **LISTED,
     ),

@@ -41,19 +41,19 @@ class EncodedBatches(Generic[Encoded]):
             DataLoader(
                 self,  # type: ignore[arg-type]
                 batch_size=None,
-                collate_fn=_as_it_is,
+                collate_fn=_identity,
                 num_workers=min(num_workers, len(self)),
-                worker_init_fn=_tokenize_alone,
+                worker_init_fn=_disable_tokenizer_threads,
                 generator=torch.Generator(),  # else the global generator is used
             )
         )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
-def _tokenize_alone(worker: int) -> None:
+def _disable_tokenizer_threads(worker: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes already run in parallel
 
 

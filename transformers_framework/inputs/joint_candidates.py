@@ -1,4 +1,4 @@
-"""A question and k of its candidates in one sequence: the input of joint re-ranking."""
+"""Inputs of joint re-ranking: a question and k of its candidates in one sequence."""
 
 from __future__ import annotations
 
@@ -44,41 +44,43 @@ NUM_FIELDS = 2  # the question and its candidates
 
 
 class JointCandidates(SegmentInputs):
-    """A question and k of its candidates, joined with the tokenizer's special tokens; a batch has groups for rows.
+    """A question and k of its candidates, joined with special tokens; each entry of a batch is such a group.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
-        input_columns: The question's column and the candidates': a text column, where each row has one candidate and
-            `index_column` says of which question, or '*list', where each row has all candidates of its question and
-            their labels are a list too. 'first:second' joins two columns.
+        input_columns: The column of the question and the column of the candidates: a text column if each row has one
+            candidate and `index_column` has the id of its question, or '*list' if each row has all candidates of its
+            question, with their labels in a list too. 'first:second' joins two columns.
         max_sequence_length: Longest input in tokens, special tokens included; with `separated` the longest text.
-        k: Candidates that share an input with their question (joint re-ranking); without it, each is ranked by itself.
+        k: Number of candidates in one input with their question (joint re-ranking). Default: candidates are ranked
+            alone.
         index_column: Column with the query id: rows with the same id are candidates of one question. Where a row has a
-            list of candidates, its id, or a list with the same id for each.
+            list of candidates, it has the id, or a list with the same id for each.
         label_column: Column with 1 for a relevant candidate and 0 for an irrelevant one.
         extended_token_type_ids: Token type of each segment; the last value repeats. The model's type vocabulary grows
             to fit.
-        grouping: How the candidates of a question are put into groups of k for training: 'fixed', always the same ones
-            in the order of the data, or 'random', anew in each epoch. Evaluation is always fixed.
-        selection: By the numbers in `scores_column`, which candidates of a question go first: the 'best' or the
-            'worst'. In training a question has only its k first ones; in evaluation it has all, the first k together.
-        scores_column: Column with a score of each candidate, as a first ranker gave it.
-        pad_to_k: Train on groups of fewer than k candidates too: what is missing is not there for attention, loss and
-            metrics. Without it such a group is an error. Evaluation always does so.
-        separated: Each text has the special tokens and the length that it would have alone, then they are joined.
-        classification_head_type: What is predicted from which states. IE_k, AE_k, RE_k: a label for each candidate,
-            from its own first token, from that and the question's, or all from the question's. IE_1, AE_1: one for the
-            first candidate, from the question's first token or the sum of the candidates'; each candidate is the first
-            of a group once. RE_1: one for the group, whether any is right. Default: IE_k
-        permutation_check: Test each group in so many random orders of its candidates as well, and report how much
-            scores move: permutation_change (mean), permutation_change_max, permutation_flipped (share of predictions).
+        grouping: How the candidates of a question are grouped by k for training: 'fixed' (the same groups in each
+            epoch, in the order of the data) or 'random' (new groups in each epoch). Evaluation groups are fixed.
+        selection: Sort the candidates of a question by `scores_column`, the 'best' or the 'worst' first. Training uses
+            only the first k candidates; evaluation uses all, the first k in one group.
+        scores_column: Column with a score of each candidate, for instance from a first-stage ranker.
+        pad_to_k: Train on groups of fewer than k candidates too; missing candidates are ignored in attention, loss and
+            metrics. Without it, such a group is an error. Evaluation always pads groups.
+        separated: Encode each text with its own special tokens and maximum length, then join them.
+        classification_head_type: What is predicted, and from which hidden states. IE_k, AE_k, RE_k: a label for each
+            candidate, from its own first token, from its own and the question's first token, or all from the question's
+            first token. IE_1, AE_1: a label for the first candidate, from the question's first token or the sum of the
+            candidates' first tokens; each candidate is the first of a group once. RE_1: one label for the group,
+            whether any candidate is positive. Default: IE_k
+        permutation_check: Also test each group in this many random orders of its candidates, and report how much scores
+            change: permutation_change (mean), permutation_change_max, permutation_flipped (fraction of predictions).
         iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000
             rows.
 
     Raises:
-        ConfigurationError: When columns, lengths or flags make no sense, or the tokenizer is a slow one.
+        ConfigurationError: When columns, lengths or flags are invalid, or the tokenizer is not a fast one.
     """
 
     model_keys = ("input_ids", "attention_mask", "token_type_ids", "first_tokens")
@@ -110,12 +112,12 @@ class JointCandidates(SegmentInputs):
         self.num_joined = k + 1 if separated else 1
         if iterable:
             raise ConfigurationError(
-                "--iterable: -k puts all candidates of a question into groups, and a stream is never seen as a whole. "
-                "Leave --iterable out: what is prepared lies on disk, not in memory."
+                "--iterable: -k groups all candidates of a question, and a stream is read only during training. "
+                "Remove --iterable: prepared data is stored on disk, not in memory."
             )
         if (selection is None) != (scores_column is None):
             raise ConfigurationError(
-                "--selection says which candidates go first, --scores_column by which scores: give both or neither."
+                "--selection sorts candidates by the scores in --scores_column. Give both flags or neither."
             )
         super().__init__(
             tokenizer,
@@ -127,13 +129,13 @@ class JointCandidates(SegmentInputs):
         )
         if len(self.fields) != NUM_FIELDS or self.fields[0].spreads:
             raise ConfigurationError(
-                f"--input_columns: found {' '.join(input_columns)}; -k needs two, the question's and the candidates', "
-                "as 'question answer', or 'question *answers' where a row has all of them. 'a:b' joins two columns."
+                f"--input_columns: found {' '.join(input_columns)}; -k needs two columns, question and "
+                "candidates: 'question answer', or 'question *answers' if a row has all candidates; 'a:b' joins two."
             )
         if not self.template.prefix or not self.template.between:
             raise ConfigurationError(
                 f"--pre_trained_tokenizer: {type(tokenizer).__name__} puts no special token before the first text or "
-                "between two, so that candidates would have no first token to be judged by. Use an encoder's tokenizer."
+                "between two, so candidates have no first token to classify. Use the tokenizer of an encoder."
             )
         self.question, self.candidate = self.fields
         self.in_lists = self.candidate.spreads
@@ -151,8 +153,7 @@ class JointCandidates(SegmentInputs):
         if len(lengths) == 1 and lengths[0] < least:
             texts = "a text" if self.separated else f"a question and {self.k} candidates"
             raise ConfigurationError(
-                f"--max_sequence_length: {lengths[0]} leaves no room for {texts} and special tokens. Use {least} or "
-                "more."
+                f"--max_sequence_length: {lengths[0]} has no space for {texts} and special tokens. Use {least} or more."
             )
         return super()._single_length(lengths) * self.num_joined
 
@@ -171,11 +172,11 @@ class JointCandidates(SegmentInputs):
     # ---------------------------------------------------------------- before training
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
-        """Check the columns of a whole data set, and put its candidates into groups.
+        """Check the columns of a whole data set, and group its candidates.
 
         Raises:
             DataError: When a column is missing or of the wrong type, a text is empty, lists of a row differ in length,
-                one id has several questions, or a group is too small, with its place.
+                one id has several questions, or a group is too small; the message has the place.
         """
         super().pre_process(dataset, source)
         queries = self._check_lists(dataset, source) if self.in_lists else self._check_pairs(dataset, source)
@@ -190,28 +191,28 @@ class JointCandidates(SegmentInputs):
             query = "" if self.index_column is None else f" '{self._query_of(dataset[row])}'"
             size = int(grouping.sizes[short])
             raise DataError(
-                f"{source.place(row)}: question{query} has {size} candidates, which make no whole groups of {self.k} "
-                "(-k). Give --pad_to_k to train on smaller groups too, or another -k."
+                f"{source.place(row)}: question{query} has {size} candidates, which cannot be split into full groups "
+                f"of {self.k} (-k). Give --pad_to_k to train on smaller groups too, or another -k."
             )
         self.groupings[source.stage] = grouping
         return dataset
 
-    def _check_room(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Lists may be of any length: they are cut into groups."""
+    def _check_num_segments(self, dataset: Dataset, source: DatasetSource) -> None:
+        """Check nothing: lists of any length are split into groups."""
 
     def _check_lists(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
         """Check the lists of each row; return the row of each candidate ``(N,) int64``."""
         column = self.candidate.columns[0]
         if (place := first_empty_item(dataset, column)) is not None:
             raise DataError(
-                f"{source.place(place[0])}: candidate {place[1]} of '{column}' is null or empty (they are counted from "
-                "0). Remove it, and its label, or fill it in."
+                f"{source.place(place[0])}: candidate {place[1]} of '{column}' is null or empty (counted from 0). "
+                "Remove it and its label, or fill it in."
             )
         sizes = list_sizes(dataset, column)
         labels = self.label_column if source.stage != "predict" else None
         for name in (labels, self.scores_column):
             if name is None or item_feature(dataset.features.get(name)) is None:
-                continue  # what else is wrong with it, others say
+                continue  # other errors in it are reported elsewhere
             if (wrong := np.flatnonzero(list_sizes(dataset, name) != sizes)).size:
                 row = int(wrong[0])
                 raise DataError(
@@ -231,10 +232,10 @@ class JointCandidates(SegmentInputs):
         return query[0] if isinstance(query, list) else query
 
     def _check_pairs(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
-        """Check that every row says which question it belongs to; return a number for it ``(N,) int64``."""
+        """Check the query id of every row; return it as a number ``(N,) int64``."""
         if self.index_column is None:
             raise ConfigurationError(
-                "--index_column is needed with -k: the column that says which rows are candidates of one question. "
+                "-k needs --index_column. Give the column with the query id, which rows of one question share. "
                 f"Columns of {source.name}: {', '.join(dataset.column_names)}."
             )
         check_queries(dataset, self.index_column, source)
@@ -243,7 +244,7 @@ class JointCandidates(SegmentInputs):
         return queries
 
     def _check_questions(self, dataset: Dataset, index_column: str, queries: np.ndarray, source: DatasetSource) -> None:
-        """Check that rows with one id, which has these numbers ``(N,) int64``, have one question."""
+        """Check that rows with the same query, given as numbers ``(N,) int64``, have the same question."""
         _, firsts, query = np.unique(queries, return_index=True, return_inverse=True)
         first = firsts[query.reshape(-1)]  # of each row's question
         for column in self.question.columns:
@@ -252,19 +253,18 @@ class JointCandidates(SegmentInputs):
                 row = int(wrong[0])
                 raise DataError(
                     f"{source.place(row)}: '{index_column}' is {self._query_of(dataset[row])!r} as in "
-                    f"{source.place(int(first[row]))}, but '{column}' is another one. Give each question an id of its "
-                    "own."
+                    f"{source.place(int(first[row]))}, but '{column}' differs. Give each question its own id."
                 )
 
     def _scores(self, dataset: Dataset, source: DatasetSource) -> np.ndarray | None:
-        """Return a number for each candidate: what goes first has the highest ``(N,) float64``."""
+        """Return a score for each candidate, the highest for the first one ``(N,) float64``."""
         if self.scores_column is None:
             return None
         check_column(dataset, self.scores_column, source, flag="scores_column")
         feature = dataset.features[self.scores_column]
         value = item_feature(feature) if self.in_lists else feature
         if not str(getattr(value, "dtype", "")).startswith(("int", "uint", "float")):
-            expected = "a list of numbers, one a candidate" if self.in_lists else "a number in each row"
+            expected = "a list of numbers, one per candidate" if self.in_lists else "a number in each row"
             raise DataError(
                 f"--scores_column: '{self.scores_column}' of {source.name} holds {type_name(feature)}; expected "
                 f"{expected}."
@@ -275,39 +275,39 @@ class JointCandidates(SegmentInputs):
         if (wrong := np.flatnonzero(~np.isfinite(scores))).size:
             row = np.repeat(np.arange(len(dataset)), list_sizes(dataset, self.scores_column)) if self.in_lists else None
             place = source.place(int(wrong[0] if row is None else row[wrong[0]]))
-            raise DataError(f"{place}: '{self.scores_column}' has no score or none that is finite; expected a number.")
+            raise DataError(f"{place}: '{self.scores_column}' has no finite score; expected a number.")
         return scores if self.selection == "best" else -scores
 
     @property
     def rewrite_key(self) -> dict[str, object] | None:
-        """What rows with a candidate each depend on, where the data has lists of them; else rows stay as they are."""
-        return {"form": "candidates", "of": self.candidate.columns, "carried": self._carried} if self.in_lists else None
+        """Cache key of rows with one candidate each, made from lists of candidates; None without lists."""
+        return {"form": "candidates", "of": self.candidate.columns, "carried": self._copied} if self.in_lists else None
 
     def in_stage(self, stage: Stage) -> Self:
-        """Return the inputs of a stage: rows to predict have no labels to rely on."""
+        """Return the inputs of a stage; without the label column in prediction."""
         found = super().in_stage(stage)
         return found._with(label_column=None) if stage == "predict" and self.in_lists else found
 
     @property
-    def _carried(self) -> tuple[str, ...]:
-        """Columns of which rows with a candidate each are made."""
+    def _copied(self) -> tuple[str, ...]:
+        """Columns from which rows with one candidate each are made."""
         found = (*self.columns, self.label_column, self.index_column)
         return tuple(dict.fromkeys(column for column in found if column))
 
     def rewrite(
         self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
     ) -> Iterator[pa.Table]:
-        """Return a row for each candidate of each row, with its label and ``source_row``, as Arrow tables.
+        """Yield tables with one row for each candidate of each row, with its label and ``source_row``.
 
         Args:
             dataset: Rows with lists of candidates.
-            source: Where they come from, for messages.
-            batch_size: Rows that are taken apart together.
-            num_workers: Nothing is tokenized: one process does it.
+            source: Source of the rows, for messages.
+            batch_size: Number of rows that are rewritten together.
+            num_workers: Ignored, as nothing is tokenized.
         """
         import pyarrow as pa
 
-        names = [name for name in self._carried if name in dataset.column_names]
+        names = [name for name in self._copied if name in dataset.column_names]
         lists = {self.candidate.columns[0], self.label_column}
         if self.index_column in names and item_feature(dataset.features[self.index_column]) is not None:
             lists.add(self.index_column)
@@ -323,7 +323,7 @@ class JointCandidates(SegmentInputs):
             yield pa.table({**columns, SOURCE_ROW: start + rows})
 
     def truncation(self, lengths: Sequence[int]) -> tuple[str, str]:
-        """Return that groups may lose tokens, for messages."""
+        """Return the start and the end of the message about truncated groups."""
         return "groups", super().truncation(lengths)[1]
 
     # ---------------------------------------------------------------- groups
@@ -339,9 +339,9 @@ class JointCandidates(SegmentInputs):
     def in_groups(
         self, columns: Rows, sizes: np.ndarray, row_ids: np.ndarray, stage: Stage
     ) -> dict[str, list[list[Any]]]:
-        """Return columns of candidates as columns of groups, which hold lists, with ``row_ids`` among them.
+        """Return columns of candidates as columns of groups, with a list of values per group, and ``row_ids``.
 
-        In testing, the orders that are to be checked come after all groups.
+        In testing, the permuted groups come after all groups.
         """
         rows = grouped({**columns, ROW_IDS: row_ids.tolist()}, sizes.tolist())
         if stage != "test" or not self.num_orders:
@@ -352,7 +352,7 @@ class JointCandidates(SegmentInputs):
     # ---------------------------------------------------------------- batches
 
     def segments(self, rows: Rows) -> tuple[list[str], np.ndarray]:
-        """Return the question and the candidates of each of B groups, one after the other, and how many: ``(B,)``."""
+        """Return the question and the candidates of each of B groups, and their number in each group: ``(B,)``."""
         questions = field_texts(
             {name: [group[0] for group in rows[name]] for name in self.question.columns}, self.question
         )
@@ -365,8 +365,8 @@ class JointCandidates(SegmentInputs):
     def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B groups into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.
 
-        Also returns ``first_tokens (B, 1 + K) int64``, where the question and each candidate begin, -1 where there is
-        none; and ``truncated``, which groups lost tokens: ``(B,) bool``.
+        Also returns ``first_tokens (B, 1 + K) int64``, the position of the first token of the question and of each
+        candidate, -1 if there is none; and ``truncated``, which groups lost tokens: ``(B,) bool``.
         """
         ids, lengths, counts, extra = self._ids_of(rows)
         return assemble_candidates(
@@ -384,7 +384,7 @@ class JointCandidates(SegmentInputs):
         )
 
     def lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the characters of every candidate: ``(N,) int64``; questions, which groups share, do not count."""
+        """Return the number of characters of every candidate, without the question: ``(N,) int64``."""
         return np.asarray(np.sum([column_lengths(dataset, column) for column in self.candidate.columns], axis=0))
 
     def _tokens(self, rows: Rows) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Texts to pre-train on: long ones are cut into windows, short ones share them."""
+"""Pre-training texts: long texts are split into windows, and short texts are packed."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ Packing = Literal["none", "full", "isolated"]
 # first row, segments of each row, ids of all segments, tokens of each segment, which tokens begin a word
 Encoded = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-TOKENS = ("input_ids", "word_ids", "token_type_ids")  # columns of rewritten rows, one value a token
+TOKENS = ("input_ids", "word_ids", "token_type_ids")  # columns of rewritten rows, one value per token
 
 
 class PretrainingText(SegmentInputs):
-    """Texts to pre-train on: each a row, or cut and joined into rows that are full.
+    """Pre-training texts: one per row, or split and joined into full rows.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
         input_columns: Text columns that make up the input, in order: 'name', 'first:second' (two columns joined by a
             space), '+list' (a list column joined by spaces) or '*list' (a list column, one segment each).
@@ -51,15 +51,15 @@ class PretrainingText(SegmentInputs):
             segment first, and counted.
         extended_token_type_ids: Token type of each segment; the last value repeats. The model's type vocabulary grows
             to fit.
-        packing: How short texts share rows. 'full' joins all texts of the data set, separated as the tokenizer
-            separates two, and cuts them into windows of `max_sequence_length`, once and before training; nothing is
-            lost. 'isolated' puts several texts into each row in training, and none sees another: the loss is that of
-            'none', without the padding. `batch_size` then counts rows of several texts.
-        split_long_texts: Cut texts longer than `max_sequence_length` into several rows instead of shortening them.
-            Several segments of a row are joined first, separated as the tokenizer does.
+        packing: How short texts are packed. 'full' joins all texts of the data set with the tokenizer's separator and
+            splits them into windows of `max_sequence_length`, once before training; no token is lost. 'isolated' packs
+            several texts into each row in training with block-diagonal attention: the loss is the same as with 'none',
+            without padding. `batch_size` then counts packed rows.
+        split_long_texts: Split texts longer than `max_sequence_length` into several rows instead of truncating them.
+            Several segments of a row are first joined with the tokenizer's separator.
 
     Raises:
-        ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
+        ConfigurationError: When columns or lengths are invalid, or the tokenizer is not a fast one.
     """
 
     rewriting = "--packing full and --split_long_texts"
@@ -86,8 +86,8 @@ class PretrainingText(SegmentInputs):
         )
         if packing == "full" and extended_token_type_ids is not None:
             raise ConfigurationError(
-                "--extended_token_type_ids: with --packing full, windows begin and end anywhere and have no segments. "
-                "Leave one of the two out."
+                "--extended_token_type_ids: --packing full joins texts, so its windows have no segments. "
+                "Remove one of the two flags."
             )
         self.packing, self.split_long_texts = packing, split_long_texts
         self.capacity = self.max_length - len(self.template.prefix) - len(self.template.suffix)
@@ -96,17 +96,17 @@ class PretrainingText(SegmentInputs):
 
     @property
     def rewrites(self) -> bool:
-        """Whether rows are made anew before training."""
+        """Whether rows are rewritten before training."""
         return self.packing == "full" or self.split_long_texts
 
     @property
     def uses_document_mask(self) -> bool:
-        """Whether several texts share a row of a training batch."""
+        """Whether several texts (documents) are packed into one entry of a training batch."""
         return self.packing == "isolated"
 
     @property
     def rewrite_key(self) -> dict[str, object] | None:
-        """What rewritten rows depend on besides the data, as JSON can hold it; none when rows stay as they are."""
+        """Cache key of rewritten rows, serializable as JSON; None if rows are not rewritten."""
         if not self.rewrites:
             return None
         form = "windows" if self.packing == "full" else "pieces"
@@ -115,12 +115,12 @@ class PretrainingText(SegmentInputs):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns that batches are made from."""
+        """Columns from which batches are made."""
         return self.token_columns if self.rewrites else super().columns
 
     @property
     def token_columns(self) -> tuple[str, ...]:
-        """Columns of rewritten rows with one number a token."""
+        """Columns of rewritten rows with one number per token."""
         if not self.rewrites:
             return ()
         # a window has no segments, hence one type
@@ -130,18 +130,18 @@ class PretrainingText(SegmentInputs):
     def rewrite(
         self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
     ) -> Iterator[pa.Table]:
-        """Return the rows that batches are made from, as Arrow tables: tokens with their special tokens, as ``int32``.
+        """Yield tables of rewritten rows: token ids with special tokens, as ``int32``.
 
-        Rows depend neither on how many are tokenized together nor by whom. The data set is never in memory.
+        Rows do not depend on ``batch_size`` and ``num_workers``. The data set is never in memory as a whole.
 
         Args:
             dataset: The texts.
-            source: Where they come from, for messages.
-            batch_size: Rows that are tokenized together.
-            num_workers: Processes that tokenize.
+            source: Source of the texts, for messages.
+            batch_size: Number of rows that are tokenized together.
+            num_workers: Number of processes.
 
         Raises:
-            DataError: When a row has no tokens to learn from.
+            DataError: When a row has no tokens.
         """
         texts = dataset.select_columns(list(super().columns))
         batches = EncodedBatches(self._encoded, texts, batch_size).in_order(num_workers)
@@ -166,25 +166,25 @@ class PretrainingText(SegmentInputs):
                 columns["word_ids"] = np.where(words < 0, -1, words - first)
             lengths = np.full(len(source_rows), chunk.shape[1])
             rows = {name: Ragged(values.ravel(), lengths) for name, values in columns.items()}
-            # what stands between two texts belongs to neither; rows of texts only grow
+            # separators have no source row; source rows are ascending
             texts = np.where(source_rows < 0, source_rows.max(axis=1, keepdims=True), source_rows)
             yield self._table(rows, texts.min(axis=1))
 
     def _stream(self, batches: Iterator[Encoded]) -> Iterator[np.ndarray]:
-        """Yield all texts one after the other with what stands between two: ``(N, columns) int64``."""
-        between, num_words, goes_on = self.template.between, 0, False
+        """Yield the tokens of all texts with separators between them: ``(N, columns) int64``."""
+        between, num_words, continues = self.template.between, 0, False
         for first_row, counts, ids, lengths, starts in batches:
             if not len(ids):
                 continue
-            columns = [_in_line(ids, lengths, between, goes_on=goes_on)]
+            columns = [_joined_segments(ids, lengths, between, continues=continues)]
             if self.needs.word_ids:
                 words = np.cumsum(starts) + num_words
                 num_words = int(words[-1])
-                columns.append(_in_line(words, lengths, [-1] * len(between), goes_on=goes_on))
+                columns.append(_joined_segments(words, lengths, [-1] * len(between), continues=continues))
             owners = np.repeat(first_row + np.repeat(np.arange(len(counts)), counts), lengths)
-            columns.append(_in_line(owners, lengths, [-1] * len(between), goes_on=goes_on))
+            columns.append(_joined_segments(owners, lengths, [-1] * len(between), continues=continues))
             yield np.stack(columns, axis=1).astype(np.int64)
-            goes_on = True
+            continues = True
 
     def _pieces(self, batches: Iterator[Encoded], source: DatasetSource) -> Iterator[pa.Table]:
         between = self.template.between
@@ -192,8 +192,8 @@ class PretrainingText(SegmentInputs):
             rows = joined(Ragged(ids, lengths), counts, between)
             if (rows.lengths == 0).any():
                 raise DataError(
-                    f"{source.place(first_row + int(np.argmin(rows.lengths)))}: the tokenizer makes no token of the "
-                    "text. Remove the row."
+                    f"{source.place(first_row + int(np.argmin(rows.lengths)))}: the tokenizer returns no token for "
+                    "the text. Remove the row."
                 )
             columns = {"input_ids": rows.values}
             if "word_ids" in self.token_columns:
@@ -205,7 +205,7 @@ class PretrainingText(SegmentInputs):
             yield self._table({name: Ragged(values, sizes) for name, values in columns.items()}, first_row + owners)
 
     def _types(self, counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the type of every token of joined segments; what stands between two has the type of the first."""
+        """Return the type of every token of joined segments; a separator has the type of the segment before."""
         assert self.token_types is not None
         types = np.asarray(self.token_types)[np.minimum(steps(counts), len(self.token_types) - 1)]
         found = joined(Ragged(np.repeat(types, lengths), lengths), counts, [-1] * len(self.template.between)).values
@@ -219,7 +219,7 @@ class PretrainingText(SegmentInputs):
         for name, rows in tokens.items():
             before, after = (prefix, suffix) if name == "input_ids" else ([-1] * len(prefix), [-1] * len(suffix))
             whole = surrounded(rows, before, after)
-            if name == "token_type_ids":  # special tokens have the type of their neighbour
+            if name == "token_type_ids":  # special tokens have the type of the next text token
                 ends = np.cumsum(whole.lengths)
                 for place in range(len(prefix)):
                     whole.values[whole.starts + place] = rows.values[rows.starts]
@@ -245,15 +245,15 @@ class PretrainingText(SegmentInputs):
         return batch
 
     def readable(self, rows: Rows) -> Rows:
-        """Return rewritten rows as people can read them: the text and the row of the data set that it begins in."""
+        """Return rewritten rows as text, with the row of the data set in which each starts."""
         if not self.rewrites:
             return rows
         texts = self.tokenizer.batch_decode(list(rows["input_ids"]), skip_special_tokens=True)
         return {SOURCE_ROW: rows[SOURCE_ROW], "text": texts}
 
 
-def _in_line(values: np.ndarray, lengths: np.ndarray, between: Sequence[int], *, goes_on: bool) -> np.ndarray:
-    """Join segments to one row; that of a line which goes on begins with what stands between."""
-    lead = np.ones(int(goes_on), dtype=lengths.dtype)  # a segment before the first one, cut off again
+def _joined_segments(values: np.ndarray, lengths: np.ndarray, between: Sequence[int], *, continues: bool) -> np.ndarray:
+    """Join segments to one row; with ``continues`` the row starts with a separator."""
+    lead = np.ones(int(continues), dtype=lengths.dtype)  # a segment before the first one, cut off again
     segments_ = Ragged(np.concatenate([lead.astype(values.dtype), values]), np.concatenate([lead, lengths]))
     return joined(segments_, np.array([len(segments_)]), between).values[len(lead) :]

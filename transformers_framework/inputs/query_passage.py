@@ -1,4 +1,4 @@
-"""Queries and passages, each a sequence of its own: the input of retrieval."""
+"""Inputs of retrieval: queries and passages, each encoded as a separate sequence."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ NUM_PAIR = 2
 
 
 class QueryPassage(SegmentInputs):
-    """A query and a passage per row, and hard negatives of the query, each text a sequence of its own.
+    """A query, a passage and hard negatives per row, each encoded as a separate sequence.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
         input_columns: Column of the query, column of the passage, and any number of columns of hard negatives for
             training: 'name', 'first:second' (two columns joined by a space), '+list' (a list column joined by spaces),
-            or for hard negatives '*list' (a list column, one passage each, in some rows more than in others).
-        max_sequence_length: Longest text in tokens, special tokens included; or longest query and longest passage.
-            Longer ones lose their end, and are counted.
-        query_prefix: Words before every query, as E5's 'query: '. By default what the checkpoint was trained with.
-        passage_prefix: Words before every passage, as E5's 'passage: '. By default what the checkpoint was trained
-            with.
-        lower_case: Read texts in lower case, whatever the tokenizer does. By default as the checkpoint was trained.
-        corpus_dataset: Passages to search: rows of evaluation may then do without a passage of their own.
+            or for hard negatives '*list' (a list column, one passage each, of any length).
+        max_sequence_length: Maximum length in tokens, special tokens included; or two lengths, of queries and of
+            passages. Longer texts are truncated at the end, and counted.
+        query_prefix: Text before every query, for instance 'query: ' for E5. Default: the prefix of the checkpoint.
+        passage_prefix: Text before every passage, for instance 'passage: ' for E5. Default: the prefix of the
+            checkpoint.
+        lower_case: Lower-case texts before tokenization. Default: as the checkpoint was trained.
+        corpus_dataset: Passages to search; rows in evaluation then need no passage.
 
     Raises:
-        ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
+        ConfigurationError: When columns or lengths are invalid, or the tokenizer is not a fast one.
     """
 
     key_prefixes = ("", PASSAGE)
@@ -66,13 +66,13 @@ class QueryPassage(SegmentInputs):
     ) -> None:
         if len(input_columns) < NUM_PAIR:
             raise ConfigurationError(
-                f"--input_columns: '{' '.join(input_columns)}' names one column; two are needed here, that of the "
-                "query and that of the passage. With --corpus_dataset, rows of evaluation may do without the second."
+                f"--input_columns: '{' '.join(input_columns)}' names one column, and two are needed: query and "
+                "passage. With --corpus_dataset, evaluation data may lack the second column."
             )
         if len(max_sequence_length) > NUM_PAIR:
             raise ConfigurationError(
                 f"--max_sequence_length: {len(max_sequence_length)} lengths were given. Give one for all texts, or "
-                "that of queries and that of passages."
+                "one for queries and one for passages."
             )
         if lower_case:
             read_in_lower_case(tokenizer)
@@ -86,8 +86,8 @@ class QueryPassage(SegmentInputs):
         self.fields = [parse_field(column) for column in input_columns]
         if spread := next((c for c, field in zip(input_columns[:2], self.fields, strict=False) if field.spreads), None):
             raise ConfigurationError(
-                f"--input_columns: '{spread}' would be several texts, and a row has one query and one passage. Write "
-                f"'+{spread[1:]}' to join them; hard negatives come third."
+                f"--input_columns: '{spread}' has several texts, but a row has one query and one passage. Write "
+                f"'+{spread[1:]}' to join them; hard negatives are the third column."
             )
         self.prefixes: dict[Side, str] = {"query": query_prefix or "", "passage": passage_prefix or ""}
         self.max_lengths: dict[Side, int] = {"query": max_sequence_length[0], "passage": max_sequence_length[-1]}
@@ -100,31 +100,31 @@ class QueryPassage(SegmentInputs):
         taken = len(tokenize(self.backend, [self.prefixes[side]])[0]) + self.template.num_special(1)
         if taken >= self.max_lengths[side]:
             raise ConfigurationError(
-                f"--{side}_prefix: its tokens and the special ones are {taken}, which leaves no room for a text in "
-                f"--max_sequence_length {self.max_lengths[side]}. Shorten it, or raise the length."
+                f"--{side}_prefix: with special tokens it has {taken} tokens, which leaves no space for a text in "
+                f"--max_sequence_length {self.max_lengths[side]}. Shorten it, or increase the length."
             )
 
     # ---------------------------------------------------------------- columns
 
     @property
     def query_field(self) -> Field:
-        """Where queries are."""
+        """Column or columns of queries."""
         return self.fields[0]
 
     @property
     def passage_field(self) -> Field:
-        """Where passages are."""
+        """Column or columns of passages."""
         return self.fields[1]
 
     def columns_of(self, stage: Stage) -> tuple[str, ...]:
-        """Return the columns that are read in a stage: hard negatives in training, none where rows have no passage."""
+        """Return the columns that are read in a stage; hard negatives are read only in training."""
         return tuple(dict.fromkeys(column for field in self._fields_of(stage) for column in field.columns))
 
     def _fields_of(self, stage: Stage) -> list[Field]:
         return self.fields if stage == TRAIN else self.fields[: 1 if stage in self._absent else NUM_PAIR]
 
     def has_passages(self, stage: Stage) -> bool:
-        """Return whether the rows of a stage have a passage each."""
+        """Return whether each row of a stage has a passage."""
         return stage not in self._absent
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
@@ -145,8 +145,8 @@ class QueryPassage(SegmentInputs):
             if (empty := first_empty_item(dataset, column)) is not None:
                 row, place = empty
                 raise DataError(
-                    f"{source.place(row)}: hard negative {place + 1} in '{column}' is null or empty. Take it out: some "
-                    "rows may have more than others."
+                    f"{source.place(row)}: hard negative {place + 1} in '{column}' is null or empty. Remove it; "
+                    "rows may have different numbers of hard negatives."
                 )
         return dataset
 
@@ -155,9 +155,9 @@ class QueryPassage(SegmentInputs):
     def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B rows into ``input_ids``, ``attention_mask``, ``token_type_ids`` of queries: ``(B, L) int64``.
 
-        Those of passages are called ``passage_input_ids`` and so on: of the B passages first, then of the N hard
-        negatives, row by row, ``(B + N, M) int64``; ``negative_rows (N,) int64`` has the row of each of these. Also
-        returns ``truncated``, which rows lost tokens: ``(B,) bool``.
+        The inputs of passages are ``passage_input_ids`` and so on: first the B passages, then the N hard negatives, row
+        by row, ``(B + N, M) int64``; ``negative_rows (N,) int64`` has the row of each hard negative. Also returns
+        ``truncated``, which rows lost tokens: ``(B,) bool``.
         """
         batch = self.encoded("query", field_texts(rows, self.query_field), pad_to_multiple_of)
         if self.passage_field.columns[0] not in rows:
@@ -178,7 +178,7 @@ class QueryPassage(SegmentInputs):
     def encoded_by_length(
         self, side: Side, texts: Sequence[str], batch_size: int, pad_to_multiple_of: int = 1
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """Yield batches of texts of similar length, longest first: places among the texts and model inputs."""
+        """Yield batches of texts of similar length, longest first: indices of the texts and model inputs."""
         ids, lengths = self._tokens_of(side, texts)
         starts, order = np.cumsum(lengths) - lengths, np.argsort(-lengths, kind="stable")
         for start in range(0, len(texts), batch_size):
@@ -208,9 +208,9 @@ class QueryPassage(SegmentInputs):
         )
 
     def distinct(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return a batch with each of its texts once, and as ``rows`` and ``passage_rows (B,)`` where rows have theirs.
+        """Return a batch with each distinct text once; ``rows`` and ``passage_rows (B,)`` map rows to texts.
 
-        Candidates of a query share it, and often passages are candidates of several queries.
+        Candidates of one query share the query, and passages are often candidates of several queries.
         """
         for side in self.key_prefixes:
             if f"{side}input_ids" in batch:
@@ -222,7 +222,7 @@ class QueryPassage(SegmentInputs):
     # ---------------------------------------------------------------- lengths
 
     def lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the characters of every row, those of all its texts: ``(N,) int64``."""
+        """Return the number of characters of all texts of every row: ``(N,) int64``."""
         total = np.zeros(len(dataset), dtype=np.int64)
         for column in dict.fromkeys(column for field in self.fields for column in field.columns):
             if column in dataset.column_names:
@@ -230,14 +230,14 @@ class QueryPassage(SegmentInputs):
         return total
 
     def row_lengths(self, rows: Rows) -> np.ndarray:
-        """Return the same for rows of a stream: ``(B,) int64``."""
+        """Return the number of characters of rows of a stream: ``(B,) int64``."""
         return self._by_row(rows, lambda _, texts: np.fromiter(map(len, texts), np.int64))
 
     def _tokens(self, rows: Rows) -> np.ndarray:
         return self._by_row(rows, self._text_lengths)
 
     def _by_row(self, rows: Rows, measure: Callable[[Side, Sequence[str]], np.ndarray]) -> np.ndarray:
-        """Add up what is measured of the texts of each row: ``(B,) int64``."""
+        """Return the sum of a measure over the texts of each row: ``(B,) int64``."""
         total = np.zeros(1, dtype=np.int64)
         for number, field in enumerate(self.fields):
             texts, counts = segments(rows, [field])

@@ -1,4 +1,4 @@
-"""A question and the text that answers it, cut into windows where it is long: the input of machine reading."""
+"""Inputs of question answering: a question and its context; long contexts are split into windows."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-OFFSETS = ("char_starts", "char_ends")  # columns of windows with a number a token of the context
-PLACES = ("context_start", "read_from", "read_to", "shared_before", "shared_after")  # with a number a window
+OFFSETS = ("char_starts", "char_ends")  # columns of windows with one number per token of the context
+POSITIONS = ("context_start", "read_from", "read_to", "shared_before", "shared_after")  # one number per window
 
 
 class QuestionContext(SegmentInputs):
-    """A question before a window of its context; a context that is long has several windows, which overlap.
+    """A question followed by a window of its context; a long context has several overlapping windows.
 
-    Windows are made once, before training. Each knows the characters of the context that its tokens stand for. Nothing
-    of a context is lost.
+    Windows are made once, before training. They have the character offsets of their tokens. No token of a context is
+    lost.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
         query_column: Text column of the question.
-        context_column: Text column of what the question is asked about, and the answer is a part of.
+        context_column: Text column of the context, which contains the answer.
         max_sequence_length: Longest input in tokens: question, a window of the context, special tokens.
         doc_stride: Tokens of a long context that a window shares with the one before it, as in transformers; where that
             is more than half of a window, they share half.
@@ -48,7 +48,7 @@ class QuestionContext(SegmentInputs):
             counted.
 
     Raises:
-        ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
+        ConfigurationError: When columns or lengths are invalid, or the tokenizer is not a fast one.
     """
 
     rewriting = "--pipeline question_answering"
@@ -71,7 +71,7 @@ class QuestionContext(SegmentInputs):
         for flag, column in self.by_flag.items():
             if column[:1] in ("+", "*") or ":" in column:
                 raise ConfigurationError(
-                    f"--{flag}: '{column}' would be made of several texts, and answers are places in a single one. "
+                    f"--{flag}: '{column}' names several texts, and answers are spans of a single text. "
                     "Give the name of one text column."
                 )
         if query_column == context_column:
@@ -90,7 +90,7 @@ class QuestionContext(SegmentInputs):
         self.max_query_length = min(max_query_length, self.capacity // 2)
 
     def truncation(self, lengths: Sequence[int]) -> tuple[str, str]:
-        """Return what may lose tokens and why, for messages: nothing but questions does."""
+        """Return the start and the end of the message about truncated questions."""
         longest = f"--max_query_length, at most half of --max_sequence_length {lengths[0]}"
         return "windows", f"have a question that was cut to {self.max_query_length} tokens ({longest})"
 
@@ -98,19 +98,19 @@ class QuestionContext(SegmentInputs):
 
     @property
     def rewrite_key(self) -> dict[str, object]:
-        """What windows depend on besides the data, as JSON can hold it."""
+        """Cache key of windows, serializable as JSON."""
         sizes = {"doc_stride": self.doc_stride, "max_query_length": self.max_query_length}
         special = [*vars(self.template).values()]
         return {**super().length_key, **sizes, "form": "reading", "columns": self.columns, "special": special}
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of windows that batches are made from."""
-        return (*self.token_columns, *PLACES, "is_cut", SOURCE_ROW)
+        """Columns of windows from which batches are made."""
+        return (*self.token_columns, *POSITIONS, "is_cut", SOURCE_ROW)
 
     @property
     def token_columns(self) -> tuple[str, ...]:
-        """Columns of windows with one number a token."""
+        """Columns of windows with one number per token."""
         return ("input_ids", *(("word_ids",) if self.needs.word_ids else ()), *OFFSETS)
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
@@ -122,25 +122,25 @@ class QuestionContext(SegmentInputs):
         for (flag, column), field in zip(self.by_flag.items(), self.fields, strict=True):
             check_column(dataset, column, source, flag=flag)
             check_text_type(dataset, column, source, is_list=False, flag=flag)
-            self._check_written(dataset, field, source)
+            self._check_not_empty(dataset, field, source)
         return dataset
 
     def rewrite(
         self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
     ) -> Iterator[pa.Table]:
-        """Return all windows, row after row, as Arrow tables.
+        """Yield tables of all windows, row by row.
 
-        A window has its ``input_ids``, question and special tokens included; ``context_start``, the place of its first
-        token of the context; ``char_starts`` and ``char_ends``, the characters of each token of the context;
-        ``read_from`` and ``read_to``, the characters between which it holds an answer whole;
-        ``shared_before`` and ``shared_after``, the tokens that it shares with its neighbours; ``is_cut``, whether the
-        question was; and its ``source_row``. All are ``int32`` but the last two.
+        A window has its ``input_ids``, question and special tokens included; ``context_start``, the position of its
+        first context token; ``char_starts`` and ``char_ends``, the character offsets of each context token;
+        ``read_from`` and ``read_to``, the characters between which it contains complete answers; ``shared_before`` and
+        ``shared_after``, the tokens that it shares with its neighbours; ``is_cut``, whether the question was; and its
+        ``source_row``. All are ``int32`` but the last two.
 
         Args:
             dataset: Questions and contexts.
-            source: Where they come from, for messages.
-            batch_size: Rows that are tokenized together, each distinct text among them once.
-            num_workers: Processes that tokenize.
+            source: Source of the rows, for messages.
+            batch_size: Number of rows that are tokenized together, each distinct text once.
+            num_workers: Number of processes.
         """
         columns = dataset.select_columns(list(self.by_flag.values())).with_format("arrow")
         return EncodedBatches(self._windows, columns, batch_size).in_order(num_workers)
@@ -151,7 +151,7 @@ class QuestionContext(SegmentInputs):
         (asked, questions), (read, contexts) = (distinct_texts(rows.column(name)) for name in self.by_flag.values())
         encodings = self.backend.encode_batch(contexts, add_special_tokens=False)
         of_contexts, context_sizes = flat([encoding.ids for encoding in encodings])
-        of_questions, question_sizes, *starts = self._asked([question.strip() for question in questions])
+        of_questions, question_sizes, *starts = self._encoded_questions([question.strip() for question in questions])
         special, special_sizes = flat([self.template.prefix, self.template.between, self.template.suffix])
         ids = np.concatenate([special, of_questions, of_contexts]).astype(np.int32)
         sizes = np.concatenate([special_sizes, question_sizes, context_sizes])
@@ -175,25 +175,25 @@ class QuestionContext(SegmentInputs):
             is_text, numbers = taken >= len(special), np.full(len(taken), -1)
             numbers[is_text] = number_words(begins_word[taken[is_text] - len(special)], lengths[:, 1] + lengths[:, 3])
             columns["word_ids"] = Ragged(numbers, columns["input_ids"].lengths)
-        char_starts, char_ends = _characters(encodings, context_sizes, contexts)
+        char_starts, char_ends = _char_offsets(encodings, context_sizes, contexts)
         of_context = begins[read] - len(special) - len(of_questions)  # of each context in its characters
         of_window = stretches(of_context[row] + cuts.firsts, cuts.lengths)
         for name, values in zip(OFFSETS, (char_starts, char_ends), strict=True):
             columns[name] = Ragged(values[of_window], cuts.lengths)
-        read_from, read_to = _read(cuts, of_context[row], sizes[read][row], char_starts, char_ends)
+        read_from, read_to = _answer_ranges(cuts, of_context[row], sizes[read][row], char_starts, char_ends)
         context_start = lengths[:, :3].sum(axis=1)
         scalars = (context_start, read_from, read_to, cuts.before, cuts.after)
         return pa.table(
             {
                 **{name: list_array(ragged) for name, ragged in columns.items()},
-                **{name: values.astype(np.int32) for name, values in zip(PLACES, scalars, strict=True)},
+                **{name: values.astype(np.int32) for name, values in zip(POSITIONS, scalars, strict=True)},
                 "is_cut": (kept < sizes[asked])[row],
                 SOURCE_ROW: first_row + row,
             }
         )
 
-    def _asked(self, questions: list[str]) -> tuple[np.ndarray, ...]:
-        """Return ids and lengths of questions, whose characters nobody asks for; and where words begin, if tracked."""
+    def _encoded_questions(self, questions: list[str]) -> tuple[np.ndarray, ...]:
+        """Return the ids and lengths of questions, and the starts of words if needed; offsets are not needed."""
         if self.needs.word_ids:
             return tokenize_words(self.backend, questions, self._word_marks)
         return tokenize(self.backend, questions)
@@ -217,10 +217,10 @@ class QuestionContext(SegmentInputs):
         return batch
 
 
-def _characters(encodings: Sequence[Any], sizes: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first character of every token and the one behind its last ``(T,) int32``, none of them a space.
+def _char_offsets(encodings: Sequence[Any], sizes: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the start and the exclusive end of the characters of every token, without spaces ``(T,) int32``.
 
-    Accents that a tokenizer takes away are characters of the token before them.
+    Accents that a tokenizer removes are counted as characters of the token before them.
     """
     numbers = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
     offsets = np.fromiter(numbers, dtype=np.int64, count=2 * int(sizes.sum())).reshape(-1, 2)
@@ -229,12 +229,12 @@ def _characters(encodings: Sequence[Any], sizes: np.ndarray, texts: Sequence[str
     return char_starts.astype(np.int32), char_ends.astype(np.int32)
 
 
-def _read(
+def _answer_ranges(
     cuts: Cuts, begins: np.ndarray, sizes: np.ndarray, char_starts: np.ndarray, char_ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return where answers in each window can begin, and where the token behind it starts ``(W,) int64``."""
+    """Return where answers in each window can start, and where the next token starts ``(W,) int64``."""
     first, behind = begins + cuts.firsts, begins + cuts.firsts + cuts.lengths
     is_first, is_last = cuts.firsts == 0, cuts.firsts + cuts.lengths == sizes
-    # of tokens of the same character, an answer begins with the last one
+    # if several tokens have the same character, an answer starts with the last one
     read_from = np.where(is_first, 0, np.minimum(char_ends[first - 1], char_starts[first]))
     return read_from, np.where(is_last, END, char_starts[np.where(is_last, 0, behind)])

@@ -1,4 +1,4 @@
-"""Segments of text in one sequence, with the tokenizer's special tokens around them."""
+"""Base class of inputs of text segments that are joined to one sequence with special tokens."""
 
 from __future__ import annotations
 
@@ -45,26 +45,26 @@ if TYPE_CHECKING:
 Pieces = tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]
 
 DERIVED = ("_filling", "_word_marks", "_tokenizer_digest")  # cached in an object
-NUM_REQUIRED_TEXTS = 2  # a question and its candidate must not be empty; context around them may be
+NUM_REQUIRED_TEXTS = 2  # the first two segments (question and candidate) must not be empty; more context may be
 
 
 class SegmentInputs(Inputs):
-    """Inputs of one or more texts, the segments, tokenized in one call per batch; says how most inputs encode text.
+    """Inputs of one or more texts, the segments, which are tokenized in one call per batch.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
         input_columns: Text columns of the segments, in order.
         max_sequence_length: Longest input in tokens.
         extended_token_type_ids: Token type of each segment; the last value repeats.
 
     Raises:
-        ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
+        ConfigurationError: When columns or lengths are invalid, or the tokenizer is not a fast one.
     """
 
     columns_flag = "input_columns"  # for messages
-    prefix = ""  # words before every text, where a model wants to be told what to do
+    prefix = ""  # text before every text, for models that expect the task there
 
     def __init__(
         self,
@@ -93,13 +93,13 @@ class SegmentInputs(Inputs):
         least = self.template.num_special(len(self.fields)) + len(self.fields)
         if lengths[0] < least:
             raise ConfigurationError(
-                f"--max_sequence_length: {lengths[0]} leaves no room for {len(self.fields)} texts and their "
+                f"--max_sequence_length: {lengths[0]} has no space for {len(self.fields)} texts and their "
                 f"{self.template.num_special(len(self.fields))} special tokens. Use {least} or more."
             )
         return lengths[0]
 
     def _check_types(self, extended: Sequence[int]) -> None:
-        """Refuse types that no segment has: a list that was made for other columns."""
+        """Raise if there are more token types than segments can have."""
         if len(extended) > len(self.fields) and not any(field.spreads for field in self.fields):
             raise ConfigurationError(
                 f"--extended_token_type_ids: {len(extended)} types for the {len(self.fields)} segments of "
@@ -123,7 +123,7 @@ class SegmentInputs(Inputs):
         return tuple(dict.fromkeys(column for field in self.fields for column in field.columns))
 
     def in_stage(self, stage: Stage) -> Self:
-        """Return the inputs of a stage: texts to predict may hold special tokens, which the model fills in."""
+        """Return the inputs of a stage: texts to predict may contain special tokens that the model fills in."""
         return self._filling if stage == "predict" and self.needs.fills else self
 
     @cached_property
@@ -131,7 +131,7 @@ class SegmentInputs(Inputs):
         return self._with(backend=bare_tokenizer(self.tokenizer, keep=self.needs.fills))
 
     def _with(self, **attributes: object) -> Self:
-        """Return a copy with other attributes, and without what was computed from those of the original."""
+        """Return a copy with changed attributes and without cached values."""
         found = copy.copy(self)
         kept = {name: value for name, value in vars(self).items() if name not in DERIVED}
         vars(found).clear()
@@ -145,7 +145,7 @@ class SegmentInputs(Inputs):
 
     @property
     def unknown_id(self) -> int | None:
-        """The token of unknown words; none where the tokenizer knows all bytes, or the token has another role."""
+        """Id of the unknown token; None if the tokenizer has all bytes, or the token has another role."""
         template, unknown = self.template, self.tokenizer.unk_token_id
         if unknown in (*template.prefix, *template.between, *template.suffix, self.tokenizer.pad_token_id):
             return None
@@ -158,22 +158,22 @@ class SegmentInputs(Inputs):
             DataError: When a column is missing or not text, or a needed text is null or empty.
         """
         self._check_texts(dataset, self.fields, source, num_required=NUM_REQUIRED_TEXTS)
-        self._check_room(dataset, source)
+        self._check_num_segments(dataset, source)
         return dataset
 
     def _check_texts(
         self, dataset: Dataset, fields: Sequence[Field], source: DatasetSource, *, num_required: int
     ) -> None:
-        """Raise when a column is missing or not text, or one of the first texts is null or empty."""
+        """Raise if a column is missing or not text, or one of the first ``num_required`` texts is null or empty."""
         for field in fields:
             for column in field.columns:
                 check_column(dataset, column, source, flag=self.columns_flag)
                 check_text_type(dataset, column, source, is_list=field.is_list, flag=self.columns_flag)
         for required in fields[:num_required]:
-            self._check_written(dataset, required, source)
+            self._check_not_empty(dataset, required, source)
 
-    def _check_written(self, dataset: Dataset, field: Field, source: DatasetSource) -> None:
-        """Raise when a text is null or empty, or none to the tokenizer; only doubtful ones are looked at closely."""
+    def _check_not_empty(self, dataset: Dataset, field: Field, source: DatasetSource) -> None:
+        """Raise if a text is null or empty, or has no tokens; only texts without letters or signs are tokenized."""
         doubtful = rows_without_characters(dataset, field.columns)
         if not len(doubtful):
             return
@@ -187,12 +187,12 @@ class SegmentInputs(Inputs):
         empty = np.flatnonzero(sums_by_row(tokenize(self.backend, texts)[1], counts) == 0)
         if len(empty):
             raise DataError(
-                f"{source.place(int(doubtful[empty[0]]))}: the tokenizer makes no token of the text in "
-                f"'{name}', which has no letter, number or sign. Remove the row or fill it in."
+                f"{source.place(int(doubtful[empty[0]]))}: the tokenizer returns no token for the text in "
+                f"'{name}', which has no letter, number or symbol. Remove the row or fill it in."
             )
 
-    def _check_room(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Raise when a row has more segments than tokens fit into the input."""
+    def _check_num_segments(self, dataset: Dataset, source: DatasetSource) -> None:
+        """Raise if a row has more segments than fit into the input."""
         lists = [field.columns[0] for field in self.fields if field.spreads]
         if not lists:
             return
@@ -202,7 +202,7 @@ class SegmentInputs(Inputs):
             row = int(needed.argmax())
             raise DataError(
                 f"{source.place(row)}: {counts[row]} segments need {longest} tokens or more, and --max_sequence_length "
-                f"is {self.max_length}. Shorten the list in '{lists[0]}', or raise the length."
+                f"is {self.max_length}. Shorten the list in '{lists[0]}', or increase the length."
             )
 
     def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
@@ -226,10 +226,10 @@ class SegmentInputs(Inputs):
         )
 
     def padded(self, tokens: Mapping[str, Ragged], pad_to_multiple_of: int) -> dict[str, np.ndarray]:
-        """Lay out rows of tokens that were made before training: ``attention_mask`` and each column, ``(B, L) int64``.
+        """Pad rows that were tokenized before training: return ``attention_mask`` and each column, ``(B, L) int64``.
 
         Args:
-            tokens: Columns with a number a token, ``input_ids`` among them.
+            tokens: Columns with one number per token, ``input_ids`` among them.
             pad_to_multiple_of: The length of rows is rounded up to a multiple of this.
         """
         fills = {"input_ids": int(self.tokenizer.pad_token_id), "word_ids": -1, "token_type_ids": 0}
@@ -240,12 +240,12 @@ class SegmentInputs(Inputs):
         return {**batch, "attention_mask": inside(lengths, width, left=left).astype(np.int64)}
 
     def segments(self, rows: Rows) -> tuple[list[str], np.ndarray]:
-        """Return the texts of all segments, row after row, and how many each of the B rows has: ``(B,) int64``."""
+        """Return the texts of all segments, row by row, and the number of segments of each row: ``(B,) int64``."""
         texts, counts = segments(rows, self.fields)
         return [self.prefix + text for text in texts] if self.prefix else texts, counts
 
     def _ids_of(self, rows: Rows) -> Pieces:
-        """Return the ids of all segments, the length of each, the segments of each row, and more about every token."""
+        """Return the ids of all segments, their lengths, the number of segments per row, and other token columns."""
         texts, counts = self.segments(rows)
         if not self.needs.word_ids:
             return *tokenize(self.backend, texts), counts, {}
@@ -257,17 +257,14 @@ class SegmentInputs(Inputs):
         return WordMarks.of(self.backend)
 
     def lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the characters of every row; of rows that were tokenized before, their tokens: ``(N,) int64``.
-
-        A token of usual text is four to five characters; where the input is cut, so is the estimate.
-        """
+        """Return the number of characters of every row, or of tokens if rows are already tokenized: ``(N,) int64``."""
         return super().lengths(dataset) + (0 if self.token_columns else len(self.prefix))
 
     def token_lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the tokens of every row as the model will see it, special tokens included: ``(N,) int64``.
+        """Return the number of tokens of every row's model input, special tokens included: ``(N,) int64``.
 
-        Grouped by these, batches have a third of the padding that :meth:`lengths` leaves. Some 14,000 rows a second
-        and core.
+        With them, length bucketing leaves a third of the padding that :meth:`lengths` leaves. Speed: about 14,000 rows
+        per second and core.
         """
         if self.token_columns:
             return list_sizes(dataset, "input_ids")
@@ -282,17 +279,17 @@ class SegmentInputs(Inputs):
 
     @property
     def length_key(self) -> dict[str, object]:
-        """What token lengths depend on besides the data, as JSON can hold it."""
+        """Cache key of token lengths, serializable as JSON."""
         fields = [vars(field) for field in self.fields]
-        told = {"prefix": self.prefix} if self.prefix else {}
-        return {"tokenizer": self._tokenizer_digest, "fields": fields, "max_length": self.max_length, **told}
+        prefix = {"prefix": self.prefix} if self.prefix else {}
+        return {"tokenizer": self._tokenizer_digest, "fields": fields, "max_length": self.max_length, **prefix}
 
     @cached_property
     def _tokenizer_digest(self) -> str:
         return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
 
     def row_lengths(self, rows: Rows) -> np.ndarray:
-        """Return the same for rows of a stream: ``(B,) int64``."""
+        """Return the number of characters of rows of a stream: ``(B,) int64``."""
         texts, counts = self.segments(rows)
         characters = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         return sums_by_row(characters, counts)

@@ -1,4 +1,4 @@
-"""A text that another one is made from: the encoder's side of sequence to sequence."""
+"""Inputs of sequence-to-sequence models: the source document."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ if TYPE_CHECKING:
 
 
 class SourceTarget(SegmentInputs):
-    """One document a row, with the same words before each of them where a model wants to be told what to do.
+    """One source document per row, with an optional prefix that tells the model the task.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
         document_column: Column of the document: 'name', 'first:second' (two columns joined by a space) or '+list' (a
             list column joined by spaces).
-        max_sequence_length: Longest document and longest target in tokens, special tokens included. Longer ones lose
-            their end, and are counted.
-        prefix: Text before every document, as T5's 'summarize: '. Its tokens are part of the document's.
+        max_sequence_length: Longest document and longest target in tokens, special tokens included. Longer ones are
+            truncated at the end, and counted.
+        prefix: Text before every document, for instance 'summarize: ' for T5. Its tokens count for the length of the
+            document.
 
     Raises:
-        ConfigurationError: When column or lengths make no sense, or the tokenizer is a slow one.
+        ConfigurationError: When the column or lengths are invalid, or the tokenizer is not a fast one.
     """
 
     columns_flag = "document_column"
@@ -49,12 +50,12 @@ class SourceTarget(SegmentInputs):
         super().__init__(tokenizer, type_vocabulary, needs, input_columns=columns, max_sequence_length=[longest])
         if self.fields[0].spreads:
             raise ConfigurationError(
-                f"--document_column: '{document_column}' would be several texts, and a document is one. Write "
+                f"--document_column: '{document_column}' names several texts, and a document is one text. Write "
                 f"'+{document_column[1:]}' to join them."
             )
         taken = len(tokenize(self.backend, [prefix])[0]) + self.template.num_special(1)
         if taken >= longest:
             raise ConfigurationError(
-                f"--prefix: its tokens and the special ones are {taken}, which leaves no room for a document in "
-                f"--max_sequence_length {longest}. Shorten it, or raise the first length."
+                f"--prefix: with special tokens it has {taken} tokens, which leaves no space for a document in "
+                f"--max_sequence_length {longest}. Shorten it, or increase the first length."
             )

@@ -1,4 +1,4 @@
-"""One or more texts in one sequence: the input of every encoder pipeline."""
+"""Inputs of encoder pipelines: one or more texts in one sequence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TextInputs(SegmentInputs):
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
         input_columns: Text columns that make up the input, in order: 'name', 'first:second' (two columns joined by a
             space), '+list' (a list column joined by spaces) or '*list' (a list column, one segment each).
@@ -27,7 +27,7 @@ class TextInputs(SegmentInputs):
             to fit.
 
     Raises:
-        ConfigurationError: When columns or lengths make no sense, or the tokenizer is a slow one.
+        ConfigurationError: When columns or lengths are invalid, or the tokenizer is not a fast one.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A list of words in one sequence: the input of pipelines that say something about each word."""
+"""Inputs of token classification: a list of words in one sequence."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ if TYPE_CHECKING:
 
 
 DOC_STRIDE = 128
-TOKENS = ("input_ids", "word_ids")  # columns of windows with a number a token
-PLACES = ("first_word", "owns_from", "owns_to", "num_words")  # with a number a window
+TOKENS = ("input_ids", "word_ids")  # columns of windows with one number per token
+POSITIONS = ("first_word", "owns_from", "owns_to", "num_words")  # columns with one number per window
 
 
 class WordInputs(SegmentInputs):
-    """The words of a row, each of which becomes tokens on its own, between the tokenizer's special tokens.
+    """The words of a row, tokenized word by word, between the tokenizer's special tokens.
 
-    Rows that are long are cut into windows, which overlap, before training. Each word belongs to one of them, in which
-    it is learned and predicted. Batches always have ``word_ids``: a word's place among those of its window.
+    Long rows are split into overlapping windows before training. Each word is trained and predicted in exactly one
+    window. Batches always have ``word_ids``: the index of a token's word in the window.
 
     Args:
         tokenizer: A fast tokenizer of transformers.
-        type_vocabulary: Token types that the model can tell apart; 0 when it has none.
+        type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
         input_columns: The column that holds the list of words of a row.
-        max_sequence_length: Longest input in tokens, special tokens included. A row that is longer has several windows.
-        doc_stride: Tokens of a long row that a window shares with the one before it, at most; where that is more than
-            half of a window, they share half. 128 when not given.
+        max_sequence_length: Longest input in tokens, special tokens included. A longer row has several windows.
+        doc_stride: Maximum number of tokens that two windows of a long row share; at most half of a window. Default:
+            128
         iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000
             rows. Words after `max_sequence_length` are then removed.
 
@@ -75,8 +75,8 @@ class WordInputs(SegmentInputs):
     ) -> None:
         if iterable and doc_stride is not None:
             raise ConfigurationError(
-                "--doc_stride: --iterable cuts no windows, words beyond --max_sequence_length are left out. Leave one "
-                "of both flags out."
+                "--doc_stride: with --iterable there are no windows; words after --max_sequence_length are removed. "
+                "Remove one of the two flags."
             )
         self.column = word_column(input_columns)
         self.doc_stride, self.rewrites = DOC_STRIDE if doc_stride is None else doc_stride, not iterable
@@ -101,48 +101,48 @@ class WordInputs(SegmentInputs):
         if (place := first_null_item(dataset, self.column)) is not None:
             row, number = place
             raise DataError(
-                f"{source.place(row)}: word {number} of '{self.column}' is null (they are counted from 0). Write an "
-                "empty text where there is no word, or remove the row."
+                f"{source.place(row)}: word {number} of '{self.column}' is null (counted from 0). Write an "
+                "empty text if there is no word, or remove the row."
             )
         if (empty := first_empty(dataset, [self.column])) is not None:
             raise DataError(
                 f"{source.place(empty)}: '{self.column}' is null or has no words. Remove the row or fill it in."
             )
-        self._check_written(dataset, self.fields[0], source)
+        self._check_not_empty(dataset, self.fields[0], source)
         return dataset
 
     # ---------------------------------------------------------------- windows, before training
 
     @property
     def rewrite_key(self) -> dict[str, object] | None:
-        """What windows depend on besides the data, as JSON can hold it; nothing when rows stay as they are."""
+        """Cache key of windows, serializable as JSON; None if rows are not rewritten."""
         return {**self.length_key, "doc_stride": self.doc_stride} if self.rewrites else None
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns that batches are made from."""
-        return (*TOKENS, *PLACES, "is_cut", SOURCE_ROW) if self.rewrites else super().columns
+        """Columns from which batches are made."""
+        return (*TOKENS, *POSITIONS, "is_cut", SOURCE_ROW) if self.rewrites else super().columns
 
     @property
     def token_columns(self) -> tuple[str, ...]:
-        """Columns of windows with one number a token."""
+        """Columns of windows with one number per token."""
         return TOKENS if self.rewrites else ()
 
     def rewrite(
         self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
     ) -> Iterator[pa.Table]:
-        """Return all windows, row after row, as Arrow tables.
+        """Yield tables of all windows, row by row.
 
-        A window has its ``input_ids``, special tokens included, and ``word_ids``, the words of these counted from its
-        first; ``first_word``, the place of that in its row; ``owns_from`` and ``owns_to``, the words of the row, the
-        second exclusive, that are its own; ``num_words``, how many the whole row has; ``is_cut``, whether its only word
-        lost tokens; and its ``source_row``. All are ``int32`` but the last two.
+        A window has its ``input_ids``, special tokens included, and ``word_ids``, the indices of their words in the
+        window; ``first_word``, the index of its first word in the row; ``owns_from`` and ``owns_to`` (exclusive), the
+        words of the row that are trained and predicted in it; ``num_words``, the number of words in the row;
+        ``is_cut``, whether its only word lost tokens; and its ``source_row``. All are ``int32`` except the last two.
 
         Args:
             dataset: Lists of words.
-            source: Where they come from, for messages.
-            batch_size: Rows that are tokenized together.
-            num_workers: Processes that tokenize.
+            source: Source of the rows, for messages.
+            batch_size: Number of rows that are tokenized together.
+            num_workers: Number of processes.
         """
         return EncodedBatches(self._windows, dataset.select_columns([self.column]), batch_size).in_order(num_workers)
 
@@ -164,7 +164,7 @@ class WordInputs(SegmentInputs):
             {
                 "input_ids": list_array(surrounded(Ragged(ids[taken], lengths), prefix, suffix)),
                 "word_ids": list_array(surrounded(Ragged(numbers, lengths), [-1] * len(prefix), [-1] * len(suffix))),
-                **{name: values.astype(np.int32) for name, values in zip(PLACES, places, strict=True)},
+                **{name: values.astype(np.int32) for name, values in zip(POSITIONS, places, strict=True)},
                 "is_cut": lengths < sizes,
                 SOURCE_ROW: first_row + row,
             }
@@ -186,7 +186,7 @@ class WordInputs(SegmentInputs):
         return {**batch, "truncated": np.asarray(rows["is_cut"], dtype=bool)}
 
     def _pieces_of(self, rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the ids of all words, the tokens of each word and the words of each row."""
+        """Return the ids of all words, the number of tokens per word and the number of words per row."""
         lists = [words or () for words in rows[self.column]]
         counts = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
         return *self.tokenize([as_text(word) for word in chain.from_iterable(lists)]), counts
@@ -201,9 +201,9 @@ class WordInputs(SegmentInputs):
 
     @property
     def length_key(self) -> dict[str, object]:
-        """What token lengths depend on besides the data, as JSON can hold it."""
+        """Cache key of token lengths, serializable as JSON."""
         return {**super().length_key, "form": "words"}
 
     def row_lengths(self, rows: Rows) -> np.ndarray:
-        """Return the characters of every row of a stream: ``(B,) int64``."""
+        """Return the number of characters of every row of a stream: ``(B,) int64``."""
         return np.array([sum(len(as_text(word)) for word in words or ()) for words in rows[self.column]], np.int64)

@@ -234,7 +234,7 @@ def test_people_can_read_rows() -> None:
 
 def test_a_text_without_tokens_has_its_place() -> None:
     made = corpus("bert", columns=["q"], split_long_texts=True)
-    with pytest.raises(DataError, match=r"rows\.jsonl:2: the tokenizer makes no token"):
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: the tokenizer returns no token"):
         rewritten(made, {"q": ["x", "\u200b", "y"]})
     full = corpus("bert", columns=["q"], packing="full")
     assert rewritten(full, {"q": ["x", "\u200b", "y"]}) == {
@@ -243,5 +243,5 @@ def test_a_text_without_tokens_has_its_place() -> None:
 
 
 def test_windows_have_no_segments() -> None:
-    with pytest.raises(ConfigurationError, match="--extended_token_type_ids: with --packing full"):
+    with pytest.raises(ConfigurationError, match="--extended_token_type_ids: --packing full joins texts"):
         corpus("bert", packing="full", extended_token_type_ids=[0, 1])

@@ -68,9 +68,9 @@ def test_the_column_language(column: str, expected: str) -> None:
         ({"length": [40]}, "--max_sequence_length: two lengths are needed.*and 1 was given"),
         ({"length": [40, 20, 10]}, "and 3 were given"),
         ({"length": [1, 20]}, "Use 2 or more"),
-        ({"column": "*l"}, "--document_column: '\\*l' would be several texts.*'\\+l'"),
+        ({"column": "*l"}, "--document_column: '\\*l' names several texts.*'\\+l'"),
         ({"column": "a::b"}, "--document_column: 'a::b' is not valid"),
-        ({"length": [12, 5], "prefix": "summarize this text: "}, "--prefix: its tokens .* leaves no room"),
+        ({"length": [12, 5], "prefix": "summarize this text: "}, "--prefix: with special tokens .* leaves no space"),
     ],
 )
 def test_flags_are_checked(flags: dict[str, Any], message: str) -> None:

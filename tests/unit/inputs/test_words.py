@@ -97,7 +97,7 @@ def test_lists_of_all_kinds(kind: Any) -> None:
         ({"words": [["a"], [], ["b"]]}, "rows.jsonl:2: 'words' is null or has no words"),
         ({"words": [["a"], ["", " "]]}, "rows.jsonl:2: 'words' is null or has no words"),
         ({"words": [["a"], None, ["b", "c", None]]}, "rows.jsonl:3: word 2 of 'words' is null"),
-        ({"words": [["a"], ["\u200d", ""]]}, "rows.jsonl:2: the tokenizer makes no token"),
+        ({"words": [["a"], ["\u200d", ""]]}, "rows.jsonl:2: the tokenizer returns no token"),
     ],
 )
 def test_words_are_checked(values: dict[str, Any], message: str) -> None:
