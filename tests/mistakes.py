@@ -929,7 +929,7 @@ RETRIEVAL = [
     ),
     searching(
         "one id, two texts",
-        "corpus.jsonl:2: 'pid' is 0, which is the id of another text",
+        "corpus.jsonl:2: 'pid' is 0, which is the id of an earlier text",
         {"corpus.jsonl": changed(CORPUS, 1, pid=0)},
         corpus_id_column="pid",
     ),
@@ -944,14 +944,14 @@ RETRIEVAL = [
     ),
     searching(
         "unknown id",
-        "valid.jsonl:2: 'right' names 99, and no passage of the corpus has this id",
+        "valid.jsonl:2: 'right' names 99, but no passage of the corpus has this id",
         {"corpus.jsonl": CORPUS, "valid.jsonl": changed(ASKED, 1, right=99)},
         relevant_column="right",
         label_column=None,
     ),
     searching(
         "null for an id",
-        "valid.jsonl:2: 'right' names null, and no passage of the corpus has this id",
+        "valid.jsonl:2: 'right' names null, but no passage of the corpus has this id",
         {"corpus.jsonl": CORPUS, "valid.jsonl": changed(ASKED, 1, right=None)},
         relevant_column="right",
         label_column=None,

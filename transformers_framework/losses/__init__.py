@@ -1,1 +1,1 @@
-"""Loss functions that return a sum and what to divide it by."""
+"""Loss functions that return the sum of the losses of a batch."""

@@ -28,7 +28,7 @@ class _AllGather(torch.autograd.Function):
 
 
 def world_size() -> int:
-    """Return the number of ranks that train; 1 without a process group."""
+    """Return the world size, 1 without a process group."""
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     return torch.distributed.get_world_size() if together else 1
 
@@ -41,7 +41,7 @@ def rank() -> int:
 def all_gather(tensor: Tensor) -> Tensor:
     """Return the rows of all ranks, those of rank 0 first: ``(B, …)`` to ``(B · world size, …)``.
 
-    All ranks must have as many. Where the loss of one rank depends on rows of another, the gradient flows there.
+    All ranks must have the same number of rows. Gradients flow back to the rank of each row.
     """
     if world_size() == 1:
         return tensor
@@ -50,10 +50,10 @@ def all_gather(tensor: Tensor) -> Tensor:
 
 
 def all_gather_ragged(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return the rows of all ranks where one may have more than another: ``(N, …)`` to ``(all, …)`` each.
+    """All-gather tensors whose numbers of rows differ between ranks: ``(N, …)`` to ``(all, …)`` each.
 
     Args:
-        *tensors: With as many rows as the first.
+        *tensors: All with the same number of rows.
     """
     if world_size() == 1:
         return tensors

@@ -21,8 +21,8 @@ def cross_entropy(
         logits: ``(N, C)``, any float type; the loss is computed in float32.
         labels: ``(N,) int64``; -100 is ignored.
         class_weights: Weight of each class ``(C,) float32``.
-        label_smoothing: Share of each label that all classes have in equal parts (Szegedy et al. 2016, "Rethinking the
-            Inception Architecture for Computer Vision", section 7).
+        label_smoothing: Share of each label that is distributed equally over all classes (Szegedy et al. 2016,
+            "Rethinking the Inception Architecture for Computer Vision", section 7).
     """
     from torch.nn import functional
 
@@ -39,7 +39,7 @@ def cross_entropy(
 def binary_cross_entropy(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Return the sum of the cross-entropies of C decisions a row, a scalar in float32.
+    """Return the sum of the binary cross-entropies of C classes per row, a scalar in float32.
 
     torch's mean is this over N·C.
 
@@ -47,7 +47,7 @@ def binary_cross_entropy(
         logits: ``(N, C)``, any float type; the loss is computed in float32.
         labels: 1 for a class that the row has, else 0 ``(N, C)`` integers; negative ones are ignored.
         class_weights: Weight of each class in the rows that have it ``(C,) float32``; torch calls it ``pos_weight``.
-        label_smoothing: Share of each decision that yes and no have in equal parts: cross-entropy's own, of 2 classes.
+        label_smoothing: Share that is distributed equally over yes and no, as in cross-entropy with 2 classes.
     """
     from torch.nn import functional
 

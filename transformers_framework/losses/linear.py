@@ -1,4 +1,4 @@
-"""Cross-entropy over a vocabulary from hidden states, some rows at a time: no logits of a whole batch are kept."""
+"""Cross-entropy over a vocabulary from hidden states in chunks of rows, without the logits of the whole batch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BLOCK = 2**19
 def linear_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum of the cross-entropies of ``states @ weight.T + bias``, and which labels score highest.
 
-    Logits are computed for some rows at a time and are gone when the gradients of these rows are known, which is in the
-    forward pass: the sum of losses is linear in them, so that the backward pass only scales.
+    Logits are computed in chunks of rows and discarded after the gradients of these rows are computed, already in the
+    forward pass: gradients are linear in the loss weight, so the backward pass only scales them.
 
     Args:
         states: ``(N, H)``, any float type; under autocast the products are computed in its type, all else in float32.
@@ -63,7 +63,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def _chunks(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the slice of each chunk of rows and its products with the weights ``(n, V)``, in memory lent for it."""
+    """Yield the slice of each chunk of rows and its products with the weights ``(n, V)``, in a reused buffer."""
     size = max(1, min(CHUNK // len(weight), len(states)))
     room = weight.new_empty((min(size, len(states)), len(weight)))
     for start in range(0, len(states), size):
@@ -73,18 +73,18 @@ def _chunks(states: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _blocks(products: Tensor, bias: Tensor, *, keeps: bool = False) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the slice of a few rows and their logits ``(n, V)`` in float32 or float64, in memory lent for them.
+    """Yield the slice of a few rows and their logits ``(n, V)`` in float32 or float64, in a reused buffer.
 
     Args:
         products: Logits without bias ``(N, V)``; they may be overwritten.
         bias: What is added to each row ``(V,)``.
-        keeps: Take what is made of the logits, in place, back into the products.
+        keeps: Copy in-place changes of the logits back to the products.
     """
     on_cpu = products.device.type == "cpu"
     size = max(1, BLOCK // products.shape[1]) if on_cpu else len(products)
     wide = _wide(products.dtype)
     room = None if products.dtype == wide else products.new_empty((size, products.shape[1]), dtype=wide)
-    added = bias.to(wide) if not on_cpu or bias.any() else None  # a pass less where nothing is added
+    added = bias.to(wide) if not on_cpu or bias.any() else None  # saves a pass if the bias is 0
     for start in range(0, len(products), size):
         block = slice(start, min(start + size, len(products)))
         logits = products[block] if room is None else room[: block.stop - start].copy_(products[block])
@@ -123,13 +123,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, of_losses: Tensor, *_: Any) -> tuple[Any, ...]:
-        # the gradients of the inputs are there, for a loss of weight 1
+        # the gradients were computed in the forward pass for a loss of weight 1
         scale = Tensor.mul if graph_is_kept() else Tensor.mul_
         return *(None if found is None else scale(found, of_losses) for found in ctx.saved_tensors), None, None, None
 
 
 def _gradient_of_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn logits ``(n, V)`` into the gradient of their losses, in place; return the losses' sum, and what is right."""
+    """Replace logits ``(n, V)`` by their gradient in place; return the sum of the losses and which labels are top."""
     index, labelled = labels.clamp(min=0)[:, None], labels != IGNORE_INDEX
     of_label, top = logits.gather(1, index)[:, 0], logits.amax(dim=1)
     total = logits.sub_(top[:, None]).exp_().sum(dim=1)

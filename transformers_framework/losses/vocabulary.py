@@ -1,4 +1,4 @@
-"""Cross-entropy over a vocabulary and what it knows anyway: which labels scored highest, and all probabilities."""
+"""Cross-entropy over a vocabulary, which also returns correct predictions and probabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTS = 2  # of half precision logits, one after the other in float32: half a bu
 def vocabulary_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum of the cross-entropies, and which labels have the highest logit of their row.
 
-    Beside the logits one ``(N, V)`` buffer is kept, in float32: the probabilities, which the backward pass turns into
+    Besides the logits, one ``(N, V)`` buffer is kept, in float32: the probabilities, which the backward pass turns into
     the gradient in place. torch's loss and an argmax need three at their peak and 2.5 to 3 times as long on a CPU.
 
     Args:
@@ -36,7 +36,7 @@ def vocabulary_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Te
 
 
 def cross_entropy_and_probabilities(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what :func:`vocabulary_cross_entropy` does, and the probabilities that it has computed.
+    """Return the results of :func:`vocabulary_cross_entropy`, and the probabilities.
 
     Args:
         logits: ``(N, V)``, any float type.
@@ -44,7 +44,7 @@ def cross_entropy_and_probabilities(logits: Tensor, labels: Tensor) -> tuple[Ten
 
     Returns:
         The sum of the losses, which labels were predicted, and the softmax of the logits ``(N, V) float32``, without
-        gradient. It is lent: the backward pass of the losses overwrites it.
+        gradient. The backward pass of the losses overwrites it.
     """
     if torch.compiler.is_compiling():  # the compiler fuses all this itself, and keeps the logits in place of a buffer
         return _traceable(logits, labels)

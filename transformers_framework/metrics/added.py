@@ -1,4 +1,4 @@
-"""Metrics that users add to objectives: they see what an objective feeds its own metrics."""
+"""Metrics that users add with ``--metrics``: they are updated with the inputs of an objective's own metrics."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from transformers_framework.import_paths import build_object, object_and_argumen
 from transformers_framework.metrics.stage_metric import NamedMetric, StageMetric, Values, signature_of
 
 HOME = "torchmetrics"
-NEEDED = ("preds", "target")  # of a metric whose update() names nothing
+NEEDED = ("preds", "target")  # inputs of a metric whose update() has no named parameters
 
 
 def added_metrics(*, metrics: tuple[str, ...] = ()) -> list[Metric]:
-    """Return new metrics, as they were asked for.
+    """Create the metrics of ``--metrics``.
 
     Args:
-        metrics: Metrics to add to each objective that has what they are updated with, as preds and target: names of
-            torchmetrics, or import paths as my_package:MyMetric. A config file may give arguments, as {class_path:
-            MulticlassCohenKappa, init_args: {num_classes: 3}}. Logged as {stage}/{objective}/my_metric.
+        metrics: Metrics to add to each objective that has the inputs of their `update`, such as preds and target: names
+            of torchmetrics, or import paths such as my_package:MyMetric. A config file may give arguments, such as
+            {class_path: MulticlassCohenKappa, init_args: {num_classes: 3}}. Logged as {stage}/{objective}/my_metric.
 
     Raises:
-        ConfigurationError: When one leads nowhere, cannot be made, or is no metric.
+        ConfigurationError: When one cannot be imported or created, or is not a metric.
     """
     return [_built(text) for text in metrics]
 
@@ -44,12 +44,12 @@ def _built(text: str) -> Metric:
 
 
 class AddedMetric(NamedMetric):
-    """A metric of the user, updated with what a metric of the objective is updated with; padding rows do not count.
+    """A metric of the user, updated with the inputs of a metric of the objective; padding rows are left out.
 
     Args:
-        metric: The metric. Without ``names`` it is logged under that of its class.
-        source: Key of the objective's metric.
-        keywords: What it takes of the inputs of that one.
+        metric: The metric. Without ``names`` it is logged under the name of its class.
+        source: Key of the objective's metric whose inputs it gets.
+        keywords: Names of the inputs that its ``update`` accepts.
     """
 
     def __init__(self, metric: Metric, source: str, keywords: Sequence[str]) -> None:
@@ -61,7 +61,7 @@ class AddedMetric(NamedMetric):
             self.directions = dict(getattr(metric, "directions", {}))
 
     def update(self, **inputs: Any) -> None:
-        """Count the rows of a batch that have a label."""
+        """Update the metric with the rows of a batch that have a label."""
         target = inputs.get("target")
         if isinstance(target, Tensor) and target.ndim:
             wrong = target.isnan() if target.is_floating_point() else target == IGNORE_INDEX
@@ -75,16 +75,16 @@ class AddedMetric(NamedMetric):
         self.metric.update(**inputs)
 
     def compute(self) -> Values:
-        """Return its value, or its values by name; nan where no rank had a row to count."""
+        """Return the value, or the values by name; nan if no rank had a labelled row."""
         if not self._share_kinds_of_lists():
             return dict.fromkeys(self.names, math.nan)
         return self.metric.compute() if self.logs_several else super().compute()
 
     def _share_kinds_of_lists(self) -> bool:
-        """Give lists of a rank that has counted nothing the type of the others', without which they cannot be gathered.
+        """Give empty list states of a rank the shape and dtype of other ranks, which all-gather needs.
 
         Returns:
-            Whether any rank has counted anything.
+            Whether any rank has been updated.
         """
         parts = {name: part for name, part in self.metric.named_modules() if isinstance(part, Metric)}
         states = {(name, state): value for name, part in parts.items() for state, value in part.metric_state.items()}
@@ -110,15 +110,15 @@ def name_of(metric: Metric) -> str:
 
 
 def with_added(own: Mapping[str, StageMetric], added: Iterable[Metric], objective: str) -> dict[str, StageMetric]:
-    """Return the metrics of a stage of an objective, and of the added ones those that can be updated with its inputs.
+    """Return an objective's metrics in a stage, and those added metrics that can be updated with their inputs.
 
     Args:
         own: Metrics of the objective, by key.
-        added: Metrics of the user, of which each is used here only.
+        added: New metrics of the user, not shared with other objectives or stages.
         objective: Name of the objective.
 
     Raises:
-        ConfigurationError: When two would be logged under one name.
+        ConfigurationError: When two would be logged under the same name.
     """
     found = dict(own)
     taken = {name for metric in own.values() for name in metric.names} | {"loss"}
@@ -140,7 +140,7 @@ def with_added(own: Mapping[str, StageMetric], added: Iterable[Metric], objectiv
 
 
 def needs_of(metric: Metric) -> tuple[list[str], list[str]]:
-    """Return the keywords that a metric must be updated with, and all that it can be updated with."""
+    """Return the required parameters of a metric's ``update``, and all of its parameters."""
     named = [
         parameter
         for parameter in inspect.signature(metric.update).parameters.values()
@@ -154,7 +154,7 @@ def needs_of(metric: Metric) -> tuple[list[str], list[str]]:
 def inputs_of_added(
     metrics: Mapping[str, StageMetric], inputs: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Return what the added metrics among some are updated with, by their keys."""
+    """Return the inputs of the added metrics, by their keys."""
     return {
         key: {name: inputs[metric.source][name] for name in metric.keywords if name in inputs[metric.source]}
         for key, metric in metrics.items()
@@ -163,17 +163,17 @@ def inputs_of_added(
 
 
 def check_added(metrics: Sequence[str], by_objective: Mapping[str, Sequence[Mapping[str, StageMetric]]]) -> None:
-    """Raise when an added metric can be updated with what no objective feeds its metrics.
+    """Check that some objective has the inputs of each added metric.
 
     Args:
-        metrics: What was asked for.
+        metrics: Entries of ``--metrics``.
         by_objective: Metrics of each stage that has data, by objective.
 
     Raises:
-        ConfigurationError: With what the metric needs and what each objective feeds.
+        ConfigurationError: With the inputs that the metric needs and those that each objective has.
     """
     stages = [stage for of_stages in by_objective.values() for stage in of_stages]
-    if not stages:  # nothing is measured
+    if not stages:  # no stage is evaluated
         return
     used = {type(m.metric) for stage in stages for m in stage.values() if isinstance(m, AddedMetric)}
     for text, metric in zip(metrics, added_metrics(metrics=tuple(metrics)), strict=True):

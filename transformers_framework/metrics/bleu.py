@@ -1,4 +1,4 @@
-"""BLEU, by the package that the field compares by."""
+"""BLEU, computed with sacrebleu."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ORDERS = 4  # of n-grams
 
 
 class Bleu(RowStatistics):
-    """Corpus BLEU as sacrebleu's ``corpus_bleu`` has it, from 0 to 100: of the n-gram counts of all rows together.
+    """Corpus BLEU as computed by sacrebleu's ``corpus_bleu``, from 0 to 100, from the n-gram counts of all rows.
 
     Rows may have different numbers of references. (Papineni et al. 2002, "BLEU: a Method for Automatic Evaluation of
     Machine Translation"; Post 2018, "A Call for Clarity in Reporting BLEU Scores".)
 
     Args:
-        needed_by: What the user asked for that needs it.
-        tokenizer: One of sacrebleu's, by default its own choice, 13a.
+        needed_by: Flag that needs sacrebleu, for the message when it is not installed.
+        tokenizer: Tokenizer of sacrebleu, by default 13a.
 
     Raises:
         MissingDependencyError: When sacrebleu is not installed.
@@ -38,7 +38,7 @@ class Bleu(RowStatistics):
         self.options = needed_by, tokenizer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how a loader's worker makes its own."""
+        """Return how loader workers create a copy."""
         return Bleu, self.options
 
     def __call__(self, preds: Sequence[str], references: References) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Ranking metrics and the loss over the candidates of whole queries, in whichever batches they were evaluated."""
+"""Ranking metrics and a loss over all candidates of each query, independent of batches and ranks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class CandidateMetrics(RankingMetrics):
     """Ranking metrics within the candidates of each query, and a loss over them.
 
     Args:
-        loss: Computes it from the values that it compares, labels and queries of all rows; None: rows have a loss each.
-        empty_target_action: What a query without a positive counts in ranking metrics.
+        loss: Loss function of the compared values, labels and queries of all rows; None if each row has its own loss.
+        empty_target_action: How ranking metrics treat a query without a positive.
         precision_at: Cut-offs k of ``precision@k``.
         hitrate_at: Cut-offs k of ``hitrate@k``.
     """
@@ -54,7 +54,7 @@ class CandidateMetrics(RankingMetrics):
             labels: At least 0.5 for a positive, less for a negative, -100 ignored, (N,) floats.
             indexes: Query of each row, (N,) int64.
             row_ids: Position of each row in the data set, (N,) int64.
-            values: What the loss compares, (N,) floats.
+            values: Values that the loss compares, (N,) floats.
         """
         super().update(preds, (labels >= RELEVANT).long() - (row_ids < 0).long() * 2, indexes, row_ids)
         if values is not None:
@@ -62,7 +62,7 @@ class CandidateMetrics(RankingMetrics):
             self.labels.append(labels.float())
 
     def compute(self) -> dict[str, float | None]:  # type: ignore[override]
-        """Return the means over all queries that were kept, and the mean ``loss`` where it is one over candidates."""
+        """Return the means over all queries, and the mean ``loss`` if it is computed over candidates."""
         found: dict[str, float | None] = {**super().compute()}
         if self.loss is not None:
             rows = kept(self.row_ids) >= 0

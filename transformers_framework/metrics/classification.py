@@ -1,4 +1,4 @@
-"""Accuracy and F1 of a whole data set from three exact counters a class: one class a row, or any number of them."""
+"""Accuracy and F1 of a whole data set, single label or multi-label, from three exact counters per class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_NAMED_CLASSES = 50
 def class_f1(
     true_positives: NDArray[np.int64], predicted: NDArray[np.int64], actual: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the F1 of each class, (C,) float64, 0 for one that does not occur, and the mean of those that do.
+    """Return the F1 of each class, (C,) float64, 0 for absent classes, and the mean over the classes that occur.
 
     Examples:
         >>> f1, mean = class_f1(np.array([2, 1, 0]), np.array([3, 1, 0]), np.array([2, 2, 0]))
@@ -44,9 +44,8 @@ def classification_metrics(
         class_names: Names of the classes for ``f1_class_{name}``; none without names.
 
     Returns:
-        ``accuracy``; ``f1``, which is that of class 1 when there are two classes and else the mean over the classes
-        that occur in rows or predictions; ``f1_class_{name}``, 0 for a class that does not occur. All are nan without
-        rows.
+        ``accuracy``; ``f1``, of class 1 if there are two classes, else the mean over the classes that occur in labels
+        or predictions; ``f1_class_{name}``, 0 for absent classes. All are nan without rows.
 
     Examples:
         >>> classification_metrics(np.array([2, 1]), np.array([3, 1]), np.array([2, 2]), class_names=["no", "yes"])
@@ -77,14 +76,14 @@ def multi_label_metrics(
         true_positives: Rows of each class that were predicted to have it, (C,) int64.
         predicted: Rows predicted to have each class, (C,) int64.
         actual: Rows that have each class, (C,) int64.
-        right_rows: Rows of which all classes were predicted and no other.
-        num_rows: All rows.
+        right_rows: Number of rows whose predicted classes equal the labels.
+        num_rows: Number of rows.
         class_names: Names of the classes for ``f1_class_{name}``; none without names.
 
     Returns:
-        ``accuracy``, the share of rows that are wholly right (subset accuracy); ``f1``, the mean over the classes that
-        occur in rows or predictions (macro F1); ``micro_f1``, of the decisions about all classes together;
-        ``f1_class_{name}``, 0 for a class that does not occur. All are nan without rows.
+        ``accuracy``, the share of rows with exactly the right classes (subset accuracy); ``f1``, the mean over the
+        classes that occur in labels or predictions (macro F1); ``micro_f1``, from the summed counts of all classes;
+        ``f1_class_{name}``, 0 for absent classes. All are nan without rows.
 
     Examples:
         >>> counts = np.array([2, 1]), np.array([3, 1]), np.array([2, 2])

@@ -12,12 +12,12 @@ CUT_OFFS = {"precision": (1, 5), "hitrate": (5, 100), "recall": (1, 5, 10, 100)}
 
 
 def _cut_offs(top_k: int) -> dict[str, list[int]]:
-    """Return the cut-offs of a search: behind its depth there is nothing to measure."""
+    """Return the cut-offs of metrics that are not greater than the depth of the search."""
     return {name: [k for k in cut_offs if k <= top_k] for name, cut_offs in CUT_OFFS.items()}
 
 
 def corpus_names(top_k: int) -> list[str]:
-    """Return the names of what :func:`corpus_metrics` computes.
+    """Return the names of the values that :func:`corpus_metrics` computes.
 
     Examples:
         >>> corpus_names(1)[2:]
@@ -35,14 +35,14 @@ def corpus_metrics(
     top_k: int,
     empty_target_action: EmptyTargetAction = "skip",
 ) -> dict[str, float]:
-    """Compute the means of ranking metrics over queries; a passage behind the depth of the search was not found.
+    """Compute the means of ranking metrics over queries; passages beyond the depth of the search count as not found.
 
     Args:
-        found: Passages that were found for each query, the best first, (Q, K) int64.
+        found: Retrieved passages of each query, the best first, (Q, K) int64.
         query: Query of each relevant passage, from 0, (R,) int64.
         relevant: The relevant passage, (R,) int64; no pair of both occurs twice.
         top_k: Depth of the search, K or more where there are fewer passages.
-        empty_target_action: What a query without a relevant passage counts: nothing (``skip``), 0 (``neg``), 1
+        empty_target_action: How a query without a relevant passage counts: left out (``skip``), 0 (``neg``), 1
             (``pos``).
 
     Returns:
@@ -54,7 +54,7 @@ def corpus_metrics(
         (0.25, 0.5, 1.0)
     """
     num_queries, depth = found.shape
-    # a number a (query, passage), so that one lookup finds all: numbers of passages are small
+    # one number per (query, passage), so that a single search finds all pairs: numbers of passages are small
     stride = 1 + max(int(found.max(initial=0)), int(relevant.max(initial=0)))
     wanted = np.sort(query * stride + relevant)
     places = (np.arange(num_queries)[:, None] * stride + found).ravel()

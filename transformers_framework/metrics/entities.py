@@ -1,4 +1,4 @@
-"""How well entities are found, of any number of words, from three exact counters."""
+"""F1, precision and recall of entities of any number of words, from three exact counters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNNAMED = re.compile(r"LABEL_\d+")  # a class that --num_labels adds, and no row
 
 
 def tag_parts(name: str) -> tuple[int, str | None] | None:
-    """Return what a tag says of its place and the type of its entity, none of O; nothing where a name is no tag.
+    """Parse a tag to its prefix and the type of its entity (None for O); return None if a name is not a tag.
 
     Examples:
         >>> tag_parts("U-person") == (SINGLE, "person"), tag_parts("M") == (INSIDE, "")
@@ -36,9 +36,9 @@ def tag_parts(name: str) -> tuple[int, str | None] | None:
 
 
 def are_entity_tags(names: Sequence[str]) -> bool:
-    """Return whether classes are tags of entities: B, I and the like before a type or alone, with or without O.
+    """Return whether classes are entity tags: prefixes such as B and I with or without a type, and optionally O.
 
-    Without types there must be a B and a tag that goes on, since single letters may be anything.
+    Tags without types must include B and one of I or E, since other single letters may be any classes.
 
     Examples:
         >>> are_entity_tags(["O", "B-person", "I-person"]), are_entity_tags(["B", "M", "E", "S"])
@@ -58,29 +58,27 @@ def are_entity_tags(names: Sequence[str]) -> bool:
 
 
 def why_no_entities(names: Sequence[str] | None) -> str:
-    """Say why classes are no tags of entities, where :func:`are_entity_tags` finds that they are none."""
+    """Return the reason why classes are not entity tags, if :func:`are_entity_tags` is false."""
     if not names:
-        return "classes are numbers. Name them with --labels, in the order of the numbers, as O B-person I-person"
+        return "classes are numbers. Name them with --labels, in the order of the numbers, such as O B-person I-person"
     strange = next((name for name in names if tag_parts(name) is None), None)
     if strange is None:
-        return f"{', '.join(names[:10])} do not say where an entity begins"
-    return (
-        f"'{strange}' is no tag such as O, B-person or I-person (prefixes of IOB, IOE, IOBES, BILOU and BMES are known)"
-    )
+        return f"{', '.join(names[:10])} do not mark where an entity begins"
+    return f"'{strange}' is not a tag such as O, B-person or I-person (prefixes of IOB, IOE, IOBES, BILOU and BMES)"
 
 
 def entity_spans(prefixes: NDArray[np.int64], types: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Find the entities in a sequence of tags, as conlleval and seqeval's default mode do.
 
-    An entity begins at B or S, behind E or S, and where the type changes; a tag I or E behind O begins one too, so that
-    IOB1, IOB2, IOE, IOBES, BILOU and BMES are all read.
+    An entity begins at B or S, after E or S, and where the type changes; a tag I or E after O begins one too, so that
+    IOB1, IOB2, IOE, IOBES, BILOU and BMES are all supported.
 
     Args:
-        prefixes: What each tag says of its place, one of the constants of this module (T,) int64.
-        types: Type of the entity of each tag; of O any number that no type has (T,) int64.
+        prefixes: Prefix of each tag, one of the constants of this module (T,) int64.
+        types: Type of the entity of each tag; for O any number that is not a type (T,) int64.
 
     Returns:
-        Whether an entity ends at a tag, (T,) bool, and where it has begun, (T,) int64, which means nothing elsewhere.
+        Whether an entity ends at a tag, (T,) bool, and where it began, (T,) int64, undefined at other tags.
 
     Examples:
         >>> ends, begins = entity_spans(np.array([BEGIN, INSIDE, INSIDE, OUTSIDE, INSIDE]), np.array([0, 0, 1, -1, 0]))
@@ -99,12 +97,12 @@ def entity_metrics(correct: int, predicted: int, actual: int) -> dict[str, float
     """Compute metrics of entities of all types together from counters.
 
     Args:
-        correct: Predicted entities that are there, with the same first and last word and type.
-        predicted: Predicted entities.
-        actual: Entities that are there.
+        correct: Number of predicted entities with the same first word, last word and type as an actual entity.
+        predicted: Number of predicted entities.
+        actual: Number of actual entities.
 
     Returns:
-        ``entity_f1``, ``entity_precision`` and ``entity_recall``, 0 where there is nothing to count.
+        ``entity_f1``, ``entity_precision`` and ``entity_recall``, 0 if their denominator is 0.
 
     Examples:
         >>> entity_metrics(correct=3, predicted=4, actual=6)
@@ -120,7 +118,7 @@ def entity_metrics(correct: int, predicted: int, actual: int) -> dict[str, float
 class EntityMetrics(Metric):
     """F1, precision and recall of entities over all rows, see :func:`entity_metrics`.
 
-    Whole rows are counted at once. Words of rows that were cut into windows are kept, 16 bytes each, until the end.
+    Whole rows are counted at once. Words of rows that were split into windows are kept, 16 bytes each, until the end.
 
     Args:
         class_names: Tags, in the order of the classes.
@@ -139,7 +137,7 @@ class EntityMetrics(Metric):
         parts = [part for name in class_names if (part := tag_parts(name)) is not None]
         assert len(parts) == len(class_names), "classes are no tags"
         kinds = {kind: number for number, kind in enumerate(dict.fromkeys(kind for _, kind in parts))}
-        # the last entry is the O that stands between rows
+        # the last entry is an O between rows
         self.prefixes = np.array([*(place for place, _ in parts), OUTSIDE])
         self.types = np.array([*(kinds[kind] for _, kind in parts), -1])
         self.add_state("counts", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
@@ -153,13 +151,13 @@ class EntityMetrics(Metric):
     def update(
         self, preds: Tensor, target: Tensor, documents: Tensor | None = None, firsts: Tensor | None = None
     ) -> None:
-        """Count a batch. Words without a tag are left out, as if they did not stand there.
+        """Count a batch. Words without a tag are left out.
 
         Args:
             preds: Predicted classes of the words of each row or window, (B, W) int64.
-            target: Classes, (B, W) int64; negative ones are ignored. Of all windows, one has the class of a word.
-            documents: The row that each window is of, -1 for a whole row, (B,) int64; none: all are whole.
-            firsts: Place of the first word of each window in its row, (B,) int64.
+            target: Classes, (B, W) int64; negative ones are ignored. Each word has its class in one window only.
+            documents: Row of each window, -1 for rows that are not split, (B,) int64; None if no row is split.
+            firsts: Index of the first word of each window in its row, (B,) int64.
         """
         tags = torch.stack([preds, target]).cpu().numpy()  # one wait for the device, outside training
         if documents is not None and firsts is not None:
@@ -167,10 +165,10 @@ class EntityMetrics(Metric):
             window, word = np.nonzero((tags[1] >= 0) & (of >= 0)[:, None])
             place = firsts.cpu().numpy()[window] + word
             kept = np.stack([of[window], place, *tags[:, window, word]], axis=1).astype(np.int32)
-            if len(kept) or not len(self.words):  # processes can only gather what all of them have
+            if len(kept) or not len(self.words):  # gathering needs the state on all ranks
                 self.words.append(torch.from_numpy(kept).to(self.counts.device))
             tags = tags[:, of < 0]
-        tags = np.pad(tags, [(0, 0), (0, 0), (0, 1)], constant_values=-1)  # behind each row an O
+        tags = np.pad(tags, [(0, 0), (0, 0), (0, 1)], constant_values=-1)  # an O after each row
         counted = tags[1] >= 0
         counted[:, -1] = True
         new = torch.from_numpy(self._entities(*tags[:, counted])).to(self.counts.device)
@@ -178,7 +176,7 @@ class EntityMetrics(Metric):
         self.counts = self.counts + new
 
     def _entities(self, found: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return right, predicted and actual entities (3,) int64 of the tags of rows, each behind an O that is -1."""
+        """Return the numbers of correct, predicted and actual entities (3,) int64; -1 is an O between rows."""
         ends, begins = entity_spans(self.prefixes[found], self.types[found])
         true_ends, true_begins = entity_spans(self.prefixes[wanted], self.types[wanted])
         both = ends & true_ends & (begins == true_begins) & (self.types[found] == self.types[wanted])

@@ -1,4 +1,4 @@
-"""Metrics of generated texts: sums of what each row tells, so that batches and processes change nothing."""
+"""Metrics of generated texts, from sums of integers per row, so that results do not depend on batches and ranks."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-# a score is kept as a whole number of these: sums are exact in any order and on any device (Apple's have no float64);
-# a mean is right to 5e-13, and 8 million rows of scores up to 1 fit into int64
+# scores are rounded to multiples of 1 / this: sums of integers are exact in any order and on any device (Apple GPUs
+# have no float64); the error of a mean is below 5e-13, and 8 million rows of scores up to 1 fit into int64
 SCORES_PER_UNIT = 2**40
 
 References = Sequence[Sequence[str]]
 
 
 class RowStatistics(ABC):
-    """What a metric must know of each row, as whole numbers, and what it makes of their sums."""
+    """A metric that is computed from sums of integer statistics of each row."""
 
     names: tuple[str, ...]  # of the values
-    size: int  # numbers a row
+    size: int  # statistics per row
 
     @abstractmethod
     def __call__(self, preds: Sequence[str], references: References) -> NDArray[np.int64]:
-        """Return the numbers of B rows, (B, size) int64."""
+        """Return the statistics of B rows, (B, size) int64."""
 
     @abstractmethod
     def values(self, sums: Sequence[int], num_rows: int) -> dict[str, float]:
-        """Return the metric of so many rows, which are more than none, from the sums of their numbers."""
+        """Compute the values of the metric from the sums of the statistics of one or more rows."""
 
     def release(self) -> None:  # noqa: B027
-        """Give back what is needed only while a stage is evaluated."""
+        """Free memory that is needed only while a stage is evaluated."""
 
 
 class RowScores(RowStatistics):
-    """A metric that is the mean of what each row scores by itself."""
+    """A metric that is the mean of the scores of all rows."""
 
     @abstractmethod
     def scores(self, preds: Sequence[str], references: References) -> NDArray[np.float64]:
@@ -49,12 +49,12 @@ class RowScores(RowStatistics):
         return len(self.names)
 
     def __call__(self, preds: Sequence[str], references: References) -> NDArray[np.int64]:
-        """Return the scores of B rows as whole numbers, (B, size) int64."""
+        """Return the scores of B rows as integers, (B, size) int64."""
         return self.rounded(self.scores(preds, references))
 
     @staticmethod
     def rounded(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return scores as the whole numbers that are added up, (B, size) int64."""
+        """Convert scores to the integers that are summed, (B, size) int64."""
         return np.rint(scores * SCORES_PER_UNIT).astype(np.int64)
 
     def values(self, sums: Sequence[int], num_rows: int) -> dict[str, float]:
@@ -63,7 +63,7 @@ class RowScores(RowStatistics):
 
 
 class GenerationMetrics(Metric):
-    """Several metrics of one set of generated texts, each over all of its rows.
+    """Several metrics of the same generated texts, each over all rows.
 
     Args:
         parts: The metrics.
@@ -95,9 +95,9 @@ class GenerationMetrics(Metric):
 
         Args:
             preds: B generated texts.
-            references: The texts that each of them should have been, one or more a row.
-            counted: Which rows count, (B,) bool: padding rows do not.
-            known: The numbers of rows of parts that were computed already, (B, size) int64.
+            references: Reference texts, one or more per row.
+            counted: Which rows are counted, (B,) bool: padding rows are not.
+            known: Statistics of parts that were computed already, (B, size) int64.
         """
         known = known or {}
         numbers = [known[part] if part in known else part(preds, references) for part in self.parts]
@@ -118,7 +118,7 @@ class GenerationMetrics(Metric):
         return values
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset all sums and free memory."""
         super().reset()
         for part in self.parts:
             part.release()

@@ -1,4 +1,4 @@
-"""Metrics that are models themselves: BERTScore and BLEURT, with transformers and any checkpoint that fits."""
+"""Metrics computed by models, BERTScore and BLEURT, with any suitable checkpoint of transformers."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ BEST_LAYERS = {
 
 
 class LearnedScores(RowScores):
-    """Scores of a model for each pair of a text and one of its references; a row takes the best of its pairs.
+    """Scores of a model for each pair of a text and one of its references; the score of a row is its best pair's.
 
-    The model is loaded when the first texts come and given back at the end of a stage.
+    The model is loaded with the first texts of a stage and freed at the end of the stage.
 
     Args:
         model: Hub name or local folder.
@@ -59,7 +59,7 @@ class LearnedScores(RowScores):
         self.model_name, self.flag = model, flag
         try:
             self.tokenizer = read_tokenizer(model)
-            self.config = self._load().config  # the only way to know before training that it will be there behind it
+            self.config = self._load().config  # reports a missing model before training
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
             raise ConfigurationError(f"--{flag} {model}: no model could be loaded from there. {reason}") from error
@@ -105,15 +105,15 @@ class LearnedScores(RowScores):
             yield self._model
 
     def release(self) -> None:
-        """Give the model's memory back."""
+        """Free the memory of the model."""
         self._model = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a loader's worker is sent: all but the model."""
+        """Return the state that loader workers need: without the model."""
         return {**vars(self), "_model": None}
 
     def encode(self, model: PreTrainedModel, *texts: list[str]) -> Any:
-        """Return texts, or pairs of them, as the model takes them; longer ones are cut."""
+        """Return the model inputs of texts or pairs of texts, truncated to the maximum length."""
         known = self.tokenizer.model_max_length
         longest = known if known < UNKNOWN_LENGTH else SAFE_LENGTH
         options = {"return_special_tokens_mask": True, "return_tensors": "pt"}
@@ -121,14 +121,15 @@ class LearnedScores(RowScores):
 
 
 class BertScore(LearnedScores):
-    """BERTScore: how well the tokens of two texts can be matched in the space of an encoder.
+    """BERTScore: similarity of two texts by matching the hidden states of their tokens.
 
-    Without weights by rarity and without rescaling. Texts without a token score 0.
+    Without idf weights and without rescaling. Texts without a token have the score 0.
     (Zhang, Kishore, Wu, Weinberger, Artzi 2020, "BERTScore: Evaluating Text Generation with BERT", section 3.)
 
     Args:
         model: Encoder: a hub name or a local folder.
-        num_layers: Layer whose states are compared; the one its authors chose for a model they tried, else the last.
+        num_layers: Layer whose hidden states are compared; by default the one recommended by the authors of BERTScore
+            for the model, else the last.
 
     Raises:
         ConfigurationError: When there is no such model, or it has no such layer.
@@ -142,14 +143,16 @@ class BertScore(LearnedScores):
         deepest = self.config.num_hidden_layers
         self.layer = num_layers or BEST_LAYERS.get(model.split("/")[-1], deepest)
         if self.layer > deepest:
-            raise ConfigurationError(f"--bert_score_num_layers {self.layer}: {model} has {deepest} layers.")
+            raise ConfigurationError(
+                f"--bert_score_num_layers {self.layer}: {model} has {deepest} layers. Give {deepest} or less."
+            )
 
     def pair_scores(self, model: PreTrainedModel, preds: list[str], references: list[str]) -> Tensor:
         """Return precision, recall and F1 of N pairs, (N, 3) float32."""
         (states, taken, weights), (other, other_taken, other_weights) = (
             self._states(model, texts) for texts in (preds, references)
         )
-        # as its authors' program: special tokens may be matched but have no weight, padding is like nothing
+        # as in the authors' code: special tokens may be matched but have no weight, padding matches nothing
         similarity = states @ other.mT * (taken[:, :, None] * other_taken[:, None])  # (N, P, R)
         precision = (similarity.amax(dim=2) * weights).sum(dim=1)
         recall = (similarity.amax(dim=1) * other_weights).sum(dim=1)
@@ -159,7 +162,7 @@ class BertScore(LearnedScores):
         return torch.stack([precision, recall, f1], dim=1)
 
     def _states(self, model: PreTrainedModel, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return states of length 1 (N, L, H), which places hold tokens and what each of these weighs (N, L)."""
+        """Return normalized hidden states (N, L, H), and attention mask and weights of tokens (N, L)."""
         encoded = self.encode(model, texts)
         special = encoded.pop("special_tokens_mask")
         states = model(**encoded, output_hidden_states=True).hidden_states[self.layer].float()
@@ -170,15 +173,15 @@ class BertScore(LearnedScores):
 
 
 class Bleurt(LearnedScores):
-    """BLEURT: a regression that was trained on what people thought of texts.
+    """BLEURT: a regression model trained on human ratings.
 
     (Sellam, Das, Parikh 2020, "BLEURT: Learning Robust Metrics for Text Generation".)
 
     Args:
-        model: A model with a head of one number: a hub name or a local folder.
+        model: A sequence classifier with a single output: hub name or local folder.
 
     Raises:
-        ConfigurationError: When there is no such model, or its head has more numbers.
+        ConfigurationError: When there is no such model, or it has several outputs.
     """
 
     names = ("bleurt",)
@@ -188,7 +191,8 @@ class Bleurt(LearnedScores):
         super().__init__(model, "bleurt_model")
         if self.config.num_labels != 1:
             raise ConfigurationError(
-                f"--bleurt_model {model}: its head gives {self.config.num_labels} numbers, and a score is one."
+                f"--bleurt_model {model}: its head has {self.config.num_labels} outputs; expected a single score. Use "
+                "a BLEURT checkpoint."
             )
 
     def pair_scores(self, model: PreTrainedModel, preds: list[str], references: list[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The loss of a whole data set, whatever the sizes of its batches."""
+"""The mean loss of a whole data set, independent of batch sizes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torchmetrics import Metric
 
 
 class MeanLoss(Metric):
-    """Sum of losses over sum of their weights.
+    """Sum of losses divided by the sum of loss denominators.
 
     Sums are kept as two float32 numbers, the second being the rounding error of the first (Knuth, The Art of Computer
     Programming 2, section 4.2.2, theorem B): exact to 1e-11 where float32 is to 1e-4, without the float64 that Apple
     GPUs lack.
 
     Args:
-        sync_on_compute: Take the losses of all processes together.
+        sync_on_compute: Sum over all ranks.
     """
 
     full_state_update = False
@@ -32,9 +32,9 @@ class MeanLoss(Metric):
         """Add a batch.
 
         Args:
-            total: Sum of the losses of all that has a label, a scalar.
-            num_items: Sum of their weights, a scalar or a number: how many they are when all weigh the same, 0
-                for a batch of padding.
+            total: Sum of the losses of all labels, a scalar.
+            num_items: Loss denominator, a scalar or a number: the number of labels if they have no weights, 0 for a
+                batch of padding rows.
         """
         total = total.detach().reshape(()).float()
         weight = num_items if isinstance(num_items, Tensor) else torch.full_like(total, num_items)
@@ -45,6 +45,6 @@ class MeanLoss(Metric):
         self.sums = torch.stack([summed, error + ((old - (summed - rounded)) + (new - rounded))])
 
     def compute(self) -> float | None:
-        """Return the mean loss, nothing when nothing was added."""
+        """Return the mean loss, None if there were no labels."""
         total, num_items = self.sums.cpu().double().reshape(-1, 2).sum(dim=0).tolist()
         return total / num_items if num_items else None

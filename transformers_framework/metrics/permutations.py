@@ -1,4 +1,4 @@
-"""How much the scores of candidates move when these change places."""
+"""Changes of the scores of joint candidates when their order changes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class PermutationMetrics(Metric):
             self.add_state(name, torch.zeros(()), dist_reduce_fx=reduction)
 
     def update(self, preds: Tensor, permuted: Tensor, row_ids: Tensor, permuted_ids: Tensor) -> None:
-        """Take in B groups, each in P other orders.
+        """Add B groups, each in P other orders.
 
         Args:
-            preds: Scores of the candidates as they stand in the data ``(B, S)``.
+            preds: Scores of the candidates in the order of the data ``(B, S)``.
             permuted: Scores in other orders, all groups in one order after the other ``(P·B, S)``.
             row_ids: Rows of the candidates, -1 where there is none ``(B, S) int64``; in any order within a group.
             permuted_ids: The same of the other orders ``(P·B, S) int64``.
@@ -45,7 +45,7 @@ class PermutationMetrics(Metric):
         self.count += real.sum()
 
     def compute(self) -> dict[str, float]:
-        """Return the mean and the largest absolute change, and the share of predictions that become others."""
+        """Return the mean and the largest absolute change, and the share of predictions that change."""
         count = float(self.count) or float("nan")
         values = (float(self.total) / count, float(self.largest), float(self.flipped) / count)
         return dict(zip(self.names, values, strict=True))

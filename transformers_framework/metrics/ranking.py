@@ -40,7 +40,7 @@ def ranking_metrics(
         target: 1 for a positive, 0 for a negative, negative numbers for rows that do not count, (N,) integers.
         indexes: Query of each row, (N,) int64, in any order.
         row_ids: Position of each row in the data set, (N,) int64, which decides ties.
-        empty_target_action: What a query without a positive counts: nothing (``skip``), 0 in all metrics as in
+        empty_target_action: How a query without a positive counts: left out (``skip``), 0 in all metrics as in
             trec_eval (``neg``), 1 (``pos``), or it is an ``error``.
         precision_at: Cut-offs k of ``precision@k``: positives among the first k, divided by k.
         hitrate_at: Cut-offs k of ``hitrate@k``: whether there is a positive among the first k.

@@ -1,4 +1,4 @@
-"""Metrics of machine reading: of windows, and of the documents that they were cut from."""
+"""Metrics of question answering: of windows, and of the contexts that were split into windows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from transformers_framework.processing.reading import Documents, Spans, merge
 
 
 class SpanAccuracy(Metric):
-    """How often the most likely start and the most likely end of an answer are right, over windows."""
+    """Accuracy of the most likely start and the most likely end of an answer, over windows."""
 
     full_state_update = False
     is_differentiable = False
@@ -36,7 +36,7 @@ class SpanAccuracy(Metric):
 
         Args:
             preds: Most likely start and end of each window, (B, 2) int64.
-            target: The right ones, (B, 2) int64; rows of negative ones do not count.
+            target: Start and end of the answer, (B, 2) int64; negative rows are ignored.
         """
         counted = target[:, 0] >= 0
         right = (preds == target) & counted[:, None]
@@ -44,16 +44,16 @@ class SpanAccuracy(Metric):
         self.counts = self.counts + torch.cat([right.sum(dim=0), counted.sum()[None]])
 
     def compute(self) -> dict[str, float]:
-        """Return the shares of all windows that were counted: nan when there was none."""
+        """Return the accuracy over all counted windows, nan if there are none."""
         *right, total = self.counts.tolist()
         return {name: count / total if total else float("nan") for name, count in zip(self.names, right, strict=True)}
 
 
 class ReadingMetrics(Metric):
-    """What is judged of documents, whose windows were read in any order and by any process.
+    """Metrics of whole contexts, whose windows may be evaluated in any order and on any rank.
 
     Args:
-        score: Returns the values of documents.
+        score: Function that computes the values from the merged spans.
         names: Names of these values.
     """
 
@@ -81,18 +81,18 @@ class ReadingMetrics(Metric):
         """Keep the best spans of B windows.
 
         Args:
-            rows: The row of the data set that each window is of, (B,) int64; negative ones do not count.
+            rows: Row of the data set of each window, (B,) int64; negative ones are ignored.
             null_scores: Score of no answer, (B,) float32.
             scores: Scores of spans, minus infinity where there are fewer, (B, n) float32.
             starts: First character of each, (B, n) int64.
-            ends: The character behind each, (B, n) int64.
+            ends: The character after the last one of each, (B, n) int64.
         """
         counted = rows >= 0
         for name, values in zip(names_of_states(self), (rows, null_scores, scores, starts, ends), strict=True):
             getattr(self, name).append(values[counted])
 
     def compute(self) -> dict[str, float]:
-        """Return what is judged of all documents; nan when there is none."""
+        """Return the values over all contexts, nan if there are none."""
         kept = [getattr(self, name) for name in names_of_states(self)]
         if not len(kept[0]) or not len(rows := dim_zero_cat(kept[0])):
             return dict.fromkeys(self.names, float("nan"))

@@ -1,4 +1,4 @@
-"""How well numbers are predicted, over a whole data set."""
+"""Correlations and errors of predicted numbers over a whole data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("pearson", "spearman", "mean_squared_error", "mean_absolute_error")
 
 
 def regression_metrics(preds: ArrayLike, target: ArrayLike) -> dict[str, float]:
-    """Compute correlations and errors, in float64 and the same whatever the order of rows.
+    """Compute correlations and errors in float64, independent of the order of rows.
 
     Args:
         preds: Predicted numbers, (N,) floats.

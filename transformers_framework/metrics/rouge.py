@@ -1,4 +1,4 @@
-"""ROUGE, by the package that the field compares by."""
+"""ROUGE, computed with rouge_score."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from transformers_framework.metrics.text_tokens import TextTokenizer, make_bleu,
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 PARTS = ("precision", "recall", "fmeasure")
-NUM_STEMS, NUM_TEXTS = 2**17, 2**10  # that are remembered
+NUM_STEMS, NUM_TEXTS = 2**17, 2**10  # cache sizes
 
 
 class Rouge(RowScores):
-    """ROUGE as `rouge_score` counts it, with its stemmer: the mean of what each row scores.
+    """ROUGE as computed by `rouge_score` with its stemmer: the mean of the scores of all rows.
 
-    Of several references each type takes the one with the highest F-measure. ``rougeLsum`` takes lines for sentences.
+    If there are several references, each type uses the one with the highest F-measure. ``rougeLsum`` treats lines as
+    sentences.
     (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries".)
 
     Args:
-        needed_by: What the user asked for that needs it.
-        tokenizer: One of sacrebleu's, for texts in which words are not made of a to z; without a stemmer.
+        needed_by: Flag that needs rouge_score, for the message when it is not installed.
+        tokenizer: Tokenizer of sacrebleu, for languages with other letters than a-z; without a stemmer.
 
     Raises:
         MissingDependencyError: When `rouge_score` is not installed.
@@ -57,7 +58,7 @@ class Rouge(RowScores):
         self.options = needed_by, tokenizer
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return how a loader's worker makes its own."""
+        """Return how loader workers create a copy."""
         return Rouge, self.options
 
     def scores(self, preds: Sequence[str], references: References) -> NDArray[np.float64]:

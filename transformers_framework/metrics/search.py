@@ -1,4 +1,4 @@
-"""Exact search: the most similar of many embeddings, which come some at a time and are never all there."""
+"""Exact nearest neighbour search over embeddings that arrive in batches, without keeping them all in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TopPassages:
 
         Args:
             passages: Embeddings ``(N, E) float32``.
-            numbers: What each is called ``(N,) int64``.
+            numbers: Number of each passage ``(N,) int64``.
         """
         size = max(1, SCORES_AT_ONCE // max(1, len(passages) + self.scores.shape[1]))
         parts = [
@@ -53,7 +53,7 @@ def ranked(
 
     Args:
         scores: ``(Q, N) float32``.
-        numbers: What each passage is called ``(Q, N) int64``.
+        numbers: Number of each passage ``(Q, N) int64``.
         k: Passages to keep.
 
     Returns:

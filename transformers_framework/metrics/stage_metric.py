@@ -1,4 +1,4 @@
-"""What the program asks of a metric of a stage, and metrics of torchmetrics that compute a single number as such."""
+"""The interface of metrics of a stage, and a wrapper for metrics of torchmetrics that compute a single number."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class StageMetric(Protocol):
     """A metric over all rows of a stage, which computes any number of values; it is a ``torch.nn.Module``.
 
     A metric may also have ``directions``, a mapping from names of values to 'min', 'max' or None, for values whose
-    direction is not that of ``higher_is_better``. A value called ``loss`` is not among the names: it is the mean loss
-    of the stage, in the place of that of its batches.
+    direction differs from ``higher_is_better``. A value called ``loss`` is not listed in the names: it replaces the
+    mean loss of the stage that is computed from batches.
     """
 
     higher_is_better: bool | None
@@ -31,13 +31,13 @@ class StageMetric(Protocol):
 
     @property
     def update(self) -> Callable[..., None]:
-        """Count a batch; called with keywords alone, on every rank, and never waits for a GPU in training."""
+        """Count a batch; called with keyword arguments on every rank; must not wait for a GPU in training."""
 
     def compute(self) -> Values:
         """Return the values by name, over the rows of all ranks."""
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Reset the metric."""
 
 
 class NamedMetric(nn.Module):
@@ -77,19 +77,19 @@ class NamedMetric(nn.Module):
         )
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Reset the metric."""
         self.metric.reset()
 
 
 def named(metrics: Mapping[str, object], objective: str) -> dict[str, StageMetric]:
-    """Return the metrics of an objective; those without names of their own are logged under their keys.
+    """Return the metrics of an objective; those without ``names`` are logged under their keys.
 
     Args:
-        metrics: By the keys under which :meth:`Objective.evaluate` feeds them.
+        metrics: By the keys of their inputs in the result of :meth:`Objective.evaluate`.
         objective: Name of the objective.
 
     Raises:
-        ConfigurationError: When one is no metric.
+        ConfigurationError: When one is not a metric.
     """
     found: dict[str, StageMetric] = {}
     for key, metric in metrics.items():
@@ -110,20 +110,20 @@ def direction_of(metric: StageMetric, name: str) -> Direction | None:
 
 
 def signature_of(metric: StageMetric) -> inspect.Signature:
-    """Return what a metric can be updated with."""
+    """Return the signature of a metric's ``update``."""
     return inspect.signature(metric.metric.update if isinstance(metric, NamedMetric) else metric.update)
 
 
 def check_inputs(
     objective: str, stage: Stage, metrics: Mapping[str, StageMetric], inputs: Mapping[str, Mapping[str, object]]
 ) -> None:
-    """Raise when metrics and what they are updated with do not belong together: a metric that is not fed is silent.
+    """Check that every metric has inputs and all inputs have a metric, since a metric without inputs logs nothing.
 
     Args:
         objective: Name of the objective.
         stage: The stage.
         metrics: Its metrics.
-        inputs: What the first batch gives each of them, by keyword.
+        inputs: Keyword arguments of each metric in the first batch.
 
     Raises:
         ConfigurationError: When a key is only in one of both, or a metric takes other keywords.

@@ -1,4 +1,4 @@
-"""How texts of any script are split into what ROUGE and BLEU compare: sacrebleu's tokenizers."""
+"""Tokenization for ROUGE and BLEU in any script, by sacrebleu's tokenizers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLE = 10_000  # rows of which letters are counted
 
 
 def make_bleu(tokenizer: TextTokenizer | None, needed_by: str, **options: Any) -> Any:
-    """Return sacrebleu's BLEU with one of its tokenizers, by default its own choice.
+    """Return sacrebleu's BLEU with one of its tokenizers, by default 13a.
 
     Raises:
         MissingDependencyError: When sacrebleu is not installed.
@@ -38,7 +38,7 @@ def make_bleu(tokenizer: TextTokenizer | None, needed_by: str, **options: Any) -
 
 
 def words_of(text: str) -> list[str]:
-    """Return the tokens of a text that was split by spaces, without those of punctuation and symbols alone.
+    """Split a tokenized text at spaces, and leave out tokens of only punctuation and symbols.
 
     Examples:
         >>> words_of("天 气 很 好 ， RNN 2024 !")
@@ -48,7 +48,7 @@ def words_of(text: str) -> list[str]:
 
 
 def foreign_share(dataset: Dataset, column: str) -> float:
-    """Return the share of the letters of a column, of its first rows, that are none of a to z."""
+    """Return the share of letters other than a-z in the first rows of a column."""
     import pyarrow.compute as pc
 
     (texts,) = arrow_chunks(dataset.select(range(min(SAMPLE, len(dataset)))), column, SAMPLE)

@@ -1,4 +1,4 @@
-"""How well replaced tokens are told from original ones, from four exact counters."""
+"""Metrics of replaced token detection, from four exact counters."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def detection_metrics(true_positives: int, predicted: int, actual: int, labelled
     """Compute metrics of the class of replaced tokens from counters.
 
     Args:
-        true_positives: Replaced tokens that were found.
-        predicted: Tokens that were taken for replaced ones.
-        actual: Replaced tokens.
-        labelled: All tokens with a label.
+        true_positives: Number of replaced tokens that were detected.
+        predicted: Number of tokens that were predicted as replaced.
+        actual: Number of replaced tokens.
+        labelled: Number of tokens with a label.
 
     Returns:
         ``accuracy``, ``f1``, ``precision``, ``recall`` and ``replaced_ratio``, the share of replaced tokens. Precision

@@ -1,4 +1,4 @@
-"""How well tokens of a vocabulary are predicted, from what the loss has computed anyway."""
+"""Accuracy and perplexity of token prediction, from results of the loss computation."""
 
 from __future__ import annotations
 
@@ -57,6 +57,6 @@ class TokenPrediction(Metric):
         }
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset counters and mean loss."""
         super().reset()
         self.mean_loss.reset()

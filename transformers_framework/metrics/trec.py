@@ -1,4 +1,4 @@
-"""TREC runs and qrels, the files that trec_eval reads: the only place where their lines are written."""
+"""TREC runs and qrels, the file formats of trec_eval."""
 
 from __future__ import annotations
 
@@ -147,11 +147,11 @@ def candidate_files(
 
     Args:
         columns: ``scores`` and ``row_ids`` of all rows, ``(N,)``.
-        rows: Columns of the data set, some rows at a time, in order.
+        rows: Columns of the data set in order, in chunks of rows.
         index_column: Column of the query id; without its values there is no file.
         label_column: Column of the labels; without it there are no qrels.
         target_of: Turns N labels into 1 for a positive, 0 for a negative, negative for ignored rows ``(N,) int64``.
-        empty_target_action: What a query without a positive counts.
+        empty_target_action: How a query without a positive counts.
     """
     names = {"queries": index_column, "labels": label_column}
     values: dict[str, list[Any]] = {name: [] for name, column in names.items() if column}

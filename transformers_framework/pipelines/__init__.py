@@ -1,1 +1,1 @@
-"""LightningModules: one step for all stages, one family a way of calling the heads."""
+"""LightningModules: one step for all stages, and a subclass for each way of calling the heads."""

@@ -1,4 +1,4 @@
-"""The LightningModule of retrieval: queries and passages are encoded apart."""
+"""The LightningModule of retrieval: queries and passages are encoded separately."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from transformers_framework.models.towers import BiEncoder
     from transformers_framework.objectives.objective import Objective
 
-# one call of the encoder instead of two, where it computes at most so much more: on a CPU one call takes 0.95 of the
-# time of two where lengths are equal, and 1.05 of it with 3 % more padding
+# queries and passages are encoded in one call if padding adds at most this factor: on a CPU one call takes 0.95 of the
+# time of two with equal lengths, and 1.05 of it with 3 % more padding
 TOLERATED_PADDING = 1.02
 
 
 class BiEncoderPipeline(Pipeline):
     """Train and evaluate encoders of queries and passages.
 
-    A tower that both share is called once in training where queries are as long as passages, else once for each:
-    padding to one length would cost more than a call.
+    In training, a shared encoder is called once for queries and passages of similar lengths, else once for each,
+    because padding to a common length would cost more than a second call.
 
     Args:
-        model: The towers.
-        objectives: What is learned, one thing.
+        model: The encoders.
+        objectives: The objective; exactly one.
         options: All flags of the run.
-        inputs: Turns rows into model inputs.
+        inputs: Converts rows to model inputs.
     """
 
     model: BiEncoder
@@ -51,14 +51,14 @@ class BiEncoderPipeline(Pipeline):
         self.pads_left = inputs.tokenizer.padding_side == "left"
 
     def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
-        """Return the embeddings of all texts of a batch, row by row.
+        """Return the embeddings of all texts of a batch, in the order of its rows.
 
         Args:
-            batch: Model inputs of queries, and of passages with ``passage_`` before their names. In evaluation each
-                text is there once; ``rows`` and ``passage_rows`` say where the text of each row stands.
+            batch: Model inputs of queries, and of passages with the prefix ``passage_``. In evaluation texts are
+                unique; ``rows`` and ``passage_rows`` have the index of the text of each row.
             stage: Stage of the batch.
         """
-        # where weights are in parts, all processes must call as many layers, whatever they have to pad
+        # with sharded weights, all ranks must make the same number of calls
         together = stage == TRAIN and not self.shards_weights
         query, passage = self._embeddings(self._inputs(batch), self._inputs(batch, PASSAGE), together=together)
         query = query if ROWS not in batch else query.index_select(0, batch[ROWS])
@@ -84,7 +84,7 @@ class BiEncoderPipeline(Pipeline):
         return {**found, "embeddings": _queries(outputs)}
 
     def passage_embeddings(self, **inputs: Tensor) -> Tensor:
-        """Return one vector a passage ``(B, E) float32``."""
+        """Return one embedding per passage ``(B, E) float32``."""
         embeddings: Tensor = self.model.tower("passage")(**inputs)
         return embeddings
 

@@ -1,4 +1,4 @@
-"""The LightningModule of pipelines with a generator, which fills in masked tokens for the discriminator to judge."""
+"""The LightningModule of pipelines with a generator and a discriminator, which detects the generator's samples."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class GeneratorDiscriminatorPipeline(Pipeline):
     """Train a generator and a discriminator together, as ELECTRA and DeBERTa-v3 are pre-trained.
 
     (Clark et al. 2020, "ELECTRA", section 2.) The generator runs on the masked text, one token is sampled at each
-    masked position and nowhere else, and all heads of the discriminator see the text with the samples. No gradient
-    passes through a sample. In evaluation beside objectives that want clean text, the discriminator alone runs on that.
+    masked position, and all heads of the discriminator run on the text with the samples. No gradient passes through a
+    sample. In evaluation with objectives that do not corrupt inputs, only the discriminator runs, on the original text.
     """
 
     model: GeneratorDiscriminator
 
     def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
-        """Call both networks once; what was sampled becomes input and labels of the detection.
+        """Run both networks once; the samples become inputs and labels of the discriminator.
 
         Args:
-            batch: Model inputs, and under each objective's name what is its own.
-            stage: Stage of the batch. In prediction the discriminator judges the texts as they are.
+            batch: Model inputs, and each objective's entries under its name.
+            stage: Stage of the batch. In prediction the discriminator runs on the original texts.
         """
         outputs: dict[str, Any] = {}
         names, inputs = list(self.active(stage)), self._inputs(batch)
@@ -53,13 +53,13 @@ class GeneratorDiscriminatorPipeline(Pipeline):
     def _generate(
         generator: MultiHeadModel, inputs: dict[str, Tensor], own: dict[str, Tensor]
     ) -> tuple[Filled, Tensor]:
-        """Return what the generator says of the masked tokens, and its probabilities ``(N, V)``."""
+        """Return the generator's output for the masked tokens, and its probabilities ``(N, V)``."""
         output = generator(positions={GENERATED: own["positions"]}, **generator.accepted(inputs))[GENERATED]
         loss, correct, probabilities = cross_entropy_and_probabilities(output.logits, own["labels"])
         return Filled(output.logits, loss, correct), probabilities
 
     def _replace(self, input_ids: Tensor, probabilities: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Return the tokens that the discriminator sees ``(B, L)``, and note them and their labels in the batch."""
+        """Return the input tokens of the discriminator ``(B, L)``, and store them and their labels in the batch."""
         masked, detected = batch[GENERATED], batch[DETECTED]
         draws = detected["draws"].flatten().index_select(0, masked["positions"])  # (N,)
         sampled = sample_from(probabilities, draws)
@@ -71,14 +71,14 @@ class GeneratorDiscriminatorPipeline(Pipeline):
 def put_samples(
     input_ids: Tensor, labels: Tensor, positions: Tensor, originals: Tensor, sampled: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Put sampled tokens where they belong and label those that differ from the original with 1; waits for no device.
+    """Insert sampled tokens at masked positions, with label 1 if they differ from the original; no device sync.
 
     Args:
         input_ids: Masked texts ``(B, L) int64``.
         labels: 0 for tokens, -100 for padding ``(B, L) int64``.
-        positions: Places of the masked tokens in the flattened batch ``(N,) int64``.
-        originals: What stood there ``(N,) int64``; -100 fills up and changes nothing.
-        sampled: What the generator put there ``(N,) int64``.
+        positions: Indices of the masked tokens in the flattened batch ``(N,) int64``.
+        originals: Original tokens ``(N,) int64``; entries with -100 are padding and are ignored.
+        sampled: Tokens sampled from the generator ``(N,) int64``.
 
     Returns:
         Tokens and labels, both ``(B, L) int64``.
@@ -90,7 +90,7 @@ def put_samples(
         [[[2, 8, 7, 3, 0]], [[0, 0, 1, 0, -100]]]
     """
     size = input_ids.numel()
-    places = torch.where(originals == IGNORE_INDEX, size, positions)  # what fills up goes behind the last place
+    places = torch.where(originals == IGNORE_INDEX, size, positions)  # padding is written after the last token
 
     def put(table: Tensor, values: Tensor) -> Tensor:
         flat = torch.cat([table.flatten(), table.new_zeros(1)])

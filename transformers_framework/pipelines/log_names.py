@@ -1,4 +1,4 @@
-"""Which names a run will log, whether the largest or the smallest of their values is best, and how often it logs."""
+"""Names that a run logs, whether higher or lower values are better, and the logging interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
-    """Return every name that a stage will log."""
+    """Return all names that a stage logs."""
     names, has_loss = [], False
     for objective in active(objectives, stage):
         depends = objective if isinstance(objective, LogsByData) else LogsByData()
@@ -40,5 +40,5 @@ def direction(objectives: Sequence[Objective], name: str) -> Direction | None:
 
 
 def logging_interval(trainer: pl.Trainer) -> int:
-    """Return how many optimizer steps lie between logging steps."""
+    """Return the number of optimizer steps between logging steps."""
     return int(trainer.log_every_n_steps) or sys.maxsize  # type: ignore[attr-defined]

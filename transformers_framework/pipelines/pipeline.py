@@ -271,7 +271,7 @@ class Pipeline(pl.LightningModule):
             self.log_dict({f"{stage}/{name}/{key}": value for key, value in found.items()})
 
     def _compute(self, stage: Stage, objective: str) -> dict[str, Any]:
-        """Return the values of all metrics of an objective, which begin anew."""
+        """Compute and reset all metrics of an objective."""
         found: dict[str, Any] = {}
         for metric in self._metrics(stage, objective).values():
             found |= metric.compute()
@@ -281,9 +281,9 @@ class Pipeline(pl.LightningModule):
     def _log_losses(
         self, stage: Stage, computed: Mapping[str, float | None] = MappingProxyType({}), *, on_step: bool = False
     ) -> None:
-        """Log the mean losses since they were logged last; none where nothing had one.
+        """Log the mean losses since they were last logged, if there were labels.
 
-        Those that metrics have ``computed``, by objective, stand for those of batches.
+        Losses ``computed`` by metrics, by objective, replace those of batches.
         """
         found = {
             name: computed[name] if name in computed else self._mean_loss(stage, name).compute()
@@ -301,10 +301,10 @@ class Pipeline(pl.LightningModule):
     # ---------------------------------------------------------------- optimization
 
     def configure_optimizers(self) -> Any:
-        """Build the optimizer and the schedule that were asked for.
+        """Build the optimizer and the learning rate schedule of the flags.
 
         Raises:
-            ConfigurationError: When the schedule needs a number of steps that nobody knows, or is all warm-up.
+            ConfigurationError: When the schedule needs a number of steps that is unknown, or has only warm-up steps.
         """
         factory = resolve(lookup(OPTIMIZERS, self.optimizer_name, "optimizer"))
         schedule = resolve(lookup(SCHEDULERS, self.scheduler_name, "scheduler"))
@@ -336,7 +336,7 @@ class Pipeline(pl.LightningModule):
         return regrouped(state, optimizer, self.model, self.dimensions)
 
     def check_schedule(self, trainer: pl.Trainer, steps: float, epochs: float) -> None:
-        """Raise when the schedule does not fit the run.
+        """Check that the schedule fits the length of the run.
 
         Args:
             trainer: The trainer.
@@ -344,7 +344,7 @@ class Pipeline(pl.LightningModule):
             epochs: Epochs of the run.
 
         Raises:
-            ConfigurationError: When it needs a number of steps that nobody knows, or is all warm-up.
+            ConfigurationError: When it needs a number of steps that is unknown, or has only warm-up steps.
         """
         schedule = resolve(lookup(SCHEDULERS, self.scheduler_name, "scheduler"))
         check_schedule(schedule, self.num_scheduler_steps(steps, epochs), self._schedule_options(trainer))
@@ -356,26 +356,26 @@ class Pipeline(pl.LightningModule):
         return options
 
     def keep_highest_learning_rate(self) -> None:
-        """End the decay: the schedule stays at its highest, once the warm-up is over."""
+        """Replace the decay by a constant learning rate, the highest one, after the warm-up."""
         num_warmup_steps = self._schedule_options(self.trainer).get("num_warmup_steps", 0)
         for config in self.trainer.lr_scheduler_configs:
             keep_highest(cast("LambdaLR", config.scheduler), num_warmup_steps)
 
     def num_scheduler_steps(self, steps: float, epochs: float) -> float:
-        """Return how many intervals the schedule has; infinity when the data has no known length.
+        """Return the number of intervals of the schedule; infinity if the length of the data is unknown.
 
         Args:
             steps: Optimizer steps of the run.
             epochs: Epochs of the run.
 
         Raises:
-            ConfigurationError: When epochs are counted and their number is not given.
+            ConfigurationError: When the schedule counts epochs and their number is not given.
         """
         if self.scheduler_interval == "epoch":
             if math.isinf(epochs):
-                raise ConfigurationError("--scheduler_interval epoch needs --max_epochs.")
+                raise ConfigurationError("--scheduler_interval epoch needs --max_epochs. Give the number of epochs.")
             steps = epochs
-        # Lightning says -1 of a stream; an infinity divided would be no number
+        # Lightning returns -1 for a stream
         return math.inf if steps < 0 or math.isinf(steps) else steps
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -390,7 +390,7 @@ class Pipeline(pl.LightningModule):
         """Clip gradients; Lightning refuses to in bf16 with a fused optimizer, though nothing is scaled there."""
         precision, strategy = self.trainer.precision_plugin, self.trainer.strategy
         if gradient_clip_val and hasattr(strategy, "clip") and gradient_clip_algorithm != "value":
-            strategy.clip(gradient_clip_val)  # each process has a part of the gradients
+            strategy.clip(gradient_clip_val)  # each rank has a part of the gradients
         elif not gradient_clip_val or not isinstance(precision, MixedPrecision) or precision.scaler is not None:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_algorithm == "value":

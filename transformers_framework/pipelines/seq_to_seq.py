@@ -1,4 +1,4 @@
-"""The LightningModule of encoder-decoders: targets are forced in training, texts are generated in evaluation."""
+"""The LightningModule of encoder-decoders: teacher forcing in training, generation in evaluation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class SeqToSeqPipeline(Pipeline):
-    """Train an encoder-decoder to write a target, and let it write where that is what is evaluated.
+    """Train an encoder-decoder with teacher forcing, and generate texts in stages that evaluate generated texts.
 
     Args:
         model: The encoder-decoder.
-        objectives: What is learned, one thing.
+        objectives: The objective; exactly one.
         options: All flags of the run.
-        inputs: Turns rows into model inputs.
+        inputs: Converts rows to model inputs.
     """
 
     document_mask_class = SeqToSeqDocumentMask
@@ -49,18 +49,18 @@ class SeqToSeqPipeline(Pipeline):
         (objective,) = objectives
         self.vocabulary = VocabularyHead(model.heads[objective.name])
         self.tokenizer = inputs.tokenizer
-        # one more than a target has tokens: the decoder's start token counts
+        # one more than the tokens of a target, for the decoder's start token
         length = self.options["max_sequence_length"][-1] + 1
         self.generation_config = generation_config(self.options, self.generator, length)
         self.vocabulary.model.generation_config = self.generation_config  # exports generate as the run does
 
     @property
     def generator(self) -> GenerativeModel:
-        """The model, as what generates."""
+        """The model, with the type of a generative model."""
         return cast("GenerativeModel", self.vocabulary.model)
 
     def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
-        """Return what the decoder makes of each label, and the texts that it generates where a stage wants them.
+        """Return the decoder's outputs for the labels, and generated texts in stages that generate.
 
         Args:
             batch: Model inputs, and under the objective's name ``decoder_input_ids (B, T)`` and ``positions (N,)`` of
@@ -81,10 +81,11 @@ class SeqToSeqPipeline(Pipeline):
     def _generate(self, inputs: Mapping[str, Any], row_ids: Tensor) -> Tensor:
         """Return generated texts ``(B, R, T) int64``.
 
-        What is sampled depends on the seed and the rows of the batch; dropout draws on as if nothing had been sampled.
+        Samples depend on the seed and on the rows of the batch. The state of the global random number generator, which
+        dropout uses, is restored afterwards.
         """
         devices = [self.device] if self.device.type == "cuda" else []
-        # each step of each process gathers weights of all: who is done steps on until all are
+        # with sharded weights, a rank that has finished continues until all ranks have
         inputs = {**inputs, "synced_gpus": True} if self.shards_weights else inputs
         with torch.random.fork_rng(devices, enabled=bool(self.generation_config.do_sample)):
             if self.generation_config.do_sample:

@@ -1,4 +1,4 @@
-"""What a step takes of a batch, and what it returns."""
+"""Results of steps, and the view that an objective gets of a batch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 class StageStep(NamedTuple):
-    """What evaluating a batch has given, by objective.
+    """Results of the evaluation of a batch, by objective.
 
     Args:
         losses: Sums of the losses, scalars.
         outputs: Outputs of the heads.
-        for_predictions: What predictions need besides.
+        for_predictions: Intermediate results that predictions need.
     """
 
     losses: dict[str, Tensor]
@@ -23,13 +23,13 @@ class StageStep(NamedTuple):
 
 
 class StepOutput(TypedDict, total=False):
-    """What callbacks are given of a batch: predictions by objective, and embeddings of queries for a search."""
+    """Outputs of a batch for callbacks: predictions by objective, and embeddings of queries for a search."""
 
     predictions: dict[str, dict[str, Tensor]]
     embeddings: Tensor
 
 
 def own_view(batch: Mapping[str, Any], objective: str) -> dict[str, Tensor]:
-    """Return what an objective sees of a batch: what is shared, and what is its own."""
+    """Return the entries of a batch that an objective gets: shared entries and its own."""
     own: dict[str, Tensor] = batch[objective]
     return {key: value for key, value in batch.items() if not isinstance(value, dict)} | own

@@ -1,1 +1,1 @@
-"""Search of a whole corpus in evaluation, which the row of retrieval adds to a run."""
+"""Search of a whole corpus in evaluation of the retrieval pipeline."""

@@ -1,4 +1,4 @@
-"""The corpus that is searched: distinct texts, and passages, one for each id, that are found by text or by id."""
+"""The corpus of a search: distinct texts, and passages with ids, with lookup by text and by id."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Numbers = NDArray[np.int64]
 Batch = tuple[Numbers, dict[str, np.ndarray]]
 
-BATCHES_TOGETHER = 32  # batches that are tokenized in one call and sorted by their tokens
+BATCHES_TOGETHER = 32  # batches that are tokenized in one call and sorted by number of tokens
 
 
 class Lookup:
@@ -56,7 +56,7 @@ class Lookup:
         self.keys, self.numbers = keys[order], numbers[order]
 
     def __call__(self, keys: Numbers) -> Numbers:
-        """Return the numbers of keys, -1 for one that is not there, (M,) int64."""
+        """Return the numbers of keys, -1 for unknown keys, (M,) int64."""
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return np.where(self.keys[places] == keys, self.numbers[places], -1)
 
@@ -82,17 +82,17 @@ class Corpus:
     """Passages to search.
 
     Args:
-        dataset: Where they are.
+        dataset: Data set of the passages.
         source: Where it comes from, for messages.
-        inputs: Turns texts into model inputs.
+        inputs: Converts texts to model inputs.
         field: Column of the text.
-        id_column: Column of the id; without it, the row is the id.
-        relevant_column: Column of queries' data with ids of relevant passages; without it, relevant are the texts of
-            rows with label 1.
-        top_k: Passages to find for each query.
+        id_column: Column of the id; without it, the row number is the id.
+        relevant_column: Column of the queries' data set with ids of relevant passages; without it, the texts of rows
+            with label 1 are relevant.
+        top_k: Number of passages to retrieve for each query.
         first: A row of each distinct text, (U,) int64.
-        rows: A row of each passage, those of one text together, as trec_eval sorts equal scores, (P,) int64.
-        starts: Where the passages of each text begin, and P, (U + 1,) int64.
+        rows: Row of each passage, grouped by text, in the order of trec_eval for equal scores, (P,) int64.
+        starts: Index of the first passage of each text in ``rows``, and P, (U + 1,) int64.
         by_text: Finds texts by their hash.
         by_id: Finds passages by the hash of their id.
     """
@@ -121,11 +121,11 @@ class Corpus:
         return list(self.dataset.select_columns([self.id_column])[rows.tolist()][self.id_column]) if len(rows) else []
 
     def passages(self, scores: NDArray[np.float32], texts: Numbers) -> tuple[NDArray[np.float32], Numbers]:
-        """Return the passages of the texts that were found for each query, all of each text: ``(Q, K)`` both.
+        """Return scores and passages of the texts retrieved for each query, all passages of a text: both ``(Q, K)``.
 
         Args:
             scores: ``(Q, U) float32``.
-            texts: The texts that are most similar, the best first, as many as asked for or all ``(Q, U) int64``.
+            texts: The most similar texts of each query, the best first ``(Q, U) int64``.
         """
         depth = min(self.top_k, len(self.rows))
         sizes = np.diff(self.starts)[texts]
@@ -143,7 +143,7 @@ class Corpus:
     ) -> Iterator[Batch]:
         """Yield the texts of a rank: numbers ``(B,) int64`` and model inputs ``(B, L) int64``, longest first.
 
-        Sorted by characters, and some batches at a time by tokens too, for these are what padding is counted in.
+        Texts are sorted by characters, then in groups of batches by tokens, which reduces padding.
         """
         lengths = np.zeros(len(self.dataset), dtype=np.int64)
         for column in self.field.columns:
@@ -155,7 +155,7 @@ class Corpus:
         for found in EncodedBatches(encode, rows, batch_size * BATCHES_TOGETHER).in_order(num_workers):
             yield from found
 
-    # ---------------------------------------------------------------- what is to be found
+    # ---------------------------------------------------------------- queries and relevant passages
 
     def queries(
         self,
@@ -165,13 +165,13 @@ class Corpus:
         index_column: str | None = None,
         label_column: str | None = None,
     ) -> Queries:
-        """Return the queries of a data set and their relevant passages, none where it is only predicted.
+        """Return the queries of a data set and their relevant passages; in prediction without relevant passages.
 
         Args:
             dataset: Rows with queries.
             source: Where they come from, for messages.
-            index_column: Column of the query's id; without it, rows with one text are one query.
-            label_column: Column with whether the passage of a row is a positive; without it, all are.
+            index_column: Column of query ids; without it, rows with the same text are one query.
+            label_column: Column of labels of passages; without it, all passages are positives.
 
         Raises:
             DataError: When a relevant passage is not in the corpus, with the place of the row.
@@ -211,15 +211,14 @@ class Corpus:
                 numbers,
                 source,
                 lambda at: (
-                    f"'{self.relevant_column}' names {shown(wanted[at])}, and no passage of the corpus has this id"
+                    f"'{self.relevant_column}' names {shown(wanted[at])}, but no passage of the corpus has this id"
                 ),
             )
             return of_row, numbers
         if not self.inputs.has_passages(source.stage):
             raise ConfigurationError(
-                f"--relevant_column is needed: rows of {source.name} have no passage of their own, so that nothing "
-                f"says which of the corpus are relevant. It is the column with their ids; there are: "
-                f"{', '.join(dataset.column_names)}."
+                f"--relevant_column is needed: rows of {source.name} have no passage, so the relevant passages of the "
+                f"corpus are unknown. Give the column with their ids. Columns: {', '.join(dataset.column_names)}."
             )
         of_row = np.arange(len(dataset))
         if label_column is not None:
@@ -229,7 +228,7 @@ class Corpus:
         hashes = [value_hashes(field_texts(columns, field)) for columns in rows]
         texts = self.by_text(np.concatenate(hashes)) if hashes else np.zeros(0, np.int64)
         self._check_found(
-            of_row, texts, source, lambda at: "its passage is a positive, and the corpus does not have it"
+            of_row, texts, source, lambda at: "its passage is a positive, but the corpus does not contain it"
         )
         sizes = np.diff(self.starts)[texts]
         return np.repeat(of_row, sizes), stretches(self.starts[texts], sizes)
@@ -239,7 +238,7 @@ class Corpus:
             at = int(absent[0])
             raise DataError(
                 f"{source.place(int(of_row[at]))}: {what(at)} ({self.source.name}; {len(absent)} of {len(numbers)} "
-                "relevant passages are not there). Add them, or check --corpus_column, --corpus_id_column and "
+                "relevant passages are missing). Add them, or check --corpus_column, --corpus_id_column and "
                 "--relevant_column."
             )
 
@@ -273,20 +272,20 @@ def load_corpus(
     verify_data: bool = False,
     cache_dir: LocalPath | None = None,
 ) -> Corpus | None:
-    """Load and check the passages to search; nothing where none were asked for.
+    """Load and check the corpus; return None if the run has none.
 
     Args:
-        inputs: Turns texts into model inputs.
-        options: All flags of the run: those that name columns say which of the corpus are read.
+        inputs: Converts texts to model inputs.
+        options: All flags of the run; only columns of the corpus that flags name are read.
         input_columns: Columns of queries and passages.
-        corpus_dataset: Passages to search in evaluation and prediction, from the same kinds of places as other data:
-            for each query, the most similar passages of all are found, and metrics are logged as `corpus_…`.
+        corpus_dataset: Passages to search in evaluation and prediction, from any source of data sets: for each query,
+            the most similar passages of the whole corpus are retrieved, and metrics are logged as `corpus_…`.
         corpus_config: Hub configuration of the corpus.
         corpus_column: Text column of the corpus. By default the second of `input_columns`.
-        corpus_id_column: Column of the corpus with the id of each passage. By default its row is its id.
-        relevant_column: Column of evaluated rows with the id of the relevant passage, or a list of several. By default
-            the texts of rows with label 1, or of all rows where there are no labels, are relevant.
-        top_k: Passages to find for each query; metrics count what lies behind them as not found.
+        corpus_id_column: Column of the corpus with the id of each passage. By default the row number is the id.
+        relevant_column: Column of evaluated rows with the id of the relevant passage, or a list of ids. By default the
+            passages of rows with label 1, or of all rows without labels, are relevant.
+        top_k: Number of passages to retrieve for each query; metrics count all others as not found.
         keep_in_memory: Load data into memory instead of mapping files.
         verify_data: Compare all data on disk with their checksums, as is done when they are first used on a day.
         cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
@@ -303,7 +302,7 @@ def load_corpus(
     }
     if corpus_dataset is None:
         if idle := [flag for flag, value in given.items() if value is not None]:
-            raise ConfigurationError(f"--{idle[0]} needs --corpus_dataset.")
+            raise ConfigurationError(f"--{idle[0]} needs --corpus_dataset. Give it, or leave --{idle[0]} out.")
         return None
     folder, stage = cache_folder(cache_dir), "corpus"
     columns = NamedColumns.of(options)
@@ -362,7 +361,7 @@ def _ids(dataset: datasets.Dataset, column: str | None, source: DatasetSource, n
     if len(twice):
         row = int(order[twice + 1].min())
         raise DataError(
-            f"{source.place(row)}: '{column}' is {dataset[row][column]!r}, which is the id of another text before. "
-            "Give each passage an id of its own."
+            f"{source.place(row)}: '{column}' is {dataset[row][column]!r}, which is the id of an earlier text too. "
+            "Give each passage a unique id."
         )
     return ids

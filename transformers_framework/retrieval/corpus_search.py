@@ -35,22 +35,22 @@ if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
     from transformers_framework.storage.run_folders import RunFolders
 
-PASSAGES_TOGETHER = 4096  # passages that are compared with all queries at once
+PASSAGES_TOGETHER = 4096  # passages per comparison with all queries
 
 logger = logging.getLogger(__name__)
 
 
 class CorpusSearch(pl.Callback):
-    """Find the passages of a corpus that are most similar to the queries of a data set.
+    """Callback that retrieves the passages of a corpus most similar to the queries of a data set.
 
     Each rank encodes its share of the passages and keeps the top k of them for every query. Embeddings of passages are
-    not kept, so that memory does not depend on their number.
+    not kept, so memory does not depend on the size of the corpus.
 
     Args:
         corpus: Passages.
         data: Queries.
         objective: Has the similarity function and the columns of ids and labels.
-        folders: Where files go; without it, nothing is written.
+        folders: Folders of the run for files; without it, nothing is written.
     """
 
     def __init__(self, corpus: Corpus, data: DataModule, objective: Retrieval, folders: RunFolders | None) -> None:
@@ -64,10 +64,10 @@ class CorpusSearch(pl.Callback):
         return self.corpus.queries(self.data.datasets[stage], self.data.source_of(stage), **columns)
 
     def check(self) -> None:
-        """Look for relevant passages in the corpus, before anything is trained.
+        """Check before training that the corpus contains all relevant passages.
 
         Raises:
-            DataError: When one is not there, or a query has none and that is an error, with the place.
+            DataError: When one is missing, or a query has none with ``error`` as action, with the place.
         """
         for stage in STAGES[1:]:
             if not self.data.has(stage):
@@ -77,7 +77,7 @@ class CorpusSearch(pl.Callback):
             if len(empty) and stage != "predict" and self.objective.empty_target_action == "error":
                 raise DataError(
                     f"{self.data.source_of(stage).place(int(queries.rows[empty[0]]))}: no passage is relevant to "
-                    f"this query and to {len(empty) - 1} others, and --metrics_empty_target_action is error. Remove "
+                    f"this query and to {len(empty) - 1} others, but --metrics_empty_target_action is error. Remove "
                     "these queries, or choose skip, neg or pos."
                 )
 
@@ -99,16 +99,16 @@ class CorpusSearch(pl.Callback):
         self._keep("predict", outputs, batch)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Search, and log how well relevant passages are found."""
+        """Search the corpus and log ranking metrics."""
         if not trainer.sanity_checking:
             self._evaluate(trainer, pl_module, "valid")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Search, log how well relevant passages are found, write what was found."""
+        """Search the corpus, log ranking metrics and write the retrieved passages."""
         self._write("test", trainer, *self._evaluate(trainer, pl_module, "test"))
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Search and write the passages that were found."""
+        """Search the corpus and write the retrieved passages."""
         self._write("predict", trainer, *self._search(trainer, pl_module, "predict"))
 
     def _keep(self, stage: Stage, outputs: Any, batch: Any) -> None:
@@ -142,7 +142,7 @@ class CorpusSearch(pl.Callback):
     # ---------------------------------------------------------------- search
 
     def _search(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> tuple[Numbers, np.ndarray, Numbers]:
-        """Return which queries were seen ``(Q,)``, and the scores and numbers of their top passages ``(Q, K)``."""
+        """Return the evaluated queries ``(Q,)``, and scores and numbers of their top passages ``(Q, K)``."""
         kept, self.kept = self.kept, []
         parts = all_gather_json([(rows, embeddings.cpu()) for rows, embeddings in kept])
         rows, embeddings = zip(*(pair for part in parts for pair in part), strict=True)
@@ -159,7 +159,7 @@ class CorpusSearch(pl.Callback):
         return seen, *self.corpus.passages(*ranked(all_scores, all_numbers, self.corpus.top_k))
 
     def _passages(self, trainer: pl.Trainer, pl_module: Any) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield embeddings and numbers of the passages of this rank, many at a time."""
+        """Yield embeddings and numbers of the passages of this rank, in large chunks."""
         size, device = self.data.batch_sizes["valid"], pl_module.device
         batches = self.corpus.batches(
             size,
@@ -181,7 +181,7 @@ class CorpusSearch(pl.Callback):
             yield _joined(waiting)
 
     def _as_many(self, batches: Iterator[Batch], most: int) -> Iterator[Batch]:
-        """Yield batches, then one without numbers where other ranks have one more: all ranks gather sharded weights."""
+        """Yield batches, and an empty one if other ranks have one more, because all ranks gather sharded weights."""
         count = 0
         for count, batch in enumerate(batches, 1):  # noqa: B007
             yield batch
@@ -219,14 +219,14 @@ class CorpusSearch(pl.Callback):
 
 
 def corpus_search(run: Run) -> CorpusSearch | None:
-    """Return the callback that searches the corpus of a run; None where it has none.
+    """Return the callback that searches the corpus of a run; None if it has no corpus.
 
     Args:
         run: The run.
 
     Raises:
         ConfigurationError: When flags of a corpus are given without one.
-        DataError: When something is wrong with the corpus, with the place.
+        DataError: When the corpus is invalid, with the place.
     """
     corpus = load_corpus(cast("QueryPassage", run.inputs), run.options, **options_of(load_corpus, run.options))
     (objective,) = run.objectives
@@ -235,7 +235,7 @@ def corpus_search(run: Run) -> CorpusSearch | None:
 
 
 def check_corpus(run: Run) -> None:
-    """Raise when a positive is not in the corpus that is searched.
+    """Check that the corpus contains all positives.
 
     Args:
         run: The run.
@@ -260,7 +260,7 @@ def encoded(
         batches: As :meth:`Corpus.batches` yields them; embeddings of passages without a number are dropped.
         tower: The encoder.
         device: Its device.
-        context: Context that it runs in, as autocast.
+        context: Context manager around its calls, such as autocast.
     """
     for numbers, batch in batches:
         inputs = {key: torch.from_numpy(values).to(device, non_blocking=True) for key, values in batch.items()}

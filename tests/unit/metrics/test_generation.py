@@ -299,5 +299,5 @@ def test_models_that_do_not_fit_are_refused_before_training(tmp_path: Path) -> N
     with pytest.raises(ConfigurationError, match=r"--bleurt_model .*bert: the checkpoint has no weights for class"):
         Bleurt(folder)
     two = tiny.save_checkpoint("bert", tmp_path / "two", "AutoModelForSequenceClassification", num_labels=2)
-    with pytest.raises(ConfigurationError, match=r"--bleurt_model .*: its head gives 2 numbers"):
+    with pytest.raises(ConfigurationError, match=r"--bleurt_model .*: its head has 2 outputs"):
         Bleurt(str(two))

@@ -344,7 +344,7 @@ def test_words_that_are_their_own_labels() -> None:
     [
         ("named_entity_recognition", ["O", "U-x"], None),
         ("named_entity_recognition", [0, 1], "classes are numbers. Name them with --labels"),
-        ("named_entity_recognition", ["person", "other"], "'other' is no tag such as O, B-person"),
+        ("named_entity_recognition", ["person", "other"], "'other' is not a tag such as O, B-person"),
         ("token_class", ["O", "B_x"], "'B_x' is no tag"),
         ("token_class", ["x-B", "x-I"], "'x-B' is no tag"),
         ("token_class", ["b-x", "i-x"], "'b-x' is no tag"),

@@ -1,1 +1,1 @@
-"""Losses of query and passage embeddings: one function each, and one row each of the table."""
+"""Losses of query and passage embeddings: a function and a row of the table for each."""

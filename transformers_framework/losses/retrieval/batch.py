@@ -1,4 +1,4 @@
-"""Embeddings of a batch of queries and passages, and what a loss knows of their rows."""
+"""Embeddings of a batch of queries and passages, and the inputs of losses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Embedded(NamedTuple):
-    """The texts of a batch as vectors.
+    """Embeddings of the texts of a batch.
 
     Args:
         query: ``(B, E)``.
@@ -23,7 +23,7 @@ class Embedded(NamedTuple):
 
 
 class LossBatch(NamedTuple):
-    """What a loss is computed from; the last four are not known in evaluation.
+    """Inputs of a loss; the last four are None in evaluation.
 
     Args:
         query: Embeddings of queries ``(B, E) float32``.

@@ -1,7 +1,7 @@
-"""Losses of the triplets of a batch, where a query and its positives belong together.
+"""Triplet losses in a batch, in which a query and its positives are one class.
 
-Each is defined as a mean over triplets, which counts once for each row of the batch. sentence-transformers has them
-under the same names; on the same embeddings they are equal to its own.
+Each is a mean over triplets, multiplied by the number of rows of the batch. sentence-transformers has losses with the
+same names and equal values.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from transformers_framework.losses.retrieval.hard_negatives import triplet_losse
 from transformers_framework.losses.retrieval.in_batch import negatives, passages_of
 from transformers_framework.losses.retrieval.similarity import distance_matrix
 
-NOTHING = 1e-16  # a triplet whose loss is not more than this is learned already
+NOTHING = 1e-16  # losses up to this count as zero
 
 
 class TextPairs(NamedTuple):
-    """All pairs of the N texts of a batch, queries first; of all ranks where they are one batch.
+    """All pairs of the N texts of a batch, queries first; of all ranks with ``sync_devices``.
 
     Args:
         distances: ``(N, N) float32``.
-        positive: Which texts belong together, without a text and itself ``(N, N) bool``.
-        negative: Which do not ``(N, N) bool``.
-        weight: Rows that count, as the share of this rank, a scalar.
+        positive: Which pairs are positives, without pairs of equal texts ``(N, N) bool``.
+        negative: Which pairs are negatives ``(N, N) bool``.
+        weight: Number of labelled rows, divided by the world size if all ranks are one batch, a scalar.
     """
 
     distances: Tensor

@@ -1,8 +1,8 @@
-"""Losses over the candidates of whole queries, in whichever batches they were evaluated.
+"""Losses over all candidates of each query in evaluation, independent of batches and ranks.
 
 Losses of in-batch negatives or of triplets depend in training on the other rows of a batch. In evaluation a query is
-compared with its own candidates, so that neither batches nor ranks change the loss. Each returns a mean, None where
-there is nothing to compare.
+compared with its own candidates, so that neither batches nor ranks change the loss. Each returns a mean, or None if
+there are no pairs.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def ranking_loss(values: NDArray, labels: NDArray, queries: NDArray, settings: L
     positive = np.flatnonzero(labels >= RELEVANT)
     positive_of, negative = pairs_of(labels >= RELEVANT, queries)
     number = np.searchsorted(positive, positive_of)
-    over = np.zeros(len(positive))  # by how much the best negative of the query scores above the positive, if it does
+    over = np.zeros(len(positive))  # score of the best negative minus that of the positive, at least 0
     np.maximum.at(over, number, values[negative] - values[positive_of])
     total = np.bincount(number, np.exp(values[negative] - values[positive_of] - over[number]), minlength=len(positive))
     return _mean(over + np.log(np.exp(-over) + total))
@@ -73,7 +73,7 @@ def triplet_loss(values: NDArray, labels: NDArray, queries: NDArray, settings: L
         values: Distances, negative, (N,) floats.
         labels: At least 0.5 for a positive, less for a negative, (N,) floats.
         queries: Query of each row, (N,) int64.
-        settings: Their margin is by how much distances shall differ; None for the soft margin.
+        settings: Settings with the margin; None is the soft margin.
 
     Examples:
         >>> triplet_loss(np.array([-1.0, -1.5]), np.array([1, 0]), np.array([3, 3]), LossSettings(margin=2.0))

@@ -1,4 +1,4 @@
-"""A retrieval loss with its settings: in training, and in evaluation, where batches must not change it."""
+"""A retrieval loss with its settings, in training and in evaluation, which must not depend on batches."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What the flags of a run say about its loss.
+    """Settings of a loss from the flags of a run.
 
     Args:
-        scores_fn: How similar two embeddings are.
-        distance_fn: How far apart they are.
-        margin: Of contrastive and triplet losses; None for the soft margin.
-        scale: What scores are multiplied by before a softmax compares them.
+        scores_fn: Similarity function.
+        distance_fn: Distance function.
+        margin: Margin of contrastive and triplet losses; None for the soft margin.
+        scale: Factor of the scores before the softmax.
         all_gather: Whether the texts of all ranks are one batch.
     """
 
@@ -66,7 +66,7 @@ class ConfiguredLoss:
         scale: float | None = None,
         all_gather: bool = False,
     ) -> ConfiguredLoss:
-        """Return a loss with settings, those of its row where none are given.
+        """Create a loss with settings; defaults come from its row of the table.
 
         Examples:
             >>> ConfiguredLoss.of("triplet_loss", distance_fn="euclidean").settings.margin
@@ -121,7 +121,7 @@ class ConfiguredLoss:
         return found
 
     def of_rows(self, query: Tensor, passage: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum of the losses of rows of evaluation, one by one; 0 where it is over the candidates of queries.
+        """Return the sum of the losses of rows in evaluation; 0 if the loss is computed over the candidates of queries.
 
         Args:
             query: Embeddings ``(B, E) float32``.
@@ -141,7 +141,7 @@ class ConfiguredLoss:
         return None if path is None else partial(resolve(path), settings=self.settings)
 
     def compared(self, query: Tensor, passage: Tensor) -> Tensor:
-        """Return what the loss over candidates compares: scores, scaled, or negative distances ``(B,)``."""
+        """Return the values that the loss over candidates compares: scaled scores or negative distances ``(B,)``."""
         from transformers_framework.losses.retrieval.similarity import distances, scores
 
         if self.row.uses_distances:

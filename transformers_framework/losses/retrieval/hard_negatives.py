@@ -17,7 +17,7 @@ from transformers_framework.losses.retrieval.similarity import distances, scores
 
 
 def triplet_losses(near: Tensor, far: Tensor, *, margin: float | None) -> Tensor:
-    """Return the loss of each triplet: a negative shall be farther away than a positive, by a margin.
+    """Return the loss of each triplet, which is 0 if the negative is farther than the positive by the margin.
 
     (Schroff, Kalenichenko, Philbin 2015, "FaceNet", section 3.1, with distances that are not squared; the soft margin
     log(1 + exp(·)) is that of Hermans, Beyer, Leibe 2017, "In Defense of the Triplet Loss", section 2.)
@@ -25,7 +25,7 @@ def triplet_losses(near: Tensor, far: Tensor, *, margin: float | None) -> Tensor
     Args:
         near: Distances of positives, any shape.
         far: Distances of negatives, a shape that broadcasts with it.
-        margin: By how much they shall differ; None for the soft margin.
+        margin: Minimum difference of the distances; None for the soft margin.
     """
     return functional.softplus(near - far) if margin is None else (near - far + margin).relu()
 

@@ -20,7 +20,7 @@ from transformers_framework.losses.retrieval.similarity import score_matrix
 
 
 class BatchPassages(NamedTuple):
-    """All C passages of a batch, the hard negatives of rows last; of all ranks where they are one batch.
+    """All C passages of a batch, hard negatives last; of all ranks with ``sync_devices``.
 
     Args:
         embeddings: ``(C, E)``.
@@ -53,7 +53,7 @@ def passages_of(batch: LossBatch, settings: LossSettings) -> BatchPassages:
 
 
 def negatives(positive: Tensor, identical: Tensor) -> Tensor:
-    """Return which candidates are negatives of which anchors: all but positives and copies of their texts.
+    """Return which candidates are negatives of each anchor: all except positives and passages with the same text.
 
     Args:
         positive: Which candidates are positives of which anchors ``(B, N) bool``.
@@ -71,7 +71,7 @@ def negatives(positive: Tensor, identical: Tensor) -> Tensor:
 
 
 def multiple_negatives_ranking_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
-    """Return the sum of the cross-entropies of each query's positive among it and all negatives of the batch.
+    """Return the sum of the cross-entropies of each query's positive against all negatives of the batch.
 
     (Henderson et al. 2017, "Efficient Natural Language Response Suggestion for Smart Reply", section 4.4.)
     """
@@ -79,7 +79,7 @@ def multiple_negatives_ranking_loss(batch: LossBatch, settings: LossSettings) ->
 
 
 def multiple_negatives_symmetric_ranking_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
-    """Return the mean of that and of the same where each positive passage chooses among queries."""
+    """Return the mean of :func:`multiple_negatives_ranking_loss` and the same loss from passages to queries."""
     return _ranking(batch, settings, both_ways=True)
 
 
@@ -102,7 +102,7 @@ def _ranking(batch: LossBatch, settings: LossSettings, *, both_ways: bool) -> Te
 
 
 def _cross_entropy(found: Tensor, targets: Tensor, candidates: Tensor) -> Tensor:
-    """Return the sum of the cross-entropies of each anchor's positive among it and other candidates.
+    """Return the sum of the cross-entropies of each anchor's positive against other candidates.
 
     Args:
         found: Scores, scaled ``(B, N)``.

@@ -29,15 +29,15 @@ def contrastive_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
 
 
 def unhalved_contrastive_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
-    """Return the same without the factor of one half, as :func:`online_contrastive_loss` has none."""
+    """Return twice :func:`contrastive_loss`, for evaluation of :func:`online_contrastive_loss`."""
     return 2 * contrastive_loss(batch, settings)
 
 
 def online_contrastive_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
     """Return the sum of the contrastive losses of the hard pairs of a batch, without the factor of one half.
 
-    Hard are negatives that are closer than the farthest positive, and positives that are farther than the closest
-    negative. Where there is only one pair of the other kind, or none, the mean of one's own kind takes its place.
+    Hard pairs are negatives that are closer than the farthest positive, and positives that are farther than the closest
+    negative. With at most one pair of the other label, the threshold is the mean distance of the pairs' own label.
     """
     assert settings.margin is not None
     found, labels = distances(batch.query, batch.passage, settings.distance_fn), batch.labels  # (B,)
@@ -56,6 +56,6 @@ def online_contrastive_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
 
 
 def cosine_similarity_loss(batch: LossBatch, settings: LossSettings) -> Tensor:
-    """Return the sum of the squared errors of scores, whose labels are numbers."""
+    """Return the sum of the squared errors of scores compared with labels, which are similarities."""
     known = batch.labels.masked_fill(batch.labels == IGNORE_INDEX, torch.nan)
     return squared_error(scores(batch.query, batch.passage, settings.scores_fn), known)

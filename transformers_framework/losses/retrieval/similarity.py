@@ -1,4 +1,4 @@
-"""How similar embeddings are, and how far apart: pair by pair, and all with all."""
+"""Similarities and distances of embeddings: of pairs, and of all combinations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers_framework.losses.retrieval.table import DistanceFunction, Scor
 
 
 def scores(first: Tensor, second: Tensor, scores_fn: ScoresFunction) -> Tensor:
-    """Return how similar embeddings are, pair by pair: ``(…, E)`` and ``(…, E)`` to ``(…)``."""
+    """Return the similarity of each pair of embeddings: ``(…, E)`` and ``(…, E)`` to ``(…)``."""
     if scores_fn == "cosine_similarity":
         return functional.cosine_similarity(first, second, dim=-1)
     return (first * second).sum(dim=-1)
