@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from transformers_framework.cli.config_files import to_yaml
 from transformers_framework.cli.flags import Flag, dashed, flags_of, merge
 from transformers_framework.cli.given import ALIASES, PREFIX, Given
-from transformers_framework.cli.synonyms import called_here
+from transformers_framework.cli.synonyms import FORMER, called_here
 from transformers_framework.cli.values import describe
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.objectives.capabilities import default_weight
@@ -250,7 +250,9 @@ def values_of(given: Mapping[str, Given], groups: Groups) -> dict[str, Any]:
     values, problems = {}, []
     for name, words in given.items():
         if name not in arguments.flags:
-            problems.append(unknown(name, words.place, arguments.flags))
+            is_former = name in FORMER and called_here(name, arguments.flags)
+            if not is_former or words.words != (None,):  # a config.yaml of an earlier version has it
+                problems.append(unknown(name, words.place, arguments.flags))
             continue
         if name == "strategy" and len(words.words) == 1 and (reason := refusal(words.words[0])):
             problems.append(f"{words.place} {words.words[0]}: {reason}.")

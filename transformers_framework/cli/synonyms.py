@@ -90,10 +90,12 @@ _GENERATION = """
     target_lookbehind token_healing top_h
 """
 
-SYNONYMS: dict[str, str] = {
-    **{name: flags for flags, names in _NAMES.items() for name in names.split()},
-    **{f"generation_{name}": f"--additional_generation_kwargs {name}=VALUE" for name in _GENERATION.split()},
+# flags of earlier versions, whose config.yaml files name all of them, most without a value
+FORMER: dict[str, str] = {
+    f"generation_{name}": f"--additional_generation_kwargs {name}=VALUE" for name in _GENERATION.split()
 }
+
+SYNONYMS: dict[str, str] = {name: flags for flags, names in _NAMES.items() for name in names.split()} | FORMER
 
 # explanations, where the flags alone are not enough
 REASONS: dict[str, str] = {

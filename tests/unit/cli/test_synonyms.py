@@ -78,6 +78,23 @@ def test_in_a_file_it_is_answered_as_a_file_has_it(tmp_path):
     assert "gpus: unknown flag. Did you mean 'accelerator: gpu, devices: N'?" in message
 
 
+def test_a_flag_of_an_earlier_version_without_a_value_is_read_from_its_configs(tmp_path):
+    def parse(text, pipeline="summarization", beside="--document_column a --max_sequence_length 32 8"):
+        (tmp_path / "run.yaml").write_text(text)
+        line = f"--pipeline {pipeline} --model bart --name x --batch_size 4 {beside} --config {tmp_path}/run.yaml"
+        given = gather(line.split())
+        return parser.parse(given, parser.groups_of(parser.select(given)))[0]
+
+    options = parse("generation_top_h: null\ngeneration_num_beams: 2\n")
+    assert (options["generation_num_beams"], options["additional_generation_kwargs"]) == (2, None)
+    with pytest.raises(ConfigurationError, match=r"generation_top_h: unknown flag.*generation_kwargs: top_h=VALUE'"):
+        parse("generation_top_h: 0.4\n")
+    with pytest.raises(ConfigurationError, match=r"generation_top_x: unknown flag"):
+        parse("generation_top_x: null\n")
+    with pytest.raises(ConfigurationError, match=r"generation_top_h: unknown flag"):
+        parse("generation_top_h: null\n", "masked_lm", "--input_columns a --max_sequence_length 32")
+
+
 ASKED = """
     epochs num_train_epochs lr gradient_accumulation_steps per_device_train_batch_size per_device_eval_batch_size
     eval_steps save_steps train_file validation_file test_file text_column fp16 bf16 report_to warmup_ratio
