@@ -566,7 +566,7 @@ PRETRAINING = [
     wrong("alone", "--masked_lm_weight: .*belongs to --pipeline masked_lm_and_answer", masked_lm_weight=2),
     masking("weight", "--masked_lm_weight: found '-1'", pipeline="masked_lm+seq_class", label_column="label", masked_lm_weight=-1),
     masking("unknown part", "--pipeline: unknown .*Did you mean 'seq_class'", pipeline="masked_lm+seq_clas"),
-    masking("two that corrupt", "masked_lm and swapped_lm both rewrite the input", pipeline="masked_lm+swapped_lm"),
+    masking("two that corrupt", "masked_lm and swapped_lm both corrupt the input", pipeline="masked_lm+swapped_lm"),
     masking("twice", "each part can be there only once", pipeline="masked_lm+masked_lm"),
     masking("no mask", "has no mask token, which masking needs", pre_trained_tokenizer="{made}/no_mask"),
     masking("decoder", "--pipeline masked_lm --model t5: transformers has no AutoModelForMaskedLM", model="t5", pre_trained_model=None, pre_trained_config="{made}/t5"),
@@ -935,7 +935,7 @@ RETRIEVAL = [
     ),
     searching(
         "positive of no corpus",
-        r"valid.jsonl:\d: its passage is a positive, and the corpus does not have it .*1 of 3",
+        r"valid.jsonl:\d: its passage is a positive, but the corpus does not contain it .*1 of 3",
         {
             "corpus.jsonl": [
                 row for row in CORPUS if row["answer"] != next(pair["answer"] for pair in VALID_PAIRS if pair["label"])
@@ -965,7 +965,7 @@ RETRIEVAL = [
     ),
     searching(
         "nothing says what is relevant",
-        "--relevant_column is needed: rows of .*valid.jsonl have no passage of their own",
+        "--relevant_column is needed: rows of .*valid.jsonl have no passage",
         {"corpus.jsonl": CORPUS, "valid.jsonl": ASKED},
         label_column=None,
     ),

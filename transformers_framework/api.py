@@ -15,17 +15,17 @@ from transformers_framework.storage.run_folders import RunFolders
 if TYPE_CHECKING:
     from transformers_framework.experiment import Experiment
 
-# flags of the command line that do something else than run
+# flags of the command line that do not start a run
 OF_THE_COMMAND = ("check", "debug", "default_env", "help", "preview", "print_completion", "print_config", "version")
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves: metrics, folders, and what is read from these when it is asked for.
+    """Result of a run: metrics, folders, and models, tokenizer and predictions, which are loaded on first access.
 
     Args:
-        metrics: Last value of everything that was logged, by name: ``valid/seq_class/accuracy`` is of the last
-            validation, ``test/…`` of the state that was tested, the best one where a metric was monitored.
+        metrics: Last logged value of each name: ``valid/seq_class/accuracy`` is from the last validation, ``test/…``
+            from the tested state, which is the best one if a metric was monitored.
         folders: Folders of the run.
         heads: Auto class of each head, by the name of its objective.
     """
@@ -36,16 +36,16 @@ class RunResult:
 
     @property
     def checkpoint(self) -> Path:
-        """Folder that transformers' Auto classes load: the best state where a metric was monitored, else the last.
+        """Folder that transformers' Auto classes can load: the best state if a metric was monitored, else the last.
 
         Raises:
-            ConfigurationError: When the run trained nothing, and so left none.
+            ConfigurationError: When the run trained no model.
         """
         for name in ("best", "final"):
             if (found := self.folders.pre_trained_models / name).exists():
                 return found
         raise ConfigurationError(
-            f"Run '{self.folders.name}' has no trained model: it had no train_dataset, or fast_dev_run tried it only."
+            f"Run '{self.folders.name}' has no trained model: it had no train_dataset, or was a fast_dev_run."
         )
 
     @cached_property
@@ -62,7 +62,7 @@ class RunResult:
 
     @property
     def model(self) -> Any:
-        """The trained model, where there is one; several are in :attr:`models`.
+        """The trained model, if there is exactly one; several are in :attr:`models`.
 
         Raises:
             ConfigurationError: When there are several.
@@ -88,7 +88,7 @@ class RunResult:
 
     @cached_property
     def predictions(self) -> dict[str, list[dict[str, Any]]]:
-        """Rows of the files of predictions, by their names: ``test`` and ``predict``, of several objectives more."""
+        """Rows of the prediction files, by file name: ``test`` and ``predict``, and more with several objectives."""
         return {
             path.stem: [json.loads(line) for line in path.read_text("utf-8").splitlines()]
             for path in sorted(self.folders.predictions.glob("*.jsonl"))
@@ -96,22 +96,22 @@ class RunResult:
 
 
 def run(pipeline: str | None = None, model: str | None = None, name: str | None = None, **flags: Any) -> RunResult:
-    """Train, test the best state, predict: what the command does with the same flags.
+    """Train, test the best state and predict, as the command does with the same flags.
 
-    The process is left as it was found: environment, loggers, random generators. With several devices Lightning starts
-    the script again for each, so it must be a script, with one run; a notebook uses one device.
+    Environment variables, loggers and random number generators of the process are restored afterwards. With several
+    devices Lightning starts the script once per device, so use a script with a single run; notebooks use one device.
 
     Args:
-        pipeline: What is learned.
-        model: Family of the model.
+        pipeline: The pipeline, as ``--pipeline``.
+        model: Model family, as ``--model``.
         name: Name of the run.
-        **flags: Flags of the command by their names, as ``learning_rate=1e-4, input_columns=["question", "answer"]``;
-            ``config`` is a file or several, ``import_`` is ``--import``.
+        **flags: Flags of the command by name, such as ``learning_rate=1e-4, input_columns=["question", "answer"]``;
+            ``config`` is a file or a list of files, ``import_`` is ``--import``.
 
     Raises:
-        ConfigurationError: When flags are wrong, with the message that the command has.
-        DataError: When data are wrong, with their place.
-        RunError: When a right run could not go on.
+        ConfigurationError: When flags are invalid, with the message of the command.
+        DataError: When data are invalid, with their place.
+        RunError: When a run with valid flags and data fails.
     """
     from transformers_framework.cli.given import from_values
     from transformers_framework.cli.main import experiment_from

@@ -1,4 +1,4 @@
-"""Checks and messages of a run that continues a checkpoint: flags and data that must stay, changes that may be made."""
+"""Checks of a run that continues a checkpoint: flags and data that must be the same, and allowed changes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from transformers_framework.strategies.build import shards_checkpoints
 if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
 
-# flags of every run that define what is learned, beside those of its pipeline: what continues it has the same
+# flags that define the task, in addition to those of the pipeline: a continued run must have the same
 TASK_FLAGS = ("pipeline", "max_multi_token_predictions")
 DECIDES_ON_BATCHES = "it decides which rows share a batch"
-# flags that say what the state of a checkpoint is, or which rows it has seen, and why they must stay
+# flags on which the state of a checkpoint or its order of rows depends, with the reason why they must not change
 STATE_FLAGS = {
     "optimizer": "the checkpoint has the state of that optimizer, from which no other can go on",
     "scheduler_interval": "the schedule of the checkpoint has counted otherwise",
@@ -32,7 +32,7 @@ ORDER_FLAGS = {
     **dict.fromkeys(("length_bucketing", "iterable", "overfit_batches"), DECIDES_ON_BATCHES),
 }
 
-# flags that take effect on whatever is continued, beside those of the optimizer and of the schedule
+# flags that may change in a continued run, in addition to those of the optimizer and of the schedule
 OPTIMIZATION_FLAGS = frozenset(("weight_decay", "scheduler", "gradient_clip_val", "gradient_clip_algorithm"))
 
 logger = logging.getLogger(__name__)
@@ -127,10 +127,10 @@ class Continuation:
         return f"run '{self.run.folders.name}' was begun" if self.resumes else f"{self.start} was trained"
 
     def check_file(self) -> None:
-        """Refuse a checkpoint that cannot be read, or not as it was written.
+        """Check that the checkpoint can be read and matches its checksums.
 
         Raises:
-            ConfigurationError: With what is wrong with it.
+            ConfigurationError: When it cannot be read or is damaged.
         """
         if self.start is None:
             return
@@ -142,10 +142,10 @@ class Continuation:
             )
 
     def check(self) -> None:
-        """Refuse flags, weights and data that do not fit the checkpoint.
+        """Check that flags, weights and data fit the checkpoint.
 
         Raises:
-            ConfigurationError: With what was and what is.
+            ConfigurationError: When they do not, with both values.
         """
         from transformers_framework.callbacks.accumulated_gradients import DATA, check_rows_of_step
         from transformers_framework.strategies.checkpoint_io import check_tensors
@@ -165,7 +165,7 @@ class Continuation:
             self._check_steps()
 
     def _check_steps(self) -> None:
-        """Refuse a run with no step left to train; log from which step on which settings of the optimization change."""
+        """Check that steps are left to train; log changed settings of the optimization and their first step."""
         run, step = self.run, self.outline.get("global_step")
         new = [line for line in self.changes if line.endswith(f" from step {step} on")]
         if self._is_at_end and not self.resumes:
@@ -231,7 +231,7 @@ class Continuation:
 
     @property
     def _order_flags(self) -> Mapping[str, str]:
-        """Flags that must stay while an epoch is under way, or a run resumes, with the reasons."""
+        """Flags that must not change within an epoch or in a resumed run, with the reasons."""
         data, spec = self.run.data, self.run.spec
         packs, owners = data.inputs.uses_document_mask, []
         if packs or (data.length_bucketing and not data.iterable):
@@ -248,23 +248,23 @@ class Continuation:
 
     @property
     def _task_flags(self) -> set[str]:
-        """Flags that define what is learned."""
+        """Flags that define the task."""
         return {*TASK_FLAGS, *self.run.spec.task_flags}
 
     @property
     def _task_changes(self) -> list[str]:
-        """Flags that define what is learned and differ; that of a variant also where only one of both has it."""
+        """Flags that define the task and have changed; flags of variants also if only one of the runs has them."""
         variants = {flag for flag in self.run.spec.variants if self.then and self.then.get(flag) != self.now.get(flag)}
         return sorted(variants | (self._task_flags & self.changed))
 
     def check_flags(self, *, trains: bool) -> None:
-        """Refuse flags with which the checkpoint cannot be continued; warn of others with which it was trained.
+        """Check flags that must not change; warn of other flags of inputs and objectives that changed.
 
         Args:
-            trains: Whether it is trained, and not only tested.
+            trains: Whether the run trains, not only tests.
 
         Raises:
-            ConfigurationError: With what was and what is.
+            ConfigurationError: When such a flag has changed, with both values.
         """
         run = self.run
         if self.resumes and (others := self._task_changes):
@@ -283,7 +283,7 @@ class Continuation:
 
     @cached_property
     def changes(self) -> list[str]:
-        """Changes of the optimization of the run, each with the step from which on it holds, the last one last."""
+        """Changes of optimization settings in order, each with its first step."""
         from transformers_framework.callbacks.run_record import KEY
 
         if self.start is None:
@@ -299,10 +299,10 @@ class Continuation:
         return [*(str(line) for line in earlier), *new]
 
     def check_data(self) -> None:
-        """Refuse training data other than the checkpoint's, and other validation data where it chose the best state.
+        """Check that training data, and validation data of the monitored metric, are those of the checkpoint.
 
         Raises:
-            ConfigurationError: With how they differ.
+            ConfigurationError: When they differ, with the difference.
         """
         from transformers_framework.callbacks.run_record import KEY
         from transformers_framework.data.fingerprint import difference

@@ -15,7 +15,7 @@ _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]
 
 
 class UserError(Exception):
-    """Anything that is wrong with what the user gave: the parent of all errors of this module."""
+    """An error in flags, config files or data: base class of the errors that end the program with status 2."""
 
 
 class ConfigurationError(UserError):
@@ -27,15 +27,15 @@ class DataError(UserError):
 
 
 class RunError(Exception):
-    """A run that was right could not go on; the program ends with status 1 and this message."""
+    """A run with valid flags and data failed; the program ends with status 1 and this message."""
 
 
 class MissingDependencyError(ConfigurationError):
-    """An optional package is needed and absent.
+    """An optional package is needed but not installed.
 
     Args:
-        package: Import name of the package that is absent.
-        needed_by: What the user asked for that needs it, for instance a flag with its value.
+        package: Import name of the package.
+        needed_by: Feature that needs it, for instance a flag with its value.
         extra: The extra of this project that installs it; None where it is installed by its own name.
     """
 
@@ -46,7 +46,7 @@ class MissingDependencyError(ConfigurationError):
 
 @contextlib.contextmanager
 def caught(on_error: Callable[[UserError], None] | None) -> Iterator[None]:
-    """Hand the user's mistakes in a block to a function and go on behind it; without one they are raised."""
+    """Context manager that passes a :class:`UserError` to a function and continues; without a function it is raised."""
     try:
         yield
     except UserError as error:
@@ -56,7 +56,7 @@ def caught(on_error: Callable[[UserError], None] | None) -> Iterator[None]:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return a sentence that names the closest of the choices, or an empty string.
+    """Return a sentence with the closest of the choices, or an empty string.
 
     Examples:
         >>> did_you_mean("answer_selecton", ["answer_selection", "seq_class"])
@@ -71,7 +71,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text in which what would command a terminal is escaped: control characters but line breaks and tabs.
+    r"""Escape the control characters of a text, except line breaks and tabs, so that it can be printed to a terminal.
 
     Examples:
         >>> printable("a \x1b[31mred\x1b[0m label")

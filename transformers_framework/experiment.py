@@ -1,4 +1,4 @@
-"""A run from its flags: build everything, train, test the best state, predict."""
+"""A run: builds all parts from flags, trains, tests the best state and predicts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Experiment:
         model: Model family of transformers; auto reads it from the checkpoint.
         name: Name of the run and of its folders.
         output_dir: Folder of the outputs of all runs.
-        seed: Seed of every random decision.
+        seed: Seed of all random number generators.
         resume: Continue from the last checkpoint of this run if there is one, otherwise start the run.
         ckpt_path: Lightning checkpoint to continue from, or to test or predict with if nothing is trained.
         overwrite: Replace an earlier run of this name: remove its files when this one has saved its first checkpoint.
@@ -99,7 +99,7 @@ class Experiment:
 
     @cached_property
     def options(self) -> dict[str, Any]:
-        """The value of every flag; where none was given, what the checkpoint was trained with."""
+        """The value of every flag; flags that were not given may have values of the checkpoint."""
         if self.spec.remembers is None:
             return self.given
         remembered = resolve(self.spec.remembers)
@@ -124,7 +124,7 @@ class Experiment:
 
     @cached_property
     def inputs(self) -> Inputs:
-        """What turns rows into model inputs."""
+        """Converter of rows to model inputs."""
         from transformers_framework.inputs.inputs import InputNeeds
         from transformers_framework.models.positions import max_positions
         from transformers_framework.models.segments import type_vocabulary
@@ -157,7 +157,7 @@ class Experiment:
 
     @cached_property
     def objectives(self) -> list[Objective]:
-        """What is learned."""
+        """The objectives of the pipeline."""
         from transformers_framework.models.output_layer import known_classes
         from transformers_framework.objectives.objective import Setup
 
@@ -189,7 +189,7 @@ class Experiment:
         from transformers_framework.models.auto import HeadSpec
         from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
 
-        assert self.data  # classes are known once the data was looked at
+        assert self.data  # classes are known after the data were checked
         pl.seed_everything(self.seed, verbose=False)
         heads = {
             o.name: HeadSpec(
@@ -216,14 +216,14 @@ class Experiment:
 
     @cached_property
     def selection(self) -> Selection:
-        """Which state is best and when training ends."""
+        """Selection of the best state and early stopping."""
         from transformers_framework.callbacks.selection import Selection
 
         return Selection(**options_of(Selection, self.options))
 
     @property
     def log_names(self) -> list[str]:
-        """Names that training will log and that can be monitored."""
+        """Names that training logs and that can be monitored."""
         from transformers_framework.pipelines.log_names import log_names
 
         stages: list[Stage] = [stage for stage in ("train", "valid") if self.data.has(stage)]

@@ -1,6 +1,6 @@
-"""The table of model families: what each is called, how it differs from most, and what it cannot do, with the reason.
+"""The table of model families: names, differences from the defaults, and unsupported features with the reason.
 
-Nothing is imported here: a row is data, and everything that depends on a family asks :func:`family_of`.
+Nothing is imported here; all code that depends on the family of a model calls :func:`family_of`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Requirement:
     Args:
         setting: Name of the setting; a config without it meets the requirement.
         value: The value it must have.
-        otherwise: The reason why any other value will not do.
+        otherwise: The reason why other values do not work.
     """
 
     setting: str
@@ -30,7 +30,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Masking:
-    """How a family takes a document mask, a mask between tokens, in the place of one over tokens.
+    """How a family accepts a document mask ``(B, L, L)`` instead of an attention mask ``(B, L)``.
 
     Args:
         needs: Setting of the config without which the family would mix documents.
@@ -53,7 +53,7 @@ UNTESTED = "no test has shown that it keeps them apart"
 
 @dataclass(frozen=True)
 class Family:
-    """One row: a model family; defaults are what most families do.
+    """A model family; the defaults fit most families.
 
     Args:
         model_type: Name of the family in transformers.
@@ -64,7 +64,7 @@ class Family:
             are lost.
         document_mask: How it keeps the documents of a packed row apart, or the reason why it cannot. A test compares
             hidden states and gradients of each family with and without packing.
-        denoising_style: How it was pre-trained to denoise.
+        denoising_style: Style of denoising in its pre-training.
         token_detection_head: Auto class of its head for replaced token detection.
         generator_scaling: What is smaller in its generators: width, where embeddings have a size of their own that
             stays, or depth.
@@ -197,5 +197,5 @@ FAMILIES: dict[str, Family] = {family.name: family for family in _ROWS}
 
 
 def family_of(model_type: str) -> Family:
-    """Return the row of a family by its name in transformers; one of nothing but defaults where the table has none."""
+    """Return the row of a family by its name in transformers, or a row of defaults if the table has none."""
     return next((family for family in FAMILIES.values() if family.model_type == model_type), Family(model_type))

@@ -1,4 +1,4 @@
-"""Import paths such as ``my_package.objectives:Similarity``: what they lead to, and what is wrong with one."""
+"""Import of objects by import paths such as ``my_package.objectives:Similarity``, with messages for users."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ KEYS = ("class_path", "init_args")  # of an object with arguments, as LightningC
 
 
 def resolve(path: str, asked_by: str = "") -> Any:
-    """Import what an import path leads to.
+    """Import the object of an import path.
 
     Modules of this package may be written without its name, as in ``"objectives.seq_class:SequenceClassification"``.
 
     Args:
         path: ``module:name``; ``module.name`` where there is no colon.
-        asked_by: Who named it, for messages, as ``--metrics``.
+        asked_by: Flag that has the path, for messages, such as ``--metrics``.
 
     Raises:
         ConfigurationError: When there is no such module or no such name in it, or when importing it fails.
@@ -35,7 +35,7 @@ def resolve(path: str, asked_by: str = "") -> Any:
     start = f"{asked_by} {path}".lstrip()
     module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
     if not module or not name:
-        raise ConfigurationError(f"{start}: expected an import path, as my_package.my_module:MyClass.")
+        raise ConfigurationError(f"{start}: expected an import path, such as my_package.my_module:MyClass.")
     found = None
     for full in (f"{PACKAGE}.{module}", module):
         if _exists(full, start):
@@ -49,11 +49,11 @@ def resolve(path: str, asked_by: str = "") -> Any:
 
 
 def import_module(name: str, start: str) -> ModuleType:
-    """Import a module; what goes wrong in one that is not ours is an error of the user.
+    """Import a module; errors in modules of other packages are raised as errors of the user.
 
     Args:
         name: Full name of the module.
-        start: Beginning of a message: who named it.
+        start: Start of messages, with the flag that names it.
 
     Raises:
         ConfigurationError: When there is no such module, or when importing it fails.
@@ -65,7 +65,7 @@ def import_module(name: str, start: str) -> ModuleType:
 
 
 def absent_module(name: str) -> str:
-    """Return a sentence about a module that does not exist: the closest one that does, or where Python looks."""
+    """Return a sentence about a module that does not exist, with the closest existing name or a remedy."""
     parent, _, last = name.rpartition(".")
     folders = getattr(sys.modules.get(parent), "__path__", None) if parent else None
     if name.endswith(".py") or not parent or folders is None:
@@ -78,7 +78,7 @@ def absent_module(name: str) -> str:
 
 
 def build_object(text: str, flag: str, home: str, kind: type) -> Any:
-    """Return the object that a text describes: an import path, or a JSON object with its arguments.
+    """Create the object that a text describes: an import path, or a JSON object with arguments.
 
     Args:
         text: ``my_package:MyMetric``, or ``{"class_path": "my_package:MyMetric", "init_args": {"k": 5}}``.
@@ -87,7 +87,7 @@ def build_object(text: str, flag: str, home: str, kind: type) -> Any:
         kind: What it must be an instance of.
 
     Raises:
-        ConfigurationError: When it leads nowhere, cannot be called with these arguments, or makes something else.
+        ConfigurationError: When it cannot be imported or called with these arguments, or the result has another type.
     """
     path, arguments = object_and_arguments(text, flag)
     target = resolve(path if {":", "."} & set(path) else f"{home}:{path}", f"--{flag}")
@@ -144,7 +144,7 @@ def _exists(module: str, start: str) -> bool:
 
 @contextlib.contextmanager
 def _explained(module: str, start: str) -> Iterator[None]:
-    """Turn whatever goes wrong while a module of the user is imported into one message with its place."""
+    """Convert errors in the import of a user's module to one message with the place of the error."""
     try:
         yield
     except (UserError, RunError):
@@ -162,7 +162,7 @@ def _explained(module: str, start: str) -> Iterator[None]:
 
 
 def _is_of(error: BaseException, module: str) -> bool:
-    """Return whether an error says that a module itself, or a package it is in, does not exist."""
+    """Return whether an error is about the missing module itself, or a package that contains it."""
     return isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
 
 

@@ -1,7 +1,7 @@
-"""Packages of others that add rows to the tables: those of ``--import``, and those that are installed.
+"""Loading of plug-ins: packages of ``--import``, and installed packages with an entry point.
 
 An installed package declares an entry point of the group ``transformers_framework.plugins``. Its name is listed by
-``--help``; it is imported only when a name is asked for that no table has, or for the help of a run.
+``--help``; it is imported only when a name is in no table, or for the help of a run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ GROUP = f"{__package__}.plugins"
 
 
 def import_packages(flag: str = "--import", *, import_: tuple[str, ...] = ()) -> None:
-    """Import packages, which register what they add.
+    """Import packages, which register their pieces.
 
     Args:
-        flag: Where they were given, for messages.
+        flag: Flag that names them, for messages.
         import_: Packages or modules to import before anything else: they add pipelines, models, optimizers, schedulers
-            and loggers, see docs/plugins.md. Their code is run, so name only those that you trust.
+            and loggers, see docs/plugins.md. Their code is executed, so import only packages that you trust.
 
     Raises:
         ConfigurationError: When there is no such package, or when importing it fails.

@@ -1,4 +1,4 @@
-"""What must be right once all parts of a run are there, and before anything is trained or written."""
+"""Checks of a run after its parts are built, before anything is trained or written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers_framework.runtime.machine_limits import check_workers
 if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
 
-# heads of pre-training: what was tuned has another one
+# heads of pre-trained models; fine-tuned models have others
 PRE_TRAINED = ("Model", "ForPreTraining", "ForMaskedLM", "ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 TRAINED_OTHERWISE = "Give the --pipeline and the classes that it was trained with."
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def checks_of(run: Run) -> list[Callable[[], None]]:
-    """Return what is to be checked of a run; each raises on its own, so that all mistakes can be found."""
+    """Return the checks of a run; each raises its own error, so that all errors can be reported."""
     in_training = (monitor, optimizer, steps, schedule)
     checks = (
         metrics,
@@ -46,7 +46,7 @@ def checks_of(run: Run) -> list[Callable[[], None]]:
 
 
 def metrics(run: Run) -> None:
-    """Raise when nothing is there that a metric of the user could be updated with."""
+    """Check that each metric of ``--metrics`` has inputs."""
     from transformers_framework.metrics.added import check_added
     from transformers_framework.objectives.objective import active, stage_metrics
 
@@ -58,12 +58,12 @@ def metrics(run: Run) -> None:
 
 
 def monitor(run: Run) -> None:
-    """Raise when nothing of the monitored name is logged; warn when its worst value would be kept."""
+    """Check that the monitored name is logged; warn if its worst value would be selected as best."""
     run.selection.check_monitor(run.log_names, run.objectives)
 
 
 def optimizer(run: Run) -> None:
-    """Raise when the optimizer does not go with the strategy or the schedule, or needs what is not installed."""
+    """Check that the optimizer supports the strategy and the schedule, and that its package is installed."""
     from transformers_framework.optimizers.build import check_optimizer, require_package
 
     names = ("optimizer", "strategy", "scheduler", "num_warmup_steps")
@@ -73,7 +73,7 @@ def optimizer(run: Run) -> None:
 
 
 def steps(run: Run) -> None:
-    """Raise when batches, epochs and steps do not go together; warn when training ends before any validation."""
+    """Check that batches, epochs and steps fit together; warn if training ends before the first validation."""
     steps, trainer, monitored = run.steps, run.trainer, str(run.selection.monitor)
     steps.check(trainer, validates=run.data.has("valid"))
     first, batches = steps.first_validation(trainer), steps.all_batches(trainer)
@@ -87,22 +87,22 @@ def steps(run: Run) -> None:
 
 
 def schedule(run: Run) -> None:
-    """Raise when the schedule does not fit the number of steps."""
+    """Check that the schedule fits the number of steps."""
     run.module.check_schedule(run.trainer, run.steps.total, run.steps.epochs)
 
 
 def checkpoint(run: Run) -> None:
-    """Raise when the checkpoint to start from or to test cannot be read."""
+    """Check that the checkpoint can be read."""
     run.continued.check_file()
 
 
 def continuation(run: Run) -> None:
-    """Raise when a checkpoint would be continued as another run, with another model or with other data."""
+    """Check that the run continues its checkpoint with the same task, model and data."""
     run.continued.check()
 
 
 def heads(run: Run) -> None:
-    """Raise when something would be predicted with weights that were never trained; warn of a test."""
+    """Check that predictions do not use newly initialized weights; warn if only a test does."""
     data, options = run.data, run.options
     if data.has("train") or run.start is not None or run.is_fast_dev_run:
         return
@@ -129,7 +129,7 @@ def heads(run: Run) -> None:
 
 
 def workers(run: Run) -> None:
-    """Raise when worker processes could not share the batches that they prepare."""
+    """Check that shared memory is large enough for the batches of worker processes."""
     data, trainer = run.data, run.trainer
     rows = max(data.batch_sizes[stage] for stage in data.sources)
     bytes_of_batch = rows * run.inputs.max_length * BYTES_OF_A_TOKEN * trainer.num_devices
@@ -137,6 +137,6 @@ def workers(run: Run) -> None:
 
 
 def space(run: Run) -> None:
-    """Raise when what training writes has no room."""
+    """Check that there is enough disk space for checkpoints."""
     if run.data.has("train") and run.writes and is_rank_zero():
         run.folders.check_space(run.module.parameters())

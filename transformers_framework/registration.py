@@ -1,7 +1,7 @@
-"""Rows that others add to the tables, by a package that ``--import`` names or that is installed.
+"""Functions that register pipelines, models and other pieces of packages of ``--import`` and of installed plug-ins.
 
-A row is a name and an import path, so that registering imports nothing heavy. A name that is taken is refused; who
-registered it may register it again, as a cell of a notebook that runs twice does.
+A row is a name and an import path, so that registration imports nothing heavy. A name that another module registered is
+an error; the same module may register it again, such as a notebook cell that runs twice.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def register_pipeline(name: str, spec: PipelineSpec) -> None:
     """Add a pipeline.
 
     Args:
-        name: What ``--pipeline`` calls it.
-        spec: Its row; ours are in ``registry.py``.
+        name: Value of ``--pipeline``.
+        spec: Its row; rows of this package are in ``registry.py``.
 
     Raises:
-        ConfigurationError: When the name is taken or is none.
+        ConfigurationError: When the name is taken or invalid.
     """
     if not isinstance(spec, PipelineSpec):
         raise ConfigurationError(f"register_pipeline '{name}': expected a PipelineSpec, found {spec!r}.")
@@ -36,14 +36,14 @@ def register_pipeline(name: str, spec: PipelineSpec) -> None:
 
 
 def register_model(family: Family) -> None:
-    """Add a model family, which ``--model`` calls as its ``model_type``, with ``_`` for ``-``.
+    """Add a model family; its name for ``--model`` is its ``model_type``, with ``_`` for ``-``.
 
     Args:
         family: Its row: ``model_type`` of its config, the module that registers its classes with transformers' Auto
-            classes, and what it differs in from most families.
+            classes, and its differences from the defaults.
 
     Raises:
-        ConfigurationError: When the name is taken or is none.
+        ConfigurationError: When the name is taken or invalid.
     """
     if not isinstance(family, Family):
         raise ConfigurationError(f"register_model: expected a Family, found {family!r}.")
@@ -54,26 +54,26 @@ def register_optimizer(name: str, path: str) -> None:
     """Add an optimizer.
 
     Args:
-        name: What ``--optimizer`` calls it.
-        path: Import path of a function that returns an optimizer of groups of parameters; its keyword-only parameters
-            are flags.
+        name: Value of ``--optimizer``.
+        path: Import path of a function that takes parameter groups and returns an optimizer; its keyword-only
+            parameters are flags.
 
     Raises:
-        ConfigurationError: When the name is taken or is none.
+        ConfigurationError: When the name is taken or invalid.
     """
     _register("optimizer", OPTIMIZERS, name, _checked("optimizer", name, path))
 
 
 def register_scheduler(name: str, path: str) -> None:
-    """Add a schedule of the learning rate.
+    """Add a learning rate schedule.
 
     Args:
-        name: What ``--scheduler`` calls it.
+        name: Value of ``--scheduler``.
         path: Import path of a function of ``(step, total_steps)`` that returns the factor of the learning rate; its
             keyword-only parameters are flags.
 
     Raises:
-        ConfigurationError: When the name is taken or is none.
+        ConfigurationError: When the name is taken or invalid.
     """
     _register("scheduler", SCHEDULERS, name, _checked("scheduler", name, path))
 
@@ -82,12 +82,12 @@ def register_logger(name: str, path: str) -> None:
     """Add a logger.
 
     Args:
-        name: What ``--loggers`` calls it.
+        name: Value of ``--loggers``.
         path: Import path of a function that returns one of Lightning's loggers for the folders of a run; its
             keyword-only parameters are flags.
 
     Raises:
-        ConfigurationError: When the name is taken or is none.
+        ConfigurationError: When the name is taken or invalid.
     """
     _register("logger", LOGGERS, name, _checked("logger", name, path))
 
@@ -96,12 +96,12 @@ def register_retrieval_loss(name: str, row: RetrievalLoss) -> None:
     """Add a loss of query and passage embeddings.
 
     Args:
-        name: What ``--loss_fn`` calls it.
-        row: Import paths of its functions, its default settings and what it needs of rows; ours are in
-            ``losses/retrieval/table.py``.
+        name: Value of ``--loss_fn``.
+        row: Import paths of its functions, its default settings and its requirements for rows; rows of this package are
+            in ``losses/retrieval/table.py``.
 
     Raises:
-        ConfigurationError: When the name is taken or is none.
+        ConfigurationError: When the name is taken or invalid.
     """
     if not isinstance(row, RetrievalLoss):
         raise ConfigurationError(f"register_retrieval_loss '{name}': expected a RetrievalLoss, found {row!r}.")

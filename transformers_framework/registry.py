@@ -208,15 +208,15 @@ LOGGERS: dict[str, str] = {"tensorboard": "runtime.tensorboard:tensorboard"}
 
 
 def lookup(table: Mapping[str, Any], name: str, flag: str) -> Any:
-    """Return a row of a table; for a name that it does not have, installed plug-ins are asked.
+    """Return a row of a table; if the name is unknown, installed plug-ins are loaded first.
 
     Args:
         table: One of the tables of this module.
-        name: What the user asked for.
-        flag: The flag that asked, for the message.
+        name: Name of the row.
+        flag: Flag that has the name, for the message.
 
     Raises:
-        ConfigurationError: When the table has no such row; names the closest and lists all.
+        ConfigurationError: When the table has no such row; the message has the closest name and a list of all.
     """
     if name not in table:
         load_installed()
@@ -227,14 +227,14 @@ def lookup(table: Mapping[str, Any], name: str, flag: str) -> Any:
 
 
 def pipeline_spec(name: str, given: Collection[str] = ()) -> PipelineSpec:
-    """Return the row of a pipeline, or make one of several joined by ``+``: their objectives on one backbone.
+    """Return the row of a pipeline, or of a multi-task combination such as ``masked_lm+seq_class``.
 
     Args:
-        name: The pipeline, or several.
-        given: Flags that have a value: a variant of the pipeline is chosen by its flag.
+        name: A pipeline, or several joined by ``+``.
+        given: Flags that have a value, which may select a variant of the pipeline.
 
     Raises:
-        ConfigurationError: When there is no such pipeline, or the parts cannot be trained together; says why.
+        ConfigurationError: When there is no such pipeline, or the parts cannot be trained together, with the reason.
     """
     parts = [lookup(PIPELINES, part, "pipeline") for part in name.split(JOINT)]
     spec = parts[0] if len(parts) == 1 else _joint(dict(zip(name.split(JOINT), parts, strict=True)), name)
@@ -245,7 +245,7 @@ def pipeline_spec(name: str, given: Collection[str] = ()) -> PipelineSpec:
 
 
 def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
-    """Make a row of several: what is corrupted comes first, and takes the inputs of the others."""
+    """Combine the rows of several pipelines; the one that corrupts inputs comes first and uses the others' inputs."""
     if len(parts) < name.count(JOINT) + 1:
         raise ConfigurationError(f"--pipeline {name}: each part can be there only once.")
     if loner := next((part for part in parts if parts[part].module in ALONE), None):
@@ -255,8 +255,8 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
     first, others = [[p for p in parts if corrupts[p] is is_first] for is_first in (True, False)]
     if len(first) > 1:
         raise ConfigurationError(
-            f"--pipeline {name}: {' and '.join(first)} both rewrite the input, and one would hide what the other has "
-            "to learn. Keep one of them."
+            f"--pipeline {name}: {' and '.join(first)} both corrupt the input, and each would change the labels of the "
+            "other. Keep one of them."
         )
     inputs = {parts[part].inputs: part for part in others}
     if len(inputs) > 1:
@@ -285,7 +285,7 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
 
 
 def _own(name: str, field: str, paths: Iterable[Any]) -> Any:
-    """Return the import path of a field that is not its default; parts of a pipeline cannot have two of them."""
+    """Return the import path of a field that differs from its default; parts cannot have different ones."""
     default = PipelineSpec.__dataclass_fields__[field].default
     own = dict.fromkeys(path for path in paths if path != default)
     if len(own) > 1:
@@ -294,9 +294,10 @@ def _own(name: str, field: str, paths: Iterable[Any]) -> Any:
 
 
 def declaring(target: Any) -> list[tuple[Any, Callable[..., Any]]]:
-    """Return the functions whose keyword-only parameters are a target's, each with its owner.
+    """Return the functions that declare the keyword-only parameters of a target, each with its owner.
 
-    A function declares its own; a constructor that takes ``**kwargs`` hands them to its parents, which follow.
+    For a function, this is the function itself; for a class, its constructor, and those of its base classes as long as
+    constructors accept ``**kwargs``.
     """
     import inspect
 
@@ -316,7 +317,7 @@ def options_of(target: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         target: What will be called.
-        options: Values of all flags of a run; what is absent keeps the default of the signature.
+        options: Values of all flags of a run; parameters that are absent keep their defaults.
     """
     import inspect
 

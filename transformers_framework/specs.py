@@ -1,4 +1,4 @@
-"""What a row of the table of pipelines holds."""
+"""Rows of the table of pipelines."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Variant:
-    """What a pipeline becomes when a certain flag has a value.
+    """Changes of a pipeline that apply when a certain flag has a value.
 
     Args:
-        replaces: Import path of inputs, of an objective, of a module or of a model -> the one that takes its place.
-        task_flags: As of a pipeline, beside the flag itself and those of the pipeline.
-        order_flags: As of a pipeline, beside those of the pipeline.
-        callbacks: As of a pipeline, beside those of the pipeline.
-        checks: As of a pipeline, beside those of the pipeline.
+        replaces: Import path of inputs, an objective, a module or a model -> import path of its replacement.
+        task_flags: Further task flags, see :class:`PipelineSpec`, in addition to the flag itself.
+        order_flags: Further order flags, see :class:`PipelineSpec`.
+        callbacks: Further callbacks, see :class:`PipelineSpec`.
+        checks: Further checks, see :class:`PipelineSpec`.
         remedy: Import path of a function of a model's config that returns a sentence with the flags of the variant that
             a checkpoint was trained with; an empty one where it was not.
     """
@@ -33,26 +33,25 @@ class Variant:
 
 @dataclass(frozen=True)
 class PipelineSpec:
-    """One row of the table of pipelines: what goes in, what is learned, how heads are called, what a run of it adds.
+    """One row of the table of pipelines: its inputs, objectives, LightningModule, model, callbacks and checks.
 
-    An import path is ``module:name``, as ``objectives.seq_class:SequenceClassification``.
+    An import path is ``module:name``, such as ``objectives.seq_class:SequenceClassification``.
 
     Args:
-        needs: What the data must have, for users.
-        learns: What is learned, for users.
-        inputs: Import path of the class that turns rows into model inputs.
-        objectives: Import paths of the classes that hold labels, loss and metrics, one a head.
+        needs: Description of the columns that the data must have.
+        learns: Description of the task.
+        inputs: Import path of the class that converts rows to model inputs.
+        objectives: Import paths of the objectives, one per head.
         module: Import path of the LightningModule.
         model: Import path of the function that loads the model with its heads.
         flags: Import paths of functions whose keyword-only arguments are flags too.
-        remembers: Import path of a function that returns the values of flags that were not given and a checkpoint
-            knows.
+        remembers: Import path of a function that returns values from a checkpoint for flags that were not given.
         callbacks: Import paths of functions that are called with the run and return a callback of Lightning, or None.
             Their keyword-only arguments are flags.
-        checks: Import paths of functions that are called with the run before training, and raise what is wrong.
-        variants: Flags, without dashes, that make another pipeline of it when they have a value.
-        task_flags: Flags of inputs, objectives and model that define what is learned: a run is resumed with the same.
-        order_flags: Flags of the inputs that decide which rows share a batch: they stay while an epoch is under way.
+        checks: Import paths of functions that are called with the run before training, and raise errors.
+        variants: Flags, without dashes, that change the pipeline when they have a value.
+        task_flags: Flags of inputs, objectives and model that define the task: a resumed run must have the same values.
+        order_flags: Flags of the inputs that determine which rows share a batch: they cannot change within an epoch.
     """
 
     needs: str
@@ -71,11 +70,11 @@ class PipelineSpec:
 
     @property
     def flag_owners(self) -> tuple[str, ...]:
-        """Import paths whose flags are those of the pipeline, but for its model's."""
+        """Import paths whose flags are flags of the pipeline, without those of the model."""
         return (self.inputs, *self.objectives, self.module, *self.flags, *self.callbacks)
 
     def variant(self, flag: str) -> PipelineSpec:
-        """Return what the pipeline becomes when one of the flags of its variants has a value."""
+        """Return the variant of the pipeline for a flag."""
         found = self.variants[flag]
 
         def instead(path: str) -> str:
@@ -95,5 +94,5 @@ class PipelineSpec:
 
 
 def every(specs: Iterable[PipelineSpec], of: Callable[[PipelineSpec], Iterable[T]]) -> tuple[T, ...]:
-    """Return what rows have, each thing once, in their order."""
+    """Return the items of a field of all rows, without duplicates, in their order."""
     return tuple(dict.fromkeys(item for spec in specs for item in of(spec)))

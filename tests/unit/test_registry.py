@@ -56,7 +56,7 @@ def test_an_objective_alone_is_called_as_its_pipeline():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("masked_lm+swapped_lm", "both rewrite the input"),
+        ("masked_lm+swapped_lm", "both corrupt the input"),
         ("masked_lm+masked_lm", "only once"),
         ("seq_class+token_class", "must take the same inputs"),
         ("pos_tagging+token_class", "several parts learn token_class"),
