@@ -12,11 +12,11 @@ def is_inside(name: str) -> bool:
     r"""Return whether a relative path, as a file refers to it, stays inside the folder, on any operating system.
 
     Examples:
-        >>> [is_inside(name) for name in ("1_Pooling", "a/../b", "", "../b", "a/../../b", "/etc", "c:b", "..\\b")]
-        [True, True, True, False, False, False, False, False]
+        >>> [is_inside(name) for name in ("1_Pooling", "a/../b", "", "../b", "a/../../b", "/etc", "c:b", "..\\b", "\0")]
+        [True, True, True, False, False, False, False, False, False]
     """
     parts = os.path.normpath(name.replace("\\", "/")).split("/")
-    return parts[0] not in ("", "..") and not PureWindowsPath(name).drive
+    return parts[0] not in ("", "..") and not PureWindowsPath(name).drive and "\0" not in name
 
 
 def looks_local(source: str, suffixes: tuple[str, ...] = ()) -> bool:

@@ -197,7 +197,7 @@ def test_nothing_there(served: Served, cache: Path, source: str) -> None:
 
 def test_a_page_cannot_name_a_file_outside_the_cache(http: Served, cache: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside.jsonl"
-    links = (str(outside).replace("/", "%2F"), "%2E%2E%2F%2E%2E%2Fabove.jsonl", "a.jsonl")
+    links = (str(outside).replace("/", "%2F"), "%2E%2E%2F%2E%2E%2Fabove.jsonl", "nul%00.jsonl", "a.jsonl")
     http.put("d/index.html", "".join(f'<a href="{link}">rows</a>' for link in links))
     for name in ("d/a.jsonl", f"d{outside}", "above.jsonl"):
         http.put(name, lines(ROWS))
