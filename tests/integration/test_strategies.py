@@ -169,7 +169,7 @@ def test_shards_that_do_not_go_on_are_refused_before_training(alone: Any) -> Non
     for checkpoint in (left.last, left.previous, left.best):
         for shard in checkpoint.glob("checkpoint/*optim_states.pt"):
             shard.unlink()
-    assert "has the shards of 0 processes and 1 wrote it" in refusal()
+    assert "has the shards of 0 of 1 processes" in refusal()
 
 
 def test_names_are_lightnings_and_ours() -> None:
