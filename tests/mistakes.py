@@ -368,7 +368,7 @@ LABELS = [
     ranking("order of names", r"train.jsonl:\d+: 'label' has the label 'bad'; expected 1 .relevant candidate. or 0", {"train.jsonl": [{**row, "label": ("bad", "good")[row["label"]]} for row in PAIRS]}),
     wrong("emptied cell", r"train.csv:3: 'label' has no label \(null\)", {"train.csv": "text,label\na,0.0\nb,\nc,1.0\n"}),
     wrong("list as a text", r"train.csv:3: 'label' has the label .*this is a list in the form of a string.*JSON lines", {"train.csv": 'text,label\na,new\nb,"[\'old\', \'slow\']"\n'}),
-    wrong("vectors", r"every row of .* has all classes in 'label', as \[1, 0\].*zeros and ones", {"train.jsonl": [{**row, "label": [1 - row["label"], row["label"]]} for row in changed(TRAIN, 0, label=0)]}),
+    wrong("vectors", r"every row of .* has all classes in 'label', such as \[1, 0\].*zeros and ones", {"train.jsonl": [{**row, "label": [1 - row["label"], row["label"]]} for row in changed(TRAIN, 0, label=0)]}),
     wrong("unknown name", r"valid.jsonl:4: .*'bird'; expected one of cat, dog", {"train.jsonl": NAMED, "valid.jsonl": changed(NAMED, 3, label="bird")}),
     wrong("names, then numbers", r"valid.jsonl:1: .* the label \d; expected one of cat, dog", {"train.jsonl": NAMED}),
     wrong("numbers, then names", r"valid.jsonl:1: .*; expected a whole number, 0 to 1", {"valid.jsonl": NAMED}),
@@ -741,7 +741,7 @@ RETRIEVAL = [
     ),
     retrieving(
         "no label to rank",
-        "--label_column is needed for the valid data set: its candidates are ranked",
+        "--label_column is needed for the valid data set: ranking metrics need",
         label_column=None,
     ),
     retrieving("no query id", "--index_column is needed to rank the valid data set", index_column=None),
@@ -754,7 +754,7 @@ RETRIEVAL = [
     ),
     retrieving(
         "label of no pair",
-        r"train.jsonl:4: 'label' is 2; expected 1 .positive. or 0 .negative. .cosine_similarity_loss",
+        r"train.jsonl:4: 'label' is 2; expected 1 .positive. or 0 .negative. .for numbers, use --loss_fn cosine_similarity_loss",
         {"train.jsonl": changed(PAIRS, 3, label=2)},
     ),
     retrieving(
@@ -771,7 +771,7 @@ RETRIEVAL = [
     ),
     retrieving(
         "all wrong",
-        "no row of .*train.jsonl has label 1 in 'label', and --loss_fn multiple_negatives_ranking_loss",
+        "no row of .*train.jsonl has label 1 in 'label', but --loss_fn multiple_negatives_ranking_loss",
         {"train.jsonl": changed(PAIRS, label=0)},
     ),
     retrieving("null query id", r"train.jsonl:4: 'key' has no query id", {"train.jsonl": changed(PAIRS, 3, key=None)}),
@@ -794,20 +794,20 @@ RETRIEVAL = [
     ),
     retrieving(
         "no hard negative to compare with",
-        r"train.jsonl:4: 'wrongs' has no hard negative, and --loss_fn triplet_loss compares with one. Remove the row",
+        r"train.jsonl:4: 'wrongs' has no hard negative, but --loss_fn triplet_loss needs one. Remove the row",
         {"train.jsonl": changed(WRONGS, 3, wrongs=[])},
         input_columns=["question", "answer", "*wrongs"],
         loss_fn="triplet_loss",
     ),
     retrieving(
         "no hard negatives",
-        "--input_columns: no row of .*train.jsonl has a hard negative in 'wrongs'. Leave it out",
+        "--input_columns: no row of .*train.jsonl has a hard negative in 'wrongs'. Leave the column out",
         {"train.jsonl": changed(WRONGS, wrongs=[])},
         input_columns=["question", "answer", "*wrongs"],
     ),
     retrieving(
         "no third column",
-        "--loss_fn triplet_loss compares the passage of a row with a hard negative: give its column",
+        "--loss_fn triplet_loss compares the passage of a row with a hard negative. Give its column",
         loss_fn="triplet_loss",
     ),
     retrieving(
@@ -818,7 +818,7 @@ RETRIEVAL = [
     ),
     retrieving(
         "several margins",
-        "--loss_fn margin_mse_loss has one margin",
+        "--loss_fn margin_mse_loss needs one margin",
         loss_fn="margin_mse_loss",
         input_columns=["question", "answer", "wrong", "wrong2"],
     ),
@@ -844,7 +844,7 @@ RETRIEVAL = [
     ),
     retrieving(
         "batch of one",
-        "--batch_size 1: --loss_fn multiple_negatives_ranking_loss compares the texts of a batch",
+        "--batch_size 1: --loss_fn multiple_negatives_ranking_loss uses in-batch negatives",
         batch_size=1,
     ),
     retrieving("label among the inputs", "--label_column: 'answer' is also in --input_columns", label_column="answer"),
