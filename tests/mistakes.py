@@ -561,7 +561,7 @@ OPTIMIZATION = [
 PRETRAINING = [
     masking("share above 1", "--probability: found '1.5', expected a number at least 0 and at most 1", probability=1.5),
     masking("negative share", "--probability: found '-0.1'", probability=-0.1),
-    masking("rates", "--probability_masked 0.8, --probability_replaced 0.3, .*add up to 1.2, and must", probability_replaced=0.3),
+    masking("rates", "--probability_masked 0.8, --probability_replaced 0.3, .*the sum is 1.2. Change", probability_replaced=0.3),
     masking("label column", "--label_column: .*belongs to --pipeline answer_selection", label_column="label"),
     wrong("alone", "--masked_lm_weight: .*belongs to --pipeline masked_lm_and_answer", masked_lm_weight=2),
     masking("weight", "--masked_lm_weight: found '-1'", pipeline="masked_lm+seq_class", label_column="label", masked_lm_weight=-1),
@@ -621,7 +621,7 @@ DENOISING = [
 SUMMARIZATION = [
     summarizing("one length", "--max_sequence_length: two lengths are needed here", max_sequence_length=48),
     summarizing("target positions", "second length, 200, is longer than the decoder's 128 positions", max_sequence_length=[48, 200]),
-    summarizing("no room", "second length, 2, leaves no room", max_sequence_length=[48, 2]),
+    summarizing("no room", "second length, 2, is too short for a summary", max_sequence_length=[48, 2]),
     summarizing("no document", "Missing: --document_column", document_column=None),
     summarizing("no summary", "--summary_column is needed for the train data set. Columns of .*text, summary", summary_column=None),
     summarizing("misspelt document", "--document_column: .*'txt'.*Did you mean 'text'", document_column="txt"),
