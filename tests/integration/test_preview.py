@@ -242,7 +242,7 @@ def test_texts_to_be_filled_in_are_shown_as_they_are(tmp_path, capsys, monkeypat
     words = runs.command(tmp_path, pipeline="denoising", model="t5", predict_dataset=file)
     ((_, (text, wanted)),) = parts(shown(words, capsys, monkeypatch))
     assert squeezed(text) == "the<extra_id_0>dog</s>"
-    assert wanted == "→ fill in what is hidden"
+    assert wanted == "→ fill in masked spans"
 
 
 def test_the_document_shows_what_is_printed(tmp_path, capsys, monkeypatch):
