@@ -323,7 +323,7 @@ def test_ids_that_are_not_different_are_told(tmp_path: Path, said: pytest.LogCap
     rows, flags = documents(tmp_path)
     tiny.write_jsonl(tmp_path / "test.jsonl", [{**row, "id": f"q{number // 2}"} for number, row in enumerate(rows)])
     folders = runs.run(tmp_path, **flags)
-    assert f"test: {len(rows)} questions have {len(rows) // 2} ids ('id')" in said.text
+    assert f"test: {len(rows)} questions have only {len(rows) // 2} different ids in 'id'" in said.text
     assert list(official_file(folders).values()) == [line["prediction"] for line in runs.predictions(folders)[1::2]]
 
 
@@ -334,7 +334,7 @@ def test_a_threshold_that_nothing_is_searched_on_is_told(tmp_path: Path, said: p
     config = json.loads((checkpoint / "config.json").read_text("utf-8"))
     (checkpoint / "config.json").write_text(json.dumps(config | {"null_score_threshold": -1e6}), "utf-8")
     folders = runs.run(tmp_path, pre_trained_model=checkpoint, **flags)
-    assert "--null_score_threshold auto searches on questions without an answer; --valid_dataset is not" in said.text
+    assert "--null_score_threshold auto needs questions without an answer; --valid_dataset is not" in said.text
     assert not any(official_file(folders).values())
 
 

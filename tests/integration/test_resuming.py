@@ -188,10 +188,13 @@ OTHER_DATA: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
         "different rows, or another order of rows: the values of 'label' differ",
     ),
     "fewer": (lambda lines: lines[:30], "30 rows instead of 40"),
-    "two swapped": (lambda lines: [lines[3], *lines[1:3], lines[0], *lines[4:]], "other rows, or in another order"),
+    "two swapped": (
+        lambda lines: [lines[3], *lines[1:3], lines[0], *lines[4:]],
+        "different rows, or another order of rows",
+    ),
     "one changed": (
         lambda lines: [*lines[:-1], lines[-1].replace('"text": "', '"text": "not ')],
-        "by what is in 'text'",
+        "the values of 'text' differ",
     ),
 }
 
@@ -278,7 +281,7 @@ def test_the_first_rows_of_a_stream_are_compared(begun: Begun, tmp_path: Path, c
     runs.run(begun.folder, max_steps=3, **flags)
     flags["train_dataset"] = rewritten(begun, tmp_path, lambda lines: lines[::-1])
     runs.run(begun.folder, resume=True, max_steps=6, status=2, **flags)
-    assert "other rows, or in another order" in capsys.readouterr().err
+    assert "different rows, or another order of rows" in capsys.readouterr().err
 
 
 def test_a_stream_may_be_checked_in_other_numbers_of_rows(begun: Begun) -> None:

@@ -74,7 +74,7 @@ def test_a_loss_is_one_function_and_one_row(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"scale": 2}, "--scale: --loss_fn hinge_loss has none. Leave it out"),
+        ({"scale": 2}, "--scale: --loss_fn hinge_loss does not use it. Leave it out"),
         ({"label_column": None}, "--label_column is needed for the train data set: --loss_fn hinge_loss learns from"),
         ({"input_columns": ["question", "answer", "answer2"]}, "would ignore the hard negatives in 'answer2'"),
         ({"loss_fn": "hinge_los"}, "--loss_fn: found 'hinge_los', expected one of .*Did you mean 'hinge_loss'"),

@@ -251,7 +251,7 @@ def test_separators_end_sentences_and_stay_behind_them():
 def test_two_sentences_are_always_swapped_as_the_help_says():
     assert shuffled(np.full(50, 2), streams(50)).tolist() == [place ^ 1 for place in range(100)]
     (flag,) = (flag for flag in flags_of(Denoising) if flag.name == "shuffle_sentences")
-    assert "two are always swapped" in flag.help
+    assert "always changes if there are two" in flag.help
 
 
 @pytest.mark.parametrize("words", [False, True])
