@@ -43,7 +43,7 @@ def test_a_module_of_others_may_be_named_like_a_folder_of_ours(package):  # noqa
         ("mine.objectives:zzz", "the module 'mine.objectives' has no 'zzz'.$"),
         ("no_such_thing_:Mine", "there is no module 'no_such_thing_'. Install it, or give its folder in PYTHONPATH."),
         ("mine.objectives.deeper:Mine", "there is no module 'mine.objectives.deeper'"),
-        ("mine", "mine: expected an import path, as my_package.my_module:MyClass."),
+        ("mine", "mine: expected an import path, such as my_package.my_module:MyClass."),
         ("mine:", "mine:: expected an import path"),
         ("mine.needs:X", r"importing 'mine.needs' fails at .*needs.py:1: ModuleNotFoundError: No module named 'absent_one'"),
         ("mine.leaves:X", r"importing 'mine.leaves' fails at .*leaves.py:2: SystemExit: 3"),
