@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from typing import TextIO
 
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import printable
@@ -31,11 +32,23 @@ class Printable(logging.Formatter):
         return printable(super().format(record))
 
 
+class StandardError(logging.StreamHandler):
+    """Writes to ``sys.stderr`` as it is when a message is logged: notebooks and tests replace it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        """The standard error stream."""
+        return sys.stderr
+
+
 def set_up_logging() -> None:
     """Make the package's messages visible, and silence known warnings."""
     package = logging.getLogger("transformers_framework")
     if not package.handlers:
-        handler = logging.StreamHandler()
+        handler = StandardError()
         handler.setFormatter(Printable("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         package.addHandler(handler)
         package.propagate = False
