@@ -77,8 +77,8 @@ def watch(names: Path, interruptions: Sequence[Interruption]) -> None:
     """
     process, file, seen = os.getpid(), names.open("w", buffering=1), Counter[str]()
     for *_, signum in interruptions:
-        if signal.getsignal(signum) is signal.SIG_IGN:  # the tests themselves run under nohup
-            signal.signal(signum, signal.SIG_DFL)
+        if signal.getsignal(signum) is signal.SIG_IGN:  # the tests themselves run under nohup, or in the background
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
     def pass_by(name: str) -> None:
         if os.getpid() != process:
