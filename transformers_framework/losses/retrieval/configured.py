@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,7 +117,7 @@ class ConfiguredLoss:
             batch.get("queries"),
             batch.get("passages"),
         )
-        found: Tensor = resolve(self.row.function)(known, self.settings)
+        found: Tensor = self._function(known, self.settings)
         return found
 
     def of_rows(self, query: Tensor, passage: Tensor, labels: Tensor) -> Tensor:
@@ -130,11 +130,20 @@ class ConfiguredLoss:
         """
         if self.row.candidate_function is not None:
             return query.new_zeros(())
-        function = resolve(self.row.row_function or self.row.function)
-        found: Tensor = function(LossBatch(query, passage, labels), self.settings)
+        found: Tensor = self._row_function(LossBatch(query, passage, labels), self.settings)
         return found
 
-    @property
+    @cached_property
+    def _function(self) -> Callable[[LossBatch, LossSettings], Tensor]:
+        function: Callable[[LossBatch, LossSettings], Tensor] = resolve(self.row.function)
+        return function
+
+    @cached_property
+    def _row_function(self) -> Callable[[LossBatch, LossSettings], Tensor]:
+        function: Callable[[LossBatch, LossSettings], Tensor] = resolve(self.row.row_function or self.row.function)
+        return function
+
+    @cached_property
     def of_candidates(self) -> Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], float | None] | None:
         """The loss of evaluation over the candidates of whole queries, of :meth:`compared`, labels and queries."""
         path = self.row.candidate_function
