@@ -58,10 +58,15 @@ def import_module(name: str, start: str) -> ModuleType:
     Raises:
         ConfigurationError: When there is no such module, or when importing it fails.
     """
-    if name.partition(".")[0] == PACKAGE and _exists(name, start):
+    if name.partition(".")[0] != PACKAGE:
+        with _explained(name, start):
+            return importlib.import_module(name)
+    try:
         return importlib.import_module(name)
-    with _explained(name, start):
-        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not _is_of(error, name):
+            raise
+        raise ConfigurationError(f"{start}: {absent_module(name)}") from error
 
 
 def absent_module(name: str) -> str:
