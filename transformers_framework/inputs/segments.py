@@ -55,9 +55,12 @@ class SegmentInputs(Inputs):
         tokenizer: A fast tokenizer of transformers.
         type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
-        input_columns: Text columns of the segments, in order.
-        max_sequence_length: Longest input in tokens.
-        extended_token_type_ids: Token type of each segment; the last value repeats.
+        input_columns: Text columns that make up the input, in order: 'name', 'first:second' (two columns joined by a
+            space), '+list' (a list column joined by spaces) or '*list' (a list column, one segment each).
+        max_sequence_length: Longest input in tokens, special tokens included. Longer texts are shortened, the longest
+            segment first, and counted.
+        extended_token_type_ids: Token type of each segment; the last value repeats. The model's type vocabulary grows
+            to fit.
 
     Raises:
         ConfigurationError: When columns or lengths are invalid, or the tokenizer is not a fast one.
