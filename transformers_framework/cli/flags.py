@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from transformers_framework.cli.given import dashed
 from transformers_framework.cli.values import expressible
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import declaring
@@ -47,16 +48,6 @@ class Flag:
     def is_required(self) -> bool:
         """Whether it has no default."""
         return self.default is REQUIRED
-
-
-def dashed(name: str) -> str:
-    """Return a flag as it is typed.
-
-    Examples:
-        >>> dashed("k"), dashed("seed")
-        ('-k', '--seed')
-    """
-    return ("--" if len(name) > 1 else "-") + name
 
 
 def flags_of(

@@ -92,7 +92,7 @@ def from_values(values: Mapping[str, object]) -> dict[str, Given]:
         given |= read_config(str(path))
     for name, value in values.items():
         flag = canonical(name.removesuffix("_"))
-        place = f"{'--' if len(flag) > 1 else '-'}{flag}"
+        place = dashed(flag)
         if isinstance(value, Mapping) and flag not in OBJECTS:  # KEY=VALUE of --additional_config_kwargs
             value = [f"{key}={_json_of(place, item)}" for key, item in value.items()]
         listed = isinstance(value, list | tuple)
@@ -188,6 +188,16 @@ def read_environment(variables: Mapping[str, str]) -> dict[str, Given]:
                 raise ConfigurationError(f"{variable}: this flag can only be given on the command line.")
             given[name] = given_by_text(name, variable, text)
     return given
+
+
+def dashed(name: str) -> str:
+    """Return a flag as it is typed.
+
+    Examples:
+        >>> dashed("k"), dashed("seed")
+        ('-k', '--seed')
+    """
+    return ("--" if len(name) > 1 else "-") + name
 
 
 def canonical(name: str) -> str:

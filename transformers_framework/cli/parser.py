@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from transformers_framework.cli.config_files import to_yaml
-from transformers_framework.cli.flags import Flag, dashed, flags_of, merge
-from transformers_framework.cli.given import ALIASES, PREFIX, Given
+from transformers_framework.cli.flags import Flag, flags_of, merge
+from transformers_framework.cli.given import ALIASES, PREFIX, Given, dashed
 from transformers_framework.cli.synonyms import FORMER, called_here
 from transformers_framework.cli.values import describe
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
