@@ -673,7 +673,7 @@ READING = [
     reading("an answer without lists", "--answers_column: 'answers' of .* holds .*; expected SQuAD's", {"train.jsonl": [{**row, "answers": {"text": "a", "answer_start": 0}} for row in QUESTIONS]}),
     reading("text", "--answers_column: 'question' of .* holds .*; expected SQuAD's", answers_column="question"),
     reading("another place", r"train.jsonl:2: the answer 'zebra' starts at 0, but there the context has", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["zebra"], "answer_start": [0]})}),
-    reading("behind the end", r"train.jsonl:2: the answer 'rain' starts at 10000, but the context has \d+ characters", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["rain"], "answer_start": [10000]})}),
+    reading("after the end", r"train.jsonl:2: the answer 'rain' starts at 10000, but the context has \d+ characters", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["rain"], "answer_start": [10000]})}),
     reading("before the start", r"train.jsonl:2: the answer 'rain' starts at -1", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["rain"], "answer_start": [-1]})}),
     reading("fewer starts", r"train.jsonl:2: there are 2 answers but 1 starts", {"train.jsonl": changed(QUESTIONS, 1, answers={"text": ["a", "b"], "answer_start": [0]})}),
     reading("null answers", r"train.jsonl:2: 'answers' is null", {"train.jsonl": changed(QUESTIONS, 1, answers=None)}),

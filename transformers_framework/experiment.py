@@ -48,9 +48,9 @@ class Experiment:
 
     Args:
         given: The value of every flag.
-        config_yaml: The same as a file for ``--config``; it is written beside the checkpoints.
-        purpose: What it is built for: a run; a check, for which data are looked at as a whole after a first mistake in
-            them; a preview, which never writes either.
+        config_yaml: The flags as a file for ``--config``, which is written to the folder of the checkpoints.
+        purpose: A run; a check, which collects all mistakes in the data instead of stopping at the first; or a preview,
+            which does the same and never writes files.
         pipeline: What the model learns; --help without --pipeline lists the pipelines.
         model: Model family of transformers; auto reads it from the checkpoint.
         name: Name of the run and of its folders.
@@ -93,7 +93,7 @@ class Experiment:
         self.allow_other_batch_size = allow_other_batch_size
         self.rendezvous_timeout, self.hang_timeout = rendezvous_timeout, hang_timeout
         self.data_errors: list[UserError] = []  # of a check
-        self.metrics: dict[str, float] = {}  # of training and of each stage that was evaluated, by their log names
+        self.metrics: dict[str, float] = {}  # of training and of each evaluated stage, by their log names
 
     # ---------------------------------------------------------------- parts
 
@@ -233,7 +233,7 @@ class Experiment:
 
     @cached_property
     def trainer(self) -> pl.Trainer:
-        """Lightning's trainer, with the flags of the run and the callbacks that keep its promises."""
+        """Lightning's trainer, with the flags and callbacks of the run."""
         validates = self.data.has("valid")
         return build_trainer(self.options, self.folders, self._callbacks(), validates=validates, config=self.config)
 
@@ -277,8 +277,8 @@ class Experiment:
         """Train, test the best state, predict: each stage that has data.
 
         Raises:
-            UserError: When anything about the run is wrong, before it trains or overwrites anything.
-            RunError: When a right run could not go on.
+            UserError: When flags or data are invalid, before anything is trained or overwritten.
+            RunError: When a run with valid flags and data fails.
         """
         self.prepare_machine()
         with Rendezvous(self.rendezvous_timeout) as rendezvous:
@@ -311,12 +311,12 @@ class Experiment:
 
     @property
     def is_fast_dev_run(self) -> bool:
-        """Whether this only tries a few batches of everything (``--fast_dev_run``), and leaves no files."""
+        """Whether the run only tries a few batches of each stage (``--fast_dev_run``), and writes no files."""
         return bool(self.given.get("fast_dev_run"))
 
     @property
     def writes(self) -> bool:
-        """Whether this leaves files."""
+        """Whether the run writes files."""
         return not self.is_fast_dev_run and self.purpose != "preview"
 
     def _run_stages(self, trains: bool) -> None:
@@ -344,7 +344,7 @@ class Experiment:
         return Steps.of(self.trainer, self.data.num_entries("train"), self.data.batch_sizes["train"])
 
     def check_folders(self) -> None:
-        """Raise when files of an earlier run would be written over, or those to start from are absent."""
+        """Check that no files of an earlier run would be overwritten, and that the checkpoint to start from exists."""
         if self.resume and self.overwrite:
             raise ConfigurationError("--resume continues a run and --overwrite removes it: give one of them.")
         if self.ckpt_path is not None and is_rank_zero() and not Path(self.ckpt_path).exists():
@@ -362,7 +362,7 @@ class Experiment:
             self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
 
     def prepare_machine(self) -> None:
-        """Set what must be set before torch makes its first tensor or a worker is forked."""
+        """Configure the process before torch creates its first tensor or a worker is forked."""
         from transformers_framework.runtime.precision import set_float32_matmul_precision
 
         device = prepare_machine(self.given)

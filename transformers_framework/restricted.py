@@ -17,13 +17,13 @@ LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, of Linux and macOS
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, each inclusive unless it is called ``above`` or ``below``.
+    """Bounds of a number: ``ge`` and ``le`` are inclusive, ``above`` and ``below`` exclusive.
 
     Args:
-        ge: Smallest value allowed.
-        le: Largest value allowed.
-        above: Values must be greater than this.
-        below: Values must be smaller than this.
+        ge: Smallest allowed value.
+        le: Largest allowed value.
+        above: Exclusive lower bound.
+        below: Exclusive upper bound.
     """
 
     ge: float | None = None
@@ -47,8 +47,8 @@ class Pattern:
     """A text of a certain form.
 
     Args:
-        regex: What the whole text must match.
-        example: The form, for messages.
+        regex: Regular expression for the whole text.
+        example: An example of the form, for messages.
     """
 
     regex: str
@@ -64,7 +64,7 @@ PositiveFloat = Annotated[float, Range(above=0)]
 NonNegativeFloat = Annotated[float, Range(ge=0)]
 Probability = Annotated[float, Range(ge=0, le=1)]
 Beta = Annotated[float, Range(ge=0, below=1)]  # decay rate of a running average
-Smoothing = Annotated[float, Range(ge=0, below=1)]  # share of a label that all classes have in equal parts
+Smoothing = Annotated[float, Range(ge=0, below=1)]  # share of the probability that is spread over all classes
 
 
 def is_address(text: str) -> bool:
@@ -82,16 +82,16 @@ class Expanded:
     """A path in which ``~`` and ``$NAME`` are expanded as a shell does.
 
     Args:
-        local: Whether it must be on this machine, else it may be a hub name or an address too.
+        local: Whether it must be a local path; otherwise hub names and addresses are allowed too.
     """
 
     local: bool = False
 
     def __call__(self, text: str) -> str:
-        """Return the path that is meant.
+        """Return the expanded path.
 
         Raises:
-            ValueError: With the reason in parentheses, when there can be no such path.
+            ValueError: With the reason in parentheses, when the path is impossible.
 
         Examples:
             >>> os.environ["RUNS"] = "/data"

@@ -1,4 +1,4 @@
-"""What a run is made of, as far as checks and the callbacks of a pipeline may ask."""
+"""Protocols of a run, for checks and for the callbacks of pipelines."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ class Continued(Protocol):
         """Changes of the optimization, each with the step from which on it holds."""
 
     def check_file(self) -> None:
-        """Raise when the checkpoint cannot be read."""
+        """Check that the checkpoint can be read."""
 
     def check(self) -> None:
-        """Raise when the run cannot continue or test the checkpoint."""
+        """Check that the run can continue or test the checkpoint."""
 
 
 class Run(Protocol):
-    """The parts of a run; each is built when it is first asked for.
+    """The parts of a run; each is built when it is first needed.
 
     Args:
-        config_yaml: The same as YAML.
+        config_yaml: The flags of the run as YAML.
         spec: Row of the pipeline.
-        folders: Where files are.
-        resume: Whether the last checkpoint of the run is continued, if there is one.
-        allow_other_batch_size: Whether a checkpoint is continued although an optimizer step has other rows.
+        folders: Folders of the run.
+        resume: Whether the run continues its last checkpoint, if there is one.
+        allow_other_batch_size: Whether a checkpoint is continued although an optimizer step now has another number of
+            rows.
     """
 
     config_yaml: str
@@ -50,27 +51,27 @@ class Run(Protocol):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The value of every flag; where none was given, what the checkpoint was trained with."""
+        """The value of every flag; flags that were not given may have values of the checkpoint."""
 
     @property
     def is_fast_dev_run(self) -> bool:
-        """Whether this only tries a few batches of everything, and leaves no files."""
+        """Whether the run only tries a few batches of each stage, and writes no files."""
 
     @property
     def writes(self) -> bool:
-        """Whether this leaves files."""
+        """Whether the run writes files."""
 
     @property
     def config(self) -> Any:
-        """Config of the model, one of transformers."""
+        """Config of transformers for the model."""
 
     @property
     def inputs(self) -> Inputs:
-        """What turns rows into model inputs."""
+        """Converter of rows to model inputs."""
 
     @property
     def objectives(self) -> list[Objective]:
-        """What is learned."""
+        """The objectives of the pipeline."""
 
     @property
     def data(self) -> DataModule:
@@ -82,11 +83,11 @@ class Run(Protocol):
 
     @property
     def selection(self) -> Selection:
-        """Which state is best and when training ends."""
+        """Selection of the best state and early stopping."""
 
     @property
     def log_names(self) -> list[str]:
-        """Names that training will log and that can be monitored."""
+        """Names that training logs and that can be monitored."""
 
     @property
     def steps(self) -> Steps:
@@ -102,8 +103,8 @@ class Run(Protocol):
 
     @property
     def start(self) -> str | None:
-        """Checkpoint that training goes on from."""
+        """Checkpoint that training starts from."""
 
     @property
     def continued(self) -> Continued:
-        """The checkpoint to start from or to test, beside this run."""
+        """The checkpoint to start from or to test, compared with this run."""

@@ -59,7 +59,7 @@ def test_a_run_gives_what_it_has_learned(tmp_path):
 
 
 def state() -> dict[str, Any]:
-    """Return what a run could leave behind in its process."""
+    """Return the state of the process that a run may change."""
     loggers = {name: logging.getLogger(name) for name in ("", "transformers_framework", "pytorch_lightning")}
     generators = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     return {

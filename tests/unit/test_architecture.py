@@ -226,8 +226,8 @@ def test_the_picture_shows_the_folders_there_are() -> None:
     named = re.findall(r'class="room"[^>]*>([^<]*)<', picture)
     folders = {name for text in named for name in re.findall(r"(\w+)/", text)}
     assert folders <= set(ROOMS)
-    drawn = next(text for text in named if "&lt;" in text).split(" &lt; ")
-    assert drawn == [room for room in ROOMS if room in drawn]
+    shown = next(text for text in named if "&lt;" in text).split(" &lt; ")
+    assert shown == [room for room in ROOMS if room in shown]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -404,7 +404,7 @@ def test_inputs_are_asked_for_what_they_declare_and_nothing_else() -> None:
     assert members - {member for _, member in asked} <= by_local_names, "nothing is declared that is not asked for"
 
 
-# what knows every pipeline knows none of them: a word of one of them belongs to its row, or behind an interface
+# modules that serve all pipelines: words of a single pipeline belong to its row of the table, or to an interface
 CENTRE = (
     *("experiment.py", "preflight.py", "continuation.py", "run_parts.py", "specs.py"),
     *("cli/parser.py", "cli/check.py", "cli/preview.py"),

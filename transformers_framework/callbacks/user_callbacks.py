@@ -10,13 +10,13 @@ HOME = "pytorch_lightning.callbacks"
 
 
 def user_callbacks(*, callbacks: tuple[str, ...] = ()) -> list[pl.Callback]:
-    """Return the callbacks that were asked for.
+    """Create the callbacks of ``--callbacks``.
 
     Args:
-        callbacks: Callbacks of Lightning to add: names of its own, or import paths as my_package:MyCallback, which must
-            be importable. A config file may give arguments, as {class_path: my_package:MyCallback, init_args: {k: 5}}.
+        callbacks: Callbacks of Lightning to add: names of its own ones, or import paths such as my_package:MyCallback.
+            A config file may give arguments, such as {class_path: my_package:MyCallback, init_args: {k: 5}}.
 
     Raises:
-        ConfigurationError: When one leads nowhere, cannot be made, or is no callback.
+        ConfigurationError: When one cannot be imported or created, or is not a callback.
     """
     return [build_object(text, "callbacks", HOME, pl.Callback) for text in callbacks]

@@ -22,7 +22,7 @@ from transformers_framework.exceptions import ConfigurationError, did_you_mean
 from transformers_framework.restricted import Expanded
 
 PROGRAM = "transformers_framework"
-set_loader("words", lambda text: text)  # a text is what it says, and no YAML
+set_loader("words", lambda text: text)  # texts are not parsed as YAML
 
 
 class Arguments(ArgumentParser):
@@ -48,7 +48,7 @@ class Arguments(ArgumentParser):
         """Return the value that a flag was given.
 
         Raises:
-            ConfigurationError: When its type has no such value.
+            ConfigurationError: When the value is not valid for its type.
         """
         flag = self.flags[name]
         if given.listed and not given.words and not flag.is_required and not flag.default:

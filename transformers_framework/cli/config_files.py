@@ -1,4 +1,4 @@
-"""YAML files that give flags their values: read with the place of each value, written as they are read."""
+"""Config files: YAML files with flags, read with the place of each value."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--config") -> dict[str, Given]:
     """Read the flags of a YAML file: one mapping, whose values are scalars or lists of them.
 
-    The file is composed but never constructed: no tag of it can make an object. What its key ``config`` names, relative
-    to its own folder, is read first, and it wins over that.
+    The YAML is composed but not constructed, so that tags cannot create objects. The file overrides the files of its
+    key ``config``, whose paths are relative to its folder.
 
     Args:
         path: The file.
-        including: Files that include this one, the first first.
-        place: Where it is named, for messages.
+        including: Files that include this one, outermost first.
+        place: Place of its path, for messages.
 
     Raises:
         ConfigurationError: When the file is absent, not text, not YAML, not such a mapping, or gives a flag twice; when
@@ -56,7 +56,7 @@ def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--con
 
 
 def _flags_of(path: str, root: yaml.Node | None, including: tuple[Path, ...]) -> dict[str, Given]:
-    """Return what a file gives, over what the files give that it includes."""
+    """Return the flags of a file and of the files that it includes, which it overrides."""
     import yaml
 
     if root is None:
@@ -87,7 +87,7 @@ def _flags_of(path: str, root: yaml.Node | None, including: tuple[Path, ...]) ->
 
 
 def given_by_text(name: str, place: str, text: str) -> Given:
-    """Return what a text outside a file gives to a flag: a list where it is written as one in YAML, else itself."""
+    """Return the values of a flag from a text that is not in a file: a list in YAML, or the text itself."""
     import yaml
 
     node = None
@@ -98,7 +98,7 @@ def given_by_text(name: str, place: str, text: str) -> Given:
 
 
 def _given(name: str, place: str, path: str, node: yaml.Node) -> Given:
-    """Return what a node gives to a flag: a value, a list of values, or a mapping where it takes ``KEY=VALUE``."""
+    """Return the values of a flag from a YAML node: a value, a list, or a mapping for ``KEY=VALUE`` flags."""
     import yaml
 
     if isinstance(node, yaml.MappingNode) and name.endswith("_kwargs"):
@@ -110,7 +110,7 @@ def _given(name: str, place: str, path: str, node: yaml.Node) -> Given:
 
 
 def _value(place: str, path: str, node: yaml.Node) -> str:
-    """Return the value of ``KEY=VALUE``: as it stands in the file where it is plain, so that it is typed alike."""
+    """Return the value of ``KEY=VALUE``: plain scalars as they are in the file, to be parsed as on the command line."""
     import yaml
 
     if isinstance(node, yaml.ScalarNode) and (word := _word(place, path, node)) and type(word) is not Quoted:
@@ -119,14 +119,14 @@ def _value(place: str, path: str, node: yaml.Node) -> str:
 
 
 def _object(place: str, path: str, node: yaml.Node) -> str | None:
-    """Return an object with arguments as JSON, the form that it has on a command line."""
+    """Return an object with arguments as JSON, as it is typed on a command line."""
     import yaml
 
     return json.dumps(_plain(place, path, node)) if isinstance(node, yaml.MappingNode) else _word(place, path, node)
 
 
 def _plain(place: str, path: str, node: yaml.Node) -> Any:
-    """Return what a node holds: a number, truth or null is what it is in JSON, all else is text."""
+    """Return the value of a node: numbers, booleans and null as in JSON, everything else as text."""
     import yaml
 
     if isinstance(node, yaml.MappingNode):

@@ -28,8 +28,8 @@ class Flag:
         hint: Its type.
         default: Its default value, or ``REQUIRED``.
         help: What it means, for users.
-        owner: What declares it, for messages to ourselves.
-        shown_default: A default that the documentation states where the signature says only ``None``.
+        owner: Class or function that declares it, for messages.
+        shown_default: Default in the documentation, if the signature has None.
     """
 
     name: str
@@ -57,8 +57,8 @@ def flags_of(
 
     Args:
         declaration: The class or function.
-        exclude: Parameters that are no flags.
-        hints: Types that take the place of the annotated ones.
+        exclude: Parameters that are not flags.
+        hints: Types that replace the annotated ones.
     """
     flags: dict[str, Flag] = {}
     for owner, function in declaring(declaration):
@@ -77,7 +77,7 @@ def flags_of(
 
 
 def merge(flags: Iterable[Flag]) -> dict[str, Flag]:
-    """Return flags by name; one that several declare is one flag: they must agree on it, the fullest help is shown."""
+    """Return flags by name; declarations of the same flag must be equal, and the longest help is shown."""
     merged: dict[str, Flag] = {}
     for flag in flags:
         first = merged.setdefault(flag.name, flag)
@@ -120,7 +120,7 @@ def _plain(text: str) -> str:
 
 
 def _explain(flag: Flag, text: str) -> Flag:
-    """Give a flag its help; a default stated there is shown once, and wins over a signature's ``None``."""
+    """Set the help of a flag; a default in the help replaces ``None`` of the signature."""
     stated = re.search(r" ?Default: ['\"]?([^'\" ]+?)['\"]?\.?(?=$| )", text)
     if stated is None:
         return replace(flag, help=text)

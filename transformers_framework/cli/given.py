@@ -1,8 +1,7 @@
-"""What the user gave, as text: the words of the command line, over those of config files, over the environment's.
+"""Flags as text: of the command line, which overrides config files, which override environment variables.
 
-All end in the same form and are read by the same code (:mod:`transformers_framework.cli.values`), so a value means the
-same in each: none of YAML 1.1's own readings (``1e-4`` a string, ``on`` a truth, ``01:30:00`` a
-number in base 60) can change a run.
+The values of all three are parsed by the same code (:mod:`transformers_framework.cli.values`), and thus have the same
+meaning: the types of YAML 1.1 (``1e-4`` a string, ``on`` a boolean, ``01:30:00`` a number in base 60) are not used.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from transformers_framework.exceptions import ConfigurationError
 # other names of a flag -> its name
 ALIASES = {"input_column": "input_columns", "h": "help"}
 
-# flags of the command that a file cannot give
+# flags that cannot be given in a file
 COMMAND_LINE_ONLY = ("debug", "help", "print_completion", "print_config", "version")
 
-# variables of the environment that give flags with --default_env, and settings of the same prefix that are no flags
+# prefix of environment variables with flags (--default_env), and variables with this prefix that are not flags
 PREFIX = "TRANSFORMERS_FRAMEWORK_"
 SETTINGS = (f"{PREFIX}KEEP_ALLOCATOR", f"{PREFIX}PARENT")
 
-# flags whose values are import paths, or mappings that give what they lead to its arguments
+# flags whose values are import paths, or mappings of an import path and arguments
 OBJECTS = ("callbacks", "metrics")
 
 # a number is a value, not a flag, even when it begins with a minus
@@ -33,17 +32,17 @@ _FLAG = re.compile(r"--.*|-[A-Za-z]\Z", re.DOTALL)
 
 
 class Quoted(str):
-    """A text that stands in quotes in a file: ``"null"`` is then a text, and not the absence of one."""
+    """A text in quotes in a file: ``"null"`` is a text, and not a missing value."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The words that were given to one flag.
+    """The values of one flag, as text.
 
     Args:
-        place: Where they stand, for messages: ``--name`` or ``file.yaml:3: name``.
-        words: The words, ``None`` for YAML's null.
-        listed: Whether they were written as a list, which only YAML can say of a single one.
+        place: Their place, for messages: ``--name`` or ``file.yaml:3: name``.
+        words: The values, None for null in YAML.
+        listed: Whether they were a list in YAML; only there a list can have a single value.
     """
 
     place: str
@@ -52,13 +51,13 @@ class Given:
 
 
 def gather(argv: Sequence[str]) -> dict[str, Given]:
-    """Read the command line and the config files it names: a later file wins over an earlier one.
+    """Read the command line and its config files: later files override earlier ones.
 
-    The command line wins over all of them, wherever ``--config`` stands, and all of them over variables of the
-    environment, which count with ``--default_env``.
+    The command line overrides all files, at any position of ``--config``, and files override environment variables,
+    which are read with ``--default_env``.
 
     Raises:
-        ConfigurationError: When a word belongs to no flag or a config file cannot be read.
+        ConfigurationError: When the command line starts with a value, or a config file cannot be read.
     """
     from transformers_framework.cli.config_files import read_config
 
@@ -75,10 +74,10 @@ def gather(argv: Sequence[str]) -> dict[str, Given]:
 
 
 def from_values(values: Mapping[str, object]) -> dict[str, Given]:
-    """Return what values of Python give, as a command line would; ``config`` names files, over which the others win.
+    """Return the flags for values of Python; ``config`` names files, which the other values override.
 
     Raises:
-        ConfigurationError: When a value is of a kind that no flag has, or a config file cannot be read.
+        ConfigurationError: When a value has a type that no flag has, or a config file cannot be read.
 
     Examples:
         >>> from_values({"learning_rate": 1e-3, "input_columns": ["a", "b"], "import_": ["my_package"]})["import"].words
@@ -103,7 +102,7 @@ def from_values(values: Mapping[str, object]) -> dict[str, Given]:
 
 
 def _word_of(place: str, value: object) -> str | None:
-    """Return the word that a value would be on a command line."""
+    """Return a value as it is typed on a command line."""
     if getattr(value, "shape", None) == ():  # a number of numpy or torch
         value = value.item()  # type: ignore[attr-defined]
     if value is None:
@@ -133,7 +132,7 @@ def _json_of(place: str, value: object) -> str:
 
 
 def count(words: Sequence[object]) -> str:
-    """Say how many values there are.
+    """Return the number of values, for messages.
 
     Examples:
         >>> count([]), count(["a"]), count(["a", "b"])
@@ -143,10 +142,10 @@ def count(words: Sequence[object]) -> str:
 
 
 def read_command_line(argv: Iterable[str]) -> dict[str, Given]:
-    """Group the words of a command line by flag; the last of a repeated flag wins.
+    """Group the words of a command line by flag; the last occurrence of a flag is used.
 
     Raises:
-        ConfigurationError: When the line begins with a word that is no flag.
+        ConfigurationError: When the command line starts with a value.
 
     Examples:
         >>> read_command_line(["--devices", "8", "--early_stopping", "--learning_rate", "-1e-3"])["learning_rate"].words
@@ -156,7 +155,7 @@ def read_command_line(argv: Iterable[str]) -> dict[str, Given]:
 
 
 def _occurrences(argv: Iterable[str]) -> list[tuple[str, Given]]:
-    """Return the flags of a command line in order, each as often as it was given, with the words of each time."""
+    """Return all occurrences of flags on a command line in order, each with its values."""
     found: list[tuple[str, Given]] = []
     for word in argv:
         if _FLAG.match(word):
@@ -171,7 +170,7 @@ def _occurrences(argv: Iterable[str]) -> list[tuple[str, Given]]:
 
 
 def read_environment(variables: Mapping[str, str]) -> dict[str, Given]:
-    """Read the flags that variables of the environment give; a list is written as in YAML.
+    """Read flags from environment variables; lists are written as in YAML.
 
     Examples:
         >>> found = read_environment({"TRANSFORMERS_FRAMEWORK_INPUT_COLUMNS": "[question, answer]", "HOME": "/"})
@@ -201,5 +200,5 @@ def dashed(name: str) -> str:
 
 
 def canonical(name: str) -> str:
-    """Return the name of a flag that may have been called by another one."""
+    """Return the name of a flag from its name or alias."""
     return ALIASES.get(name, name)

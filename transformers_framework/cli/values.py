@@ -1,7 +1,7 @@
-"""Words to values: how words are prepared for the types of jsonargparse, and how a type is described to users.
+"""Preparation of values for the types of jsonargparse, and descriptions of types for users.
 
-jsonargparse reads and checks the values. It reads words as YAML 1.1 does, where ``010`` is 8, ``1:30`` is 90 and
-``1_000`` a number, and knows no bare booleans, no ``none``, no single word for a list: :func:`prepare` is for that.
+jsonargparse parses and validates the values. It parses them as YAML 1.1, where ``010`` is 8, ``1:30`` is 90 and
+``1_000`` is a number, and has no bare booleans, no ``none`` and no lists of one word: :func:`prepare` handles these.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from transformers_framework.cli.given import Quoted, count
 from transformers_framework.restricted import Expanded, Pattern, Range
 
-MANY_CHOICES = 6  # more than these stand in the help's text and not beside the flag
+MANY_CHOICES = 6  # more than these are listed in the help text and not next to the flag
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _TRUTH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "none"}
-# what a word is tried as, in this order: "1" is an integer before it is a number, and a text only at last
+# types in the order in which they are tried: "1" is an integer rather than a number or a text
 _ORDER = {Literal: 0, type(None): 1, int: 2, float: 3, bool: 4, str: 5}
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
-    """Return what a union is made of, flat; another type is its only member."""
+    """Return the members of a union, also of nested ones; another type is its only member."""
     if get_origin(hint) in (Union, types.UnionType):
         return tuple(member for part in get_args(hint) for member in members_of(part))
     return (hint,)
@@ -44,7 +44,7 @@ def is_sequence(hint: Any) -> bool:
 
 
 def expressible(hint: Any) -> Any:
-    """Return the part of a type that words can express, ``None`` when they can express nothing of it."""
+    """Return the members of a type that can be given on a command line; None if there are none."""
     members = [member for member in members_of(hint) if _is_expressible(member)]
     return Union[tuple(members)] if any(member is not type(None) for member in members) else None  # noqa: UP007
 
@@ -56,7 +56,7 @@ def _is_expressible(hint: Any) -> bool:
 
 
 def library_type(hint: Any) -> Any:
-    """Return the type of jsonargparse that reads and checks the values of a type.
+    """Return the type of jsonargparse for a type.
 
     Examples:
         >>> library_type(Annotated[float, Range(ge=0, le=1)] | None).__name__
@@ -93,15 +93,15 @@ def _optional(library: Any, hint: Any) -> Any:
 
 
 def prepare(hint: Any, words: Sequence[str | None], *, listed: bool = False) -> Any:
-    """Return what jsonargparse is to read of the words of one flag.
+    """Return the values of a flag in a form that jsonargparse parses.
 
     Args:
         hint: The type: scalars, ``list[T]``, ``tuple[T, T]`` and unions of them.
-        words: The words of one flag; none at all means ``True`` to a boolean.
-        listed: Whether they stand in a list, so that one word is a list of one.
+        words: The values of the flag, as text; a boolean without a value is ``True``.
+        listed: Whether they are a list, so that a single value is a list with one item.
 
     Raises:
-        ValueError: When the words cannot be a value of the type.
+        ValueError: When they cannot be a value of the type.
 
     Examples:
         >>> prepare(bool, []), prepare(list[int], ["512"]), prepare(int | None, ["none"]), prepare(float, ["-1e-3"])
@@ -129,7 +129,7 @@ def prepare(hint: Any, words: Sequence[str | None], *, listed: bool = False) -> 
 
 
 def _prepared(members: Sequence[Any], word: str | None) -> Any:
-    """Return a word as jsonargparse is to read it for a type that is made of these scalars."""
+    """Return a value of a union of these scalar types in a form that jsonargparse parses."""
     kinds = {_kind(member) for member in members}
     choices = [str(choice) for member in members if get_origin(member) is Literal for choice in get_args(member)]
     if word in choices:
@@ -160,7 +160,7 @@ def plain(value: Any) -> Any:
 
 
 def describe(hint: Any) -> str:
-    """Say what a flag of a type expects.
+    """Describe a type, for messages.
 
     Examples:
         >>> describe(Literal["max", "min"]), describe(int | None), describe(tuple[float, float])
@@ -210,7 +210,7 @@ def _metavar(hint: Any) -> str:
 
 
 def _merge_choices(members: Iterable[Any]) -> list[Any]:
-    """Put the choices of a type's literals into one, first; sequences and ``None`` last."""
+    """Merge the choices of all literals, which come first; sequences and ``None`` come last."""
     members = list(members)
     choices = tuple(choice for member in members if get_origin(member) is Literal for choice in get_args(member))
     rest = [member for member in members if get_origin(member) is not Literal]
@@ -221,6 +221,6 @@ def _merge_choices(members: Iterable[Any]) -> list[Any]:
 
 
 def choices_of(hint: Any) -> list[str]:
-    """Return the names that a type lists."""
+    """Return the choices of a type."""
     literals = (member for member in members_of(hint) if get_origin(member) is Literal)
     return list(dict.fromkeys(str(choice) for literal in literals for choice in get_args(literal)))

@@ -16,7 +16,7 @@ DATA_FILES, INDICES_FILES = "_data_files", "_indices_data_files"  # keys of the 
 
 
 def fingerprint_of(dataset: Dataset) -> str:
-    """Return the hash of a data set's files and of what was done to its rows."""
+    """Return the fingerprint of a data set: a hash of its files and of all transforms."""
     return str(dataset._fingerprint)
 
 

@@ -233,8 +233,8 @@ def _answer_ranges(
     cuts: Cuts, begins: np.ndarray, sizes: np.ndarray, char_starts: np.ndarray, char_ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return where answers in each window can start, and where the next token starts ``(W,) int64``."""
-    first, behind = begins + cuts.firsts, begins + cuts.firsts + cuts.lengths
+    first, after = begins + cuts.firsts, begins + cuts.firsts + cuts.lengths
     is_first, is_last = cuts.firsts == 0, cuts.firsts + cuts.lengths == sizes
     # if several tokens have the same character, an answer starts with the last one
     read_from = np.where(is_first, 0, np.minimum(char_ends[first - 1], char_starts[first]))
-    return read_from, np.where(is_last, END, char_starts[np.where(is_last, 0, behind)])
+    return read_from, np.where(is_last, END, char_starts[np.where(is_last, 0, after)])

@@ -59,7 +59,7 @@ def _has_head(model_type: str, head: str) -> bool:
 
 def missing_heads(spec: PipelineSpec, model_type: str) -> list[str]:
     """Return the Auto classes that a pipeline needs and transformers does not have for a family."""
-    needed = {head_of(resolve(place), model_type) for place in spec.objectives}
+    needed = {head_of(resolve(path), model_type) for path in spec.objectives}
     return sorted(head for head in needed if not _has_head(model_type, head))
 
 

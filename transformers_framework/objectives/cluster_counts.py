@@ -100,9 +100,9 @@ class ClusterCounts(nn.Module):
         rows = torch.arange(self.num_clusters, device=ids.device) << _ROW_BITS
         thresholds = (cumulated + rows[:, None]).flatten()  # (C * C,)
         source = self.clusters[ids]  # (B, L)
-        drawn = (cluster_draws.long() * totals[source] >> DRAW_BITS) + rows[source]
+        sampled = (cluster_draws.long() * totals[source] >> DRAW_BITS) + rows[source]
         # a cluster of probability 0 has the threshold of the one before it, so no number falls between the two
-        target = torch.searchsorted(thresholds, drawn, right=True) - source * self.num_clusters
+        target = torch.searchsorted(thresholds, sampled, right=True) - source * self.num_clusters
         start, size = self.starts[target], self.sizes[target]
         own = self.places[ids] - start
         inside = (own >= 0) & (own < size)

@@ -37,7 +37,7 @@ class Filled(NamedTuple):
 
 
 class GeneratorLM(MaskedLM):
-    """Masked language modelling of a generator; the loss uses the probabilities from which samples were drawn."""
+    """Masked language modelling of a generator; the loss uses the probabilities from which replacements are sampled."""
 
     def evaluate(self, output: Filled, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the cross-entropy over the vocabulary, which was computed with the samples."""

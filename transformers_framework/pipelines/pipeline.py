@@ -49,19 +49,19 @@ if TYPE_CHECKING:
 
 
 class Pipeline(pl.LightningModule):
-    """Train the heads of one model on one objective each; families override :meth:`forward_heads`.
+    """Train each head of a model on its objective; subclasses override :meth:`forward_heads`.
 
     Args:
         model: The backbone and its heads, by objective.
-        objectives: What is learned.
-        options: All flags of the run; optimizer and scheduler take theirs.
-        inputs: What makes batches: it names the entries that the model is called with.
+        objectives: The objectives, one per head.
+        options: All flags of the run, with those of the optimizer and the schedule.
+        inputs: Inputs of the run; they name the batch entries that the model is called with.
         optimizer: Name of the optimizer.
-        weight_decay: Weight decay of tensors of two or more dimensions; biases and norms have none.
+        weight_decay: Weight decay of tensors with two or more dimensions; biases and norms have none.
         scheduler: Name of the schedule of the learning rate.
         scheduler_interval: Unit of the schedule's steps: optimizer steps or epochs. It is the unit of
             `num_warmup_steps` as well.
-        scheduler_frequency: The learning rate is updated once in so many intervals, and stays as it is in between.
+        scheduler_frequency: Number of intervals between two updates of the learning rate.
     """
 
     document_mask_class: ClassVar[type[DocumentMask]] = DocumentMask
@@ -100,16 +100,16 @@ class Pipeline(pl.LightningModule):
         )
         self.stage_losses = nn.ModuleDict(
             {
-                # what is logged in training is this process's loss: to gather it would hold up every process
+                # in training each rank logs its own loss: a reduction would make all ranks wait
                 f"{stage}_{name}": MeanLoss(sync_on_compute=stage != TRAIN)
                 for stage in (TRAIN, *EVALUATED)
                 for name in self._active[stage]
             }
         )
         self.objective_states = nn.ModuleDict({o.name: o.state for o in objectives if isinstance(o, KeepsState)})
-        self._has_inputs: set[Stage] = set()  # stages whose metrics were found to be fed
+        self._has_inputs: set[Stage] = set()  # stages whose metrics were checked to have inputs
         self._num_items: dict[str, Any] | None = None
-        # matrices are told from vectors now: a strategy that shards makes all of them flat
+        # before a strategy shards the weights, which flattens matrices
         self.dimensions = dimensions(model)
 
     # ---------------------------------------------------------------- one step for every stage
@@ -119,10 +119,10 @@ class Pipeline(pl.LightningModule):
         return self._active[stage]
 
     def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
-        """Call the model once; return each head's output by the name of its objective.
+        """Call the model once; return the output of each head, by the name of its objective.
 
         Args:
-            batch: Model inputs, and under each objective's name what is its own.
+            batch: Model inputs, and the entries of each objective under its name.
             stage: Stage of the batch.
         """
         names = list(self.active(stage))
@@ -160,10 +160,10 @@ class Pipeline(pl.LightningModule):
         return StageStep(losses, outputs, for_predictions)
 
     def _group_num_items(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Return what each loss is divided by: the labels of all batches and processes that make one optimizer step.
+        """Return the loss denominators of an optimizer step: the labels of all its batches on all ranks.
 
-        So accumulated batches, or those of several processes, weigh by their labels as if they were one large batch.
-        Where none of them has a label, or only labels that weigh nothing, it is infinite: the step has no loss.
+        The batches of an accumulation group and of all ranks are thus weighted by their labels, like one large batch.
+        Without labels, or with labels of weight 0 only, a denominator is infinite, and the step has no loss.
         """
         if self._num_items is None or batch_idx % self.trainer.accumulate_grad_batches == 0:
             num_items: dict[str, Any] = {name: count or math.inf for name, count in batch[GROUP_NUM_ITEMS].items()}
@@ -178,11 +178,11 @@ class Pipeline(pl.LightningModule):
 
     @property
     def shards_weights(self) -> bool:
-        """Whether each process has a part of the weights, and gets the others' for each layer: all call as many."""
+        """Whether each rank has a shard of the weights: then all ranks must make the same number of calls."""
         return bool(getattr(lightning.attached_strategy(self), "shards_weights", False))
 
     def _gradient_scale(self) -> float:
-        """Return what undoes the means that are taken of our sums: over batches by Lightning, over processes by DDP."""
+        """Return the factor that undoes the means over batches, by Lightning, and over ranks, by DDP."""
         return float(self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def _metrics(self, stage: Stage, objective: str) -> dict[str, StageMetric]:
@@ -192,7 +192,7 @@ class Pipeline(pl.LightningModule):
         return cast("MeanLoss", self.stage_losses[f"{stage}_{objective}"])
 
     def loss_weight(self, objective: str) -> float:
-        """Return the weight of an objective's loss in the sum: its flag ``--{objective}_weight``, else 1."""
+        """Return the weight of an objective's loss in the sum, ``--{objective}_weight``; 1 by default."""
         return float(self.options.get(f"{objective}_weight", 1.0))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:

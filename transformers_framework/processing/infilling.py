@@ -164,16 +164,16 @@ def poisson_lengths(
     enough = np.ceil(expected + 4 * np.sqrt(expected / mean) + 4)  # all but always
     sizes = np.where(totals > 0, np.minimum(enough, max_spans), 0).astype(np.int64)
     while True:
-        drawn = np.searchsorted(table, uniform_at(np.repeat(keys, sizes), steps(sizes)), side="right")
-        sums = sums_by_row(drawn, sizes)
+        sampled = np.searchsorted(table, uniform_at(np.repeat(keys, sizes), steps(sizes)), side="right")
+        sums = sums_by_row(sampled, sizes)
         short = (sums < totals) & (sizes < max_spans)
         if not short.any():
             break
         sizes = np.where(short, np.minimum(2 * sizes, max_spans), sizes)  # a longer draw begins with the shorter one
-    before = np.cumsum(drawn) - drawn - np.repeat(np.cumsum(sums) - sums, sizes)
+    before = np.cumsum(sampled) - sampled - np.repeat(np.cumsum(sums) - sums, sizes)
     used = before < np.repeat(totals, sizes)
     counts = sums_by_row(used.astype(np.int64), sizes)
-    lengths = drawn[used]
+    lengths = sampled[used]
     left = totals - sums_by_row(lengths, counts)
     some = counts > 0
     lengths[np.cumsum(counts)[some] - 1] += np.minimum(left, 0)[some]

@@ -140,11 +140,11 @@ class SpanCorruption:
             words: Their words, where whole words are asked for.
             keys: Makes random numbers of rows.
         """
-        drawn = np.zeros(len(texts), dtype=np.int64)
+        sampled = np.zeros(len(texts), dtype=np.int64)
         if len(self.denoisers) > 1:
-            drawn = (uniform_at(keys("denoiser"), drawn) * len(self.denoisers)).astype(np.int64)
+            sampled = (uniform_at(keys("denoiser"), sampled) * len(self.denoisers)).astype(np.int64)
         probabilities, means, prefixes = (
-            np.array([getattr(one, name) for one in self.denoisers])[drawn]
+            np.array([getattr(one, name) for one in self.denoisers])[sampled]
             for name in ("probability", "mean_span_length", "prefix")
         )
         noise, counts = span_counts(texts.lengths, probabilities, means, self.max_spans)

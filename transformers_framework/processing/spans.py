@@ -66,9 +66,9 @@ def choose(sizes: NDArray[np.int64], counts: NDArray[np.int64], keys: NDArray[np
     draws = _draws_for(few, sizes)
     while True:
         numbers = uniform_at(np.repeat(keys, draws), steps(draws))
-        drawn = np.repeat(ends - sizes, draws) + (numbers * np.repeat(sizes, draws)).astype(np.int64)
-        places, turns = _different(drawn)
-        is_new = np.zeros(len(drawn) + 1, dtype=np.int64)
+        sampled = np.repeat(ends - sizes, draws) + (numbers * np.repeat(sizes, draws)).astype(np.int64)
+        places, turns = _different(sampled)
+        is_new = np.zeros(len(sampled) + 1, dtype=np.int64)
         is_new[turns + 1] = 1
         total = np.cumsum(is_new)
         before = total[np.cumsum(draws) - draws]

@@ -93,10 +93,10 @@ def random_word_spans(
     totals = sums_by_row(words.lengths, words.counts)
     asked = np.rint(words.counts * noise / np.maximum(totals, 1)).astype(np.int64)
     hidden = np.where(noise > 0, np.maximum(np.minimum(np.maximum(asked, 1), words.counts - 1), 0), 0)
-    drawn_counts = np.minimum(counts, np.minimum(hidden, words.counts - hidden))
-    drawn = random_spans(words.counts, hidden, drawn_counts, kept_keys, noise_keys)
+    sampled_counts = np.minimum(counts, np.minimum(hidden, words.counts - hidden))
+    sampled = random_spans(words.counts, hidden, sampled_counts, kept_keys, noise_keys)
 
-    turns, is_before = _turns(drawn, words.counts)
+    turns, is_before = _turns(sampled, words.counts)
     order = np.lexsort((uniform_at(end_keys[rows], steps(words.counts)), turns, rows))
     sizes, asked = words.lengths[order], noise[rows]  # rows stay where they are
     reached = np.cumsum(sizes) - np.repeat(np.cumsum(totals) - totals, words.counts)  # tokens of so many words

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def build_loggers(
     folders: RunFolders, options: Mapping[str, Any], *, loggers: tuple[str, ...] = ("tensorboard",)
 ) -> list[Logger]:
-    """Return the loggers that were asked for.
+    """Create the loggers of ``--loggers``.
 
     Args:
         folders: Folders of the run.
-        options: All flags of the run; each logger takes its own.
-        loggers: Where metrics are logged to: names of loggers, those of plug-ins too. A run that resumes removes what
-            it had logged to TensorBoard after its checkpoint, and nothing of others.
+        options: All flags of the run, with those of each logger.
+        loggers: Names of the loggers for metrics; plug-ins can add some. A resumed run removes values that it logged to
+            TensorBoard after its checkpoint; other loggers keep them.
 
     Raises:
-        ConfigurationError: When a name is unknown, or what it leads to makes no logger.
+        ConfigurationError: When a name is unknown, or its function does not return a logger.
     """
     from pytorch_lightning.loggers import Logger
 

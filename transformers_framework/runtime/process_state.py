@@ -1,4 +1,4 @@
-"""What a run changes in its process, put back when it ends: for programs and notebooks that go on."""
+"""Restore the state of the process after a run from Python, for programs and notebooks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOGGERS = ("transformers_framework", "pytorch_lightning", "pytorch_lightning.pro
 
 @contextlib.contextmanager
 def process_state_restored() -> Iterator[None]:
-    """Put back what a run changes: the environment, loggers, filters of warnings, generators, settings of torch.
+    """Restore environment variables, loggers, warning filters, random number generators and settings of torch.
 
-    What a run of several processes has set in the environment stays: each of them knows by it who it is. So does the
-    limit of open files, and what :func:`~transformers_framework.runtime.allocator.keep_freed_memory` sets.
+    Environment variables of a run with several ranks stay, because they tell each process its rank. So do the limit
+    of open files and the settings of :func:`~transformers_framework.runtime.allocator.keep_freed_memory`.
     """
     with _generators_restored(), warnings.catch_warnings(), _loggers_restored(), _torch_restored():
         environment = dict(os.environ)
@@ -38,14 +38,14 @@ def _is_distributed() -> bool:
 
 @contextlib.contextmanager
 def _generators_restored() -> Iterator[None]:
-    python = random.getstate()  # the import of Lightning draws from it
+    python = random.getstate()  # the import of Lightning uses it
     from pytorch_lightning.utilities.seed import isolate_rng
 
     raised: BaseException | None = None
     with isolate_rng():
         try:
             yield
-        except BaseException as error:  # Lightning's restores nothing when an error passes through it
+        except BaseException as error:  # isolate_rng restores nothing after an error
             raised = error
     random.setstate(python)
     if raised is not None:

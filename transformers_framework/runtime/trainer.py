@@ -97,5 +97,5 @@ def _blamed(reason: str, options: Mapping[str, Any], flags: Sequence[str]) -> st
         or [name for name, word in words.items() if name in NAMING_A_DEVICE and re.search(rf"\b{word}\b", reason)]
         or [name for name in NAMING_A_DEVICE if given.get(name) not in (None, "auto")]
     )
-    told = ", ".join(f"--{name} {given[name]}" for name in about) or "The trainer cannot be built"
-    return f"{told}: {' '.join(reason.split())}"
+    blamed = ", ".join(f"--{name} {given[name]}" for name in about) or "The trainer cannot be built"
+    return f"{blamed}: {' '.join(reason.split())}"
