@@ -17,8 +17,13 @@ EXTRAS = {
     "clusters": ["scikit-learn>=1.4"],
     "bitsandbytes": ["bitsandbytes>=0.45"],
     "metrics": ["rouge-score", "sacrebleu"],
+    "mlflow": ["alembic", "mlflow-skinny>=3", "sqlalchemy", "sqlparse"],
+    "onnx": ["onnx", "onnxruntime", "onnxscript"],
+    "plots": ["matplotlib>=3.8"],
+    "wandb": ["wandb>=0.19"],
     "dev": [
         "accelerate",  # the peer of the benchmarks, transformers' Trainer, needs it
+        "matplotlib>=3.8",
         "moto[server]",
         "mypy",
         "pytest",

@@ -19,6 +19,8 @@ from transformers_framework.objectives.capabilities import ConfiguresInputs, Hea
 from transformers_framework.preflight import checks_of
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveFloat
+from transformers_framework.run_callbacks import built_callbacks, run_callbacks
+from transformers_framework.run_parts import EndsRun
 from transformers_framework.runtime.failures import explaining_failures
 from transformers_framework.runtime.garbage_collection import freeze_start_up_objects
 from transformers_framework.runtime.machine import prepare_machine
@@ -210,9 +212,7 @@ class Experiment:
     @cached_property
     def pipeline_callbacks(self) -> list[pl.Callback]:
         """Callbacks that the row of the pipeline adds."""
-        factories = [resolve(path) for path in self.spec.callbacks]
-        made = [factory(self, **options_of(factory, self.options)) for factory in factories]
-        return [callback for callback in made if callback is not None]
+        return built_callbacks(self, self.spec.callbacks)
 
     @cached_property
     def selection(self) -> Selection:
@@ -234,42 +234,8 @@ class Experiment:
     @cached_property
     def trainer(self) -> pl.Trainer:
         """Lightning's trainer, with the flags and callbacks of the run."""
-        validates = self.data.has("valid")
-        return build_trainer(self.options, self.folders, self._callbacks(), validates=validates, config=self.config)
-
-    def _callbacks(self) -> list[pl.Callback]:
-        from transformers_framework.callbacks.accumulated_gradients import AccumulatedGradients
-        from transformers_framework.callbacks.export import Exporter
-        from transformers_framework.callbacks.graceful_shutdown import GracefulShutdown
-        from transformers_framework.callbacks.non_finite import TerminateOnNonFinite
-        from transformers_framework.callbacks.predictions import Predictions
-        from transformers_framework.callbacks.progress import progress
-        from transformers_framework.callbacks.random_state import RandomState
-        from transformers_framework.callbacks.resumed_optimization import ResumedOptimization
-        from transformers_framework.callbacks.run_record import RunRecord
-        from transformers_framework.callbacks.training_metrics import TrainingMetrics
-        from transformers_framework.callbacks.truncation_report import TruncationReport
-        from transformers_framework.callbacks.user_callbacks import user_callbacks
-
-        exporter = Exporter(self.tokenizer, self.options, self.max_length)
-        callbacks: list[pl.Callback] = [
-            GracefulShutdown(),
-            RandomState(self.seed),
-            AccumulatedGradients(self.allow_other_batch_size),
-            TrainingMetrics(),
-            ResumedOptimization(),
-            RunRecord(self.config_yaml, self.data, self.folders.checkpoints, self.continued),
-            TruncationReport(*self.inputs.truncation(self.options["max_sequence_length"])),
-        ]
-        if not self.is_fast_dev_run:
-            callbacks.append(Predictions(self.folders, self.data))
-            callbacks += self.selection.callbacks(self.folders, exporter)
-        callbacks += self.pipeline_callbacks
-        if self.data.has("train"):
-            callbacks.insert(0, TerminateOnNonFinite(self.data.source_of("train").place))
-        if self.options.get("enable_progress_bar") is not False:
-            callbacks.append(progress())
-        return callbacks + user_callbacks(**options_of(user_callbacks, self.options))
+        validates, callbacks = self.data.has("valid"), run_callbacks(self)
+        return build_trainer(self.options, self.folders, callbacks, validates=validates, config=self.config)
 
     # ---------------------------------------------------------------- the run
 
@@ -337,6 +303,9 @@ class Experiment:
                 self._evaluate(stage, weights)
         if data.has("predict"):
             trainer.predict(module, data, ckpt_path=weights, return_predictions=False)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EndsRun):
+                callback.on_run_end(self)
 
     @property
     def steps(self) -> Steps:

@@ -206,6 +206,10 @@ SCHEDULERS: dict[str, str] = {
 
 LOGGERS: dict[str, str] = {"tensorboard": "runtime.tensorboard:tensorboard"}
 
+# further callbacks of every run, in their order: functions that are called with the run (`run_parts.Run`) and return a
+# callback of Lightning, which may be a `run_parts.EndsRun`, or None; their keyword-only arguments are flags
+RUN_CALLBACKS: tuple[str, ...] = ("reports.progress:progress",)
+
 
 def lookup(table: Mapping[str, Any], name: str, flag: str) -> Any:
     """Return a row of a table; if the name is unknown, installed plug-ins are loaded first.

@@ -1,7 +1,8 @@
-"""Protocols of a run, for checks and for the callbacks of pipelines."""
+"""Protocols of a run, for checks and for callbacks."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Run(Protocol):
         config_yaml: The flags of the run as YAML.
         spec: Row of the pipeline.
         folders: Folders of the run.
+        seed: Seed of all random number generators.
+        metrics: Last value of each name that training logged, and of each evaluated stage.
         resume: Whether the run continues its last checkpoint, if there is one.
         allow_other_batch_size: Whether a checkpoint is continued although an optimizer step now has another number of
             rows.
@@ -46,6 +49,8 @@ class Run(Protocol):
     config_yaml: str
     spec: PipelineSpec
     folders: RunFolders
+    seed: int
+    metrics: dict[str, float]
     resume: bool
     allow_other_batch_size: bool
 
@@ -64,6 +69,14 @@ class Run(Protocol):
     @property
     def config(self) -> Any:
         """Config of transformers for the model."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Tokenizer of transformers."""
+
+    @property
+    def max_length(self) -> int:
+        """Longest input of the model in tokens."""
 
     @property
     def inputs(self) -> Inputs:
@@ -108,3 +121,11 @@ class Run(Protocol):
     @property
     def continued(self) -> Continued:
         """The checkpoint to start from or to test, compared with this run."""
+
+
+class EndsRun(ABC):
+    """A callback that also acts at the end of a run: after training, testing and prediction, unless one failed."""
+
+    @abstractmethod
+    def on_run_end(self, run: Run) -> None:
+        """Act; called on all ranks, in the order of the callbacks."""

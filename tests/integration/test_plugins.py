@@ -237,6 +237,30 @@ def test_a_callback_of_ones_own_with_arguments(tmp_path, package):  # noqa: F811
     assert counts.read_text() == "0 2 0.0001\n0 4 0.0001\n", "its state is in checkpoints"
 
 
+def test_a_callback_that_acts_at_the_end_of_the_run(tmp_path, package):  # noqa: F811
+    package(
+        {
+            "added/end.py": """
+import pytorch_lightning as pl
+from transformers_framework.run_parts import EndsRun
+
+class Note(pl.Callback, EndsRun):
+    def __init__(self, path):
+        self.path = path
+
+    def on_run_end(self, run):
+        made = [path.name for path in sorted(run.folders.predictions.iterdir())]
+        print(run.seed, made, sorted(name for name in run.metrics if name.endswith("/loss")), file=open(self.path, "a"))
+"""
+        }
+    )
+    entry = {"class_path": "added.end:Note", "init_args": {"path": str(tmp_path / "note")}}
+    runs.run(tmp_path, pipeline="seq_class", callbacks=json.dumps(entry), max_steps=2)
+    assert (tmp_path / "note").read_text() == (
+        "1337 ['predict.jsonl', 'test.jsonl'] ['test/loss', 'test/seq_class/loss', 'train/loss', 'train/seq_class/loss']\n"
+    )
+
+
 def test_metrics_of_ones_own_beside_those_of_a_pipeline(tmp_path, package):  # noqa: F811
     package(FILES)
     config = tmp_path / "c.yaml"

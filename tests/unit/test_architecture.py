@@ -61,6 +61,8 @@ ROOMS: dict[str, set[str]] = {
         "data",
     },
     "run_parts": {"specs", "storage", "runtime", "inputs", "objectives", "pipelines", "data", "callbacks"},
+    "run_callbacks": {"run_parts", "registry", "callbacks"},
+    "reports": {"run_parts", "processing", "storage", "distributed", "runtime", "objectives", "pipelines", "data"},
     "retrieval": {
         "run_parts",
         "registry",
@@ -89,6 +91,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "experiment": {
         "preflight",
+        "run_callbacks",
+        "run_parts",
         "continuation",
         "registry",
         "storage",

@@ -20,6 +20,7 @@ from transformers_framework.registry import (
     MODELS,
     OPTIMIZERS,
     PIPELINES,
+    RUN_CALLBACKS,
     SCHEDULERS,
     PipelineSpec,
     lookup,
@@ -141,6 +142,7 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         "metrics.added:added_metrics",
         "callbacks.user_callbacks:user_callbacks",
         "runtime.loggers:build_loggers",
+        *RUN_CALLBACKS,
     )
     groups = {
         "run": declared("cli.parser:Command", "experiment:Experiment", *added, *loggers),

@@ -123,6 +123,7 @@ def _world(monkeypatch):
     for module in (parser, registry):
         monkeypatch.setattr(module, "resolve", resolve)
         monkeypatch.setattr(module, "PIPELINES", PIPELINES)
+    monkeypatch.setattr(parser, "RUN_CALLBACKS", ())
     monkeypatch.setattr(parser, "OPTIMIZERS", optimizers)
     monkeypatch.setattr(parser, "SCHEDULERS", schedulers)
     tables = {"pipeline": PIPELINES, "model": {"bert": "bert"}, "optimizer": optimizers, "scheduler": schedulers}

@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
 from transformers_framework.pipelines.log_names import logging_interval
 
+if TYPE_CHECKING:
+    from transformers_framework.run_parts import Run
+
 logger = logging.getLogger(__name__)
 
 
-def progress() -> ProgressBar:
-    """Return a progress bar for a terminal, log lines elsewhere."""
+def progress(run: Run) -> ProgressBar | None:
+    """Return a progress bar for a terminal, log lines elsewhere; None with ``--enable_progress_bar false``."""
+    if run.options.get("enable_progress_bar") is False:
+        return None
     return TQDMProgressBar() if sys.stderr.isatty() else ProgressLines()
 
 
