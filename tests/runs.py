@@ -64,6 +64,9 @@ PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
 SEE_PADDING = ("convbert", "mobilebert", "nystromformer", "yoso")
 # narrow layers say the same about every row unless their weights are large
 LIVELY = {"initializer_range": 0.2, "init_std": 0.2}
+# Adam divides a gradient by its size, so that a weight whose gradient is nothing but rounding moves by whole steps; so
+# large an epsilon leaves it where it is, and shows a gradient that is wrong by a factor, which Adam would hide
+EPSILON = 1e-3
 FLAGS: dict[str, Any] = {
     "batch_size": 8,
     "max_sequence_length": 48,
@@ -136,6 +139,8 @@ def command(tmp_path: Path, *, pipeline: str = "answer_selection", model: str = 
         given["eval_batch_size"] = 1
     if "max_steps" in flags:
         given["max_epochs"] = None
+    if flags.get("optimizer", "adamw") == "adamw":
+        given["adamw_epsilon"] = EPSILON
     words = ["--pipeline", pipeline, "--model", model]
     for name, value in (given | flags).items():
         if value is not None:

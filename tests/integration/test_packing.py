@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests import runs, tiny
-from tests.tolerances import BACKWARD, TRAINED, approx, assert_close, assert_gradients_close
+from tests.tolerances import BACKWARD, approx, assert_close, assert_gradients_close
 from transformers_framework.constants import TRAIN
 from transformers_framework.data.loader import RowReader
 from transformers_framework.data.sampler import BatchRequest
@@ -139,7 +139,7 @@ def test_isolated_packing_learns_what_no_packing_learns(tmp_path: Path, pipeline
     none = run(tmp_path, "none", **flags)
     isolated = run(tmp_path, "isolated", packing="isolated", **flags)
     finals = [each.pre_trained_models / "final" for each in (none, isolated)]
-    runs.assert_weights_are_close(*finals, atol=10 * TRAINED)
+    runs.assert_weights_are_close(*finals)
     losses = [[value for _, value in runs.scalars(each)["train/loss"]] for each in (none, isolated)]
     assert losses[0] == approx(losses[1], BACKWARD)
 
@@ -280,4 +280,4 @@ def test_two_processes_pack_as_one(tmp_path: Path, pipeline: str, model: str) ->
              "model": model, "additional_config_kwargs": NO_DROPOUT[model]}  # fmt: skip
     one = runs.run(tmp_path, name="one", batch_size=4, **flags)
     two, _ = runs.spawn(tmp_path, name="two", batch_size=2, devices=2, strategy="ddp", **flags)
-    runs.assert_weights_are_close(*(each.pre_trained_models / "final" for each in (one, two)), atol=10 * TRAINED)
+    runs.assert_weights_are_close(*(each.pre_trained_models / "final" for each in (one, two)))

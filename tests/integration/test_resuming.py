@@ -369,7 +369,7 @@ NEW_FLAGS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "moments": (
         {"weight_decay": 0.1},
         {"weight_decay": 0.1, "adamw_betas": [0.8, 0.99], "adamw_epsilon": 1e-4, "adamw_amsgrad": True},
-        "adamw_amsgrad false → true, adamw_betas 0.9 0.999 → 0.8 0.99, adamw_epsilon 1e-8 → 1e-4",
+        "adamw_amsgrad false → true, adamw_betas 0.9 0.999 → 0.8 0.99, adamw_epsilon 1e-3 → 1e-4",
     ),
     "clipping": ({}, {"gradient_clip_val": 1e-3}, "gradient_clip_val none → 1e-3"),
     "schedule": (

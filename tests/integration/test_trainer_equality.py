@@ -109,6 +109,7 @@ def test_training_is_that_of_the_trainer(tmp_path: Path, case: str) -> None:
             num_train_epochs=EPOCHS,
             learning_rate=LEARNING_RATE,
             weight_decay=WEIGHT_DECAY,
+            adam_epsilon=runs.EPSILON,
             warmup_steps=WARMUP_STEPS,
             max_grad_norm=MAX_NORM,
             gradient_accumulation_steps=window,
