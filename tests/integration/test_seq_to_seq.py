@@ -47,7 +47,8 @@ def test_a_tiny_model_learns_to_denoise(tmp_path: Path, family: str) -> None:
         style = {"additional_config_kwargs": "dropout=0.0", "shuffle_sentences": "false"}
     done = runs.run(
         tmp_path, pipeline="denoising", model=family, **data, **style, batch_size=16, max_sequence_length=64,
-        max_steps=300, learning_rate=1e-2, num_warmup_steps=30, no_epoch_checkpointing=True, log_every_n_steps=50,
+        max_steps=300, learning_rate=1e-2, adamw_epsilon=1e-8, num_warmup_steps=30,
+        no_epoch_checkpointing=True, log_every_n_steps=50,
     )  # fmt: skip
     knows_frequencies = unigram_entropy([row["text"] for row in rows], family)
     assert runs.metrics(done, "test")["test/denoising/loss"] < knows_frequencies / 3
