@@ -138,9 +138,11 @@ class Experiment:
             options |= objective.input_options
         predicting = active(objectives, "predict")
         needs = InputNeeds(
-            word_ids=any(objective.needs_words for objective in asking),
-            fills=tuple(token for objective in asking if objective in predicting for token in objective.fills),
-            separates=all(objective.separates for objective in asking),
+            word_ids=any(objective.needs_word_ids for objective in asking),
+            tokens_to_fill=tuple(
+                token for objective in asking if objective in predicting for token in objective.tokens_to_fill
+            ),
+            separates_segments=all(objective.separates_segments for objective in asking),
         )
         inputs: Inputs = kind(self.tokenizer, type_vocabulary(self.config), needs, **options_of(kind, options))
         longest, parts = max_positions(self.config), inputs.num_joined

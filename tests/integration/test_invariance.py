@@ -51,7 +51,7 @@ def texts_of(batch: dict[str, Any]) -> Iterator[tuple[int, tuple[Any, ...]]]:
             kept = labels != -100
             labels = torch.full(shape, -100).flatten().scatter(0, own["positions"][kept], labels[kept]).view(shape)
         tables += [labels, *(own[name] for name in sorted(own) if name.endswith("draws"))]
-    segments = batch.get("segments", batch["attention_mask"])
+    segments = batch.get("documents", batch["attention_mask"])
     places = [
         (row, segments[row] == number) for row in range(len(segments)) for number in range(1, segments[row].max() + 1)
     ]

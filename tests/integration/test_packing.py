@@ -120,7 +120,7 @@ def test_bins_hold_inputs_and_targets_of_every_epoch(
         rows, sizes = tuple(bins.rows.tolist()), tuple(bins.sizes.tolist())
         packed, plain = (collate(reader[BatchRequest(epoch, rows, each)]) for each in (sizes, None))
         own, alone = packed["denoising"], plain["denoising"]
-        read, written = packed["segments"] > 0, packed["decoder_segments"] > 0
+        read, written = packed["documents"] > 0, packed["decoder_documents"] > 0
         assert read.shape[1] <= limits[0] + spare
         assert written.shape[1] <= limits[-1] + spare
         assert torch.equal(packed["input_ids"][read], plain["input_ids"][plain["attention_mask"] > 0])
@@ -266,7 +266,7 @@ def test_pieces_of_packed_rows_are_not_seen_by_others(tmp_path: Path) -> None:
     with torch.no_grad():
         inputs = module._inputs(batch)
         states = module.model.backbone(**inputs).last_hidden_state
-        second = batch["segments"] == 2
+        second = batch["documents"] == 2
         changed = torch.where(second, (inputs["input_ids"] + 1) % experiment.config.vocab_size, inputs["input_ids"])
         other = module.model.backbone(**{**inputs, "input_ids": changed}).last_hidden_state
     assert_close(states[~second], other[~second])

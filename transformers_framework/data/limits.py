@@ -69,7 +69,7 @@ class Limits:
 def units(data: DataModule, stage: Stage) -> NDArray[np.int64]:
     """Return the evaluation unit (question, long text) of each row or group of a stage, as a number ``(N,) int64``."""
     dataset = data.datasets[stage]
-    columns = group_columns(active(data.objectives, stage)) + [SOURCE_ROW] * data.inputs.judges_whole_rows
+    columns = group_columns(active(data.objectives, stage)) + [SOURCE_ROW] * data.inputs.evaluates_whole_rows
     column = next((column for column in columns if column in dataset.column_names), None)
     found = np.arange(len(dataset)) if column is None else value_numbers(dataset, column)
     groups = data.inputs.groups(stage, data.seed, 0)

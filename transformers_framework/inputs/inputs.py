@@ -26,14 +26,14 @@ class InputNeeds:
 
     Args:
         word_ids: Batches have ``word_ids (B, L) int64``: the number of each token's word, -1 where there is none.
-        fills: Special tokens, such as masks, that texts to predict may contain for the model to fill in. In other texts
-            they are tokenized as plain text.
-        separates: Whether the special tokens of the tokenizer are put between two segments of an input.
+        tokens_to_fill: Special tokens, such as masks, that texts to predict may contain for the model to fill in. In
+            other texts they are tokenized as plain text.
+        separates_segments: Whether the special tokens of the tokenizer are put between two segments of an input.
     """
 
     word_ids: bool = False
-    fills: tuple[str, ...] = ()
-    separates: bool = True
+    tokens_to_fill: tuple[str, ...] = ()
+    separates_segments: bool = True
 
 
 NO_NEEDS = InputNeeds()
@@ -61,7 +61,7 @@ class Inputs(ABC):
     """The flags that cause rows to be rewritten before training, for messages."""
     groups_rows: ClassVar[bool] = False
     """Whether several rows, each with a label of its own, share one model input; see :meth:`groups`."""
-    judges_whole_rows: ClassVar[bool] = False
+    evaluates_whole_rows: ClassVar[bool] = False
     """Whether metrics need all windows, or all candidates, of a row together."""
     num_joined: int = 1
     """Number of texts of ``max_sequence_length`` tokens each that are joined to one model input."""

@@ -84,7 +84,7 @@ class JointCandidates(SegmentInputs):
     """
 
     model_keys = ("input_ids", "attention_mask", "token_type_ids", "first_tokens")
-    groups_rows = judges_whole_rows = True
+    groups_rows = evaluates_whole_rows = True
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ class QuestionContext(SegmentInputs):
 
     rewriting = "--pipeline question_answering"
 
-    judges_whole_rows = True  # of several windows
+    evaluates_whole_rows = True  # of several windows
 
     def __init__(
         self,

@@ -80,7 +80,7 @@ class SegmentInputs(Inputs):
         extended_token_type_ids: list[NonNegativeInt] | None = None,
     ) -> None:
         template = Template.of(tokenizer)
-        self.template = template if needs.separates else replace(template, between=())
+        self.template = template if needs.separates_segments else replace(template, between=())
         self.backend = bare_tokenizer(tokenizer)
         self.fields = [parse_field(column, flag=self.columns_flag) for column in input_columns]
         super().__init__(tokenizer, self._single_length(max_sequence_length), needs)
@@ -127,11 +127,11 @@ class SegmentInputs(Inputs):
 
     def in_stage(self, stage: Stage) -> Self:
         """Return the inputs of a stage: texts to predict may contain special tokens that the model fills in."""
-        return self._filling if stage == "predict" and self.needs.fills else self
+        return self._filling if stage == "predict" and self.needs.tokens_to_fill else self
 
     @cached_property
     def _filling(self) -> Self:
-        return self._with(backend=bare_tokenizer(self.tokenizer, keep=self.needs.fills))
+        return self._with(backend=bare_tokenizer(self.tokenizer, keep=self.needs.tokens_to_fill))
 
     def _with(self, **attributes: object) -> Self:
         """Return a copy with changed attributes and without cached values."""

@@ -60,7 +60,7 @@ class WordInputs(SegmentInputs):
             are no windows that could share tokens.
     """
 
-    judges_whole_rows = True  # of several windows
+    evaluates_whole_rows = True  # of several windows
 
     def __init__(
         self,

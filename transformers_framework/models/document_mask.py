@@ -1,6 +1,6 @@
 """Document masks: attention within each document of a packed row, and not between them, in every family.
 
-Packed rows come with ``segments``, the number of each token's document. Attention needs a mask between tokens and not
+Packed rows come with ``documents``, the number of each token's document. Attention needs a mask between tokens and not
 one over tokens, and positions must restart in each document. Everything else in an encoder treats tokens one by one,
 except in the families whose rows in :mod:`transformers_framework.families` give a reason.
 """
@@ -61,7 +61,7 @@ def check_document_mask(config: PreTrainedConfig, attention: str = "sdpa", *, pa
 
 
 class DocumentMask:
-    """Turn the segments of packed rows into the attention mask and positions that keep documents apart.
+    """Convert the document numbers of packed rows to the attention mask and positions that keep documents apart.
 
     Args:
         backbones: One or more models of one family, without heads. Layers that misread masks between tokens get hooks;
@@ -90,12 +90,12 @@ class DocumentMask:
         """Return ``attention_mask`` and, for families that take them, ``position_ids`` ``(B, L) int64``.
 
         Args:
-            batch: ``segments`` and ``position_ids`` ``(B, L) int64``, as :func:`processing.packing.pack` makes them.
+            batch: ``documents`` and ``position_ids`` ``(B, L) int64``, as :func:`processing.packing.pack` makes them.
                 Nothing is returned for a batch that has none.
         """
-        if "segments" not in batch:
+        if "documents" not in batch:
             return {}
-        inputs = {"attention_mask": self._mask(batch["segments"], batch["segments"])}
+        inputs = {"attention_mask": self._mask(batch["documents"], batch["documents"])}
         if self.takes_positions:
             inputs["position_ids"] = batch["position_ids"] + self.first_position
         return inputs
@@ -124,7 +124,7 @@ class DocumentMask:
 
 
 class SeqToSeqDocumentMask(DocumentMask):
-    """Turn the segments of packed rows into the masks and positions with which encoder-decoders keep documents apart.
+    """Convert the document numbers of packed rows to the masks and positions that keep documents apart in both stacks.
 
     There are three masks: within the input, within the target, and from the target to the input (cross-attention).
     Models use the first one as the third, and number the tokens of a whole row where positions are embedded. Hooks
@@ -156,14 +156,14 @@ class SeqToSeqDocumentMask(DocumentMask):
         """Return ``attention_mask`` and ``decoder_attention_mask``, and prepare the hooks for the batch.
 
         Args:
-            batch: ``segments`` and ``position_ids`` ``(B, L) int64``, ``decoder_segments`` and
+            batch: ``documents`` and ``position_ids`` ``(B, L) int64``, ``decoder_documents`` and
                 ``decoder_position_ids`` ``(B, T) int64``, as :func:`processing.packing.pack` makes them. Nothing is
                 returned for a batch that has none.
         """
         self.cross_mask, self.positions = None, {}
-        if "segments" not in batch:
+        if "documents" not in batch:
             return {}
-        source, target = batch["segments"], batch["decoder_segments"]
+        source, target = batch["documents"], batch["decoder_documents"]
         self.cross_mask = self._mask(target, source)
         self.positions = {"encoder": batch["position_ids"], "decoder": batch["decoder_position_ids"]}
         return {

@@ -47,17 +47,17 @@ class ConfiguresInputs:
     """Changes how the inputs are made; objectives without it use the defaults of this class."""
 
     @property
-    def needs_words(self) -> bool:
+    def needs_word_ids(self) -> bool:
         """Return whether ``post_process`` needs ``word_ids`` in the batch."""
         return False
 
     @property
-    def fills(self) -> tuple[str, ...]:
+    def tokens_to_fill(self) -> tuple[str, ...]:
         """Return the special tokens, such as the mask, that texts in prediction may contain and the model fills in."""
         return ()
 
     @property
-    def separates(self) -> bool:
+    def separates_segments(self) -> bool:
         """Return whether joined texts are separated by the special tokens that the tokenizer puts between segments."""
         return True
 

@@ -179,12 +179,12 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         )
 
     @property
-    def needs_words(self) -> bool:
+    def needs_word_ids(self) -> bool:
         """Return whether whole words are masked."""
         return self.whole_words
 
     @property
-    def fills(self) -> tuple[str, ...]:
+    def tokens_to_fill(self) -> tuple[str, ...]:
         """Return the sentinels or the mask token."""
         hidden = self.sentinels.tolist() if self.style == "t5" else [self.setup.tokenizer.mask_token_id]
         return tuple(self.setup.tokenizer.convert_ids_to_tokens(hidden))
@@ -209,7 +209,7 @@ class Denoising(Objective, Corrupts, SparseHead, ChangesLengths, ConfiguresInput
         return joint_lengths(inputs, targets, limits[0], limits[-1]), limits[0]
 
     @property
-    def separates(self) -> bool:
+    def separates_segments(self) -> bool:
         """Return whether joined texts are separated: not in t5 style, where a masked ``</s>`` would end the target."""
         return self.style != "t5"
 

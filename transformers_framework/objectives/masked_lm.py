@@ -59,12 +59,12 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
         self.vocabulary = Vocabulary.of(setup.tokenizer, setup.config.vocab_size, needs_mask=needs_mask)
 
     @property
-    def needs_words(self) -> bool:
+    def needs_word_ids(self) -> bool:
         """Return whether whole words are selected."""
         return self.whole_words
 
     @property
-    def fills(self) -> tuple[str, ...]:
+    def tokens_to_fill(self) -> tuple[str, ...]:
         """Return the mask token."""
         return () if self.vocabulary.mask_token_id is None else (self.setup.tokenizer.mask_token,)
 

@@ -92,7 +92,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         return vars(self) | {"documents": {}}
 
     @property
-    def needs_words(self) -> bool:
+    def needs_word_ids(self) -> bool:
         """Return whether ``post_process`` needs ``word_ids`` in the batch: always."""
         return True
 

@@ -169,7 +169,7 @@ class RandomTokenDetection(Detection, ConfiguresInputs):
         self.vocabulary = Vocabulary.of(setup.tokenizer, setup.config.vocab_size)
 
     @property
-    def needs_words(self) -> bool:
+    def needs_word_ids(self) -> bool:
         """Return whether whole words are replaced."""
         return self.whole_words
 

@@ -171,10 +171,10 @@ class Layout:
         return cls(mask, sizes, width, stretches(begins, lengths))
 
     def numbers(self) -> dict[str, NDArray[np.int64]]:
-        """Return ``segments``, 1, 2, … the texts of a bin, and ``position_ids``, from 0 in each text: 0 at padding."""
+        """Return ``documents``, 1, 2, … the texts of a bin, and ``position_ids``, from 0 in each text: 0 at padding."""
         lengths = self.mask.sum(axis=1)
         texts = np.repeat(steps(self.sizes) + 1, lengths)
-        return {"segments": self._laid_out(texts, 0), "position_ids": self._laid_out(steps(lengths), 0)}
+        return {"documents": self._laid_out(texts, 0), "position_ids": self._laid_out(steps(lengths), 0)}
 
     def moved(self, entries: Mapping[str, Any], pad_token_id: int) -> dict[str, Any]:
         """Return entries with all of their ``(T, L, …)`` arrays laid out as ``(B, width, …)``."""
@@ -202,10 +202,10 @@ def pack(
     """Lay the texts of a batch out into bins.
 
     All arrays with one value per token move; those with one value per text stay as they are. Two are added:
-    ``segments`` ``(B, width) int64``: 1, 2, … the texts of a bin, 0 padding; and ``position_ids`` ``(B, width) int64``,
-    which begin with 0 in each text. Targets, which an objective with ``decoder_input_ids`` has, are laid out into the
-    same bins, in rows of their own, with ``decoder_segments`` and ``decoder_position_ids``. The rows of
-    both sides are then as long as their fullest bin, which had to be estimated where corruption is random.
+    ``documents`` ``(B, width) int64``: 1, 2, … the texts of a bin, 0 padding; and ``position_ids``
+    ``(B, width) int64``, which begin with 0 in each text. Targets, which an objective with ``decoder_input_ids`` has,
+    are laid out into the same bins, in rows of their own, with ``decoder_documents`` and ``decoder_position_ids``. The
+    rows of both sides are then as long as their fullest bin, which had to be estimated where corruption is random.
 
     Args:
         batch: Model inputs of T texts: ``attention_mask`` and others ``(T, L)``.
@@ -222,7 +222,7 @@ def pack(
         >>> batch = {"input_ids": np.array([[5, 6], [7, 0], [8, 9]]),
         ...          "attention_mask": np.array([[1, 1], [1, 0], [1, 1]])}
         >>> packed, _ = pack(batch, {}, [2, 1], width=4, pad_token_id=0)
-        >>> packed["input_ids"].tolist(), packed["segments"].tolist(), packed["position_ids"].tolist()
+        >>> packed["input_ids"].tolist(), packed["documents"].tolist(), packed["position_ids"].tolist()
         ([[5, 6, 7, 0], [8, 9, 0, 0]], [[1, 1, 2, 0], [1, 1, 0, 0]], [[0, 1, 0, 0], [0, 1, 0, 0]])
     """
     writes = any("decoder_input_ids" in entries for entries in own.values())

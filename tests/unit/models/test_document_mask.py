@@ -88,7 +88,7 @@ def check_equal(model: Any) -> None:
     states = states_of(model, inputs, packed["weights"])
     gradients = gradients_of(model)
     assert torch.isfinite(states).all(), "padding gives nan"
-    assert_close(states[packed["segments"] > 0], torch.cat(expected), dtype=ROTATED)
+    assert_close(states[packed["documents"] > 0], torch.cat(expected), dtype=ROTATED)
     assert_gradients_close(gradients, wanted, dtype=ROTATED)
 
 
@@ -145,7 +145,7 @@ def check_equal_targets(
     inputs |= {"input_ids": rows["input_ids"], **document_mask(rows)}
     found = states_of_both(model, inputs, torch.from_numpy(moved["x"]["weights"]))
     gradients = gradients_of(model)
-    for side, states, segments in zip((0, 1), found, (rows["segments"], rows["decoder_segments"]), strict=True):
+    for side, states, segments in zip((0, 1), found, (rows["documents"], rows["decoder_documents"]), strict=True):
         assert torch.isfinite(states).all(), "padding gives nan"
         assert_close(states[segments > 0], torch.cat([each[side] for each in alone]), dtype=ROTATED)
     assert_gradients_close(gradients, wanted, dtype=ROTATED)
@@ -204,7 +204,7 @@ def test_refused_families_do_mix_texts(name: str) -> None:
     model = tiny.model_for(name, "AutoModelForMaskedLM")
     batch = texts(model.config)
     packed = tensors(pack(batch, {}, SIZES, width=WIDTH, pad_token_id=model.config.pad_token_id)[0])
-    same = packed["segments"][:, None, :, None] == packed["segments"][:, None, None, :]
+    same = packed["documents"][:, None, :, None] == packed["documents"][:, None, None, :]
     mask = torch.zeros(same.shape).masked_fill(~same, torch.finfo(torch.float32).min)
     alone = tensors(batch)
     expected = model.base_model(alone["input_ids"], attention_mask=alone["attention_mask"]).last_hidden_state
@@ -214,7 +214,7 @@ def test_refused_families_do_mix_texts(name: str) -> None:
         ).last_hidden_state
     except (RuntimeError, ValueError, IndexError):
         return
-    assert not torch.allclose(states[packed["segments"] > 0], expected[alone["attention_mask"] > 0], atol=1e-3)
+    assert not torch.allclose(states[packed["documents"] > 0], expected[alone["attention_mask"] > 0], atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_flex_attention_gets_blocks() -> None:
         packed = tensors(pack(texts(model.config), {}, SIZES, width=32, pad_token_id=model.config.pad_token_id)[0])
         with torch.no_grad():
             output = model(input_ids=packed["input_ids"], **DocumentMask(model)(packed))
-        states.append(output.last_hidden_state[packed["segments"] > 0])
+        states.append(output.last_hidden_state[packed["documents"] > 0])
     assert_close(*states)
 
 
@@ -283,7 +283,7 @@ def test_flex_attention_gets_blocks_within_targets_and_across() -> None:
         inputs = {"input_ids": batch["input_ids"], "decoder_input_ids": tensors(moved["x"])["decoder_input_ids"]}
         with torch.no_grad():
             states = model.base_model(**inputs, **document_mask(batch), use_cache=False).last_hidden_state
-        found.append(states[batch["decoder_segments"] > 0])
+        found.append(states[batch["decoder_documents"] > 0])
     assert_close(*found)
 
 
@@ -323,7 +323,7 @@ def test_narrow_weights_and_padding_give_numbers(attention: str, dtype: torch.dt
     document_mask = DocumentMask(model)
     model.to(dtype)
     batch = tensors(pack(texts(model.config), {}, SIZES, width=60, pad_token_id=model.config.pad_token_id)[0])
-    batch["segments"][2] = 0  # nothing but padding
+    batch["documents"][2] = 0  # nothing but padding
     states = model(input_ids=batch["input_ids"], **document_mask(batch)).last_hidden_state
     states.float().sum().backward()
     assert torch.isfinite(states).all()
@@ -340,11 +340,11 @@ def test_narrow_weights_and_padding_of_targets_give_numbers(name: str, attention
     own = {key: value for key, value in targets(model.config).items() if key != "weights"}
     rows, moved = pack(texts(model.config), {"x": own}, SIZES, width=0, pad_token_id=1, multiple=8)
     batch, labels = tensors(rows), tensors(moved["x"])["labels"]
-    full = (batch["segments"] > 0).all(dim=1)
-    batch["segments"][0][batch["segments"][0] == 0] = 3  # no padding to be seen, but some of the target's to see
-    batch["segments"][2] = batch["decoder_segments"][2] = 0  # nothing but padding
+    full = (batch["documents"] > 0).all(dim=1)
+    batch["documents"][0][batch["documents"][0] == 0] = 3  # no padding to be seen, but some of the target's to see
+    batch["documents"][2] = batch["decoder_documents"][2] = 0  # nothing but padding
     assert not full.any()
-    assert (batch["decoder_segments"][0] == 0).any()
+    assert (batch["decoder_documents"][0] == 0).any()
     ids = tensors(moved["x"])["decoder_input_ids"]
     logits = model(input_ids=batch["input_ids"], decoder_input_ids=ids, **document_mask(batch), use_cache=False).logits
     logits.float()[labels != -100].sum().backward()

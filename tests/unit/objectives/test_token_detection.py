@@ -134,8 +134,8 @@ def test_share_of_random_replacements(probability: float) -> None:
 
 def test_whole_words_are_replaced_as_a_whole() -> None:
     objective = RandomTokenDetection(setup(), probability=0.4, whole_word_detection=True)
-    assert objective.needs_words
-    assert not RandomTokenDetection(setup()).needs_words
+    assert objective.needs_word_ids
+    assert not RandomTokenDetection(setup()).needs_word_ids
     encoded, batch = tiny.tokenizer_for("bert")(TEXTS, padding=True), batch_of()
     batch["word_ids"] = np.array(
         [[-1 if word is None else word for word in encoded.word_ids(row)] for row in range(len(TEXTS))]

@@ -65,7 +65,7 @@ def test_what_is_to_be_filled_in_may_be_kept(kind):
 
 
 def test_texts_to_predict_may_hold_masks_and_others_may_not():
-    needs = InputNeeds(fills=("[MASK]",))
+    needs = InputNeeds(tokens_to_fill=("[MASK]",))
     inputs = TextInputs(tiny.tokenizer(), 2, needs, input_columns=["text"], max_sequence_length=[32])
     mask = inputs.tokenizer.mask_token_id
     counts = {

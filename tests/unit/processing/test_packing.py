@@ -83,9 +83,13 @@ def test_texts_move_with_all_that_belongs_to_their_tokens() -> None:
     batch = batch_of(lengths)
     own = {"lm": {"labels": np.where(batch["attention_mask"] > 0, batch["input_ids"] * 2, -100), "one": np.arange(5)}}
     packed, moved = pack(batch, own, sizes, width=8, pad_token_id=1)
-    assert packed["segments"].tolist() == [[1, 1, 1, 2, 2, 2, 2, 2], [1, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 2, 0, 0, 0]]
+    assert packed["documents"].tolist() == [
+        [1, 1, 1, 2, 2, 2, 2, 2],
+        [1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 2, 0, 0, 0],
+    ]
     assert packed["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 3, 4], [0, 1, *[0] * 6], [0, 1, 2, 3, 0, 0, 0, 0]]
-    real = packed["segments"] > 0
+    real = packed["documents"] > 0
     assert packed["input_ids"][real].tolist() == batch["input_ids"][batch["attention_mask"] > 0].tolist()
     assert (packed["input_ids"][~real] == 1).all()
     assert (packed["attention_mask"] == real).all()
@@ -99,7 +103,7 @@ def test_padding_on_the_left_is_left_out_too() -> None:
     batch = batch_of([2, 3])
     flipped = {key: value[:, ::-1] if value.ndim == 2 else value for key, value in batch.items()}
     packed, _ = pack(flipped, {}, [2], width=6, pad_token_id=1)
-    assert packed["segments"].tolist() == [[1, 1, 2, 2, 2, 0]]
+    assert packed["documents"].tolist() == [[1, 1, 2, 2, 2, 0]]
     assert packed["input_ids"][0, :5].tolist() == [11, 10, 15, 14, 13]
 
 
@@ -111,14 +115,14 @@ def test_targets_go_where_their_texts_go() -> None:
     labels = np.where(mask, 50 + np.arange(20).reshape(4, 5), -100)
     own = {"x": {"labels": labels, "decoder_input_ids": np.where(mask, labels + 1, 1), "one": np.arange(4)}}
     packed, moved = pack(batch, own, sizes, width=99, pad_token_id=1, multiple=4)
-    assert packed["segments"].tolist() == [[1, 1, 1, 2, 2, 2, 2, 2], [1, 1, 2, 2, 2, 2, 0, 0]]
-    assert packed["decoder_segments"].tolist() == [[1, 1, 1, 1, 1, 2, 0, 0], [2, 2, 0, 0, 0, 0, 0, 0]]
+    assert packed["documents"].tolist() == [[1, 1, 1, 2, 2, 2, 2, 2], [1, 1, 2, 2, 2, 2, 0, 0]]
+    assert packed["decoder_documents"].tolist() == [[1, 1, 1, 1, 1, 2, 0, 0], [2, 2, 0, 0, 0, 0, 0, 0]]
     assert packed["decoder_position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0]]
-    real = packed["decoder_segments"] > 0
+    real = packed["decoder_documents"] > 0
     assert moved["x"]["labels"][real].tolist() == labels[mask].tolist()
     assert (moved["x"]["labels"][~real] == -100).all()
     assert moved["x"]["decoder_input_ids"].tolist() == np.where(real, moved["x"]["labels"] + 1, 1).tolist()
-    assert packed["input_ids"][packed["segments"] > 0].tolist() == batch["input_ids"][batch["attention_mask"] > 0].tolist()  # fmt: skip  # noqa: E501
+    assert packed["input_ids"][packed["documents"] > 0].tolist() == batch["input_ids"][batch["attention_mask"] > 0].tolist()  # fmt: skip  # noqa: E501
     assert moved["x"]["one"].tolist() == [0, 1, 2, 3]
 
 
