@@ -430,6 +430,7 @@ SELECTION = [
     wrong("last word alone", "Did you mean 'valid/seq_class/accuracy'", monitor="accuracy"),
     wrong("never validated", "never validates: give --valid_dataset", monitor="valid/loss", valid_dataset=None),
     wrong("validation of nothing", "no --limit_val_batches 0", monitor="valid/loss", limit_val_batches=0),
+    ranking("abbreviation", "Did you mean 'valid/answer_selection/mean_average_precision'", monitor="valid/map"),
     ranking("ranking in training", "does not log 'train/answer_selection/ndcg'", monitor="train/answer_selection/ndcg"),
     wrong("nothing to stop on", "--early_stopping needs --monitor", early_stopping=True),
     wrong("no patience", "--patience: found '0'", patience=0),

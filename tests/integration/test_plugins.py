@@ -395,6 +395,11 @@ MISTAKES = [
         "error: bad_flags:three: found 3, expected a class or a function",
     ),
     ({"import": "bad_flags", "scheduler": "other_seed"}, "disagree on --seed"),
+    (
+        {"import": "bad_flags", "scheduler": "other_total"},
+        "--scheduler other_total: calling it at step 0 fails: TypeError: .*unexpected keyword argument",
+    ),
+    ({"import": "bad_flags", "scheduler": "no_factor"}, "--scheduler no_factor: it returned None at step 0. Expected"),
     ({"import": "transformers_framework.nope"}, "there is no module 'transformers_framework.nope'"),
 ]
 # fmt: on
@@ -408,6 +413,8 @@ BAD = {
     "def make(folders):\n    return 3\nregister_logger('none_at_all', 'no_logger:make')\n",
     "bad_flags.py": "from transformers_framework.registration import register_optimizer, register_scheduler\n"
     "def no_type(groups, *, rate: dict[str, int]): ...\ndef other_seed(step, total, *, seed: int = 5): ...\nthree = 3\n"
+    "def other_total(step, total): return 1.0\ndef no_factor(step, total_steps): ...\n"
+    "register_scheduler('other_total', 'bad_flags:other_total')\nregister_scheduler('no_factor', 'bad_flags:no_factor')\n"
     "register_optimizer('no_type', 'bad_flags:no_type')\nregister_optimizer('not_called', 'bad_flags:three')\n"
     "register_scheduler('other_seed', 'bad_flags:other_seed')\n",
 }

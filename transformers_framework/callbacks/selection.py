@@ -20,6 +20,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# what people type for a metric -> its name in logs
+ABBREVIATIONS = {
+    "acc": "accuracy",
+    "em": "exact_match",
+    "hit@5": "hitrate@5",
+    "map": "mean_average_precision",
+    "mae": "mean_absolute_error",
+    "mrr": "mean_reciprocal_rank",
+    "mse": "mean_squared_error",
+    "p@1": "precision@1",
+    "ppl": "perplexity",
+    "rouge1": "rouge1_fmeasure",
+    "rouge2": "rouge2_fmeasure",
+    "rougel": "rougeL_fmeasure",
+}
+
 
 class Selection:
     """Which state is best, when training stops early, when checkpoints are written.
@@ -74,8 +90,10 @@ class Selection:
         if self.monitor is None:
             return
         if self.monitor not in log_names:
-            last = [name for name in reversed(log_names) if name.endswith(f"/{self.monitor}")]
-            hint = f" Did you mean '{last[0]}'?" if last else did_you_mean(self.monitor, log_names)
+            stage, _, metric = self.monitor.rpartition("/")
+            called = ABBREVIATIONS.get(metric.lower(), metric)
+            ends = [name for name in reversed(log_names) if name.endswith(f"/{called}") and name.startswith(stage)]
+            hint = f" Did you mean '{ends[0]}'?" if ends else did_you_mean(self.monitor, log_names)
             validated = [name for name in log_names if name.startswith("valid/")]
             if self.monitor.startswith("valid/") and not validated:
                 hint = " It never validates: give --valid_dataset, and no --limit_val_batches 0."

@@ -41,8 +41,8 @@ def check_schedule(schedule: Callable[..., float], total_steps: float | None, op
         options: The schedule's flags.
 
     Raises:
-        ConfigurationError: When the schedule needs a total that is unknown, or when the warm-up is longer than
-            the run.
+        ConfigurationError: When the schedule needs a total that is unknown, when the warm-up is longer than the run,
+            or when the schedule cannot be called or does not return a number.
 
     Examples:
         >>> check_schedule(constant, 100, {"num_warmup_steps": 10})
@@ -54,14 +54,32 @@ def check_schedule(schedule: Callable[..., float], total_steps: float | None, op
                 f"--scheduler {schedule.__name__}: it needs the total number of steps, which this run does not know: "
                 f"give --max_steps, or use one of {', '.join(known.__name__ for known in UNBOUNDED)}."
             )
-        return sys.maxsize
+        return _called(schedule, sys.maxsize, options)
     num_warmup_steps = options.get("num_warmup_steps", 0)
     if num_warmup_steps > total_steps:
         raise ConfigurationError(
             f"--num_warmup_steps: {num_warmup_steps} is more than the {int(total_steps)} steps of this run, so the "
             "learning rate would never arrive: warm up for less, or train for longer (--max_steps, --max_epochs)."
         )
-    return int(total_steps)
+    return _called(schedule, int(total_steps), options)
+
+
+def _called(schedule: Callable[..., float], total_steps: int, options: Mapping[str, Any]) -> int:
+    """Return the total number of steps; the schedule is called once, because it may be a user's."""
+    depth = {"depth": 1, "last_depth": 1} if needs_depth(schedule) else {}
+    expected = "Expected a function of (step, total_steps), with its flags as keyword-only parameters"
+    try:
+        factor = schedule(0, total_steps=total_steps, **depth, **options)
+    except Exception as error:
+        raise ConfigurationError(
+            f"--scheduler {schedule.__name__}: calling it at step 0 fails: {type(error).__name__}: {error}. {expected}."
+        ) from error
+    if not isinstance(factor, (int, float)) or not math.isfinite(factor):
+        raise ConfigurationError(
+            f"--scheduler {schedule.__name__}: it returned {factor!r} at step 0. {expected}, that returns the "
+            "factor of the learning rate."
+        )
+    return total_steps
 
 
 def build_scheduler(
