@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor, nn
 
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
     from transformers_framework.objectives.objective import Evaluation, Objective
 
 # ---------------------------------------------------------------- inputs and their corruption
@@ -220,6 +222,22 @@ class WritesFiles(ABC):
             stage: The stage that was predicted.
             columns: Predictions of all rows in order, with ``row_ids``: ``(N,) int64``.
             rows: Columns of the data set in order, in chunks of rows.
+        """
+
+
+class Details(ABC):
+    """Reports more about tested rows than metrics: scores of classes, data of figures, the most confident mistakes.
+
+    Without it, results.json has metrics only, and there are no figures of the objective.
+    """
+
+    @abstractmethod
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return the details of the test stage; runs on rank 0, after the file of predictions is written.
+
+        Args:
+            predicted: The rows of this file: the columns of the data, with labels, and those of ``decode``.
+            num_mistakes: Number of mistakes to list; 0 for none.
         """
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
+
 ProblemType = Literal["single_label", "multi_label", "regression"]
 
 THRESHOLD = 0.5  # classes with a higher probability are predicted
@@ -84,6 +87,10 @@ class LabelType(ABC):
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
         """Convert the predictions of one row to the values that are written."""
         return predictions
+
+    @abstractmethod
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return the details of the test stage, see ``Details`` of the capabilities of objectives."""
 
     @abstractmethod
     def describe(self, label: np.ndarray) -> str:
@@ -223,6 +230,12 @@ class SingleLabel(ClassLabelType):
             predictions["scores"] = self.named(predictions)
         return predictions
 
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return the confusion matrix, scores of classes, reliability, thresholds of two classes, and mistakes."""
+        from transformers_framework.objectives.details.classes import single_label_details
+
+        return single_label_details(self.classes, predicted, num_mistakes)
+
     def describe(self, label: np.ndarray) -> str:
         """Return a text with the class of a row."""
         return f"label {self.classes.display_names[label]}" if label >= 0 else "no label"
@@ -326,6 +339,12 @@ class MultiLabel(ClassLabelType):
         names = self.classes.names or range(self.classes.count)
         likely = [names[n] for n, score in zip(numbers, predictions["scores"], strict=True) if score > THRESHOLD]
         return {"prediction": likely, "scores": self.named(predictions)}
+
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return scores of classes, thresholds over all classes, reliability, and mistakes."""
+        from transformers_framework.objectives.details.classes import multi_label_details
+
+        return multi_label_details(self.classes, predicted, num_mistakes)
 
     def describe(self, label: np.ndarray) -> str:
         """Return a text with the classes of a row."""

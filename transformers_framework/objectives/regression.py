@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
+
 logger = logging.getLogger(__name__)
 
 
@@ -126,6 +129,12 @@ class Regression(LabelType):
     def predictions(self, logits: Tensor) -> dict[str, Tensor]:
         """Return the number of each row."""
         return {"prediction": logits.squeeze(-1).float()}
+
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return the largest errors, and percentiles of all errors."""
+        from transformers_framework.objectives.details.classes import regression_details
+
+        return regression_details(self.column, predicted, num_mistakes)
 
     def describe(self, label: np.ndarray) -> str:
         """Return a text with the number of a row."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import ARE_TEXTS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.objectives.capabilities import CountsLabels, HeadFromData
+from transformers_framework.objectives.capabilities import CountsLabels, Details, HeadFromData
 from transformers_framework.objectives.label_types import LabelType, MultiLabel, ProblemType, SingleLabel
 from transformers_framework.objectives.labels import LabelEncoder
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
+
 logger = logging.getLogger(__name__)
 
 
-class SequenceClassification(Objective, HeadFromData, CountsLabels):
+class SequenceClassification(Objective, HeadFromData, CountsLabels, Details):
     """Predict the label of each row: a class, several classes or a number.
 
     Args:
@@ -207,6 +210,10 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels):
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
         """Replace class numbers by names, if there are names."""
         return self.label_type.decode(predictions)
+
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return confusion matrix, scores of classes, reliability and mistakes, depending on the label type."""
+        return self.label_type.details(predicted, num_mistakes)
 
 
 def known_problem_type(config: Any) -> ProblemType | None:

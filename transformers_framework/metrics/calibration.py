@@ -1,0 +1,84 @@
+"""Reliability of probabilities, and the expected calibration error.
+
+(Guo, Pleiss, Sun, Weinberger 2017, "On Calibration of Modern Neural Networks", section 2.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+NUM_BINS = 15
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Predictions in bins of equal width by their probability.
+
+    Args:
+        counts: Number of predictions in each bin ``(B,) int64``; bin m has probabilities in (m/B, (m+1)/B].
+        confidence: Sum of their probabilities ``(B,) float64``.
+        right: Number of right ones ``(B,) int64``.
+        of_positives: Probabilities are those of the positive class, and a "right" row is a positive; otherwise they are
+            those of the predicted class.
+    """
+
+    counts: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    right: NDArray[np.int64]
+    of_positives: bool = False
+
+    def __add__(self, other: Reliability) -> Reliability:
+        """Return the bins of both."""
+        sums = (self.counts + other.counts, self.confidence + other.confidence, self.right + other.right)
+        return Reliability(*sums, self.of_positives)
+
+    @property
+    def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean probability and share of right predictions of each bin ``(B,) float64``; nan in empty bins."""
+        size = np.where(self.counts, self.counts, np.nan)
+        return self.confidence / size, self.right / size
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: mean of the distance of both, weighted by the number of predictions."""
+        gaps = np.abs(self.right - self.confidence).sum()
+        return float(gaps / self.counts.sum()) if self.counts.any() else float("nan")
+
+    def values(self) -> dict[str, object]:
+        """Return the error and the bins that have predictions, for results.json."""
+        confidence, accuracy = self.means
+        second = "positives" if self.of_positives else "accuracy"
+        bins = [
+            {"probability": float(confidence[m]), second: float(accuracy[m]), "count": int(self.counts[m])}
+            for m in np.flatnonzero(self.counts)
+        ]
+        return {"expected_calibration_error": self.error, "bins": bins}
+
+
+def reliability(
+    probabilities: ArrayLike, right: ArrayLike, num_bins: int = NUM_BINS, *, of_positives: bool = False
+) -> Reliability:
+    """Sort predictions into bins by their probability.
+
+    Args:
+        probabilities: Probability of each prediction ``(N,)``; values that are not finite are left out.
+        right: Whether it is right ``(N,) bool``.
+        num_bins: Number of bins B.
+        of_positives: See :class:`Reliability`.
+
+    Examples:
+        >>> found = reliability([0.9, 0.8, 0.9, 0.3], [True, False, True, False], num_bins=2)
+        >>> found.counts.tolist(), found.right.tolist(), round(found.error, 3)
+        ([1, 3], [0, 2], 0.225)
+    """
+    values, hits = np.asarray(probabilities, dtype=np.float64), np.asarray(right, dtype=bool)
+    known = np.isfinite(values)
+    values, hits = values[known], hits[known]
+    edges = np.linspace(0, 1, num_bins + 1)[1:-1]
+    bins = np.searchsorted(edges, values)
+    counts = np.bincount(bins, minlength=num_bins)
+    confidence = np.bincount(bins, values, minlength=num_bins).astype(np.float64)
+    return Reliability(counts, confidence, np.bincount(bins[hits], minlength=num_bins), of_positives)

@@ -1,0 +1,183 @@
+"""Details of sequence classification: one class per row, several classes, or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.metrics.calibration import NUM_BINS, reliability
+from transformers_framework.metrics.confusion import PairCounter, with_means
+from transformers_framework.metrics.thresholds import precision_recall
+from transformers_framework.objectives.details.stage_details import (
+    Highest,
+    Mistakes,
+    StageDetails,
+    Strong,
+    Table,
+    shown_id,
+    texts_of,
+)
+
+if TYPE_CHECKING:
+    from transformers_framework.objectives.details.predicted import Predicted, Row
+    from transformers_framework.objectives.labels import LabelEncoder
+
+PREDICTED = ("prediction", "scores")
+POSITIVE, NUM_BINARY = 1, 2
+MOST_CLASSES = 50  # with more, files of predictions have the scores of the likeliest classes only
+
+
+def number(value: Any) -> float:
+    """Return a number of a file of predictions; null, which stands for one that is not finite, is nan."""
+    return float("nan") if value is None else float(value)
+
+
+def single_label_details(classes: LabelEncoder, predicted: Predicted, num_mistakes: int) -> StageDetails:
+    """Return the confusion matrix, scores of classes, reliability, thresholds of two classes, and mistakes.
+
+    Args:
+        classes: Label encoder of the label column.
+        predicted: Predictions of all rows.
+        num_mistakes: Number of mistakes to list.
+    """
+    names, column = classes.display_names, classes.column
+    place_of: Mapping[Any, int] = {name: place for place, name in enumerate(classes.names or range(classes.count))}
+    counter, bins, worst = PairCounter(names), reliability([], []), Highest(num_mistakes, width=3)
+    of_positive: list[np.ndarray] = []
+    start, is_binary = 0, len(names) == NUM_BINARY
+    for rows in predicted.chunks():
+        labels = classes.numbers([row[column] for row in rows], "test")
+        preds = np.array([place_of[row["prediction"]] for row in rows])
+        likely = np.array([_score(row, names, pred) for row, pred in zip(rows, preds.tolist(), strict=True)])
+        known = labels >= 0
+        counter.add(labels, preds)
+        bins = bins + reliability(likely[known], (labels == preds)[known], NUM_BINS)
+        wrong = np.flatnonzero(known & (labels != preds))
+        worst.add(likely[wrong], start + wrong, labels[wrong], preds[wrong])
+        if is_binary:
+            scores = np.array([_score(row, names, POSITIVE) for row in rows])
+            of_positive.append(np.stack([scores[known], labels[known]]))
+        start += len(rows)
+    confusion = counter.confusion()
+    values: dict[str, Any] = {**confusion.values(), "calibration": bins.values()}
+    figures: dict[str, Any] = {"confusion_matrix": confusion, "reliability": bins} if confusion.total else {}
+    if is_binary and of_positive:
+        scores, labels = np.concatenate(of_positive, axis=1)
+        score = f"probability of {names[POSITIVE]}"
+        if (curve := precision_recall(scores, labels == POSITIVE, score=score, used=0.5)) is not None:
+            values["thresholds"] = curve.values()
+            figures["precision_recall"] = curve
+    listed = []
+    for probability, row, (_, label, pred) in _with_rows(worst, predicted):
+        texts = texts_of(row, (*PREDICTED, column, "id"))
+        listed.append((shown_id(row), names[label], Strong(names[pred]), f"{probability:.3f}", texts))
+    found = f"{worst.total:,} of {confusion.total:,} rows have another label than predicted"
+    order = "Sorted by the probability of the predicted class."
+    columns = ("row", "label", "predicted", "probability")
+    return StageDetails(values, figures, _mistakes(found, order, columns, listed, num_mistakes))
+
+
+def multi_label_details(classes: LabelEncoder, predicted: Predicted, num_mistakes: int) -> StageDetails:
+    """Return scores of classes, thresholds over all classes, reliability, and mistakes.
+
+    Args:
+        classes: Label encoder of the label column.
+        predicted: Predictions of all rows.
+        num_mistakes: Number of mistakes to list.
+    """
+    names, column = classes.display_names, classes.column
+    place_of: Mapping[Any, int] = {name: place for place, name in enumerate(classes.names or range(classes.count))}
+    shape = (len(names),)
+    right, found, actual = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+    bins, worst, has_all = reliability([], [], of_positives=True), Highest(num_mistakes), len(names) <= MOST_CLASSES
+    pairs: list[np.ndarray] = []
+    start = num_rows = 0
+    for rows in predicted.chunks():
+        scores, wanted = np.zeros((len(rows), *shape)), np.zeros((len(rows), *shape), dtype=bool)
+        preds = np.zeros_like(wanted)
+        known = np.array([row[column] is not None for row in rows])
+        for place, row in enumerate(rows):
+            wanted[place, classes.numbers(row[column] or (), "test")] = True
+            preds[place, [place_of[name] for name in row["prediction"]]] = True
+            scores[place] = [number(row["scores"].get(name, 0)) for name in names]
+        right += (preds & wanted)[known].sum(axis=0)
+        found += preds[known].sum(axis=0)
+        actual += wanted[known].sum(axis=0)
+        surprise = np.where(preds != wanted, np.abs(scores - wanted), -1).max(axis=1)
+        wrong = np.flatnonzero(known & (surprise >= 0))
+        worst.add(surprise[wrong], start + wrong)
+        if has_all:
+            bins = bins + reliability(scores[known].ravel(), wanted[known].ravel(), of_positives=True)
+            pairs.append(np.stack([scores[known].ravel(), wanted[known].ravel()]).astype(np.float32))
+        start, num_rows = start + len(rows), num_rows + int(known.sum())
+    values: dict[str, Any] = {"classes": with_means(names, right, found, actual)}
+    figures: dict[str, Any] = {}
+    if pairs:
+        values["calibration"], figures["reliability"] = bins.values(), bins
+        score = "probability, all classes together"
+        if (curve := precision_recall(*np.concatenate(pairs, axis=1), score=score, used=0.5)) is not None:
+            values["thresholds"], figures["precision_recall"] = curve.values(), curve
+    listed = []
+    for surprise, row, _ in _with_rows(worst, predicted):
+        labels = [names[label] for label in classes.numbers(row[column] or (), "test")]
+        chosen = ", ".join(map(str, row["prediction"])) or "none"
+        texts = texts_of(row, (*PREDICTED, column, "id"))
+        listed.append((shown_id(row), ", ".join(labels) or "none", Strong(chosen), f"{surprise:.3f}", texts))
+    message = f"{worst.total:,} of {num_rows:,} rows have other labels than predicted"
+    order = "Sorted by the largest distance of a probability from its label, 1 or 0, among the wrong classes of a row."
+    columns = ("row", "labels", "predicted", "distance")
+    return StageDetails(values, figures, _mistakes(message, order, columns, listed, num_mistakes))
+
+
+def regression_details(column: str, predicted: Predicted, num_mistakes: int) -> StageDetails:
+    """Return the largest errors of predicted numbers, and percentiles of the errors.
+
+    Args:
+        column: The label column.
+        predicted: Predictions of all rows.
+        num_mistakes: Number of mistakes to list.
+    """
+    worst, start, errors = Highest(num_mistakes), 0, []
+    for rows in predicted.chunks():
+        distance = np.abs([number(row["prediction"]) - number(row[column]) for row in rows])
+        known = np.flatnonzero(np.isfinite(distance))
+        worst.add(distance[known], start + known)
+        errors.append(distance[known].astype(np.float32))
+        start += len(rows)
+    joined = np.concatenate(errors or [np.zeros(0, np.float32)])
+    levels = (50, 90, 99)
+    percentiles = np.percentile(joined, levels).tolist() if len(joined) else []
+    values = {"absolute_error": {f"{level}th_percentile": p for level, p in zip(levels, percentiles, strict=False)}}
+    listed = []
+    for error, row, _ in _with_rows(worst, predicted):
+        texts = texts_of(row, ("prediction", column, "id"))
+        shown = f"{number(row[column]):.4g}", Strong(f"{number(row['prediction']):.4g}"), f"{error:.4g}"
+        listed.append((shown_id(row), *shown, texts))
+    columns = ("row", "label", "predicted", "error")
+    found = f"{worst.total:,} rows have a label"
+    return StageDetails(values, {}, _mistakes(found, "Sorted by absolute error.", columns, listed, num_mistakes))
+
+
+def _score(row: Row, names: Sequence[str], place: int) -> float:
+    """Return the probability of a class; scores are a list, or keyed by class name where there are many classes."""
+    scores = row["scores"]
+    return number(scores[place] if isinstance(scores, list) else scores.get(names[place], 0.0))
+
+
+def _with_rows(worst: Highest, predicted: Predicted) -> zip[tuple[float, Row, list[int]]]:
+    """Return value, row and entry of each mistake; the first number of an entry is the place of its row."""
+    entries = worst.entries.tolist()
+    return zip(worst.values.tolist(), predicted.rows([entry[0] for entry in entries]), entries, strict=True)
+
+
+def _mistakes(
+    found: str, order: str, columns: Sequence[str], listed: Sequence[tuple[Any, ...]], num_mistakes: int
+) -> Mistakes | None:
+    """Return a table of mistakes; the last value of each is the dictionary of its texts."""
+    if not num_mistakes:
+        return None
+    names = list(dict.fromkeys(name for *_, texts in listed for name in texts))
+    rows = [(*cells, *(texts.get(name, "") for name in names)) for *cells, texts in listed]
+    return Mistakes(found, order, [Table((*columns, *names), rows)] if rows else [])

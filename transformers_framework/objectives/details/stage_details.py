@@ -1,0 +1,123 @@
+"""What an objective reports about a tested stage beyond its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from transformers_framework.sources.fields import as_text
+
+
+class Strong(str):
+    """A part of a text that is emphasized."""
+
+    __slots__ = ()
+
+
+Cell = str | Sequence[str]  # a text, or its parts, some of them `Strong`
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of mistakes.
+
+    Args:
+        columns: Names of the columns.
+        rows: A cell per column.
+        heading: Heading above the table, if there are several.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    heading: Cell = ""
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """The most confident mistakes of a stage.
+
+    Args:
+        found: Number of mistakes in the stage, and of what, such as "17 of 400 rows".
+        order: How they are sorted, in words.
+        tables: The first of them.
+    """
+
+    found: str
+    order: str
+    tables: Sequence[Table]
+
+
+@dataclass(frozen=True)
+class StageDetails:
+    """Details of a tested stage.
+
+    Args:
+        values: Entries of results.json: numbers, texts, lists and dictionaries.
+        figures: Data of each figure by its name in file names, such as ``confusion_matrix``.
+            :mod:`~transformers_framework.reports.figures` draws the types of :mod:`~transformers_framework.metrics`.
+        mistakes: The most confident mistakes; None if they are not asked for.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    mistakes: Mistakes | None = None
+
+
+class Highest:
+    """The N entries with the highest values, of any number of entries that are added in arrays.
+
+    Args:
+        size: N.
+        width: Number of integers by which an entry is found again.
+
+    Examples:
+        >>> highest = Highest(2)
+        >>> highest.add([0.1, 0.9], [0, 1])
+        >>> highest.add([0.5], [2])
+        >>> highest.values.tolist(), highest.entries.tolist()
+        ([0.9, 0.5], [[1], [2]])
+    """
+
+    def __init__(self, size: int, width: int = 1) -> None:
+        self.size, self.total = size, 0
+        self.values: NDArray[np.float64] = np.zeros(0)
+        self.entries: NDArray[np.int64] = np.zeros((0, width), dtype=np.int64)
+
+    def add(self, values: ArrayLike, *entries: ArrayLike) -> None:
+        """Add entries; values that are nan come last."""
+        new, keys = np.asarray(values, dtype=np.float64), np.stack([np.asarray(part) for part in entries], axis=1)
+        self.total += len(new)
+        values, keys = np.concatenate([self.values, new]), np.concatenate([self.entries, keys])
+        order = np.argsort(-values, kind="stable")[: self.size]
+        self.values, self.entries = values[order], keys[order].astype(np.int64)
+
+
+def texts_of(row: Mapping[str, Any], without: Collection[str]) -> dict[str, str]:
+    """Return the columns of a row that hold text, or lists of texts joined by spaces.
+
+    Args:
+        row: The row, with its predictions.
+        without: Columns to leave out.
+
+    Examples:
+        >>> texts_of({"id": 3, "words": ["a", "b"], "text": "c", "label": "x"}, {"label"})
+        {'words': 'a b', 'text': 'c'}
+    """
+    found = {}
+    for name, value in row.items():
+        if name not in without and (isinstance(value, str) or _are_texts(value)):
+            found[name] = value if isinstance(value, str) else " ".join(map(as_text, value))
+    return found
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(text is None or isinstance(text, str) for text in value)
+
+
+def shown_id(row: Mapping[str, Any]) -> str:
+    """Return the id of a row for readers: that of the data if it has one, else its number."""
+    return as_text(row.get("id"))

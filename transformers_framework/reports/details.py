@@ -1,0 +1,89 @@
+"""Details of the test stage by objective, computed once from the files of predictions, for results and figures."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+
+from transformers_framework.distributed.ranks import is_rank_zero
+from transformers_framework.objectives.capabilities import Details
+from transformers_framework.objectives.details.predicted import Predicted
+from transformers_framework.objectives.details.stage_details import StageDetails
+from transformers_framework.objectives.objective import active
+from transformers_framework.restricted import NonNegativeInt
+from transformers_framework.run_parts import EndsRun
+
+if TYPE_CHECKING:
+    from transformers_framework.constants import Stage
+    from transformers_framework.run_parts import Run
+
+logger = logging.getLogger(__name__)
+
+DETAILED: tuple[Stage, ...] = ("test",)  # stages whose rows are predicted and have checked labels
+
+
+class DetailsReport(pl.Callback, EndsRun):
+    """Computes the details of stages from their predictions when they are first asked for.
+
+    Args:
+        num_mistakes: Number of mistakes to list for each objective.
+    """
+
+    def __init__(self, num_mistakes: int) -> None:
+        self.num_mistakes = num_mistakes
+        self._found: dict[Stage, dict[str, StageDetails]] = {}
+
+    def of(self, run: Run, stage: Stage) -> dict[str, StageDetails]:
+        """Return the details of each objective that reports some."""
+        if stage not in self._found:
+            self._found[stage] = self._computed(run, stage) if stage in DETAILED and run.data.has(stage) else {}
+        return self._found[stage]
+
+    def _computed(self, run: Run, stage: Stage) -> dict[str, StageDetails]:
+        found = {}
+        objectives = active(run.objectives, stage)
+        for objective in objectives:
+            suffix = f".{objective.name}" if len(objectives) > 1 else ""
+            path = run.folders.predictions / f"{stage}{suffix}.jsonl"
+            if not isinstance(objective, Details) or not path.exists():
+                continue
+            try:
+                found[objective.name] = objective.details(Predicted(path), self.num_mistakes)
+            except Exception as error:  # a report must not fail a run that has succeeded
+                logger.warning("%s: no details of %s in results and figures: %r", path, objective.name, error)
+                logger.debug("Details of %s", path, exc_info=True)
+        return found
+
+    def on_run_end(self, run: Run) -> None:
+        """Do nothing yet."""
+
+
+def details_report(run: Run, *, errors: NonNegativeInt = 50) -> DetailsReport | None:
+    """Return the callback that computes details of the test stage; None if the run writes no files.
+
+    Args:
+        run: The run.
+        errors: Number of mistakes of the test stage that `errors.md`, beside the predictions, lists with their texts,
+            the most confident first; 0 writes no such file.
+    """
+    return DetailsReport(errors) if run.writes and not run.is_fast_dev_run else None
+
+
+def stage_details(run: Run, stage: Stage) -> dict[str, StageDetails]:
+    """Return the details of each objective of a stage; on other ranks than 0, and of other stages, none."""
+    if not is_rank_zero():
+        return {}
+    computing = (callback for callback in run.trainer.callbacks if isinstance(callback, DetailsReport))  # type: ignore[attr-defined]
+    return next((callback.of(run, stage) for callback in computing), {})
+
+
+def details(run: Run, stage: Stage) -> dict[str, dict[str, Any]]:
+    """Return what results.json has under ``details``: values by objective, computed once and on rank 0 only.
+
+    Args:
+        run: The run, after the stage.
+        stage: A stage; only testing has details.
+    """
+    return {name: dict(found.values) for name, found in stage_details(run, stage).items() if found.values}
