@@ -17,7 +17,7 @@ from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.objectives.capabilities import Corrupts
 from transformers_framework.registry import PIPELINES, resolve
 
-README, N = runs.ROOT / "README.md", 5
+PAGE, N = runs.ROOT / "docs" / "pretraining.md", 5
 MASKED, REPLACED, UNCHANGED, PUT_IN, WRITTEN = "1;33", "1;31", "1;36", "1;33", "32"
 
 
@@ -270,7 +270,7 @@ def test_the_document_shows_what_is_printed(tmp_path, capsys, monkeypatch):
         seed=129,
     )
     block = re.search(
-        r"^<!-- test: preview -->\n```text\n(.*?)^```$", README.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        r"^<!-- test: preview -->\n```text\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
     assert block
     assert shown(words, capsys, monkeypatch, num_rows=2) == block[1]
