@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +20,9 @@ import torch
 
 from tests import runs
 from tests.integration import interrupted
+from transformers_framework.reports.results import KEY
 from transformers_framework.runtime.tensorboard import EVENT_SIZES
-from transformers_framework.storage.run_folders import PREVIOUS, RunFolders
+from transformers_framework.storage.run_folders import LOG, METRICS, PREVIOUS, RESULTS, RunFolders
 
 # what is called at the moments: hooks with their name as an argument, and functions by their own name
 HOOKS = (("pytorch_lightning.trainer.call", "_call_callback_hooks"), ("transformers_framework.runtime.loops", "call_hooks"))  # fmt: skip  # noqa: E501
@@ -51,7 +53,7 @@ FLAGS: dict[str, Any] = {
     "checkpoint_interval": 2,
     "num_sanity_val_steps": 1,
 }
-VARYING = (PREVIOUS, ".lock")  # files of which a resumed run may have others
+VARYING = (PREVIOUS, LOG, ".lock")  # files of which a resumed run may have others
 
 
 class Interruption(NamedTuple):
@@ -200,6 +202,7 @@ def _place(path: Path, run: RunFolders) -> str:
 def _state(path: Path, run: RunFolders) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, weights_only=True)
     del state[EVENT_SIZES]  # each process has a file of its own
+    del state[KEY]["seconds"]
     found = dict(leaves(state))
     return {
         place: value.replace(str(run.output_dir), "--output_dir") if isinstance(value, str) else value
@@ -208,7 +211,11 @@ def _state(path: Path, run: RunFolders) -> dict[str, Any]:
 
 
 def _content(path: Path, run: RunFolders) -> bytes:
-    return path.read_bytes().replace(str(run.output_dir).encode(), b"--output_dir")
+    """Return what is in a file, but for the folder of outputs and for times."""
+    content = path.read_bytes().replace(str(run.output_dir).encode(), b"--output_dir")
+    if path.name == METRICS:
+        return re.sub(rb'"time": "[^"]{25}", ', b"", content)
+    return re.sub(rb'(?s)"durations": \{.*?\},', b"", content) if path.name == RESULTS else content
 
 
 def leaves(state: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -78,6 +78,17 @@ class RunResult:
 
         return AutoTokenizer.from_pretrained(next(iter(self._folders.values())))
 
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """Contents of ``results.json``: the best state, metrics, durations, data and versions; see docs/outputs.md.
+
+        Raises:
+            ConfigurationError: When the run wrote none, as a fast_dev_run does.
+        """
+        if not (found := self.folders.read_results()):
+            raise ConfigurationError(f"Run '{self.folders.name}' has no {self.folders.results}: it was a fast_dev_run.")
+        return found
+
     @property
     def _folders(self) -> dict[str, Path]:
         """Return the folder of each model; a single one has no name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from transformers_framework.runtime.failures import explaining_failures
 from transformers_framework.runtime.garbage_collection import freeze_start_up_objects
 from transformers_framework.runtime.machine import prepare_machine
 from transformers_framework.runtime.steps import Steps
+from transformers_framework.runtime.train_log import TrainLog, train_log
 from transformers_framework.runtime.trainer import build_trainer
 from transformers_framework.storage.overwriting import check_sources
 from transformers_framework.storage.run_folders import RunFolders
@@ -96,6 +98,7 @@ class Experiment:
         self.rendezvous_timeout, self.hang_timeout = rendezvous_timeout, hang_timeout
         self.data_errors: list[UserError] = []  # of a check
         self.metrics: dict[str, float] = {}  # of training and of each evaluated stage, by their log names
+        self.started = time.monotonic()
 
     # ---------------------------------------------------------------- parts
 
@@ -249,10 +252,10 @@ class Experiment:
             RunError: When a run with valid flags and data fails.
         """
         self.prepare_machine()
-        with Rendezvous(self.rendezvous_timeout) as rendezvous:
-            self._run(rendezvous)
+        with train_log(self.folders) as log, Rendezvous(self.rendezvous_timeout) as rendezvous:
+            self._run(rendezvous, log)
 
-    def _run(self, rendezvous: Rendezvous) -> None:
+    def _run(self, rendezvous: Rendezvous, log: TrainLog) -> None:
         from transformers_framework.data.unknown import report_unknown
 
         trains = self.given.get("train_dataset") is not None
@@ -266,11 +269,14 @@ class Experiment:
         writes = is_rank_zero() and self.writes
         if writes:
             self.folders.lock(overwrite=self.overwrite and trains)
+            log.open()
         try:
             with explaining_failures(self.folders.output_dir):
                 freeze_start_up_objects()
                 rows = self.data.fingerprints.summaries
                 with distributed_run(self.trainer, rendezvous, self.options, rows, self.hang_timeout):
+                    if self.writes:
+                        log.open()
                     if writes and trains:  # when all processes agree
                         self.continued.prepare_folders()
                     self._run_stages(trains)

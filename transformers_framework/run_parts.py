@@ -41,6 +41,7 @@ class Run(Protocol):
         folders: Folders of the run.
         seed: Seed of all random number generators.
         metrics: Last value of each name that training logged, and of each evaluated stage.
+        started: ``time.monotonic()`` when the run started.
         resume: Whether the run continues its last checkpoint, if there is one.
         allow_other_batch_size: Whether a checkpoint is continued although an optimizer step now has another number of
             rows.
@@ -51,6 +52,7 @@ class Run(Protocol):
     folders: RunFolders
     seed: int
     metrics: dict[str, float]
+    started: float
     resume: bool
     allow_other_batch_size: bool
 

@@ -329,7 +329,9 @@ def test_checkpoints_are_written_when_they_are_asked_for(
     done = train(tmp_path, "saved", "valid", "test", max_epochs=2, monitor=MAP, **flags)
     assert exports(done) == ["best", *steps, "final"]
     found = sorted(path.name for path in done.checkpoints.glob("[!.]*"))
-    assert found == ["best.ckpt", "config.yaml", "last.ckpt", "previous.ckpt"]
+    assert found == [
+        *("best.ckpt", "config.yaml", "last.ckpt", "metrics.jsonl", "previous.ckpt", "results.json", "train.log")
+    ]
     tested = runs.scores(done)
     logits = runs.logits_of(done.pre_trained_models / "best", [[row["question"], row["answer"]] for row in runs.rows_for("answer_selection", 27, 2)])  # fmt: skip  # noqa: E501
     assert tested == approx((logits[:, 1] - logits[:, 0]).tolist()), "best is what was tested"

@@ -62,7 +62,17 @@ ROOMS: dict[str, set[str]] = {
     },
     "run_parts": {"specs", "storage", "runtime", "inputs", "objectives", "pipelines", "data", "callbacks"},
     "run_callbacks": {"run_parts", "registry", "callbacks"},
-    "reports": {"run_parts", "processing", "storage", "distributed", "runtime", "objectives", "pipelines", "data"},
+    "reports": {
+        "run_parts",
+        "processing",
+        "storage",
+        "distributed",
+        "runtime",
+        "objectives",
+        "pipelines",
+        "data",
+        "callbacks",
+    },
     "retrieval": {
         "run_parts",
         "registry",

@@ -54,7 +54,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.interval, self.at_validation, self.at_epoch = interval, at_validation, at_epoch
         self.averages = averages
         self.best_value: float | None = None
-        self.best_step = 0
+        self.best_step = self.best_epoch = 0
+        self.best_metrics: dict[str, float] = {}  # that were logged when it was found
         self.saved_step = -1
         self.exported: str | None = None
         self.written: tuple[int, bool] | None = None
@@ -67,18 +68,43 @@ class Checkpoints(pl.callbacks.Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and step, the last saved step and export, and the metrics that were logged."""
-        best = {"monitor": self.monitor, "sign": self.sign, "best_value": self.best_value, "best_step": self.best_step}
-        return best | {"saved_step": self.saved_step, "exported": self.exported, "metrics": self.metrics}
+        return {
+            "monitor": self.monitor,
+            "sign": self.sign,
+            "best_value": self.best_value,
+            "best_step": self.best_step,
+            "best_epoch": self.best_epoch,
+            "best_metrics": self.best_metrics,
+            "saved_step": self.saved_step,
+            "exported": self.exported,
+            "metrics": self.metrics,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value where the same metric is monitored, and the last saved step and export."""
         is_same = (state_dict["monitor"], state_dict["sign"]) == (self.monitor, self.sign)
         if is_same and self.folders.best.exists():
             self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
+            self.best_epoch = state_dict.get("best_epoch", 0)
+            self.best_metrics = state_dict.get("best_metrics", {})
         self.saved_step, exported = state_dict.get("saved_step", -1), state_dict.get("exported")
         if exported is not None and (self.folders.pre_trained_models / exported).exists():
             self.exported = exported
         self.metrics = state_dict.get("metrics", {})
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best state: the monitored metric, its value, where it was, and the metrics that were logged then."""
+        if self.best_value is None:
+            return None
+        return {
+            "monitor": self.monitor,
+            "direction": "max" if self.sign > 0 else "min",
+            "value": self.best_value,
+            "step": self.best_step,
+            "epoch": self.best_epoch,
+            "metrics": self.best_metrics,
+        }
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -200,6 +226,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
         folders = self.folders
         folders.move_earlier_aside()
         self.metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        if best:
+            self.best_epoch, self.best_metrics = epoch_under_way(trainer), self.metrics
         aside = folders.checkpoints / ".state.part"
         trainer.save_checkpoint(aside)
         # without a shared folder each node has its own shards

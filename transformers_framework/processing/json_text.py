@@ -10,19 +10,23 @@ from typing import Any
 import numpy as np
 
 
-def to_json(value: Any) -> str:
-    """Return a value as JSON on one line; numbers that are not finite become null, for JSON has none of them.
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON; numbers that are not finite become null, for JSON has none of them.
 
     Texts stay as they are, and what JSON has no type for, as dates, becomes a text.
+
+    Args:
+        value: The value.
+        indent: Spaces before the entries of each level; None for a single line.
 
     Examples:
         >>> to_json({"id": 0, "text": "é", "score": float("nan"), "all": [1.5, float("-inf")]})
         '{"id": 0, "text": "é", "score": null, "all": [1.5, null]}'
     """
     try:
-        return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
+        return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False, indent=indent)
     except ValueError:  # few rows have such a number, and to look for it takes longer than to write the row
-        return json.dumps(_finite(value), ensure_ascii=False, default=_plain, allow_nan=False)
+        return json.dumps(_finite(value), ensure_ascii=False, default=_plain, allow_nan=False, indent=indent)
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -14,11 +15,14 @@ from typing import Any
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import LONGEST_NAME
+from transformers_framework.storage.atomic import ASIDE as PART
 from transformers_framework.storage.atomic import atomic_file, clear_leftovers, remove
 from transformers_framework.storage.overwriting import ASIDE, EarlierRun, recover
 
 KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
 LAST, PREVIOUS, BEST, CONFIG = "last.ckpt", "previous.ckpt", "best.ckpt", "config.yaml"
+METRICS, RESULTS, LOG = "metrics.jsonl", "results.json", "train.log"
+NOT_TRAINED = frozenset((CONFIG, METRICS, RESULTS, LOG))  # all that a run leaves that has saved no checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ class RunFolders:
         )
         self._lock: Any = None
         self._earlier: EarlierRun | None = None  # files that the first checkpoint replaces
-        self._config = ""
+        self._config, self._grows_aside = "", False
         self.undamaged: Path | None = None  # the checkpoint whose checksums resumable() has verified
 
     @property
@@ -68,6 +72,39 @@ class RunFolders:
     def config(self) -> Path:
         """The config file with all flags, which repeats the run."""
         return self.checkpoints / CONFIG
+
+    @property
+    def metrics(self) -> Path:
+        """What was logged, one JSON object per line."""
+        return self.checkpoints / METRICS
+
+    @property
+    def results(self) -> Path:
+        """The results of the run, as JSON."""
+        return self.checkpoints / RESULTS
+
+    def read_results(self) -> dict[str, Any]:
+        """Return the contents of the file of results; empty if there is none, or one that cannot be read."""
+        try:
+            found = json.loads(self.results.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def log(self) -> Path:
+        """The log messages."""
+        return self.checkpoints / LOG
+
+    def growing(self, path: Path) -> Path:
+        """Return where to append to a file: beside it, as long as it is one of the run that is overwritten."""
+        aside = path.with_name(f".{path.name}.new{PART}")
+        return aside if self._grows_aside or aside.exists() else path
+
+    @property
+    def replaces_earlier(self) -> bool:
+        """Whether the files of an earlier run are still there, until the first checkpoint."""
+        return self._grows_aside
 
     @property
     def all(self) -> tuple[Path, ...]:
@@ -99,6 +136,10 @@ class RunFolders:
         """Move the files of the overwritten run; called before the first checkpoint or export is written."""
         if self._earlier is not None:
             self._earlier.move_aside()
+            self._grows_aside = False
+            for path in (self.metrics, self.log):
+                if (aside := self.growing(path)) != path:
+                    aside.replace(path)
 
     def remove_earlier(self) -> None:
         """Remove the files of the overwritten run; called after the first checkpoint is written."""
@@ -149,8 +190,7 @@ class RunFolders:
         ways_out = "Choose another --name, continue it with --resume, or replace it with --overwrite."
         if trains and not resume:
             for folder in (self.checkpoints, self.pre_trained_models):
-                # a run that did not start has written its config only
-                if any(not path.name.startswith(".") and path.name != CONFIG for path in folder.glob("*")):
+                if any(not path.name.startswith(".") and path.name not in NOT_TRAINED for path in folder.glob("*")):
                     raise ConfigurationError(f"--name: a run '{self.name}' has files in {folder}. {ways_out}")
         for stage in () if resume else predicts:
             found = self.predictions / f"{stage}.jsonl"
@@ -175,7 +215,7 @@ class RunFolders:
             for folder in self.all[:-1]:
                 clear_leftovers(folder)
             if overwrite and (earlier := EarlierRun(self.all, self.last, kept=(".lock",))).files:
-                self._earlier = earlier
+                self._earlier, self._grows_aside = earlier, True
                 logger.info("The files of the earlier run '%s' are kept until the first checkpoint.", self.name)
         except Timeout:
             raise ConfigurationError(
