@@ -59,14 +59,20 @@ class Reliability:
 
 
 def reliability(
-    probabilities: ArrayLike, right: ArrayLike, num_bins: int = NUM_BINS, *, of_positives: bool = False
+    probabilities: ArrayLike,
+    right: ArrayLike,
+    num_bins: int = NUM_BINS,
+    *,
+    weights: ArrayLike | None = None,
+    of_positives: bool = False,
 ) -> Reliability:
     """Sort predictions into bins by their probability.
 
     Args:
         probabilities: Probability of each prediction ``(N,)``; values that are not finite are left out.
-        right: Whether it is right ``(N,) bool``.
+        right: Whether it is right ``(N,) bool``; with weights, the number of right ones with this probability.
         num_bins: Number of bins B.
+        weights: Number of predictions with each probability ``(N,)``; by default 1.
         of_positives: See :class:`Reliability`.
 
     Examples:
@@ -74,11 +80,11 @@ def reliability(
         >>> found.counts.tolist(), found.right.tolist(), round(found.error, 3)
         ([1, 3], [0, 2], 0.225)
     """
-    values, hits = np.asarray(probabilities, dtype=np.float64), np.asarray(right, dtype=bool)
+    values, hits = np.asarray(probabilities, dtype=np.float64), np.asarray(right, dtype=np.int64)
+    sizes = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
     known = np.isfinite(values)
-    values, hits = values[known], hits[known]
-    edges = np.linspace(0, 1, num_bins + 1)[1:-1]
-    bins = np.searchsorted(edges, values)
-    counts = np.bincount(bins, minlength=num_bins)
-    confidence = np.bincount(bins, values, minlength=num_bins).astype(np.float64)
-    return Reliability(counts, confidence, np.bincount(bins[hits], minlength=num_bins), of_positives)
+    values, hits, sizes = values[known], hits[known], sizes[known]
+    bins = np.searchsorted(np.linspace(0, 1, num_bins + 1)[1:-1], values)
+    counts, right_ones = (np.bincount(bins, part, minlength=num_bins).astype(np.int64) for part in (sizes, hits))
+    confidence = np.bincount(bins, values * sizes, minlength=num_bins).astype(np.float64)
+    return Reliability(counts, confidence, right_ones, of_positives)

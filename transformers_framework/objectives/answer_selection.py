@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
+
 NUM_CLASSES = 2
 
 
@@ -147,6 +150,19 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
         """Return the score of each candidate and its predicted class."""
         output = two_class_output(output)
         return {"scores": ranking_scores(output), "prediction": output.logits.argmax(dim=-1)}
+
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return ranks of the first positives, thresholds, calibration, and queries with a negative first."""
+        from transformers_framework.objectives.details.ranking import Columns, ranking_details
+
+        columns = Columns(self.column, self.index_column, self.list_column)
+        target_of = partial(self.classes.numbers, stage="test")
+        return ranking_details(predicted, num_mistakes, columns, target_of, are_logits=True)
+
+    @property
+    def list_column(self) -> str | None:
+        """Return the column of lists of candidates, if rows have one."""
+        return None
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]

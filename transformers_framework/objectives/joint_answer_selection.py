@@ -206,6 +206,11 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
             found[name] = lists[rows]
         return found, dataset
 
+    @property
+    def list_column(self) -> str | None:
+        """Return the column of lists of candidates, if rows have one."""
+        return self.candidates if self.in_lists else None
+
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
         """Return the name of the predicted class; a list of names if a row has a list of candidates."""
         if not self.in_lists:

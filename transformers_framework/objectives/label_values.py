@@ -152,3 +152,20 @@ def distinct(dataset: Dataset, column: str, source: DatasetSource) -> list[tuple
             first.setdefault(value, start + row)
         start += len(chunk)
     return list(first.items())
+
+
+def column_numbers(array: Any, what: str, expected: str) -> np.ndarray:
+    """Convert labels of an Arrow array, also words for yes and no, to numbers ``(N,) float64``; null becomes nan."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(array.type):
+        encoded = array.dictionary_encode()
+        numbers = [number_of(text) for text in encoded.dictionary.to_pylist()]
+        if any(not isinstance(number, str) for number in numbers):
+            known = pa.array([None if isinstance(number, str) else number for number in numbers], pa.float64())
+            array = known.take(encoded.indices)
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+    if not any(is_kind(array.type) for is_kind in kinds):
+        raise DataError(f"{what} holds {array.type}; expected {expected}.")
+    return np.asarray(pc.fill_null(pc.cast(array, pa.float64()), float("nan")).to_numpy(zero_copy_only=False))

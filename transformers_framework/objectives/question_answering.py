@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,13 +15,20 @@ from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.losses.classification import cross_entropy
 from transformers_framework.objectives.answers import CHUNK, Answers, texts_of
-from transformers_framework.objectives.capabilities import ExportsConfig, KeepsState, MergesWindows, WritesFiles
+from transformers_framework.objectives.capabilities import (
+    Details,
+    ExportsConfig,
+    KeepsState,
+    MergesWindows,
+    WritesFiles,
+)
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.answers import all_scores, best_threshold, metric_names, reading_metrics
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.processing.reading import (
     Documents,
     Spans,
+    Windows,
     answer_ends,
     best_spans,
     merge,
@@ -37,6 +44,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
     from transformers_framework.sources.columns import DatasetSource
 
 logger = logging.getLogger(__name__)
@@ -47,31 +56,7 @@ ALWAYS_ANSWERED = math.inf
 HIGHEST = float(np.finfo(np.float32).max)  # difference where there is no span at all; JSON has no infinity
 
 
-class Windows(NamedTuple):
-    """Positions of B windows in their contexts, by which logits are converted to spans; it stays on the host.
-
-    Args:
-        starts: Position of the first token of the context ``(B,) int64``.
-        nulls: Position of the token that represents no answer ``(B,) int64``.
-        lengths: Number of tokens of the context ``(B,) int64``.
-        before: Number of tokens shared with the previous window ``(B,) int64``.
-        after: Number of tokens shared with the next window ``(B,) int64``.
-        char_starts: First character of each token of the context ``(B, C) int64``.
-        char_ends: The character after its last one ``(B, C) int64``; not greater than the start if it has none.
-        rows: Row of the data set ``(B,) int64``.
-    """
-
-    starts: np.ndarray
-    nulls: np.ndarray
-    lengths: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    char_starts: np.ndarray
-    char_ends: np.ndarray
-    rows: np.ndarray
-
-
-class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, WritesFiles):
+class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, WritesFiles, Details):
     """Predict the start and the end of the answer to a question in a context; the first token represents no answer.
 
     Args:
@@ -365,6 +350,19 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
             for row, size in enumerate(sizes[part].tolist()):
                 listed[first + row] = answers[row * width : row * width + size]
         return listed
+
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return calibration, thresholds of no answer, and wrong answers in their context."""
+        from transformers_framework.objectives.details.reading import reading_details
+
+        return reading_details(
+            self.context_column,
+            self.answers.columns,
+            predicted,
+            num_mistakes,
+            with_unanswerable=self.has_unanswerable("test"),
+            threshold=self.threshold,
+        )
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]

@@ -15,13 +15,14 @@ from transformers_framework.losses.retrieval.table import RETRIEVAL_LOSSES, SIMI
 from transformers_framework.objectives.answer_selection import query_numbers
 from transformers_framework.objectives.capabilities import (
     CountsLabels,
+    Details,
     EvaluatesGroups,
     HeadByFamily,
     LogsByData,
     Remarks,
     WritesFiles,
 )
-from transformers_framework.objectives.label_values import number_of
+from transformers_framework.objectives.label_values import column_numbers, number_of
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.text_ids import token_hashes
 from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
@@ -43,11 +44,13 @@ if TYPE_CHECKING:
 
     from transformers_framework.losses.retrieval.batch import Embedded
     from transformers_framework.losses.retrieval.table import RetrievalLoss
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
 
 NUM_PAIR = 2
 
 
-class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByData, Remarks, WritesFiles):
+class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByData, Remarks, WritesFiles, Details):
     """Learn embeddings in which a query is close to its passages and far from all others.
 
     Args:
@@ -216,7 +219,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
             )
         start, any_positive = 0, False
         for array in arrow_chunks(dataset, column):
-            values = _numbers(array, f"--label_column: '{column}' of {source.name}", expected)
+            values = column_numbers(array, f"--label_column: '{column}' of {source.name}", expected)
             wrong = ~np.isfinite(values) if numbers else ~np.isin(values, (0, 1, IGNORE_INDEX))
             if wrong.any():
                 row = int(np.argmax(wrong))
@@ -235,7 +238,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         trains, needs = stage == TRAIN, self.loss.row
         if self.label_column not in self.label_columns(stage) or (trains and not needs.label.is_binary):
             return []
-        targets = [_target_of(_numbers(array, "", "")) for array in arrow_chunks(dataset, str(self.label_column))]
+        targets = [_target_of(column_numbers(array, "", "")) for array in arrow_chunks(dataset, str(self.label_column))]
         positives = sum(int(np.count_nonzero(target == 1)) for target in targets)
         found = f"{positives:,} of {len(dataset):,} rows ({100 * positives / len(dataset):.1f} %) have a positive"
         lone = trains and needs.in_batch and positives < len(dataset)
@@ -341,6 +344,16 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
         """Return the similarity of query and passage in each row, if rows have a passage."""
         return {} if output.passage is None else {"scores": self.scores(output)}
 
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return ranks of the first positives, thresholds and queries with a negative first, if rows have labels."""
+        from transformers_framework.objectives.details.ranking import Columns, ranking_details
+        from transformers_framework.objectives.details.stage_details import StageDetails
+
+        if not self._ranks("test"):
+            return StageDetails()
+        columns = Columns(str(self.label_column), self.index_column)
+        return ranking_details(predicted, num_mistakes, columns, _target_of, are_logits=False)
+
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
@@ -378,20 +391,3 @@ def _check_columns(loss_fn: str, needs: RetrievalLoss, columns: Sequence[str]) -
             f"--input_columns: '{' '.join(more)}' are several hard negatives, but --loss_fn {loss_fn} needs one "
             f"{needs.label.quantity} per row. Give three columns, each with one text."
         )
-
-
-def _numbers(array: Any, what: str, expected: str) -> np.ndarray:
-    """Convert labels of an Arrow array, also words for yes and no, to numbers ``(N,) float64``; null becomes nan."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_string(array.type):
-        encoded = array.dictionary_encode()
-        numbers = [number_of(text) for text in encoded.dictionary.to_pylist()]
-        if any(not isinstance(number, str) for number in numbers):
-            known = pa.array([None if isinstance(number, str) else number for number in numbers], pa.float64())
-            array = known.take(encoded.indices)
-    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
-    if not any(is_kind(array.type) for is_kind in kinds):
-        raise DataError(f"{what} holds {array.type}; expected {expected}.")
-    return np.asarray(pc.fill_null(pc.cast(array, pa.float64()), float("nan")).to_numpy(zero_copy_only=False))

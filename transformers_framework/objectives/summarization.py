@@ -11,7 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.objectives.capabilities import Generates, SparseHead
+from transformers_framework.objectives.capabilities import Details, Generates, SparseHead
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, tokenize
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
     from transformers_framework.metrics.generation import RowStatistics
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
 
 NEEDED_BY = "--pipeline summarization"
 MOST_FOREIGN = 0.1  # share of letters other than a-z; French and German have 0.02 to 0.04
@@ -42,7 +44,7 @@ MOST_FOREIGN = 0.1  # share of letters other than a-z; French and German have 0.
 logger = logging.getLogger(__name__)
 
 
-class Summarization(Objective, SparseHead, Generates):
+class Summarization(Objective, SparseHead, Generates, Details):
     """Generate the summary of a document; metrics compare generated summaries, not teacher-forced predictions.
 
     Args:
@@ -250,6 +252,13 @@ class Summarization(Objective, SparseHead, Generates):
         written = [[token for token in ids if token >= 0] for ids in predictions.pop("generated")]
         best, *others = texts = self._decoded(written)
         return {"prediction": best, **({"predictions": texts} if others else {}), **predictions}
+
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return percentiles of the ROUGE of rows, and the rows with the lowest one."""
+        from transformers_framework.objectives.details.texts import generation_details
+
+        columns = [name for name in self.rouge.names if name.endswith("fmeasure")]
+        return generation_details(columns, "rougeL_fmeasure", predicted, num_mistakes)
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Return a text with the target summary and its special tokens."""

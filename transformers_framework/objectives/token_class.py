@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
     from transformers_framework.sources.columns import DatasetSource
 
 ENTITIES = "named_entity_recognition"  # the pipeline whose classes are entity tags
@@ -260,6 +262,13 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
             "scores": [score if number >= 0 else None for score, number in zip(scores, classes, strict=True)],
             "prediction": [None if number < 0 else names[number] if names else number for number in classes],
         }
+
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return scores of classes and of entity types, confusions, calibration and mistakes."""
+        from transformers_framework.objectives.details.words import word_details
+
+        entities = self._has_entities
+        return word_details(self.classes, self.words, predicted, num_mistakes, are_entities=entities)
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]

@@ -9,7 +9,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.families import family_of
-from transformers_framework.objectives.capabilities import ConfiguresInputs, Corrupts, HeadByFamily, WeighsLoss
+from transformers_framework.objectives.capabilities import ConfiguresInputs, Corrupts, Details, HeadByFamily, WeighsLoss
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, draws_at, replace_tokens, select
@@ -18,6 +18,9 @@ from transformers_framework.restricted import Probability
 if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
+
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
 
 ORIGINAL, REPLACED = 0, 1
 
@@ -45,7 +48,7 @@ class GeneratorLM(MaskedLM):
         return Evaluation(output.loss, {"tokens": tokens})
 
 
-class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
+class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss, Details):
     """Predict for each token whether it was replaced.
 
     (Clark, Luong, Le, Manning 2020, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators",
@@ -115,6 +118,12 @@ class Detection(Objective, Corrupts, HeadByFamily, WeighsLoss):
         if "labels" in values:
             decoded["replaced"] = np.flatnonzero(values["labels"][there] == REPLACED).tolist()
         return decoded
+
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return calibration, and precision and recall at every threshold."""
+        from transformers_framework.objectives.details.texts import detection_details
+
+        return detection_details(predicted)
 
 
 class TokenDetection(Detection):

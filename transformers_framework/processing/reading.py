@@ -136,6 +136,30 @@ def answer_ends(
     return found[0], found[1]
 
 
+class Windows(NamedTuple):
+    """Positions of B windows in their contexts, by which logits are converted to spans; it stays on the host.
+
+    Args:
+        starts: Position of the first token of the context ``(B,) int64``.
+        nulls: Position of the token that represents no answer ``(B,) int64``.
+        lengths: Number of tokens of the context ``(B,) int64``.
+        before: Number of tokens shared with the previous window ``(B,) int64``.
+        after: Number of tokens shared with the next window ``(B,) int64``.
+        char_starts: First character of each token of the context ``(B, C) int64``.
+        char_ends: The character after its last one ``(B, C) int64``; not greater than the start if it has none.
+        rows: Row of the data set ``(B,) int64``.
+    """
+
+    starts: np.ndarray
+    nulls: np.ndarray
+    lengths: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    char_starts: np.ndarray
+    char_ends: np.ndarray
+    rows: np.ndarray
+
+
 class Spans(NamedTuple):
     """The best spans of B windows or documents, best first; where there are fewer than n, minus infinity follows.
 
