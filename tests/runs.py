@@ -139,7 +139,7 @@ def command(tmp_path: Path, *, pipeline: str = "answer_selection", model: str = 
         given["eval_batch_size"] = 1
     if "max_steps" in flags:
         given["max_epochs"] = None
-    if flags.get("optimizer", "adamw") == "adamw":
+    if flags.get("optimizer", "adamw") == "adamw" and "config" not in flags:  # which may choose another one
         given["adamw_epsilon"] = EPSILON
     words = ["--pipeline", pipeline, "--model", model]
     for name, value in (given | flags).items():
