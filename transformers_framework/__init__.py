@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         register_retrieval_loss,
         register_scheduler,
     )
+    from transformers_framework.serving.model import LoadedModel, load
     from transformers_framework.specs import PipelineSpec, Variant
 
 # name -> module that has it
@@ -30,18 +31,21 @@ _MODULES = {
     "RetrievalLoss": "losses.retrieval.table",
     **{f"register_{kind}": "registration" for kind in ("logger", "model", "optimizer", "pipeline", "scheduler")},
     "register_retrieval_loss": "registration",
+    **dict.fromkeys(("LoadedModel", "load"), "serving.model"),
 }
 
 __all__ = [
     "ConfigurationError",
     "DataError",
     "Family",
+    "LoadedModel",
     "PipelineSpec",
     "RetrievalLoss",
     "RunError",
     "RunResult",
     "UserError",
     "Variant",
+    "load",
     "register_logger",
     "register_model",
     "register_optimizer",

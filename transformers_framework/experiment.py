@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from transformers_framework.callbacks.selection import Selection
     from transformers_framework.data.datamodule import DataModule
     from transformers_framework.inputs.inputs import Inputs
+    from transformers_framework.models.auto import HeadSpec
+    from transformers_framework.models.model import Model
     from transformers_framework.objectives.objective import Objective
     from transformers_framework.pipelines.pipeline import Pipeline
 
@@ -120,6 +122,10 @@ class Experiment:
         check_pair(self.pipeline_name, self.spec, config.model_type)
         return config
 
+    def config_of(self, objective: str) -> Any:
+        """Return the config of an objective's head in the checkpoint: of every one, that of the model."""
+        return self.config
+
     @cached_property
     def tokenizer(self) -> Any:
         """Tokenizer of the run."""
@@ -170,10 +176,10 @@ class Experiment:
 
         objectives = []
         for kind in map(resolve, self.spec.objectives):
-            head, trained = head_of(kind, self.config.model_type), self.options.get("pre_trained_model") is not None
-            classes = known_classes(self.config, head) if trained else None
+            config, trained = self.config_of(kind.name), self.options.get("pre_trained_model") is not None
+            classes = known_classes(config, head_of(kind, config.model_type)) if trained else None
             lengths, metrics = self.options["max_sequence_length"], tuple(self.options.get("metrics", ()))
-            setup = Setup(self.tokenizer, self.config, classes, lengths, self.pipeline_name, metrics)
+            setup = Setup(self.tokenizer, config, classes, lengths, self.pipeline_name, metrics)
             objectives.append(kind(setup, **options_of(kind, self.options)))
         return objectives
 
@@ -207,12 +213,17 @@ class Experiment:
         num_types, config = self.inputs.num_token_types, copy.deepcopy(self.config)
         if num_types > 1 and not type_vocabulary(config):
             grow_type_vocabulary(config, num_types)
-        load = resolve(self.spec.model)
-        model = load(heads, config, **options_of(load, self.options))
+        model = self.load_model(heads, config)
         if num_types > max(1, type_vocabulary(config)):
             grow_type_vocabulary(model, num_types)
         kind: type[Pipeline] = resolve(self.spec.module)
         return kind(model, self.objectives, self.options, self.inputs, **options_of(kind, self.options))
+
+    def load_model(self, heads: Mapping[str, HeadSpec], config: Any) -> Model:
+        """Return the model with its heads, by the names of their objectives."""
+        load = resolve(self.spec.model)
+        model: Model = load(heads, config, **options_of(load, self.options))
+        return model
 
     @cached_property
     def pipeline_callbacks(self) -> list[pl.Callback]:

@@ -160,6 +160,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         objectives=("objectives.token_detection:GeneratorLM", "objectives.token_detection:TokenDetection"),
         module="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",
+        remembers="models.generator:remembered",
         order_flags=("packing",),
         task_flags=("embedding_sharing",),
     ),
@@ -174,6 +175,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         ),
         module="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",
+        remembers="models.generator:remembered",
         task_flags=("embedding_sharing", "problem_type"),
     ),
 }
@@ -332,3 +334,16 @@ def options_of(target: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     parameters = [p for _, function in declaring(target) for p in inspect.signature(function).parameters.values()]
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     return {name: options[name] for name in names if name in options}
+
+
+def keyword_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotation of each keyword-only parameter of a function; types of others may be unknown at runtime."""
+    import inspect
+    import types
+    import typing
+
+    function = inspect.unwrap(function)
+    parameters = inspect.signature(function).parameters.values()
+    names = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    stub = types.SimpleNamespace(__annotations__={k: v for k, v in function.__annotations__.items() if k in names})
+    return typing.get_type_hints(stub, function.__globals__, include_extras=True)

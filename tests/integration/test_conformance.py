@@ -6,6 +6,7 @@ held to stands in ``tests/cases.py``.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,8 +33,10 @@ from tests.cases import (
     monitor_of,
 )
 from tests.tolerances import BACKWARD, FORWARD, approx, assert_close, rounding
+from transformers_framework import load
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.models.own_families import ensure_registered
+from transformers_framework.processing.json_text import to_json
 from transformers_framework.registry import MODELS, PIPELINES, resolve
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -325,6 +328,35 @@ def test_predictions_have_one_row_a_data_row(trained: Trained, stage: str) -> No
         assert objective not in HIDING or stage == "predict" or any(line["prediction"] for line in found)
     written = {path.stem for path in trained.folders.predictions.glob(f"{stage}*.jsonl")}
     assert written == ({stage} if len(trained.evaluated) == 1 else {f"{stage}.{name}" for name in trained.evaluated})
+
+
+def test_a_loaded_export_predicts_what_was_written(trained: Trained) -> None:
+    """Without flags: they are in the export."""
+    rows = [{key: value for key, value in row.items() if key not in LABELS} for row in trained.rows("predict")]
+    model = load(str(trained.exports / "best"), device="cpu", batch_size=1 if trained.family in runs.SEE_PADDING else 5)
+    found = model.predict(rows)
+    assert found == model.predict(rows), "bit for bit"
+    for objective in trained.evaluated:
+        own = found if len(trained.evaluated) == 1 else [row[objective] for row in found]
+        for row, line, predicted in zip(rows, trained.predictions("predict", objective), own, strict=True):
+            expected = {key: value for key, value in line.items() if key not in {"id", *row}}
+            assert_equal_but_for_rounding(json.loads(to_json(predicted)), expected)
+
+
+def assert_equal_but_for_rounding(found: Any, expected: Any) -> None:
+    """Compare values of JSON, numbers up to rounding, also those that are written with four digits."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        found, expected = list(found.values()), list(expected.values())
+    if isinstance(expected, list):
+        assert len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_equal_but_for_rounding(*pair)
+    elif isinstance(expected, float):
+        written = 1e-4 if round(expected, 4) == expected else 0
+        assert found == approx(expected, BACKWARD) or abs(found - expected) < 1.5 * written
+    else:
+        assert found == expected
 
 
 def test_trec_files_give_the_logged_ranking_metrics(trained: Trained) -> None:

@@ -47,8 +47,10 @@ ROOMS: dict[str, set[str]] = {
     "models": {"plugins", "registry", "processing", "storage", "losses", "objectives"},
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "inputs", "objectives", "models"},
     "data": {"processing", "storage", "distributed", "runtime", "sources", "inputs", "objectives"},
+    "export_description": {"registry", "specs"},
     "callbacks": {
         "import_paths",
+        "export_description",
         "processing",
         "storage",
         "distributed",
@@ -130,10 +132,29 @@ ROOMS: dict[str, set[str]] = {
     "clusters": {"processing", "storage", "runtime", "models", "cli"},
     "__main__": {"cli"},
     "api": {"storage", "runtime", "objectives", "models", "experiment", "cli"},
+    "serving": {
+        "run_parts",
+        "specs",
+        "registry",
+        "processing",
+        "storage",
+        "runtime",
+        "sources",
+        "inputs",
+        "objectives",
+        "models",
+        "pipelines",
+        "data",
+        "callbacks",
+        "export_description",
+        "preflight",
+        "experiment",
+        "cli",
+    },
 }
 
 HEAVY = {"torch", "transformers", "datasets", "pytorch_lightning", "torchmetrics", "pyarrow", "tensorboard", "yaml"}
-OFFERED = {"api", "exceptions", "families", "losses", "registration", "specs"}  # to users of the package
+OFFERED = {"api", "exceptions", "families", "losses", "registration", "serving", "specs"}  # to users of the package
 LIGHT_ROOMS = (
     "api",
     "__init__",

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 
 from transformers_framework.callbacks.model_card import model_card
 from transformers_framework.callbacks.run_record import RunRecord
+from transformers_framework.export_description import describe, write_description
 from transformers_framework.objectives.capabilities import ExportsConfig
 from transformers_framework.runtime.loops import epoch_under_way
 from transformers_framework.storage.atomic import atomic_folder
@@ -41,7 +42,8 @@ class Exporter:
             pipeline = cast("Pipeline", trainer.lightning_module)
             exporting = {name: part for name, part in pipeline.objectives.items() if isinstance(part, ExportsConfig)}
             learned = {name: part.learned_config for name, part in exporting.items()}
-            pipeline.model.export(aside, self.tokenizer, state_dict=weights, learned=learned)
+            folders = pipeline.model.export(aside, self.tokenizer, state_dict=weights, learned=learned)
+            self._describe(aside, pipeline, folders, learned)
             if weights is not None:
                 _say_precision(aside)
             records = [part for part in trainer.callbacks if isinstance(part, RunRecord)]  # type: ignore[attr-defined]
@@ -53,6 +55,14 @@ class Exporter:
                 changes=[line for record in records for line in record.continued.changes],
             )
             card.save(aside / "README.md")
+
+    def _describe(self, aside: Path, pipeline: Pipeline, folders: Mapping[str, Path], learned: Any) -> None:
+        """Write what is needed to load the export as it was trained."""
+        configs = {name: part.head_config for name, part in pipeline.objectives.items()}
+        labels = {name: [*config["id2label"].values()] for name, config in configs.items() if "id2label" in config}
+        heads = {name: path.relative_to(aside).as_posix() for name, path in folders.items()}
+        family = pipeline.model.config.model_type
+        write_description(aside, describe(self.options, family, heads, labels, learned), alone=pipeline.objectives)
 
 
 def _say_precision(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +40,11 @@ class Predictions(pl.Callback):
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Keep the predictions of a batch, on the host: those of all tokens of a data set are many."""
-        self.batches.append(_on_host(outputs["predictions"]))
+        self.batches.append(on_host(outputs["predictions"]))
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Keep the predictions of a batch."""
-        self.batches.append(_on_host(outputs["predictions"]))
+        self.batches.append(on_host(outputs["predictions"]))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the predictions of testing."""
@@ -56,21 +56,13 @@ class Predictions(pl.Callback):
 
     def _write(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> None:
         batches, self.batches = self.batches, []
-        mine = {
-            name: {key: _joined([batch[name][key] for batch in batches]) for key in batches[0][name]}
-            for name in (batches[0] if batches else {})
-        }
-        parts = gather_json(mine)
+        parts = gather_json(joined_batches(batches))
         if parts is None:
             return
         self.folders.predictions.mkdir(parents=True, exist_ok=True)
         objectives = pl_module.active(stage)
         for name, objective in objectives.items():
-            columns: Mapping[str, np.ndarray] = in_row_order([part[name] for part in parts if part])
-            whole = objective.whole_rows(stage, columns) if isinstance(objective, MergesWindows) else None
-            columns, rows = (
-                (whole[0], partial(chunks, whole[1])) if whole else (columns, partial(self.data.rows, stage))
-            )
+            columns, rows = whole_rows(objective, stage, [part[name] for part in parts if part], self.data)
             suffix = f".{name}" if len(objectives) > 1 else ""
             path = self.folders.predictions / f"{stage}{suffix}.jsonl"
             with atomic_file(path) as aside, aside.open("w", encoding="utf-8") as file:
@@ -81,6 +73,30 @@ class Predictions(pl.Callback):
                 with atomic_file(path.with_suffix(extra)) as aside:
                     aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             logger.info("Predictions of %d rows are in %s", len(columns[ROW_IDS]), path)
+
+
+def joined_batches(batches: Sequence[Mapping[str, Mapping[str, np.ndarray]]]) -> dict[str, dict[str, np.ndarray]]:
+    """Return the columns of all batches, by objective."""
+    return {
+        name: {key: _joined([batch[name][key] for batch in batches]) for key in batches[0][name]}
+        for name in (batches[0] if batches else {})
+    }
+
+
+def whole_rows(
+    objective: Objective, stage: Stage, parts: list[Mapping[str, np.ndarray]], data: DataModule
+) -> tuple[Mapping[str, np.ndarray], Callable[[], Iterator[Mapping[str, Sequence[Any]]]]]:
+    """Return the predictions of whole rows in the order of the data, and a function that reads these rows in chunks.
+
+    Args:
+        objective: The objective.
+        stage: The stage.
+        parts: Columns of each process, all with ``row_ids``: ``(N,) int64``.
+        data: The data of the run.
+    """
+    columns: Mapping[str, np.ndarray] = in_row_order(parts)
+    merged = objective.whole_rows(stage, columns) if isinstance(objective, MergesWindows) else None
+    return (merged[0], partial(chunks, merged[1])) if merged else (columns, partial(data.rows, stage))
 
 
 def lines_of(
@@ -113,7 +129,7 @@ def in_row_order(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
     return {key: column[order] for key, column in columns.items()}
 
 
-def _on_host(predictions: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, np.ndarray]]:
+def on_host(predictions: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, np.ndarray]]:
     """Return copies: a tensor that came from a loader's worker keeps a file descriptor open as long as it lives."""
     return {name: {key: np.array(tensor.cpu()) for key, tensor in found.items()} for name, found in predictions.items()}
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-import types
-import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 from transformers_framework.cli.given import dashed
 from transformers_framework.cli.values import expressible
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.registry import declaring
+from transformers_framework.registry import declaring, keyword_types
 
 REQUIRED = inspect.Parameter.empty
 
@@ -63,7 +61,7 @@ def flags_of(
     flags: dict[str, Flag] = {}
     for owner, function in declaring(declaration):
         parameters = inspect.signature(function).parameters.values()
-        annotations = _annotations(function)
+        annotations = keyword_types(function)
         helps = {**arguments(inspect.getdoc(owner)), **arguments(function.__doc__)}
         for parameter in parameters:
             if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in (*flags, *exclude):
@@ -88,15 +86,6 @@ def merge(flags: Iterable[Flag]) -> dict[str, Flag]:
             )
         merged[flag.name] = replace(first, help=max(first.help, flag.help, key=len))
     return merged
-
-
-def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    """Resolve the annotations of the flags only: an injected object's type may exist for the type checker alone."""
-    function = inspect.unwrap(function)
-    keywords = inspect.signature(function).parameters.values()
-    names = {parameter.name for parameter in keywords if parameter.kind is parameter.KEYWORD_ONLY}
-    stub = types.SimpleNamespace(__annotations__={k: v for k, v in function.__annotations__.items() if k in names})
-    return typing.get_type_hints(stub, function.__globals__, include_extras=True)
 
 
 def arguments(docstring: str | None) -> dict[str, str]:

@@ -192,6 +192,24 @@ def load_generator_discriminator(
     return GeneratorDiscriminator(generator, discriminator)
 
 
+def remembered(
+    *, pre_trained_model: Source | None = None, pre_trained_generator_model: Source | None = None
+) -> dict[str, str]:
+    """Return the folders of both networks where an export of both is given as `pre_trained_model`.
+
+    Args:
+        pre_trained_model: Weights of the discriminator to start from, or the folder of an export of both networks.
+        pre_trained_generator_model: Weights of the generator to start from; they replace those of the export.
+    """
+    folder = Path(pre_trained_model or ".")
+    judges = sorted(path.parent for path in folder.glob("*/config.json") if path.parent.name != GENERATED)
+    is_whole = pre_trained_model is None or (folder / "config.json").exists()
+    if is_whole or len(judges) != 1 or not (folder / GENERATED / "config.json").is_file():
+        return {}
+    generator = pre_trained_generator_model or str(folder / GENERATED)
+    return {"pre_trained_model": str(judges[0]), "pre_trained_generator_model": generator}
+
+
 def sharing(model_type: str, asked: Sharing | None, *, tie: bool) -> Sharing:
     """Return how embeddings are shared: as asked, as in the paper of the family when they are tied, else not at all.
 

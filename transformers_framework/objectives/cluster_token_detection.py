@@ -59,7 +59,8 @@ class ClusterRandomTokenDetection(RandomTokenDetection, CorruptsOnDevice, KeepsS
         from transformers_framework.objectives.cluster_counts import ClusterCounts
 
         super().__init__(setup, probability=probability, whole_word_detection=whole_word_detection)
-        clusters = read_clusters(clusters_filename, setup.config.vocab_size)
+        size = setup.config.vocab_size  # an export, which only predicts, is loaded without the file
+        clusters = read_clusters(clusters_filename, size) if clusters_filename else np.zeros(size, dtype=np.int64)
         self.state = ClusterCounts(clusters, self.vocabulary.regular, beta)
         self.only_predictions = update_only_on_predictions
 

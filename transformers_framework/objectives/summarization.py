@@ -18,7 +18,7 @@ from transformers_framework.processing.encoding import Template, tokenize
 from transformers_framework.processing.lengths import source_and_target
 from transformers_framework.processing.spans import framed, shifted_right
 from transformers_framework.processing.windows import Ragged, shortened
-from transformers_framework.restricted import PositiveInt
+from transformers_framework.restricted import PositiveInt, Source
 from transformers_framework.sources.columns import (
     DatasetSource,
     check_column,
@@ -78,11 +78,11 @@ class Summarization(Objective, SparseHead, Generates, Details):
         summary_tokenizer: Literal["zh", "ja-mecab", "ko-mecab", "char", "intl"] | None = None,
         valid_bert_score: bool = False,
         test_bert_score: bool = False,
-        bert_score_model: str = "roberta-large",
+        bert_score_model: Source = "roberta-large",
         bert_score_num_layers: PositiveInt | None = None,
         valid_bleurt_score: bool = False,
         test_bleurt_score: bool = False,
-        bleurt_model: str = "Elron/bleurt-base-512",
+        bleurt_model: Source = "Elron/bleurt-base-512",
     ) -> None:
         from transformers_framework.metrics.bleu import Bleu
         from transformers_framework.metrics.learned import BertScore, Bleurt

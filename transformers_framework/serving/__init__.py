@@ -1,0 +1,1 @@
+"""What others use a trained model by: predictions of rows, embeddings."""

@@ -1,0 +1,133 @@
+"""Predictions of a run without a trainer: the steps of the prediction stage, on one device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from transformers_framework.callbacks.predictions import joined_batches, lines_of, on_host, whole_rows
+from transformers_framework.data.loader import Loader, RowReader
+from transformers_framework.data.sampler import BatchSampler
+from transformers_framework.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from transformers_framework.objectives.objective import Objective
+    from transformers_framework.pipelines.steps import StepOutput
+    from transformers_framework.run_parts import Run
+
+DType = Literal["float32", "bfloat16", "float16"]
+Lines = Iterator[tuple[dict[str, Any], dict[str, Any]]]
+
+
+class Predictor:
+    """The model of a run on a device, in evaluation mode.
+
+    Args:
+        run: The run.
+        device: The device: cpu, cuda, cuda:1, mps; by default a GPU if there is one.
+        dtype: Type of the weights and of most computations.
+
+    Raises:
+        ConfigurationError: When this machine has no such device.
+    """
+
+    def __init__(self, run: Run, device: str | None = None, dtype: DType = "float32") -> None:
+        self.run, self.device, self.weights_dtype = run, device_of(device), getattr(torch, dtype)
+        self.module = run.module.to(device=self.device, dtype=self.weights_dtype).eval().requires_grad_(False)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """Context manager of calls of the model: no gradients, and the type of the weights."""
+        is_half = self.weights_dtype != torch.float32
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=self.weights_dtype if is_half else None, enabled=is_half),
+        ):
+            yield
+
+    @property
+    def multiple(self) -> int:
+        """What lengths of batches are rounded up to."""
+        return 8 if self.weights_dtype != torch.float32 and self.device.type != "cpu" else 1
+
+    def batches(self, batch_size: int, num_workers: int = 0) -> Iterable[dict[str, Any]]:
+        """Return the batches of the rows to predict, longest first; without workers in this thread."""
+        data, inputs = self.run.data, self.run.inputs
+        dataset, num_entries = data.datasets["predict"], data.num_entries("predict")
+        assert num_entries is not None
+        sampler = BatchSampler(
+            num_entries,
+            batch_size=batch_size,
+            seed=data.seed,
+            shuffle=False,
+            lengths=inputs.lengths(dataset),
+            regroup=partial(inputs.groups, "predict", data.seed) if inputs.groups_rows else None,
+        )
+        rows = RowReader(dataset, data.columns("predict"), inputs.token_columns)
+        collate = data.collator("predict", self.multiple)
+        if not num_workers:
+            return (collate(rows[request]) for request in sampler)
+        pins = self.device.type == "cuda"
+        return Loader(rows, sampler, collate, num_rows=num_entries, num_workers=num_workers, pin_memory=pins)
+
+    def outputs(self, batches: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], StepOutput]]:
+        """Yield each batch, on the device, and its outputs."""
+        for number, batch in enumerate(batches):
+            own = _moved(batch, self.device)
+            with self.computing():
+                found = self.module.predict_step(own, number)
+            yield own, found
+
+    def lines(
+        self, batches: Iterable[dict[str, Any]], on_batch: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Lines]:
+        """Predict all batches; return rows and their predictions in the order of the data, by objective.
+
+        Args:
+            batches: The batches.
+            on_batch: Called with each batch after it was predicted.
+        """
+        kept = []
+        for batch, outputs in self.outputs(batches):
+            kept.append(on_host(outputs["predictions"]))
+            if on_batch is not None:
+                on_batch(batch)
+        return {name: lines_of(rows(), objective, columns) for name, objective, columns, rows in self.whole(kept)}
+
+    def whole(
+        self, kept: Sequence[Mapping[str, Mapping[str, np.ndarray]]]
+    ) -> Iterator[tuple[str, Objective, Mapping[str, np.ndarray], Callable[[], Iterator[Mapping[str, Sequence[Any]]]]]]:
+        """Yield each objective with its name, its predictions of whole rows, and a function that reads these rows."""
+        columns = joined_batches(kept)
+        for name, objective in self.module.active("predict").items():
+            yield name, objective, *whole_rows(objective, "predict", [columns[name]], self.run.data)
+
+
+def device_of(name: str | None) -> torch.device:
+    """Return a device of this machine.
+
+    Raises:
+        ConfigurationError: When there is none of this name.
+    """
+    from transformers_framework.runtime.accelerators import accelerator_kind
+
+    try:
+        device = torch.device(name or accelerator_kind("auto"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(
+            f"--device {name}: {reason}. Give a device of this machine, as cpu, cuda, cuda:1 or mps."
+        ) from None
+    return device
+
+
+def _moved(values: Any, device: torch.device) -> Any:
+    if isinstance(values, dict):
+        return {key: _moved(value, device) for key, value in values.items()}
+    return values.to(device, non_blocking=True) if isinstance(values, torch.Tensor) else values

@@ -1,0 +1,69 @@
+"""Rows of Python as a data set: dictionaries, and tables of pandas, pyarrow and datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.exceptions import DataError
+from transformers_framework.sources.columns import shown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+
+def dataset_of(rows: Any, columns: Collection[str]) -> Dataset:
+    """Return rows as a data set in memory, with those of the columns that they have.
+
+    Args:
+        rows: Dictionaries; or a ``DataFrame`` of pandas, a ``Table`` of pyarrow or a ``Dataset``.
+        columns: Columns that may be read.
+
+    Raises:
+        DataError: When a row is no dictionary, or a column has values of several types, with the row, counted from 0.
+    """
+    import datasets
+    import pyarrow as pa
+
+    if isinstance(rows, datasets.Dataset):
+        return rows.select_columns([name for name in rows.column_names if name in columns]).with_format(None)
+    if isinstance(rows, pa.Table):
+        table = rows.select([name for name in rows.column_names if name in columns])
+    elif hasattr(rows, "iloc"):
+        table = pa.Table.from_pandas(rows[[name for name in rows.columns if name in columns]], preserve_index=False)
+        table = table.replace_schema_metadata(None)
+    else:
+        table = _of_dictionaries(rows, columns)
+    return datasets.Dataset(table)
+
+
+def _of_dictionaries(rows: Iterable[Any], columns: Collection[str]) -> pa.Table:
+    import pyarrow as pa
+
+    found = list(rows)
+    for number, row in enumerate(found):
+        if not isinstance(row, Mapping):
+            raise DataError(
+                f"row {number}: found {type(row).__name__} {shown(row)[:100]}, expected a dictionary with the columns "
+                f"{', '.join(sorted(columns))}."
+            )
+    names = dict.fromkeys(name for row in found for name in row if name in columns)
+    return pa.table({name: _array(name, [row.get(name) for row in found]) for name in names})
+
+
+def _array(name: str, values: list[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if all(isinstance(value, str | int | float | None) for value in values):  # texts, some written as numbers
+            return pa.array([None if value is None else str(value) for value in values])
+        kinds = [type(value).__name__ for value in values]
+        first = next((kind for value, kind in zip(values, kinds, strict=True) if value is not None), "")
+        odd = next((row for row, value in enumerate(values) if value is not None and kinds[row] != first), 0)
+        raise DataError(
+            f"row {odd}: '{name}' is {kinds[odd]} {shown(values[odd])[:100]}, expected values of one type, as "
+            f"{first} ({' '.join(str(error).split())[:200]})."
+        ) from None
