@@ -67,6 +67,7 @@ setup(
         "pyarrow",
         "pytorch-lightning>=2.5,!=2.6.2,!=2.6.3,<2.7",
         "pyyaml",
+        "rich",
         "safetensors",
         "sentencepiece",
         "tensorboard<2.22",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.continuation import Continuation
+from transformers_framework.display import Screen
 from transformers_framework.distributed.processes import distributed_run, share_checkpoint
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.distributed.rendezvous import Rendezvous
@@ -292,6 +293,7 @@ class Experiment:
                         self.continued.prepare_folders()
                     self._run_stages(trains)
         finally:
+            Screen.clear()
             self.folders.unlock()
 
     @property
@@ -377,9 +379,7 @@ class Experiment:
         return None
 
     def _evaluate(self, stage: Stage, weights: str | None) -> None:
+        logger.info("Evaluating %s on the %s data", weights or "the last weights", stage)
         evaluate = self.trainer.test if stage == "test" else self.trainer.validate
         found = evaluate(self.module, self.data, ckpt_path=weights, verbose=False)
-        logger.info("%s results of %s", stage, weights or "the last weights")
         self.metrics |= found[0] if found else {}  # nothing with a limit of no batches
-        for name, value in (found[0] if found else {}).items():
-            logger.info("  %s %.4f", name, value)

@@ -113,7 +113,7 @@ def test_only_the_first_process_writes(twins: Twins) -> None:
     points = Counter((name, step) for name, values in logged.items() if name != "epoch" for step, _ in values)
     assert max(points.values()) == 1
     assert twins.said.count("Training starts") == 1
-    assert twins.said.count("test results of ") == 1
+    assert twins.said.count("Evaluating ") == 1
 
 
 def test_ties_and_divided_queries(tmp_path: Path) -> None:

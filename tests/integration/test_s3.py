@@ -326,16 +326,20 @@ def test_access_denied(s3, cache, monkeypatch):
         fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
 
 
-def test_progress_bar_in_a_terminal(s3, cache, monkeypatch):
+def test_progress_bar_in_a_terminal(s3, cache, monkeypatch, caplog):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
     s3.put("m/config.json", "{}" + " " * 5_000_000)
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
-    assert "Downloading s3://bucket/m: 100%" in sys.stderr.getvalue()
-    assert "5.00M/5.00M" in sys.stderr.getvalue()
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr("transformers_framework.display.BAR_DELAY", 0)
+    with caplog.at_level("INFO", logger="transformers_framework"):
+        fetch("s3://bucket/m", cache_dir=cache, what="pre_trained_model")
+    assert "Downloading s3://bucket/m" in screen.getvalue()
+    assert "5.0 MB of 5.0 MB" in screen.getvalue()
+    assert sys.stderr is screen, "nothing of the bar is left"
 
 
 def _load(cache, start, answers):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from transformers_framework.display import counted
 from transformers_framework.processing.windows import Ragged
 
 if TYPE_CHECKING:
@@ -18,10 +19,27 @@ Encoded = TypeVar("Encoded")
 
 
 class EncodedBatches(Generic[Encoded]):
-    """The encoded rows of a data set, in batches; indexing encodes a batch."""
+    """The encoded rows of a data set, in batches; indexing encodes a batch.
+
+    Args:
+        encode: Encodes some rows, given the number of the first one and their columns.
+        source: The rows.
+        size: Number of rows of a batch.
+    """
 
     def __init__(self, encode: Callable[[int, Mapping[str, list[Any]]], Encoded], source: Dataset, size: int) -> None:
         self.encode, self.source, self.size = encode, source, size
+
+    def shown(self, title: str, num_workers: int) -> Iterator[Encoded]:
+        """Return all encoded batches in order, and show how many rows are done.
+
+        Args:
+            title: What is done with the rows.
+            num_workers: Number of processes.
+        """
+        rows, size = len(self.source), self.size
+        done = (min(size, rows - start) for start in range(0, rows, size))
+        return counted(self.in_order(num_workers), title, total=rows, units=lambda _: next(done))
 
     def __len__(self) -> int:
         return -(-len(self.source) // self.size)

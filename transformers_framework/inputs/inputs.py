@@ -214,7 +214,7 @@ class Inputs(ABC):
         """Return the number of tokens of every row's model input, special tokens included ``(N,) int64``."""
         if self.token_columns:
             return list_sizes(dataset, self.token_columns[0])
-        rows = chunks(dataset.select_columns(list(self.columns)))
+        rows = chunks(dataset.select_columns(list(self.columns)), title="Counting tokens")
         counts = [self.post_process(chunk)["attention_mask"].sum(axis=1) for chunk in rows]
         return np.concatenate(counts or [np.zeros(0, np.int64)])
 

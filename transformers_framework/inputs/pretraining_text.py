@@ -144,7 +144,7 @@ class PretrainingText(SegmentInputs):
             DataError: When a row has no tokens.
         """
         texts = dataset.select_columns(list(super().columns))
-        batches = EncodedBatches(self._encoded, texts, batch_size).in_order(num_workers)
+        batches = EncodedBatches(self._encoded, texts, batch_size).shown(f"Tokenizing {source.name}", num_workers)
         return self._windows(batches) if self.packing == "full" else self._pieces(batches, source)
 
     def _encoded(self, first_row: int, rows: Mapping[str, list[Any]]) -> Encoded:

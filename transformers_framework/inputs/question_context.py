@@ -143,7 +143,7 @@ class QuestionContext(SegmentInputs):
             num_workers: Number of processes.
         """
         columns = dataset.select_columns(list(self.by_flag.values())).with_format("arrow")
-        return EncodedBatches(self._windows, columns, batch_size).in_order(num_workers)
+        return EncodedBatches(self._windows, columns, batch_size).shown(f"Tokenizing {source.name}", num_workers)
 
     def _windows(self, first_row: int, rows: pa.Table) -> pa.Table:
         import pyarrow as pa

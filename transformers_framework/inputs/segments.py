@@ -271,7 +271,7 @@ class SegmentInputs(Inputs):
         """
         if self.token_columns:
             return list_sizes(dataset, "input_ids")
-        rows = chunks(dataset.select_columns(list(self.columns)))
+        rows = chunks(dataset.select_columns(list(self.columns)), title="Counting tokens")
         return np.concatenate([self._tokens(chunk) for chunk in rows] or [np.zeros(0, np.int64)])
 
     def _tokens(self, rows: Rows) -> np.ndarray:

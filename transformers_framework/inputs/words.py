@@ -144,7 +144,9 @@ class WordInputs(SegmentInputs):
             batch_size: Number of rows that are tokenized together.
             num_workers: Number of processes.
         """
-        return EncodedBatches(self._windows, dataset.select_columns([self.column]), batch_size).in_order(num_workers)
+        return EncodedBatches(self._windows, dataset.select_columns([self.column]), batch_size).shown(
+            f"Tokenizing {source.name}", num_workers
+        )
 
     def _windows(self, first_row: int, rows: Mapping[str, list[Any]]) -> pa.Table:
         import pyarrow as pa

@@ -59,7 +59,7 @@ def freeze_unreached(
     for name in frozen:
         model.get_parameter(name).requires_grad_(False)
     if frozen:
-        logger.info("Frozen, because no output depends on them: %s.", ", ".join(frozen))
+        logger.debug("Frozen, because no output depends on them: %s.", ", ".join(frozen))
     return frozen
 
 

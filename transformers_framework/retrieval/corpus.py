@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.constants import RELEVANT
+from transformers_framework.display import counted
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches
@@ -152,8 +154,14 @@ class Corpus:
         rows = self.dataset.select_columns(list(self.field.columns)).select(self.first[order])
 
         encode = partial(_encoded, self.inputs, self.field, order, batch_size, pad_to_multiple_of)
-        for found in EncodedBatches(encode, rows, batch_size * BATCHES_TOGETHER).in_order(num_workers):
-            yield from found
+        batches = EncodedBatches(encode, rows, batch_size * BATCHES_TOGETHER).in_order(num_workers)
+        yield from counted(
+            chain.from_iterable(batches),
+            "Encoding the corpus",
+            total=len(rows),
+            unit="texts",
+            units=lambda b: len(b[0]),
+        )
 
     # ---------------------------------------------------------------- queries and relevant passages
 
@@ -319,7 +327,9 @@ def load_corpus(
         check_text_type(dataset, column, source, is_list=field.is_list, flag="corpus_column")
     if (row := first_empty(dataset, field.columns)) is not None:
         raise DataError(f"{place(row)}: the text in '{':'.join(field.columns)}' is null or empty. Remove the row.")
-    texts = np.concatenate([value_hashes(field_texts(rows, field)) for rows in chunks(dataset)])
+    texts = np.concatenate(
+        [value_hashes(field_texts(rows, field)) for rows in chunks(dataset, title="Reading the corpus")]
+    )
     _, first, number = np.unique(texts, return_index=True, return_inverse=True)
     number = number.reshape(-1)
     ids = _ids(dataset, corpus_id_column, source, number)

@@ -7,6 +7,7 @@ import sys
 import warnings
 from typing import TextIO
 
+from transformers_framework.display import IS_PROGRESS, Screen, is_terminal
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import printable
 
@@ -33,7 +34,10 @@ class Printable(logging.Formatter):
 
 
 class StandardError(logging.StreamHandler):
-    """Writes to ``sys.stderr`` as it is when a message is logged: notebooks and tests replace it."""
+    """Writes to ``sys.stderr`` as it is when a message is logged: notebooks and tests replace it.
+
+    Messages appear above the bars of a terminal; those that only report progress are left out there.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -42,6 +46,16 @@ class StandardError(logging.StreamHandler):
     def stream(self) -> TextIO:
         """The standard error stream."""
         return sys.stderr
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        if Screen.live is not None and getattr(record, IS_PROGRESS, False):
+            return
+        try:
+            if not Screen.print(self.format(record)):
+                super().emit(record)
+        except Exception:  # as every handler of logging does
+            self.handleError(record)
 
 
 def set_up_logging() -> None:
@@ -55,9 +69,17 @@ def set_up_logging() -> None:
     package.setLevel(logging.INFO if is_rank_zero() else logging.ERROR)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)  # logs when it was asked to
-    if not sys.stderr.isatty():
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()
+    _set_up_bars()
     for message in KNOWN:
         warnings.filterwarnings("ignore", message)
+
+
+def _set_up_bars() -> None:
+    """Disable the bars of transformers ("Loading weights"); downloads from the hub have one on a terminal."""
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    are_disabled = are_progress_bars_disabled()
+    transformers_logging.disable_progress_bar()
+    if is_terminal() and not are_disabled:
+        enable_progress_bars()

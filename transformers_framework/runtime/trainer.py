@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers_framework.storage.run_folders import RunFolders
 
 EVALUATION_LIMITS = ("limit_val_batches", "limit_test_batches", "limit_predict_batches")
+SHOWN_BY_US = ("enable_progress_bar", "enable_model_summary")  # in reports/progress.py, with the same flags
 NAMING_A_DEVICE = ("accelerator", "strategy", "devices", "precision", "profiler")
 
 
@@ -76,6 +77,7 @@ def build_trainer(
             "default_root_dir": folders.output_dir,
             # the data has its own: to Lightning the first batches are those of the longest rows
             **{name: None for name in EVALUATION_LIMITS if flags.get(name)},
+            **dict.fromkeys(SHOWN_BY_US, False),
         }
         trainer = pl.Trainer(**flags)
         nodes = num_nodes(os.environ, trainer.num_nodes, trainer.num_devices)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.constants import Stage
+from transformers_framework.display import counted
 from transformers_framework.exceptions import DataError, did_you_mean
 from transformers_framework.sources.fields import as_text
 
@@ -34,9 +35,18 @@ class DatasetSource:
     place: Callable[[int], str]
 
 
-def chunks(dataset: Dataset, size: int = 1000) -> Iterator[dict[str, list[Any]]]:
-    """Yield the rows of a data set in chunks, as columns."""
-    return (dataset[start : start + size] for start in range(0, len(dataset), size))
+def chunks(dataset: Dataset, size: int = 1000, *, title: str | None = None) -> Iterator[dict[str, list[Any]]]:
+    """Yield the rows of a data set in chunks, as columns.
+
+    Args:
+        dataset: The rows.
+        size: Number of rows of a chunk.
+        title: What is done with the rows, to show how many are done.
+    """
+    starts, rows = range(0, len(dataset), size), len(dataset)
+    found = (dataset[start : start + size] for start in starts)
+    sizes = (min(size, rows - start) for start in starts)
+    return found if title is None else counted(found, title, total=rows, units=lambda _: next(sizes))
 
 
 def arrow_chunks(dataset: Dataset, column: str, size: int = 100_000) -> Iterator[Any]:

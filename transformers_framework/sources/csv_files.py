@@ -114,7 +114,7 @@ def _texts(file: DataFile) -> Iterator[str]:
     """Yield lines as text."""
     try:
         with file.open() as stream:
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(file.counted(stream, len), 1):
                 try:
                     yield line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:

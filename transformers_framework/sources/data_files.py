@@ -5,11 +5,15 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, TypeVar
 
+from transformers_framework.display import counted
 from transformers_framework.exceptions import DataError
+
+T = TypeVar("T")
 
 COMPRESSIONS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
@@ -38,6 +42,17 @@ class DataFile:
         """Open for reading, decompressed."""
         opened: IO[bytes] = COMPRESSIONS.get(self.path.suffix.lower(), open)(self.path, "rb")
         return opened
+
+    def counted(self, parts: Iterable[T], num_bytes: Callable[[T], int]) -> Iterator[T]:
+        """Yield parts of the file, and show how much of it is read.
+
+        Args:
+            parts: What is read, one after the other.
+            num_bytes: Returns the size of a part.
+        """
+        is_compressed = self.path.suffix.lower() in COMPRESSIONS
+        total = None if is_compressed else self.path.stat().st_size
+        return counted(parts, f"Reading {self.name}", total=total, unit="bytes", units=num_bytes)
 
     def fail(self, line: int | str, what: str) -> NoReturn:
         """Raise the error of a line, counted from 1."""

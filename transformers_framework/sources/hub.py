@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transformers_framework.display import is_terminal
 from transformers_framework.exceptions import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -48,12 +49,16 @@ def load_from_hub(
             f"{flag}: no such file or folder. A data set of the hub is written with its split last: user/name/split, "
             f"for instance {example}/train"
         )
+    if is_terminal():
+        datasets.enable_progress_bars()
     try:
         return datasets.load_dataset(
             _canonical(name, flag), config, split=split, streaming=iterable, keep_in_memory=keep_in_memory or None
         )
     except Exception as error:  # the hub's client, requests, pyarrow and datasets raise many kinds
         raise DataError(f"{flag}: {_load_error(error, name, split, config, stage)}") from error
+    finally:
+        datasets.disable_progress_bars()
 
 
 def _canonical(name: str, flag: str) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from transformers_framework.display import counted
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.storage.atomic import atomic_file
 from transformers_framework.storage.cache import digest, locked
@@ -55,7 +56,7 @@ def _validate(path: Path, name: str) -> None:
 
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
-            for batch in reader:
+            for batch in counted(reader, f"Checking {path.name}", units=lambda batch: batch.num_rows):
                 batch.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{name}: {path} is damaged ({error}). Write it again") from error

@@ -8,6 +8,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import DataError
@@ -105,7 +106,7 @@ def _chunks(file: DataFile) -> Iterator[tuple[int, list[bytes]]]:
                 yield from ((start + 1, lines[start : start + 10_000]) for start in range(0, len(lines), 10_000))
                 return
             first = 1
-            while lines := stream.readlines(CHUNK):
+            for lines in file.counted(iter(partial(stream.readlines, CHUNK), []), lambda lines: sum(map(len, lines))):
                 if first == 1:
                     lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
                 yield first, lines

@@ -6,7 +6,6 @@ import glob
 import itertools
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transformers_framework.compat.datasets import fingerprint_of
+from transformers_framework.display import counted
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.restricted import is_address
 from transformers_framework.sources.columns import value_numbers
@@ -76,8 +76,7 @@ def load_dataset(
     """
     import datasets
 
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
+    datasets.disable_progress_bars()  # those of downloads from the hub are shown
     found = locate(source, cache_dir=cache_dir, stage=stage)
     data: Dataset | IterableDataset
     if found is not None and config is not None:
@@ -326,7 +325,8 @@ def _of_plain_types(
     def convert(aside: Path) -> None:
         rows, size = data.select_columns(list(features)).with_format("arrow"), 10_000
         tables = (rows[start : start + size] for start in range(0, len(rows), size))
-        _write(features.arrow_schema, (table.cast(features.arrow_schema) for table in tables), aside)
+        counted_tables = counted(tables, "Converting the data set", total=len(rows), units=len)
+        _write(features.arrow_schema, (table.cast(features.arrow_schema) for table in counted_tables), aside)
 
     return _converted(
         cache_dir

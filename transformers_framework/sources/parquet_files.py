@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from transformers_framework.display import counted
 from transformers_framework.exceptions import DataError
 from transformers_framework.sources.column_types import MixedTypesError, merged, plain
 from transformers_framework.sources.data_files import DataFile, UnreadableColumnError
@@ -72,7 +73,8 @@ def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
     try:
         with pq.ParquetFile(file.path) as parquet:
             columns = [name for name in schema.names if name in here]
-            for batch in parquet.iter_batches(ROWS, columns=columns):
+            batches, total = parquet.iter_batches(ROWS, columns=columns), parquet.metadata.num_rows
+            for batch in counted(batches, f"Reading {file.name}", total=total, units=lambda batch: batch.num_rows):
                 arrays = []
                 for name, kind in zip(schema.names, schema.types, strict=True):
                     if name not in here:

@@ -7,7 +7,10 @@ import os
 import time
 import zlib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+
+from transformers_framework.display import counted
 
 DAY = 86_400.0  # seconds
 CHUNK = 1 << 20  # bytes per read; about 0.8 GB/s
@@ -17,7 +20,8 @@ def checksum(path: Path) -> str:
     """Return the CRC-32 of a file."""
     value = 0
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        chunks, total = iter(partial(file.read, CHUNK), b""), path.stat().st_size
+        for chunk in counted(chunks, f"Verifying {path.name}", total=total, unit="bytes", units=len):
             value = zlib.crc32(chunk, value)
     return f"{value:08x}"
 

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
+from transformers_framework.display import Work, shown
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.storage.addresses import DEPTH, Address
 from transformers_framework.storage.cache import building, digest, is_complete, locked
@@ -179,15 +180,12 @@ def _nothing_there(filesystem: AbstractFileSystem, path: str) -> str:
 
 
 def _copy(filesystem: AbstractFileSystem, files: list[RemoteFile], target: Path, url: str) -> None:
-    """Download files in parallel with one progress bar; stop at the first failure."""
-    from tqdm import tqdm
-
+    """Download files in parallel and show how much has arrived; stop at the first failure."""
     if hasattr(type(filesystem), "retries"):
         filesystem.retries = type(filesystem).retries  # retries continue a file and do not read it from its start
     sizes = [file.size for file in files]
     total = None if None in sizes else sum(size or 0 for size in sizes)
-    bar = tqdm(total=total, unit="B", unit_scale=True, desc=f"Downloading {url}", disable=None)
-    with bar, ThreadPoolExecutor(PARALLEL_FILES) as pool:
+    with shown(Work(f"Downloading {url}", total, "bytes")) as work, ThreadPoolExecutor(PARALLEL_FILES) as pool:
         jobs = [pool.submit(_copy_one, filesystem, file, target / file.name) for file in files]
         try:
             arrived, since = 0, time.monotonic()
@@ -196,7 +194,7 @@ def _copy(filesystem: AbstractFileSystem, files: list[RemoteFile], target: Path,
             ):
                 # by the sizes of the files, as not every file system reports its progress
                 before, arrived = arrived, sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-                bar.update(arrived - before)
+                work.advance(arrived - before)
                 if arrived != before:
                     since = time.monotonic()
                 elif time.monotonic() > since + STALL_TIMEOUT:
@@ -204,7 +202,7 @@ def _copy(filesystem: AbstractFileSystem, files: list[RemoteFile], target: Path,
                     logger.warning("%s: no data received for %.0f s; still trying", url, STALL_TIMEOUT)
             for job in jobs:
                 job.result()
-            bar.update(sum((target / file.name).stat().st_size for file in files) - arrived)
+            work.advance(sum((target / file.name).stat().st_size for file in files) - arrived)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -1,0 +1,72 @@
+"""Lines about a run at its start: the model, its training, and what the run will not do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from transformers_framework.constants import TRAIN
+from transformers_framework.display import count
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from transformers_framework.run_parts import Run
+
+DEVICES = {"cpu": "CPU", "cuda": "GPU", "mps": "MPS"}
+
+
+def start_lines(run: Run, trainer: pl.Trainer) -> Iterator[str]:
+    """Yield what is trained and how; and that nothing is validated or selected, where that is so.
+
+    Args:
+        run: The run.
+        trainer: Its trainer, before it shards the weights.
+    """
+    if run.options.get("enable_model_summary") is not False:
+        yield _model(run, trainer)
+    validates = run.data.has("valid") and run.options.get("limit_val_batches") != 0
+    if run.is_fast_dev_run:
+        return
+    tested = " and tested" if run.data.has("test") else ""
+    if run.selection.monitor is None and validates:
+        yield f"Without --monitor, no checkpoint is selected as best: the last weights are exported{tested}."
+    elif run.selection.monitor is None:
+        yield (
+            f"Without validation data (--valid_dataset), nothing is validated and no checkpoint is selected as best: "
+            f"the last weights are exported{tested}."
+        )
+
+
+def _model(run: Run, trainer: pl.Trainer) -> str:
+    parameters = list(run.module.parameters())
+    total, trained = (sum(p.numel() for p in parameters if p.requires_grad or every) for every in (True, False))
+    kind, world = trainer.strategy.root_device.type, trainer.world_size
+    size = run.data.batch_sizes[TRAIN]
+    factors = [
+        f"{size:,}",
+        *([f"{world} ranks"] if world > 1 else []),
+        *([f"{trainer.accumulate_grad_batches} batches"] if trainer.accumulate_grad_batches > 1 else []),
+    ]
+    rows = size * world * trainer.accumulate_grad_batches
+    return (
+        f"{run.config.model_type}: {total:,} parameters, {'all' if total == trained else f'{trained:,}'} trained; "
+        f"precision {trainer.precision} on {world} {DEVICES.get(kind, kind)}{'s' * (world > 1)}; {rows:,} rows per "
+        f"step{f' ({chr(215).join(factors)})' if len(factors) > 1 else ''}"
+    )
+
+
+def length_of(run: Run, trainer: pl.Trainer) -> str:
+    """Return how long the training is: steps, epochs, and when validations come.
+
+    Args:
+        run: The run.
+        trainer: Its trainer.
+    """
+    steps = run.steps
+    total = "steps until --max_time is over" if math.isinf(steps.total) else f"{count(steps.total)} steps"
+    if not math.isinf(steps.per_epoch) and not math.isinf(steps.total):
+        epochs = steps.total / steps.per_epoch
+        total += f" in {count(epochs)} epoch{'s' * (epochs != 1)} of {count(steps.per_epoch)}"
+    return total
