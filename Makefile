@@ -15,7 +15,7 @@ PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS)
 PIP := -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo check format test test-full test-all test-scripts audit soak bench clean
+.PHONY: help env demo check format test test-full test-all test-scripts docs audit soak bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,13 @@ audit: $(READY) ## Known vulnerabilities of the tested versions (asks PyPI)
 
 soak: $(READY) ## A short run interrupted at every moment, every pipeline killed at random: 45 minutes
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m tests.soak $(ARGS)
+
+docs: $(VENV)/.docs ## The documentation as a site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+$(VENV)/.docs: $(READY)
+	$(BIN)/python $(PIP) -e ".[docs]"
+	@touch $@
 
 bench: $(READY) ## Speed and memory against peers (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -21,6 +21,7 @@ EXTRAS = {
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
     "plots": ["matplotlib>=3.8"],
     "wandb": ["wandb>=0.19"],
+    "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     "dev": [
         "accelerate",  # the peer of the benchmarks, transformers' Trainer, needs it
         "matplotlib>=3.8",
