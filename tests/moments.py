@@ -30,6 +30,7 @@ CALLS = (
     ("pytorch_lightning.trainer.call", "_call_callbacks_state_dict"),
     ("pytorch_lightning.trainer.call", "_call_callbacks_on_save_checkpoint"),
     ("transformers_framework.callbacks.export", "Exporter.export"),
+    ("transformers_framework.reports.disk", "KeptCheckpoints.on_run_end"),
     ("torch", "save"),
     ("os", "fsync"),
     ("os", "link"),
@@ -201,8 +202,8 @@ def _place(path: Path, run: RunFolders) -> str:
 
 def _state(path: Path, run: RunFolders) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, weights_only=True)
-    del state[EVENT_SIZES]  # each process has a file of its own
-    del state[KEY]["seconds"]
+    state.pop(EVENT_SIZES, None)  # each process has a file of its own
+    state.get(KEY, {}).pop("seconds", None)
     found = dict(leaves(state))
     return {
         place: value.replace(str(run.output_dir), "--output_dir") if isinstance(value, str) else value

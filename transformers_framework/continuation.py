@@ -15,6 +15,7 @@ from transformers_framework.objectives.capabilities import ChangesLengths
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
 from transformers_framework.storage.run_folders import CONFIG, is_damaged
 from transformers_framework.strategies.build import shards_checkpoints
+from transformers_framework.strategies.weights import OPTIMIZER_STATES, has_weights_only
 
 if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
@@ -61,19 +62,23 @@ class Continuation:
         """Flag that gave the checkpoint, for messages."""
         return "--resume" if self.resumes else "--ckpt_path"
 
-    @property
-    def _is_sharded(self) -> bool:
-        return shards_checkpoints(self.run.options.get("strategy", "auto"))
-
     @cached_property
     def outline(self) -> dict[str, Any]:
         """Contents of the checkpoint, without its tensors."""
         from transformers_framework.strategies.checkpoint_io import check_shards, read_checkpoint
 
         assert self.start is not None
-        if self._is_sharded:
-            return check_shards(Path(self.start), flag=self._flag)
-        return read_checkpoint(self.start, outline=True, flag=self._flag)
+        path, shards = Path(self.start), shards_checkpoints(self.run.options.get("strategy", "auto"))
+        if shards and path.is_dir():
+            return check_shards(path, flag=self._flag)
+        outline = read_checkpoint(path, outline=True, flag=self._flag)
+        trains = self.run.options.get("train_dataset") is not None
+        return check_shards(path, flag=self._flag) if shards and trains and OPTIMIZER_STATES in outline else outline
+
+    @property
+    def is_new_training(self) -> bool:
+        """Whether the checkpoint has weights only, with which a new training starts."""
+        return self.start is not None and has_weights_only(Path(self.start), self.outline)
 
     def _kept(self, *keys: str) -> Mapping[str, Any]:
         """Return a mapping of the checkpoint by its keys, from the outermost; empty where it has none."""
@@ -135,6 +140,13 @@ class Continuation:
         if self.start is None:
             return
         assert self.outline
+        if self.resumes and self.is_new_training:
+            last = self.run.folders.last
+            raise ConfigurationError(
+                f"--resume: {last} is {'damaged' if last.exists() else 'missing'}, and {self.start} has only weights"
+                " of a run that was over: its training cannot go on. Start a new one from them: another --name, with "
+                f"--ckpt_path {self.start}."
+            )
         if self.start != str(self.run.folders.undamaged) and is_damaged(Path(self.start)):
             raise ConfigurationError(
                 f"{self._flag}: {self.start} is damaged: what it holds does not fit its checksums. Copy it again, or "
@@ -152,9 +164,9 @@ class Continuation:
 
         if self.start is None:
             return
-        run, trains = self.run, self.run.data.has("train")
+        run, trains = self.run, self.run.data.has("train") and not self.is_new_training
         self.check_flags(trains=trains)
-        if not self._is_sharded:
+        if not Path(self.start).is_dir():
             state = run.module.state_dict()
             check_tensors(self.start, self.outline["state_dict"], state, flag=self._flag)
         if trains:
@@ -215,6 +227,20 @@ class Continuation:
         waited = max((self._kept("callbacks", key).get("wait_count", 0) for key in own), default=0)
         stopped = self.resumes and patience is not None and waited >= patience
         return stopped or epochs >= steps.epochs or 0 < trainer.max_steps <= self.outline.get("global_step", 0)
+
+    def restored_by_trainer(self, start: str | None) -> str | None:
+        """Load a checkpoint with weights only into the model; return any other, from which the trainer restores all.
+
+        Args:
+            start: The checkpoint on this node; called on all ranks.
+        """
+        from transformers_framework.strategies.checkpoint_io import read_checkpoint
+
+        if start is None or not self.run.trainer.strategy.broadcast(self.is_new_training):
+            return start
+        self.run.module.load_state_dict(read_checkpoint(start)["state_dict"])
+        logger.warning("%s has weights only: a new training starts with them, at step 0", start)
+        return None
 
     def prepare_folders(self) -> None:
         """Write the flags of the run, and remove what was written and logged after the checkpoint."""
@@ -286,7 +312,7 @@ class Continuation:
         """Changes of optimization settings in order, each with its first step."""
         from transformers_framework.callbacks.run_record import KEY
 
-        if self.start is None:
+        if self.start is None or self.is_new_training:
             return []
         earlier, options = self._kept("callbacks", KEY).get("changes", []), self.run.options
         tables = ((OPTIMIZERS, "optimizer"), (SCHEDULERS, "scheduler"))

@@ -312,9 +312,9 @@ class Experiment:
         trainer, module, data = self.trainer, self.module, self.data
         if trains:
             start = share_checkpoint(trainer, self.start, self.folders.checkpoints)
-            if start is not None:
-                logger.info("Continuing %s", start)
-            trainer.fit(module, data, ckpt_path=start)
+            if (restored := self.continued.restored_by_trainer(start)) is not None:
+                logger.info("Continuing %s", restored)
+            trainer.fit(module, data, ckpt_path=restored)
             self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
             if reason := reason_of_end(trainer):
                 logger.info("Training ended early, after step %d: %s.", trainer.global_step, reason)

@@ -214,6 +214,7 @@ RUN_CALLBACKS: tuple[str, ...] = (
     "reports.progress:progress",
     "reports.details:details_report",
     "reports.results:results",
+    "reports.disk:kept_checkpoints",
 )
 
 

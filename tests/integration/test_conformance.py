@@ -124,7 +124,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     flags |= runs.datasets(folder / "data", pipeline, SIZES)
     with runs.watched() as seen:
         folders = runs.run(
-            folder, **flags, max_epochs=2, monitor=monitor_of(case), weight_decay=0.01, learning_rate=3e-3
+            folder, **flags, max_epochs=2, monitor=monitor_of(case), weight_decay=0.01, learning_rate=3e-3, keep="all"
         )
     module = seen.experiment.module
     parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}

@@ -34,6 +34,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
         "batch_size": 8,
         "accumulate_grad_batches": 2,
         "checkpoint_interval": 1,
+        "keep_checkpoints": "all",
     }
     assert run(runs.command(folder, name="whole", **flags), folder / "log") == 0, (folder / "log").read_text()
     return folder, flags

@@ -98,7 +98,7 @@ def test_the_keyboard_leaves_behind_a_whole_step(
 
 # --- one process ------------------------------------------------------------------------------------------------------
 
-SMALL = {"pipeline": "seq_class", "checkpoint_interval": 2, "no_epoch_checkpointing": True}
+SMALL = {"pipeline": "seq_class", "checkpoint_interval": 2, "no_epoch_checkpointing": True, "keep_checkpoints": "all"}
 STEPS = "pipelines.pipeline:Pipeline.training_step"
 
 

@@ -24,6 +24,7 @@ QUICK = [
     (VALIDATION, -1, signal.SIGKILL),  # in the last validation
     (HOOK, -1, signal.SIGINT),  # after the last batch, before its validation
     ("before on_epoch_done", 1, signal.SIGKILL),
+    ("before save", -1, signal.SIGKILL),  # when the run is over, before best.ckpt is reduced to its weights
 ]
 SLOW = [
     *[(VALIDATION, occurrence, signum) for occurrence in (4, 6, 9, -2) for signum in SIGNALS],
@@ -31,7 +32,9 @@ SLOW = [
     *[(f"{when} on_validation_end", 2, signum) for when in ("before", "after") for signum in SIGNALS],
     *[("after on_train_epoch_end", occurrence, signal.SIGKILL) for occurrence in (1, -1)],
     *[("before Path.replace", occurrence, signal.SIGKILL) for occurrence in (2, 5, 8, 12, -1)],
-    *[("after Path.rename", occurrence, signal.SIGKILL) for occurrence in (2, -1)],
+    *[("after Path.rename", occurrence, signal.SIGKILL) for occurrence in (2, 5, -1)],
+    *[("before Path.rename", occurrence, signal.SIGKILL) for occurrence in (2, 5, -1)],
+    ("after KeptCheckpoints.on_run_end", 1, signal.SIGKILL),
     *[("before on_test_batch_end", 2, signum) for signum in SIGNALS],
     *[(f"{when} teardown", 1, signum) for when in ("before", "after") for signum in SIGNALS],
 ]

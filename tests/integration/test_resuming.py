@@ -499,7 +499,12 @@ def shown(folders: RunFolders) -> dict[str, list[int]]:
 def test_no_step_is_shown_twice(clock: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after steps that its last checkpoint does not have, on a clock that may have been wrong."""
     data = runs.datasets(tmp_path / "data", "seq_class", (40, 1, 1, 1))
-    flags = SMALL | {"train_dataset": data["train_dataset"], "max_epochs": 1, "checkpoint_interval": 4}
+    flags = SMALL | {
+        "train_dataset": data["train_dataset"],
+        "max_epochs": 1,
+        "checkpoint_interval": 4,
+        "keep_checkpoints": "all",
+    }
     with monkeypatch.context() as then:
         then.setattr(event_file_writer, "time", SimpleNamespace(time=lambda: time.time() + clock))
         begun = runs.run(tmp_path, **flags)

@@ -149,11 +149,37 @@ def test_shards_are_dealt_to_other_processes(before: str, after: str, devices: i
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "strategy", ["fsdp", *(pytest.param(f"deepspeed_stage_{s}", marks=NEEDS_DEEPSPEED) for s in (2, 3))]
+)
+def test_weights_of_a_sharded_run_that_is_over_test_and_train(strategy: str, alone: Any) -> None:
+    """The best checkpoint is one file of weights, for the same strategy and for one process without shards."""
+    folder, flags, _ = alone("masked_lm_and_seq_class")
+    sharded = {"strategy": strategy, "devices": 2, "batch_size": 4}
+    done = run(folder, name=f"over {strategy}", max_epochs=1, **flags, **sharded)
+    assert sorted(path.name for path in done.checkpoints.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
+    state = torch.load(done.best, weights_only=True)
+    assert "optimizer_states" not in state
+    best = exported(done.pre_trained_models / "best")
+    shared = {name.rpartition("bert.")[2]: tensor for name, tensor in best.items() if "bert." in name}
+    found = {name.rpartition("shared.")[2]: tensor for name, tensor in state["state_dict"].items() if "shared." in name}
+    assert all(torch.equal(tensor, shared[name]) for name, tensor in found.items() if name in shared)
+    assert found.keys() & shared.keys()
+    test = {"train_dataset": None, "valid_dataset": None, "monitor": None, "ckpt_path": done.best}
+    for name, how in (("sharded", sharded), ("alone", {"batch_size": 8})):
+        again = run(folder, name=f"{name} tests {strategy}", **flags | test, **how)
+        assert runs.metrics(again, "test") == approx(runs.metrics(done, "test"), 4 * BACKWARD)
+    start = {"ckpt_path": done.best, "max_epochs": 1, "learning_rate": 1e-12, "test_dataset": None}
+    new = run(folder, name=f"from {strategy}", **flags | start, **sharded)
+    assert_weights_close(exported(new.pre_trained_models / "final"), best)
+
+
+@pytest.mark.slow
 @NEEDS_DEEPSPEED
 def test_shards_that_do_not_go_on_are_refused_before_training(alone: Any) -> None:
     """Those of other steps, for another strategy, and those that are not all there."""
     folder, flags, _ = alone("seq_class")
-    flags = flags | {"name": "refused", "strategy": "deepspeed_stage_2", "batch_size": 8}
+    flags = flags | {"name": "refused", "strategy": "deepspeed_stage_2", "batch_size": 8, "keep_checkpoints": "all"}
     left = run(folder, max_epochs=1, **flags)
     log = folder / "refused.log"
 

@@ -17,7 +17,7 @@ from transformers_framework.pipelines.pipeline import Pipeline
 from transformers_framework.storage.run_folders import RunFolders
 
 # of six epochs the last two are the last fifth; the schedule is constant, so that a run without averages is the same
-FLAGS: dict[str, Any] = {"max_epochs": 6, "scheduler": "constant", "checkpoint_interval": 3}
+FLAGS: dict[str, Any] = {"max_epochs": 6, "scheduler": "constant", "checkpoint_interval": 3, "keep": "all"}
 AVERAGES = {"stochastic_weight_averaging": True}
 
 

@@ -70,6 +70,7 @@ ROOMS: dict[str, set[str]] = {
         "processing",
         "storage",
         "distributed",
+        "strategies",
         "runtime",
         "objectives",
         "pipelines",

@@ -14,7 +14,8 @@ from transformers_framework.callbacks.export import Exporter
 from transformers_framework.callbacks.non_finite import TerminateOnNonFinite
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, in_last_batch, training_ends
 from transformers_framework.runtime.tensorboard import EVENT_SIZES, TensorBoard
-from transformers_framework.storage.atomic import link_file, link_folder, replace
+from transformers_framework.storage.atomic import discard, link_equal_files, link_file, link_folder, replace
+from transformers_framework.storage.exports import export_name, surplus
 from transformers_framework.storage.run_folders import RunFolders
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ logger = logging.getLogger(__name__)
 class Checkpoints(pl.callbacks.Checkpoint):
     """Save a checkpoint after validations and epochs, every `interval` steps, and at a graceful shutdown.
 
-    Each time ``last.ckpt`` is replaced and ``pre_trained_models/RUN/ckpt_epoch_E_step_S`` is added. When the monitored
-    metric improves, both also become ``best``.
+    Each time ``last.ckpt`` is replaced and ``pre_trained_models/RUN/ckpt_epoch_E_step_S`` is added, of which the newest
+    are kept. When the monitored metric improves, both also become ``best``.
 
     Args:
         folders: Where files go.
@@ -34,6 +35,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         interval: Optimizer steps between checkpoints, besides those of epochs and validations.
         at_validation: Save after each validation.
         at_epoch: Save after each epoch.
+        keep: Number of exports of single steps that are kept, the newest; None for all.
         averages: Whether the last state has averaged weights, which must be validated.
     """
 
@@ -47,12 +49,13 @@ class Checkpoints(pl.callbacks.Checkpoint):
         interval: int | None,
         at_validation: bool,
         at_epoch: bool,
+        keep: int | None = None,
         averages: bool = False,
     ) -> None:
         self.folders, self.exporter = folders, exporter
         self.monitor, self.sign = monitor, 1 if direction == "max" else -1
         self.interval, self.at_validation, self.at_epoch = interval, at_validation, at_epoch
-        self.averages = averages
+        self.keep, self.averages = keep, averages
         self.best_value: float | None = None
         self.best_step = self.best_epoch = 0
         self.best_metrics: dict[str, float] = {}  # that were logged when it was found
@@ -134,7 +137,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         due = self.interval is not None and step % self.interval == 0
         if step and step != self.saved_step and (due or ends):
             exports_later = loop.validation_due and self.at_validation
-            self.save(trainer, keep=(due or self.at_epoch) and not exports_later)
+            self.save(trainer, export=(due or self.at_epoch) and not exports_later)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save after a validation."""
@@ -143,7 +146,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         epoch_loop(trainer).end_validation()
         improved = self._monitors("valid") and self._improved(trainer)
         if self.at_validation or improved or training_ends(trainer):
-            self.save(trainer, best=improved, keep=self.at_validation)
+            self.save(trainer, best=improved, export=self.at_validation)
 
     def on_epoch_done(self, trainer: pl.Trainer) -> None:
         """Save after an epoch that is complete, always after the last one."""
@@ -153,13 +156,18 @@ class Checkpoints(pl.callbacks.Checkpoint):
         improved = self._monitors("train") and self._improved(trainer)
         ends = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch
         if self.at_epoch or improved or ends:
-            self.save(trainer, best=improved, keep=self.at_epoch)
+            self.save(trainer, best=improved, export=self.at_epoch)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Export the final state, also of a resumed run that has nothing left to train."""
         if stage == "fit":
             self._restore_metrics(trainer)
-            self.exporter.export(trainer, self.folders.pre_trained_models / "final")
+            models = self.folders.pre_trained_models
+            self.exporter.export(trainer, models / "final")
+            for name in ("best", self.exported) if trainer.is_global_zero else ():
+                if name is not None and (models / name).exists():
+                    link_equal_files(models / name, models / "final")
+            self._remove_surplus(trainer)  # a process that was killed may have left some
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Save at a graceful shutdown; after a failure or the second Ctrl-C the last checkpoint stays as it is."""
@@ -195,13 +203,13 @@ class Checkpoints(pl.callbacks.Checkpoint):
             self.best_value, self.best_step = value, trainer.global_step
         return improved
 
-    def save(self, trainer: pl.Trainer, *, best: bool = False, keep: bool = True) -> None:
+    def save(self, trainer: pl.Trainer, *, best: bool = False, export: bool = True) -> None:
         """Replace the last checkpoint and, when this is the best state, that one; called by every rank.
 
         Args:
             trainer: The trainer.
             best: This state is the best so far.
-            keep: Export this step for transformers.
+            export: Export this step for transformers, unless no exports of steps are kept.
         """
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, TerminateOnNonFinite):
@@ -210,16 +218,23 @@ class Checkpoints(pl.callbacks.Checkpoint):
         # last.ckpt comes last: a run that dies before resumes from the one before and writes all of these again
         self.saved_step = trainer.global_step
         models = self.folders.pre_trained_models
-        step = f"ckpt_epoch_{epoch_under_way(trainer)}_step_{trainer.global_step}"
+        step, export = export_name(epoch_under_way(trainer), trainer.global_step), export and self.keep != 0
         # an export of an earlier process may have other flags; rank 0 decides, as others may not see its disk
-        if keep and trainer.strategy.broadcast(step != self.exported):
+        if export and trainer.strategy.broadcast(step != self.exported):
             self.exporter.export(trainer, models / step)
             self.exported = step
-        if best and not keep:
+        if best and not export:
             self.exporter.export(trainer, models / "best")
         elif best and trainer.is_global_zero:
             link_folder(models / step, models / "best")
         self._write(trainer, best=best)
+        self._remove_surplus(trainer)
+
+    def _remove_surplus(self, trainer: pl.Trainer) -> None:
+        """Remove exports that are not kept, once a checkpoint is written after them."""
+        if self.keep is not None and trainer.is_global_zero:
+            for path in surplus(self.folders.pre_trained_models, keep=self.keep, step=trainer.global_step):
+                discard(path)
 
     def _write(self, trainer: pl.Trainer, *, best: bool = False) -> None:
         """Write a checkpoint aside, as one file or a folder of shards, then rename it to the last one."""

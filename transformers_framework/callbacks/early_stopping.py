@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers_framework.compat import lightning
 from transformers_framework.runtime.loops import in_last_batch
 
+TIME_IS_OVER = "--max_time is over"
+
 
 class EarlyStopping(lightning.EarlyStopping):
     """Lightning's early stopping for runs that are resumed: one that had stopped trains on only with more patience.
@@ -52,5 +54,5 @@ def reason_of_end(trainer: pl.Trainer) -> str | None:
         if isinstance(callback, EarlyStopping) and callback.reason is not None:
             return callback.reason
         if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
-            return "--max_time is over"
+            return TIME_IS_OVER
     return None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from transformers_framework.constants import Direction
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
-from transformers_framework.restricted import PositiveInt
+from transformers_framework.restricted import PositiveInt, Range
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transformers_framework.callbacks.export import Exporter
     from transformers_framework.objectives.objective import Objective
     from transformers_framework.storage.run_folders import RunFolders
+
+KeptExports = Annotated[int, Range(ge=-1)]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Selection:
         checkpoint_interval: Optimizer steps between checkpoints, besides those of epochs and validations.
         no_val_checkpointing: Write no checkpoint after a validation, except the best one.
         no_epoch_checkpointing: Write no checkpoint after an epoch.
+        keep: Number of exports ckpt_epoch_E_step_S to keep besides best and final, the newest; all, or -1, for all.
         stochastic_weight_averaging: Average the weights at the ends of the last fifth of the epochs (one at least),
             which have the schedule's highest learning rate, without decay. The average is validated at the end, and is
             what is exported and tested. A run that stops early keeps its raw last weights.
@@ -64,6 +67,7 @@ class Selection:
         checkpoint_interval: PositiveInt | None = None,
         no_val_checkpointing: bool = False,
         no_epoch_checkpointing: bool = False,
+        keep: KeptExports | Literal["all"] = 1,
         stochastic_weight_averaging: bool = False,
         devices_stats: bool = False,
     ) -> None:
@@ -73,6 +77,7 @@ class Selection:
         self.patience = patience if early_stopping else None
         self.checkpoint_interval = checkpoint_interval
         self.at_validation, self.at_epoch = not no_val_checkpointing, not no_epoch_checkpointing
+        self.keep = None if keep in ("all", -1) else int(keep)
         self.averages_weights, self.devices_stats = stochastic_weight_averaging, devices_stats
 
     def check_monitor(self, log_names: Sequence[str], objectives: Sequence[Objective]) -> None:
@@ -159,6 +164,7 @@ class Selection:
             interval=self.checkpoint_interval,
             at_validation=self.at_validation,
             at_epoch=self.at_epoch,
+            keep=self.keep,
             averages=self.averages_weights,
         )
         return [*chosen, checkpoints]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 import secrets
 import shutil
@@ -93,6 +94,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder; if the process is killed meanwhile, the folder is whole or absent."""
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{ASIDE}")
+    folder.rename(aside)
+    shutil.rmtree(aside)
+
+
 def link_folder(source: Path, target: Path) -> None:
     """Copy a folder with hard links where the file system supports them."""
     with atomic_folder(target) as aside:
@@ -104,6 +112,20 @@ def link_file(source: Path, target: Path) -> None:
     with atomic_file(target) as aside:
         aside.unlink()
         link_or_copy(source, aside)
+
+
+def link_equal_files(source: Path, target: Path) -> None:
+    """Replace the files of a folder that have the same contents in another folder by hard links to those.
+
+    Args:
+        source: Folder of the files that are linked to.
+        target: Folder with files that may be the same.
+    """
+    for path in target.rglob("*"):
+        other = source / path.relative_to(target)
+        is_file = path.is_file() and other.is_file() and not path.samefile(other)
+        if is_file and filecmp.cmp(other, path, shallow=False):
+            link_file(other, path)
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:

@@ -23,6 +23,7 @@ KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
 LAST, PREVIOUS, BEST, CONFIG = "last.ckpt", "previous.ckpt", "best.ckpt", "config.yaml"
 METRICS, RESULTS, LOG = "metrics.jsonl", "results.json", "train.log"
 NOT_TRAINED = frozenset((CONFIG, METRICS, RESULTS, LOG))  # all that a run leaves that has saved no checkpoint
+FINAL = "final"  # export of the last state
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,11 @@ class RunFolders:
         """All folders of the run, the checkpoint folder first."""
         return self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard
 
+    @property
+    def newest(self) -> Path | None:
+        """The first that exists of the last, the previous and the best checkpoint."""
+        return next((path for path in (self.last, self.previous, self.best) if path.exists()), None)
+
     def resumable(self) -> Path | None:
         """Return the newest undamaged checkpoint, the last one if all are damaged, None without checkpoints."""
         there = [path for path in (self.last, self.previous, self.best) if path.exists()]
@@ -171,7 +177,7 @@ class RunFolders:
         if free < 3 * state + 2 * weights:
             logger.warning(
                 "--output_dir: %s has %s left; a checkpoint takes up to %s and an export %s, and several are kept. %s, "
-                "or keep fewer exports: --no_val_checkpointing, --no_epoch_checkpointing.",
+                "or keep fewer exports: --keep 0.",
                 *(self.output_dir, size_of(free), size_of(state), size_of(weights), remedy),
             )
 
@@ -187,6 +193,12 @@ class RunFolders:
         self._recover()
         if overwrite:
             return
+        if trains and resume and (self.pre_trained_models / FINAL).exists() and self.newest is None:
+            raise ConfigurationError(
+                f"--resume: run '{self.name}' is over, and its checkpoints were removed (--keep_checkpoints none). Its "
+                f"model is in {self.pre_trained_models}: give it as --pre_trained_model to a new run, or repeat this "
+                "one with --overwrite."
+            )
         ways_out = "Choose another --name, continue it with --resume, or replace it with --overwrite."
         if trains and not resume:
             for folder in (self.checkpoints, self.pre_trained_models):

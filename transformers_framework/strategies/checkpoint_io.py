@@ -37,7 +37,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(
-    path: Any, map_location: Any = "cpu", *, outline: bool = False, flag: str = "--ckpt_path"
+    path: Any, map_location: Any = "cpu", *, outline: bool = False, lazy: bool = False, flag: str = "--ckpt_path"
 ) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are accepted, from any file.
 
@@ -45,6 +45,7 @@ def read_checkpoint(
         path: The file.
         map_location: Device of the tensors.
         outline: Read names and shapes only, which is fast for any size.
+        lazy: Map the tensors into memory: those that are not used are not read.
         flag: Flag with the checkpoint, for messages.
 
     Raises:
@@ -60,7 +61,7 @@ def read_checkpoint(
     if not zipfile.is_zipfile(path):
         raise ConfigurationError(f"{flag}: {path} is not a torch.save file, or incomplete.")
     try:
-        checkpoint = torch.load(path, "meta" if outline else map_location, weights_only=True, mmap=outline)
+        checkpoint = torch.load(path, "meta" if outline else map_location, weights_only=True, mmap=outline or lazy)
     except pickle.UnpicklingError as error:
         raise ConfigurationError(
             f"{flag}: {path} contains objects that could run code when they are read, and is refused. Checkpoints "

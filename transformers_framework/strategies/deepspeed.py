@@ -13,7 +13,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from transformers_framework.compat.sharding import HOOKS, DeepSpeedStrategy, create_high_precision_state
-from transformers_framework.strategies.checkpoint_io import check_shards
+from transformers_framework.strategies.checkpoint_io import check_shards, read_checkpoint
 from transformers_framework.strategies.zero_shards import ZeroShards
 
 
@@ -104,7 +104,7 @@ class DeepSpeed(DeepSpeedStrategy):
         return found
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Load a folder of shards; no code in it is executed.
+        """Load a folder of shards, or the weights in a file; no code in it is executed.
 
         DeepSpeed loads checkpoints with the same world size and stage; others are read as a whole and sharded again.
 
@@ -112,10 +112,17 @@ class DeepSpeed(DeepSpeedStrategy):
             ConfigurationError: When it contains code or is not a DeepSpeed checkpoint.
         """
         folder = Path(checkpoint_path)
-        check_shards(folder)
         assert self.lightning_module is not None
-        shards = ZeroShards(folder)
         trains = self.lightning_module.trainer.state.fn == TrainerFn.FITTING
+        if folder.is_file() and not trains:
+            checkpoint = read_checkpoint(folder, lazy=True)
+            whole = checkpoint.pop("state_dict")
+            self._load_weights(whole, trains=False)
+            extra = {name: value for name, value in whole.items() if name.endswith("_extra_state")}
+            self.lightning_module.load_state_dict(extra, strict=False)
+            return checkpoint
+        check_shards(folder)
+        shards = ZeroShards(folder)
         # DeepSpeed loads no stage 3 checkpoint without an optimizer; in other stages weights are not sharded
         if (
             shards.fits(self.world_size, self.zero_stage_3) and shards.names == self.parameter_names

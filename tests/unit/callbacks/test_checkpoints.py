@@ -79,5 +79,5 @@ def test_the_first_process_decides_whether_to_export(make, decision, monkeypatch
     )
     checkpoints.save(running)
     assert made == ([step] if decision else [])
-    checkpoints.save(running, keep=False)
+    checkpoints.save(running, export=False)
     assert len(made) == decision

@@ -9,6 +9,8 @@ from transformers_framework.storage.atomic import (
     atomic_file,
     atomic_folder,
     clear_leftovers,
+    discard,
+    link_equal_files,
     link_file,
     link_folder,
     replace,
@@ -149,3 +151,29 @@ def test_a_file_and_a_folder_replace_each_other(tmp_path):
             pass
         assert (tmp_path / "last.ckpt").is_dir() is (write is atomic_folder)
     assert names(tmp_path) == ["last.ckpt"]
+
+
+def test_a_folder_is_discarded_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Killed while its files are removed, nothing is left under its name, and the next process removes the rest."""
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "a").write_text("a")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda _: None)
+        discard(folder)
+    assert not folder.exists()
+    assert len(names(tmp_path)) == 1
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_equal_files_take_space_once(tmp_path):
+    for name, same, other in (("one", "same", "1"), ("two", "same", "2")):
+        (tmp_path / name / "head").mkdir(parents=True)
+        (tmp_path / name / "head" / "weights").write_text(same)
+        (tmp_path / name / "card").write_text(other)
+    (tmp_path / "two" / "more").write_text("more")
+    link_equal_files(tmp_path / "one", tmp_path / "two")
+    assert (tmp_path / "one/head/weights").samefile(tmp_path / "two/head/weights")
+    assert [(tmp_path / name / "card").read_text() for name in ("one", "two")] == ["1", "2"]
+    assert names(tmp_path / "two") == ["card", "head", "more"]
