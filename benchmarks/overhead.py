@@ -55,7 +55,7 @@ def with_twin(clock: Callable[[], float]) -> None:
     """Give every experiment of this process a callback that trains a twin of its model in a bare loop."""
     import pytorch_lightning as pl
 
-    from transformers_framework.experiment import Experiment
+    from transformers_framework import experiment
 
     class Twin(pl.Callback):
         def __init__(self) -> None:
@@ -97,8 +97,8 @@ def with_twin(clock: Callable[[], float]) -> None:
         def on_train_end(self, trainer, module) -> None:
             sys.stdout.write(json.dumps(self.seconds) + "\n")
 
-    callbacks = Experiment._callbacks
-    Experiment._callbacks = lambda experiment: [*callbacks(experiment), Twin()]
+    callbacks = experiment.run_callbacks
+    experiment.run_callbacks = lambda run: [*callbacks(run), Twin()]
 
 
 def bare_batch(module: Any, batch: Mapping[str, Any]) -> dict[str, Any]:

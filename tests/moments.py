@@ -20,6 +20,7 @@ import torch
 
 from tests import runs
 from tests.integration import interrupted
+from transformers_framework.pipelines.log_names import MEASURED
 from transformers_framework.reports.results import KEY
 from transformers_framework.runtime.tensorboard import EVENT_SIZES
 from transformers_framework.storage.run_folders import LOG, METRICS, PREVIOUS, RESULTS, RunFolders
@@ -203,7 +204,7 @@ def _place(path: Path, run: RunFolders) -> str:
 def _state(path: Path, run: RunFolders) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, weights_only=True)
     state.pop(EVENT_SIZES, None)  # each process has a file of its own
-    state.get(KEY, {}).pop("seconds", None)
+    state.pop(KEY, None)  # seconds, and the size of a file that has speeds of training
     found = dict(leaves(state))
     return {
         place: value.replace(str(run.output_dir), "--output_dir") if isinstance(value, str) else value
@@ -212,9 +213,10 @@ def _state(path: Path, run: RunFolders) -> dict[str, Any]:
 
 
 def _content(path: Path, run: RunFolders) -> bytes:
-    """Return what is in a file, but for the folder of outputs and for times."""
+    """Return what is in a file, but for the folder of outputs, for times and for what depends on them."""
     content = path.read_bytes().replace(str(run.output_dir).encode(), b"--output_dir")
     if path.name == METRICS:
+        content = re.sub(rb'"(' + "|".join(MEASURED).encode() + rb')": [^,}]+', b"", content)
         return re.sub(rb'"time": "[^"]{25}", ', b"", content)
     return re.sub(rb'(?s)"durations": \{.*?\},', b"", content) if path.name == RESULTS else content
 

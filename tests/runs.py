@@ -255,17 +255,35 @@ def folders_of(words: Sequence[str]) -> RunFolders:
 # --- what a run left -------------------------------------------------------------------------------------------------
 
 
-def scalars(folders: RunFolders) -> dict[str, list[tuple[int, float]]]:
-    """Return what TensorBoard shows: each name with its steps and values, in the order in which they were written."""
+# of no objective, and nothing to monitor
+BESIDE_METRICS = {"epoch", "train/learning_rate", "train/padding", "train/grad_norm"}
+
+
+def scalars(folders: RunFolders, *, measured: bool = False) -> dict[str, list[tuple[int, float]]]:
+    """Return what TensorBoard shows: each name with its steps and values, in the order in which they were written.
+
+    Args:
+        folders: Folders of the run.
+        measured: Also values that depend on the machine and the time, which no two runs have in common.
+    """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
+
+    from transformers_framework.pipelines.log_names import MEASURED
 
     found: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(folders.tensorboard.glob("events.out.*"), key=lambda path: path.stat().st_mtime_ns):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                found.setdefault(value.tag, []).append((event.step, float(make_ndarray(value.tensor))))
+                is_scalar = value.metadata.plugin_data.plugin_name == "scalars"  # else a text or a figure
+                if is_scalar and (measured or value.tag not in MEASURED):
+                    found.setdefault(value.tag, []).append((event.step, float(make_ndarray(value.tensor))))
     return found
+
+
+def metric_names(folders: RunFolders) -> set[str]:
+    """Return the names of all metrics and losses that a run logged."""
+    return scalars(folders).keys() - BESIDE_METRICS
 
 
 def metrics(folders: RunFolders, stage: str) -> dict[str, float]:

@@ -31,6 +31,8 @@ GROUP_NUM_ITEMS: Final = (
     "group_num_items"  # batch key: the same for the accumulation group, all batches of one optimizer step
 )
 
+TOKEN_COUNTS: Final = "token_counts"  # batch key in training: numbers of tokens, see `processing.token_counts`
+
 ONCE: Final = (
     "resume",
     "overwrite",

@@ -308,6 +308,7 @@ class Experiment:
 
     def _run_stages(self, trains: bool) -> None:
         from transformers_framework.callbacks.early_stopping import reason_of_end
+        from transformers_framework.pipelines.log_names import reproducible
 
         trainer, module, data = self.trainer, self.module, self.data
         if trains:
@@ -315,7 +316,7 @@ class Experiment:
             if (restored := self.continued.restored_by_trainer(start)) is not None:
                 logger.info("Continuing %s", restored)
             trainer.fit(module, data, ckpt_path=restored)
-            self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+            self.metrics |= reproducible(trainer.callback_metrics)
             if reason := reason_of_end(trainer):
                 logger.info("Training ended early, after step %d: %s.", trainer.global_step, reason)
         weights = share_checkpoint(trainer, self._weights(trains), self.folders.checkpoints)

@@ -211,6 +211,7 @@ LOGGERS: dict[str, str] = {"tensorboard": "runtime.tensorboard:tensorboard"}
 # further callbacks of every run, in their order: functions that are called with the run (`run_parts.Run`) and return a
 # callback of Lightning, which may be a `run_parts.EndsRun`, or None; their keyword-only arguments are flags
 RUN_CALLBACKS: tuple[str, ...] = (
+    "reports.throughput:throughput",  # first: the others read what it has counted
     "reports.progress:progress",
     "reports.details:details_report",
     "reports.results:results",

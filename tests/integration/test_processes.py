@@ -55,6 +55,7 @@ def test_two_processes_learn_what_one_learns(twins: Twins) -> None:
     one, two = runs.scalars(twins.one), runs.scalars(twins.two)
     # of the second process's rows the log knows nothing, but the rate and the steps are the same
     assert one["train/learning_rate"] == two["train/learning_rate"]
+    assert dict(two["train/grad_norm"]) == approx(dict(one["train/grad_norm"]), 4 * BACKWARD)
     runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (twins.one, twins.two)))
     # weights cannot tell a gradient from twice the gradient, for Adam divides by its size; Adam's moments can
     ours, theirs = (
@@ -95,6 +96,13 @@ def test_training_metrics_count_every_row_once(twins: Twins) -> None:
     """Accuracy of the training epoch is that of all processes' rows."""
     name = "train/answer_selection/accuracy"
     assert runs.metrics(twins.two, "train")[name] == approx(runs.metrics(twins.one, "train")[name])
+
+
+def test_tokens_are_those_of_both_processes(twins: Twins) -> None:
+    one, two = (torch.load(run.last, weights_only=True)["throughput"] for run in (twins.one, twins.two))
+    assert one["totals"][0] == two["totals"][0] > 0
+    padding = [sum(value for _, value in runs.scalars(run)["train/padding"]) for run in (twins.one, twins.two)]
+    assert 0 < padding[1] < padding[0], "smaller batches have less"
 
 
 def folders_of(run: RunFolders) -> tuple[Path, ...]:

@@ -45,6 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 STRATEGIES = ("fsdp", "deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_3")
+KNOW_NORMS = ("fsdp", "deepspeed_stage_3", "fsdp_cpu_offload", "deepspeed_stage_3_offload")  # without clipping
 OFFLOAD = ("fsdp_cpu_offload", "deepspeed_stage_2_offload", "deepspeed_stage_3_offload")
 NEEDS_DEEPSPEED = pytest.mark.needs("deepspeed")
 HAS_FLOAT16 = torch.ops.mkldnn._is_mkldnn_fp16_supported()
@@ -105,6 +106,8 @@ def test_shards_are_as_one_process(case: str, strategy: str, alone: Any) -> None
     ours, theirs = exported(two.pre_trained_models / "final"), exported(one.pre_trained_models / "final")
     assert_weights_close(ours, theirs)
     assert runs.metrics(two, "test") == approx(runs.metrics(one, "test"), 4 * BACKWARD)
+    norms = [runs.scalars(each)["train/grad_norm"] for each in (one, two) if each is one or strategy in KNOW_NORMS]
+    assert all(dict(each) == approx(dict(norms[0]), 64 * BACKWARD) for each in norms)
     for stage in ("test", "predict"):
         files = sorted(path.name for path in one.predictions.glob(f"{stage}*.jsonl"))
         assert files == sorted(path.name for path in two.predictions.glob(f"{stage}*.jsonl"))

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
 from transformers_framework.callbacks.non_finite import TerminateOnNonFinite
+from transformers_framework.pipelines.log_names import reproducible
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, in_last_batch, training_ends
 from transformers_framework.runtime.tensorboard import EVENT_SIZES, TensorBoard
 from transformers_framework.storage.atomic import discard, link_equal_files, link_file, link_folder, replace
@@ -240,7 +241,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         """Write a checkpoint aside, as one file or a folder of shards, then rename it to the last one."""
         folders = self.folders
         folders.move_earlier_aside()
-        self.metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        self.metrics = reproducible(trainer.callback_metrics)
         if best:
             self.best_epoch, self.best_metrics = epoch_under_way(trainer), self.metrics
         aside = folders.checkpoints / ".state.part"

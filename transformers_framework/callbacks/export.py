@@ -13,6 +13,7 @@ from transformers_framework.callbacks.model_card import model_card
 from transformers_framework.callbacks.run_record import RunRecord
 from transformers_framework.export_description import describe, write_description
 from transformers_framework.objectives.capabilities import ExportsConfig
+from transformers_framework.pipelines.log_names import reproducible
 from transformers_framework.runtime.loops import epoch_under_way
 from transformers_framework.storage.atomic import atomic_folder
 from transformers_framework.strategies.build import whole_weights
@@ -49,7 +50,7 @@ class Exporter:
             records = [part for part in trainer.callbacks if isinstance(part, RunRecord)]  # type: ignore[attr-defined]
             card = model_card(
                 self.options,
-                metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
+                metrics=reproducible(trainer.callback_metrics),
                 epoch=epoch_under_way(trainer),
                 step=trainer.global_step,
                 changes=[line for record in records for line in record.continued.changes],

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORE_INDEX, NUM_ITEMS, ROW_IDS, TRAIN, Stage
+from transformers_framework.constants import IGNORE_INDEX, NUM_ITEMS, ROW_IDS, TOKEN_COUNTS, TRAIN, Stage
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.inputs.inputs import Inputs
 from transformers_framework.objectives.capabilities import SparseHead
 from transformers_framework.objectives.objective import Context, Objective, active, num_items
 from transformers_framework.processing.masking import sparse_labels
 from transformers_framework.processing.packing import pack
+from transformers_framework.processing.token_counts import lengths_of, token_counts
 
 
 class Collator:
@@ -38,15 +39,18 @@ class Collator:
 
         All objectives share the model inputs, ``row_ids (B,) int64`` and ``num_truncated``, an int. The entries that an
         objective adds are in a dictionary under its name; ``num_items`` has the loss denominator of each objective.
-        Where documents are packed, ``row_ids`` has the row of each document.
+        Where documents are packed, ``row_ids`` has the row of each document. Training batches have ``token_counts``.
         """
         batch, own = self.arrays(rows)
+        prefixes, trains = self.inputs.key_prefixes, self.stage == TRAIN
+        lengths = lengths_of(batch, own, prefixes) if trains else None
         if (sizes := rows[0].sizes) is not None and self.inputs.uses_document_mask:
             pad_token_id = int(self.inputs.tokenizer.pad_token_id)
             widths = {"width": self.inputs.max_length, "multiple": self.pad_to_multiple_of}
             batch, own = pack(batch, own, sizes, pad_token_id=pad_token_id, **widths)
-        if self.stage != TRAIN:
+        if not trains:
             batch = self.inputs.distinct(batch)
+        tokens = {} if lengths is None else {TOKEN_COUNTS: token_counts(lengths, batch, own, prefixes)}
         counts = {}
         for objective in self.objectives:
             entries = own[objective.name]
@@ -56,7 +60,7 @@ class Collator:
                 entries["positions"], entries["labels"] = sparse_labels(entries["labels"])
         num_truncated = int(batch.pop("truncated").sum())
         # counts stay Python numbers: strategies in half precision would round tensors
-        return {**_tensors({**batch, **own}), NUM_ITEMS: counts, "num_truncated": num_truncated}
+        return {**_tensors({**batch, **own}), NUM_ITEMS: counts, "num_truncated": num_truncated, **tokens}
 
     def rows_of(self, request: BatchRequest, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
         """Return columns with one value per model input: the rows as they are, or a list of values per group."""

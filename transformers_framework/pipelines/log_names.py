@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, SupportsFloat, cast
 
 from transformers_framework.constants import Direction, Stage
 from transformers_framework.metrics.stage_metric import direction_of
@@ -14,9 +14,16 @@ from transformers_framework.objectives.objective import Objective, active, metri
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
+# values of training that depend on the machine and the time: two equal runs log different ones
+MEASURED: Final = ("train/tokens_per_second", "train/peak_memory_gb", "train/mfu")
+
 
 def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
-    """Return all names that a stage logs."""
+    """Return the names that a stage logs and that can be monitored.
+
+    Training logs more, by which no state is better than another: its learning rate, padding, the norm of the gradients
+    and :data:`MEASURED`.
+    """
     names, has_loss = [], False
     for objective in active(objectives, stage):
         depends = objective if isinstance(objective, LogsByData) else LogsByData()
@@ -37,6 +44,11 @@ def direction(objectives: Sequence[Objective], name: str) -> Direction | None:
         if value in metric.names:
             return direction_of(metric, value)
     return "max"
+
+
+def reproducible(metrics: Mapping[str, SupportsFloat]) -> dict[str, float]:
+    """Return logged values as numbers, sorted by name, without :data:`MEASURED`."""
+    return {name: float(value) for name, value in sorted(metrics.items()) if name not in MEASURED}
 
 
 def logging_interval(trainer: pl.Trainer) -> int:

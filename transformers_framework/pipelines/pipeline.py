@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 from transformers_framework.compat import lightning
@@ -31,6 +30,7 @@ from transformers_framework.models.document_mask import DocumentMask
 from transformers_framework.objectives.capabilities import KeepsState, SparseHead, corrupt_on_device
 from transformers_framework.objectives.objective import active, stage_metrics
 from transformers_framework.optimizers.build import build_optimizer
+from transformers_framework.optimizers.clipping import clip_gradients
 from transformers_framework.optimizers.continued import regrouped
 from transformers_framework.optimizers.groups import dimensions
 from transformers_framework.pipelines.log_names import logging_interval
@@ -66,6 +66,7 @@ class Pipeline(pl.LightningModule):
 
     document_mask_class: ClassVar[type[DocumentMask]] = DocumentMask
     model: Model
+    gradient_norm: Tensor | None = None  # of the last step, before clipping, where it was computed
 
     def __init__(
         self,
@@ -387,13 +388,6 @@ class Pipeline(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip gradients; Lightning refuses to in bf16 with a fused optimizer, though nothing is scaled there."""
-        precision, strategy = self.trainer.precision_plugin, self.trainer.strategy
-        if gradient_clip_val and hasattr(strategy, "clip") and gradient_clip_algorithm != "value":
-            strategy.clip(gradient_clip_val)  # each rank has a part of the gradients
-        elif not gradient_clip_val or not isinstance(precision, MixedPrecision) or precision.scaler is not None:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        elif gradient_clip_algorithm == "value":
-            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        else:
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        """Clip gradients; keep their norm for logging steps."""
+        logs = (self.trainer.global_step + 1) % logging_interval(self.trainer) == 0
+        self.gradient_norm = clip_gradients(self, optimizer, gradient_clip_val, gradient_clip_algorithm, measure=logs)

@@ -192,7 +192,7 @@ class Progress(pl.Callback):
         if training is None:
             return
         tokens = batch.get("token_counts", {})
-        step, num_tokens = trainer.global_step, tokens.get("tokens", 0) + tokens.get("targets", 0)
+        step, num_tokens = trainer.global_step, tokens.get("tokens", 0) + tokens.get("target_tokens", 0)
         now = training.end_batch(step, num_tokens * trainer.world_size)
         is_logged = step != self.logged and step % logging_interval(trainer) == 0 and now >= self.next_line
         shows = self.shows_work and Screen.is_due(now)

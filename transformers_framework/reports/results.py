@@ -17,6 +17,7 @@ from transformers_framework.constants import EVALUATED, STAGES
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.reports.details import details
 from transformers_framework.reports.metrics_file import MetricsFile
+from transformers_framework.reports.throughput import throughput_of
 from transformers_framework.run_parts import EndsRun
 from transformers_framework.storage.atomic import atomic_file, remove
 from transformers_framework.storage.cache import digest
@@ -197,6 +198,7 @@ def results_of(run: Run, seconds: Mapping[str, float], commit: str | None) -> di
             "total": round(sum(seconds.values()), 3),
             **{stage: round(seconds[stage], 3) for stage in STAGES if stage in seconds},
         },
+        **tokens_of(run),
         "data": {
             stage: {
                 "source": data.sources[stage],
@@ -209,6 +211,14 @@ def results_of(run: Run, seconds: Mapping[str, float], commit: str | None) -> di
         "git_commit": commit,
         "folders": {name: str(path) for name, path in paths.items() if path.exists()},
     }
+
+
+def tokens_of(run: Run) -> dict[str, dict[str, int]]:
+    """Return the numbers of tokens that a run was trained on, and of padding, over all ranks."""
+    counted = throughput_of(run.trainer)
+    if counted is None:
+        return {}
+    return {"tokens": {"trained": counted.totals.tokens, "padding": counted.totals.padding}}
 
 
 def updated(earlier: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:

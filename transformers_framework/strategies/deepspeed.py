@@ -47,6 +47,12 @@ class DeepSpeed(DeepSpeedStrategy):
         """False: Lightning decides which batches make a step; the last group of an epoch may be incomplete."""
         return False
 
+    @property
+    def gradient_norm(self) -> float | None:
+        """Global norm of the gradients of the last step, before clipping; None where DeepSpeed does not compute it."""
+        norm = self.deepspeed_engine.get_global_grad_norm()
+        return float(norm) if norm else None
+
     @contextlib.contextmanager
     def block_backward_sync(self) -> Iterator[None]:
         """Take no optimizer step after the batch of this block."""

@@ -49,9 +49,9 @@ class FSDP(sharding.FSDPStrategy):
             )
         return super().wrap(self.units)
 
-    def clip(self, value: float) -> None:
-        """Clip gradients by their global norm over all ranks."""
-        cast("FullyShardedDataParallel", self.model).clip_grad_norm_(value)
+    def clip(self, value: float) -> Tensor:
+        """Clip gradients by their global norm over all ranks; return the norm before. Infinity clips nothing."""
+        return cast("FullyShardedDataParallel", self.model).clip_grad_norm_(value)
 
     def whole_weights(self) -> dict[str, Tensor]:
         """Return the full weights on rank zero."""
