@@ -98,3 +98,19 @@ def assert_weights_close(found: Mapping[str, Tensor], expected: Mapping[str, Ten
         if not name.endswith(UNSEEN):
             where = {"equal_nan": True, "msg": lambda text, name=name: f"{name}: {text}"}
             torch.testing.assert_close(found[name], tensor, atol=atol, rtol=0, **where)
+
+
+def assert_values_close(found: Any, expected: Any, units: int = BACKWARD) -> None:
+    """Compare values of JSON, numbers up to rounding, also those that are written with four digits."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        found, expected = list(found.values()), list(expected.values())
+    if isinstance(expected, list):
+        assert len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_values_close(*pair, units)
+    elif isinstance(expected, float):
+        written = 1e-4 if round(expected, 4) == expected else 0
+        assert found == approx(expected, units) or abs(found - expected) < 1.5 * written
+    else:
+        assert found == expected

@@ -16,6 +16,7 @@ from transformers_framework.exceptions import ConfigurationError, did_you_mean
 from transformers_framework.registry import declaring, keyword_types, pipeline_spec, resolve
 from transformers_framework.restricted import Expanded
 from transformers_framework.specs import PipelineSpec
+from transformers_framework.storage.paths import is_inside
 
 FILE = "transformers_framework.json"
 FORMAT = 1  # increase it when older versions would misread the file
@@ -27,7 +28,7 @@ def task_flags(spec: PipelineSpec) -> list[str]:
     for path in (spec.inputs, *spec.objectives, *spec.flags):
         for _, function in declaring(resolve(path)):
             found |= dict.fromkeys(name for name, hint in keyword_types(function).items() if not _is_path(hint))
-    return list(found)
+    return [*found, "seed"]  # of texts that are sampled
 
 
 def _is_path(hint: Any) -> bool:
@@ -92,6 +93,7 @@ def read_description(folder: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text("utf-8"))
         is_valid = all(isinstance(content[key], kind) for key, kind in _TYPES.items())
         is_valid = is_valid and all(isinstance(below, str) for below in content["heads"].values())
+        outside = [below for below in content["heads"].values() if not is_inside(below)] if is_valid else []
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         is_valid = False
     if not is_valid:
@@ -101,6 +103,8 @@ def read_description(folder: Path) -> dict[str, Any] | None:
             f"{path}: version {content['version']} of transformers-framework wrote it, and this is {__version__}. "
             "Install the newer one."
         )
+    if outside:
+        raise ConfigurationError(f"{path}: it names '{outside[0]}', which is not in its folder.")
     return dict(content)
 
 

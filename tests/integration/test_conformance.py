@@ -32,7 +32,7 @@ from tests.cases import (
     case_of,
     monitor_of,
 )
-from tests.tolerances import BACKWARD, FORWARD, approx, assert_close, rounding
+from tests.tolerances import BACKWARD, FORWARD, approx, assert_close, assert_values_close, rounding
 from transformers_framework import load
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.models.own_families import ensure_registered
@@ -340,23 +340,7 @@ def test_a_loaded_export_predicts_what_was_written(trained: Trained) -> None:
         own = found if len(trained.evaluated) == 1 else [row[objective] for row in found]
         for row, line, predicted in zip(rows, trained.predictions("predict", objective), own, strict=True):
             expected = {key: value for key, value in line.items() if key not in {"id", *row}}
-            assert_equal_but_for_rounding(json.loads(to_json(predicted)), expected)
-
-
-def assert_equal_but_for_rounding(found: Any, expected: Any) -> None:
-    """Compare values of JSON, numbers up to rounding, also those that are written with four digits."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        found, expected = list(found.values()), list(expected.values())
-    if isinstance(expected, list):
-        assert len(found) == len(expected)
-        for pair in zip(found, expected, strict=True):
-            assert_equal_but_for_rounding(*pair)
-    elif isinstance(expected, float):
-        written = 1e-4 if round(expected, 4) == expected else 0
-        assert found == approx(expected, BACKWARD) or abs(found - expected) < 1.5 * written
-    else:
-        assert found == expected
+            assert_values_close(json.loads(to_json(predicted)), expected)
 
 
 def test_trec_files_give_the_logged_ranking_metrics(trained: Trained) -> None:

@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "models": {"plugins", "registry", "processing", "storage", "losses", "objectives"},
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "inputs", "objectives", "models"},
     "data": {"processing", "storage", "distributed", "runtime", "sources", "inputs", "objectives"},
-    "export_description": {"registry", "specs"},
+    "export_description": {"registry", "specs", "storage"},
     "callbacks": {
         "import_paths",
         "export_description",
@@ -153,6 +153,7 @@ ROOMS: dict[str, set[str]] = {
         "experiment",
         "cli",
     },
+    "predict": {"registry", "processing", "runtime", "callbacks", "export_description", "preflight", "cli", "serving"},
 }
 
 HEAVY = {"torch", "transformers", "datasets", "pytorch_lightning", "torchmetrics", "pyarrow", "tensorboard", "yaml"}

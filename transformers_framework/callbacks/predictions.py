@@ -20,6 +20,8 @@ from transformers_framework.storage.atomic import atomic_file
 from transformers_framework.storage.run_folders import RunFolders
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers_framework.data.datamodule import DataModule
     from transformers_framework.objectives.objective import Objective
 
@@ -65,14 +67,33 @@ class Predictions(pl.Callback):
             columns, rows = whole_rows(objective, stage, [part[name] for part in parts if part], self.data)
             suffix = f".{name}" if len(objectives) > 1 else ""
             path = self.folders.predictions / f"{stage}{suffix}.jsonl"
-            with atomic_file(path) as aside, aside.open("w", encoding="utf-8") as file:
-                for row, line in lines_of(rows(), objective, columns):
-                    file.write(to_json(row | line) + "\n")
-            files = objective.prediction_files(stage, columns, rows()) if isinstance(objective, WritesFiles) else {}
-            for extra, lines in files.items():
-                with atomic_file(path.with_suffix(extra)) as aside:
-                    aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            write_predictions(path, objective, stage, columns, rows)
             logger.info("Predictions of %d rows are in %s", len(columns[ROW_IDS]), path)
+
+
+def write_predictions(
+    path: Path,
+    objective: Objective,
+    stage: Stage,
+    columns: Mapping[str, np.ndarray],
+    rows: Callable[[], Iterator[Mapping[str, Sequence[Any]]]],
+) -> None:
+    """Write the predictions of an objective, and beside them the further files of the objective.
+
+    Args:
+        path: File of the predictions; further files have other suffixes.
+        objective: The objective.
+        stage: The stage that was predicted.
+        columns: Predictions of whole rows.
+        rows: Reads these rows in chunks.
+    """
+    with atomic_file(path) as aside, aside.open("w", encoding="utf-8") as file:
+        for row, line in lines_of(rows(), objective, columns):
+            file.write(to_json(row | line) + "\n")
+    files = objective.prediction_files(stage, columns, rows()) if isinstance(objective, WritesFiles) else {}
+    for extra, lines in files.items():
+        with atomic_file(path.with_suffix(extra)) as aside:
+            aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def joined_batches(batches: Sequence[Mapping[str, Mapping[str, np.ndarray]]]) -> dict[str, dict[str, np.ndarray]]:

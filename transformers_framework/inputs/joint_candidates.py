@@ -22,6 +22,7 @@ from transformers_framework.sources.columns import (
     arrow_chunks,
     check_column,
     column_lengths,
+    distinct_rows,
     first_empty_item,
     item_feature,
     list_sizes,
@@ -56,8 +57,8 @@ class JointCandidates(SegmentInputs):
         max_sequence_length: Longest input in tokens, special tokens included; with `separated` the longest text.
         k: Number of candidates in one input with their question (joint re-ranking). Default: candidates are ranked
             alone.
-        index_column: Column with the query id: rows with the same id are candidates of one question. Where a row has a
-            list of candidates, it has the id, or a list with the same id for each.
+        index_column: Column with the query id: rows with the same id (in prediction, without this column: with the same
+            question) are candidates of one question. A row with a list of candidates has the id, or a list of it.
         label_column: Column with 1 for a relevant candidate and 0 for an irrelevant one.
         extended_token_type_ids: Token type of each segment; the last value repeats. The model's type vocabulary grows
             to fit.
@@ -232,7 +233,9 @@ class JointCandidates(SegmentInputs):
         return query[0] if isinstance(query, list) else query
 
     def _check_pairs(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
-        """Check the query id of every row; return it as a number ``(N,) int64``."""
+        """Check the query id of every row; return it, or in prediction its question, as a number ``(N,) int64``."""
+        if source.stage == "predict" and self.index_column not in dataset.column_names:
+            return distinct_rows(dataset, self.question.columns)
         if self.index_column is None:
             raise ConfigurationError(
                 "-k needs --index_column. Give the column with the query id, which rows of one question share. "
@@ -247,8 +250,7 @@ class JointCandidates(SegmentInputs):
         """Check that rows with the same query, given as numbers ``(N,) int64``, have the same question."""
         _, firsts, query = np.unique(queries, return_index=True, return_inverse=True)
         first = firsts[query.reshape(-1)]  # of each row's question
-        for column in self.question.columns:
-            found = value_numbers(dataset, column)
+        for column, found in ((column, value_numbers(dataset, column)) for column in self.question.columns):
             if (wrong := np.flatnonzero(found != found[first])).size:
                 row = int(wrong[0])
                 raise DataError(

@@ -164,6 +164,20 @@ def served_run(
     return ServedRun(options, spec, heads)
 
 
+def pipeline_of(model: str, pipeline: str | None, cache_dir: str | None) -> tuple[str, set[str]]:
+    """Return the pipeline of an export, if none is given, and the flags that its file has.
+
+    Raises:
+        ConfigurationError: When there is no such export, or it does not tell.
+    """
+    folder = local_folder(model, cache_dir)
+    described = read_description(folder) or {}
+    if (name := pipeline or described.get("pipeline")) is None:
+        raise _missing_pipeline(model, folder)
+    same = name == described.get("pipeline")
+    return name, {flag for flag, value in described["flags"].items() if value not in (None, False)} if same else set()
+
+
 def _predicting(spec: PipelineSpec, heads: Mapping[str, Path]) -> PipelineSpec:
     """Return the row with the objectives that predict: none that corrupt inputs if there are others."""
     kinds = {path: resolve(path) for path in spec.objectives}

@@ -224,6 +224,12 @@ def value_numbers(dataset: Dataset, column: str, *, flat: bool = False) -> np.nd
     return np.concatenate(numbers).astype(np.int64)
 
 
+def distinct_rows(dataset: Dataset, columns: Sequence[str]) -> np.ndarray:
+    """Return a number for each row, equal for rows with equal values in all of these columns: ``(N,) int64``."""
+    values = np.stack([value_numbers(dataset, column) for column in columns], axis=1)
+    return np.unique(values, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
 def distinct_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     """Return the index of each value's text among the distinct texts ``(N,) int64``, and the distinct texts.
 

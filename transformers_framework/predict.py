@@ -1,0 +1,248 @@
+"""``python -m transformers_framework.predict``: predictions of a file of rows, with a trained model."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from transformers_framework.exceptions import ConfigurationError, UserError, printable
+from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
+
+if TYPE_CHECKING:
+    from transformers_framework.cli.flags import Flag
+    from transformers_framework.cli.given import Given
+    from transformers_framework.serving.exports import ServedRun
+    from transformers_framework.serving.predictor import Predictor
+
+logger = logging.getLogger("transformers_framework.predict")  # this module's name is another when it is the program
+
+USAGE = "python -m transformers_framework.predict --model FOLDER --input FILE [--output FILE] [flags]"
+STANDARD = "-"  # standard input or output
+STANDARD_INPUT = "standard_input.jsonl"
+MOST_WORKERS = 4
+OWN_WORDS = {  # of messages about a run: this command's
+    "--predict_dataset": "--input",
+    "--pre_trained_model or --ckpt_path, or a --train_dataset": "--model",
+    "--pre_trained_model": "--model",
+    "the predict data set": "the input",
+}
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What the command does beside its work.
+
+    Args:
+        debug: Show the traceback of an error.
+        help: Show this help, and leave; with `model`, the flags of its inputs too.
+    """
+
+    debug: bool = False
+    help: bool = False
+
+
+def predict(
+    flags: Mapping[str, Any],
+    *,
+    model: Source,
+    input: Source,
+    output: LocalPath = "predictions.jsonl",
+    overwrite: bool = False,
+    pipeline: str | None = None,
+    batch_size: PositiveInt = 32,
+    device: str | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    num_workers: NonNegativeInt | None = None,
+    enable_progress_bar: bool = True,
+    cache_dir: LocalPath | None = None,
+) -> list[Path]:
+    """Predict the rows of a file with a trained model, and write them beside their predictions as JSON lines.
+
+    Args:
+        flags: Flags of the pipeline that replace those of the export.
+        model: Folder of an export such as outputs/pre_trained_models/NAME/best, hub name, or address.
+        input: Rows to predict, from any source that `predict_dataset` reads; - reads JSON lines from standard input.
+        output: File to write; - writes to standard output. With several objectives, one file each.
+        overwrite: Replace files that exist.
+        pipeline: The pipeline, for a checkpoint that does not describe its task.
+        batch_size: Number of rows per batch.
+        device: Device such as cpu, cuda, cuda:1 or mps. Default: a GPU if there is one.
+        dtype: Type of the weights and of most computations.
+        num_workers: Number of data loader workers. Default: 4 for a GPU, none otherwise
+        enable_progress_bar: Show the progress.
+        cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
+
+    Returns:
+        The files of predictions; none for standard output.
+
+    Raises:
+        ConfigurationError: When the model cannot be loaded, a flag is wrong or a file exists.
+        DataError: When the rows are invalid, with their place.
+    """
+    from transformers_framework.serving.exports import served_run
+    from transformers_framework.serving.predictor import Predictor
+
+    path = None if output == STANDARD else _free(Path(output), overwrite)
+    with tempfile.TemporaryDirectory(prefix="predict-") as scratch:
+        source = _standard_input(Path(scratch)) if input == STANDARD else input
+        run = served_run(model, flags, pipeline=pipeline, cache_dir=cache_dir, predict_dataset=source)
+        _check_weights(run)
+        assert run.data
+        predictor = Predictor(run, device, dtype)
+        if num_workers is None:
+            num_workers = MOST_WORKERS if predictor.device.type == "cuda" else 0
+        names = list(predictor.module.active("predict"))
+        if path is None and len(names) > 1:
+            raise ConfigurationError(f"--output -: the predictions of {' and '.join(names)} are files. Give --output.")
+        paths = {name: _named(path, name if len(names) > 1 else "", overwrite) for name in names if path is not None}
+        _write(predictor, paths, batch_size, num_workers, shows_progress=enable_progress_bar)
+    return list(paths.values())
+
+
+def _write(
+    predictor: Predictor, paths: Mapping[str, Path], batch_size: int, num_workers: int, *, shows_progress: bool
+) -> None:
+    """Predict all rows and write them, to standard output where there is no path."""
+    from transformers_framework.callbacks.predictions import lines_of, on_host, write_predictions
+    from transformers_framework.constants import ROW_IDS
+    from transformers_framework.processing.json_text import to_json
+    from transformers_framework.serving.progress import Progress
+
+    run, kept, truncated = predictor.run, [], 0
+    batches = predictor.batches(batch_size, num_workers)
+    with Progress(run.data.num_entries("predict") or 0, "rows", shows=shows_progress) as progress:
+        for batch, outputs in predictor.outputs(batches):
+            kept.append(on_host(outputs["predictions"]))
+            truncated += batch["num_truncated"]
+            progress.advance(len(batch[ROW_IDS]))
+    if truncated:
+        what, reason = run.inputs.truncation(run.options["max_sequence_length"])
+        logger.warning("%d %s %s.", truncated, what, reason)
+    for name, objective, columns, rows in predictor.whole(kept):
+        if name in paths:
+            write_predictions(paths[name], objective, "predict", columns, rows)
+            logger.info("Predictions of %d rows are in %s", len(columns[ROW_IDS]), paths[name])
+        else:
+            for row, line in lines_of(rows(), objective, columns):
+                sys.stdout.write(to_json(row | line) + "\n")
+            sys.stdout.flush()
+
+
+def _check_weights(run: ServedRun) -> None:
+    from transformers_framework.preflight import heads
+
+    heads(run)
+
+
+def _free(path: Path, overwrite: bool) -> Path:
+    """Return a path that may be written.
+
+    Raises:
+        ConfigurationError: When it is a folder, or a file that exists.
+    """
+    if path.is_dir():
+        raise ConfigurationError(f"--output {path}: this is a folder. Give a file, as {path / 'predictions.jsonl'}.")
+    if path.exists() and not overwrite:
+        raise ConfigurationError(f"--output {path}: this file exists. Add --overwrite to replace it.")
+    return path
+
+
+def _named(path: Path, objective: str, overwrite: bool) -> Path:
+    return _free(path.with_suffix(f".{objective}{path.suffix}"), overwrite) if objective else path
+
+
+def _standard_input(folder: Path) -> str:
+    """Return a file with what standard input has, for rows are read twice."""
+    path = folder / STANDARD_INPUT
+    with path.open("wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return str(path)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0 done, 1 it failed, 2 the command or its input is wrong.
+
+    Args:
+        argv: The words after the program's name; those of the process when absent.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _command(argv)
+    except UserError as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        sys.stderr.write(printable(f"error: {_in_own_words(str(error))}") + "\n")
+        return WRONG
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: nothing was written\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # as in `... --output - | head`
+        sys.stderr.close()
+        return DONE
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.write(f"error: {type(error).__name__}: {error}\n")
+        return FAILED
+
+
+def _in_own_words(message: str) -> str:
+    """Return a message about a run with the flags of this command."""
+    for theirs, ours in OWN_WORDS.items():
+        message = message.replace(theirs, ours)
+    return re.sub(rf"[^\s(]*{re.escape(STANDARD_INPUT)}", "standard input", message)
+
+
+def _command(argv: Sequence[str]) -> int:
+    from transformers_framework.cli import help as helps
+    from transformers_framework.cli.flags import flags_of, merge
+    from transformers_framework.cli.given import read_command_line
+    from transformers_framework.cli.parser import values_of
+    from transformers_framework.runtime.log import set_up_logging
+
+    given = read_command_line(argv)
+    groups: dict[str, dict[str, Flag]] = {"predict": merge(flags_of(predict)), **_flags_of_model(given)}
+    groups["command"] = merge(flags_of(Command))
+    if not given or "help" in given:
+        (sys.stdout if given else sys.stderr).write(helps.full(groups, USAGE) + "\n")
+        return DONE if given else WRONG
+    options = values_of(given, groups)
+    set_up_logging()
+    own = groups["predict"]
+    flags = {name: options[name] for name in given if name not in own and name not in groups["command"]}
+    predict(flags, **{name: options[name] for name in own})
+    return DONE
+
+
+def _flags_of_model(given: Mapping[str, Given]) -> dict[str, dict[str, Flag]]:
+    """Return the flags that define the inputs of the given model, none of them needed; nothing without a model."""
+    from transformers_framework.cli import parser
+    from transformers_framework.export_description import task_flags
+    from transformers_framework.registry import pipeline_spec
+    from transformers_framework.serving.exports import pipeline_of
+
+    one = {name: words.words[0] for name, words in given.items() if len(words.words) == 1 and words.words[0]}
+    if "model" not in one:
+        return {}
+    pipeline, chosen = pipeline_of(one["model"], one.get("pipeline"), one.get("cache_dir"))
+    chosen |= {flag for flag in pipeline_spec(pipeline).variants if flag in given}
+    every = parser.groups_of({"pipeline": pipeline, **dict.fromkeys(chosen, "1")})
+    known = {name: flag for flags in every.values() for name, flag in flags.items()}
+    own = [name for name in task_flags(pipeline_spec(pipeline, chosen)) if name in known and name != "batch_size"]
+    return {f"pipeline {pipeline}": {name: replace(known[name], default=None) for name in own}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
