@@ -531,6 +531,7 @@ TRAINER = [
     wrong("time", "--max_time: found '1h', expected a text like DD:HH:MM:SS", max_time="1h"),
     wrong("negative epochs", "--max_epochs: found '-5'", max_epochs=-5),
     wrong("no epochs", "--max_epochs 0: nothing would be trained", max_epochs=0),
+    masking("no end", "--max_steps or --max_epochs is needed: how long to pre-train", max_epochs=None),
     wrong("no batches", "--limit_train_batches 0: nothing would be trained", limit_train_batches=0),
     wrong("less than a batch", "--limit_train_batches 0.01: nothing would be trained", limit_train_batches=0.01),
     wrong("epochs", "--min_epochs: 5 is more than --max_epochs 1", min_epochs=5),

@@ -252,7 +252,8 @@ class Experiment:
     def trainer(self) -> pl.Trainer:
         """Lightning's trainer, with the flags and callbacks of the run."""
         validates, callbacks = self.data.has("valid"), run_callbacks(self)
-        return build_trainer(self.options, self.folders, callbacks, validates=validates, config=self.config)
+        flags = {"validates": validates, "config": self.config, "pre_trains": self.spec.pre_trains}
+        return build_trainer(self.options, self.folders, callbacks, **flags)
 
     # ---------------------------------------------------------------- the run
 

@@ -77,11 +77,13 @@ def steps(run: Run) -> None:
     steps, trainer, monitored = run.steps, run.trainer, str(run.selection.monitor)
     steps.check(trainer, validates=run.data.has("valid"))
     first, batches = steps.first_validation(trainer), steps.all_batches(trainer)
-    if monitored.startswith("valid/") and batches < first < math.inf:
+    is_selected, validates = monitored.startswith("valid/"), run.data.has("valid")
+    if (is_selected or (validates and not run.selection.averages_weights)) and batches < first < math.inf:
         logger.warning(
-            "--monitor %s: training ends after batch %d and would be validated after batch %d. So its last state is "
-            "validated, and no other can be best. Give %s for more.",
-            *(monitored, batches, first, " and ".join(steps.remedies(trainer))),
+            "%straining ends after batch %d and would be validated after batch %d. %s Give %s for more.",
+            *(f"--monitor {monitored}: " if is_selected else "--valid_dataset: ", batches, first),
+            "So its last state is validated, and no other can be best." if is_selected else "So nothing is validated.",
+            " and ".join(steps.remedies(trainer)),
         )
     run.selection.check_averaging(run.steps.epochs, run.options.get("strategy", "auto"))
 

@@ -47,6 +47,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.cluster_token_detection:ClusterRandomTokenDetection",),
         order_flags=("packing",),
+        pre_trains=True,
     ),
     "denoising": PipelineSpec(
         needs="1–2 text columns",
@@ -56,6 +57,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         module=SEQ_TO_SEQ,
         flags=("models.generation_flags:generation_flags",),
         order_flags=("packing",),
+        pre_trains=True,
     ),
     "masked_lm": PipelineSpec(
         needs="1–2 text columns",
@@ -63,6 +65,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.masked_lm:MaskedLM",),
         order_flags=("packing",),
+        pre_trains=True,
     ),
     "masked_lm_and_answer_selection": PipelineSpec(
         needs="question and candidate, label, query id",
@@ -108,6 +111,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.token_detection:RandomTokenDetection",),
         order_flags=("packing",),
+        pre_trains=True,
     ),
     "retrieval": PipelineSpec(
         needs="query and passage, or query and a corpus; label, query id",
@@ -146,6 +150,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.pretraining_text:PretrainingText",
         objectives=("objectives.masked_lm:SwappedLM",),
         order_flags=("packing",),
+        pre_trains=True,
     ),
     "token_class": PipelineSpec(
         needs="a list of words, a list of labels",
@@ -163,6 +168,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         remembers="models.generator:remembered",
         order_flags=("packing",),
         task_flags=("embedding_sharing",),
+        pre_trains=True,
     ),
     "token_detection_and_masked_lm_and_seq_class": PipelineSpec(
         needs="text columns, label, a generator",
@@ -216,6 +222,7 @@ RUN_CALLBACKS: tuple[str, ...] = (
     "reports.details:details_report",
     "reports.results:results",
     "reports.disk:kept_checkpoints",
+    "reports.summary:summary",
 )
 
 
@@ -293,6 +300,7 @@ def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
         variants={flag: variant for spec in specs for flag, variant in spec.variants.items()},
         task_flags=every(specs, lambda spec: spec.task_flags),
         order_flags=every(specs, lambda spec: spec.order_flags),
+        pre_trains=all(spec.pre_trains for spec in specs),
     )
 
 

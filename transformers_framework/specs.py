@@ -52,6 +52,7 @@ class PipelineSpec:
         variants: Flags, without dashes, that change the pipeline when they have a value.
         task_flags: Flags of inputs, objectives and model that define the task: a resumed run must have the same values.
         order_flags: Flags of the inputs that determine which rows share a batch: they cannot change within an epoch.
+        pre_trains: Whether models are only pre-trained: then no number of epochs is a good default.
     """
 
     needs: str
@@ -67,6 +68,7 @@ class PipelineSpec:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     task_flags: tuple[str, ...] = ()
     order_flags: tuple[str, ...] = ()
+    pre_trains: bool = False
 
     @property
     def flag_owners(self) -> tuple[str, ...]:

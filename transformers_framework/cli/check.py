@@ -10,6 +10,7 @@ from transformers_framework.constants import ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
 from transformers_framework.objectives.capabilities import HeadFromData, Remarks
 from transformers_framework.preflight import checks_of
+from transformers_framework.runtime.steps import has_default_length
 from transformers_framework.runtime.trainer import build_trainer
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def find_problems(experiment: Experiment) -> list[UserError]:
                 getattr(experiment, part)
         if len(problems) > before:
             with caught(problems.append):
-                build_trainer(experiment.options, experiment.folders)
+                build_trainer(experiment.options, experiment.folders, pre_trains=experiment.spec.pre_trains)
             return _distinct(problems)
         try:
             assert experiment.data
@@ -124,7 +125,9 @@ def _steps(experiment: Experiment) -> Iterator[str]:
     trainer, steps = experiment.trainer, experiment.steps
     size = experiment.data.batch_sizes["train"] * trainer.world_size * trainer.accumulate_grad_batches
     yield f"\nsteps: {_known(steps.batches)} batches and {_known(steps.per_epoch)} optimizer steps per epoch"
-    yield f"  {_known(steps.total)} optimizer steps in total, with {size:,} rows each"
+    is_default = has_default_length(experiment.options)
+    default = "; by default, without --max_epochs and --max_steps" if is_default else ""
+    yield f"  {steps}, with {size:,} rows each{default}"
 
 
 def _known(count: float) -> str:

@@ -35,6 +35,7 @@ from transformers_framework.restricted import (
     Probability,
     Range,
 )
+from transformers_framework.runtime.steps import DEFAULT_EPOCHS
 from transformers_framework.strategies.build import refusal
 
 Groups = dict[str, dict[str, Flag]]
@@ -144,22 +145,35 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         "runtime.loggers:build_loggers",
         *RUN_CALLBACKS,
     )
+    trainer = merge(
+        [
+            *trainer_flags(),
+            *declared("data.limits:Limits", "runtime.precision:set_float32_matmul_precision").values(),
+        ]
+    )
+    length = {name: trainer.pop(name) for name in ("max_epochs", "max_steps")}
+    length["max_epochs"] = _with_default_length(length["max_epochs"], pre_trains=spec.pre_trains)
+    length["max_steps"] = replace(length["max_steps"], help="Number of optimizer steps, -1 for no limit.")
     groups = {
         "run": declared("cli.parser:Command", "experiment:Experiment", *added, *loggers),
         "model": declared("models.auto:load_config", "models.tokenizers:load_tokenizer", spec.model),
         "data": declared("data.datamodule:DataModule"),
         f"pipeline {chosen['pipeline']}": {name: flag for name, flag in pipeline.items() if name not in optimization},
-        "optimization": optimization,
+        "optimization": length | optimization,
         "selection": declared("callbacks.selection:Selection"),
-        "trainer": merge(
-            [
-                *trainer_flags(),
-                *declared("data.limits:Limits", "runtime.precision:set_float32_matmul_precision").values(),
-            ]
-        ),
+        "trainer": trainer,
     }
     every = merge(flag for flags in groups.values() for flag in flags.values())
     return {title: {name: every.pop(name) for name in flags if name in every} for title, flags in groups.items()}
+
+
+def _with_default_length(flag: Flag, *, pre_trains: bool) -> Flag:
+    """Return ``--max_epochs`` with the default of a pipeline in its help."""
+    meaning = "Number of epochs, -1 for no limit."
+    if pre_trains:
+        return replace(flag, help=f"{meaning} Pre-training needs it, --max_steps or --max_time: there is no default.")
+    shown = f"{DEFAULT_EPOCHS}, unless --max_steps or --max_time is given"
+    return replace(flag, help=meaning, shown_default=shown)
 
 
 def every_flag() -> Groups:

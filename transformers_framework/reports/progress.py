@@ -169,7 +169,7 @@ class Progress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the training."""
         step, total = trainer.global_step, trainer.estimated_stepping_batches
-        logger.info("Training starts at step %d: %s", step, length_of(self.run, trainer))
+        logger.info("Training starts at step %d: %s", step, length_of(self.run))
         steps = int(total) if 0 < total < math.inf else None
         epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 and trainer.max_steps == -1 else None
         timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from transformers_framework.constants import TRAIN
-from transformers_framework.display import count
+from transformers_framework.runtime.steps import has_default_length
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -57,16 +56,11 @@ def _model(run: Run, trainer: pl.Trainer) -> str:
     )
 
 
-def length_of(run: Run, trainer: pl.Trainer) -> str:
-    """Return how long the training is: steps, epochs, and when validations come.
+def length_of(run: Run) -> str:
+    """Return how long the training is, in words.
 
     Args:
         run: The run.
-        trainer: Its trainer.
     """
-    steps = run.steps
-    total = "steps until --max_time is over" if math.isinf(steps.total) else f"{count(steps.total)} steps"
-    if not math.isinf(steps.per_epoch) and not math.isinf(steps.total):
-        epochs = steps.total / steps.per_epoch
-        total += f" in {count(epochs)} epoch{'s' * (epochs != 1)} of {count(steps.per_epoch)}"
-    return total
+    default = " (the default: set --max_epochs or --max_steps)" if has_default_length(run.options) else ""
+    return f"{run.steps}{default}"

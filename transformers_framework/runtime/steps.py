@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,40 @@ if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
 
-DEFAULT_EPOCHS = 1000  # of Lightning, where nothing else ends a run
+DEFAULT_EPOCHS = 3  # of fine-tuning
+
+
+def has_default_length(options: Mapping[str, object]) -> bool:
+    """Return whether no flag says how long training is.
+
+    Args:
+        options: All flags of the run.
+
+    Examples:
+        >>> has_default_length({"max_epochs": None, "max_steps": -1}), has_default_length({"max_steps": 100})
+        (True, False)
+    """
+    is_limited = any(options.get(name) not in (None, False, 0) for name in ("max_epochs", "max_time", "fast_dev_run"))
+    return not is_limited and options.get("max_epochs") != 0 and options.get("max_steps") in (None, -1)
+
+
+def default_epochs(options: Mapping[str, object], *, pre_trains: bool) -> int:
+    """Return the epochs of a training whose length no flag sets.
+
+    Args:
+        options: All flags of the run.
+        pre_trains: Whether the pipeline only pre-trains models.
+
+    Raises:
+        ConfigurationError: When it does: no number of epochs is a good default.
+    """
+    if pre_trains:
+        raise ConfigurationError(
+            "--max_steps or --max_epochs is needed: how long to pre-train depends on the data and the model. Give the "
+            "number of optimizer steps or of epochs (--max_epochs -1: without an end)."
+        )
+    least = options.get("min_epochs")
+    return max(DEFAULT_EPOCHS, least) if isinstance(least, int) else DEFAULT_EPOCHS
 
 
 @dataclass(frozen=True)
@@ -50,6 +84,14 @@ class Steps:
         epochs = _epochs(trainer)
         total = per_epoch * epochs if per_epoch and epochs else 0
         return cls(epochs, batches, per_epoch, total if trainer.max_steps == -1 else min(total, trainer.max_steps))
+
+    def __str__(self) -> str:
+        """Return the length of the run in words."""
+        if math.isinf(self.total):
+            return "an unknown number of optimizer steps"
+        steps = f"{int(self.total):,} optimizer steps"
+        epochs = 0 if math.isinf(self.per_epoch) else self.total / self.per_epoch
+        return f"{steps} in {epochs:,.3g} epoch{'s' * (epochs != 1)}" if epochs else steps
 
     def all_batches(self, trainer: Trainer) -> float:
         """Return the batches of the run, on each rank.
@@ -125,10 +167,5 @@ class Steps:
 
 
 def _epochs(trainer: Trainer) -> float:
-    """Return the epochs of a run; Lightning fills in its default only when training starts."""
-    from pytorch_lightning.callbacks import Timer
-
-    if trainer.max_epochs is None:
-        is_limited = trainer.max_steps != -1 or any(isinstance(callback, Timer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        return math.inf if is_limited else DEFAULT_EPOCHS
-    return math.inf if trainer.max_epochs == -1 else trainer.max_epochs
+    """Return the epochs of a run, infinite where other limits end it."""
+    return math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs

@@ -28,6 +28,7 @@ def build_trainer(
     *,
     validates: bool = True,
     config: Any = None,
+    pre_trains: bool = False,
 ) -> pl.Trainer:
     """Return the trainer that the flags ask for.
 
@@ -37,6 +38,7 @@ def build_trainer(
         callbacks: Callbacks of the run.
         validates: Whether there is anything to validate on.
         config: Config of the model, where that is known.
+        pre_trains: Whether the pipeline only pre-trains models: then flags must say for how long.
 
     Raises:
         ConfigurationError: When this machine or Lightning cannot do it, with the flag.
@@ -51,6 +53,7 @@ def build_trainer(
     from transformers_framework.runtime.loggers import build_loggers
     from transformers_framework.runtime.loops import use_own_loops
     from transformers_framework.runtime.precision import full_precision_name
+    from transformers_framework.runtime.steps import default_epochs, has_default_length
     from transformers_framework.strategies.build import build_strategy, shards_checkpoints
     from transformers_framework.strategies.checkpoint_io import WholeCheckpointIO
 
@@ -58,6 +61,8 @@ def build_trainer(
     strategy = flags.get("strategy", "auto")
     if flags.get("barebones"):
         raise ConfigurationError("--barebones forbids logs, checkpoints and callbacks, which every run has here.")
+    if options.get("train_dataset") is not None and has_default_length(options):
+        flags["max_epochs"] = default_epochs(options, pre_trains=pre_trains)
     accelerator = flags.get("accelerator") or "auto"
     check_accelerator(accelerator)
     device = accelerator_kind(accelerator)

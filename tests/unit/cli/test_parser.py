@@ -148,7 +148,7 @@ def test_a_run_has_the_flags_of_its_rows_each_once_and_in_order():
     assert list(groups["model"]) == ["max_sequence_length", "compile"]
     assert list(groups["pipeline seq_class"]) == ["input_columns", "label_column", "num_labels"]
     assert list(groups["optimization"]) == [
-        "optimizer", "scheduler", "learning_rate", "adamw_betas", "num_warmup_steps",
+        "max_epochs", "max_steps", "optimizer", "scheduler", "learning_rate", "adamw_betas", "num_warmup_steps",
     ]  # fmt: skip
     names = [name for flags in groups.values() for name in flags]
     assert len(names) == len(set(names))
@@ -158,7 +158,7 @@ def test_the_chosen_rows_bring_their_flags():
     chosen = {"pipeline": "masked_lm", "optimizer": "adafactor", "scheduler": "cosine"}
     groups = parser.groups_of(chosen)
     assert "probability" in groups["pipeline masked_lm"]
-    assert list(groups["optimization"])[2:] == ["learning_rate", "adafactor_beta1", "num_warmup_steps", "num_cycles"]
+    assert list(groups["optimization"])[4:] == ["learning_rate", "adafactor_beta1", "num_warmup_steps", "num_cycles"]
 
 
 def test_options_are_flat_and_without_the_flags_of_the_command():

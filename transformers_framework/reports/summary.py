@@ -1,0 +1,85 @@
+"""Summary at the end of a run: best and test metrics, its folders, and the command that uses the model."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+
+from transformers_framework.constants import EVALUATED, TRAIN
+from transformers_framework.display import duration
+from transformers_framework.reports.metric_lines import metric_list
+from transformers_framework.run_parts import EndsRun
+
+if TYPE_CHECKING:
+    from transformers_framework.run_parts import Run
+
+COLUMN = 13  # characters before the values
+
+logger = logging.getLogger(__name__)
+
+
+def summary(run: Run) -> Summary | None:
+    """Return the callback that logs the summary; None if the run writes no files."""
+    return Summary() if run.writes else None
+
+
+class Summary(pl.Callback, EndsRun):
+    """Log a summary of ``results.json``, which is written before."""
+
+    def on_run_end(self, run: Run) -> None:
+        """Log the summary."""
+        if not run.trainer.is_global_zero or not (found := run.folders.read_results()):
+            return
+        lines = summary_lines(
+            found,
+            results=str(run.folders.results),
+            trained=run.data.has(TRAIN),
+            pre_trains=run.spec.pre_trains,
+            monitor=run.selection.monitor,
+        )
+        logger.info("%s", "\n".join(lines))
+
+
+def summary_lines(
+    found: Mapping[str, Any], *, results: str, trained: bool, pre_trains: bool, monitor: str | None
+) -> list[str]:
+    """Return the lines of a summary.
+
+    Args:
+        found: Content of ``results.json``.
+        results: Path of that file.
+        trained: Whether this run has trained.
+        pre_trains: Whether the pipeline only pre-trains models.
+        monitor: The monitored metric, if there is one.
+    """
+    durations, folders, best = found["durations"], found["folders"], found["best"]
+    took = f", of which training {duration(durations['train'])}" if trained and "train" in durations else ""
+    rows: dict[str, str] = {}
+    if best is not None:
+        place = f"step {best['step']:,} (epoch {best['epoch'] + 1})"
+        rows["best"] = f"{best['monitor']} {best['value']:.4f} at {place}"
+    elif trained:
+        rows["best"] = "none, without --monitor" if monitor is None else f"none: {monitor} was never a number"
+    for stage in EVALUATED:
+        if found.get(stage) and (stage != "valid" or not trained or best is None):
+            rows[stage] = metric_list(found[stage], stage)
+    model = folders.get("best") or folders.get("final")
+    if model is not None and trained:
+        rows["model"] = model
+    rows |= {name: folders[name] for name in ("predictions",) if name in folders}
+    rows["results"] = results
+    if model is not None and trained:
+        rows["use it"] = _command(model, pre_trains=pre_trains)
+    head = f"Run '{found['name']}' is done in {duration(durations['total'])}{took}."
+    return [head, *(f"  {name:<{COLUMN}}{value}" for name, value in rows.items())]
+
+
+def _command(model: str, *, pre_trains: bool) -> str:
+    """Return how the model is used next."""
+    if pre_trains:
+        return f"fine-tune it with --pre_trained_model {shlex.quote(model)}"
+    return f"python -m transformers_framework.predict --model {shlex.quote(model)} --input FILE"
