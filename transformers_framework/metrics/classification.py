@@ -14,18 +14,42 @@ MAX_NAMED_CLASSES = 50
 
 
 def class_f1(
-    true_positives: NDArray[np.int64], predicted: NDArray[np.int64], actual: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], float]:
-    """Return the F1 of each class, (C,) float64, 0 for absent classes, and the mean over the classes that occur.
+    true_positives: NDArray, predicted: NDArray, actual: NDArray
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the F1 of each class, (..., C) float64, 0 for absent classes, and its mean over the classes that occur.
 
     Examples:
         >>> f1, mean = class_f1(np.array([2, 1, 0]), np.array([3, 1, 0]), np.array([2, 2, 0]))
-        >>> f1.round(3).tolist(), round(mean, 3)
+        >>> f1.round(3).tolist(), round(float(mean), 3)
         ([0.8, 0.667, 0.0], 0.733)
     """
     either = predicted + actual  # 2 TP + FP + FN
     f1 = np.where(either > 0, 2 * true_positives / np.maximum(either, 1), 0.0)
-    return f1, float(f1.sum() / max(1, np.count_nonzero(either)))
+    return f1, f1.sum(axis=-1) / np.maximum(np.count_nonzero(either, axis=-1), 1)
+
+
+def classification_values(
+    true_positives: NDArray, predicted: NDArray, actual: NDArray, *, class_names: Sequence[str] = ()
+) -> dict[str, NDArray[np.float64]]:
+    """Compute accuracy and F1 of any number of data sets from their counters, each (...) float64.
+
+    Args:
+        true_positives: Rows of each class that were predicted as it, (..., C).
+        predicted: Rows predicted as each class, (..., C).
+        actual: Rows of each class, (..., C).
+        class_names: Names of the classes for ``f1_class_{name}``; none without names.
+
+    Returns:
+        The values of :func:`classification_metrics`.
+    """
+    f1, mean = class_f1(true_positives, predicted, actual)
+    num_rows = actual.sum(axis=-1)
+    values = {
+        "accuracy": true_positives.sum(axis=-1) / np.maximum(num_rows, 1),
+        "f1": f1[..., 1] if f1.shape[-1] == 2 else mean,
+        **{f"f1_class_{name}": f1[..., number] for number, name in enumerate(class_names)},
+    }
+    return {name: np.where(num_rows > 0, value, np.nan) for name, value in values.items()}
 
 
 def classification_metrics(
@@ -51,14 +75,40 @@ def classification_metrics(
         >>> classification_metrics(np.array([2, 1]), np.array([3, 1]), np.array([2, 2]), class_names=["no", "yes"])
         {'accuracy': 0.75, 'f1': 0.6666666666666666, 'f1_class_no': 0.8, 'f1_class_yes': 0.6666666666666666}
     """
-    num_rows = int(actual.sum())
+    values = classification_values(true_positives, predicted, actual, class_names=class_names)
+    return {name: float(value) for name, value in values.items()}
+
+
+def multi_label_values(
+    true_positives: NDArray,
+    predicted: NDArray,
+    actual: NDArray,
+    *,
+    right_rows: NDArray,
+    num_rows: NDArray,
+    class_names: Sequence[str] = (),
+) -> dict[str, NDArray[np.float64]]:
+    """Compute metrics of rows with any number of classes, of any number of data sets, each (...) float64.
+
+    Args:
+        true_positives: Rows of each class that were predicted to have it, (..., C).
+        predicted: Rows predicted to have each class, (..., C).
+        actual: Rows that have each class, (..., C).
+        right_rows: Number of rows whose predicted classes equal the labels, (...).
+        num_rows: Number of rows, (...).
+        class_names: Names of the classes for ``f1_class_{name}``; none without names.
+
+    Returns:
+        The values of :func:`multi_label_metrics`.
+    """
     f1, mean = class_f1(true_positives, predicted, actual)
     values = {
-        "accuracy": float(true_positives.sum() / max(1, num_rows)),
-        "f1": float(f1[1]) if len(f1) == 2 else mean,
-        **{f"f1_class_{name}": float(value) for name, value in zip(class_names, f1, strict=False)},
+        "accuracy": right_rows / np.maximum(num_rows, 1),
+        "f1": mean,
+        "micro_f1": 2 * true_positives.sum(axis=-1) / np.maximum((predicted + actual).sum(axis=-1), 1),
+        **{f"f1_class_{name}": f1[..., number] for number, name in enumerate(class_names)},
     }
-    return values if num_rows else dict.fromkeys(values, float("nan"))
+    return {name: np.where(num_rows > 0, value, np.nan) for name, value in values.items()}
 
 
 def multi_label_metrics(
@@ -91,14 +141,9 @@ def multi_label_metrics(
         >>> {name: round(value, 3) for name, value in found.items()}
         {'accuracy': 0.5, 'f1': 0.733, 'micro_f1': 0.75, 'f1_class_new': 0.8, 'f1_class_old': 0.667}
     """
-    f1, mean = class_f1(true_positives, predicted, actual)
-    values = {
-        "accuracy": right_rows / max(1, num_rows),
-        "f1": mean,
-        "micro_f1": float(2 * true_positives.sum() / max(1, (predicted + actual).sum())),
-        **{f"f1_class_{name}": float(value) for name, value in zip(class_names, f1, strict=False)},
-    }
-    return values if num_rows else dict.fromkeys(values, float("nan"))
+    rows = {"right_rows": np.asarray(right_rows), "num_rows": np.asarray(num_rows)}
+    values = multi_label_values(true_positives, predicted, actual, **rows, class_names=class_names)
+    return {name: float(value) for name, value in values.items()}
 
 
 class ClassificationMetrics(Metric):

@@ -93,6 +93,15 @@ def entity_spans(prefixes: NDArray[np.int64], types: NDArray[np.int64]) -> tuple
     return inside & ~goes_on, np.maximum.accumulate(np.where(begins, np.arange(len(begins)), 0))
 
 
+def entity_values(correct: NDArray, predicted: NDArray, actual: NDArray) -> dict[str, NDArray[np.float64]]:
+    """Compute the values of :func:`entity_metrics` of any number of data sets, each (...) float64."""
+    return {
+        "entity_f1": 2 * correct / np.maximum(predicted + actual, 1),
+        "entity_precision": correct / np.maximum(predicted, 1),
+        "entity_recall": correct / np.maximum(actual, 1),
+    }
+
+
 def entity_metrics(correct: int, predicted: int, actual: int) -> dict[str, float]:
     """Compute metrics of entities of all types together from counters.
 
@@ -108,11 +117,36 @@ def entity_metrics(correct: int, predicted: int, actual: int) -> dict[str, float
         >>> entity_metrics(correct=3, predicted=4, actual=6)
         {'entity_f1': 0.6, 'entity_precision': 0.75, 'entity_recall': 0.5}
     """
-    return {
-        "entity_f1": 2 * correct / max(1, predicted + actual),
-        "entity_precision": correct / max(1, predicted),
-        "entity_recall": correct / max(1, actual),
-    }
+    values = entity_values(*map(np.asarray, (correct, predicted, actual)))
+    return {name: float(value) for name, value in values.items()}
+
+
+class EntityTags:
+    """Classes that are entity tags, parsed.
+
+    Args:
+        class_names: Tags, in the order of the classes.
+    """
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        parts = [part for name in class_names if (part := tag_parts(name)) is not None]
+        assert len(parts) == len(class_names), "classes are no tags"
+        kinds = {kind: number for number, kind in enumerate(dict.fromkeys(kind for _, kind in parts))}
+        # the last entry is an O between rows
+        self.prefixes = np.array([*(place for place, _ in parts), OUTSIDE])
+        self.types = np.array([*(kinds[kind] for _, kind in parts), -1])
+
+    def ends(self, found: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return where correct, predicted and actual entities end, (3, T) bool.
+
+        Args:
+            found: Predicted classes; -1 is an O between rows (T,) int64.
+            wanted: Classes; -1 is an O between rows (T,) int64.
+        """
+        ends, begins = entity_spans(self.prefixes[found], self.types[found])
+        true_ends, true_begins = entity_spans(self.prefixes[wanted], self.types[wanted])
+        both = ends & true_ends & (begins == true_begins) & (self.types[found] == self.types[wanted])
+        return np.stack([both, ends, true_ends])
 
 
 class EntityMetrics(Metric):
@@ -134,12 +168,7 @@ class EntityMetrics(Metric):
 
     def __init__(self, class_names: Sequence[str]) -> None:
         super().__init__()
-        parts = [part for name in class_names if (part := tag_parts(name)) is not None]
-        assert len(parts) == len(class_names), "classes are no tags"
-        kinds = {kind: number for number, kind in enumerate(dict.fromkeys(kind for _, kind in parts))}
-        # the last entry is an O between rows
-        self.prefixes = np.array([*(place for place, _ in parts), OUTSIDE])
-        self.types = np.array([*(kinds[kind] for _, kind in parts), -1])
+        self.tags = EntityTags(class_names)
         self.add_state("counts", torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("words", [], dist_reduce_fx="cat")  # row, place in it, predicted class, class: (N, 4) int32
 
@@ -177,10 +206,7 @@ class EntityMetrics(Metric):
 
     def _entities(self, found: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of correct, predicted and actual entities (3,) int64; -1 is an O between rows."""
-        ends, begins = entity_spans(self.prefixes[found], self.types[found])
-        true_ends, true_begins = entity_spans(self.prefixes[wanted], self.types[wanted])
-        both = ends & true_ends & (begins == true_begins) & (self.types[found] == self.types[wanted])
-        return np.array([both.sum(), ends.sum(), true_ends.sum()], dtype=np.int64)
+        return self.tags.ends(found, wanted).sum(axis=1)
 
     def compute(self) -> dict[str, float]:
         """Return the metrics of all entities that were counted."""

@@ -105,6 +105,35 @@ def means_of_ranks(
         >>> found["mean_average_precision"], found["recall@1"], found["recall@5"]
         (0.75, 0.5, 1.0)
     """
+    per_query, counted = values_of_queries(
+        query,
+        rank,
+        num_positives,
+        empty_target_action=empty_target_action,
+        precision_at=precision_at,
+        hitrate_at=hitrate_at,
+        recall_at=recall_at,
+    )
+    if not counted.any():
+        return dict.fromkeys(per_query, float("nan"))
+    return {name: float(values[counted].mean()) for name, values in per_query.items()}
+
+
+def values_of_queries(
+    query: NDArray[np.int64],
+    rank: NDArray[np.int64],
+    num_positives: NDArray[np.int64],
+    *,
+    empty_target_action: EmptyTargetAction = "skip",
+    precision_at: Sequence[int] = (1,),
+    hitrate_at: Sequence[int] = (5,),
+    recall_at: Sequence[int] = (),
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
+    """Compute the ranking metrics of each query; the arguments are those of :func:`means_of_ranks`.
+
+    Returns:
+        Values of each metric, (Q,) float64, and which queries count, (Q,) bool.
+    """
     empty = num_positives == 0
 
     def total(values: NDArray) -> NDArray:
@@ -124,9 +153,7 @@ def means_of_ranks(
     }
     counted = ~empty if empty_target_action == "skip" else np.ones_like(empty)
     worth = {"neg": 0.0, "pos": 1.0}.get(empty_target_action, np.nan)
-    if not counted.any():
-        return dict.fromkeys(per_query, float("nan"))
-    return {name: float(np.where(empty, worth, values)[counted].mean()) for name, values in per_query.items()}
+    return {name: np.where(empty, worth, values) for name, values in per_query.items()}, counted
 
 
 class RankingMetrics(Metric):
