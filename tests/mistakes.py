@@ -1171,8 +1171,83 @@ JOINT_RANKING = [
     ),
 ]
 
+SWEPT = {"learning_rate": None, "batch_size": None}
+
+
+def swept(name: str, says: str, text: str, **flags: Any) -> Wrong:
+    """A sweep with a file ``sweep.yaml``."""
+    return wrong(name, says, {"sweep.yaml": text}, **{**SWEPT, "batch_size": 8, "sweep": "{tmp}/sweep.yaml", **flags})
+
+
+SEVERAL = [
+    wrong("seed twice", "--seeds: the seed 3 is given twice", seeds=[3, 1, 3]),
+    wrong("seed and seeds", r"--seed: --seeds has the seeds of the runs. Leave --seed out", seeds=[1, 2], seed=3),
+    wrong("seed and seeds in a file", r"c.yaml:2: seed: --seeds has the seeds", {"c.yaml": "seeds: [1, 2]\nseed: 3\n"}),
+    wrong("seed that is no number", "--seeds: found '1' 'x', expected one or more values", seeds=[1, "x"]),
+    wrong("seeds and an unknown flag", r"--learing_rate: unknown flag. Did you mean", seeds=[1, 2], learing_rate=1),
+    wrong("seeds without a name", "Missing: --name", seeds=[1, 2], name=None),
+    wrong("name that seeds make too long", "--name: 'x+-seed1' is not a valid folder name", seeds=[1], name="x" * 250),
+    wrong("no sweep file", "--sweep: cannot read '.*no.yaml': No such file", sweep="{tmp}/no.yaml"),
+    swept("empty sweep", r"sweep.yaml: no flag is varied, expected lists of values such as", ""),
+    swept("list of sweeps", r"sweep.yaml:1: found a list, expected one 'flag: value' per line", "- 1\n"),
+    swept(
+        "one value", r"sweep.yaml:1: learning_rate: found '1e-3', expected a list of values", "learning_rate: 1e-3\n"
+    ),
+    swept("no values", r"sweep.yaml:1: learning_rate: found an empty list", "learning_rate: []\n"),
+    swept(
+        "all of a sweep at once",
+        r"(?s)sweep.yaml:1: learing_rate: unknown flag. Did you mean 'learning_rate'.*sweep.yaml:3: weight_decay: found '-1', "
+        r"expected a number at least 0",
+        "learing_rate: [1]\nweight_decay:\n  - -1\n  - 0\n",
+    ),
+    swept(
+        "value twice", r"sweep.yaml:1: learning_rate: the value 0.001 is given twice", "learning_rate: [1e-3, 0.001]\n"
+    ),
+    swept("flag twice", r"sweep.yaml:2: k: this flag is given twice, first at .*sweep.yaml:1", "k: [1]\nk: [2]\n"),
+    swept(
+        "varied and given",
+        r"--weight_decay: this flag is varied at .*sweep.yaml:1: weight_decay",
+        "weight_decay: [0, 1]\n",
+        weight_decay=0,
+    ),
+    swept("varied name", r"sweep.yaml:1: name: this flag cannot be varied: the sweep names its runs", "name: [a, b]\n"),
+    swept("varied seed", r"sweep.yaml:1: seed: found a list, .*use --seeds", "seed: [1, 2]\nlearning_rate: [1e-3]\n"),
+    swept(
+        "method", r"sweep.yaml:1: method: found 'gird', .*Did you mean 'grid'", "method: gird\nlearning_rate: [1e-3]\n"
+    ),
+    swept(
+        "range in a grid",
+        r"sweep.yaml:1: learning_rate: a range needs 'method: random'",
+        "learning_rate: {min: 1, max: 2}\n",
+    ),
+    swept("grid with a number of runs", r"sweep.yaml:1: num_runs: this is for", "num_runs: 3\nlearning_rate: [1e-3]\n"),
+    swept("random without a number", "needs 'num_runs'", "method: random\nlearning_rate: [1e-3]\n"),
+    swept(
+        "more runs than settings",
+        "num_runs: found 5, but there are only 1",
+        "method: random\nnum_runs: 5\nlearning_rate: [1e-3]\n",
+    ),
+    swept("range without an end", r"this range has no 'max'", "method: random\nnum_runs: 2\nlearning_rate: {min: 1}\n"),
+    swept(
+        "unknown key of a range",
+        r"sweep.yaml:3: maxx: unknown key .*Did you mean 'max'",
+        "method: random\nnum_runs: 2\nlearning_rate: {min: 1, maxx: 2}\n",
+    ),
+    swept(
+        "range upside down",
+        "'min' is 2 and 'max' is 1",
+        "method: random\nnum_runs: 2\nlearning_rate: {min: 2, max: 1}\n",
+    ),
+    swept(
+        "logarithm of 0",
+        "found 0; with 'log: true', expected a number above 0",
+        "method: random\nnum_runs: 2\nweight_decay: {min: 0, max: 1, log: true}\n",
+    ),
+]
+
 TABLE = {
     "command line": COMMAND_LINE,
+    "several runs": SEVERAL,
     "config file": CONFIG_FILE,
     "model": MODEL,
     "drawn weights": DRAWN,

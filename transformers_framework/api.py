@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # flags of the command line that do not start a run
 OF_THE_COMMAND = ("check", "debug", "default_env", "help", "preview", "print_completion", "print_config", "version")
+# flags that start several processes, each of which would need what the program has registered
+OF_SEVERAL_RUNS = ("seeds", "sweep")
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,11 @@ def run(pipeline: str | None = None, model: str | None = None, name: str | None 
 
     if wrong := sorted(flags.keys() & set(OF_THE_COMMAND)):
         raise ConfigurationError(f"run({wrong[0]}=…): this is a flag of the command line only.")
+    if several := [flag for flag in OF_SEVERAL_RUNS if flags.get(flag) is not None]:
+        raise ConfigurationError(
+            f"run({several[0]}=…): from Python, each call is one run. Call run(name=…, seed=…) for each of them; "
+            "python -m transformers_framework.compare shows their results side by side."
+        )
     chosen = {"pipeline": pipeline, "model": model, "name": name}
     given = from_values({**{flag: value for flag, value in chosen.items() if value is not None}, **flags})
     with process_state_restored():

@@ -120,7 +120,9 @@ ROOMS: dict[str, set[str]] = {
         "data",
         "callbacks",
     },
+    "several": {"processing", "storage", "metrics", "objectives", "models"},
     "cli": {
+        "several",
         "plugins",
         "objectives",
         "registry",
@@ -132,6 +134,7 @@ ROOMS: dict[str, set[str]] = {
         "experiment",
     },
     "clusters": {"processing", "storage", "runtime", "models", "cli"},
+    "compare": {"storage", "several", "cli"},
     "__main__": {"cli"},
     "api": {"storage", "runtime", "objectives", "models", "experiment", "cli"},
     "serving": {

@@ -32,6 +32,23 @@ def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--con
         ConfigurationError: When the file is absent, not text, not YAML, not such a mapping, or gives a flag twice; when
             it includes itself.
     """
+    path, root = composed(path, place)
+    try:
+        return _flags_of(path, root, including)
+    except RecursionError as error:  # an alias can stand in what it names
+        raise ConfigurationError(f"{place}: '{path}' is nested too deeply, expected values or flat lists.") from error
+
+
+def composed(path: str, place: str) -> tuple[str, yaml.Node | None]:
+    """Return the expanded path of a YAML file, and its root node, which has the line of each value.
+
+    Args:
+        path: The file.
+        place: Place of its path, for messages.
+
+    Raises:
+        ConfigurationError: When the file is absent, not text or not YAML.
+    """
     import yaml
 
     try:
@@ -39,9 +56,8 @@ def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--con
     except ValueError as error:
         raise ConfigurationError(f"{place}: found '{path}'{error}, expected a YAML file.") from None
     try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        return _flags_of(path, root, including)
-    except RecursionError as error:  # an alias can stand in what it names
+        return path, yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except RecursionError as error:
         raise ConfigurationError(f"{place}: '{path}' is nested too deeply, expected values or flat lists.") from error
     except OSError as error:
         raise ConfigurationError(f"{place}: cannot read '{path}': {error.strerror}.") from error
@@ -49,30 +65,42 @@ def read_config(path: str, including: tuple[Path, ...] = (), place: str = "--con
         raise ConfigurationError(f"{place}: '{path}' is not a text file in UTF-8.") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        at = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
-        raise ConfigurationError(f"{at}: this is not YAML: {error.problem or error.context}.") from error
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
+        raise ConfigurationError(f"{where}: this is not YAML: {error.problem or error.context}.") from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise ConfigurationError(f"{place}: '{path}' is not YAML: {' '.join(str(error).split())}.") from error
 
 
-def _flags_of(path: str, root: yaml.Node | None, including: tuple[Path, ...]) -> dict[str, Given]:
-    """Return the flags of a file and of the files that it includes, which it overrides."""
+def entries(path: str, root: yaml.Node | None) -> list[tuple[str, str, yaml.Node]]:
+    """Return the entries of the mapping of a file: the name of a flag, its place and the node of its value.
+
+    Raises:
+        ConfigurationError: When it is no mapping of names, or has a name twice.
+    """
     import yaml
 
     if root is None:
-        return {}
+        return []
     if not isinstance(root, yaml.MappingNode):
-        raise ConfigurationError(f"{_at(path, root)}: found {_kind(root)}, expected one 'flag: value' per line.")
-    given: dict[str, Given] = {}
+        raise ConfigurationError(f"{at(path, root)}: found {kind(root)}, expected one 'flag: value' per line.")
+    places: dict[str, str] = {}
+    found = []
     for key, value in root.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise ConfigurationError(f"{_at(path, key)}: found {_kind(key)}, expected the name of a flag.")
-        name, place = canonical(key.value), f"{_at(path, key)}: {key.value}"
+            raise ConfigurationError(f"{at(path, key)}: found {kind(key)}, expected the name of a flag.")
+        name, place = canonical(key.value), f"{at(path, key)}: {key.value}"
         if name in COMMAND_LINE_ONLY:
             raise ConfigurationError(f"{place}: this flag can only be given on the command line.")
-        if name in given:
-            raise ConfigurationError(f"{place}: this flag is given twice, first at {given[name].place}.")
-        given[name] = _given(name, place, path, value)
+        if name in places:
+            raise ConfigurationError(f"{place}: this flag is given twice, first at {places[name]}.")
+        places[name] = place
+        found.append((name, place, value))
+    return found
+
+
+def _flags_of(path: str, root: yaml.Node | None, including: tuple[Path, ...]) -> dict[str, Given]:
+    """Return the flags of a file and of the files that it includes, which it overrides."""
+    given = {name: given_of(name, place, path, value) for name, place, value in entries(path, root)}
     included = given.pop("config", Given("", ()))
     files = (*including, Path(path).resolve())
     first: dict[str, Given] = {}
@@ -94,10 +122,10 @@ def given_by_text(name: str, place: str, text: str) -> Given:
     if text.startswith("["):
         with contextlib.suppress(yaml.YAMLError):
             node = yaml.compose(text, Loader=yaml.SafeLoader)
-    return _given(name, place, place, node) if node else Given(place, (text,))
+    return given_of(name, place, place, node) if node else Given(place, (text,))
 
 
-def _given(name: str, place: str, path: str, node: yaml.Node) -> Given:
+def given_of(name: str, place: str, path: str, node: yaml.Node) -> Given:
     """Return the values of a flag from a YAML node: a value, a list, or a mapping for ``KEY=VALUE`` flags."""
     import yaml
 
@@ -145,19 +173,21 @@ def _word(place: str, path: str, node: yaml.Node) -> str | None:
     import yaml
 
     if not isinstance(node, yaml.ScalarNode):
-        raise ConfigurationError(f"{place}: found {_kind(node)} at {_at(path, node)}, expected a value or a flat list.")
+        raise ConfigurationError(f"{place}: found {kind(node)} at {at(path, node)}, expected a value or a flat list.")
     if node.tag not in yaml.SafeLoader.yaml_constructors:
-        raise ConfigurationError(f"{place}: found the tag '{node.tag}' at {_at(path, node)}, expected a plain value.")
+        raise ConfigurationError(f"{place}: found the tag '{node.tag}' at {at(path, node)}, expected a plain value.")
     if node.style is not None:
         return Quoted(node.value)
     return None if node.tag == "tag:yaml.org,2002:null" else str(node.value)
 
 
-def _at(path: str, node: yaml.Node) -> str:
+def at(path: str, node: yaml.Node) -> str:
+    """Return the file and the line of a node."""
     return f"{path}:{node.start_mark.line + 1}"
 
 
-def _kind(node: yaml.Node) -> str:
+def kind(node: yaml.Node) -> str:
+    """Return what a node is, for messages."""
     import yaml
 
     if isinstance(node, yaml.ScalarNode):

@@ -61,14 +61,14 @@ def gather(argv: Sequence[str]) -> dict[str, Given]:
     """
     from transformers_framework.cli.config_files import read_config
 
-    occurrences = _occurrences(argv)
+    found = occurrences(argv)
     given: dict[str, Given] = {}
-    for words in (found.words for name, found in occurrences if name == "config"):
+    for words in (flag.words for name, flag in found if name == "config"):
         if len(words) != 1 or not words[0]:
             more = ": give each file its own --config" if len(words) > 1 else ""
             raise ConfigurationError(f"--config: found {count(words)}, expected one YAML file{more}.")
         given |= read_config(words[0])
-    given |= dict(occurrences)
+    given |= dict(found)
     asked = given.get("default_env", Given("", ("false",))).words
     return {**read_environment(os.environ), **given} if not asked or asked[0] in ("true", "yes", "on", "1") else given
 
@@ -151,11 +151,15 @@ def read_command_line(argv: Iterable[str]) -> dict[str, Given]:
         >>> read_command_line(["--devices", "8", "--early_stopping", "--learning_rate", "-1e-3"])["learning_rate"].words
         ('-1e-3',)
     """
-    return dict(_occurrences(argv))
+    return dict(occurrences(argv))
 
 
-def _occurrences(argv: Iterable[str]) -> list[tuple[str, Given]]:
-    """Return all occurrences of flags on a command line in order, each with its values."""
+def occurrences(argv: Iterable[str]) -> list[tuple[str, Given]]:
+    """Return all occurrences of flags on a command line in order, each with its values.
+
+    Raises:
+        ConfigurationError: When the command line starts with a value.
+    """
     found: list[tuple[str, Given]] = []
     for word in argv:
         if _FLAG.match(word):

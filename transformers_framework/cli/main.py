@@ -31,6 +31,8 @@ NO_RUN = frozenset(
 
 OWN_CODE = frozenset(("callbacks", "import", "metrics"))  # flags that name what the user has written
 
+SERIES = frozenset(("seeds", "sweep"))  # flags that start several runs
+
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -106,6 +108,11 @@ def command(argv: Sequence[str]) -> int:
     if "print_completion" in given:
         _say(_completion(given))
         return DONE
+    if given.keys() & SERIES and not given.keys() & {"help", "print_config"}:
+        from transformers_framework.cli.several import run_command
+
+        if (status := run_command(argv, given)) is not None:
+            return status
     groups = _groups_of(given)
     if "help" in given:
         _say(helps.help_of_run(groups, given["help"].words[0] if given["help"].words else None))
@@ -114,10 +121,12 @@ def command(argv: Sequence[str]) -> int:
 
     options, asked = parser.parse(given, groups)
     if asked.print_config:
-        _say(parser.printed(groups, options, asked.print_config))
+        shown = {name: value for name, value in options.items() if name != "seed" or not asked.seeds}
+        shown |= {name: value for name in SERIES if (value := getattr(asked, name))}
+        _say(parser.printed(groups, shown, asked.print_config))
         return DONE
 
-    experiment = _experiment(options, groups, "check" if asked.check else "preview" if asked.preview else "run")
+    experiment = experiment_with(options, groups, "check" if asked.check else "preview" if asked.preview else "run")
     if asked.check:
         from transformers_framework.cli.check import check
 
@@ -159,7 +168,7 @@ def experiment_from(given: Mapping[str, Given]) -> Experiment:
 
     _import_packages(given)
     groups = _groups_of(given)
-    return _experiment(parser.parse(given, groups)[0], groups)
+    return experiment_with(parser.parse(given, groups)[0], groups)
 
 
 def _groups_of(given: Mapping[str, Given]) -> Groups:
@@ -179,7 +188,8 @@ def _import_packages(given: Mapping[str, Given]) -> None:
         load_installed()
 
 
-def _experiment(options: Mapping[str, Any], groups: Groups, purpose: Purpose = "run") -> Experiment:
+def experiment_with(options: Mapping[str, Any], groups: Groups, purpose: Purpose = "run") -> Experiment:
+    """Return the run of parsed flags; its parts are not yet built."""
     from transformers_framework.cli import parser
     from transformers_framework.cli.config_files import to_yaml
     from transformers_framework.experiment import Experiment

@@ -29,6 +29,7 @@ from transformers_framework.registry import (
 )
 from transformers_framework.restricted import (
     Duration,
+    LocalPath,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
@@ -83,6 +84,10 @@ class Command:
         preview: Print this number of rows as the model reads them, with marks for what is masked, replaced or to be
             predicted, and exit. Problems are reported as with --check, except that the name of the run may be taken;
             with both flags, the report of --check comes first.
+        seeds: Start a run NAME-seed1 … for each of these seeds, one after the other, then print the mean and standard
+            deviation of each metric. Finished runs are skipped if the command is repeated.
+        sweep: YAML file with a list of values for each flag to vary, 'learning_rate: [1e-5, 3e-5]' per line. Start a
+            run for each combination, or for a random sample, and print them sorted by the monitored metric.
         debug: Show the traceback of an error.
         help: Show this help, and exit. With 'all' it explains the flags of the Trainer too, with another word only
             flags that have it in their name or help.
@@ -95,6 +100,8 @@ class Command:
     print_completion: Literal["bash", "zsh", "tcsh"] | None = None
     check: bool = False
     preview: PositiveInt | None = None
+    seeds: list[NonNegativeInt] | None = None
+    sweep: LocalPath | None = None
     debug: bool = False
     help: bool | str = False
     version: bool = False

@@ -1,0 +1,1 @@
+"""Several runs: one after the other with several seeds or flags, their means, and comparisons of their metrics."""
