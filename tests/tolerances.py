@@ -26,6 +26,8 @@ FORWARD = 2**8
 BACKWARD = 2**11
 # weights after some dozen steps of Adam at a learning rate of 1e-3 and with the epsilon of `runs.EPSILON`, absolute
 TRAINED = 2e-5
+# p-values and bounds of intervals of two samples of 20,000 resampled data sets: several of their standard errors
+RESAMPLED = 8e-3
 
 UNSEEN = ("key.bias", "k_proj.bias", "qa_outputs.bias")  # by softmax
 

@@ -206,7 +206,8 @@ class EntityMetrics(Metric):
 
     def _entities(self, found: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of correct, predicted and actual entities (3,) int64; -1 is an O between rows."""
-        return self.tags.ends(found, wanted).sum(axis=1)
+        counts: NDArray[np.int64] = self.tags.ends(found, wanted).sum(axis=1)
+        return counts
 
     def compute(self) -> dict[str, float]:
         """Return the metrics of all entities that were counted."""

@@ -1,0 +1,360 @@
+"""A comparison of runs on the same data: their metrics, with confidence intervals and tests of the differences."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformers_framework.exceptions import ConfigurationError, DataError, did_you_mean
+from transformers_framework.several.results import CONFIG, METRICS, RESULTS, SEEDS, read_results, summary_of
+from transformers_framework.several.series import flags_in
+from transformers_framework.several.statistics import Measure, holm, intervals, mean_measure, p_values
+
+# entries of a row of predictions that are no columns of the data
+PREDICTED = frozenset(("prediction", "predictions", "score", "scores", "n_best", "null_score"))
+ALMOST = 1e-5  # metrics are logged in float32
+SHOWN = 60  # characters of a value in a message
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A finished run.
+
+    Args:
+        folder: Its folder of checkpoints.
+    """
+
+    folder: Path
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """Its ``results.json``."""
+        return read_results(self.folder / RESULTS)
+
+    @cached_property
+    def flags(self) -> Mapping[str, Any]:
+        """Its flags."""
+        path = self.folder / CONFIG
+        return flags_in(path.read_text("utf-8")) if path.exists() else {}
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.folder.name
+
+    def values(self, stage: str) -> dict[str, float | None]:
+        """Return the metrics of a stage by their names in logs."""
+        if stage == "valid":
+            best: Mapping[str, Any] = (self.results.get("best") or {}).get("metrics") or {}
+            return {**(self.results.get("valid") or {}), **best}
+        return dict(self.results.get(stage) or {})
+
+    def predictions(self, stage: str, objective: str) -> Path | None:
+        """Return the file of the predictions of an objective, if there is one."""
+        folder = self.folder.parent.parent / "predictions" / self.name
+        return next((p for n in (f"{stage}.{objective}", stage) if (p := folder / f"{n}.jsonl").exists()), None)
+
+    def classes(self, objective: str) -> tuple[list[str] | None, bool]:
+        """Return the classes of the exported model, and whether they are texts that look like numbers."""
+        from transformers_framework.constants import ARE_TEXTS
+
+        top = self.folder.parent.parent / "pre_trained_models" / self.name
+        folders = (top / kind / part for kind in ("best", "final") for part in ("", objective))
+        path = next((path for folder in folders if (path := folder / "config.json").exists()), None)
+        config = json.loads(path.read_text("utf-8")) if path else {}
+        names = [name for _, name in sorted((config.get("id2label") or {}).items(), key=lambda item: int(item[0]))]
+        if len(names) < 2:  # a number, or a re-ranker with one output
+            return None, False
+        are_texts = bool(config.get(ARE_TEXTS))
+        unnamed = all(name == f"LABEL_{number}" for number, name in enumerate(names)) and not are_texts
+        return [str(number) for number in range(len(names))] if unnamed else names, are_texts
+
+    def curves(self) -> Iterator[dict[str, Any]]:
+        """Yield what the run logged, one entry for each moment."""
+        path = self.folder / METRICS
+        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+            try:
+                yield json.loads(line)
+            except ValueError:  # the run was killed while it wrote it
+                return
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One column of a comparison: a run, or the runs of several seeds.
+
+    Args:
+        name: Its name.
+        members: The runs.
+    """
+
+    name: str
+    members: Sequence[Member]
+
+
+@dataclass
+class Cell:
+    """A metric of a run.
+
+    Args:
+        value: The metric, the mean of several seeds; None if it has none.
+        deviation: Standard deviation over seeds.
+        low: Lower bound of the confidence interval.
+        high: Upper bound.
+        difference: By how much it exceeds the metric of the first run.
+        p_value: Two-sided p-value of the difference.
+    """
+
+    value: float | None
+    deviation: float | None = None
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    p_value: float | None = None
+
+
+@dataclass
+class Comparison:
+    """A comparison of runs.
+
+    Args:
+        runs: The runs, one column each.
+        stage: The compared stage.
+        cells: Cells of each metric in the order of the runs, by the names of metrics in logs.
+        units: What was resampled for each metric, such as rows; metrics without intervals are not in it.
+        confidence: Probability of the intervals.
+        num_resamples: Number of resampled data sets.
+    """
+
+    runs: Sequence[Compared]
+    stage: str
+    cells: dict[str, list[Cell]]
+    units: dict[str, str] = field(default_factory=dict)
+    confidence: float = 0.95
+    num_resamples: int = 10_000
+
+
+def find_run(name: str, output_dir: Path) -> Compared:
+    """Return a run, or the runs of a series of seeds.
+
+    Args:
+        name: Name of the run, or a folder of it.
+        output_dir: Folder of all runs.
+
+    Raises:
+        ConfigurationError: When there is no such run, or it is not finished.
+    """
+    path = Path(name)
+    top = output_dir / "checkpoints"
+    if path.is_dir() and path.resolve().parent.parent.is_dir() and len(path.parts) > 1:
+        path = path.resolve()
+        top, name = path.parent.parent / "checkpoints", path.name
+    folder = top / name
+    if not (folder / RESULTS).exists():
+        finished = sorted(found.parent.name for found in top.glob(f"*/{RESULTS}"))
+        if folder.is_dir():
+            raise ConfigurationError(
+                f"{name}: {folder} has no {RESULTS}: the run is not finished. Continue it: --resume."
+            )
+        known = f"Finished runs: {', '.join(finished)}." if finished else "There are none."
+        raise ConfigurationError(f"{name}: there is no such run in {top}.{did_you_mean(name, finished)} {known}")
+    found = read_results(folder / RESULTS)
+    if "settings" in found:
+        raise ConfigurationError(
+            f"{name}: this is a sweep. Give the runs to compare, such as {found['settings'][0]['runs'][0]}."
+        )
+    if name.endswith(SEEDS) and isinstance(found.get("runs"), list):
+        members = [Member(top / str(run)) for run in found["runs"]]
+        if missing := [member.name for member in members if not (member.folder / RESULTS).exists()]:
+            raise ConfigurationError(f"{name}: its run {missing[0]} is not in {top}. Repeat the command with --seeds.")
+        return Compared(name.removesuffix(SEEDS), members)
+    return Compared(name, [Member(folder)])
+
+
+def compare(
+    runs: Sequence[Compared],
+    *,
+    stage: str,
+    metrics: Sequence[str] = (),
+    confidence: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare runs; the first one is the baseline of all others.
+
+    Args:
+        runs: The runs.
+        stage: The stage: ``test``, or ``valid``, of which there are no predictions and thus no intervals.
+        metrics: Names of the metrics, full or without the parts in front; by default all but those of single classes.
+        confidence: Probability of the intervals.
+        num_resamples: Number of resampled data sets, and of random exchanges.
+        seed: Seed of both.
+
+    Raises:
+        ConfigurationError: When runs have no metric in common, or not the asked ones.
+        DataError: When predictions are of different data, with the first row that differs.
+    """
+    names = _names(runs, stage, metrics)
+    cells = {name: [_cell(run, stage, name) for run in runs] for name in names}
+    found = Comparison(runs, stage, cells, {}, confidence, num_resamples)
+    for objective in (
+        dict.fromkeys(name.split("/")[1] for name in names if name.count("/") > 1) if stage == "test" else ()
+    ):
+        measures = _measures(runs, stage, objective)
+        if measures is not None:
+            _add_intervals(found, objective, measures, seed)
+    for name in names:
+        for cell in cells[name][1:]:
+            first = cells[name][0].value
+            cell.difference = None if cell.value is None or first is None else cell.value - first
+        corrected = holm([math.nan if cell.p_value is None else cell.p_value for cell in cells[name][1:]])
+        for cell, value in zip(cells[name][1:], corrected, strict=True):
+            cell.p_value = None if math.isnan(value) else value
+    return found
+
+
+def _names(runs: Sequence[Compared], stage: str, wanted: Sequence[str]) -> list[str]:
+    """Return the names of the metrics that all runs have."""
+    every = [member.values(stage) for run in runs for member in run.members]
+    common = [name for name in every[0] if all(name in values for values in every)]
+    if not common:
+        without = next((m.name for run in runs for m in run.members if not m.values(stage)), None)
+        reason = f"'{without}' has no {stage} metrics" if without else f"the runs have no {stage} metric in common"
+        raise ConfigurationError(f"--stage {stage}: {reason}.")
+    found = []
+    for name in wanted:
+        matching = [known for known in common if known == name or known.endswith(f"/{name}")]
+        if not matching:
+            short = [known.rpartition("/")[2] for known in common]
+            raise ConfigurationError(
+                f"--metric: '{name}' is not a {stage} metric of all runs.{did_you_mean(name, [*common, *short])} "
+                f"They have {', '.join(common)}."
+            )
+        found += matching
+    return list(dict.fromkeys(found)) or [name for name in common if "/f1_class_" not in name]
+
+
+def _cell(run: Compared, stage: str, name: str) -> Cell:
+    summary = summary_of([member.values(stage)[name] for member in run.members])
+    return Cell(summary["mean"], summary["sd"])
+
+
+# ---------------------------------------------------------------- predictions
+
+
+def _measures(runs: Sequence[Compared], stage: str, objective: str) -> list[list[Measure]] | None:
+    """Return the measures of the members of each run; None where they cannot be computed."""
+    from transformers_framework.several.measures import OBJECTIVES, Labelled
+
+    measure_of = OBJECTIVES.get(objective)
+    if measure_of is None:
+        return None
+    found: list[list[Measure]] = []
+    first: tuple[Member, list[dict[str, Any]]] | None = None
+    for run in runs:
+        found.append([])
+        for member in run.members:
+            path = member.predictions(stage, objective)
+            if path is None:
+                logger.warning("%s has no predictions of %s: its metrics have no intervals.", member.name, stage)
+                return None
+            rows = _read(path)
+            if first is not None:
+                _check_same(first, (member, rows), path)
+            first = first or (member, rows)
+            prefix = f"{stage}/{objective}/"
+            logged = [n.removeprefix(prefix) for n in member.values(stage) if n.startswith(prefix)]
+            measure = measure_of(rows, Labelled(member.flags, *member.classes(objective), logged))
+            if measure is None:
+                return None
+            found[-1].append(measure)
+    shapes = {(measure.names, measure.statistics.shape) for measures in found for measure in measures}
+    if len(shapes) > 1:
+        logger.warning("%s: the runs have different classes or metrics, so there are no intervals.", objective)
+        return None
+    return found
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise DataError(f"{path}: this is not a file of predictions: {error}.") from error
+
+
+def _check_same(
+    first: tuple[Member, list[dict[str, Any]]], other: tuple[Member, list[dict[str, Any]]], path: Path
+) -> None:
+    """Check that two runs predicted the same rows.
+
+    Raises:
+        DataError: With the first row that differs.
+    """
+    (member, rows), (another, others) = first, other
+    for number, (row, compared) in enumerate(zip(rows, others, strict=False), 1):
+        columns = [name for name in row if name in compared and not _is_predicted(name)]
+        if (name := next((n for n in columns if row[n] != compared[n]), None)) is not None:
+            values = (
+                shown if len(shown := repr(r[name])) <= SHOWN else shown[: SHOWN - 1] + "…" for r in (row, compared)
+            )
+            raise DataError(
+                f"{path}:{number}: '{member.name}' and '{another.name}' predicted different data: '{name}' is "
+                f"{' and '.join(values)}. Test both on the same file."
+            )
+    if len(rows) != len(others):
+        raise DataError(
+            f"{path}:{min(len(rows), len(others)) + 1}: '{member.name}' predicted {len(rows):,} rows and "
+            f"'{another.name}' {len(others):,}. Test both on the same file."
+        )
+
+
+def _is_predicted(name: str) -> bool:
+    return name in PREDICTED or name.endswith("_fmeasure")
+
+
+def _add_intervals(found: Comparison, objective: str, measures: Sequence[Sequence[Measure]], seed: int) -> None:
+    """Add intervals and p-values of the metrics that are equal to those that the runs wrote."""
+    first = measures[0][0]
+    names = [f"{found.stage}/{objective}/{name}" for name in first.names]
+    trusted = [name in found.cells and _agree(found, name, place, measures) for place, name in enumerate(names)]
+    if not any(trusted):
+        return
+    how = {"num_resamples": found.num_resamples, "seed": seed}
+    bounds = [intervals(of_run, confidence=found.confidence, **how) for of_run in measures]
+    means = [mean_measure(of_run) for of_run in measures]
+    tests = [p_values(means[0], mean, **how) for mean in means[1:]]
+    for place, name in enumerate(names):
+        if not trusted[place]:
+            continue
+        found.units[name] = first.unit
+        for cell, bound in zip(found.cells[name], bounds, strict=True):
+            cell.low, cell.high = (None if np.isnan(value) else float(value) for value in bound[place])
+        for cell, test in zip(found.cells[name][1:], tests, strict=True):
+            cell.p_value = None if np.isnan(test[place]) else float(test[place])
+
+
+def _agree(found: Comparison, name: str, place: int, measures: Sequence[Sequence[Measure]]) -> bool:
+    """Return whether a metric computed from the predictions is what the runs wrote; warn if it is not."""
+    for run, of_run in zip(found.runs, measures, strict=True):
+        for member, measure in zip(run.members, of_run, strict=True):
+            written, computed = member.values(found.stage)[name], float(measure.observed[place])
+            if written is None or math.isnan(computed):
+                continue
+            if not math.isclose(written, computed, rel_tol=ALMOST, abs_tol=ALMOST):
+                logger.warning(
+                    "%s of '%s' is %.6g in results.json and %.6g computed from its predictions: it has no intervals.",
+                    *(name, member.name, written, computed),
+                )
+                return False
+    return True

@@ -1,0 +1,296 @@
+"""The metrics of predictions as functions of sums over rows, queries, questions or sentences.
+
+Each function reads the rows of a file of predictions and returns a :class:`Measure` with the metrics that can be
+computed from them, by the formulas with which a run computes them. :data:`OBJECTIVES` has those of each objective.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from transformers_framework.constants import IGNORE_INDEX, RELEVANT
+from transformers_framework.several.statistics import Array, Measure
+
+Rows = Sequence[Mapping[str, Any]]
+
+CUT_OFF = re.compile(r"(\w+)@(\d+)")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What a run knew about the labels of its predictions.
+
+    Args:
+        flags: Flags of the run.
+        classes: Names of the classes of the trained model, or their numbers; None if it has none.
+        classes_are_texts: Whether the classes are names even if they look like numbers.
+        logged: Names of the metrics of the objective, without prefix.
+    """
+
+    flags: Mapping[str, Any]
+    classes: Sequence[str] | None
+    classes_are_texts: bool
+    logged: Sequence[str]
+
+    def column(self, flag: str) -> str:
+        """Return the column that a flag names."""
+        return str(self.flags[flag])
+
+    def cut_offs(self) -> dict[str, list[int]]:
+        """Return the cut-offs k of the metrics at k, such as ``{"precision_at": [1, 5]}``."""
+        found: dict[str, list[int]] = {}
+        for name in self.logged:
+            if at := CUT_OFF.fullmatch(name):
+                found.setdefault(f"{at[1]}_at", []).append(int(at[2]))
+        return found
+
+    def encoder(self, column: str, *, in_lists: bool = False) -> Any:
+        """Return the label encoder of a run that tests the trained model."""
+        from transformers_framework.objectives.labels import LabelEncoder
+
+        known = self.classes
+        encoder = LabelEncoder(
+            column, len(known or ()) or None, known, in_lists=in_lists, known_as_texts=self.classes_are_texts
+        )
+        encoder.fix_classes(trains=False)
+        return encoder
+
+
+# ---------------------------------------------------------------- classes
+
+
+def sequence_classes(rows: Rows, run: Labelled) -> Measure | None:
+    """Return the metrics of sequence classification: single label, multi-label or regression."""
+    column = run.column("label_column")
+    if "mean_squared_error" in run.logged:
+        return _regression([row[column] for row in rows], [row["prediction"] for row in rows])
+    encoder = run.encoder(column, in_lists="micro_f1" in run.logged)
+    names, count = _named(encoder, run), encoder.count
+    if encoder.in_lists:
+        wanted, found = (_many_hot(encoder, [row[name] for row in rows], count) for name in (column, "prediction"))
+        return _multi_label(wanted, found, names)
+    labels = encoder.numbers([row[column] for row in rows])
+    found = encoder.numbers([row["prediction"] for row in rows])
+    return _single_label(_counters(found, labels, count), names)
+
+
+def _named(encoder: Any, run: Labelled) -> list[str]:
+    """Return the names of the classes of which a run logs the F1."""
+    return [name for name in encoder.display_names if f"f1_class_{name}" in run.logged]
+
+
+def _counters(found: np.ndarray, labels: np.ndarray, count: int) -> Array:
+    """Return true positives, predicted and actual classes of each row (N, 3 C) float64; -100 does not count."""
+    counted = (labels >= 0)[:, None]
+    predicted, actual = (np.eye(count)[np.maximum(classes, 0)] * counted for classes in (found, labels))
+    return np.concatenate([predicted * actual, predicted, actual], axis=1)
+
+
+def _single_label(counters: Array, names: Sequence[str], unit: str = "rows") -> Measure:
+    from transformers_framework.metrics.classification import classification_values
+
+    return _measure(
+        lambda sums: classification_values(*np.split(sums, 3, axis=1), class_names=names), counters, unit=unit
+    )
+
+
+def _many_hot(encoder: Any, lists: Sequence[Any], count: int) -> np.ndarray:
+    """Return whether each row has each class (N, C) float64."""
+    found, sizes = np.zeros((len(lists), count)), [len(values or ()) for values in lists]
+    classes = encoder.numbers(list(chain.from_iterable(values or () for values in lists)))
+    found[np.repeat(np.arange(len(lists)), sizes), classes] = 1
+    return found
+
+
+def _multi_label(wanted: np.ndarray, found: np.ndarray, names: Sequence[str]) -> Measure:
+    from transformers_framework.metrics.classification import multi_label_values
+
+    right = (wanted == found).all(axis=1, keepdims=True)
+    statistics = np.concatenate([wanted * found, found, wanted, right, np.ones_like(right)], axis=1)
+
+    def values(sums: Array) -> Mapping[str, Array]:
+        right_rows, num_rows = sums[:, -2], sums[:, -1]
+        counters = np.split(sums[:, :-2], 3, axis=1)
+        return multi_label_values(*counters, right_rows=right_rows, num_rows=num_rows, class_names=names)
+
+    return _measure(values, statistics)
+
+
+def _regression(labels: Sequence[float | None], predictions: Sequence[float]) -> Measure:
+    """Return correlation and errors; Spearman's correlation is no function of sums."""
+    wanted = np.array(labels, dtype=np.float64).astype(np.float32).astype(np.float64)
+    found = np.array(predictions, dtype=np.float64)
+    known = ~np.isnan(wanted)
+    center = wanted[known].mean()  # the correlation is the same, and more exact
+    x, y = np.where(known, found, center) - center, np.where(known, wanted, center) - center
+    statistics = np.stack([known, x, y, x * x, y * y, x * y, (x - y) ** 2, np.abs(x - y)], axis=1)
+
+    def values(sums: Array) -> Mapping[str, Array]:
+        with np.errstate(divide="ignore", invalid="ignore"):  # nan without rows, or if all numbers are equal
+            x, y, xx, yy, xy, squared, absolute = (sums[:, 1:] / sums[:, :1]).T
+            pearson = (xy - x * y) / np.sqrt(np.maximum(0, xx - x * x) * np.maximum(0, yy - y * y))
+        return {"pearson": pearson, "mean_squared_error": squared, "mean_absolute_error": absolute}
+
+    return _measure(values, statistics)
+
+
+# ---------------------------------------------------------------- rankings
+
+
+def candidates(rows: Rows, run: Labelled) -> Measure | None:
+    """Return the metrics of ranked candidates by query: answer selection and retrieval."""
+    from transformers_framework.metrics.classification import classification_values
+    from transformers_framework.metrics.ranking import sort_candidates, values_of_queries
+    from transformers_framework.objectives.label_values import number_of
+
+    label, index = run.flags.get("label_column"), run.flags.get("index_column")
+    if label is None or index is None or not rows or "scores" not in rows[0]:
+        return None
+    rows = list(_single_candidates(rows, str(label), str(index)))
+    values = np.array([np.nan if row[label] is None else number_of(row[label]) for row in rows], dtype=np.float64)
+    target = np.where(np.isnan(values) | (values == IGNORE_INDEX), IGNORE_INDEX, values >= RELEVANT).astype(np.int64)
+    scores = np.array([row["scores"] for row in rows], dtype=np.float32)
+    ranked = sort_candidates(scores, target, [row[index] for row in rows], [row["id"] for row in rows])
+    query, rank = ranked.query[ranked.positive], ranked.rank[ranked.positive]
+    per_query, counted = values_of_queries(
+        query,
+        rank,
+        np.bincount(query, minlength=ranked.num_queries),
+        empty_target_action=run.flags.get("metrics_empty_target_action") or "skip",
+        **run.cut_offs(),
+    )
+    means = np.stack([np.where(counted, values, 0) for values in per_query.values()] + [counted], axis=1)
+    classes = _counters((scores > 0).astype(np.int64), target, 2)[ranked.order]
+    by_query = np.stack([np.bincount(ranked.query, column, ranked.num_queries) for column in classes.T], axis=1)
+
+    def values_of(sums: Array) -> Mapping[str, Array]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = sums[:, : len(per_query)] / sums[:, len(per_query) : len(per_query) + 1]
+        of_classes = classification_values(*np.split(sums[:, len(per_query) + 1 :], 3, axis=1))
+        return dict(zip(per_query, found.T, strict=True)) | of_classes
+
+    return _measure(values_of, np.concatenate([means, by_query], axis=1), unit="queries")
+
+
+def _single_candidates(rows: Rows, label: str, index: str) -> Sequence[Mapping[str, Any]]:
+    """Return a row for each candidate that has a score, if rows have lists of candidates."""
+    if not isinstance(rows[0]["scores"], list):
+        return rows
+    queries = (row[index] if isinstance(row[index], list) else [row[index]] * len(row["scores"]) for row in rows)
+    labels = (row[label] if isinstance(row[label], list) else [row[label]] * len(row["scores"]) for row in rows)
+    parts = (
+        zip(row["scores"], of_row, keys, strict=True) for row, of_row, keys in zip(rows, labels, queries, strict=True)
+    )
+    every = enumerate(chain.from_iterable(parts))
+    return [{"id": n, "scores": score, label: of, index: key} for n, (score, of, key) in every if score is not None]
+
+
+# ---------------------------------------------------------------- words, answers, texts
+
+
+def words(rows: Rows, run: Labelled) -> Measure | None:
+    """Return the metrics of the classes of words, and of entities, by sentence."""
+    from transformers_framework.metrics.classification import classification_values
+    from transformers_framework.metrics.entities import EntityTags, entity_values
+
+    column = run.column("label_column")
+    encoder = run.encoder(column, in_lists=True)
+    names, count = _named(encoder, run), encoder.count
+    sizes = np.array([len(row[column]) for row in rows])
+    sentence = np.repeat(np.arange(len(rows)), sizes)
+    wanted, found = (
+        encoder.numbers(list(chain.from_iterable(row[name] for row in rows))) for name in (column, "prediction")
+    )
+    kept = (wanted >= 0) & (found >= 0)  # a word without tokens has no prediction
+    sentence, wanted, found = sentence[kept], wanted[kept], found[kept]
+
+    def by_sentence(columns: np.ndarray, of: np.ndarray) -> Array:
+        return np.stack([np.bincount(of, column, len(rows)) for column in columns.T], axis=1)
+
+    statistics = by_sentence(_counters(found, wanted, count), sentence)
+    has_entities = "entity_f1" in run.logged
+    if has_entities:
+        ends = np.flatnonzero(np.diff(sentence)) + 1  # an O between sentences
+        tags, of = (np.insert(tags, ends, -1) for tags in (found, wanted)), np.insert(sentence, ends, 0)
+        statistics = np.concatenate(
+            [statistics, by_sentence(EntityTags(encoder.display_names).ends(*tags).T, of)], axis=1
+        )
+
+    def values(sums: Array) -> Mapping[str, Array]:
+        of_words = classification_values(*np.split(sums[:, : 3 * count], 3, axis=1), class_names=names)
+        return of_words | (entity_values(*sums[:, 3 * count :].T) if has_entities else {})
+
+    return _measure(values, statistics, unit="sentences")
+
+
+def answers(rows: Rows, run: Labelled) -> Measure | None:
+    """Return exact match and F1 of questions, also of those with and without an answer."""
+    from transformers_framework.objectives.answers import texts_of
+    from transformers_framework.processing.answers import PERCENT, SCORES, all_scores
+
+    golds = [texts_of(row[run.column("answers_column")]) for row in rows]
+    with_unanswerable = "no_answer_f1" in run.logged
+    scores = all_scores([row["prediction"] for row in rows], golds, with_unanswerable=with_unanswerable)
+    answered = np.array([bool(texts) for texts in golds])[:, None]
+    parts = {"": np.ones_like(answered)}
+    if with_unanswerable:
+        parts |= {"has_answer_": answered, "no_answer_": ~answered}
+    statistics = np.concatenate([np.concatenate([scores * part, part], axis=1) for part in parts.values()], axis=1)
+
+    def values(sums: Array) -> Mapping[str, Array]:
+        found: dict[str, Array] = {}
+        for number, part in enumerate(parts):
+            *totals, size = sums[:, 3 * number : 3 * number + 3].T
+            with np.errstate(divide="ignore", invalid="ignore"):
+                found |= {f"{part}{name}": PERCENT * total / size for name, total in zip(SCORES, totals, strict=True)}
+        return found
+
+    return _measure(values, statistics, unit="questions")
+
+
+def summaries(rows: Rows, run: Labelled) -> Measure | None:
+    """Return ROUGE and BLEU of generated texts."""
+    from transformers_framework.metrics.bleu import Bleu
+    from transformers_framework.metrics.generation import SCORES_PER_UNIT
+    from transformers_framework.metrics.rouge import Rouge
+    from transformers_framework.objectives.summarization import NEEDED_BY, texts_of
+
+    columns = [run.flags.get(flag) for flag in ("summary_column", "additional_summaries_column")]
+    lists = [[texts_of(row[column]) for column in columns if column is not None] for row in rows]
+    references = [list(dict.fromkeys(chain.from_iterable(texts))) for texts in lists]
+    preds, tokenizer = [row["prediction"] for row in rows], run.flags.get("summary_tokenizer")
+    rouge, bleu = Rouge(NEEDED_BY, tokenizer), Bleu(NEEDED_BY, tokenizer)
+    scores = rouge.rounded(rouge.scores(preds, references)) / SCORES_PER_UNIT
+    statistics = np.concatenate([np.ones((len(rows), 1)), scores, bleu(preds, references)], axis=1)
+
+    def values(sums: Array) -> Mapping[str, Array]:
+        size, (of_rouge, of_bleu) = sums[:, :1], np.split(sums[:, 1:], [rouge.size], axis=1)
+        means = dict(zip(rouge.names, (of_rouge / size).T, strict=True))
+        counts = np.rint(of_bleu).astype(np.int64).tolist()
+        return means | {"bleu": np.array([bleu.values(row, len(rows))["bleu"] for row in counts])}
+
+    return _measure(values, statistics)
+
+
+def _measure(values: Callable[[Array], Mapping[str, Array]], statistics: Any, unit: str = "rows") -> Measure:
+    """Return a measure of a function that returns the values of R data sets by name, each (R,)."""
+    found = np.asarray(statistics, dtype=np.float64)
+    names = tuple(values(found.sum(axis=0, keepdims=True)))
+    return Measure(names, found, lambda sums: np.stack([*values(sums).values()], axis=1), unit)
+
+
+# objective -> its metrics, as far as they can be computed from predictions
+OBJECTIVES: Mapping[str, Callable[[Rows, Labelled], Measure | None]] = {
+    "answer_selection": candidates,
+    "question_answering": answers,
+    "retrieval": candidates,
+    "seq_class": sequence_classes,
+    "summarization": summaries,
+    "token_class": words,
+}

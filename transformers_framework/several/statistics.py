@@ -1,0 +1,183 @@
+"""Confidence intervals by the bootstrap and paired randomization tests, of metrics that are functions of sums.
+
+A metric of a data set is computed from the sums of statistics of its units (rows, queries, questions or sentences): the
+number of correct rows, the true positives of each class, and so on. A resampled data set is then a weighted sum, and
+thousands of them are one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+NUM_RESAMPLES = 10_000
+CONFIDENCE = 0.95
+BLOCK = 2**22  # weights of units that are in memory at once
+EQUAL = 1e-12  # differences of sums that only their order makes different
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Metrics of a data set that are functions of sums over its units.
+
+    Args:
+        names: Names of the N metrics.
+        statistics: Statistics of each unit, (U, S) float64.
+        values: Computes the metrics of R data sets, (R, N) float64, from the sums of their statistics, (R, S).
+        unit: What a unit is, in the plural.
+    """
+
+    names: tuple[str, ...]
+    statistics: Array
+    values: Callable[[Array], Array]
+    unit: str = "rows"
+
+    @property
+    def observed(self) -> Array:
+        """The metrics of the data set itself, (N,) float64."""
+        found: Array = self.values(self.statistics.sum(axis=0, keepdims=True))[0]
+        return found
+
+
+def mean_measure(measures: Sequence[Measure]) -> Measure:
+    """Return the measure of the mean statistics of several runs on the same units.
+
+    For metrics that are means over units, it is the mean of the runs' metrics.
+    """
+    first = measures[0]
+    statistics = np.mean([measure.statistics for measure in measures], axis=0)
+    return Measure(first.names, statistics, first.values, first.unit)
+
+
+def intervals(
+    measures: Sequence[Measure],
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Array:
+    """Return bias-corrected and accelerated (BCa) bootstrap intervals of the mean metrics of runs on the same units.
+
+    Units are resampled with replacement, the same ones for all runs. (Efron and Tibshirani 1993, "An Introduction to
+    the Bootstrap", chapter 14.)
+
+    Args:
+        measures: One for each run, for instance for each seed.
+        num_resamples: Number of resampled data sets R.
+        confidence: Probability that the interval covers the metric.
+        seed: Seed of the resampling.
+
+    Returns:
+        Lower and upper bound of each metric, (N, 2) float64; nan where the metric is.
+    """
+    statistics = np.concatenate([measure.statistics for measure in measures], axis=1)
+    columns = np.cumsum([measure.statistics.shape[1] for measure in measures])[:-1]
+
+    def means(sums: Array) -> Array:
+        parts = zip(measures, np.split(sums, columns, axis=1), strict=True)
+        found: Array = np.mean([measure.values(part) for measure, part in parts], axis=0)
+        return found
+
+    totals = statistics.sum(axis=0, keepdims=True)
+    observed = means(totals)[0]
+    left_out = means(totals - statistics)
+    drawn = np.concatenate([means(w @ statistics) for w in _resampled(len(statistics), num_resamples, seed)])
+    levels = ((1 - confidence) / 2, (1 + confidence) / 2)
+    return np.array(
+        [_bca(*columns, levels) for columns in zip(observed.tolist(), drawn.T, left_out.T, strict=True)]
+    ).reshape(-1, 2)
+
+
+def _bca(observed: float, drawn: Array, left_out: Array, levels: tuple[float, float]) -> Array:
+    """Return the bounds of one metric from its values of resampled data sets (R,) and of those without a unit (U,)."""
+    drawn, normal = drawn[~np.isnan(drawn)], NormalDist()
+    if np.isnan(observed) or not len(drawn):
+        return np.full(2, np.nan)
+    below = (np.count_nonzero(drawn < observed) + np.count_nonzero(drawn <= observed)) / (2 * len(drawn))
+    if below in (0, 1):  # no unit differs, or the metric is at a bound that no resample leaves
+        return _quantiles(drawn, levels)
+    bias = normal.inv_cdf(below)
+    influence = np.nanmean(left_out) - left_out[~np.isnan(left_out)]
+    spread = np.sum(influence**2)
+    skew = float(np.sum(influence**3) / (6 * spread**1.5)) if spread > 0 else 0.0
+    points = [bias + normal.inv_cdf(level) for level in levels]
+    shares = [normal.cdf(bias + point / (1 - skew * point)) for point in points]
+    return _quantiles(drawn, shares)
+
+
+def _quantiles(values: Array, shares: Sequence[float]) -> Array:
+    found: Array = np.quantile(values, shares)
+    return found
+
+
+def _resampled(num_units: int, num_resamples: int, seed: int) -> Iterator[Array]:
+    """Yield how often each unit is in resampled data sets, in blocks (r, U) float64."""
+    generator, size = np.random.default_rng(seed), max(1, BLOCK // num_units)
+    for start in range(0, num_resamples, size):
+        count = min(size, num_resamples - start)
+        units = generator.integers(0, num_units, (count, num_units))
+        places = (units + np.arange(count)[:, None] * num_units).ravel()
+        yield np.bincount(places, minlength=count * num_units).reshape(count, num_units).astype(np.float64)
+
+
+def p_values(first: Measure, second: Measure, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Array:
+    """Return two-sided p-values of the differences of two runs on the same units, by approximate randomization.
+
+    If both runs were the same, each unit's results could as well be exchanged between them. The p-value is the share of
+    random exchanges after which the difference is as large as the observed one, which counts as one of them. (Noreen
+    1989, "Computer-Intensive Methods for Testing Hypotheses"; Yeh 2000, "More accurate tests for the statistical
+    significance of result differences".)
+
+    Args:
+        first: One run.
+        second: The other run.
+        num_resamples: Number of random exchanges.
+        seed: Seed of the exchanges.
+
+    Returns:
+        The p-value of each metric, (N,) float64; nan where a metric is.
+    """
+    assert first.statistics.shape == second.statistics.shape
+    changes = second.statistics - first.statistics
+    totals = first.statistics.sum(axis=0), second.statistics.sum(axis=0)
+    observed = np.abs(second.observed - first.observed)
+    as_large = np.zeros(len(first.names))
+    for exchanged in _exchanged(len(changes), num_resamples, seed):
+        moved = exchanged @ changes
+        differences = np.abs(second.values(totals[1] - moved) - first.values(totals[0] + moved))
+        as_large += (differences >= observed - EQUAL * np.maximum(1, observed)).sum(axis=0)
+    found: Array = np.where(np.isnan(observed), np.nan, (1 + as_large) / (1 + num_resamples))
+    return found
+
+
+def _exchanged(num_units: int, num_resamples: int, seed: int) -> Iterator[Array]:
+    """Yield which units are exchanged, in blocks (r, U) of 0 and 1, float64."""
+    generator, size = np.random.default_rng(seed), max(1, BLOCK // num_units)
+    for start in range(0, num_resamples, size):
+        yield generator.integers(0, 2, (min(size, num_resamples - start), num_units)).astype(np.float64)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for several comparisons.
+
+    (Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".)
+
+    Args:
+        values: p-values; nan stays nan and does not count.
+
+    Examples:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    found, largest = list(values), 0.0
+    order = sorted((number for number, value in enumerate(values) if value == value), key=lambda n: values[n])
+    for place, number in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * values[number]))
+        found[number] = largest
+    return found
