@@ -122,6 +122,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "several": {"processing", "storage", "metrics", "objectives", "models"},
     "cli": {
+        "storage",
         "several",
         "plugins",
         "objectives",

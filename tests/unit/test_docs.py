@@ -32,7 +32,16 @@ DOCUMENTS = [README, PIPELINES_README, *sorted(DOCS.glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 PROGRAM = ["python", "-m", "transformers_framework"]
 NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
-OTHERS = {"logdir", "num_clusters", "output"}  # flags of other programs
+OTHERS = {
+    "confidence",
+    "format",
+    "logdir",
+    "metric",
+    "num_clusters",
+    "num_resamples",
+    "output",
+    "stage",
+}  # flags of other programs
 
 
 def name_of(path: Path) -> str:

@@ -19,6 +19,7 @@ from transformers_framework.several.statistics import Array, Measure
 
 Rows = Sequence[Mapping[str, Any]]
 
+MOST_CLASSES = 500
 CUT_OFF = re.compile(r"(\w+)@(\d+)")
 
 
@@ -77,7 +78,15 @@ def sequence_classes(rows: Rows, run: Labelled) -> Measure | None:
         return _multi_label(wanted, found, names)
     labels = encoder.numbers([row[column] for row in rows])
     found = encoder.numbers([row["prediction"] for row in rows])
+    if count > MOST_CLASSES:
+        return _accuracy((found == labels) & (labels >= 0), labels >= 0)
     return _single_label(_counters(found, labels, count), names)
+
+
+def _accuracy(right: np.ndarray, counted: np.ndarray) -> Measure:
+    """Return the accuracy alone: the counters of all classes of each row would need too much memory."""
+    statistics = np.stack([right, counted], axis=1)
+    return _measure(lambda sums: {"accuracy": sums[:, 0] / np.maximum(sums[:, 1], 1)}, statistics)
 
 
 def _named(encoder: Any, run: Labelled) -> list[str]:

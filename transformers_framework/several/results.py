@@ -163,7 +163,7 @@ def number(value: float | None, metric: str, scale: float, *, signed: bool = Fal
     """
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value * scale:{'+' if signed else ''}.{digits_of(metric, scale)}f}"
+    return f"{value * scale:{'+' if signed else ''}.{digits_of(metric, scale)}f}".replace("-", "−")
 
 
 def mean_and_deviation(summary: Mapping[str, Any], metric: str) -> str:

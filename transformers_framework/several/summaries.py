@@ -71,7 +71,7 @@ def seeds_table(results: Mapping[str, Any]) -> str:
             bounds = [number(summary[key], metric, scale) for key in ("min", "max")]
             rows.append([metric, mean_and_deviation(summary, metric), *bounds])
     seeds = " ".join(map(str, results["seeds"]))
-    title = f"{results['name']}: {len(results['seeds'])} seeds ({seeds}); shares in percent, sd with n - 1"
+    title = f"{results['name']}: {len(results['seeds'])} seeds ({seeds}); shares in percent, sd with n − 1"
     best = results["best"]
     last = f"\n\nBest run: {best['run']} ({best['monitor']} {_single(best)})" if best else ""
     return f"{title}\n\n{aligned(rows)}{last}"
