@@ -6,12 +6,13 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from transformers_framework.exceptions import ConfigurationError, DataError, did_you_mean
 from transformers_framework.several.results import CONFIG, METRICS, RESULTS, SEEDS, read_results, summary_of
@@ -102,8 +103,7 @@ class Compared:
     members: Sequence[Member]
 
 
-@dataclass
-class Cell:
+class Cell(NamedTuple):
     """A metric of a run.
 
     Args:
@@ -123,7 +123,21 @@ class Cell:
     p_value: float | None = None
 
 
-@dataclass
+class Estimate(NamedTuple):
+    """What the predictions of all runs show about a metric.
+
+    Args:
+        unit: What was resampled.
+        bounds: Confidence interval of each run (runs, 2).
+        p_values: p-value of each run but the first.
+    """
+
+    unit: str
+    bounds: NDArray[np.float64]
+    p_values: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A comparison of runs.
 
@@ -139,9 +153,9 @@ class Comparison:
     runs: Sequence[Compared]
     stage: str
     cells: dict[str, list[Cell]]
-    units: dict[str, str] = field(default_factory=dict)
-    confidence: float = 0.95
-    num_resamples: int = 10_000
+    units: Mapping[str, str]
+    confidence: float
+    num_resamples: int
 
 
 def find_run(name: str, output_dir: Path) -> Compared:
@@ -205,22 +219,34 @@ def compare(
         DataError: When predictions are of different data, with the first row that differs.
     """
     names = _names(runs, stage, metrics)
-    cells = {name: [_cell(run, stage, name) for run in runs] for name in names}
-    found = Comparison(runs, stage, cells, {}, confidence, num_resamples)
-    for objective in (
-        dict.fromkeys(name.split("/")[1] for name in names if name.count("/") > 1) if stage == "test" else ()
-    ):
-        measures = _measures(runs, stage, objective)
-        if measures is not None:
-            _add_intervals(found, objective, measures, seed)
-    for name in names:
-        for cell in cells[name][1:]:
-            first = cells[name][0].value
-            cell.difference = None if cell.value is None or first is None else cell.value - first
-        corrected = holm([math.nan if cell.p_value is None else cell.p_value for cell in cells[name][1:]])
-        for cell, value in zip(cells[name][1:], corrected, strict=True):
-            cell.p_value = None if math.isnan(value) else value
-    return found
+    objectives = [name.split("/")[1] for name in names if name.count("/") > 1] if stage == "test" else []
+    resampling = {"num_resamples": num_resamples, "seed": seed}
+    found: dict[str, Estimate] = {}
+    for objective in dict.fromkeys(objectives):
+        if (measures := _measures(runs, stage, objective)) is not None:
+            prefix = f"{stage}/{objective}/"
+            found |= _estimates(runs, stage, prefix, names, measures, confidence=confidence, **resampling)
+    cells = {name: _cells(runs, stage, name, found.get(name)) for name in names}
+    units = {name: estimate.unit for name, estimate in found.items()}
+    return Comparison(runs, stage, cells, units, confidence, num_resamples)
+
+
+def _cells(runs: Sequence[Compared], stage: str, name: str, estimate: Estimate | None) -> list[Cell]:
+    """Return the cells of a metric, with p-values that are corrected for the number of comparisons."""
+    summaries = [summary_of([member.values(stage)[name] for member in run.members]) for run in runs]
+    first, corrected = summaries[0]["mean"], [math.nan, *holm(estimate.p_values if estimate else [])]
+    cells = []
+    for place, summary in enumerate(summaries):
+        value = summary["mean"]
+        low, high = map(_known, estimate.bounds[place]) if estimate else (None, None)
+        difference = None if not place or first is None or value is None else value - first
+        p_value = _known(corrected[place]) if estimate else None
+        cells.append(Cell(value, summary["sd"], low, high, difference, p_value))
+    return cells
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def _names(runs: Sequence[Compared], stage: str, wanted: Sequence[str]) -> list[str]:
@@ -242,11 +268,6 @@ def _names(runs: Sequence[Compared], stage: str, wanted: Sequence[str]) -> list[
             )
         found += matching
     return list(dict.fromkeys(found)) or [name for name in common if "/f1_class_" not in name]
-
-
-def _cell(run: Compared, stage: str, name: str) -> Cell:
-    summary = summary_of([member.values(stage)[name] for member in run.members])
-    return Cell(summary["mean"], summary["sd"])
 
 
 # ---------------------------------------------------------------- predictions
@@ -323,32 +344,38 @@ def _is_predicted(name: str) -> bool:
     return name in PREDICTED or name.endswith("_fmeasure")
 
 
-def _add_intervals(found: Comparison, objective: str, measures: Sequence[Sequence[Measure]], seed: int) -> None:
-    """Add intervals and p-values of the metrics that are equal to those that the runs wrote."""
+def _estimates(
+    runs: Sequence[Compared],
+    stage: str,
+    prefix: str,
+    names: Sequence[str],
+    measures: Sequence[Sequence[Measure]],
+    *,
+    confidence: float,
+    num_resamples: int,
+    seed: int,
+) -> dict[str, Estimate]:
+    """Return intervals and p-values of the metrics that are equal to those that the runs wrote."""
     first = measures[0][0]
-    names = [f"{found.stage}/{objective}/{name}" for name in first.names]
-    trusted = [name in found.cells and _agree(found, name, place, measures) for place, name in enumerate(names)]
-    if not any(trusted):
-        return
-    how = {"num_resamples": found.num_resamples, "seed": seed}
-    bounds = [intervals(of_run, confidence=found.confidence, **how) for of_run in measures]
+    found = {prefix + name: place for place, name in enumerate(first.names)}
+    found = {n: place for n, place in found.items() if n in names and _agree(runs, stage, n, place, measures)}
+    if not found:
+        return {}
+    how = {"num_resamples": num_resamples, "seed": seed}
+    bounds = np.stack([intervals(of_run, confidence=confidence, **how) for of_run in measures])
     means = [mean_measure(of_run) for of_run in measures]
     tests = [p_values(means[0], mean, **how) for mean in means[1:]]
-    for place, name in enumerate(names):
-        if not trusted[place]:
-            continue
-        found.units[name] = first.unit
-        for cell, bound in zip(found.cells[name], bounds, strict=True):
-            cell.low, cell.high = (None if np.isnan(value) else float(value) for value in bound[place])
-        for cell, test in zip(found.cells[name][1:], tests, strict=True):
-            cell.p_value = None if np.isnan(test[place]) else float(test[place])
+    return {
+        name: Estimate(first.unit, bounds[:, place], [float(test[place]) for test in tests])
+        for name, place in found.items()
+    }
 
 
-def _agree(found: Comparison, name: str, place: int, measures: Sequence[Sequence[Measure]]) -> bool:
+def _agree(runs: Sequence[Compared], stage: str, name: str, place: int, measures: Sequence[Sequence[Measure]]) -> bool:
     """Return whether a metric computed from the predictions is what the runs wrote; warn if it is not."""
-    for run, of_run in zip(found.runs, measures, strict=True):
+    for run, of_run in zip(runs, measures, strict=True):
         for member, measure in zip(run.members, of_run, strict=True):
-            written, computed = member.values(found.stage)[name], float(measure.observed[place])
+            written, computed = member.values(stage)[name], float(measure.observed[place])
             if written is None or math.isnan(computed):
                 continue
             if not math.isclose(written, computed, rel_tol=ALMOST, abs_tol=ALMOST):
