@@ -26,6 +26,7 @@ from transformers_framework.runtime.loops import epoch_loop, epoch_under_way
 from transformers_framework.runtime.precision import length_multiple
 from transformers_framework.sources.cache import prepared
 from transformers_framework.sources.columns import DatasetSource, chunks
+from transformers_framework.sources.data_files import FileOptions
 from transformers_framework.sources.fields import NamedColumns
 from transformers_framework.sources.loading import load_dataset, row_place
 from transformers_framework.sources.loading import num_rows as known_num_rows
@@ -56,9 +57,9 @@ class DataModule(pl.LightningDataModule):
         limits: How much of the data of each stage is used.
         batch_size: Number of rows per batch, on each device.
         eval_batch_size: Number of rows per batch in evaluation, on each device. Default: `batch_size`.
-        train_dataset: Training data: a folder saved with save_to_disk, a .jsonl, .json, .csv, .tsv or .parquet file, a
-            folder or glob of them, each local or at a remote address (s3://, gs://, az://, hf://, https://), or a hub
-            data set with the split last (user/name/split).
+        train_dataset: Training data: a data file (.jsonl, .json, .csv, .tsv, .parquet, .txt, .conll), a folder or glob
+            of them, or a folder saved with save_to_disk, each local or at a remote address (s3://, gs://, az://, hf://,
+            https://), or a hub data set with the split last (user/name/split).
         valid_dataset: Validation data, from the same kinds of sources.
         test_dataset: Test data, from the same kinds of sources.
         predict_dataset: Data to predict, from the same kinds of sources; it needs no labels.
@@ -125,6 +126,7 @@ class DataModule(pl.LightningDataModule):
         self.inputs, self.objectives, self.seed = inputs, list(objectives), seed
         self.parts: tuple[Inputs | Objective, ...] = (inputs, *objectives)
         self.named_columns, self.limits = NamedColumns.of(options), limits
+        self.file_options = FileOptions.of(options)
         self.iterable, self.length_bucketing = iterable, length_bucketing
         self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
         given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
@@ -134,10 +136,7 @@ class DataModule(pl.LightningDataModule):
         self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
         check_flags(self)
         self.num_workers = num_workers
-        self.read_options: dict[str, Any] = {
-            "keep_in_memory": keep_in_memory,
-            "verify": verify_data and is_rank_zero(),
-        }
+        self.read_options: dict[str, Any] = {"keep_in_memory": keep_in_memory, "verify": verify_data and is_rank_zero()}
         self.pin_memory = not disable_memory_pinning
         self.prepare_data_workers, self.prepare_data_batch_size = prepare_data_workers, prepare_data_batch_size
         # rank zero prepares it again; other ranks read the result
@@ -209,6 +208,7 @@ class DataModule(pl.LightningDataModule):
             "shard": self.shards[stage],
             "questions": questions,
             "columns": self.named_columns,
+            "reading": self.file_options.reading(stage),
             "cache_dir": self.cache_dir,
         }
 

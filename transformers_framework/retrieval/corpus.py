@@ -29,6 +29,7 @@ from transformers_framework.sources.columns import (
     item_feature,
     shown,
 )
+from transformers_framework.sources.data_files import FileOptions
 from transformers_framework.sources.fields import Field, NamedColumns, field_texts, parse_field
 from transformers_framework.sources.loading import load_dataset, row_place
 from transformers_framework.sources.query_ids import check_ids, first_without_id
@@ -315,6 +316,7 @@ def load_corpus(
     folder, stage = cache_folder(cache_dir), "corpus"
     columns = NamedColumns.of(options)
     which: dict[str, Any] = {"stage": stage, "config": corpus_config, "columns": columns, "cache_dir": folder}
+    which["reading"] = FileOptions.of(options).reading(stage)
     dataset: Any = load_dataset(
         corpus_dataset, **which, keep_in_memory=keep_in_memory, verify=verify_data and is_rank_zero()
     )

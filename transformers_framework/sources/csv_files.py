@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import csv
 import itertools
-import lzma
 import re
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.exceptions import DataError
-from transformers_framework.sources.data_files import DataFile, excerpt, not_utf8
+from transformers_framework.sources.data_files import DataFile, excerpt
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,7 +90,7 @@ def _all_rows(file: DataFile) -> Iterator[tuple[int, list[str]]]:
     """Yield the header and the rows with the line where they start; check the number of fields, skip blank lines."""
     csv.field_size_limit(1 << 30)  # the default of Python is 128 KiB
     delimiter, quoting = _dialect(file)
-    reader = csv.reader(_texts(file), delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(file.lines(), delimiter=delimiter, quoting=quoting, strict=True)
     width = 0
     while True:
         line = reader.line_num + 1
@@ -110,36 +107,23 @@ def _all_rows(file: DataFile) -> Iterator[tuple[int, list[str]]]:
         yield line, row
 
 
-def _texts(file: DataFile) -> Iterator[str]:
-    """Yield lines as text."""
-    try:
-        with file.open() as stream:
-            for number, line in enumerate(file.counted(stream, len), 1):
-                try:
-                    yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    file.fail(number, not_utf8(error))
-    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(f"{file.name}: cannot be read ({error})") from error
-
-
 def _dialect(file: DataFile) -> tuple[str, Any]:
     """Return the delimiter, found in the header, and whether the quotes of a TSV file quote fields.
 
     Many TSV files are written without quoting and have unbalanced quotes, which would merge rows. If every line has
     the right number of fields, and reading with quoting fails or finds fewer rows, quotes are ordinary characters.
     """
-    header = next(_texts(file), "")
+    header = next(file.lines(), "")
     if file.suffix == ".csv":
         return ("," if "," in header else next((d for d in ";\t|" if d in header), ",")), csv.QUOTE_MINIMAL
     lines = 0
-    for line in _texts(file):
+    for line in file.lines():
         if line.strip("\r\n"):
             lines += 1
             if line.count("\t") != header.count("\t"):
                 return "\t", csv.QUOTE_MINIMAL
     try:
-        quoted = sum(1 for row in csv.reader(_texts(file), delimiter="\t", strict=True) if row)
+        quoted = sum(1 for row in csv.reader(file.lines(), delimiter="\t", strict=True) if row)
     except csv.Error:
         quoted = -1
     return "\t", csv.QUOTE_MINIMAL if quoted == lines else csv.QUOTE_NONE

@@ -1,4 +1,7 @@
-"""Reader of JSON lines and of JSON lists of objects; lines are checked first, then parsed by Arrow."""
+"""Reader of JSON lines, and of JSON documents that are or have a list of objects, also as SQuAD publishes it.
+
+Lines are checked first, then parsed by Arrow.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -86,23 +89,74 @@ def places_of(file: DataFile) -> Iterator[str]:
 # -------------------------------------------------------------------------------------------------------------- reading
 
 
-def _is_array(file: DataFile) -> bool:
-    """Return whether a file is a JSON list and not JSON lines, by its first non-blank character."""
+def _is_document(file: DataFile) -> bool:
+    """Return whether a file is one JSON document, a list or an object over several lines, and not JSON lines."""
     with file.open() as stream:
         head = stream.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return head.startswith(b"[")
+    if head.startswith(b"[") or file.reading.field is not None:
+        return True
+    if file.suffix != ".json" or not head.startswith(b"{"):
+        return False
+    with file.open() as stream:
+        first = next(filter(bytes.strip, stream), b"")
+        return not first.rstrip().endswith(b"}") or (b'"paragraphs"' in first and not any(map(bytes.strip, stream)))
 
 
 def _item(file: DataFile) -> str:
-    return "item " if _is_array(file) else ""
+    return "item " if _is_document(file) else ""
+
+
+def _rows_of(document: Any, file: DataFile) -> list[Any]:
+    """Return the rows of a JSON document: its list, the one under the key of ``--…_field``, or SQuAD's questions."""
+    flag, field = f"--{file.reading.stage}_field", file.reading.field
+    if not isinstance(document, dict):
+        if field is not None:
+            raise DataError(f"{file.name}: this is a list of rows, which has no keys. Leave {flag} {field} out.")
+        return list(document)
+    if field is None and _is_squad(document):
+        return _questions(document)
+    lists = [key for key, value in document.items() if isinstance(value, list)]
+    keys = f"Lists in it: {', '.join(lists) or 'none'}"
+    if field is None:
+        raise DataError(
+            f"{file.name}: this is one JSON object, not a list of rows or one row per line. Give the key of its rows "
+            f"with {flag}. {keys}."
+        )
+    if field not in lists:
+        raise DataError(f"{file.name}: {flag} {field}: no list has this key. {keys}.")
+    return list(document[field])
+
+
+def _is_squad(document: Mapping[str, Any]) -> bool:
+    articles = document.get("data")
+    return isinstance(articles, list) and all(isinstance(a, dict) and "paragraphs" in a for a in articles)
+
+
+def _questions(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the questions of SQuAD's files as rows with id, title, context, question and answers."""
+    return [
+        {
+            "id": question.get("id"),
+            "title": article.get("title"),
+            "context": paragraph["context"],
+            "question": question["question"],
+            "answers": {
+                key: [answer[key] for answer in question.get("answers", ())] for key in ("text", "answer_start")
+            },
+        }
+        for article in document["data"]
+        for paragraph in article["paragraphs"]
+        for question in paragraph["qas"]
+    ]
 
 
 def _chunks(file: DataFile) -> Iterator[tuple[int, list[bytes]]]:
     """Yield lines in chunks, with the number of the first line; each item of a JSON list is one line."""
     with file.open() as stream:
         try:
-            if _is_array(file):
-                lines = [json.dumps(item).encode() for item in json.loads(stream.read().decode("utf-8-sig"))]
+            if _is_document(file):
+                rows = _rows_of(json.loads(stream.read().decode("utf-8-sig")), file)
+                lines = [json.dumps(row).encode() for row in rows]
                 yield from ((start + 1, lines[start : start + 10_000]) for start in range(0, len(lines), 10_000))
                 return
             first = 1
@@ -112,9 +166,13 @@ def _chunks(file: DataFile) -> Iterator[tuple[int, list[bytes]]]:
                 yield first, lines
                 first += len(lines)
         except json.JSONDecodeError as error:
-            file.fail(error.lineno, f"not JSON ({error.msg}, column {error.colno})")
+            field, stage = file.reading.field, file.reading.stage
+            expected = "JSON" if field is None else f"one JSON object, as --{stage}_field {field} expects"
+            file.fail(error.lineno, f"not {expected} ({error.msg}, column {error.colno})")
         except RecursionError as error:
             raise DataError(f"{file.name}: {_too_deep()}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{file.name}: this is not SQuAD's format: {type(error).__name__}: {error}") from error
         except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
             raise DataError(f"{file.name}: cannot be read ({error})") from error
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,20 +13,17 @@ import numpy as np
 from transformers_framework.compat.datasets import fingerprint_of
 from transformers_framework.display import counted
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.restricted import is_address
 from transformers_framework.sources.columns import value_numbers
-from transformers_framework.sources.data_files import FORMATS, SUFFIXES, DataFile, UnreadableColumnError
+from transformers_framework.sources.data_files import DataFile, Reading, UnreadableColumnError
 from transformers_framework.sources.fields import NamedColumns
 from transformers_framework.sources.hub import load_from_hub
 from transformers_framework.sources.integrity import check_files
 from transformers_framework.sources.json_files import numbers_as_text
+from transformers_framework.sources.locating import PLAIN, locate
 from transformers_framework.sources.readers import places_of, schema_of, tables_of
 from transformers_framework.sources.saved import Saved, load_saved
 from transformers_framework.sources.schemas import features_of, without
-from transformers_framework.storage.addresses import Address
 from transformers_framework.storage.cache import building, digest, is_complete, locked
-from transformers_framework.storage.paths import looks_local, missing
-from transformers_framework.storage.remote import download
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,9 +31,8 @@ if TYPE_CHECKING:
 
 ALL_COLUMNS = NamedColumns()
 UNREADABLE = "unreadable.json"  # columns of converted files that could not be read, with the reason
-READERS = 4  # part of the cache key: increase it when files are read differently
+READERS = 5  # part of the cache key: increase it when files are read differently
 ITERABLE_SHARDS = 64  # shards of an iterable data set, for data loader workers and ranks
-SPLITS = re.compile(r"(train|valid|validation|val|dev|test)(?=[^a-z]|$)", re.IGNORECASE)
 
 
 def load_dataset(
@@ -50,6 +44,7 @@ def load_dataset(
     shard: int | None = None,
     questions: str | None = None,
     columns: NamedColumns = ALL_COLUMNS,
+    reading: Reading = PLAIN,
     keep_in_memory: bool = False,
     verify: bool = False,
     iterable: bool = False,
@@ -65,6 +60,7 @@ def load_dataset(
         shard: Keep one of every N rows: rows 0, N, 2N and so on; or all rows of one of every N questions.
         questions: Column with the id of the question of each row; with it, all rows of a question are kept or none.
         columns: Columns that are read, and columns of numbers; errors in other columns are ignored.
+        reading: How files are read where their content does not tell.
         keep_in_memory: Copy the table into memory instead of memory-mapping the file.
         verify: Verify checksums now, even if that was done within a day.
         iterable: Return an ``IterableDataset``; data sets of the hub are not downloaded in advance.
@@ -77,10 +73,12 @@ def load_dataset(
     import datasets
 
     datasets.disable_progress_bars()  # those of downloads from the hub are shown
-    found = locate(source, cache_dir=cache_dir, stage=stage)
+    found = locate(source, cache_dir=cache_dir, stage=stage, reading=reading)
     data: Dataset | IterableDataset
     if found is not None and config is not None:
         raise ConfigurationError(f"--{stage}_config {config}: only a hub data set has configurations, not {source}")
+    if reading.field is not None and not (isinstance(found, list) and found[0].format == "json"):
+        raise ConfigurationError(f"--{stage}_field {reading.field}: only JSON files have keys of rows, not {source}")
     if found is None:
         data = load_from_hub(source, config, stage, iterable, keep_in_memory)
     elif isinstance(found, Saved):
@@ -123,6 +121,7 @@ def row_place(
     shard: int | None = None,
     questions: str | None = None,
     columns: NamedColumns = ALL_COLUMNS,
+    reading: Reading = PLAIN,
 ) -> str:
     """Return the place of a row for messages: ``path:line`` in files, else the source and the row from 0.
 
@@ -137,13 +136,15 @@ def row_place(
         shard: As given to :func:`load_dataset`.
         questions: As given to :func:`load_dataset`.
         columns: As given to :func:`load_dataset`.
+        reading: As given to :func:`load_dataset`.
     """
     if shard is not None and shard > 1 and questions is None:
         row *= shard
     elif shard is not None and shard > 1:
-        whole = load_dataset(source, cache_dir=cache_dir, stage=stage, config=config, columns=columns)
+        which = {"stage": stage, "config": config, "columns": columns, "reading": reading}
+        whole = load_dataset(source, cache_dir=cache_dir, **which)  # type: ignore[arg-type]
         row = int(_rows_of_shard(whole, shard, questions)[row])
-    files = locate(source, cache_dir=cache_dir, stage=stage)
+    files = locate(source, cache_dir=cache_dir, stage=stage, reading=reading)
     if isinstance(files, list):
         places = itertools.chain.from_iterable(places_of(file) for file in files)
         return next(itertools.islice(places, row, None), f"{source}:row {row}")
@@ -161,104 +162,6 @@ def _rows_of_shard(data: Dataset | IterableDataset, shard: int, questions: str |
     numbers = value_numbers(data, questions)
     # a row without an id is an error, which is raised later
     return np.flatnonzero((numbers % shard == 0) | (numbers < 0))
-
-
-def locate(source: str, *, cache_dir: Path, stage: str) -> Saved | list[DataFile] | None:
-    """Return the type of a source: a saved data set, a list of files, or None for a data set of the hub.
-
-    Raises:
-        DataError: When it is none of these.
-    """
-    flag = f"--{stage}_dataset {source}"
-    if is_address(source):
-        return _downloaded(source, cache_dir, stage)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _in_folder(path, source, stage)
-    if path.exists() or path.is_symlink():
-        return _checked([DataFile(path, source)], flag)
-    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(source) else []  # noqa: PTH207 as the shell
-    if matches:
-        return _checked([DataFile(Path(match), match) for match in matches if not Path(match).is_dir()], flag)
-    if glob.has_magic(source) and not re.fullmatch(r"[^*?\[]+\[[^\]]*\]", source):  # not a slice of a hub split
-        raise DataError(f"{flag}: no file matches the pattern, which is relative to {Path.cwd()}")
-    if looks_local(source, SUFFIXES):
-        raise DataError(f"{flag}: {missing(path)}")
-    return None
-
-
-def _downloaded(source: str, cache_dir: Path, stage: str) -> Saved | list[DataFile]:
-    """Return the saved data set or the files at a remote address, after downloading the needed files."""
-    flag, address = f"--{stage}_dataset {source}", Address(source, f"{stage}_dataset", DataError)
-
-    def needed(names: list[str]) -> list[str]:
-        if "dataset_dict.json" in names:
-            splits = sorted({name.partition("/")[0] for name in names if "/" in name})
-            raise DataError(_several_splits(flag, source, splits, stage))
-        if "state.json" in names or address.is_glob:
-            return names
-        return [name for name in names if "/" not in name and name.lower().endswith(SUFFIXES)]
-
-    folder = download(source, cache_dir=cache_dir, flag=f"{stage}_dataset", choose=needed, error=DataError)
-    if (folder / "state.json").is_file():
-        return Saved(folder, source)
-    visible = (path for path in folder.rglob("[!.]*") if path.is_file())
-    paths = sorted(path for path in visible if path.name.lower().endswith(SUFFIXES))
-    return _checked([DataFile(path, address.of(path.relative_to(folder).as_posix())) for path in paths], flag)
-
-
-def _in_folder(path: Path, source: str, stage: str) -> Saved | list[DataFile]:
-    """Return the saved data set, or the data files, in a folder."""
-    flag = f"--{stage}_dataset {source}"
-    if (path / "dataset_dict.json").is_file():
-        splits = sorted(entry.parent.name for entry in path.glob("*/state.json"))
-        raise DataError(_several_splits(flag, source, splits, stage))
-    if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
-        return Saved(path, source)
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    files = [entry for entry in entries if not entry.is_dir() and entry.name.lower().endswith(SUFFIXES)]
-    if not files:
-        below = [entry.name for entry in entries if entry.is_dir()]
-        hint = f" It has subfolders: {', '.join(below[:10])}." if below else ""
-        raise DataError(
-            f"{flag}: the folder has no saved data set and no data files ({', '.join(SUFFIXES[:5])}).{hint}"
-        )
-    return _checked([DataFile(file, str(file)) for file in files], flag)
-
-
-def _checked(files: list[DataFile], flag: str) -> list[DataFile]:
-    """Raise if files are no data files, have several formats, or are several splits."""
-    if not files:
-        raise DataError(f"{flag}: it has no data files ({', '.join(SUFFIXES[:5])})")
-    for file in files:
-        if not file.path.is_file():
-            raise DataError(f"{flag}: {_not_a_file(file)}")
-        if not file.path.name.lower().endswith(SUFFIXES):
-            raise DataError(f"{flag}: cannot read '{file.path.name}'; expected one of {', '.join(SUFFIXES[:5])}")
-    if len(kinds := sorted({file.suffix for file in files})) > 1:
-        raise DataError(
-            f"{flag}: files of several formats ({', '.join(kinds)}); select one with a pattern such as '*{kinds[-1]}'"
-        )
-    splits = {match[1].lower(): file for file in files if (match := SPLITS.match(file.path.name))}
-    if len(splits) > 1:
-        names = ", ".join(sorted(file.path.name for file in splits.values()))
-        raise DataError(f"{flag}: it has several splits ({names}); give one file or a pattern such as 'train*'")
-    return files
-
-
-def _not_a_file(file: DataFile) -> str:
-    """Return a message for a path that is not a regular file."""
-    if not file.path.exists():
-        return f"'{file.name}' is a link to {file.path.readlink()}, which does not exist; remove or fix the link"
-    return f"'{file.name}' is a pipe, a socket or a device, and data is read twice; write its content to a file first"
-
-
-def _several_splits(flag: str, source: str, splits: Sequence[str], stage: str) -> str:
-    like_the_stage = [split for split in splits if split.startswith(stage[:3])]
-    example = f"{source.rstrip('/')}/{next(iter((*like_the_stage, *splits)), 'train')}"
-    return (
-        f"{flag}: this is a DatasetDict with the splits {', '.join(splits)}; give one of them, for instance {example}"
-    )
 
 
 def _from_files(
@@ -293,8 +196,9 @@ def _from_files(
         (aside / UNREADABLE).write_text(json.dumps(unreadable), "utf-8")
 
     before = state()
-    numbers = [] if FORMATS[files[0].suffix] == "json" else sorted(columns.numbers)
-    folder = cache_dir / "files" / digest([READERS, before, numbers])
+    numbers = [] if files[0].format == "json" else sorted(columns.numbers)
+    how = [files[0].reading.text_unit, files[0].reading.field]
+    folder = cache_dir / "files" / digest([READERS, before, numbers, how])
     about = [file.name for file in files]
     data = _converted(folder, convert, keep_in_memory, verify, about=about)
     _require(columns, json.loads((folder / UNREADABLE).read_text("utf-8")))

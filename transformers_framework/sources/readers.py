@@ -1,4 +1,4 @@
-"""Strict readers of data files: JSON lines, JSON, CSV, TSV and Parquet.
+"""Strict readers of data files: JSON lines, JSON, CSV, TSV, Parquet, texts and CoNLL.
 
 The type of each column is determined from all rows of all files before anything is written: types are not guessed from
 the first rows, texts that look like dates stay text, and "NA" does not become null. Errors have the file and the line.
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from transformers_framework.sources import csv_files, json_files, parquet_files
-from transformers_framework.sources.data_files import FORMATS, DataFile
+from transformers_framework.sources import conll_files, csv_files, json_files, parquet_files, text_files
+from transformers_framework.sources.data_files import DataFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +30,13 @@ class Reader(Protocol):
         """Name the place of every row."""
 
 
-READERS: dict[str, Reader] = {"json": json_files, "csv": csv_files, "parquet": parquet_files}
+READERS: dict[str, Reader] = {
+    "json": json_files,
+    "csv": csv_files,
+    "parquet": parquet_files,
+    "text": text_files,
+    "conll": conll_files,
+}
 
 
 def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple[pa.Schema, dict[str, str]]:
@@ -43,16 +49,16 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
     Raises:
         DataError: When a line is broken.
     """
-    return READERS[FORMATS[files[0].suffix]].schema_of(files, numbers)
+    return READERS[files[0].format].schema_of(files, numbers)
 
 
 def tables_of(files: Sequence[DataFile], schema: pa.Schema) -> Iterator[pa.Table]:
     """Read all files again as tables of one schema, in the order of the files."""
-    reader = READERS[FORMATS[files[0].suffix]]
+    reader = READERS[files[0].format]
     for file in files:
         yield from reader.tables_of(file, schema)
 
 
 def places_of(file: DataFile) -> Iterator[str]:
     """Yield the place of every row of a file: ``path:line``, or its number in formats without lines."""
-    return READERS[FORMATS[file.suffix]].places_of(file)
+    return READERS[file.format].places_of(file)

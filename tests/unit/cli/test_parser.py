@@ -21,6 +21,7 @@ from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Pro
 from transformers_framework.runtime.loggers import build_loggers
 from transformers_framework.runtime.precision import set_float32_matmul_precision
 from transformers_framework.runtime.tensorboard import tensorboard
+from transformers_framework.sources.data_files import FileOptions
 
 
 class Experiment:
@@ -89,6 +90,7 @@ PLACES = {
     "pipelines.pipeline:Pipeline": Module,
     "callbacks.selection:Selection": Selection,
     "data.limits:Limits": Limits,
+    "sources.data_files:FileOptions": FileOptions,
     "plugins:import_packages": import_packages,
     "callbacks.user_callbacks:user_callbacks": user_callbacks,
     "runtime.loggers:build_loggers": build_loggers,

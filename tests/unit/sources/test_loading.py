@@ -263,7 +263,7 @@ def _flipped(content, at):
         ),
         ("a.csv.gz", _flipped(gzip.compress(b"x,y\nabc,d\n" * 1000, mtime=0), 14), ["a.csv.gz", "cannot be read"]),
         ("a.parquet", b"PAR1 nothing", ["a.parquet", "Parquet"]),
-        ("a.txt", "hello", ["a.txt", ".jsonl"]),
+        ("a.doc", "hello", ["a.doc", ".jsonl"]),
     ],
 )
 def test_broken_files(tmp_path, load, name, content, messages):
