@@ -65,7 +65,8 @@ def chart(title: str, curves: Sequence[Curve]) -> str:
 
 def _bounds(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
+    around = abs(low) / 20 or 0.5
+    return (low, high) if low < high else (low - around, high + around)
 
 
 def ticks(low: float, high: float) -> list[float]:

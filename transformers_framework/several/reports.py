@@ -28,9 +28,10 @@ body { background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sa
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top;
   white-space: nowrap } th:first-child, td:first-child { text-align: left } small, .note { color: var(--soft) }
-.best { font-weight: 600 }
+.best { font-weight: 600 } .best small { font-weight: 400 }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 1.5rem }
-figure { margin: 0 } figcaption { font-weight: 600 } svg { width: 100%; height: auto }
+figure { margin: 0; min-width: 0 }
+figcaption { font-weight: 600; overflow-wrap: anywhere } svg { width: 100%; height: auto }
 .grid { stroke: var(--line); stroke-width: 1 } .tick { fill: var(--soft); font-size: 11px }
 .curve { fill: none; stroke: var(--c); stroke-width: 1.8 } .point { fill: var(--c) } .key { color: var(--c) }
 """ + "".join(f".c{n} {{ --c: var(--c{n}) }}" for n in range(NUM_COLORS))

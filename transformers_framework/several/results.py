@@ -163,7 +163,8 @@ def number(value: float | None, metric: str, scale: float, *, signed: bool = Fal
     """
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value * scale:{'+' if signed else ''}.{digits_of(metric, scale)}f}".replace("-", "−")
+    shown = round(value * scale, digits_of(metric, scale)) + 0.0  # no −0.0
+    return f"{shown:{'+' if signed else ''}.{digits_of(metric, scale)}f}".replace("-", "−")
 
 
 def mean_and_deviation(summary: Mapping[str, Any], metric: str) -> str:
