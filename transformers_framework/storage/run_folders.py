@@ -99,8 +99,12 @@ class RunFolders:
 
     def growing(self, path: Path) -> Path:
         """Return where to append to a file: beside it, as long as it is one of the run that is overwritten."""
-        aside = path.with_name(f".{path.name}.new{PART}")
+        aside = self._beside(path)
         return aside if self._grows_aside or aside.exists() else path
+
+    @staticmethod
+    def _beside(path: Path) -> Path:
+        return path.with_name(f".{path.name}.new{PART}")
 
     @property
     def replaces_earlier(self) -> bool:
@@ -144,8 +148,8 @@ class RunFolders:
             self._earlier.move_aside()
             self._grows_aside = False
             for path in (self.metrics, self.log):
-                if (aside := self.growing(path)) != path:
-                    aside.replace(path)
+                if self._beside(path).exists():
+                    self._beside(path).replace(path)
 
     def remove_earlier(self) -> None:
         """Remove the files of the overwritten run; called after the first checkpoint is written."""
@@ -240,9 +244,12 @@ class RunFolders:
         """Complete or undo an overwriting that was interrupted."""
         from filelock import FileLock, Timeout
 
-        if any((folder / ASIDE).exists() for folder in self.all):
+        grown = [self._beside(path) for path in (self.metrics, self.log)]
+        if any(path.exists() for path in (*(folder / ASIDE for folder in self.all), *grown)):
             with contextlib.suppress(Timeout), FileLock(self.checkpoints / ".lock").acquire(timeout=0):
                 recover(self.all, self.last)
+                for path in grown:
+                    remove(path)
 
     def unlock(self) -> None:
         """Release the lock."""
