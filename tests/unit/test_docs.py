@@ -260,6 +260,7 @@ EXPORT = {
     "model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
+    "transformers_framework.json",
     "special_tokens_map.json",
     "vocab.txt",
     "README.md",
@@ -336,7 +337,7 @@ def test_the_run_from_python_is_as_it_is_shown(tmp_path, monkeypatch, capsys):
     assert float(accuracy) == names["result"].metrics["test/seq_class/accuracy"]
     assert prediction in ("a", "b")
     shown = {name.strip("` ") for key in table(DOCS / "python.md", "attribute") for name in key.split(",")}
-    assert shown == {"metrics", "folders", "checkpoint", "model", "tokenizer", "predictions"}
+    assert shown == {"metrics", "results", "folders", "checkpoint", "model", "tokenizer", "predictions"}
     assert all(hasattr(names["result"], name) for name in shown)
 
 
