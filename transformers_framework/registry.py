@@ -221,6 +221,7 @@ RUN_CALLBACKS: tuple[str, ...] = (
     "reports.progress:progress",
     "reports.details:details_report",
     "reports.results:results",
+    "reports.figures.figures:figures",
     "reports.disk:kept_checkpoints",
     "reports.summary:summary",
 )

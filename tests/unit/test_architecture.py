@@ -72,6 +72,7 @@ ROOMS: dict[str, set[str]] = {
         "distributed",
         "strategies",
         "runtime",
+        "metrics",
         "objectives",
         "pipelines",
         "data",

@@ -21,12 +21,14 @@ class Confusion:
         labels: Class of each pair ``(P,) int64``.
         preds: Predicted class of each pair ``(P,) int64``.
         counts: How often each pair occurs ``(P,) int64``.
+        unit: What has a label: rows or words.
     """
 
     class_names: Sequence[str]
     labels: NDArray[np.int64]
     preds: NDArray[np.int64]
     counts: NDArray[np.int64]
+    unit: str = "rows"
 
     @property
     def total(self) -> int:
@@ -99,10 +101,11 @@ class PairCounter:
 
     Args:
         class_names: Names of the classes.
+        unit: What has a label: rows or words.
     """
 
-    def __init__(self, class_names: Sequence[str]) -> None:
-        self.class_names = list(class_names)
+    def __init__(self, class_names: Sequence[str], unit: str = "rows") -> None:
+        self.class_names, self.unit = list(class_names), unit
         self._codes, self._counts = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
 
     def add(self, labels: ArrayLike, preds: ArrayLike) -> None:
@@ -122,7 +125,7 @@ class PairCounter:
     def confusion(self) -> Confusion:
         """Return the counts."""
         labels, preds = np.divmod(self._codes, len(self.class_names))
-        return Confusion(self.class_names, labels, preds, self._counts)
+        return Confusion(self.class_names, labels, preds, self._counts, self.unit)
 
 
 def count_pairs(class_names: Sequence[str], labels: ArrayLike, preds: ArrayLike) -> Confusion:

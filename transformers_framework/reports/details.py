@@ -12,8 +12,10 @@ from transformers_framework.objectives.capabilities import Details
 from transformers_framework.objectives.details.predicted import Predicted
 from transformers_framework.objectives.details.stage_details import StageDetails
 from transformers_framework.objectives.objective import active
+from transformers_framework.reports.errors import NAME, markdown
 from transformers_framework.restricted import NonNegativeInt
 from transformers_framework.run_parts import EndsRun
+from transformers_framework.storage.atomic import atomic_file
 
 if TYPE_CHECKING:
     from transformers_framework.constants import Stage
@@ -25,7 +27,7 @@ DETAILED: tuple[Stage, ...] = ("test",)  # stages whose rows are predicted and h
 
 
 class DetailsReport(pl.Callback, EndsRun):
-    """Computes the details of stages from their predictions when they are first asked for.
+    """Computes the details of stages from their predictions when they are first asked for, and writes mistakes.
 
     Args:
         num_mistakes: Number of mistakes to list for each objective.
@@ -57,7 +59,19 @@ class DetailsReport(pl.Callback, EndsRun):
         return found
 
     def on_run_end(self, run: Run) -> None:
-        """Do nothing yet."""
+        """Write the mistakes with their texts."""
+        mistakes = {name: found.mistakes for name, found in stage_details(run, "test").items() if found.mistakes}
+        if not mistakes:
+            return
+        path = run.folders.predictions / NAME
+        try:
+            with atomic_file(path) as aside, aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                title = f"Errors of {run.folders.name} in testing"
+                file.writelines(f"{line}\n" for line in markdown(title, mistakes))
+        except OSError as error:
+            logger.warning("%s cannot be written (%s). Free some space and test again.", path, error.strerror)
+        else:
+            logger.info("The most confident mistakes are in %s", path)
 
 
 def details_report(run: Run, *, errors: NonNegativeInt = 50) -> DetailsReport | None:

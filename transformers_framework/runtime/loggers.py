@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,20 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
     from transformers_framework.storage.run_folders import RunFolders
+
+
+class LogsFigures(ABC):
+    """A logger that shows images."""
+
+    @abstractmethod
+    def log_figure(self, name: str, image: bytes, step: int) -> None:
+        """Log a figure.
+
+        Args:
+            name: Name of the figure, with ``/`` between group and name.
+            image: A PNG file.
+            step: Number of optimizer steps that are done.
+        """
 
 
 def build_loggers(

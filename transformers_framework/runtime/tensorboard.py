@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +13,14 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from transformers_framework.compat.lightning import TensorBoardLogger
 from transformers_framework.compat.tensorboard import event_file, rename_event_file
+from transformers_framework.runtime.loggers import LogsFigures
 from transformers_framework.storage.run_folders import RunFolders
 
 EVENTS = "events.out.tfevents.*"
 EVENT_SIZES = "event_sizes"  # key of checkpoints
 
 
-class TensorBoard(TensorBoardLogger):
+class TensorBoard(TensorBoardLogger, LogsFigures):
     """Lightning's logger without its file of hyperparameters: ``config.yaml`` has them.
 
     To find a place for that file, Lightning imports every file system that is installed, s3fs among them, which takes
@@ -43,6 +45,16 @@ class TensorBoard(TensorBoardLogger):
     def save(self) -> None:
         """Write what was logged so far."""
         self.experiment.flush()
+
+    @rank_zero_only
+    def log_figure(self, name: str, image: bytes, step: int) -> None:
+        """Log a PNG file as an image, and write it at once: it is the last that a run logs."""
+        import numpy as np
+        from PIL import Image
+
+        pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+        self.experiment.add_image(name, pixels, step, dataformats="HWC")
+        self.save()
 
     def sizes(self) -> dict[str, int]:
         """Return the files of events and how long they are when all that was logged so far is written."""

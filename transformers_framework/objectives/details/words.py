@@ -96,7 +96,7 @@ def word_details(
         are_entities: Classes are entity tags: mistakes are entities, otherwise words.
     """
     tagged = TaggedRows(classes, words)
-    counter, bins = PairCounter(tagged.names), reliability([], [])
+    counter, bins = PairCounter(tagged.names, "words"), reliability([], [])
     tags = EntityTags(tagged.names) if are_entities else None
     entities, worst = EntityCounter(tags) if tags else None, Highest(num_mistakes, width=1 if tags else 2)
     start = num_missed = num_wrong = 0
