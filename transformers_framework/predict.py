@@ -63,6 +63,7 @@ def predict(
     device: str | None = None,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     num_workers: NonNegativeInt | None = None,
+    embeddings_dtype: Literal["float32", "float16"] = "float32",
     enable_progress_bar: bool = True,
     cache_dir: LocalPath | None = None,
 ) -> list[Path]:
@@ -72,13 +73,15 @@ def predict(
         flags: Flags of the pipeline that replace those of the export.
         model: Folder of an export such as outputs/pre_trained_models/NAME/best, hub name, or address.
         input: Rows to predict, from any source that `predict_dataset` reads; - reads JSON lines from standard input.
-        output: File to write; - writes to standard output. With several objectives, one file each.
+        output: File to write; - writes to standard output. With several objectives, one file each. Embeddings are
+            written to NAME.embeddings.npy, and ids to NAME.ids.jsonl.
         overwrite: Replace files that exist.
         pipeline: The pipeline, for a checkpoint that does not describe its task.
         batch_size: Number of rows per batch.
         device: Device such as cpu, cuda, cuda:1 or mps. Default: a GPU if there is one.
         dtype: Type of the weights and of most computations.
         num_workers: Number of data loader workers. Default: 4 for a GPU, none otherwise
+        embeddings_dtype: Type of the embeddings that are written, if texts are embedded (`embed_as`).
         enable_progress_bar: Show the progress.
         cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
 
@@ -101,6 +104,12 @@ def predict(
         predictor = Predictor(run, device, dtype)
         if num_workers is None:
             num_workers = MOST_WORKERS if predictor.device.type == "cuda" else 0
+        if run.inputs.embeds:
+            top = path and path.with_suffix("")
+            loading = {"batch_size": batch_size, "num_workers": num_workers}
+            return _write_embeddings(
+                predictor, top, overwrite, embeddings_dtype, shows_progress=enable_progress_bar, **loading
+            )
         names = list(predictor.module.active("predict"))
         if path is None and len(names) > 1:
             raise ConfigurationError(f"--output -: the predictions of {' and '.join(names)} are files. Give --output.")
@@ -136,6 +145,38 @@ def _write(
             for row, line in lines_of(rows(), objective, columns):
                 sys.stdout.write(to_json(row | line) + "\n")
             sys.stdout.flush()
+
+
+def _write_embeddings(
+    predictor: Predictor,
+    top: Path | None,
+    overwrite: bool,
+    dtype: Literal["float32", "float16"],
+    *,
+    batch_size: int,
+    num_workers: int,
+    shows_progress: bool,
+) -> list[Path]:
+    """Embed all rows and write the array and the ids."""
+    from transformers_framework.constants import ROW_IDS
+    from transformers_framework.serving.embeddings import EMBEDDINGS, IDS, EmbeddingsFile, write_ids
+    from transformers_framework.serving.progress import Progress
+
+    if top is None:
+        raise ConfigurationError("--output -: embeddings are an array file. Give --output.")
+    run, dataset = predictor.run, predictor.run.data.datasets["predict"]
+    paths = [_free(top.with_name(top.name + suffix), overwrite) for suffix in (EMBEDDINGS, IDS)]
+    batches = predictor.batches(batch_size, num_workers)
+    with (
+        Progress(len(dataset), "rows", shows=shows_progress) as progress,
+        EmbeddingsFile(paths[0], len(dataset), dtype) as file,
+    ):
+        for batch, outputs in predictor.outputs(batches):
+            file.write(batch[ROW_IDS].cpu().numpy(), outputs["embeddings"].float().cpu().numpy())
+            progress.advance(len(batch[ROW_IDS]))
+    write_ids(paths[1], dataset, run.options.get("index_column"))
+    logger.info("Embeddings of %d rows are in %s", len(dataset), paths[0])
+    return paths
 
 
 def _check_weights(run: ServedRun) -> None:

@@ -122,7 +122,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         model="models.towers:load_bi_encoder",
         flags=("retrieval.corpus:load_corpus",),
         remembers="models.sentence_transformers:remembered",
-        callbacks=("retrieval.corpus_search:corpus_search",),
+        callbacks=("retrieval.corpus_search:corpus_search", "serving.embeddings:embeddings_file"),
         checks=("retrieval.corpus_search:check_corpus",),
         task_flags=(
             *("loss_fn", "distance_fn", "scores_fn", "pooling", "embedding_size", "normalize_embeddings"),

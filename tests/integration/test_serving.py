@@ -14,11 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tests import runs, tiny
-from tests.tolerances import BACKWARD, approx, assert_values_close
+from tests.tolerances import BACKWARD, FORWARD, approx, assert_close, assert_values_close
 from transformers_framework import ConfigurationError, DataError, load, predict
 from transformers_framework.export_description import FILE
 
@@ -200,3 +202,97 @@ def test_the_command_explains_mistakes(ranker: Path, tmp_path: Path, capsys: pyt
     printed, _ = command(capsys, "--model", ranker, "--help")
     assert "--input_columns" in printed
     assert "--max_sequence_length" in printed
+
+
+# --- embeddings ------------------------------------------------------------------------------------------------------
+
+TOWERS = {
+    "separate_towers": True,
+    "query_prefix": "a query",
+    "passage_prefix": "the old rain",
+    "max_sequence_length": [16, 24],
+    "pooling": "cls",
+    "embedding_size": 8,
+}
+PASSAGES = [{"docid": f"d{number}", "answer": row["answer"]} for number, row in enumerate(tiny.pairs(11, 3))]
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the export of two towers with prefixes and lengths of their own."""
+    folder = tmp_path_factory.mktemp("retriever")
+    data = {"train_dataset": tiny.write_jsonl(folder / "train.jsonl", runs.rows_for("retrieval", 16))}
+    return runs.run(folder, pipeline="retrieval", **data, **TOWERS).pre_trained_models / "final"
+
+
+def embeddings_of(top: Path) -> tuple[np.ndarray, list[Any]]:
+    """Return the embeddings and the ids that were written."""
+    ids = top.with_name(f"{top.name}.ids.jsonl").read_text("utf-8").splitlines()
+    return np.load(top.with_name(f"{top.name}.embeddings.npy")), [json.loads(line) for line in ids]
+
+
+def test_texts_alone_are_embedded(retriever: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, texts = tiny.write_jsonl(tmp_path / "passages.jsonl", PASSAGES), [row["answer"] for row in PASSAGES]
+    model = load(str(retriever), device="cpu", batch_size=4)
+    expected, queries = model.encode(texts), model.encode(texts, embed_as="query")
+    assert expected.shape == (len(texts), 8)
+    assert np.abs(expected - queries).max() > 0.1, "towers and prefixes differ"
+    assert_close(model.encode(texts[2]), expected[2], BACKWARD)
+
+    flags = {name: value for name, value in TOWERS.items() if name.startswith("max") or name.endswith("prefix")}
+    run = {"pipeline": "retrieval", "pre_trained_model": retriever, "label_column": None, **flags}
+    run |= {"predict_dataset": data, "input_columns": "answer", "index_column": "docid"}
+    folders = runs.run(tmp_path, **run)
+    found, ids = embeddings_of(folders.predictions / "predict")
+    assert_close(found, expected, BACKWARD)
+    assert found.dtype == np.float32
+    assert ids == [row["docid"] for row in PASSAGES]
+    assert {path.suffix for path in folders.predictions.iterdir()} == {".npy", ".jsonl"}
+
+    words = ("--model", retriever, "--device", "cpu", "--input", data, "--output", tmp_path / "as_query.npy")
+    command(capsys, *words, "--input_columns", "answer", "--embed_as", "query", "--embeddings_dtype", "float16")
+    found, ids = embeddings_of(tmp_path / "as_query")
+    assert_close(found, queries.astype(np.float16), FORWARD, torch.float16)
+    assert found.dtype == np.float16
+    assert ids == list(range(len(texts)))
+
+    rows = load(str(retriever), device="cpu", embed_as="passage").predict(PASSAGES)
+    assert_close(np.stack([row["embedding"] for row in rows]), expected, BACKWARD)
+
+
+def test_only_texts_to_predict_are_embedded(retriever: Path, ranker: Path, tmp_path: Path) -> None:
+    data = tiny.write_jsonl(tmp_path / "passages.jsonl", PASSAGES)
+    for flags, message in (
+        ({"train_dataset": data}, "names one column, and two are needed"),
+        ({"predict_dataset": data, "corpus_dataset": data}, "names one column, and two are needed"),
+        ({"predict_dataset": data, "corpus_dataset": data, "embed_as": "query"}, "Give one of the two flags"),
+    ):
+        words = {"pipeline": "retrieval", "pre_trained_model": retriever, "input_columns": "answer", **flags}
+        with pytest.raises(ConfigurationError, match=message):
+            assert runs.build(runs.command(tmp_path, **words, label_column=None, index_column=None)).data
+    with pytest.raises(ConfigurationError, match="this is a model of pipeline answer_selection"):
+        load(str(ranker), device="cpu").encode("a")
+    with pytest.raises(DataError, match="text 1: found NoneType"):
+        load(str(retriever), device="cpu").encode(["a", None])  # type: ignore[list-item]
+
+
+@pytest.mark.slow
+def test_ranks_write_one_file_of_embeddings(retriever: Path, tmp_path: Path) -> None:
+    data, texts = tiny.write_jsonl(tmp_path / "passages.jsonl", PASSAGES), [row["answer"] for row in PASSAGES]
+    flags = {name: value for name, value in TOWERS.items() if name.startswith("max") or name.endswith("prefix")}
+    run = {"pipeline": "retrieval", "pre_trained_model": retriever, "label_column": None, **flags, "index_column": None}
+    run |= {"predict_dataset": data, "input_columns": "answer", "devices": 2, "strategy": "ddp", "batch_size": 3}
+    folders, _ = runs.spawn(tmp_path, **run)
+    found, ids = embeddings_of(folders.predictions / "predict")
+    assert_close(found, load(str(retriever), device="cpu").encode(texts), BACKWARD)
+    assert ids == list(range(len(texts)))
+
+
+@pytest.mark.needs("sentence_transformers")
+def test_embeddings_are_those_of_sentence_transformers(retriever: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts, model = [row["answer"] for row in PASSAGES], load(str(retriever), device="cpu")
+    theirs = SentenceTransformer(str(retriever), device="cpu")
+    assert_close(model.encode(texts), theirs.encode_document(texts), BACKWARD)
+    assert_close(model.encode(texts, embed_as="query"), theirs.encode_query(texts), BACKWARD)

@@ -46,15 +46,17 @@ class Predictions(pl.Callback):
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
         """Keep the predictions of a batch."""
-        self.batches.append(on_host(outputs["predictions"]))
+        if not self.data.inputs.embeds:
+            self.batches.append(on_host(outputs["predictions"]))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the predictions of testing."""
         self._write(trainer, pl_module, "test")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the predictions."""
-        self._write(trainer, pl_module, "predict")
+        """Write the predictions; embeddings are written elsewhere."""
+        if not self.data.inputs.embeds:
+            self._write(trainer, pl_module, "predict")
 
     def _write(self, trainer: pl.Trainer, pl_module: Any, stage: Stage) -> None:
         batches, self.batches = self.batches, []

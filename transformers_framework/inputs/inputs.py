@@ -63,6 +63,8 @@ class Inputs(ABC):
     """Whether several rows, each with a label of its own, share one model input; see :meth:`groups`."""
     evaluates_whole_rows: ClassVar[bool] = False
     """Whether metrics need all windows, or all candidates, of a row together."""
+    embeds: str | None = None
+    """Side of the towers whose embeddings prediction writes to an array, instead of lines; None: lines are written."""
     num_joined: int = 1
     """Number of texts of ``max_sequence_length`` tokens each that are joined to one model input."""
 

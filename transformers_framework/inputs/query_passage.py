@@ -21,6 +21,7 @@ from transformers_framework.sources.fields import Field, field_texts, parse_fiel
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Self
 
 Side = Literal["query", "passage"]
 
@@ -36,7 +37,8 @@ class QueryPassage(SegmentInputs):
         needs: What the objectives of the run need.
         input_columns: Column of the query, column of the passage, and any number of columns of hard negatives for
             training: 'name', 'first:second' (two columns joined by a space), '+list' (a list column joined by spaces),
-            or for hard negatives '*list' (a list column, one passage each, of any length).
+            or for hard negatives '*list' (a list column, one passage each, of any length). A single column is embedded
+            in prediction (see `embed_as`).
         max_sequence_length: Maximum length in tokens, special tokens included; or two lengths, of queries and of
             passages. Longer texts are truncated at the end, and counted.
         query_prefix: Text before every query, for instance 'query: ' for E5. Default: the prefix of the checkpoint.
@@ -44,12 +46,15 @@ class QueryPassage(SegmentInputs):
             checkpoint.
         lower_case: Lower-case texts before tokenization. Default: as the checkpoint was trained.
         corpus_dataset: Passages to search; rows in evaluation then need no passage.
+        embed_as: In prediction, write embeddings of queries or of passages, instead of scores: of the column of this
+            side, with its prefix, length and tower. Default: passage if `input_columns` is one column
 
     Raises:
         ConfigurationError: When columns or lengths are invalid, or the tokenizer is not a fast one.
     """
 
     key_prefixes = ("", PASSAGE)
+    embeds: Side | None
 
     def __init__(
         self,
@@ -63,12 +68,16 @@ class QueryPassage(SegmentInputs):
         passage_prefix: str | None = None,
         lower_case: bool | None = None,
         corpus_dataset: Source | None = None,
+        embed_as: Side | None = None,
     ) -> None:
-        if len(input_columns) < NUM_PAIR:
+        self.embeds = embed_as or ("passage" if len(input_columns) < NUM_PAIR and corpus_dataset is None else None)
+        self.embedding = False  # whether batches are texts to embed; see in_stage
+        if self.embeds and corpus_dataset is not None:
             raise ConfigurationError(
-                f"--input_columns: '{' '.join(input_columns)}' names one column, and two are needed: query and "
-                "passage. With --corpus_dataset, evaluation data may lack the second column."
+                "--embed_as writes embeddings, and --corpus_dataset searches with them. Give one of the two flags."
             )
+        if len(input_columns) < NUM_PAIR and not self.embeds:
+            raise _needs_two(input_columns[0])
         if len(max_sequence_length) > NUM_PAIR:
             raise ConfigurationError(
                 f"--max_sequence_length: {len(max_sequence_length)} lengths were given. Give one for all texts, or "
@@ -120,7 +129,19 @@ class QueryPassage(SegmentInputs):
         """Return the columns that are read in a stage; hard negatives are read only in training."""
         return tuple(dict.fromkeys(column for field in self._fields_of(stage) for column in field.columns))
 
+    @property
+    def embedded_field(self) -> Field:
+        """Column or columns of the texts to embed."""
+        return self.fields[0] if self.embeds == "query" or len(self.fields) < NUM_PAIR else self.passage_field
+
+    def in_stage(self, stage: Stage) -> Self:
+        """Return the inputs of a stage: in prediction, texts to embed, if embeddings are asked for."""
+        found = super().in_stage(stage)
+        return found._with(embedding=True) if stage == "predict" and self.embeds else found
+
     def _fields_of(self, stage: Stage) -> list[Field]:
+        if stage == "predict" and self.embeds:
+            return [self.embedded_field]
         return self.fields if stage == TRAIN else self.fields[: 1 if stage in self._absent else NUM_PAIR]
 
     def has_passages(self, stage: Stage) -> bool:
@@ -133,6 +154,11 @@ class QueryPassage(SegmentInputs):
         Raises:
             DataError: When a column is missing or not text, or a text is null or empty.
         """
+        if self.embeds and source.stage == "predict":
+            self._check_texts(dataset, [self.embedded_field], source, num_required=1)
+            return dataset
+        if len(self.fields) < NUM_PAIR:
+            raise _needs_two(":".join(self.fields[0].columns))
         lacks = not any(column in dataset.column_names for column in self.passage_field.columns)
         if lacks and self.searches and source.stage != TRAIN:
             self._absent.add(source.stage)
@@ -159,6 +185,9 @@ class QueryPassage(SegmentInputs):
         by row, ``(B + N, M) int64``; ``negative_rows (N,) int64`` has the row of each hard negative. Also returns
         ``truncated``, which rows lost tokens: ``(B,) bool``.
         """
+        if self.embedding:
+            assert self.embeds is not None
+            return self.encoded(self.embeds, field_texts(rows, self.embedded_field), pad_to_multiple_of)
         batch = self.encoded("query", field_texts(rows, self.query_field), pad_to_multiple_of)
         if self.passage_field.columns[0] not in rows:
             return batch
@@ -252,3 +281,10 @@ class QueryPassage(SegmentInputs):
     def length_key(self) -> dict[str, object]:
         """What token lengths depend on besides the data, as JSON can hold it."""
         return {**super().length_key, "max_lengths": self.max_lengths, "prefixes": self.prefixes}
+
+
+def _needs_two(column: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"--input_columns: '{column}' names one column, and two are needed: query and passage. With --corpus_dataset, "
+        "evaluation data may lack the second column. A single column is embedded, with --predict_dataset alone."
+    )

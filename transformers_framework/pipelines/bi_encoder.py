@@ -48,6 +48,7 @@ class BiEncoderPipeline(Pipeline):
     ) -> None:
         super().__init__(model, objectives, options, inputs, **flags)
         self.pad_token_id = int(inputs.tokenizer.pad_token_id)
+        self.embeds = inputs.embeds
         self.pads_left = inputs.tokenizer.padding_side == "left"
 
     def forward_heads(self, batch: dict[str, Any], stage: Stage) -> dict[str, Any]:
@@ -55,10 +56,14 @@ class BiEncoderPipeline(Pipeline):
 
         Args:
             batch: Model inputs of queries, and of passages with the prefix ``passage_``. In evaluation texts are
-                unique; ``rows`` and ``passage_rows`` have the index of the text of each row.
+                unique; ``rows`` and ``passage_rows`` have the index of the text of each row. Where prediction embeds
+                texts of one side, these are the model inputs without a prefix.
             stage: Stage of the batch.
         """
         # with sharded weights, all ranks must make the same number of calls
+        if stage == "predict" and self.embeds is not None:
+            texts = self.model.tower(self.embeds)(**self._inputs(batch)).index_select(0, batch[ROWS])
+            return dict.fromkeys(self.active(stage), Embedded(texts, None, None))
         together = stage == TRAIN and not self.shards_weights
         query, passage = self._embeddings(self._inputs(batch), self._inputs(batch, PASSAGE), together=together)
         query = query if ROWS not in batch else query.index_select(0, batch[ROWS])

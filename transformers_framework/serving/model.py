@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast, overload
 
-from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.exceptions import ConfigurationError, DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from transformers_framework.inputs.query_passage import QueryPassage, Side
     from transformers_framework.serving.exports import ServedRun
     from transformers_framework.serving.predictor import DType
 
@@ -76,6 +79,8 @@ class LoadedModel:
             return []
         with self._lock:
             self._run.take(dataset)
+            if self._run.inputs.embeds:
+                return self._embeddings(batch_size or self.batch_size, len(dataset))
             lines = self._predictor.lines(self._predictor.batches(batch_size or self.batch_size))
             found = {
                 name: {row["id"]: predicted for row, predicted in of_objective} for name, of_objective in lines.items()
@@ -84,6 +89,54 @@ class LoadedModel:
             (of_rows,) = found.values()
             return [of_rows[row] for row in range(len(dataset))]
         return [{name: of_rows[row] for name, of_rows in found.items()} for row in range(len(dataset))]
+
+    def _embeddings(self, batch_size: int, count: int) -> list[dict[str, Any]]:
+        from transformers_framework.constants import ROW_IDS
+
+        found: list[dict[str, Any]] = [{} for _ in range(count)]
+        for batch, outputs in self._predictor.outputs(self._predictor.batches(batch_size)):
+            embeddings = outputs["embeddings"].float().cpu().numpy()
+            for row, embedding in zip(batch[ROW_IDS].tolist(), embeddings, strict=True):
+                found[row] = {"embedding": embedding}
+        return found
+
+    def encode(
+        self, texts: str | Sequence[str], *, embed_as: Side | None = None, batch_size: int | None = None
+    ) -> np.ndarray:
+        """Return the embeddings of texts, in their order: ``(N, E) float32``, of a single text ``(E,)``.
+
+        Args:
+            texts: The texts, or a single one.
+            embed_as: Whether they are a ``query`` or a ``passage``, which may have prefixes, lengths and towers of
+                their own; by default as the model was loaded, else ``passage``.
+            batch_size: Texts per batch; by default that of the model.
+
+        Raises:
+            ConfigurationError: When the model is not one of retrieval.
+            DataError: When a text is none, with its number, counted from 0.
+        """
+        import numpy as np
+
+        from transformers_framework.models.towers import BiEncoder
+        from transformers_framework.serving.embeddings import encode
+
+        if not isinstance(self._predictor.module.model, BiEncoder):
+            raise ConfigurationError(
+                f"encode: this is a model of pipeline {self.pipeline}; only retrieval has embeddings."
+            )
+        several = [texts] if isinstance(texts, str) else list(texts)
+        if wrong := [number for number, text in enumerate(several) if not isinstance(text, str)]:
+            raise DataError(f"text {wrong[0]}: found {type(several[wrong[0]]).__name__}, expected a text.")
+        inputs = cast("QueryPassage", self._run.inputs)
+        side = embed_as or inputs.embeds or "passage"
+        if side not in ("query", "passage"):
+            raise ConfigurationError(f"encode(embed_as={side!r}): expected query or passage.")
+        towers = self._predictor.module.model
+        found = np.zeros((len(several), towers.tower(side).embedding_size), dtype=np.float32)
+        with self._lock:
+            for places, embeddings in encode(self._predictor, inputs, side, several, batch_size or self.batch_size):
+                found[places] = embeddings
+        return found[0] if isinstance(texts, str) else found
 
 
 def load(
