@@ -33,7 +33,7 @@ LOGGED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 HIDING = ("masked_lm", "swapped_lm")
 WRITING = ("denoising", "summarization")
-CLASSES = {"answer_selection": ("0", "1"), "seq_class": runs.CLASSES, "token_class": TAGS}
+CLASSES = {"answer_selection": ("LABEL_0",), "seq_class": runs.CLASSES, "token_class": TAGS}
 LABELS = runs.UNKNOWN_TO_PREDICT
 
 

@@ -24,6 +24,7 @@ PASSAGE: Final = "passage_"
 ROWS: Final = "rows"
 NEGATIVE_ROWS: Final = "negative_rows"  # batch key: the row of each hard negative, all of which follow the passages
 
+BINARY_LABELS: Final = "binary_labels"  # key of a config: names of the two classes whose logits differ by the output
 ARE_TEXTS: Final = "labels_are_texts"  # key of a config: classes that are called as if they had no name are texts
 
 NUM_ITEMS: Final = "num_items"  # batch key: the loss denominator of each objective in this batch

@@ -17,7 +17,7 @@ from transformers_framework.distributed.processes import distributed_run, share_
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.distributed.rendezvous import Rendezvous
 from transformers_framework.exceptions import ConfigurationError, UserError
-from transformers_framework.objectives.capabilities import ConfiguresInputs, HeadFromData, head_of
+from transformers_framework.objectives.capabilities import ConfiguresInputs, head_of
 from transformers_framework.preflight import checks_of
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveFloat
@@ -200,17 +200,12 @@ class Experiment:
         """Model, losses, metrics and optimization."""
         import pytorch_lightning as pl
 
-        from transformers_framework.models.auto import HeadSpec
+        from transformers_framework.models.auto import head_spec
         from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
 
         assert self.data  # classes are known after the data were checked
         pl.seed_everything(self.seed, verbose=False)
-        heads = {
-            o.name: HeadSpec(
-                head_of(o, self.config.model_type), o.head_config, not isinstance(o, HeadFromData) or o.keeps_head
-            )
-            for o in self.objectives
-        }
+        heads = {objective.name: head_spec(objective, self.config.model_type) for objective in self.objectives}
         num_types, config = self.inputs.num_token_types, copy.deepcopy(self.config)
         if num_types > 1 and not type_vocabulary(config):
             grow_type_vocabulary(config, num_types)

@@ -51,9 +51,9 @@ def logits_of(checkpoint: Path, texts: list[list[str]], types: list[int]) -> tor
     return torch.stack(logits)
 
 
-def differences(checkpoint: Path, rows: list[dict[str, Any]], columns: list[str], types: list[int]) -> torch.Tensor:
+def scores_of(checkpoint: Path, rows: list[dict[str, Any]], columns: list[str], types: list[int]) -> torch.Tensor:
     logits = logits_of(checkpoint, [[row[column] or "" for column in columns] for row in rows], types)
-    return logits[:, 1] - logits[:, 0]
+    return logits[:, 0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -83,8 +83,8 @@ def test_more_types_than_the_model_had(family: str, tmp_path: Path) -> None:
     trained = next(value for name, value in seen.experiment.module.named_parameters() if name.endswith(key))
     assert not torch.equal(trained[2], start[2]), "the new row learns"
     found = torch.tensor(runs.scores(done))
-    assert_close(differences(final, rows, columns, types), found)
-    assert not torch.allclose(differences(final, rows, columns, [0, 1, 1]), found, atol=1e-3), "types matter"
+    assert_close(scores_of(final, rows, columns, types), found)
+    assert not torch.allclose(scores_of(final, rows, columns, [0, 1, 1]), found, atol=1e-3), "types matter"
 
     # the export starts another run as it is, without growing again
     again = runs.run(tmp_path, **(flags | {"name": "again", "pre_trained_model": final, "train_dataset": None}))
@@ -103,7 +103,7 @@ def test_the_last_type_repeats(tmp_path: Path) -> None:
     )
     final = done.pre_trained_models / "final"
     found = torch.tensor(runs.scores(done, "predict"))
-    assert_close(differences(final, rows, COLUMNS, [0, 1, 1, 1]), found)
+    assert_close(scores_of(final, rows, COLUMNS, [0, 1, 1, 1]), found)
 
 
 def test_column_language(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_column_language(tmp_path: Path) -> None:
     assert both[0] == approx(both[1])  # to the float, but rows are batched by other lengths
     texts = [[row["q"], row["a"], *row["context"]] for row in plain]  # two, three or four segments a row
     logits = logits_of(done.pre_trained_models / "final", texts, [0, 1])
-    assert_close(logits[:, 1] - logits[:, 0], torch.tensor(both[1]))
+    assert_close(logits[:, 0], torch.tensor(both[1]))
 
 
 def test_needed_texts_may_not_be_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

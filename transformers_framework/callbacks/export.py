@@ -11,8 +11,9 @@ import pytorch_lightning as pl
 
 from transformers_framework.callbacks.model_card import model_card
 from transformers_framework.callbacks.run_record import RunRecord
+from transformers_framework.constants import BINARY_LABELS
 from transformers_framework.export_description import describe, write_description
-from transformers_framework.objectives.capabilities import ExportsConfig
+from transformers_framework.objectives.capabilities import ExportsConfig, ExportsOutputs
 from transformers_framework.pipelines.log_names import reproducible
 from transformers_framework.runtime.loops import epoch_under_way
 from transformers_framework.storage.atomic import atomic_folder
@@ -41,9 +42,11 @@ class Exporter:
             return
         with atomic_folder(folder) as aside:
             pipeline = cast("Pipeline", trainer.lightning_module)
-            exporting = {name: part for name, part in pipeline.objectives.items() if isinstance(part, ExportsConfig)}
-            learned = {name: part.learned_config for name, part in exporting.items()}
-            folders = pipeline.model.export(aside, self.tokenizer, state_dict=weights, learned=learned)
+            parts = pipeline.objectives.items()
+            learned = {name: part.learned_config for name, part in parts if isinstance(part, ExportsConfig)}
+            outputs = {name: part.num_exported_outputs for name, part in parts if isinstance(part, ExportsOutputs)}
+            options: Any = {"state_dict": weights, "learned": learned, "outputs": outputs}
+            folders = pipeline.model.export(aside, self.tokenizer, **options)
             self._describe(aside, pipeline, folders, learned)
             if weights is not None:
                 _say_precision(aside)
@@ -61,6 +64,7 @@ class Exporter:
         """Write what is needed to load the export as it was trained."""
         configs = {name: part.head_config for name, part in pipeline.objectives.items()}
         labels = {name: [*config["id2label"].values()] for name, config in configs.items() if "id2label" in config}
+        labels |= {name: config[BINARY_LABELS] for name, config in configs.items() if config.get(BINARY_LABELS)}
         heads = {name: path.relative_to(aside).as_posix() for name, path in folders.items()}
         family = pipeline.model.config.model_type
         write_description(aside, describe(self.options, family, heads, labels, learned), alone=pipeline.objectives)

@@ -20,7 +20,7 @@ from transformers_framework.models.own_families import (
     extended_config,
 )
 from transformers_framework.models.reading import BROKEN, check_shards_inside, hub_cache, name_or_path_of, reading
-from transformers_framework.objectives.capabilities import head_of
+from transformers_framework.objectives.capabilities import HeadFromData, head_of
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from transformers_framework.models.multi_head import MultiHeadModel
+    from transformers_framework.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,21 @@ class HeadSpec(NamedTuple):
         auto_class: Auto class of transformers that makes it.
         config_kwargs: Settings that its config must have, as ``num_labels`` or ``id2label``.
         keeps_output: Whether a checkpoint's output layer is used; else it is newly initialized.
+        unfolds_output: Whether a single output of the checkpoint becomes logits of two classes with the same score.
     """
 
     auto_class: str
     config_kwargs: Mapping[str, Any] = {}
     keeps_output: bool = True
+    unfolds_output: bool = False
+
+
+def head_spec(objective: Objective, model_type: str) -> HeadSpec:
+    """Return the head of an objective in a model family; called when the labels of the data are known."""
+    spec = HeadSpec(head_of(objective, model_type), objective.head_config)
+    if not isinstance(objective, HeadFromData):
+        return spec
+    return spec._replace(keeps_output=objective.keeps_head, unfolds_output=objective.unfolds_output)
 
 
 # --- pairs of pipeline and model -------------------------------------------------------------------------------------
@@ -236,7 +247,9 @@ def load_model(
             models[name] = _initialize_weights(auto, own, implementation, flag)
         else:
             named = (flag, str(pre_trained_model))
-            models[name], is_complete = _load_weights(auto, source, own, implementation, named, cache_dir)
+            unfolds = spec.unfolds_output and config.num_labels == 1 and own.num_labels == 2
+            load = _load_unfolded if unfolds else _load_weights
+            models[name], is_complete = load(auto, source, own, implementation, named, cache_dir)
             incomplete += [] if is_complete else [name]
             if not spec.keeps_output:
                 renew_output(models[name])
@@ -302,6 +315,27 @@ def _load_weights(
         # it is what the memory held before, at times no number
         if name in report["missing_keys"] and name.endswith("bias"):
             parameter.data.zero_()
+    return model, is_complete
+
+
+def _load_unfolded(
+    auto: Any,
+    name_or_path: str,
+    config: PreTrainedConfig,
+    attention: str,
+    source: tuple[str, str],
+    cache_dir: str | None,
+) -> tuple[PreTrainedModel, bool]:
+    """Return a model of two classes whose logits differ by the single output of a checkpoint; see `_load_weights`."""
+    from transformers_framework.models.output_layer import output_parameters, renew_output, unfolded
+
+    narrow: Any = copy.deepcopy(config)
+    narrow.update({"problem_type": None, "num_labels": 1})
+    single, is_complete = _load_weights(auto, name_or_path, narrow, attention, source, cache_dir)
+    model, weights = _initialize_weights(auto, config, attention, source[0]), single.state_dict()
+    model.load_state_dict(weights | {name: unfolded(weights[name]) for name in output_parameters(model)})
+    if not is_complete:
+        renew_output(model)
     return model, is_complete
 
 

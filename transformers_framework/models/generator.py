@@ -83,6 +83,7 @@ class GeneratorDiscriminator(Model):
         *,
         state_dict: Mapping[str, torch.Tensor] | None = None,
         learned: Mapping[str, Mapping[str, object]] | None = None,
+        outputs: Mapping[str, int] | None = None,
     ) -> dict[str, Path]:
         """Write plain checkpoints that transformers' Auto classes load: ``folder/NAME`` for each head of both.
 
@@ -91,6 +92,7 @@ class GeneratorDiscriminator(Model):
             tokenizer: Written beside every checkpoint.
             state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``.
             learned: By the name of a head, further settings of its config that were found in training.
+            outputs: By the name of a head of two classes, the number of its outputs: 1 is their difference.
 
         Returns:
             The folder of each head by name.
@@ -102,7 +104,8 @@ class GeneratorDiscriminator(Model):
         names = list(self.discriminator.heads)
         target = Path(folder) if len(names) > 1 else Path(folder, names[0])
         judged = merged(self.discriminator, self.generator, state)
-        return folders | self.discriminator.export(target, tokenizer, state_dict=judged, learned=learned)
+        options: Any = {"state_dict": judged, "learned": learned, "outputs": outputs}
+        return folders | self.discriminator.export(target, tokenizer, **options)
 
 
 def load_generator_discriminator(

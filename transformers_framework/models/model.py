@@ -48,6 +48,7 @@ class Model(nn.Module, ABC):
         *,
         state_dict: Mapping[str, Tensor] | None = None,
         learned: Mapping[str, Mapping[str, object]] | None = None,
+        outputs: Mapping[str, int] | None = None,
     ) -> dict[str, Path]:
         """Write checkpoints that transformers' Auto classes load.
 
@@ -57,6 +58,7 @@ class Model(nn.Module, ABC):
             state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``: those that a
                 sharded strategy has gathered.
             learned: By the name of a head, further settings of its config that were found in training.
+            outputs: By the name of a head of two classes, the number of its outputs: 1 is their difference.
 
         Returns:
             The folder of each head, or of each network, by name.

@@ -19,6 +19,7 @@ from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.model import Model
+from transformers_framework.models.output_layer import with_outputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -287,6 +288,7 @@ class MultiHeadModel(Model):
         *,
         state_dict: Mapping[str, torch.Tensor] | None = None,
         learned: Mapping[str, Mapping[str, object]] | None = None,
+        outputs: Mapping[str, int] | None = None,
     ) -> dict[str, Path]:
         """Write checkpoints that transformers' Auto classes load: in the folder itself, or a subfolder a head.
 
@@ -296,6 +298,7 @@ class MultiHeadModel(Model):
             state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``: those that a
                 sharded strategy has gathered.
             learned: By the name of a head, further settings of its config that were found in training.
+            outputs: By the name of a head of two classes, the number of its outputs: 1 is their difference.
 
         Returns:
             The folder of each head by name.
@@ -308,9 +311,14 @@ class MultiHeadModel(Model):
             if self.shared is not None:
                 self._attach(head, self.shared)
                 _copy_sizes(self.shared.config, head.config)
+            config, num_outputs = head.config, (outputs or {}).get(name)
             try:
+                if num_outputs not in (None, config.num_labels):
+                    weights = head.state_dict() if weights is None else weights
+                    head.config, weights = with_outputs(head, weights, num_outputs)
                 head.save_pretrained(folders[name], state_dict=weights)
             finally:
+                head.config = config
                 if self.shared is not None:
                     self._attach(head, relay)
             if tokenizer is not None:

@@ -215,6 +215,7 @@ class BiEncoder(Model):
         *,
         state_dict: Mapping[str, Tensor] | None = None,
         learned: Mapping[str, Mapping[str, object]] | None = None,
+        outputs: Mapping[str, int] | None = None,
     ) -> dict[str, Path]:
         """Write what transformers' ``AutoModel`` and sentence-transformers load.
 
@@ -224,6 +225,7 @@ class BiEncoder(Model):
             tokenizer: Written beside every checkpoint.
             state_dict: Weights to write instead of the model's own, with the keys of ``state_dict()``.
             learned: By the name of the objective, further settings of configs that were found in training.
+            outputs: Of classifiers, which these are not.
 
         Returns:
             The folder of each tower by name.

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import EVALUATED, ROW_IDS, Stage
+from transformers_framework.constants import BINARY_LABELS, EVALUATED, ROW_IDS, Stage
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.objectives.capabilities import EvaluatesGroups, WritesFiles
+from transformers_framework.objectives.capabilities import EvaluatesGroups, ExportsOutputs, WritesFiles
 from transformers_framework.objectives.objective import Context, Evaluation, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.text_ids import value_hashes
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NUM_CLASSES = 2
 
 
-class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
+class AnswerSelection(SequenceClassification, EvaluatesGroups, ExportsOutputs, WritesFiles):
     """Classify whether a candidate answers a question, and rank the candidates of each question by their scores.
 
     A checkpoint with one output keeps it: its logit is the score, trained with binary cross-entropy. This equals the
@@ -47,6 +47,8 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
         label_smoothing: Label smoothing: share of each label that is distributed equally over both classes.
         metrics_empty_target_action: How ranking metrics treat a question without any relevant candidate: 'skip' leaves
             it out, 'neg' counts 0, 'pos' counts 1, 'error' stops the run.
+        export_outputs: Outputs of exported rankers. 'one' is the score, the logit of class 1 minus that of class 0, as
+            servers of re-rankers need it; 'two' are the logits of both classes. By default one, except with `k`.
     """
 
     name = "answer_selection"
@@ -63,6 +65,7 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
         label_weights: list[NonNegativeFloat] | None = None,
         label_smoothing: Smoothing = 0.0,
         metrics_empty_target_action: Literal["skip", "neg", "pos", "error"] = "skip",
+        export_outputs: Literal["one", "two"] | None = None,
     ) -> None:
         if num_labels not in (None, NUM_CLASSES):
             raise ConfigurationError(f"--num_labels: answer_selection has {NUM_CLASSES} classes, not {num_labels}.")
@@ -79,11 +82,22 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, WritesFiles):
         self.index_column = index_column
         self.group_column = index_column
         self.empty_target_action = metrics_empty_target_action
+        self.export_outputs = export_outputs
 
     @property
     def head_config(self) -> dict[str, Any]:
-        """Return the settings of the two classes; nothing if the checkpoint keeps its single output."""
-        return {} if self.has_one_output else super().head_config
+        """Return the settings of the two classes; only their names if the checkpoint keeps its single output."""
+        config = super().head_config
+        if not self.has_one_output:
+            return config
+        of_classes = ("num_labels", "id2label", "label2id")
+        marker = {name: value for name, value in config.items() if name not in of_classes}
+        return marker | {BINARY_LABELS: self.classes.display_names, "problem_type": None}
+
+    @property
+    def num_exported_outputs(self) -> int:
+        """Return 1, or 2 with ``--export_outputs two``."""
+        return NUM_CLASSES if self.export_outputs == "two" else 1
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the label column and, in evaluation, the column of query ids."""

@@ -115,6 +115,11 @@ class HeadFromData(ABC):
     def keeps_head(self) -> bool:
         """Return whether the output layer of a checkpoint, if it has one, fits the labels of this run."""
 
+    @property
+    def unfolds_output(self) -> bool:
+        """Return whether the single output of a checkpoint, the score of a ranker, becomes logits of two classes."""
+        return False
+
 
 class ExportsConfig(ABC):
     """Determines values in training that are written to the config of an export."""
@@ -123,6 +128,15 @@ class ExportsConfig(ABC):
     @abstractmethod
     def learned_config(self) -> dict[str, Any]:
         """Return these values by their names in the config."""
+
+
+class ExportsOutputs(ABC):
+    """Is exported with another number of outputs than it is trained with: one score instead of two classes."""
+
+    @property
+    @abstractmethod
+    def num_exported_outputs(self) -> int:
+        """Return the number of outputs of an export: 1, the logit of class 1 minus that of class 0, or 2."""
 
 
 class Generates(ABC):

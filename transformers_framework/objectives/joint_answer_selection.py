@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, Stage
-from transformers_framework.objectives.answer_selection import AnswerSelection, ranking_scores
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.objectives.answer_selection import NUM_CLASSES, AnswerSelection, ranking_scores
 from transformers_framework.objectives.capabilities import ConfiguresInputs, MergesWindows
 from transformers_framework.objectives.objective import Context, Evaluation, Setup
+from transformers_framework.objectives.seq_class import is_scorer
 from transformers_framework.processing.grouping import IN_TURN
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
@@ -71,6 +73,10 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         self.in_lists, self.candidates = candidates.spreads, candidates.columns[0]
         super().__init__(setup, self.in_lists, **pointwise)
         assert k is not None
+        if self.export_outputs == "one":
+            raise ConfigurationError(
+                "--export_outputs one: exports with -k have two outputs for each candidate. Leave one of them out."
+            )
         self.head_type = classification_head_type or getattr(setup.config, "classification_head_type", None) or "IE_k"
         self.layout = {
             "num_candidates": k,
@@ -96,6 +102,16 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
     def head_config(self) -> dict[str, Any]:
         """Return the classes, the type of the head and the format of an input."""
         return super().head_config | self.layout
+
+    @property
+    def unfolds_output(self) -> bool:
+        """Return whether the checkpoint is a re-ranker with one output."""
+        return is_scorer(self.setup.config)
+
+    @property
+    def num_exported_outputs(self) -> int:
+        """Return the number of classes."""
+        return NUM_CLASSES
 
     # ---------------------------------------------------------------- rows
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import ARE_TEXTS, TRAIN, Stage
+from transformers_framework.constants import ARE_TEXTS, BINARY_LABELS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import CountsLabels, Details, HeadFromData
 from transformers_framework.objectives.label_types import LabelType, MultiLabel, ProblemType, SingleLabel
@@ -91,7 +91,8 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, Details):
             }
             if given := [flag for flag, value in of_classes.items() if value is not None]:
                 raise ConfigurationError(f"--{given[0]}: regression has no classes. Leave it out.")
-            return Regression(self.column, self.setup.class_names, has_one_output=self.has_one_output)
+            known = None if self.has_one_output else self.setup.class_names
+            return Regression(self.column, known, has_one_output=self.has_one_output)
         if problem_type == "multi_label":
             self.classes = self._new_classes(in_lists=True)
             return MultiLabel(self.classes, self.label_weights, self.label_smoothing)
@@ -100,9 +101,12 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, Details):
     @property
     def has_one_output(self) -> bool:
         """Return whether the model is a classifier with a single output, as many re-rankers are."""
-        config, kind = self.setup.config, self.head.removeprefix("AutoModel")
-        tuned = any(name.endswith(kind) for name in getattr(config, "architectures", None) or ())
-        return tuned and config.num_labels == 1
+        return self.head == SequenceClassification.head and is_scorer(self.setup.config)
+
+    @property
+    def unfolds_output(self) -> bool:
+        """Return whether the checkpoint is a ranker of ours, exported with one output."""
+        return is_folded(self.setup.config)
 
     @property
     def label_type(self) -> LabelType:
@@ -113,9 +117,11 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, Details):
     @property
     def head_config(self) -> dict[str, Any]:
         """Return the number of outputs, their names and the problem type."""
-        are_texts = self.classes.are_texts
-        marker = {ARE_TEXTS: are_texts} if are_texts or hasattr(self.setup.config, ARE_TEXTS) else {}
-        return self.label_type.head_config | marker
+        are_texts, config = self.classes.are_texts, self.setup.config
+        markers: dict[str, Any] = {ARE_TEXTS: are_texts} if are_texts or hasattr(config, ARE_TEXTS) else {}
+        if hasattr(config, BINARY_LABELS):
+            markers[BINARY_LABELS] = None
+        return self.label_type.head_config | markers
 
     @property
     def is_ready(self) -> bool:
@@ -144,12 +150,13 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, Details):
             self.label_type.fix_outputs()
         else:
             self.label_type.inspect(dataset, source)
-        if source.stage == TRAIN and self.has_one_output and self.head == SequenceClassification.head:
+        if source.stage == TRAIN and self.has_one_output:
             self._warn_of_lost_output()
         return dataset
 
     def _warn_of_lost_output(self) -> None:
-        if (outputs := self.head_config.get("num_labels", 1)) > 1:
+        outputs = self.head_config.get("num_labels", 1)
+        if outputs > 1 and not (self.unfolds_output and self.keeps_head):
             logger.warning(
                 "The checkpoint has one output, a number or the score of a re-ranker, but this run has %d classes: "
                 "the output layer is newly initialized. To keep it, use --problem_type regression or --pipeline "
@@ -216,14 +223,32 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, Details):
         return self.label_type.details(predicted, num_mistakes)
 
 
+def is_classifier(config: Any) -> bool:
+    """Return whether a checkpoint is a sequence classifier."""
+    architectures = getattr(config, "architectures", None) or ()
+    return any(name.endswith("ForSequenceClassification") for name in architectures)
+
+
+def is_scorer(config: Any) -> bool:
+    """Return whether a checkpoint is a sequence classifier with a single output, as many re-rankers are."""
+    return is_classifier(config) and config.num_labels == 1
+
+
+def is_folded(config: Any) -> bool:
+    """Return whether the single output of a checkpoint is the score of two classes, as in exports of rankers."""
+    return is_scorer(config) and bool(getattr(config, BINARY_LABELS, None))
+
+
 def known_problem_type(config: Any) -> ProblemType | None:
     """Return the problem type of a fine-tuned checkpoint; None if it is not fine-tuned or its config has none.
 
     Raises:
         ConfigurationError: When it predicts several numbers per row.
     """
-    if not any(name.endswith("ForSequenceClassification") for name in getattr(config, "architectures", None) or ()):
+    if not is_classifier(config):
         return None
+    if is_folded(config):
+        return "single_label"
     numbers = config.problem_type == Regression.written or (config.problem_type is None and config.num_labels == 1)
     if numbers and config.num_labels > 1:
         raise ConfigurationError(

@@ -104,7 +104,7 @@ def test_a_single_output_is_a_score(flags: dict[str, Any]) -> None:
     config = SimpleNamespace(architectures=["BertForSequenceClassification"], num_labels=1)
     objective = AnswerSelection(Setup(config=config), label_column="y", index_column="key", **flags)
     objective.pre_process(Dataset.from_dict({"y": [0, 1], "key": [1, 1]}), source("train"))
-    assert objective.head_config == {}
+    assert objective.head_config == {"binary_labels": ["0", "1"], "problem_type": None}
     logits, labels = torch.tensor([[3.0], [-2.0], [0.5], [-0.1], [7.0]], requires_grad=True), LABELS
     found = objective.evaluate(SimpleNamespace(logits=logits), {"labels": labels})
     total, inputs = found.loss, found.metric_inputs
