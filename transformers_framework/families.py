@@ -74,6 +74,7 @@ class Family:
         overflows_in_float16: Whether activations exceed the largest float16, 65504, as of models that were trained in
             bfloat16.
         has_bert_layers: Whether layers are BERT's: attention, residual, feed-forward part, under BERT's names.
+        no_onnx: The reason why its encoders cannot be exported to ONNX. A test exports those of all others.
     """
 
     model_type: str
@@ -88,6 +89,7 @@ class Family:
     starts_with_suffix: bool = False
     overflows_in_float16: bool = False
     has_bert_layers: bool = False
+    no_onnx: str | None = None
 
     @property
     def name(self) -> str:
@@ -98,6 +100,7 @@ class Family:
 _MULTI_TOKEN = "transformers_framework.models.multi_token"
 _CONVOLUTION = "its convolution runs over the borders of documents"
 _WINDOWS = "its windows run over the borders of documents"
+_WINDOWS_BY_LENGTH = "the number of its windows depends on the length of a text, which torch cannot trace"
 _LOOKS_AHEAD = "its decoder predicts several tokens at once, over the borders of documents"
 _FULL_ATTENTION = Requirement(
     "attention_type",
@@ -155,7 +158,7 @@ _ROWS = (
     Family("gte", document_mask=MASKED),
     Family("ibert", document_mask=MASKED, positions_after_padding=True),
     Family("jina_embeddings_v3", document_mask=MASKED),
-    Family("longformer", document_mask=_WINDOWS, positions_after_padding=True),
+    Family("longformer", document_mask=_WINDOWS, positions_after_padding=True, no_onnx=_WINDOWS_BY_LENGTH),
     Family("luke", document_mask=MASKED, positions_after_padding=True),
     Family("m2m_100", document_mask=Masking(numbers_tokens=True)),
     Family("mbart", document_mask=MASKED, starts_with_suffix=True),

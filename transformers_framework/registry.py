@@ -223,6 +223,7 @@ RUN_CALLBACKS: tuple[str, ...] = (
     "reports.results:results",
     "reports.figures.figures:figures",
     "reports.disk:kept_checkpoints",
+    "serving.onnx:onnx_export",
     "reports.summary:summary",
 )
 
