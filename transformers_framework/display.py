@@ -158,6 +158,8 @@ class Screen:
             cls.works.remove(work)
         if not cls.works:
             cls.clear()
+        elif cls.live is not None:
+            cls._draw()
 
     @classmethod
     def clear(cls) -> None:
@@ -189,7 +191,11 @@ class Screen:
         if cls.live is None and now >= cls.works[0].started + BAR_DELAY:
             cls.live = cls._started()
         if cls.live is not None:
-            cls.live.update(_bars(cls.works, cls.live.console), refresh=True)
+            cls._draw()
+
+    @classmethod
+    def _draw(cls) -> None:
+        cls.live.update(_bars(cls.works, cls.live.console), refresh=True)
 
     @classmethod
     def print(cls, text: str) -> bool:

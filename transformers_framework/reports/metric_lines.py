@@ -11,7 +11,7 @@ MOST = 8  # metrics in one line
 
 
 def metric_list(metrics: Mapping[str, float], stage: str, most: int = MOST) -> str:
-    """Return the metrics of a stage in one line, losses first.
+    """Return the metrics of a stage in one line, losses first, those of single classes last.
 
     The name of the objective is left out if there is only one, and so is its loss, which is that of the stage.
 
@@ -23,6 +23,8 @@ def metric_list(metrics: Mapping[str, float], stage: str, most: int = MOST) -> s
     Examples:
         >>> metric_list({"valid/loss": 0.5, "valid/seq_class/loss": 0.5, "valid/seq_class/f1": 0.912345}, "valid")
         'loss 0.5000, f1 0.9123'
+        >>> metric_list({"valid/f1_class_a": 0.5, "valid/f1": 0.7, "valid/loss": 1.0}, "valid")
+        'loss 1.0000, f1 0.7000, f1_class_a 0.5000'
         >>> metric_list({"test/a/loss": 1.0, "test/b/loss": 2.0}, "test", most=1)
         'a/loss 1.0000, and 1 more'
     """
@@ -31,7 +33,7 @@ def metric_list(metrics: Mapping[str, float], stage: str, most: int = MOST) -> s
     prefix = f"{next(iter(objectives))}/" if len(objectives) == 1 else ""
     if prefix and "loss" in names:
         names = [name for name in names if name != f"{prefix}loss"]
-    names.sort(key=lambda name: name.rpartition("/")[2] != "loss")
+    names.sort(key=lambda name: ("_class_" in name) - (name.rpartition("/")[2] == "loss"))
     shown = [f"{name.removeprefix(prefix)} {metrics[f'{stage}/{name}']:.4f}" for name in names[:most]]
     return ", ".join([*shown, *([f"and {len(names) - most} more"] if len(names) > most else [])])
 

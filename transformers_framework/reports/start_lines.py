@@ -49,10 +49,11 @@ def _model(run: Run, trainer: pl.Trainer) -> str:
         *([f"{trainer.accumulate_grad_batches} batches"] if trainer.accumulate_grad_batches > 1 else []),
     ]
     rows = size * world * trainer.accumulate_grad_batches
+    product = f" ({' × '.join(factors)})" if len(factors) > 1 else ""
     return (
         f"{run.config.model_type}: {total:,} parameters, {'all' if total == trained else f'{trained:,}'} trained; "
         f"precision {trainer.precision} on {world} {DEVICES.get(kind, kind)}{'s' * (world > 1)}; {rows:,} rows per "
-        f"step{f' ({chr(215).join(factors)})' if len(factors) > 1 else ''}"
+        f"step{product}"
     )
 
 

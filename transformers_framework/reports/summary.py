@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -79,7 +80,8 @@ def summary_lines(
 
 
 def _command(model: str, *, pre_trains: bool) -> str:
-    """Return how the model is used next."""
+    """Return how the model is used next; of several heads, a pre-trained backbone is taken from the last one."""
     if pre_trains:
-        return f"fine-tune it with --pre_trained_model {shlex.quote(model)}"
+        heads = sorted(path.parent for path in Path(model).glob("*/config.json"))
+        return f"fine-tune it with --pre_trained_model {shlex.quote(str(heads[-1] if heads else model))}"
     return f"python -m transformers_framework.predict --model {shlex.quote(model)} --input FILE"

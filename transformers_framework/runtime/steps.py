@@ -89,7 +89,7 @@ class Steps:
         """Return the length of the run in words."""
         if math.isinf(self.total):
             return "an unknown number of optimizer steps"
-        steps = f"{int(self.total):,} optimizer steps"
+        steps = f"{int(self.total):,} optimizer step{'s' * (self.total != 1)}"
         epochs = 0 if math.isinf(self.per_epoch) else self.total / self.per_epoch
         return f"{steps} in {epochs:,.3g} epoch{'s' * (epochs != 1)}" if epochs else steps
 
