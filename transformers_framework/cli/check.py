@@ -82,7 +82,9 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     from transformers_framework.data.unknown import unknown_tokens
 
     data, num_rows = experiment.data, experiment.data.num_rows[stage]
-    yield f"\n{stage}: {data.sources[stage]}, {'unknown' if num_rows is None else f'{num_rows:,}'} rows"
+    num_read = data.num_read.get(stage, num_rows)
+    made = f", {num_rows:,} inputs of the model" if num_rows is not None and num_rows != num_read else ""
+    yield f"\n{stage}: {data.sources[stage]}, {'unknown' if num_read is None else f'{num_read:,}'} rows{made}"
     found = unknown_tokens(data, stage)
     unknown = f"  {'WARNING: ' if found.is_much else ''}{found}"
     if num_rows is None or (data.iterable and stage == "train"):

@@ -127,7 +127,7 @@ class DataModule(pl.LightningDataModule):
         self.parts: tuple[Inputs | Objective, ...] = (inputs, *objectives)
         self.named_columns, self.limits = NamedColumns.of(options), limits
         self.file_options = FileOptions.of(options)
-        self.iterable, self.length_bucketing = iterable, length_bucketing
+        self.iterable, self.length_bucketing, self.num_workers = iterable, length_bucketing, num_workers
         self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
         given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
         configs = (train_config, valid_config, test_config, predict_config)
@@ -135,7 +135,6 @@ class DataModule(pl.LightningDataModule):
         self.sources = {stage: name for stage, name in zip(STAGES, given, strict=True) if name}
         self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
         check_flags(self)
-        self.num_workers = num_workers
         self.read_options: dict[str, Any] = {"keep_in_memory": keep_in_memory, "verify": verify_data and is_rank_zero()}
         self.pin_memory = not disable_memory_pinning
         self.prepare_data_workers, self.prepare_data_batch_size = prepare_data_workers, prepare_data_batch_size
@@ -145,7 +144,8 @@ class DataModule(pl.LightningDataModule):
         if prepare_data_per_node:
             self.cache_dir /= f"node_{os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))}"
         self.datasets: dict[Stage, Any] = {}
-        self.num_rows: dict[Stage, int | None] = {}
+        self.num_rows: dict[Stage, int | None] = {}  # windows, where the inputs make some of the rows
+        self.num_read: dict[Stage, int] = {}  # rows of the data set
         self.first_rows: dict[Stage, datasets.Dataset] = {}  # first rows of streams, for fingerprints
         self.fingerprints = Fingerprints(self)
         self._resumed = {"epoch": 0, "consumed": 0}
@@ -181,6 +181,7 @@ class DataModule(pl.LightningDataModule):
             self.num_rows[stage] = known_num_rows(dataset)
             self.datasets[stage] = self._check_stream(dataset, source, on_error)
         else:
+            self.num_read[stage] = len(dataset)
             rows = self._prepare(dataset, source, on_error)
             if rows is not None:
                 self.datasets[stage], self.num_rows[stage] = rows, len(rows)
@@ -234,9 +235,8 @@ class DataModule(pl.LightningDataModule):
             return inputs.rewrite(dataset, source, **sizes)
 
         with caught(on_error):
-            return prepared(
-                dataset, key, build, cache_dir=self.cache_dir, use_cache=self.use_cache, **self.read_options
-            )
+            where = {"cache_dir": self.cache_dir, "use_cache": self.use_cache, **self.read_options}
+            return prepared(dataset, key, build, **where)
         return None
 
     def _check_stream(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -285,15 +286,18 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         return {}
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
-        """Return a text with each word's first token and class."""
+        """Return a text with each word and its class."""
         if "labels" not in batch:
             return "no labels"
-        starts = batch["word_starts"][row]
+        tokenizer, ids, starts = self.setup.tokenizer, batch["input_ids"][row], batch["word_starts"][row]
         starts = starts[starts >= 0]
         classes = batch["labels"][row][starts]
-        tokens = self.setup.tokenizer.convert_ids_to_tokens(batch["input_ids"][row][starts].tolist())
+        others = np.array([number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id])
+        end = int(np.flatnonzero(~np.isin(ids, others))[-1]) + 1 if len(starts) else 0
+        words = [tokenizer.decode(ids[a:b]).strip() for a, b in itertools.pairwise([*starts.tolist(), end])]
+        words[-1:] = [word.split(" ")[0] for word in words[-1:]]  # words that another window owns may follow it
         names = [self.classes.display_names[number] if number >= 0 else "no label" for number in classes]
-        pairs = [f"{token}/{name}" for token, name in zip(tokens, names, strict=True)]
+        pairs = [f"{word}/{name}" for word, name in zip(words, names, strict=True)]
         return " ".join(pairs[:MOST_DESCRIBED]) + (" …" if len(pairs) > MOST_DESCRIBED else "")
 
 

@@ -25,7 +25,7 @@ Batches = list[tuple[list[int], list[int]]]  # rows (padding is -1) and texts of
 class Numbers:
     """Inputs whose text is the row's own number, and a length that has nothing to do with it."""
 
-    columns = ("number",)
+    columns, key_prefixes = ("number",), ("",)
 
     def post_process(self, rows: Any, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         if 1000 in rows["number"]:

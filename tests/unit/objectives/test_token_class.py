@@ -218,6 +218,18 @@ def test_a_check_shows_words_and_classes() -> None:
     assert objective().describe(merged, 1) == "the/no label"
 
 
+def test_a_check_shows_whole_words() -> None:
+    made = objective()
+    ids = made.setup.tokenizer(["unbelievable", "weather"], is_split_into_words=True, return_tensors="np")
+    words = ids.word_ids()
+    starts = [words.index(0), words.index(1)]
+    assert starts[1] > 2, "the first word has several pieces"
+    labels = np.full((1, len(words)), -100)
+    labels[0, starts] = [1, 0]
+    batch = {**ids, "labels": labels, "word_starts": np.array([[*starts, -1]])}
+    assert made.describe(batch, 0) == f"unbelievable/{NAMES[1]} weather/{NAMES[0]}"
+
+
 def test_head_knows_the_classes() -> None:
     assert objective().head_config == {
         "num_labels": 4,
