@@ -21,6 +21,8 @@ ALSO = (
     "--print_config",
     "--check",
     "--preview N",
+    "--seeds N N …",
+    "--sweep FILE.yaml",
     "--print_completion SHELL",
     "--debug",
     "--version",

@@ -77,8 +77,6 @@ def series_of(argv: Sequence[str], given: Mapping[str, Given]) -> tuple[Series, 
     if not seeds and path is None:
         return None
     problems: list[UserError] = []
-    with caught(problems.append):
-        check_machine(os.environ, 1)
     if seeds:
         _check_seeds(seeds, given, problems)
     sweep = Sweep([{}], {})
@@ -88,6 +86,8 @@ def series_of(argv: Sequence[str], given: Mapping[str, Given]) -> tuple[Series, 
             _check_places(sweep, given)
     base = {name: words for name, words in given.items() if name not in FLAGS}
     parsed = _parsed(base, sweep, problems)
+    with caught(problems.append):
+        check_machine(os.environ, max((flags.options["num_nodes"] for flags in parsed), default=1))
     _raise(problems)
     series = _planned(argv, given, sweep, seeds, parsed, is_sweep=path is not None)
     for run in series.runs:

@@ -224,6 +224,8 @@ def test_launchers_of_several_processes_are_refused(variables):
     with pytest.raises(ConfigurationError, match="start each run by itself: --seed 1 --name NAME-seed1"):
         check_machine(variables, 1)
     check_machine({"SLURM_NTASKS": "1"}, 1)
+    with pytest.raises(ConfigurationError, match="on a single node"):
+        check_machine({}, 2)
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
