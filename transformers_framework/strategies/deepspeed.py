@@ -6,7 +6,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from transformers_framework.compat.sharding import HOOKS, DeepSpeedStrategy, create_high_precision_state
 from transformers_framework.strategies.checkpoint_io import check_shards, read_checkpoint
 from transformers_framework.strategies.zero_shards import ZeroShards
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 
 class DeepSpeed(DeepSpeedStrategy):
@@ -52,6 +55,13 @@ class DeepSpeed(DeepSpeedStrategy):
         """Global norm of the gradients of the last step, before clipping; None where DeepSpeed does not compute it."""
         norm = self.deepspeed_engine.get_global_grad_norm()
         return float(norm) if norm else None
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        """Set up the engine; where nothing is trained, do not ask for the loader of training to find its batch size."""
+        if trainer.state.fn != TrainerFn.FITTING:
+            assert isinstance(self.config, dict)
+            self.config.setdefault("train_micro_batch_size_per_gpu", 1)
+        super().setup(trainer)
 
     @contextlib.contextmanager
     def block_backward_sync(self) -> Iterator[None]:
