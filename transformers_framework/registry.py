@@ -222,6 +222,7 @@ RUN_CALLBACKS: tuple[str, ...] = (
     "reports.details:details_report",
     "reports.results:results",
     "reports.figures.figures:figures",
+    "serving.cards:model_cards",
     "reports.disk:kept_checkpoints",
     "serving.onnx:onnx_export",
     "reports.summary:summary",

@@ -6,8 +6,10 @@ held to stands in ``tests/cases.py``.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import transformers
+from huggingface_hub import ModelCard
 
 from tests import runs, tiny
 from tests.cases import (
@@ -258,18 +261,26 @@ def test_exports_give_the_scores_that_were_written(trained: Trained, stage: str)
         assert_close(found, torch.cat(written), BACKWARD)
 
 
-def test_model_card_says_where_it_comes_from(trained: Trained) -> None:
-    card = (trained.exports / "best" / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: transformers\n")
-    for expected in (
-        f"# {trained.folders.name}",
-        str(trained.data["train_dataset"]),
-        f"| {trained.monitor} | ",
-        "learning_rate: 0.003",
-        f"- transformers {transformers.__version__}",
-        f"- torch {torch.__version__}",
-    ):
-        assert expected in card
+def test_model_cards(trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What they say and do not say; their programs run as they are shown, in the folder of the export or of a head."""
+    cards = sorted((trained.exports / "best").rglob("README.md"))
+    heads = {trained.head("best", objective) for objective in trained.case.objectives}
+    assert {path.parent for path in cards} == heads | {trained.exports / "best"}
+    whole = (trained.exports / "best" / "README.md").read_text()
+    expected = (f"# {trained.folders.name}", f"| {trained.monitor} | ", f"`{trained.monitor}`", "learning_rate: 0.003")
+    assert not [text for text in (*expected, f"- torch {torch.__version__}") if text not in whole]
+    tested = {r.metric_name for r in ModelCard(whole).data.eval_results or () if r.dataset_split == "test"}
+    assert tested == {n.removeprefix("test/") for n in runs.metrics(trained.folders, "test") if not n.endswith("loss")}
+    texts = [path for path in (trained.exports / "best").rglob("*") if path.suffix in (".md", ".json")]
+    private = (str(trained.folder), str(Path.home()), socket.gethostname(), "/tmp")
+    assert not [path for path in texts for text in private if text in path.read_text()]
+    for path in cards:
+        code = path.read_text().split("```python\n")[1].split("\n```")[0]
+        if "sentence_transformers" in code and importlib.util.find_spec("sentence_transformers") is None:
+            continue
+        monkeypatch.chdir(path.parent)
+        exec(compile(code, str(path), "exec"), {})
+        assert capsys.readouterr().out, code
 
 
 def test_tokenizer_and_classes_are_in_the_export(trained: Trained) -> None:

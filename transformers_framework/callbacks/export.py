@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytorch_lightning as pl
 
+from transformers_framework.callbacks.card_usage import usage_of
 from transformers_framework.callbacks.model_card import model_card
 from transformers_framework.callbacks.run_record import RunRecord
-from transformers_framework.constants import BINARY_LABELS
+from transformers_framework.constants import BINARY_LABELS, STAGES
 from transformers_framework.export_description import describe, write_description
 from transformers_framework.objectives.capabilities import ExportsConfig, ExportsOutputs
 from transformers_framework.pipelines.log_names import reproducible
@@ -21,6 +22,8 @@ from transformers_framework.strategies.build import whole_weights
 
 if TYPE_CHECKING:
     from transformers_framework.pipelines.pipeline import Pipeline
+
+CARD = "README.md"
 
 
 class Exporter:
@@ -51,14 +54,20 @@ class Exporter:
             if weights is not None:
                 _say_precision(aside)
             records = [part for part in trainer.callbacks if isinstance(part, RunRecord)]  # type: ignore[attr-defined]
-            card = model_card(
-                self.options,
-                metrics=reproducible(trainer.callback_metrics),
-                epoch=epoch_under_way(trainer),
-                step=trainer.global_step,
-                changes=[line for record in records for line in record.continued.changes],
-            )
-            card.save(aside / "README.md")
+            logged = reproducible(trainer.callback_metrics)
+            heads = {path: [pipeline.objectives[name]] for name, path in folders.items() if name in pipeline.objectives}
+            # a head in a folder of its own may be shared alone
+            for path, objectives in (heads | {aside: [*pipeline.objectives.values()]}).items():
+                prefixes = tuple(f"{stage}/{part.name}/" for stage in STAGES for part in objectives)
+                card = model_card(
+                    self.options,
+                    usage_of(path, objectives, self.options),
+                    metrics={k: v for k, v in logged.items() if path == aside or k.startswith(prefixes)},
+                    epoch=epoch_under_way(trainer),
+                    step=trainer.global_step,
+                    changes=[line for record in records for line in record.continued.changes],
+                )
+                card.save(path / CARD)
 
     def _describe(self, aside: Path, pipeline: Pipeline, folders: Mapping[str, Path], learned: Any) -> None:
         """Write what is needed to load the export as it was trained."""

@@ -52,6 +52,7 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, ExportsOutputs, W
     """
 
     name = "answer_selection"
+    hub_task = "text-ranking"
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs):
 
     name = "masked_lm"
     head = "AutoModelForMaskedLM"
+    hub_task: ClassVar[str | None] = "fill-mask"
 
     def __init__(
         self,
@@ -152,6 +153,7 @@ class SwappedLM(MaskedLM):
     """
 
     name = "swapped_lm"
+    hub_task = None  # it has no mask token
     no_mask: ClassVar[dict[str, float]] = {
         "probability_masked": 0.0,
         "probability_replaced": 1.0,

@@ -79,6 +79,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
 
     name = "question_answering"
     head = "AutoModelForQuestionAnswering"
+    hub_task = "question-answering"
 
     def __init__(
         self,

@@ -85,6 +85,7 @@ class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByDa
 
     name = "retrieval"
     head = "AutoModel"
+    hub_task = "sentence-similarity"
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, Details):
 
     name = "seq_class"
     head = "AutoModelForSequenceClassification"
+    hub_task = "text-classification"
 
     def __init__(
         self,

@@ -68,6 +68,7 @@ class Summarization(Objective, SparseHead, Generates, Details):
 
     name = "summarization"
     head = "AutoModelForSeq2SeqLM"
+    hub_task = "summarization"
 
     def __init__(
         self,

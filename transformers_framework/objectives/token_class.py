@@ -57,6 +57,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
 
     name = "token_class"
     head = "AutoModelForTokenClassification"
+    hub_task = "token-classification"
 
     def __init__(
         self,

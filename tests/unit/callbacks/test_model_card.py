@@ -11,10 +11,12 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from transformers_framework.callbacks.model_card import model_card
+from transformers_framework.callbacks.card_usage import Usage
+from transformers_framework.callbacks.model_card import model_card, with_results
 
 OPTIONS = {"pipeline": "masked_lm", "model": "bert", "name": "first", "train_dataset": "train.jsonl", "resume": True}
-METRICS = {"valid/loss": 0.125, "valid/masked_lm/accuracy": 1 / 3}
+METRICS = {"valid/loss": 0.125, "valid/masked_lm/accuracy": 1 / 3, "valid/masked_lm/perplexity": float("inf")}
+USAGE = Usage("transformers", "fill-mask", "print(1)")
 # texts that YAML would read as something else, or not at all, without quotes
 TRICKY = [
     "yes",
@@ -37,27 +39,77 @@ TRICKY = [
 
 
 def saved(folder: Path, **given: Any) -> str:
-    model_card({**OPTIONS, **given}, metrics=METRICS, epoch=2, step=40).save(folder / "README.md")
+    model_card({**OPTIONS, **given}, USAGE, metrics=METRICS, epoch=2, step=40).save(folder / "README.md")
     return (folder / "README.md").read_text("utf-8")
 
 
-def test_page(tmp_path: Path) -> None:
-    options = {**OPTIONS, "pre_trained_model": "user/base"}
-    card = model_card(options, metrics=METRICS, epoch=2, step=40, changes=["learning_rate was 0.1"])
-    card.save(tmp_path / "README.md")
-    metadata, _, page = (tmp_path / "README.md").read_text("utf-8").partition("---\n# first\n")
-    assert metadata == (
-        "---\nlibrary_name: transformers\ntags:\n- masked_lm\n- transformers-framework\nbase_model: user/base\n"
-    )
-    assert page.split("## Versions")[0] == (
-        "\n`bert` trained with `masked_lm` from `user/base`; saved in epoch 2 at step 40.\n"
-        "\n## Data\n\n| stage | source |\n| --- | --- |\n| train | `train.jsonl` |\n"
-        "\n## Metrics\n\n| name | value |\n| --- | --- |\n| valid/loss | 0.125 |\n"
-        "| valid/masked_lm/accuracy | 0.333333 |\n"
-        "\n## Flags\n\n```yaml\nmodel: bert\nname: first\npipeline: masked_lm\npre_trained_model: user/base\n"
-        "train_dataset: train.jsonl\n```\n\n- learning_rate was 0.1\n\n"
-    )
+PAGE = """
+`bert` trained with `masked_lm` from `user/base`; saved in epoch 2 at step 40.
+
+## Use
+
+```python
+print(1)
+```
+
+## Results
+
+{chosen}
+
+| name | value |
+| --- | --- |
+| valid/loss | 0.125 |
+| valid/masked_lm/accuracy | 0.333333 |
+| valid/masked_lm/perplexity | inf |
+{tested}
+## Data
+
+| stage | source |
+| --- | --- |
+| train | `user/texts/train` |
+| valid | local file (jsonl) |
+
+## Flags
+
+```yaml
+model: bert
+name: first
+pipeline: masked_lm
+pre_trained_model: user/base
+train_dataset: user/texts/train
+```
+
+- learning_rate was 0.1
+
+"""
+SECRETS = ("/data/secret", "jane", "bucket", "intranet")
+
+
+def test_page() -> None:
+    private = {
+        "valid_dataset": "/data/secret/valid.jsonl",
+        "cache_dir": "/data/jane",
+        "ckpt_path": "s3://bucket/x.ckpt",
+    }
+    private |= {"callbacks": ["my:Callback(url=http://intranet)"], "corpus_dataset": "s3://bucket/rows", "k": None}
+    options = {**OPTIONS, **private, "pre_trained_model": "user/base", "train_dataset": "user/texts/train"}
+    card = model_card(options, USAGE, metrics=METRICS, epoch=2, step=40, changes=["learning_rate was 0.1"])
+    _, _, page = card.content.partition("---\n# first\n")
+    start = "The last state of the training, or one on the way there."
+    assert page.split("## Versions")[0] == PAGE.format(chosen=start, tested="")
     assert page.endswith("\n")
+    for value in (0.5, 0.25):  # the same when it is done again
+        card = with_results(card, options, "The best.", {"test/masked_lm/accuracy": value})
+    _, _, page = card.content.partition("---\n# first\n")
+    assert page.split("## Versions")[0] == PAGE.format(
+        chosen="The best.", tested="| test/masked_lm/accuracy | 0.25 |\n"
+    )
+    found = [(r.dataset_split, r.dataset_type, r.metric_name, r.metric_value) for r in card.data.eval_results or ()]
+    accuracy = "masked_lm/accuracy"
+    assert found == [("validation", "custom", accuracy, 0.333333), ("test", "custom", accuracy, 0.25)]
+    assert card.data.datasets == ["user/texts"]
+    assert (card.data.pipeline_tag, card.data.base_model) == ("fill-mask", "user/base")
+    assert not [secret for secret in SECRETS if secret in card.content]
 
 
 @pytest.mark.parametrize("text", TRICKY)
@@ -65,16 +117,15 @@ def test_metadata_keeps_any_text(text: str, tmp_path: Path) -> None:
     page = saved(tmp_path, pipeline=text, pre_trained_model=f"{text}x", name=text)
     found = ModelCard.load(tmp_path / "README.md").data
     assert found.tags == [text, "transformers-framework"]
-    assert found.base_model == f"{text}x"
+    is_name = text in ("yes", "null", "1e3", "---")
+    assert found.base_model == (f"{text}x" if is_name else None)
     assert found.library_name == "transformers"
     flags = yaml.safe_load(page.split("```yaml\n")[1].split("\n```\n")[0])
     assert flags == {
         "pipeline": text,
         "model": "bert",
         "name": text,
-        "train_dataset": "train.jsonl",
-        "pre_trained_model": f"{text}x",
-    }
+    } | ({"pre_trained_model": f"{text}x"} if is_name else {})
 
 
 @pytest.mark.parametrize("source", ["{here}", "s3://bucket/model", None])
