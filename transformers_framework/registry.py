@@ -225,6 +225,7 @@ RUN_CALLBACKS: tuple[str, ...] = (
     "serving.cards:model_cards",
     "reports.disk:kept_checkpoints",
     "serving.onnx:onnx_export",
+    "serving.hub_upload:hub_upload",
     "reports.summary:summary",
 )
 

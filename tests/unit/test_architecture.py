@@ -140,6 +140,7 @@ ROOMS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "api": {"storage", "runtime", "objectives", "models", "experiment", "cli"},
     "serving": {
+        "distributed",
         "run_parts",
         "specs",
         "registry",
