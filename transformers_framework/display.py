@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
@@ -91,12 +92,16 @@ class Work:
 
 
 @contextlib.contextmanager
-def shown(work: Work) -> Iterator[Work]:
+def shown(work: Work, *, shows: bool = True) -> Iterator[Work]:
     """Show work until the context ends; log how long it took if it was long.
 
     Args:
         work: What is done in the context.
+        shows: Whether anything is shown.
     """
+    if not shows:
+        yield replace(work, line_interval=math.inf)
+        return
     Screen.add(work)
     try:
         yield work

@@ -124,12 +124,12 @@ def _write(
     """Predict all rows and write them, to standard output where there is no path."""
     from transformers_framework.callbacks.predictions import lines_of, on_host, write_predictions
     from transformers_framework.constants import ROW_IDS
+    from transformers_framework.display import Work, shown
     from transformers_framework.processing.json_text import to_json
-    from transformers_framework.serving.progress import Progress
 
     run, kept, truncated = predictor.run, [], 0
     batches = predictor.batches(batch_size, num_workers)
-    with Progress(run.data.num_entries("predict") or 0, "rows", shows=shows_progress) as progress:
+    with shown(Work("Predicting", run.data.num_entries("predict") or 0), shows=shows_progress) as progress:
         for batch, outputs in predictor.outputs(batches):
             kept.append(on_host(outputs["predictions"]))
             truncated += batch["num_truncated"]
@@ -159,8 +159,8 @@ def _write_embeddings(
 ) -> list[Path]:
     """Embed all rows and write the array and the ids."""
     from transformers_framework.constants import ROW_IDS
+    from transformers_framework.display import Work, shown
     from transformers_framework.serving.embeddings import EMBEDDINGS, IDS, EmbeddingsFile, write_ids
-    from transformers_framework.serving.progress import Progress
 
     if top is None:
         raise ConfigurationError("--output -: embeddings are an array file. Give --output.")
@@ -168,7 +168,7 @@ def _write_embeddings(
     paths = [_free(top.with_name(top.name + suffix), overwrite) for suffix in (EMBEDDINGS, IDS)]
     batches = predictor.batches(batch_size, num_workers)
     with (
-        Progress(len(dataset), "rows", shows=shows_progress) as progress,
+        shown(Work("Embedding", len(dataset)), shows=shows_progress) as progress,
         EmbeddingsFile(paths[0], len(dataset), dtype) as file,
     ):
         for batch, outputs in predictor.outputs(batches):

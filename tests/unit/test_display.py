@@ -84,6 +84,14 @@ def test_short_work_and_other_ranks_show_nothing(clock: list[float], caplog: pyt
     assert caplog.messages == []
 
 
+def test_work_that_is_not_shown(clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="transformers_framework"), shown(Work("Predicting", 10), shows=False) as work:
+        clock[0] += 100
+        work.advance(5)
+        assert Screen.works == []
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("width", [20, 80, 150])
 def test_bars_fit_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(monkeypatch, width) as screen:
