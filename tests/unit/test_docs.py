@@ -22,6 +22,7 @@ from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather
 from transformers_framework.cli.main import main
 from transformers_framework.objectives.objective import Setup, metric_names
+from transformers_framework.predict import main as predict_main
 from transformers_framework.registry import OPTIMIZERS, PIPELINES, SCHEDULERS, resolve
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -35,6 +36,7 @@ NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
 OTHERS = {
     "confidence",
     "format",
+    "input",
     "logdir",
     "metric",
     "num_clusters",
@@ -239,7 +241,9 @@ def test_the_first_example_runs_as_it_is_shown(mark, pipeline, tmp_path, monkeyp
     assert f"test/{pipeline}/accuracy" in runs.metrics(folders, "test")
     if mark == "rank":
         tree = {part for line in marked("folders").splitlines() for part in re.findall(r"[\w.]+", line[:34])}
-        made = {path.name for path in Path("outputs").rglob("*") if not path.name.startswith(".")}
+        made = {
+            path.name for path in Path("outputs").rglob("*") if not path.name.startswith(".") and path.suffix != ".png"
+        }
         shown = {
             re.sub(r"_\d+_step_\d+", "_E_step_S", re.sub(r"events\..*", "events", made_name)) for made_name in made
         }
@@ -250,6 +254,10 @@ def test_the_first_example_runs_as_it_is_shown(mark, pipeline, tmp_path, monkeyp
         assert main([*predict, *small]) == 0
         found = runs.predictions(RunFolders("outputs", predict[predict.index("--name") + 1]), "predict")
         assert all({"id", "scores", "prediction"} <= row.keys() for row in found)
+        use = shlex.split(marked("use"))
+        assert use[:3] == [*PROGRAM[:2], "transformers_framework.predict"]
+        assert predict_main([*use[3:], "--num_workers", "0"]) == 0
+        assert len(Path("predictions.jsonl").read_text("utf-8").splitlines()) == 2
         code = marked("load")
         exec(compile(code, "first_run.md", "exec"), {})
 
