@@ -20,9 +20,9 @@ import torch
 
 from tests import runs
 from tests.integration import interrupted
+from transformers_framework.loggers.tensorboard import EVENT_SIZES
 from transformers_framework.pipelines.log_names import MEASURED
 from transformers_framework.reports.results import KEY
-from transformers_framework.runtime.tensorboard import EVENT_SIZES
 from transformers_framework.storage.run_folders import LOG, METRICS, PREVIOUS, RESULTS, RunFolders
 
 # what is called at the moments: hooks with their name as an argument, and functions by their own name

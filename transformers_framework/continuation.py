@@ -197,7 +197,7 @@ class Continuation:
 
     @property
     def _logged_steps(self) -> int:
-        """First step after the checkpoint, as TensorBoard counts them: from 0."""
+        """First step after the checkpoint, as loggers count them: from 0."""
         if self.start is None:
             return 0
         return int(self._kept("loops", "fit_loop", "epoch_loop.state_dict").get(BATCHES_THAT_STEPPED, -1)) + 1
@@ -244,16 +244,16 @@ class Continuation:
 
     def prepare_folders(self) -> None:
         """Write the flags of the run, and remove what was written and logged after the checkpoint."""
-        from transformers_framework.runtime.tensorboard import TensorBoard, rewind
+        from transformers_framework.loggers.interface import Continues
 
         run, folders = self.run, self.run.folders
         folders.write_config("".join(f"# {line}\n" for line in self.changes) + run.config_yaml)
         folders.remove_damaged_last(self.start)
         if run.resume:
-            rewind(folders, self.outline if self.resumes else None)
-            for written in run.trainer.loggers:
-                if isinstance(written, TensorBoard):
-                    written.purge(self._logged_steps)
+            states = self.outline if self.resumes else {}
+            for found in run.trainer.loggers:
+                if isinstance(found, Continues) and (found.state_key in states or not self.resumes):
+                    found.restore(states.get(found.state_key), self._logged_steps)
 
     @property
     def _order_flags(self) -> Mapping[str, str]:

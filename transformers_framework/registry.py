@@ -212,7 +212,12 @@ SCHEDULERS: dict[str, str] = {
     "normal_decay": "schedulers.schedules:normal_decay",
 }
 
-LOGGERS: dict[str, str] = {"tensorboard": "runtime.tensorboard:tensorboard"}
+LOGGERS: dict[str, str] = {
+    "csv": "loggers.csv_file:csv_file",
+    "mlflow": "loggers.mlflow:mlflow",
+    "tensorboard": "loggers.tensorboard:tensorboard",
+    "wandb": "loggers.wandb:wandb",
+}
 
 # further callbacks of every run, in their order: functions that are called with the run (`run_parts.Run`) and return a
 # callback of Lightning, which may be a `run_parts.EndsRun`, or None; their keyword-only arguments are flags
@@ -223,6 +228,7 @@ RUN_CALLBACKS: tuple[str, ...] = (
     "reports.results:results",
     "reports.figures.figures:figures",
     "serving.cards:model_cards",
+    "reports.logged_run:logged_run",  # last that logs: it ends the runs of loggers
     "reports.disk:kept_checkpoints",
     "serving.onnx:onnx_export",
     "serving.hub_upload:hub_upload",

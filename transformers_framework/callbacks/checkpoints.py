@@ -12,9 +12,9 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.callbacks.export import Exporter
 from transformers_framework.callbacks.non_finite import TerminateOnNonFinite
+from transformers_framework.loggers.interface import Continues
 from transformers_framework.pipelines.log_names import reproducible
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, in_last_batch, training_ends
-from transformers_framework.runtime.tensorboard import EVENT_SIZES, TensorBoard
 from transformers_framework.storage.atomic import discard, link_equal_files, link_file, link_folder, replace
 from transformers_framework.storage.exports import export_name, surplus
 from transformers_framework.storage.run_folders import RunFolders
@@ -113,10 +113,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the sizes of TensorBoard's files, which are cut there on resume."""
-        for written in trainer.loggers:
-            if isinstance(written, TensorBoard):
-                checkpoint[EVENT_SIZES] = written.sizes()
+        """Add the states of loggers, such as the sizes of TensorBoard's files, which are cut there on resume."""
+        checkpoint.update({found.state_key: found.state() for found in trainer.loggers if isinstance(found, Continues)})
 
     # ---------------------------------------------------------------- events
 

@@ -149,7 +149,7 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         "plugins:import_packages",
         "metrics.added:added_metrics",
         "callbacks.user_callbacks:user_callbacks",
-        "runtime.loggers:build_loggers",
+        "loggers.build:build_loggers",
         *RUN_CALLBACKS,
     )
     trainer = merge(

@@ -49,8 +49,8 @@ def build_trainer(
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from transformers_framework.distributed.processes import num_nodes
+    from transformers_framework.loggers.build import build_loggers
     from transformers_framework.runtime.accelerators import accelerator_kind, check_accelerator
-    from transformers_framework.runtime.loggers import build_loggers
     from transformers_framework.runtime.loops import use_own_loops
     from transformers_framework.runtime.precision import full_precision_name
     from transformers_framework.runtime.steps import default_epochs, has_default_length

@@ -13,14 +13,14 @@ from transformers_framework.cli.config_files import read_config, to_yaml
 from transformers_framework.cli.given import gather
 from transformers_framework.data.limits import Limits
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
+from transformers_framework.loggers.build import build_loggers
+from transformers_framework.loggers.tensorboard import tensorboard
 from transformers_framework.metrics.added import added_metrics
 from transformers_framework.objectives.capabilities import Corrupts, WeighsLoss
 from transformers_framework.plugins import import_packages
 from transformers_framework.registry import PipelineSpec
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Probability
-from transformers_framework.runtime.loggers import build_loggers
 from transformers_framework.runtime.precision import set_float32_matmul_precision
-from transformers_framework.runtime.tensorboard import tensorboard
 from transformers_framework.sources.data_files import FileOptions
 
 
@@ -93,9 +93,9 @@ PLACES = {
     "sources.data_files:FileOptions": FileOptions,
     "plugins:import_packages": import_packages,
     "callbacks.user_callbacks:user_callbacks": user_callbacks,
-    "runtime.loggers:build_loggers": build_loggers,
+    "loggers.build:build_loggers": build_loggers,
     "metrics.added:added_metrics": added_metrics,
-    "runtime.tensorboard:tensorboard": tensorboard,
+    "loggers.tensorboard:tensorboard": tensorboard,
     "runtime.precision:set_float32_matmul_precision": set_float32_matmul_precision,
     "inputs": Inputs,
     "classes": Classes,
@@ -126,6 +126,7 @@ def _world(monkeypatch):
         monkeypatch.setattr(module, "resolve", resolve)
         monkeypatch.setattr(module, "PIPELINES", PIPELINES)
     monkeypatch.setattr(parser, "RUN_CALLBACKS", ())
+    monkeypatch.setattr(parser, "LOGGERS", {"tensorboard": "loggers.tensorboard:tensorboard"})
     monkeypatch.setattr(parser, "OPTIMIZERS", optimizers)
     monkeypatch.setattr(parser, "SCHEDULERS", schedulers)
     tables = {"pipeline": PIPELINES, "model": {"bert": "bert"}, "optimizer": optimizers, "scheduler": schedulers}

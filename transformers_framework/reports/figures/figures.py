@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytorch_lightning as pl
 
 from transformers_framework.distributed.ranks import is_rank_zero
+from transformers_framework.loggers.interface import log_figure
 from transformers_framework.reports.details import stage_details
 from transformers_framework.run_parts import EndsRun
-from transformers_framework.runtime.loggers import LogsFigures
 from transformers_framework.storage.atomic import atomic_file
 
 if TYPE_CHECKING:
@@ -39,9 +39,10 @@ class Figures(pl.Callback, EndsRun):
                 content = image()
                 if content is None:
                     continue
-                with atomic_file(folder / f"{name}.png") as aside:
+                png = folder / f"{name}.png"
+                with atomic_file(png) as aside:
                     aside.write_bytes(content)
-                log_image(run.trainer, name, content)
+                log_figure(run.trainer.loggers, f"{FOLDER}/{name}", png, step=run.trainer.global_step)
                 drawn += 1
             except Exception as error:  # a figure must not fail a run that has succeeded
                 logger.warning("The figure %s is left out: %r", name, error)
@@ -55,7 +56,7 @@ def figures(run: Run, *, figures: bool = True) -> Figures | None:
 
     Args:
         run: The run.
-        figures: Draw figures of the run, beside its predictions and in TensorBoard, if matplotlib is installed (extra
+        figures: Draw figures of the run, beside its predictions and in loggers, if matplotlib is installed (extra
             `plots`): learning curves, lengths, confusion matrix, reliability, precision and recall over thresholds,
             rank of the first positive.
     """
@@ -93,10 +94,3 @@ def _lengths(run: Run) -> Iterator[tuple[str, Callable[[], bytes | None]]]:
 
     for name, data in sample_lengths(run).items():
         yield name, partial(draw_lengths, data, run.folders.name)
-
-
-def log_image(trainer: pl.Trainer, name: str, content: bytes) -> None:
-    """Log a PNG file to each logger that shows images."""
-    for log in trainer.loggers:
-        if isinstance(log, LogsFigures):
-            log.log_figure(f"{FOLDER}/{name}", content, trainer.global_step)

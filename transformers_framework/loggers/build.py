@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,20 +14,6 @@ if TYPE_CHECKING:
     from transformers_framework.storage.run_folders import RunFolders
 
 
-class LogsFigures(ABC):
-    """A logger that shows images."""
-
-    @abstractmethod
-    def log_figure(self, name: str, image: bytes, step: int) -> None:
-        """Log a figure.
-
-        Args:
-            name: Name of the figure, with ``/`` between group and name.
-            image: A PNG file.
-            step: Number of optimizer steps that are done.
-        """
-
-
 def build_loggers(
     folders: RunFolders, options: Mapping[str, Any], *, loggers: tuple[str, ...] = ("tensorboard",)
 ) -> list[Logger]:
@@ -37,8 +22,9 @@ def build_loggers(
     Args:
         folders: Folders of the run.
         options: All flags of the run, with those of each logger.
-        loggers: Names of the loggers for metrics; plug-ins can add some. A resumed run removes values that it logged to
-            TensorBoard after its checkpoint; other loggers keep them.
+        loggers: Names of the loggers for metrics, figures and the model card: tensorboard, csv, wandb (Weights &
+            Biases), mlflow; plug-ins can add some. A resumed run removes what it logged after its checkpoint to
+            TensorBoard and CSV, and continues its run in the others.
 
     Raises:
         ConfigurationError: When a name is unknown, or its function does not return a logger.

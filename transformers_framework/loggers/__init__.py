@@ -1,0 +1,1 @@
+"""Loggers of a run: TensorBoard, CSV, Weights & Biases and MLflow."""

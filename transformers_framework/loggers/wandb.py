@@ -1,0 +1,169 @@
+"""Weights & Biases, online or offline."""
+
+from __future__ import annotations
+
+import html
+import logging
+import netrc
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pytorch_lightning.utilities import rank_zero_only
+
+from transformers_framework.exceptions import MissingDependencyError
+from transformers_framework.loggers.interface import Continues, StartsRun, TakesMedia
+from transformers_framework.storage.run_folders import RunFolders
+
+CREDENTIALS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+SYNC = "Upload it later: wandb sync %s/wandb/offline-run-*"
+
+logger = logging.getLogger(__name__)
+
+
+class WeightsAndBiases(StartsRun, TakesMedia, Continues):
+    """Log to a run of Weights & Biases, which a resumed run continues; offline where the server does not answer.
+
+    Args:
+        folders: Folders of the run.
+        **options: Arguments of ``wandb.init``.
+    """
+
+    state_key: ClassVar[str] = "wandb"
+    title, remedy = "Weights & Biases", "What was logged before is in the folder wandb of --output_dir."
+
+    def __init__(self, folders: RunFolders, **options: Any) -> None:
+        super().__init__()
+        self.folders, self.options = folders, options
+        self.run_id: str | None = None
+        self.writer: Any = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.folders.name
+
+    @property
+    def version(self) -> str | None:
+        """Id of the run; None before it starts."""
+        return self.run_id
+
+    def started(self) -> Any:
+        """Return the run of wandb."""
+        if self.writer is None:
+            self.writer = self._start()
+            self.run_id = self.writer.id
+        return self.writer
+
+    def _start(self) -> Any:
+        import wandb
+
+        if wandb.run is not None:  # of an earlier run in this process, which failed
+            wandb.finish(exit_code=1)
+        # wandb would write into the lines of the terminal, and make a copy of them
+        settings = wandb.Settings(console="off", silent=True, init_timeout=30)
+        fixed = {"name": self.name, "dir": str(self.folders.output_dir), "settings": settings}
+        if self.run_id is not None:
+            fixed |= {"id": self.run_id, "resume": "allow"}
+        self.folders.output_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            run = wandb.init(**self.options, **fixed)
+        except Exception as error:
+            if self.options.get("mode") == "offline":
+                raise
+            logger.warning(
+                f"--loggers wandb: Weights & Biases does not accept the run (%s); it is logged offline. {SYNC}",
+                *(" ".join(str(error).split())[:300], self.folders.output_dir),
+            )
+            wandb.teardown()
+            run = wandb.init(**{**self.options, "mode": "offline"}, **fixed)
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        if not run.offline:
+            logger.info("Weights & Biases: %s", run.url)
+        return run
+
+    @rank_zero_only
+    def write_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics."""
+        self.started().log({**metrics, "trainer/global_step": step})
+
+    @rank_zero_only
+    def write_hyperparams(self, params: Mapping[str, Any]) -> None:
+        """Log hyper-parameters."""
+        self.started().config.update(dict(params), allow_val_change=True)
+
+    def log_text(self, name: str, text: str, step: int) -> None:
+        """Log a text."""
+        import wandb
+
+        page = wandb.Html(f"<pre style='white-space: pre-wrap'>{html.escape(text)}</pre>")
+        self.started().log({name: page, "trainer/global_step": step})
+
+    def log_figure(self, name: str, png: Path, step: int) -> None:
+        """Log a figure."""
+        import wandb
+
+        self.started().log({name: wandb.Image(str(png)), "trainer/global_step": step})
+
+    @rank_zero_only
+    def end(self, *, failed: bool) -> None:
+        """End the run of wandb, with all that is still to be uploaded."""
+        run, self.writer = self.writer, None
+        if run is not None:
+            run.finish(exit_code=int(failed))
+
+    def state(self) -> dict[str, Any]:
+        """Return the id of the run."""
+        return {"id": self.run_id}
+
+    def restore(self, state: Any, step: int) -> None:
+        """Continue the run of a checkpoint."""
+        self.run_id = None if state is None else state["id"]
+
+
+def wandb(
+    folders: RunFolders,
+    *,
+    wandb_project: str | None = None,
+    wandb_entity: str | None = None,
+    wandb_mode: Literal["online", "offline"] | None = None,
+) -> WeightsAndBiases:
+    """Log to Weights & Biases.
+
+    Args:
+        folders: Folders of the run.
+        wandb_project: Project at Weights & Biases; by default that of WANDB_PROJECT, else transformers-framework.
+        wandb_entity: User or team at Weights & Biases; by default that of WANDB_ENTITY, else of the API key.
+        wandb_mode: Log to the server of Weights & Biases, or offline to the folder wandb of --output_dir, from which
+            'wandb sync' uploads; by default as in WANDB_MODE, else online if there is an API key.
+
+    Raises:
+        MissingDependencyError: When wandb is not installed.
+    """
+    if find_spec("wandb") is None:
+        raise MissingDependencyError("wandb", "--loggers wandb", "wandb")
+    mode = wandb_mode or os.environ.get("WANDB_MODE")
+    if mode in (None, "online") and not has_credentials():
+        logger.warning(
+            "--loggers wandb: there is no API key (WANDB_API_KEY, or 'wandb login'); the run is logged offline. "
+            + SYNC.replace("%s", str(folders.output_dir))
+        )
+        mode = "offline"
+    project = wandb_project or os.environ.get("WANDB_PROJECT") or "transformers-framework"
+    return WeightsAndBiases(folders, project=project, entity=wandb_entity, mode=mode)
+
+
+def has_credentials() -> bool:
+    """Return whether there is an API key or a token for the server of Weights & Biases."""
+    if any(os.environ.get(name) for name in CREDENTIALS):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    try:
+        return netrc.netrc(path).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
