@@ -231,11 +231,10 @@ def check_series(series: Series, groups: Sequence[Groups]) -> bool:
         if number == 0:
             good = check(experiment)
             continue
-        found = {f"{run.folders.name}: {problem}" for problem in map(str, find_problems(experiment))} - known
-        known |= found
-        print("\n".join(sorted(found)))  # noqa: T201
-        good &= not found
-    return good
+        known |= {f"  {run.folders.name}: {problem}" for problem in find_problems(experiment)}
+    if known:
+        print(printable("\n".join(["\nProblems of other settings:", *sorted(known)])))  # noqa: T201
+    return good and not known
 
 
 def run_series(series: Series, argv: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.exceptions import ConfigurationError, DataError, did_you_mean
+from transformers_framework.exceptions import ConfigurationError, DataError, UserError, did_you_mean
 from transformers_framework.several.results import CONFIG, METRICS, RESULTS, SEEDS, read_results, summary_of
 from transformers_framework.several.series import flags_in
 from transformers_framework.several.statistics import Measure, holm, intervals, mean_measure, p_values
@@ -295,7 +295,11 @@ def _measures(runs: Sequence[Compared], stage: str, objective: str) -> list[list
             first = first or (member, rows)
             prefix = f"{stage}/{objective}/"
             logged = [n.removeprefix(prefix) for n in member.values(stage) if n.startswith(prefix)]
-            measure = measure_of(rows, Labelled(member.flags, *member.classes(objective), logged))
+            try:
+                measure = measure_of(rows, Labelled(member.flags, *member.classes(objective), logged))
+            except (UserError, KeyError) as error:  # a package, a column or a class is missing
+                logger.warning("%s: there are no intervals of %s: %s", member.name, objective, error)
+                return None
             if measure is None:
                 return None
             found[-1].append(measure)

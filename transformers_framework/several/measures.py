@@ -19,7 +19,8 @@ from transformers_framework.several.statistics import Array, Measure
 
 Rows = Sequence[Mapping[str, Any]]
 
-MOST_CLASSES = 500
+MOST_CLASSES = 100
+OF_CLASS = "f1_class_"
 CUT_OFF = re.compile(r"(\w+)@(\d+)")
 
 
@@ -55,12 +56,17 @@ class Labelled:
         """Return the label encoder of a run that tests the trained model."""
         from transformers_framework.objectives.labels import LabelEncoder
 
-        known = self.classes
+        known = self.classes or self._logged_classes()
         encoder = LabelEncoder(
             column, len(known or ()) or None, known, in_lists=in_lists, known_as_texts=self.classes_are_texts
         )
         encoder.fix_classes(trains=False)
         return encoder
+
+    def _logged_classes(self) -> list[str] | None:
+        """Return the classes of which an F1 was logged, in the order that they have by default."""
+        names = [name.removeprefix(OF_CLASS) for name in self.logged if name.startswith(OF_CLASS)]
+        return sorted(names, key=lambda name: (int(name) if name.isdecimal() else 0, name)) or None
 
 
 # ---------------------------------------------------------------- classes
@@ -91,7 +97,7 @@ def _accuracy(right: np.ndarray, counted: np.ndarray) -> Measure:
 
 def _named(encoder: Any, run: Labelled) -> list[str]:
     """Return the names of the classes of which a run logs the F1."""
-    return [name for name in encoder.display_names if f"f1_class_{name}" in run.logged]
+    return [name for name in encoder.display_names if f"{OF_CLASS}{name}" in run.logged]
 
 
 def _counters(found: np.ndarray, labels: np.ndarray, count: int) -> Array:

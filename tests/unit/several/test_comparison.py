@@ -133,6 +133,17 @@ def test_a_metric_that_predictions_do_not_give_has_no_interval(top, caplog):
     assert found.cells["test/seq_class/accuracy"][1].difference is not None
 
 
+def test_without_an_export_classes_are_those_that_were_logged(top, caplog):
+    import shutil
+
+    shutil.rmtree(top / "pre_trained_models")
+    assert set(of(top, "a", "c").units) == {"test/seq_class/accuracy", "test/seq_class/f1"}
+    for name in ("a", "c"):
+        path = top / "checkpoints" / name / "config.yaml"
+        path.write_text(json.dumps({"label_column": "gone"}))
+    assert of(top, "a", "c").units == {}
+
+
 def test_runs_are_found_by_name_and_folder(top, monkeypatch):
     monkeypatch.chdir(top)
     for name in ("a", "checkpoints/a", str(top / "predictions" / "a"), "pre_trained_models/a/"):
