@@ -1015,6 +1015,8 @@ DRAWN = [
     ranking("head", "--pre_trained_model: nothing is trained, and the weights of BertForSequenceClassification of .*bert are newly initialized. Give a checkpoint of this task", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", **UNTRAINED),
     ranking("model", "--pre_trained_config: nothing is trained, and the weights of all of the model are newly initialized", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", pre_trained_model=None, pre_trained_config="{made}/bert", pre_trained_tokenizer="{made}/bert", **UNTRAINED),
     retrieving("dense layer", "--pre_trained_model: nothing is trained, and the weights of Tower of .*bert are newly initialized", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", embedding_size=8, **UNTRAINED),
+    ranking("nothing to export", "--export_onnx: it exports what a run has trained", {"test.jsonl": PAIRS}, test_dataset="{tmp}/test.jsonl", export_onnx=True, **UNTRAINED),
+    ranking("decoder in ONNX", "--export_onnx: this model of family 'bart' cannot be exported to ONNX .it is an encoder-decoder", model="bart", pre_trained_model="{made}/bart", export_onnx=True),
     wrong("nothing to resume", "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path .*best.ckpt", {"test.jsonl": TRAIN}, test_dataset="{tmp}/test.jsonl", resume=True, **UNTRAINED),
     wrong("head of another task", "--pre_trained_model: nothing is trained, and .*tuned is a BertForTokenClassification. Give the --pipeline", {"test.jsonl": TRAIN}, test_dataset="{tmp}/test.jsonl", pre_trained_model="{made}/tuned", **UNTRAINED),
 ]  # fmt: skip
@@ -1022,6 +1024,8 @@ DRAWN = [
 JOINT_RANKING = [
     joint("no candidates", "-k: found '0', expected an integer at least 1", k=0),
     joint("two numbers", "-k: found '5' '3'", k=[5, 3]),
+    joint("one output", "--export_outputs one: exports with -k have two outputs", export_outputs="one"),
+    joint("in ONNX", "--export_onnx: .*JointReRanking reads positions of candidates", export_onnx="int8"),
     ranking("grouping of nothing", "--grouping: .*belongs to --pipeline answer_selection -k", grouping="random"),
     ranking(
         "head of nothing",

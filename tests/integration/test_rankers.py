@@ -125,8 +125,3 @@ def test_rankers_of_the_hub_rank_jointly_with_their_head(tmp_path: Path) -> None
         after["classifier.out_proj.weight"], torch.cat([-weight / 2, weight / 2]), atol=atol, rtol=0
     )
     torch.testing.assert_close(after["classifier.dense.weight"], before["classifier.dense.weight"], atol=atol, rtol=0)
-
-
-def test_a_joint_ranker_cannot_have_one_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs.run(tmp_path, k=2, export_outputs="one", status=2)
-    assert "exports with -k have two outputs" in capsys.readouterr().err

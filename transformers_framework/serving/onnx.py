@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import json
 import logging
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -105,11 +106,12 @@ class OnnxExport(pl.Callback, EndsRun):
         models = run.folders.pre_trained_models
         export = next((models / name for name in ("best", "final") if (models / name).exists()), None)
         for folder in [] if export is None else folders_of(export):
+            logger.info("Exporting %s to ONNX", folder)
             head = self.heads.get(folder.name, next(iter(self.heads.values())))
             try:
                 found = write_onnx(folder, head, quantizes=self.quantizes)
             except Exception as error:  # the model is trained and saved
-                reason = " ".join(str(error).split())
+                reason = textwrap.shorten(str(error), 300, placeholder=" …")
                 logger.warning("%s was not exported to ONNX (%s); the checkpoint there is complete.", folder, reason)
                 logger.debug("The export to ONNX failed", exc_info=True)
                 continue

@@ -94,7 +94,8 @@ def check_tensors(
     if wrong:
         raise ConfigurationError(
             f"{flag}: {path} is a checkpoint of another model: {len(wrong)} tensors differ, for instance "
-            f"{wrong[0]}, which is {there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} here."
+            f"{wrong[0]}, which is {there.get(wrong[0], 'absent')} there and {here.get(wrong[0], 'absent')} here. "
+            "Give the --pre_trained_model that its run had."
         )
 
 
