@@ -106,10 +106,13 @@ def predict(
             num_workers = MOST_WORKERS if predictor.device.type == "cuda" else 0
         if run.inputs.embeds:
             top = path and path.with_suffix("")
-            loading = {"batch_size": batch_size, "num_workers": num_workers}
-            return _write_embeddings(
-                predictor, top, overwrite, embeddings_dtype, shows_progress=enable_progress_bar, **loading
-            )
+            loading: dict[str, Any] = {
+                "batch_size": batch_size,
+                "num_workers": num_workers,
+                "shows_progress": enable_progress_bar,
+            }
+            ids = flags.get("index_column")  # not that of the export, which has ids of queries
+            return _write_embeddings(predictor, top, overwrite, embeddings_dtype, ids, **loading)
         names = list(predictor.module.active("predict"))
         if path is None and len(names) > 1:
             raise ConfigurationError(f"--output -: the predictions of {' and '.join(names)} are files. Give --output.")
@@ -152,6 +155,7 @@ def _write_embeddings(
     top: Path | None,
     overwrite: bool,
     dtype: Literal["float32", "float16"],
+    id_column: str | None,
     *,
     batch_size: int,
     num_workers: int,
@@ -164,7 +168,7 @@ def _write_embeddings(
 
     if top is None:
         raise ConfigurationError("--output -: embeddings are an array file. Give --output.")
-    run, dataset = predictor.run, predictor.run.data.datasets["predict"]
+    dataset = predictor.run.data.datasets["predict"]
     paths = [_free(top.with_name(top.name + suffix), overwrite) for suffix in (EMBEDDINGS, IDS)]
     batches = predictor.batches(batch_size, num_workers)
     with (
@@ -174,7 +178,7 @@ def _write_embeddings(
         for batch, outputs in predictor.outputs(batches):
             file.write(batch[ROW_IDS].cpu().numpy(), outputs["embeddings"].float().cpu().numpy())
             progress.advance(len(batch[ROW_IDS]))
-    write_ids(paths[1], dataset, run.options.get("index_column"))
+    write_ids(paths[1], dataset, id_column)
     logger.info("Embeddings of %d rows are in %s", len(dataset), paths[0])
     return paths
 

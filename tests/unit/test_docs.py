@@ -35,6 +35,8 @@ PROGRAM = ["python", "-m", "transformers_framework"]
 NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
 OTHERS = {
     "confidence",
+    "device",
+    "dtype",
     "format",
     "input",
     "logdir",
@@ -347,6 +349,34 @@ def test_the_run_from_python_is_as_it_is_shown(tmp_path, monkeypatch, capsys):
     shown = {name.strip("` ") for key in table(DOCS / "python.md", "attribute") for name in key.split(",")}
     assert shown == {"metrics", "results", "folders", "checkpoint", "model", "tokenizer", "predictions"}
     assert all(hasattr(names["result"], name) for name in shown)
+
+
+def test_a_trained_model_is_used_as_it_is_shown(tmp_path, monkeypatch, capsys):
+    from transformers_framework import predict
+
+    monkeypatch.chdir(tmp_path)
+    rows = {
+        "seq_class": tiny.classes(16, num_labels=2, names=["pets", "food"]),
+        "retrieval": runs.rows_for("retrieval", 16),
+    }
+    for pipeline, name in (("seq_class", "first"), ("retrieval", "retriever")):
+        data = tiny.write_jsonl(tmp_path / f"{pipeline}.jsonl", rows[pipeline])
+        runs.run(tmp_path, pipeline=pipeline, name=name, train_dataset=data, output_dir="outputs")
+        (tmp_path / "outputs" / "pre_trained_models" / name / "final").rename(
+            tmp_path / "outputs" / "pre_trained_models" / name / "best"
+        )
+    capsys.readouterr()
+    exec(compile(marked("load rows"), "serving.md", "exec"), {})
+    assert [line.split()[-3] in ("pets", "food") for line in capsys.readouterr().out.splitlines()] == [True] * 2
+    words = f"--model outputs/pre_trained_models/retriever/best --input {tmp_path / 'retrieval.jsonl'} --device cpu"
+    done = predict.main([*words.split(), "--input_columns", "answer", "--output", "corpus.npy", "--batch_size", "5"])
+    assert done == 0
+    exec(compile(marked("search"), "serving.md", "exec"), found := {})
+    scores = found["scores"]
+    assert (
+        sorted(scores[found["best"]], reverse=True) == sorted(scores, reverse=True)[:5] == list(scores[found["best"]])
+    )
+    assert [place for place, _ in ast.literal_eval(capsys.readouterr().out)] == found["best"].tolist()
 
 
 def test_python_in_the_documents_is_python():

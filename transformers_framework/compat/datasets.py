@@ -26,6 +26,11 @@ def with_fingerprint(dataset: Dataset, fingerprint: str) -> Dataset:
     return kind(dataset.data, dataset.info, dataset.split, indices_table=dataset._indices, fingerprint=fingerprint)
 
 
+def table_of(dataset: Dataset) -> Any:
+    """Return the Arrow table of a data set that has all rows of its table in their order; None for a selection."""
+    return dataset.data if dataset._indices is None else None
+
+
 def saved_files(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the Arrow files with the rows of a saved data set, as its state.json describes them."""
     return list(state[DATA_FILES])

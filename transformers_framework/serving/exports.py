@@ -19,6 +19,7 @@ from transformers_framework.export_description import FILE, check_described, rea
 from transformers_framework.objectives.capabilities import Corrupts, head_of
 from transformers_framework.registry import PIPELINES, PipelineSpec, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import is_address
+from transformers_framework.serving.rows import ROWS
 from transformers_framework.sources.columns import DatasetSource
 from transformers_framework.storage.cache import cache_folder
 from transformers_framework.storage.pre_trained import fetch, model_files
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from transformers_framework.models.auto import HeadSpec
     from transformers_framework.models.model import Model
 
-ROWS = "rows"  # source of rows from Python, in messages
 PLAIN_MODEL = PipelineSpec("", "", "", ()).model
 MOST_TOKENS = 512  # of an input, where neither the export nor the user gives a length
 
@@ -84,7 +84,7 @@ class ServedRun(Experiment):
         inputs = self.inputs.in_stage("predict")
         if inputs.rewrite_key is not None:
             tables = inputs.rewrite(dataset, source, batch_size=len(dataset))
-            dataset = datasets.Dataset(pa.concat_tables(tables))
+            dataset = datasets.Dataset(pa.concat_tables(tables), fingerprint=ROWS)
         self.data.datasets["predict"], self.data.num_rows["predict"] = dataset, len(dataset)
 
     def config_of(self, objective: str) -> Any:

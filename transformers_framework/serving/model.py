@@ -168,7 +168,8 @@ def load(
         ConfigurationError: When the model cannot be loaded, or flags are missing or wrong.
     """
     from transformers_framework.runtime.process_state import process_state_restored
-    from transformers_framework.serving.exports import ROWS, served_run
+    from transformers_framework.serving.exports import served_run
+    from transformers_framework.serving.rows import ROWS
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ConfigurationError(f"load(dtype={dtype!r}): expected float32, bfloat16 or float16.")

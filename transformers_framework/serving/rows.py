@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from transformers_framework.exceptions import DataError
 from transformers_framework.sources.columns import shown
 
+ROWS = "rows"  # source of rows from Python, in messages
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
@@ -35,7 +37,7 @@ def dataset_of(rows: Any, columns: Collection[str]) -> Dataset:
         table = table.replace_schema_metadata(None)
     else:
         table = _of_dictionaries(rows, columns)
-    return datasets.Dataset(table)
+    return datasets.Dataset(table, fingerprint=ROWS)  # nothing is cached by it, and to hash the rows takes time
 
 
 def _of_dictionaries(rows: Iterable[Any], columns: Collection[str]) -> pa.Table:
