@@ -284,7 +284,7 @@ class Experiment:
                 rows = self.data.fingerprints.summaries
                 with distributed_run(self.trainer, rendezvous, self.options, rows, self.hang_timeout):
                     if self.writes:
-                        log.open()
+                        log.open(self.trainer.global_rank)
                     if writes and trains:  # when all processes agree
                         self.continued.prepare_folders()
                     self._run_stages(trains)

@@ -256,6 +256,30 @@ def test_the_log_has_warnings_and_failures_and_no_commands_to_a_terminal(tmp_pat
     assert package.handlers == handlers
 
 
+def second_fails() -> None:
+    """Fail in the test of the second of two processes."""
+    if os.environ["LOCAL_RANK"] == "1":
+        interrupted.at_call("pipelines.pipeline:Pipeline.test_step", 1, fail)
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_of_each_and_tell_which_failed(tmp_path: Path) -> None:
+    data = runs.datasets(tmp_path / "data", "seq_class")
+    stages = {name: data[name] for name in ("train_dataset", "test_dataset")}
+    flags = {"pipeline": "seq_class", "devices": 2, "strategy": "ddp", "batch_size": 4, "max_steps": 3}
+    words = runs.command(tmp_path, **stages, **flags)
+    folders = runs.folders_of(words)
+    assert interrupted.run_together(words, tmp_path / "failed", 2, second_fails) != [0, 0]
+    log = folders.log.read_text("utf-8")
+    assert "ERROR rank 1: error: the run failed with RuntimeError: no more\nTraceback" in log
+    assert "process 1 (pid " in log, "rank 0 says why it ends too"
+    assert not folders.results.exists()
+    assert interrupted.run_together([*words, "--resume"], tmp_path / "log", 2) == [0, 0], (tmp_path / "log").read_text()
+    lines = moments_of(folders)
+    assert [line["step"] for line in lines] == [1, 2, 3, 3, 3]
+    assert folders.read_results()["test"] == {name: value for name, value in lines[-1].items() if "/" in name}
+
+
 def test_a_command_that_is_refused_leaves_the_log_of_another_run_alone(trained: tuple[Path, RunFolders]) -> None:
     folder, folders = trained
     before = folders.log.read_text("utf-8")

@@ -32,17 +32,24 @@ class TrainLog(logging.Handler):
         self.waiting: list[str] = []
         self.is_open = self.has_failed = False
         self.creates = is_rank_zero()
-        form = "%(asctime)s %(levelname)s %(message)s"
+        self._format()
+
+    def _format(self, rank: int = 0) -> None:
+        form = f"%(asctime)s %(levelname)s {f'rank {rank}: ' if rank else ''}%(message)s"
         self.setFormatter(logging.Formatter(form, datefmt="%Y-%m-%d %H:%M:%S"))
 
-    def open(self) -> None:
+    def open(self, rank: int = 0) -> None:
         """Write what was logged so far, and from now on each message at once.
 
         Only rank 0 creates the file; other ranks, which log errors only, append to it where it is.
+
+        Args:
+            rank: Rank of this process, which messages of others than 0 have.
         """
         with self.lock or contextlib.nullcontext():
             if not self.is_open:
                 self.is_open = True
+                self._format(rank)
                 self._append("".join(self.waiting))
                 self.waiting.clear()
 
