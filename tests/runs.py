@@ -287,6 +287,11 @@ def metric_names(folders: RunFolders) -> set[str]:
     return scalars(folders).keys() - BESIDE_METRICS
 
 
+def logged_moments(folders: RunFolders) -> list[dict[str, Any]]:
+    """Return the lines of ``metrics.jsonl``."""
+    return [json.loads(line) for line in folders.metrics.read_text(encoding="utf-8").splitlines()]
+
+
 def metrics(folders: RunFolders, stage: str) -> dict[str, float]:
     """Return the last value of everything that a stage logged."""
     return {name: values[-1][1] for name, values in scalars(folders).items() if name.startswith(f"{stage}/")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import subprocess
@@ -29,15 +28,10 @@ from transformers_framework.storage.run_folders import RunFolders
 MAP = "valid/answer_selection/mean_average_precision"
 
 
-def moments_of(folders: RunFolders) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl."""
-    return [json.loads(line) for line in folders.metrics.read_text("utf-8").splitlines()]
-
-
 def logged(folders: RunFolders) -> dict[str, list[float]]:
     """Return the values of each name in metrics.jsonl, in their order."""
     found: dict[str, list[float]] = {}
-    for line in moments_of(folders):
+    for line in runs.logged_moments(folders):
         for name, value in line.items():
             if name not in ("step", "time"):
                 found.setdefault(name, []).append(value)
@@ -59,15 +53,15 @@ def test_metrics_are_those_of_tensorboard(trained: tuple[Path, RunFolders]) -> N
     shown.pop("hp_metric", None)
     assert {name: values for name, values in logged(folders).items() if name not in MEASURED} == shown
     assert set(MEASURED[:2]) <= logged(folders).keys()
-    assert all(list(line)[:3] == ["step", "epoch", "time"] for line in moments_of(folders))
-    steps = [line["step"] for line in moments_of(folders)]
+    assert all(list(line)[:3] == ["step", "epoch", "time"] for line in runs.logged_moments(folders))
+    steps = [line["step"] for line in runs.logged_moments(folders)]
     assert steps == sorted(steps)
     assert steps[-1] == 10
 
 
 def test_results_say_what_was_logged(trained: tuple[Path, RunFolders]) -> None:
     _, folders = trained
-    results, lines = RunResult({}, folders, {}).results, moments_of(folders)
+    results, lines = RunResult({}, folders, {}).results, runs.logged_moments(folders)
     best = results["best"]
     validated = [line for line in lines if MAP in line]
     chosen = max(validated, key=lambda line: line[MAP])
@@ -97,7 +91,7 @@ def test_a_run_that_only_tests_keeps_the_rest_of_the_results(trained: tuple[Path
     runs.run(folder, test_dataset=other, ckpt_path=folders.last, overwrite=True)
     after = folders.read_results()
     assert after["test"].keys() == before["test"].keys()
-    assert after["test"] == {n: v for n, v in moments_of(folders)[-1].items() if "/" in n} != before["test"]
+    assert after["test"] == {n: v for n, v in runs.logged_moments(folders)[-1].items() if "/" in n} != before["test"]
     assert after["data"].pop("test")["rows"] == 19
     assert before["data"].pop("test")["rows"] == 27
     for found in (before, after):
@@ -197,7 +191,7 @@ def test_durations_and_messages_go_on_when_a_run_is_resumed(tmp_path: Path) -> N
     after = first.read_results()
     assert after["durations"]["train"] > before["durations"]["train"]
     assert after["durations"]["total"] > before["durations"]["total"]
-    assert [line["step"] for line in moments_of(first) if "train/loss" in line] == [1, 2, 3, 4, 5, 6, 7]
+    assert [line["step"] for line in runs.logged_moments(first) if "train/loss" in line] == [1, 2, 3, 4, 5, 6, 7]
     assert first.log.read_text("utf-8").startswith(messages)
     assert "Training starts at step 5" in first.log.read_text("utf-8").removeprefix(messages)
 
@@ -215,7 +209,7 @@ def test_a_run_that_replaces_another_leaves_its_own_files(tmp_path: Path) -> Non
     assert {path: (moved / path.name).read_bytes() for path in kept} == kept
     assert "RuntimeError: no more" in folders.log.read_text("utf-8")
     runs.run(tmp_path, **flags, max_steps=2, overwrite=True)
-    assert [line["step"] for line in moments_of(folders) if "train/loss" in line] == [1, 2]
+    assert [line["step"] for line in runs.logged_moments(folders) if "train/loss" in line] == [1, 2]
     assert folders.log.read_text("utf-8").count("Training starts at step 0") == 1
     assert not list(folders.checkpoints.glob(".*.part"))
 
@@ -275,7 +269,7 @@ def test_two_processes_write_one_of_each_and_tell_which_failed(tmp_path: Path) -
     assert "process 1 (pid " in log, "rank 0 says why it ends too"
     assert not folders.results.exists()
     assert interrupted.run_together([*words, "--resume"], tmp_path / "log", 2) == [0, 0], (tmp_path / "log").read_text()
-    lines = moments_of(folders)
+    lines = runs.logged_moments(folders)
     assert [line["step"] for line in lines] == [1, 2, 3, 3, 3]
     assert folders.read_results()["test"] == {name: value for name, value in lines[-1].items() if "/" in name}
 

@@ -106,6 +106,8 @@ def test_shards_are_as_one_process(case: str, strategy: str, alone: Any) -> None
     ours, theirs = exported(two.pre_trained_models / "final"), exported(one.pre_trained_models / "final")
     assert_weights_close(ours, theirs)
     assert runs.metrics(two, "test") == approx(runs.metrics(one, "test"), 4 * BACKWARD)
+    assert [line["step"] for line in runs.logged_moments(two)] == [line["step"] for line in runs.logged_moments(one)]
+    assert two.read_results()["tokens"]["trained"] == one.read_results()["tokens"]["trained"]
     norms = [runs.scalars(each)["train/grad_norm"] for each in (one, two) if each is one or strategy in KNOW_NORMS]
     assert all(dict(each) == approx(dict(norms[0]), 64 * BACKWARD) for each in norms)
     for stage in ("test", "predict"):
