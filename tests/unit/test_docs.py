@@ -23,7 +23,7 @@ from transformers_framework.cli.given import gather
 from transformers_framework.cli.main import main
 from transformers_framework.objectives.objective import Setup, metric_names
 from transformers_framework.predict import main as predict_main
-from transformers_framework.registry import OPTIMIZERS, PIPELINES, SCHEDULERS, resolve
+from transformers_framework.registry import LOGGERS, OPTIMIZERS, PIPELINES, SCHEDULERS, resolve
 from transformers_framework.storage.run_folders import RunFolders
 
 ROOT = runs.ROOT
@@ -34,6 +34,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 PROGRAM = ["python", "-m", "transformers_framework"]
 NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
 OTHERS = {
+    "backend",
     "confidence",
     "device",
     "dtype",
@@ -89,7 +90,7 @@ def flags() -> set[str]:
     known: set[str] = set(parser.ALIASES)
     for pipeline in PIPELINES:
         chosen = [{"optimizer": name} for name in OPTIMIZERS] + [{"scheduler": name} for name in SCHEDULERS]
-        for rows in [*chosen, {"k": "5"}]:
+        for rows in [*chosen, {"k": "5"}, {"loggers": " ".join(LOGGERS)}]:
             groups = parser.groups_of({"pipeline": pipeline, "model": "auto", **rows})
             known |= {name for members in groups.values() for name in members}
     return known
