@@ -170,7 +170,8 @@ def _run(run: PlannedRun) -> tuple[int, int]:
     """Run a process to its end; return its exit status, and the number of the signal that this process received."""
     words = [*PROGRAM, *run.words, *(["--resume"] if run.continues else [])]
     # a session of its own, so that Ctrl-C in a terminal does not reach the run twice
-    process = subprocess.Popen(words, start_new_session=True, preexec_fn=_end_with_parent)
+    prepare = _end_with_parent if sys.platform.startswith("linux") else None
+    process = subprocess.Popen(words, start_new_session=True, preexec_fn=prepare)
     with _passing_signals_to(process) as received:
         status = process.wait()
     return (128 - status if status < 0 else status), received[0] if received else 0
@@ -201,10 +202,9 @@ def _passing_signals_to(process: subprocess.Popen[bytes]) -> Iterator[list[int]]
 
 
 def _end_with_parent() -> None:
-    """Let a new process receive SIGTERM when this one is killed, where the operating system supports it."""
-    if sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Let a new process receive SIGTERM when this one is killed."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def check_machine(environment: Mapping[str, str], num_nodes: int) -> None:
