@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
 
 RepositoryName = Annotated[str, Pattern(r"[\w.-]+/[\w.-]+\Z", "user/name")]
-CARD = "README.md"
+CARD, FIGURES = "README.md", "figures"
 PRIVATE_RESULTS = ("folders",)  # entries of results.json with paths
 
 logger = logging.getLogger(__name__)
@@ -141,11 +141,11 @@ class HubUpload(pl.Callback, EndsRun):
         where = api.create_repo(self.repository, private=not self.is_public, exist_ok=True)
         if not self.is_public and not api.model_info(self.repository).private:
             raise PermissionError("the repository is public, and --push_to_hub_public is not given")
-        figures = sorted(run.folders.predictions.glob("*.png"))
+        figures = sorted((run.folders.predictions / FIGURES).glob("*.png"))
         files: dict[str, Any] = {
             path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
         }
-        files |= {f"figures/{path.name}": path for path in figures}
+        files |= {f"{FIGURES}/{path.name}": path for path in figures}
         files[CARD] = self._card((folder / CARD).read_text("utf-8"), figures).encode()
         if run.folders.results.exists():
             files["results.json"] = public_results(json.loads(run.folders.results.read_text("utf-8"))).encode()
@@ -161,7 +161,7 @@ class HubUpload(pl.Callback, EndsRun):
         folder, _, comment = FOLDER.partition("  #")
         text = text.replace(f"  #{comment}", "").replace(f"model={folder})", f'model="{self.repository}")')
         text = text.replace(f"({folder})", f'("{self.repository}")').replace(f"= {folder}", f'= "{self.repository}"')
-        shown = "".join(f"![{path.stem}](figures/{path.name})\n" for path in figures)
+        shown = "".join(f"![{path.stem}]({FIGURES}/{path.name})\n" for path in figures)
         return text.replace("\n## Data\n", f"\n## Figures\n\n{shown}\n## Data\n", 1) if shown else text
 
 

@@ -114,7 +114,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
 
 
 def test_a_trained_model_is_uploaded(hub: type[Hub], tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
-    done = runs.run(tmp_path, pipeline="seq_class", monitor="valid/seq_class/accuracy", push_to_hub=NAME)
+    done = runs.run(tmp_path, pipeline="seq_class", monitor="valid/seq_class/accuracy", push_to_hub=NAME, figures=True)
     repository, best = hub.repositories[NAME], done.pre_trained_models / "best"
     assert repository["private"] is True
     files = repository["files"]
@@ -123,10 +123,16 @@ def test_a_trained_model_is_uploaded(hub: type[Hub], tmp_path: Path, said: pytes
     assert files["model.safetensors"] == (best / "model.safetensors").read_bytes()
     card = files["README.md"].decode()
     assert f'model="{NAME}")' in card
+    drawn = {f"figures/{path.name}" for path in (done.predictions / "figures").glob("*.png")}
+    assert drawn
+    assert (
+        drawn == {name for name in files if name.startswith("figures/")} == set(re.findall(r"\((figures/.*)\)", card))
+    )
     assert "| test/seq_class/accuracy |" in card
     assert json.loads(files["results.json"])["test"] == json.loads(done.results.read_text())["test"]
     logged = said.text + "".join(path.read_text() for path in done.checkpoints.glob("*.[yjl]*"))
-    everything = b"".join(content for name, content in files.items() if name != "model.safetensors").decode()
+    texts = (content for name, content in files.items() if not name.endswith((".safetensors", ".png")))
+    everything = b"".join(texts).decode()
     assert TOKEN not in logged + everything
     assert str(tmp_path) not in everything
     assert f"/{NAME} (private)" in said.text
