@@ -376,7 +376,8 @@ class Experiment:
         return None
 
     def _evaluate(self, stage: Stage, weights: str | None) -> None:
-        logger.info("Evaluating %s on the %s data", weights or "the last weights", stage)
+        last = "the last weights" if self.data.has("train") else "the model"
+        logger.info("Evaluating %s on the %s data", weights or last, stage)
         evaluate = self.trainer.test if stage == "test" else self.trainer.validate
         found = evaluate(self.module, self.data, ckpt_path=weights, verbose=False)
         self.metrics |= found[0] if found else {}  # nothing with a limit of no batches
