@@ -276,6 +276,15 @@ def test_only_texts_to_predict_are_embedded(retriever: Path, ranker: Path, tmp_p
         load(str(retriever), device="cpu").encode(["a", None])  # type: ignore[list-item]
 
 
+def test_an_export_of_two_towers_is_loaded_from_an_address(retriever: Path, tmp_path: Path) -> None:
+    import fsspec
+
+    texts = [row["answer"] for row in PASSAGES]
+    fsspec.filesystem("memory").put(str(retriever), "/exports/two_towers", recursive=True)
+    model = load("memory://exports/two_towers", device="cpu", cache_dir=str(tmp_path / "cache"))
+    assert_close(model.encode(texts), load(str(retriever), device="cpu").encode(texts), BACKWARD)
+
+
 @pytest.mark.slow
 def test_ranks_write_one_file_of_embeddings(retriever: Path, tmp_path: Path) -> None:
     data, texts = tiny.write_jsonl(tmp_path / "passages.jsonl", PASSAGES), [row["answer"] for row in PASSAGES]

@@ -176,6 +176,9 @@ def load(
     if batch_size < 1:
         raise ConfigurationError(f"load(batch_size={batch_size!r}): expected 1 or more.")
     with process_state_restored():
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
         run = served_run(
             str(model), flags, pipeline=pipeline, cache_dir=cache_dir, unless_given=UNPACKED, predict_dataset=ROWS
         )
