@@ -10,13 +10,13 @@ from transformers_framework.constants import Direction
 MOST = 8  # metrics in one line
 
 
-def metric_list(metrics: Mapping[str, float], stage: str, most: int = MOST) -> str:
+def metric_list(metrics: Mapping[str, float | None], stage: str, most: int = MOST) -> str:
     """Return the metrics of a stage in one line, losses first, those of single classes last.
 
     The name of the objective is left out if there is only one, and so is its loss, which is that of the stage.
 
     Args:
-        metrics: Values by log name.
+        metrics: Values by log name; None for those that are no numbers, as results have them.
         stage: Stage whose metrics are shown.
         most: Number of metrics to show.
 
@@ -25,6 +25,8 @@ def metric_list(metrics: Mapping[str, float], stage: str, most: int = MOST) -> s
         'loss 0.5000, f1 0.9123'
         >>> metric_list({"valid/f1_class_a": 0.5, "valid/f1": 0.7, "valid/loss": 1.0}, "valid")
         'loss 1.0000, f1 0.7000, f1_class_a 0.5000'
+        >>> metric_list({"test/f1": None}, "test")
+        'f1 nan'
         >>> metric_list({"test/a/loss": 1.0, "test/b/loss": 2.0}, "test", most=1)
         'a/loss 1.0000, and 1 more'
     """
@@ -34,7 +36,8 @@ def metric_list(metrics: Mapping[str, float], stage: str, most: int = MOST) -> s
     if prefix and "loss" in names:
         names = [name for name in names if name != f"{prefix}loss"]
     names.sort(key=lambda name: ("_class_" in name) - (name.rpartition("/")[2] == "loss"))
-    shown = [f"{name.removeprefix(prefix)} {metrics[f'{stage}/{name}']:.4f}" for name in names[:most]]
+    values = {name: metrics[f"{stage}/{name}"] for name in names[:most]}
+    shown = [f"{name.removeprefix(prefix)} {math.nan if v is None else v:.4f}" for name, v in values.items()]
     return ", ".join([*shown, *([f"and {len(names) - most} more"] if len(names) > most else [])])
 
 
