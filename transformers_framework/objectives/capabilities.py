@@ -242,7 +242,8 @@ class WritesFiles(ABC):
 class Details(ABC):
     """Reports more about tested rows than metrics: scores of classes, data of figures, the most confident mistakes.
 
-    Without it, results.json has metrics only, and there are no figures of the objective.
+    Without it, results.json has metrics only, and there are no figures of the objective. A callback of a pipeline can
+    have it too, with a ``name`` that its file of predictions has: ``test.NAME.jsonl``.
     """
 
     @abstractmethod

@@ -44,17 +44,19 @@ class DetailsReport(pl.Callback, EndsRun):
         return self._found[stage]
 
     def _computed(self, run: Run, stage: Stage) -> dict[str, StageDetails]:
-        found = {}
-        objectives = active(run.objectives, stage)
-        for objective in objectives:
-            suffix = f".{objective.name}" if len(objectives) > 1 else ""
+        objectives, found = active(run.objectives, stage), {}
+        parts: list[tuple[str, str, object]] = [
+            (objective.name, f".{objective.name}" if len(objectives) > 1 else "", objective) for objective in objectives
+        ]
+        parts += [(name, f".{name}", part) for part in run.pipeline_callbacks if (name := getattr(part, "name", None))]
+        for name, suffix, part in parts:
             path = run.folders.predictions / f"{stage}{suffix}.jsonl"
-            if not isinstance(objective, Details) or not path.exists():
+            if not isinstance(part, Details) or not path.exists():
                 continue
             try:
-                found[objective.name] = objective.details(Predicted(path), self.num_mistakes)
+                found[name] = part.details(Predicted(path), self.num_mistakes)
             except Exception as error:  # a report must not fail a run that has succeeded
-                logger.warning("%s: no details of %s in results and figures: %r", path, objective.name, error)
+                logger.warning("%s: no details of %s in results and figures: %r", path, name, error)
                 logger.debug("Details of %s", path, exc_info=True)
         return found
 

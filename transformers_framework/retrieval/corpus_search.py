@@ -20,6 +20,7 @@ from transformers_framework.exceptions import DataError
 from transformers_framework.metrics.corpus import corpus_metrics
 from transformers_framework.metrics.search import TopPassages, ranked
 from transformers_framework.metrics.trec import QRELS, RUN, search_qrels, search_run
+from transformers_framework.objectives.capabilities import Details
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.registry import options_of
 from transformers_framework.retrieval.corpus import load_corpus
@@ -30,6 +31,8 @@ from transformers_framework.strategies.build import method_of
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
     from transformers_framework.inputs.query_passage import QueryPassage
+    from transformers_framework.objectives.details.predicted import Predicted
+    from transformers_framework.objectives.details.stage_details import StageDetails
     from transformers_framework.objectives.retrieval import Retrieval
     from transformers_framework.retrieval.corpus import Batch, Corpus, Numbers, Queries
     from transformers_framework.run_parts import Run
@@ -40,7 +43,7 @@ PASSAGES_TOGETHER = 4096  # passages per comparison with all queries
 logger = logging.getLogger(__name__)
 
 
-class CorpusSearch(pl.Callback):
+class CorpusSearch(pl.Callback, Details):
     """Callback that retrieves the passages of a corpus most similar to the queries of a data set.
 
     Each rank encodes its share of the passages and keeps the top k of them for every query. Embeddings of passages are
@@ -52,6 +55,8 @@ class CorpusSearch(pl.Callback):
         objective: Has the similarity function and the columns of ids and labels.
         folders: Folders of the run for files; without it, nothing is written.
     """
+
+    name = "corpus"  # in the names of files and in details
 
     def __init__(self, corpus: Corpus, data: DataModule, objective: Retrieval, folders: RunFolders | None) -> None:
         self.corpus, self.data, self.objective, self.folders = corpus, data, objective, folders
@@ -191,6 +196,12 @@ class CorpusSearch(pl.Callback):
 
     # ---------------------------------------------------------------- files
 
+    def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
+        """Return ranks of the first relevant passages of the test stage, and what is retrieved above them."""
+        from transformers_framework.retrieval.search_details import search_details
+
+        return search_details(self.corpus, self.data.datasets["test"], predicted, num_mistakes)
+
     def _write(self, stage: Stage, trainer: pl.Trainer, seen: Numbers, scores: np.ndarray, found: Numbers) -> None:
         if self.folders is None or not trainer.is_global_zero:
             return
@@ -200,7 +211,7 @@ class CorpusSearch(pl.Callback):
         ids = np.array([*self.corpus.ids(distinct), None], dtype=object)[:-1]
         passages = ids[places.reshape(found.shape)].tolist()
         self.folders.predictions.mkdir(parents=True, exist_ok=True)
-        path = self.folders.predictions / f"{stage}.corpus.jsonl"
+        path = self.folders.predictions / f"{stage}.{self.name}.jsonl"
         values = np.round(scores.astype(np.float64), 7).tolist()
         columns = {"id": queries.rows[seen].tolist(), "query_id": names, "passages": passages, "scores": values}
         files: dict[Path, Iterator[str]] = {path.with_suffix(RUN): search_run(names, passages, scores)}

@@ -71,7 +71,7 @@ def whole_numbers(axis: Axis, most: int = 9) -> None:
     """Put at most so many ticks of an axis at whole numbers, with separators of thousands."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(most, integer=True))
+    axis.set_major_locator(MaxNLocator(most, integer=True, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(with_thousands)
 
 

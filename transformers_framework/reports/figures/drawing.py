@@ -147,9 +147,7 @@ def draw_first_positives(data: FirstPositives, of: str) -> bytes:
         bars = axes.bar(
             range(len(counts)), counts, color=[GREY if n.startswith("not") else BLUE for n in names], width=0.75
         )
-        axes.bar_label(
-            bars, [f"{100 * count / total:.0f} %" if count else "" for count in counts], padding=2, fontsize=10
-        )
+        axes.bar_label(bars, [_percent(count / total) for count in counts], padding=2, fontsize=10)
         axes.set_xticks(range(len(counts)), names, fontsize=9)
         axes.grid(visible=False, axis="x")
         axes.margins(y=0.1)
@@ -163,6 +161,11 @@ def draw_first_positives(data: FirstPositives, of: str) -> bytes:
             f"Rank of the first positive, {of}\n{len(ranks):,} queries, {median}mean reciprocal rank {reciprocal:.3f}"
         )
         return png(figure)
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent; nothing for none."""
+    return "" if not share else "< 1 %" if share < 0.005 else f"{100 * share:.0f} %"
 
 
 def _fits(labels: list[str], cell: float) -> bool:

@@ -1,0 +1,87 @@
+"""Details of a search: rank of the first relevant passage, and what is retrieved above it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from transformers_framework.metrics.first_positive import FirstPositives
+from transformers_framework.objectives.details.stage_details import Highest, Mistakes, StageDetails, Strong, Table
+from transformers_framework.processing.text_ids import value_hashes
+from transformers_framework.sources.fields import field_texts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from transformers_framework.objectives.details.predicted import Predicted, Row
+    from transformers_framework.retrieval.corpus import Corpus
+
+MOST_ABOVE = 3  # passages that are shown above a relevant one
+
+
+def search_details(corpus: Corpus, queries: Dataset, predicted: Predicted, num_mistakes: int) -> StageDetails:
+    """Return ranks of the first relevant passages, and the queries for which another passage is first.
+
+    Args:
+        corpus: The passages.
+        queries: Rows with the texts of the queries.
+        predicted: What was retrieved: row of each query, ids and scores of passages, and ids of relevant ones.
+        num_mistakes: Number of queries to list.
+    """
+    worst, start, ranks = Highest(num_mistakes), 0, []
+    for rows in predicted.chunks():
+        for place, row in enumerate(rows, start):
+            if row["relevant"]:
+                ranks.append(rank := rank_of(row))
+                scores = row["scores"]
+                if rank != 1 and scores:
+                    worst.add([scores[0] - scores[rank - 1]], [place])  # where none is found, the last one
+        start += len(rows)
+    positions = FirstPositives(np.array(ranks, dtype=np.int64), corpus.top_k)
+    values: dict[str, Any] = {"first_positive": positions.values() | {"without_positive": start - len(ranks)}}
+    figures = {"first_positive": positions} if ranks else {}
+    if not num_mistakes:
+        return StageDetails(values, figures)
+    tables = [_table(corpus, queries, row) for row in predicted.rows(worst.entries[:, 0].tolist())]
+    found = f"{worst.total:,} of {len(ranks):,} queries with a relevant passage have another one first"
+    order = "Sorted by the score of the first passage minus that of the best relevant one, or of the last one."
+    return StageDetails(values, figures, Mistakes(found, order, tables))
+
+
+def rank_of(row: Row) -> int:
+    """Return the rank of the first relevant passage of a query, from 1; 0 if none was retrieved.
+
+    Examples:
+        >>> rank_of({"passages": ["b", "a"], "relevant": ["a", "c"]}), rank_of({"passages": ["b"], "relevant": ["a"]})
+        (2, 0)
+    """
+    relevant = set(row["relevant"])
+    return next((rank for rank, passage in enumerate(row["passages"], 1) if passage in relevant), 0)
+
+
+def _table(corpus: Corpus, queries: Dataset, row: Row) -> Table:
+    """Return what was retrieved above the first relevant passage of a query."""
+    rank, field = rank_of(row), corpus.inputs.query_field
+    shown = [*range(1, min(MOST_ABOVE, (rank or len(row["passages"]) + 1) - 1) + 1)]
+    ids = [row["passages"][place - 1] for place in shown] + [row["passages"][rank - 1] if rank else row["relevant"][0]]
+    texts = passage_texts(corpus, ids)
+    lines = [
+        (f"{place:,}", f"{row['scores'][place - 1]:.4g}", "other", text)
+        for place, text in zip(shown, texts, strict=False)
+    ]
+    score = f"{row['scores'][rank - 1]:.4g}" if rank else ""
+    lines.append((f"{rank:,}" if rank else "none", score, Strong("relevant"), texts[-1]))
+    (query,) = field_texts(queries[row["id"] : row["id"] + 1], field)
+    where = f"at rank {rank:,}" if rank else f"not among the first {len(row['passages']):,}"
+    return Table(("rank", "score", "passage", "text"), lines, f"The relevant passage is {where}: {query}")
+
+
+def passage_texts(corpus: Corpus, ids: Sequence[Any]) -> list[str]:
+    """Return the texts of passages by their ids."""
+    if corpus.id_column is None:
+        rows = [int(number) for number in ids]
+    else:
+        rows = corpus.rows[corpus.by_id(value_hashes(list(ids)))].tolist()
+    return [str(text) for text in field_texts(corpus.dataset[rows], corpus.field)]
