@@ -51,15 +51,16 @@ def draw_confusion(data: Confusion, of: str) -> bytes:
     size = len(names)
     cell = 1.3 if size <= 4 else 0.62 if size <= 12 else 0.48 if size <= MOST_NUMBERED else 0.235
     labels = [shortened(name) for name in names]
-    margin = 1.2 + 0.085 * max(map(len, labels))
-    width, height = max(6.0, size * cell + margin + 1.0), max(4.5, size * cell + margin + 0.6)
+    names_width, is_upright = 0.085 * max(map(len, labels)), not _fits(labels, cell)
+    width = max(6.0, size * cell + names_width + 2.2)
+    height = max(4.2, size * cell + (names_width if is_upright else 0.2) + 1.3)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with canvas(width=width, height=height) as (figure, (axes,)):
         # without numbers, rare confusions must be visible by their colour
         norm = PowerNorm(1.0 if size <= MOST_NUMBERED else 0.5, vmin=0, vmax=1)
         image = axes.imshow(shares, cmap="Blues", norm=norm, aspect="equal")
         small = 8 if size > MOST_NUMBERED else 10
-        axes.set_xticks(range(size), labels, rotation=0 if _fits(labels, cell) else 90, fontsize=small)
+        axes.set_xticks(range(size), labels, rotation=90 if is_upright else 0, fontsize=small)
         axes.set_yticks(range(size), labels, fontsize=small)
         axes.tick_params(length=0)
         axes.grid(visible=False)
