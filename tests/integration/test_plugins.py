@@ -257,7 +257,8 @@ class Note(pl.Callback, EndsRun):
     entry = {"class_path": "added.end:Note", "init_args": {"path": str(tmp_path / "note")}}
     runs.run(tmp_path, pipeline="seq_class", callbacks=json.dumps(entry), max_steps=2)
     assert (tmp_path / "note").read_text() == (
-        "1337 ['predict.jsonl', 'test.jsonl'] ['test/loss', 'test/seq_class/loss', 'train/loss', 'train/seq_class/loss']\n"
+        "1337 ['errors.md', 'predict.jsonl', 'test.jsonl'] "
+        "['test/loss', 'test/seq_class/loss', 'train/loss', 'train/seq_class/loss']\n"
     )
 
 
