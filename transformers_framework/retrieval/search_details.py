@@ -15,6 +15,7 @@ from transformers_framework.sources.fields import field_texts
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from transformers_framework.inputs.query_passage import QueryPassage
     from transformers_framework.objectives.details.predicted import Predicted, Row
     from transformers_framework.retrieval.corpus import Corpus
 
@@ -44,7 +45,7 @@ def search_details(corpus: Corpus, queries: Dataset, predicted: Predicted, num_m
     figures = {"first_positive": positions} if ranks else {}
     if not num_mistakes:
         return StageDetails(values, figures)
-    tables = [_table(corpus, queries, row) for row in predicted.rows(worst.entries[:, 0].tolist())]
+    tables = [_table(corpus, corpus.inputs, queries, row) for row in predicted.rows(worst.entries[:, 0].tolist())]
     found = f"{worst.total:,} of {len(ranks):,} queries with a relevant passage have another one first"
     order = "Sorted by the score of the first passage minus that of the best relevant one, or of the last one."
     return StageDetails(values, figures, Mistakes(found, order, tables))
@@ -61,9 +62,9 @@ def rank_of(row: Row) -> int:
     return next((rank for rank, passage in enumerate(row["passages"], 1) if passage in relevant), 0)
 
 
-def _table(corpus: Corpus, queries: Dataset, row: Row) -> Table:
+def _table(corpus: Corpus, inputs: QueryPassage, queries: Dataset, row: Row) -> Table:
     """Return what was retrieved above the first relevant passage of a query."""
-    rank, field = rank_of(row), corpus.inputs.query_field
+    rank, field = rank_of(row), inputs.query_field
     shown = [*range(1, min(MOST_ABOVE, (rank or len(row["passages"]) + 1) - 1) + 1)]
     ids = [row["passages"][place - 1] for place in shown] + [row["passages"][rank - 1] if rank else row["relevant"][0]]
     texts = passage_texts(corpus, ids)
