@@ -143,7 +143,7 @@ def test_metrics_of_training_are_those_of_the_whole_epoch(flags: dict[str, Any],
     assert of_training(parts, steps_of_ends) == of_training(whole, steps_of_ends)
     assert runs.weights_are_equal(parts.pre_trained_models / "best", whole.pre_trained_models / "best")
     cards = [(folders.pre_trained_models / "final/README.md").read_text() for folders in (parts, whole)]
-    assert len({card.partition("## Metrics")[2].partition("## Flags")[0] for card in cards}) == 1
+    assert len({card.partition("## Results")[2].partition("## Data")[0] for card in cards}) == 1
 
 
 @pytest.mark.slow
