@@ -10,7 +10,15 @@ PARTS: Final = {
     "tensorboard.summary.writer.event_file_writer:EventFileWriter": (
         "`_file_name`, `_general_file_writer`: files of a resumed run that are read last"
     ),
+    "torch.utils.tensorboard.writer:SummaryWriter": (
+        "`_get_file_writer`: Lightning closes the writer after each stage, and it opens a file for what comes then"
+    ),
 }
+
+
+def open_file(writer: Any) -> Any:
+    """Return the file of a ``SummaryWriter``; one that was closed opens another."""
+    return writer._get_file_writer()
 
 
 def event_file(writer: Any) -> Path:

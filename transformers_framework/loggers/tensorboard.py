@@ -11,7 +11,7 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
 from transformers_framework.compat.lightning import TensorBoardLogger
-from transformers_framework.compat.tensorboard import event_file, rename_event_file
+from transformers_framework.compat.tensorboard import event_file, open_file, rename_event_file
 from transformers_framework.loggers.interface import Continues, TakesMedia
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -65,7 +65,7 @@ class TensorBoard(TensorBoardLogger, TakesMedia, Continues):
         content = png.read_bytes()
         width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
         image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=content)
-        self.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        open_file(self.experiment).add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
         self.save()  # it may be the last that a run logs
 
     @rank_zero_only
