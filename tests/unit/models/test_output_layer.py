@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests import tiny
 from tests.tolerances import assert_close
 from transformers_framework.families import FAMILIES
 from transformers_framework.models.auto import missing_heads
+from transformers_framework.models.multi_head import MultiHeadModel
 from transformers_framework.models.output_layer import known_classes, with_outputs
 from transformers_framework.registry import PIPELINES
 
@@ -54,3 +57,15 @@ def test_half_precision_is_kept() -> None:
     model = tiny.model_for("bert", HEAD, num_labels=2).bfloat16()
     _, weights = with_outputs(model, copy.copy(model.state_dict()), 1)
     assert weights["classifier.weight"].dtype == torch.bfloat16
+
+
+def test_gathered_weights_of_one_head_of_several_are_folded(tmp_path: Path) -> None:
+    """As a sharded strategy gives them: the module's own may be in pieces."""
+    heads = {"masked_lm": tiny.model_for("bert", "AutoModelForMaskedLM"), "ranker": tiny.model_for("bert", HEAD)}
+    model = MultiHeadModel(heads)
+    gathered = {name: tensor + 1 for name, tensor in model.state_dict().items()}
+    folders = model.export(tmp_path, state_dict=gathered, outputs={"ranker": 1})
+    exported = load_file(folders["ranker"] / "model.safetensors")
+    two = gathered["heads.ranker.classifier.weight"]
+    assert torch.equal(exported["classifier.weight"], two[1:] - two[:1])
+    assert heads["ranker"].config.num_labels == 2, "the config of the model that is trained stays"
