@@ -277,7 +277,6 @@ class Experiment:
         writes = is_rank_zero() and self.writes
         if writes:
             self.folders.lock(overwrite=self.overwrite and trains)
-            log.open()
         try:
             with explaining_failures(self.folders.output_dir):
                 freeze_start_up_objects()

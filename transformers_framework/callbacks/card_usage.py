@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformers_framework.objectives.capabilities import hub_task
 from transformers_framework.objectives.objective import active
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def usage_of(folder: Path, objectives: Sequence[Objective], options: Mapping[str
     import transformers
 
     first, *_ = active(objectives, "test")
-    task, columns = first.hub_task, list(options.get("input_columns") or ())
+    task, columns = hub_task(first), list(options.get("input_columns") or ())
     loaded = LOAD.format(folder=_call(), rows=json.dumps(_rows(options, first), ensure_ascii=False))
     if (folder / "modules.json").is_file():
         return Usage(SENTENCE_TRANSFORMERS, task, EMBED.format(folder=_call()))
@@ -116,6 +117,6 @@ def _rows(options: Mapping[str, Any], objective: Objective) -> list[dict[str, An
     row: dict[str, Any] = {}
     for number, name in enumerate(name for column in columns for name in str(column).split(":")):
         text = texts[number % len(texts)]
-        is_list = name[:1] in "+*" or objective.hub_task == "token-classification"
+        is_list = name[:1] in "+*" or hub_task(objective) == "token-classification"
         row[name.lstrip("+*")] = text.rstrip(".?").split() if is_list else text
     return [row]

@@ -256,6 +256,12 @@ class Details(ABC):
         """
 
 
+class HubTask:
+    """Solves a task that the hub has a name for, the ``pipeline_tag`` of model cards; other cards have none."""
+
+    hub_task: ClassVar[str | None]
+
+
 # ---------------------------------------------------------------- functions for callers
 
 
@@ -263,6 +269,11 @@ def head_of(objective: Objective | type[Objective], model_type: str) -> str:
     """Return the Auto class of an objective's head in a model family."""
     found = objective if isinstance(objective, type) else type(objective)
     return found.head_for(model_type) if issubclass(found, HeadByFamily) else found.head
+
+
+def hub_task(objective: Objective) -> str | None:
+    """Return the hub's name for the task of an objective, None if it has none."""
+    return objective.hub_task if isinstance(objective, HubTask) else None
 
 
 def default_weight(objective: type[Objective]) -> float:

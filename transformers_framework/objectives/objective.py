@@ -97,7 +97,6 @@ class Objective(ABC):
 
     name: ClassVar[str]  # in logs and flags
     head: ClassVar[str]  # Auto class of transformers
-    hub_task: ClassVar[str | None] = None  # what the hub calls the task: the `pipeline_tag` of model cards
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup

@@ -18,6 +18,7 @@ from transformers_framework.objectives.capabilities import (
     Details,
     EvaluatesGroups,
     HeadByFamily,
+    HubTask,
     LogsByData,
     Remarks,
     WritesFiles,
@@ -50,7 +51,9 @@ if TYPE_CHECKING:
 NUM_PAIR = 2
 
 
-class Retrieval(Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByData, Remarks, WritesFiles, Details):
+class Retrieval(
+    Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByData, Remarks, WritesFiles, Details, HubTask
+):
     """Learn embeddings in which a query is close to its passages and far from all others.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.objectives.capabilities import Details, Generates, SparseHead
+from transformers_framework.objectives.capabilities import Details, Generates, HubTask, SparseHead
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, tokenize
@@ -44,7 +44,7 @@ MOST_FOREIGN = 0.1  # share of letters other than a-z; French and German have 0.
 logger = logging.getLogger(__name__)
 
 
-class Summarization(Objective, SparseHead, Generates, Details):
+class Summarization(Objective, SparseHead, Generates, Details, HubTask):
     """Generate the summary of a document; metrics compare generated summaries, not teacher-forced predictions.
 
     Args:
