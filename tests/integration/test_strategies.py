@@ -27,6 +27,7 @@ BART = {
 }
 CASES: dict[str, dict[str, Any]] = {
     "seq_class": BERT,
+    "answer_selection": BERT,
     "token_class": BERT,
     "question_answering": BERT,
     "masked_lm": BERT,

@@ -33,12 +33,16 @@ def known_classes(config: PreTrainedConfig, head: str) -> list[str] | None:
 
 
 def output_parameters(model: PreTrainedModel) -> list[str]:
-    """Return the names of the parameters that would have another shape with one class more."""
+    """Return the names of the parameters that would have another shape with one class more.
+
+    They are those of its class and config: a strategy that shards gives the model's own other names and shapes.
+    """
     config: Any = copy.deepcopy(model.config)
-    config.num_labels += 1
     with torch.device("meta"):
+        own = dict(type(model)(config).named_parameters())
+        config.num_labels += 1
         wider = dict(type(model)(config).named_parameters())
-    return [name for name, parameter in model.named_parameters() if parameter.shape != wider[name].shape]
+    return [name for name, parameter in own.items() if parameter.shape != wider[name].shape]
 
 
 def renew_output(model: PreTrainedModel) -> list[str]:

@@ -69,3 +69,15 @@ def test_gathered_weights_of_one_head_of_several_are_folded(tmp_path: Path) -> N
     two = gathered["heads.ranker.classifier.weight"]
     assert torch.equal(exported["classifier.weight"], two[1:] - two[:1])
     assert heads["ranker"].config.num_labels == 2, "the config of the model that is trained stays"
+
+
+def test_the_output_is_found_where_weights_are_sharded() -> None:
+    """ZeRO leaves empty parameters in the model, and FSDP wraps layers; the whole weights are given."""
+    model = tiny.model_for("bert", HEAD, num_labels=2)
+    two = dict(model.state_dict())
+    for parameter in model.parameters():
+        parameter.data = torch.empty(0)
+    model.bert.encoder.layer[0] = torch.nn.Sequential(model.bert.encoder.layer[0])
+    _, one = with_outputs(model, two, 1)
+    assert {name for name in two if one[name] is not two[name]} == {"classifier.weight", "classifier.bias"}
+    assert_close(one["classifier.weight"], two["classifier.weight"].diff(dim=0))
