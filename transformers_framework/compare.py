@@ -73,6 +73,10 @@ def compared(
         raise ConfigurationError(f"{twice}: this run is given twice.")
     if format == "html" and output is None:
         raise ConfigurationError("--format html: give the file of the page, as --output comparison.html.")
+    if output is not None and Path(output).is_dir():
+        raise ConfigurationError(
+            f"--output {output}: this is a folder. Give a file, as {Path(output, 'comparison.md')}."
+        )
     found = compare(
         [find_run(name, Path(output_dir)) for name in runs],
         stage=stage,

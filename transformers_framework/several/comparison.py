@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -83,11 +84,11 @@ class Member:
     def curves(self) -> Iterator[dict[str, Any]]:
         """Yield what the run logged, one entry for each moment."""
         path = self.folder / METRICS
-        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
-            try:
-                yield json.loads(line)
-            except ValueError:  # the run was killed while it wrote it
-                return
+        if path.exists():
+            with path.open(encoding="utf-8", errors="replace") as lines:  # splitlines would split names of classes, too
+                for line in lines:
+                    with contextlib.suppress(ValueError):  # the run was killed while it wrote it
+                        yield json.loads(line)
 
 
 @dataclass(frozen=True)

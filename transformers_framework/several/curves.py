@@ -10,6 +10,7 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 30
 NUM_TICKS = 5
+TINY = 1e-300  # difference that is none
 MOST_POINTS = 400  # of a curve; more of them are averaged
 
 
@@ -66,7 +67,7 @@ def chart(title: str, curves: Sequence[Curve]) -> str:
 def _bounds(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     around = abs(low) / 20 or 0.5
-    return (low, high) if low < high else (low - around, high + around)
+    return (low - around, high + around) if math.isclose(low, high, abs_tol=TINY) else (low, high)
 
 
 def ticks(low: float, high: float) -> list[float]:

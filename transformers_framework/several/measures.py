@@ -171,7 +171,8 @@ def candidates(rows: Rows, run: Labelled) -> Measure | None:
     values = np.array([np.nan if row[label] is None else number_of(row[label]) for row in rows], dtype=np.float64)
     target = np.where(np.isnan(values) | (values == IGNORE_INDEX), IGNORE_INDEX, values >= RELEVANT).astype(np.int64)
     scores = np.array([row["scores"] for row in rows], dtype=np.float32)
-    ranked = sort_candidates(scores, target, [row[index] for row in rows], [row["id"] for row in rows])
+    # the data may have a column "id" of their own, so rows are known by their places
+    ranked = sort_candidates(scores, target, [row[index] for row in rows], np.arange(len(rows)))
     query, rank = ranked.query[ranked.positive], ranked.rank[ranked.positive]
     per_query, counted = values_of_queries(
         query,
@@ -202,8 +203,8 @@ def _single_candidates(rows: Rows, label: str, index: str) -> Sequence[Mapping[s
     parts = (
         zip(row["scores"], of_row, keys, strict=True) for row, of_row, keys in zip(rows, labels, queries, strict=True)
     )
-    every = enumerate(chain.from_iterable(parts))
-    return [{"id": n, "scores": score, label: of, index: key} for n, (score, of, key) in every if score is not None]
+    every = chain.from_iterable(parts)
+    return [{"scores": score, label: of, index: key} for score, of, key in every if score is not None]
 
 
 # ---------------------------------------------------------------- words, answers, texts

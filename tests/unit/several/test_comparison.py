@@ -14,8 +14,10 @@ import pytest
 from tests import tolerances
 from transformers_framework.compare import main
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.metrics.ranking import ranking_metrics
 from transformers_framework.several.comparison import Comparison, compare, find_run
-from transformers_framework.several.curves import MOST_POINTS, series_in, thinned, ticks
+from transformers_framework.several.curves import MOST_POINTS, Curve, chart, series_in, thinned, ticks
+from transformers_framework.several.measures import OBJECTIVES, Labelled
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 2, 200)
@@ -170,11 +172,13 @@ def test_runs_are_found_by_name_and_folder(top, monkeypatch):
             "--metric: 'acuracy' is not a test metric of all runs. Did you mean 'accuracy'",
         ),
         (["a", "--format", "html"], "--format html: give the file of the page, as --output"),
+        (["a", "--output", "."], r"--output \.: this is a folder. Give a file, as comparison.md"),
         (["a", "--fromat", "html"], r"--fromat: unknown flag. Did you mean '--format'\?"),
         (["a", "--confidence", "95"], "--confidence: found '95', expected a number greater than 0 and less than 1"),
     ],
 )
-def test_mistakes_of_the_command(top, words, says, capsys):
+def test_mistakes_of_the_command(top, words, says, capsys, monkeypatch):
+    monkeypatch.chdir(top)  # the only folder that may be replaced
     split = next((n for n, word in enumerate(words) if word.startswith("--")), len(words))
     assert main([*words[:split], "--output_dir", str(top), *words[split:]]) == 2
     assert re.search(says, capsys.readouterr().err)
@@ -225,7 +229,29 @@ def test_the_page_stands_alone(top, tmp_path):
     assert reader.stack == []
 
 
+@pytest.mark.parametrize("ids", [range(12), [f"row {n}" for n in range(12)], [0] * 12])
+def test_rankings_with_ties_are_those_of_the_run_whatever_ids_the_data_have(ids):
+    """Ties are broken by the places of rows, not by a column "id"."""
+    labels, scores, queries = [0, 1, 0, 0] * 3, [0.5, 0.5, -1.0, 0.5] * 3, np.repeat([7, 8, 9], 4).tolist()
+    rows = [
+        {"id": i, "label": label, "scores": score, "key": query}
+        for i, label, score, query in zip(ids, labels, scores, queries, strict=True)
+    ]
+    expected = ranking_metrics(np.array(scores), np.array(labels), np.array(queries), np.arange(12))
+    run = Labelled({"label_column": "label", "index_column": "key"}, None, False, [*expected])
+    found = OBJECTIVES["answer_selection"](rows, run)
+    assert {n: v for n, v in zip(found.names, found.observed, strict=True) if n in expected} == pytest.approx(expected)
+
+
+def test_every_logged_moment_is_read(top):
+    path = top / "checkpoints" / "a" / "metrics.jsonl"
+    path.write_bytes('{"step": 1, "valid/f1_class_a\u2028b\x85": 1.0}\n{"step": 2}\n{"step": 3, "é'.encode()[:-1])
+    assert [moment["step"] for moment in find_run("a", top).members[0].curves()] == [1, 2]
+
+
 def test_curves():
+    for low in (0.0, 2 / 3):
+        assert "nan" not in chart("f1", [Curve("a", 0, [(1, low), (2, low + 1.2e-16)])]), "equal but for rounding"
     assert ticks(0, 1) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert ticks(-3e-5, 7e-5)[0] <= -3e-5
     points = [(float(n), float(n % 2)) for n in range(10 * MOST_POINTS)]
