@@ -117,7 +117,9 @@ def _planned(
     settings, commands = [], []
     for setting, of_setting, (options, _, groups) in zip(sweep.settings, names, parsed, strict=True):
         words, runs = _typed(setting), []
-        shown = {flag: " ".join("none" if word is None else word for word in w) for flag, w in setting.items()}
+        shown = {
+            flag: " ".join("none" if word is None else word for word in w or (None,)) for flag, w in setting.items()
+        }
         for seed in seeds or [options["seed"]]:
             run = f"{of_setting}-seed{seed}" if seeds else of_setting
             flags = {**options, "name": run, "seed": seed}
@@ -150,11 +152,11 @@ def _check_seeds(seeds: Sequence[int], given: Mapping[str, Given], problems: lis
 
 
 def _check_places(sweep: Sweep, given: Mapping[str, Given]) -> None:
-    """Check that flags of the sweep are not on the command line too."""
+    """Check that flags of the sweep are not on the command line too, nor in a file that an empty list would replace."""
     both = [
         f"{given[name].place}: this flag is varied at {place}. Leave it out of one of both."
         for name, place in sweep.places.items()
-        if name in given and given[name].place.startswith("-")
+        if name in given and (given[name].place.startswith("-") or not all(s[name] for s in sweep.settings))
     ]
     if both:
         raise ConfigurationError("\n".join(both))
@@ -186,10 +188,11 @@ def _parsed(base: Mapping[str, Given], sweep: Sweep, problems: list[UserError]) 
 
 
 def _typed(setting: Mapping[str, tuple[str | None, ...]]) -> list[str]:
-    """Return the flags of a setting as they are typed."""
+    """Return the flags of a setting as they are typed; an empty list is the default, and cannot be typed."""
     return [
         word
         for name, words in setting.items()
+        if words
         for word in _words(Given(dashed(name), tuple("none" if value is None else str(value) for value in words)))
     ]
 
@@ -252,7 +255,7 @@ def run_series(series: Series, argv: Sequence[str]) -> int:
     if series.is_sweep and (status := _checked(series, argv)):
         return status
     status, failed = run_all(series.runs, goes_on=series.is_sweep)
-    if all(run.results.exists() or run in failed for run in series.runs):
+    if failed is not None and all(run.results.exists() or run in failed for run in series.runs):
         print(printable(report(series, failed)))  # noqa: T201
     return status
 

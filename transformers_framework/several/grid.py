@@ -120,7 +120,7 @@ def suffixes(settings: Sequence[Setting]) -> list[str]:
 
 
 def _part(short: str, words: tuple[str | None, ...]) -> str:
-    texts = ["none" if word is None else PurePosixPath(word).name for word in words] or ["true"]
+    texts = ["none" if word is None else PurePosixPath(word).name for word in words or (None,)]
     value = "+".join(re.sub(r"[^\w.+-]+", "_", text).strip("_") for text in texts)
     return f"{short}{'_' if value[:1].isalpha() else ''}{value}"
 

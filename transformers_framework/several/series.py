@@ -133,7 +133,7 @@ def shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 
-def run_all(runs: Sequence[PlannedRun], *, goes_on: bool) -> tuple[int, list[PlannedRun]]:
+def run_all(runs: Sequence[PlannedRun], *, goes_on: bool) -> tuple[int, list[PlannedRun] | None]:
     """Start the runs one after the other, each in its own process.
 
     A signal is passed on to the current run, which saves a checkpoint and ends; no further run is started then.
@@ -144,7 +144,8 @@ def run_all(runs: Sequence[PlannedRun], *, goes_on: bool) -> tuple[int, list[Pla
             finite.
 
     Returns:
-        The exit status: of the run that ended the series, 1 if runs failed, else 0; and the runs that failed.
+        The exit status: of the run that ended the series, 1 if runs failed, else 0; and the runs that failed, None if
+        the series ended before all were tried.
     """
     failed = []
     for number, run in enumerate(runs, 1):
@@ -160,9 +161,9 @@ def run_all(runs: Sequence[PlannedRun], *, goes_on: bool) -> tuple[int, list[Pla
         elif status != DONE:
             advice = "" if status == WRONG else "; repeat the same command to go on"
             logger.warning("The series ended in run '%s' with status %d%s", run.folders.name, status, advice)
-            return status, [run]
+            return status, None
         elif stopped:  # the run was over when the signal came
-            return 128 + stopped, []
+            return 128 + stopped, None
     return (FAILED if failed else DONE), failed
 
 

@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 from tests import runs
+from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather
 from transformers_framework.cli.main import main
-from transformers_framework.cli.several import series_of
+from transformers_framework.cli.several import run_series, series_of
 from transformers_framework.cli.sweep_files import read_sweep
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.several import series as module
@@ -117,6 +118,17 @@ def test_flags_that_belong_to_another_flag_can_be_varied_with_it(tmp_path):
     assert "adafactor_beta1" in series.runs[1].options
 
 
+def test_an_empty_list_is_a_value(tmp_path):
+    (tmp_path / "grid.yaml").write_text("callbacks: [[], [x:y]]\n")
+    series = planned(words(tmp_path, sweep=tmp_path / "grid.yaml"))
+    assert [run.folders.name for run in series.runs] == ["run-callbacks_none", "run-callbacks_x_y"]
+    (tmp_path / "c.yaml").write_text("callbacks: [a:b]\n")
+    with pytest.raises(ConfigurationError, match=r"c.yaml:1: callbacks: this flag is varied at .*grid.yaml:1"):
+        planned(words(tmp_path, sweep=tmp_path / "grid.yaml", config=tmp_path / "c.yaml"))
+    given = gather(series.runs[0].words)
+    assert parser.parse(given, parser.groups_of(parser.select(given)))[0] == series.runs[0].options
+
+
 def test_random_sweeps(tmp_path):
     (tmp_path / "r.yaml").write_text(
         "method: random\nnum_runs: 30\nseed: 3\nlearning_rate: {min: 1e-6, max: 1e-3, log: true}\nbatch_size: [8, 16]\n"
@@ -190,9 +202,25 @@ def test_a_run_that_fails_ends_seeds_but_not_a_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_run", lambda run: (started.append(run), (int(run.seed == 2), 0))[1])
     assert run_all(every, goes_on=True) == (1, [every[1]])
     assert started == every
-    assert run_all(every, goes_on=False) == (1, [every[1]])
+    assert run_all(every, goes_on=False) == (1, None)
     monkeypatch.setattr(module, "_run", lambda run: (143, signal.SIGTERM))
-    assert run_all(every, goes_on=True) == (143, [every[0]])
+    assert run_all(every, goes_on=True) == (143, None)
+    monkeypatch.setattr(module, "_run", lambda run: (0, signal.SIGTERM))
+    assert run_all(every, goes_on=True) == (143, None)
+
+
+@pytest.mark.parametrize(("status", "received"), [(1, 0), (143, signal.SIGTERM), (1, signal.SIGTERM)])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_series_that_ended_early_has_no_means(status, received, overwrite, tmp_path, monkeypatch, capsys):
+    """Not even if the last run ended it, or the runs that are to be overwritten still have their results."""
+    argv = words(tmp_path, seeds=[1, 2], overwrite=overwrite)
+    series = planned(argv)
+    for run in series.runs if overwrite else series.runs[:1]:
+        finish(run, 0.8)
+    monkeypatch.setattr(module, "_run", lambda run: (status, received))
+    assert run_series(series, argv) == status
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "out" / "checkpoints" / "run-seeds").exists()
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
