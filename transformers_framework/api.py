@@ -103,7 +103,7 @@ class RunResult:
     def predictions(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of the prediction files, by file name: ``test`` and ``predict``, and more with several objectives."""
         return {
-            path.stem: [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            path.stem: [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
             for path in sorted(self.folders.predictions.glob("*.jsonl"))
         }
 

@@ -24,6 +24,9 @@ import transformers_framework
 from tests import runs
 from tests.tolerances import BACKWARD, approx
 from transformers_framework import ConfigurationError, DataError, run
+from transformers_framework.api import RunResult
+from transformers_framework.processing.json_text import to_json
+from transformers_framework.storage.run_folders import RunFolders
 
 
 def flags_of(tmp_path: Path, **changed: Any) -> dict[str, Any]:
@@ -38,6 +41,15 @@ def flags_of(tmp_path: Path, **changed: Any) -> dict[str, Any]:
     flags = {name: values[0] if len(values) == 1 else values or True for name, values in flags.items()}
     typed = {"batch_size": 8, "learning_rate": 1e-3, "max_epochs": 1, "devices": 1, "enable_model_summary": False}
     return flags | {name: value for name, value in typed.items() if name in flags}
+
+
+def test_predictions_of_texts_with_unusual_line_breaks(tmp_path):
+    result = RunResult({}, RunFolders(tmp_path, "run"), {})
+    result.folders.predictions.mkdir(parents=True)
+    rows = [{"id": 0, "text": "one\u2028line\x85"}, {"id": 1, "text": "two"}]
+    text = "".join(f"{to_json(row)}\n" for row in rows)
+    (result.folders.predictions / "test.jsonl").write_text(text, encoding="utf-8")
+    assert result.predictions == {"test": rows}
 
 
 def test_a_run_gives_what_it_has_learned(tmp_path):
