@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from transformers_framework.exceptions import ConfigurationError, MissingDependencyError, UserError
+from transformers_framework.constants import DONE, WRONG
+from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Range, Source
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from transformers_framework.cli.flags import Flag
 
 logger = logging.getLogger("transformers_framework.clusters")  # this module's name is another when it is the program
 
 USAGE = "python -m transformers_framework.clusters --pre_trained_model MODEL --num_clusters N --output FILE [flags]"
 SMALLEST_MEAN = 2  # tokens a cluster: with one, a token could not be replaced by another of its cluster
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-
 ClusterCount = Annotated[int, Range(ge=2)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What the command does beside its work.
-
-    Args:
-        debug: Show the traceback of an error.
-        help: Show this help, and leave.
-    """
-
-    debug: bool = False
-    help: bool = False
 
 
 def make_clusters(
@@ -178,46 +160,27 @@ def cluster(embeddings: np.ndarray, num_clusters: int, *, seed: int, num_starts:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0 done, 1 it failed, 2 the command or its input is wrong.
+    """Run the command and return its exit status, see :func:`cli.tool.run_tool`.
 
     Args:
         argv: The words after the program's name; those of the process when absent.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    try:
-        return _command(argv)
-    except UserError as error:
-        if "--debug" in argv:
-            traceback.print_exc()
-        sys.stderr.write(f"error: {error}\n")
-        return WRONG
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: nothing was written\n")
-        return INTERRUPTED
-    except Exception as error:
-        traceback.print_exc()
-        sys.stderr.write(f"error: {type(error).__name__}: {error}\n")
-        return FAILED
+    from transformers_framework.cli.tool import run_tool
+
+    return run_tool(argv, _command)
 
 
 def _command(argv: Sequence[str]) -> int:
     import numpy as np
 
-    from transformers_framework.cli import help as helps
-    from transformers_framework.cli.flags import flags_of, merge
     from transformers_framework.cli.given import read_command_line
-    from transformers_framework.cli.parser import values_of
+    from transformers_framework.cli.tool import groups_of_tool, values_or_help
     from transformers_framework.runtime.log import set_up_logging
 
-    groups: dict[str, dict[str, Flag]] = {
-        "clusters": merge(flags_of(make_clusters)),
-        "command": merge(flags_of(Command)),
-    }
+    groups = groups_of_tool("clusters", make_clusters)
     given = read_command_line(argv)
-    if not given or "help" in given:
-        (sys.stdout if given else sys.stderr).write(helps.full(groups, USAGE) + "\n")
+    if (options := values_or_help(given, groups, USAGE, asks=bool(given))) is None:
         return DONE if given else WRONG
-    options = values_of(given, groups)
     set_up_logging()
     clusters = make_clusters(**{name: options[name] for name in groups["clusters"]})
     sizes = np.bincount(clusters)

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from transformers_framework.exceptions import ConfigurationError, UserError, printable
+from transformers_framework.constants import DONE, WRONG
+from transformers_framework.exceptions import ConfigurationError, printable
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Range
-
-if TYPE_CHECKING:
-    from transformers_framework.cli.flags import Flag
 
 USAGE = "python -m transformers_framework.compare RUN RUN … [flags]"
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-
 Confidence = Annotated[float, Range(above=0, below=1)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What the command does beside its work.
-
-    Args:
-        debug: Show the traceback of an error.
-        help: Show this help, and exit.
-    """
-
-    debug: bool = False
-    help: bool = False
 
 
 def compared(
@@ -97,41 +78,25 @@ def compared(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0 done, 1 it failed, 2 the command or its input is wrong.
+    """Run the command and return its exit status, see :func:`cli.tool.run_tool`.
 
     Args:
         argv: The words after the program's name; those of the process when absent.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    try:
-        return _command(argv)
-    except UserError as error:
-        if "--debug" in argv:
-            traceback.print_exc()
-        sys.stderr.write(printable(f"error: {error}\n"))
-        return WRONG
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return INTERRUPTED
-    except Exception as error:
-        traceback.print_exc()
-        sys.stderr.write(printable(f"error: {type(error).__name__}: {error}\n"))
-        return FAILED
+    from transformers_framework.cli.tool import run_tool
+
+    return run_tool(argv, _command, interrupted="interrupted")
 
 
 def _command(argv: Sequence[str]) -> int:
-    from transformers_framework.cli import help as helps
-    from transformers_framework.cli.flags import flags_of, merge
     from transformers_framework.cli.given import read_command_line
-    from transformers_framework.cli.parser import values_of
+    from transformers_framework.cli.tool import groups_of_tool, values_or_help
 
-    groups: dict[str, dict[str, Flag]] = {"compare": merge(flags_of(compared)), "command": merge(flags_of(Command))}
+    groups = groups_of_tool("compare", compared)
     first = next((place for place, word in enumerate(argv) if word.startswith("-")), len(argv))
     runs, given = argv[:first], read_command_line(argv[first:])
-    if not argv or "help" in given:
-        (sys.stdout if argv else sys.stderr).write(helps.full(groups, USAGE) + "\n")
+    if (options := values_or_help(given, groups, USAGE, asks=bool(argv))) is None:
         return DONE if argv else WRONG
-    options = values_of(given, groups)
     if not runs:
         raise ConfigurationError(f"No runs are given; they come before the flags: {USAGE}.")
     text = compared(runs, **{name: options[name] for name in groups["compare"]})

@@ -40,3 +40,9 @@ ONCE: Final = (
 )  # flags that say what to do with an earlier run: nothing that a run leaves has them
 
 DEFAULT_LEARNING_RATE: Final = 1e-4
+
+# exit statuses: the command is complete, it failed, its flags or data are invalid, Ctrl-C interrupted it
+DONE: Final = 0
+FAILED: Final = 1
+WRONG: Final = 2
+INTERRUPTED: Final = 130

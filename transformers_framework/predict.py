@@ -7,13 +7,13 @@ import re
 import shutil
 import sys
 import tempfile
-import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from transformers_framework.exceptions import ConfigurationError, UserError, printable
+from transformers_framework.constants import DONE, WRONG
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
 
 if TYPE_CHECKING:
@@ -34,21 +34,6 @@ OWN_WORDS = {  # of messages about a run: this command's
     "--pre_trained_model": "--model",
     "the predict data set": "the input",
 }
-
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """What the command does beside its work.
-
-    Args:
-        debug: Show the traceback of an error.
-        help: Show this help, and leave; with `model`, the flags of its inputs too.
-    """
-
-    debug: bool = False
-    help: bool = False
 
 
 def predict(
@@ -218,29 +203,14 @@ def _standard_input(folder: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0 done, 1 it failed, 2 the command or its input is wrong.
+    """Run the command and return its exit status, see :func:`cli.tool.run_tool`.
 
     Args:
         argv: The words after the program's name; those of the process when absent.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    try:
-        return _command(argv)
-    except UserError as error:
-        if "--debug" in argv:
-            traceback.print_exc()
-        sys.stderr.write(printable(f"error: {_in_own_words(str(error))}") + "\n")
-        return WRONG
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted: nothing was written\n")
-        return INTERRUPTED
-    except BrokenPipeError:  # as in `... --output - | head`
-        sys.stderr.close()
-        return DONE
-    except Exception as error:
-        traceback.print_exc()
-        sys.stderr.write(f"error: {type(error).__name__}: {error}\n")
-        return FAILED
+    from transformers_framework.cli.tool import run_tool
+
+    return run_tool(argv, _command, reworded=_in_own_words)
 
 
 def _in_own_words(message: str) -> str:
@@ -251,19 +221,14 @@ def _in_own_words(message: str) -> str:
 
 
 def _command(argv: Sequence[str]) -> int:
-    from transformers_framework.cli import help as helps
-    from transformers_framework.cli.flags import flags_of, merge
     from transformers_framework.cli.given import read_command_line
-    from transformers_framework.cli.parser import values_of
+    from transformers_framework.cli.tool import groups_of_tool, values_or_help
     from transformers_framework.runtime.log import set_up_logging
 
     given = read_command_line(argv)
-    groups: dict[str, dict[str, Flag]] = {"predict": merge(flags_of(predict)), **_flags_of_model(given)}
-    groups["command"] = merge(flags_of(Command))
-    if not given or "help" in given:
-        (sys.stdout if given else sys.stderr).write(helps.full(groups, USAGE) + "\n")
+    groups = groups_of_tool("predict", predict, _flags_of_model(given))
+    if (options := values_or_help(given, groups, USAGE, asks=bool(given))) is None:
         return DONE if given else WRONG
-    options = values_of(given, groups)
     set_up_logging()
     own = groups["predict"]
     flags = {name: options[name] for name in given if name not in own and name not in groups["command"]}

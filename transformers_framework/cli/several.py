@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers_framework.cli.given import Given, dashed, occurrences
 from transformers_framework.cli.sweep_files import Sweep, read_sweep
-from transformers_framework.constants import ONCE
+from transformers_framework.constants import DONE, ONCE, WRONG
 from transformers_framework.exceptions import ConfigurationError, UserError, caught, printable
 from transformers_framework.several.grid import suffixes
-from transformers_framework.several.series import DONE, PROGRAM, WRONG, PlannedRun, Series, check_machine
+from transformers_framework.several.series import PROGRAM, PlannedRun, Series, check_machine
 from transformers_framework.storage.run_folders import RunFolders
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transformers_framework.constants import DONE, FAILED, WRONG
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.several.results import CONFIG, RESULTS
 from transformers_framework.storage.run_folders import RunFolders
 
 PROGRAM = (sys.executable, "-m", "transformers_framework")
-DONE, FAILED, WRONG = 0, 1, 2
 STOPPING = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, n))
 PR_SET_PDEATHSIG = 1  # of prctl.h
 # flags that may differ between the runs of a series: where and how fast it runs

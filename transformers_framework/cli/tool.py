@@ -1,0 +1,90 @@
+"""Commands beside runs, such as clusters and predict: flags of a function, one message per mistake, exit statuses."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers_framework.cli.flags import Flag, flags_of, merge
+from transformers_framework.cli.given import Given
+from transformers_framework.constants import DONE, FAILED, INTERRUPTED, WRONG
+from transformers_framework.exceptions import UserError, printable
+
+Groups = dict[str, dict[str, Flag]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolFlags:
+    """Flags that every command has.
+
+    Args:
+        debug: Show the traceback of an error.
+        help: Show this help, and exit.
+    """
+
+    debug: bool = False
+    help: bool = False
+
+
+def groups_of_tool(title: str, function: Callable[..., Any], more: Groups | None = None) -> Groups:
+    """Return the flags of a command by group: those of its function, further ones, and those of every command."""
+    return {title: merge(flags_of(function)), **(more or {}), "command": merge(flags_of(ToolFlags))}
+
+
+def values_or_help(given: Mapping[str, Given], groups: Groups, usage: str, *, asks: bool) -> dict[str, Any] | None:
+    """Return the values of all flags; None if the help was printed instead.
+
+    Args:
+        given: The flags of the command line.
+        groups: All flags.
+        usage: First line of the help.
+        asks: Whether the command line asks for something; without, the help goes to standard error.
+
+    Raises:
+        ConfigurationError: When a flag is unknown, missing or invalid.
+    """
+    from transformers_framework.cli import help as helps
+    from transformers_framework.cli.parser import values_of
+
+    if not asks or "help" in given:
+        (sys.stdout if asks else sys.stderr).write(helps.full(groups, usage) + "\n")
+        return None
+    return values_of(given, groups)
+
+
+def run_tool(
+    argv: Sequence[str] | None,
+    command: Callable[[Sequence[str]], int],
+    *,
+    interrupted: str = "interrupted: nothing was written",
+    reworded: Callable[[str], str] = str,
+) -> int:
+    """Run a command and return its exit status: 0 done, 1 it failed, 2 the command or its input is wrong, 130 Ctrl-C.
+
+    Args:
+        argv: The words after the program's name; those of the process when absent.
+        command: Returns the exit status of the command with these words.
+        interrupted: Message after Ctrl-C.
+        reworded: Returns a message in the words of this command.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return command(argv)
+    except UserError as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        sys.stderr.write(printable(f"error: {reworded(str(error))}") + "\n")
+        return WRONG
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{interrupted}\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # as in `... --output - | head`
+        sys.stderr.close()
+        return DONE
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.write(printable(f"error: {type(error).__name__}: {error}") + "\n")
+        return FAILED
