@@ -9,7 +9,6 @@ import io
 import json
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,16 +125,34 @@ def test_rows_may_be_one_a_list_or_a_table(ranker: Path) -> None:
         ([*PAIRS[:2], {"question": "a", "answer": None}], "row 2: the text in 'answer' is null or empty"),
         ([{"question": "a"}], "has no column 'answer'"),
         (["a text"], "row 0: found str 'a text', expected a dictionary with the columns answer, key"),
+        (
+            [{"query": "a"}, {"query": "b"}],
+            "row 0: none of the columns answer, key, label, question is there. Found: query",
+        ),
+        ({}, "row 0: none of the columns"),
+        (pd.DataFrame({"query": ["a"]}), "row 0: none of the columns"),
+        ([PAIRS[0], {"question": "\ud800", "answer": "b"}], "row 1: 'question' is no valid text"),
         ([PAIRS[0], {"question": "a", "answer": ["b"]}], "row 1: 'answer' is list \\['b'\\], expected values of one"),
     ],
 )
-def test_wrong_rows_are_named(ranker: Path, rows: Sequence[Any], message: str) -> None:
+def test_wrong_rows_are_named(ranker: Path, rows: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(str(ranker), device="cpu").predict(rows)
 
 
+def test_a_column_may_be_called_id(ranker: Path) -> None:
+    """Ids of queries are rarely those of rows."""
+    model = load(str(ranker), device="cpu", index_column="id")
+    expected = load(str(ranker), device="cpu").predict(PAIRS)
+    for ids in (range(len(PAIRS))[::-1], [f"q{n // 2}" for n in range(len(PAIRS))]):
+        assert model.predict([row | {"id": n} for row, n in zip(PAIRS, ids, strict=True)]) == expected
+
+
 def test_wrong_arguments_are_refused(ranker: Path) -> None:
+    with pytest.raises(ConfigurationError, match="batch_size=-1: expected an integer of 1 or more"):
+        load(str(ranker), device="cpu").predict(PAIRS, batch_size=-1)
     for flags, message in (
+        ({"batch_size": "3"}, "batch_size='3': expected an integer of 1 or more"),
         ({"device": "gpu7"}, "--device gpu7"),
         ({"dtype": "int8"}, "expected float32, bfloat16 or float16"),
         ({"learning_rate": 1}, "'learning_rate' is not a flag of the inputs"),

@@ -127,17 +127,22 @@ def lines_of(
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each row of the data set that was predicted, and its predictions."""
     position = 0
-    ids = columns[ROW_IDS]
-    values = {key: column.tolist() for key, column in columns.items() if key != ROW_IDS}
+    ids, predicted = columns[ROW_IDS], decoded(objective, columns)
     start = 0
     for rows in chunks:
         size = len(next(iter(rows.values())))
         while position < len(ids) and ids[position] < start + size:
             row = {key: column[ids[position] - start] for key, column in rows.items()}
-            predicted = {key: column[position] for key, column in values.items()}
-            yield {"id": int(ids[position]), **row}, objective.decode(predicted)
+            yield {"id": int(ids[position]), **row}, next(predicted)
             position += 1
         start += size
+
+
+def decoded(objective: Objective, columns: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    """Yield the predictions of each row as they are shown."""
+    values = {key: column.tolist() for key, column in columns.items() if key != ROW_IDS}
+    for position in range(len(columns[ROW_IDS])):
+        yield objective.decode({key: column[position] for key, column in values.items()})
 
 
 def in_row_order(parts: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

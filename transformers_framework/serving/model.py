@@ -80,15 +80,15 @@ class LoadedModel:
         with self._lock:
             self._run.take(dataset)
             if self._run.inputs.embeds:
-                return self._embeddings(batch_size or self.batch_size, len(dataset))
-            lines = self._predictor.lines(self._predictor.batches(batch_size or self.batch_size))
-            found = {
-                name: {row["id"]: predicted for row, predicted in of_objective} for name, of_objective in lines.items()
-            }
+                return self._embeddings(self._batch_size(batch_size), len(dataset))
+            found = self._predictor.predictions(self._predictor.batches(self._batch_size(batch_size)))
         if len(found) == 1:
             (of_rows,) = found.values()
             return [of_rows[row] for row in range(len(dataset))]
         return [{name: of_rows[row] for name, of_rows in found.items()} for row in range(len(dataset))]
+
+    def _batch_size(self, given: int | None) -> int:
+        return self.batch_size if given is None else _checked_batch_size(given)
 
     def _embeddings(self, batch_size: int, count: int) -> list[dict[str, Any]]:
         from transformers_framework.constants import ROW_IDS
@@ -134,7 +134,7 @@ class LoadedModel:
         towers = self._predictor.module.model
         found = np.zeros((len(several), towers.tower(side).embedding_size), dtype=np.float32)
         with self._lock:
-            for places, embeddings in encode(self._predictor, inputs, side, several, batch_size or self.batch_size):
+            for places, embeddings in encode(self._predictor, inputs, side, several, self._batch_size(batch_size)):
                 found[places] = embeddings
         return found[0] if isinstance(texts, str) else found
 
@@ -173,8 +173,7 @@ def load(
 
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ConfigurationError(f"load(dtype={dtype!r}): expected float32, bfloat16 or float16.")
-    if batch_size < 1:
-        raise ConfigurationError(f"load(batch_size={batch_size!r}): expected 1 or more.")
+    _checked_batch_size(batch_size)
     with process_state_restored():
         from transformers.utils import logging as transformers_logging
 
@@ -183,3 +182,9 @@ def load(
             str(model), flags, pipeline=pipeline, cache_dir=cache_dir, unless_given=UNPACKED, predict_dataset=ROWS
         )
         return LoadedModel(run, device, dtype, batch_size)
+
+
+def _checked_batch_size(given: int) -> int:
+    if not isinstance(given, int) or given < 1:
+        raise ConfigurationError(f"batch_size={given!r}: expected an integer of 1 or more.")
+    return given

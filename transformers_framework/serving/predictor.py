@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from transformers_framework.callbacks.predictions import joined_batches, lines_of, on_host, whole_rows
+from transformers_framework.callbacks.predictions import decoded, joined_batches, on_host, whole_rows
+from transformers_framework.constants import ROW_IDS
 from transformers_framework.data.loader import Loader, RowReader
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import ConfigurationError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
 
 DType = Literal["float32", "bfloat16", "float16"]
-Lines = Iterator[tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Predictor:
@@ -83,21 +83,13 @@ class Predictor:
                 found = self.module.predict_step(own, number)
             yield own, found
 
-    def lines(
-        self, batches: Iterable[dict[str, Any]], on_batch: Callable[[dict[str, Any]], None] | None = None
-    ) -> dict[str, Lines]:
-        """Predict all batches; return rows and their predictions in the order of the data, by objective.
-
-        Args:
-            batches: The batches.
-            on_batch: Called with each batch after it was predicted.
-        """
-        kept = []
-        for batch, outputs in self.outputs(batches):
-            kept.append(on_host(outputs["predictions"]))
-            if on_batch is not None:
-                on_batch(batch)
-        return {name: lines_of(rows(), objective, columns) for name, objective, columns, rows in self.whole(kept)}
+    def predictions(self, batches: Iterable[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
+        """Predict all batches; return the predictions of each row by its number, by objective."""
+        kept = [on_host(outputs["predictions"]) for _, outputs in self.outputs(batches)]
+        return {
+            name: dict(zip(columns[ROW_IDS].tolist(), decoded(objective, columns), strict=True))
+            for name, objective, columns, _ in self.whole(kept)
+        }
 
     def whole(
         self, kept: Sequence[Mapping[str, Mapping[str, np.ndarray]]]

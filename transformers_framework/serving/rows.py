@@ -23,17 +23,18 @@ def dataset_of(rows: Any, columns: Collection[str]) -> Dataset:
         columns: Columns that may be read.
 
     Raises:
-        DataError: When a row is no dictionary, or a column has values of several types, with the row, counted from 0.
+        DataError: When a row is no dictionary, there is none of the columns, or a column has values of several types;
+            with the row, counted from 0.
     """
     import datasets
     import pyarrow as pa
 
     if isinstance(rows, datasets.Dataset):
-        return rows.select_columns([name for name in rows.column_names if name in columns]).with_format(None)
+        return rows.select_columns(_known(rows.column_names, columns, len(rows))).with_format(None)
     if isinstance(rows, pa.Table):
-        table = rows.select([name for name in rows.column_names if name in columns])
+        table = rows.select(_known(rows.column_names, columns, len(rows)))
     elif hasattr(rows, "iloc"):
-        table = pa.Table.from_pandas(rows[[name for name in rows.columns if name in columns]], preserve_index=False)
+        table = pa.Table.from_pandas(rows[_known(rows.columns, columns, len(rows))], preserve_index=False)
         table = table.replace_schema_metadata(None)
     else:
         table = _of_dictionaries(rows, columns)
@@ -50,8 +51,19 @@ def _of_dictionaries(rows: Iterable[Any], columns: Collection[str]) -> pa.Table:
                 f"row {number}: found {type(row).__name__} {shown(row)[:100]}, expected a dictionary with the columns "
                 f"{', '.join(sorted(columns))}."
             )
-    names = dict.fromkeys(name for row in found for name in row if name in columns)
+    names = _known(dict.fromkeys(name for row in found for name in row), columns, len(found))
     return pa.table({name: _array(name, [row.get(name) for row in found]) for name in names})
+
+
+def _known(names: Iterable[str], columns: Collection[str], num_rows: int) -> list[str]:
+    """Return the names of columns that may be read; without any, Arrow would have no rows."""
+    names = list(names)
+    known = [name for name in names if name in columns]
+    if num_rows and not known:
+        raise DataError(
+            f"row 0: none of the columns {', '.join(sorted(columns))} is there. Found: {', '.join(map(str, names))}."
+        )
+    return known
 
 
 def _array(name: str, values: list[Any]) -> pa.Array:
@@ -60,8 +72,11 @@ def _array(name: str, values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, UnicodeEncodeError):  # half a pair of UTF-16, as JSON may have
+            row = next(row for row, value in enumerate(values) if repr(error.object) in repr(value))
+            raise DataError(f"row {row}: '{name}' is no valid text ({error}).") from None
         if all(isinstance(value, str | int | float | None) for value in values):  # texts, some written as numbers
-            return pa.array([None if value is None else str(value) for value in values])
+            return _array(name, [None if value is None else str(value) for value in values])
         kinds = [type(value).__name__ for value in values]
         first = next((kind for value, kind in zip(values, kinds, strict=True) if value is not None), "")
         odd = next((row for row, value in enumerate(values) if value is not None and kinds[row] != first), 0)
