@@ -323,6 +323,8 @@ class Experiment:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EndsRun):
                 callback.on_run_end(self)
+        for own in trainer.loggers:  # what was logged since the last stage
+            own.finalize("success")
 
     @property
     def steps(self) -> Steps:
