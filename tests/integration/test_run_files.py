@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -87,12 +88,14 @@ def test_a_run_that_only_tests_keeps_the_rest_of_the_results(trained: tuple[Path
     folder, folders = trained
     before, lines = folders.read_results(), folders.metrics.read_text("utf-8")
     messages = folders.log.read_text("utf-8")
-    other = tiny.write_jsonl(tmp_path / "other.jsonl", runs.rows_for("answer_selection", 19, 7))
+    name = os.fsdecode(b"\xe9.jsonl") if sys.platform == "linux" else "é.jsonl"  # no Unicode
+    other = tiny.write_jsonl(tmp_path / name, runs.rows_for("answer_selection", 19, 7))
     runs.run(folder, test_dataset=other, ckpt_path=folders.last, overwrite=True)
     after = folders.read_results()
     assert after["test"].keys() == before["test"].keys()
     assert after["test"] == {n: v for n, v in runs.logged_moments(folders)[-1].items() if "/" in n} != before["test"]
-    assert after["data"].pop("test")["rows"] == 19
+    tested = after["data"].pop("test")
+    assert (tested["rows"], tested["source"]) == (19, str(other))
     assert before["data"].pop("test")["rows"] == 27
     for found in (before, after):
         del found["test"], found["durations"]["test"]

@@ -25,6 +25,8 @@ def metric_list(metrics: Mapping[str, float | None], stage: str, most: int = MOS
         'loss 0.5000, f1 0.9123'
         >>> metric_list({"valid/f1_class_a": 0.5, "valid/f1": 0.7, "valid/loss": 1.0}, "valid")
         'loss 1.0000, f1 0.7000, f1_class_a 0.5000'
+        >>> metric_list({"valid/f1_class_a" + chr(10) + "b": 0.5}, "valid")
+        'f1_class_a b 0.5000'
         >>> metric_list({"test/f1": None}, "test")
         'f1 nan'
         >>> metric_list({"test/a/loss": 1.0, "test/b/loss": 2.0}, "test", most=1)
@@ -38,6 +40,7 @@ def metric_list(metrics: Mapping[str, float | None], stage: str, most: int = MOS
     names.sort(key=lambda name: ("_class_" in name) - (name.rpartition("/")[2] == "loss"))
     values = {name: metrics[f"{stage}/{name}"] for name in names[:most]}
     shown = [f"{name.removeprefix(prefix)} {math.nan if v is None else v:.4f}" for name, v in values.items()]
+    shown = [" ".join(text.split()) for text in shown]  # names of classes may have line breaks
     return ", ".join([*shown, *([f"and {len(names) - most} more"] if len(names) > most else [])])
 
 

@@ -134,7 +134,8 @@ class Results(pl.Callback, EndsRun):
             found = updated(run.folders.read_results(), found)
         try:
             with atomic_file(run.folders.results) as aside:
-                aside.write_text(to_json(found, indent=2) + "\n", encoding="utf-8")
+                # names of files may be no Unicode; JSON has an escape for their bytes
+                aside.write_text(to_json(found, indent=2) + "\n", encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             logger.warning(
                 "%s cannot be written (%s). Free some space, and run the same command with --resume to write it.",

@@ -41,9 +41,7 @@ def read_results(path: Path) -> dict[str, Any]:
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
     """Write the results of several runs."""
     with atomic_file(path) as aside:
-        aside.write_text(
-            json.dumps(json.loads(to_json(results)), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        aside.write_text(to_json(results, indent=2) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
