@@ -103,7 +103,8 @@ def _bca(observed: float, drawn: Array, left_out: Array, levels: tuple[float, fl
     if below in (0, 1):  # no unit differs, or the metric is at a bound that no resample leaves
         return _quantiles(drawn, levels)
     bias = normal.inv_cdf(below)
-    influence = np.nanmean(left_out) - left_out[~np.isnan(left_out)]
+    left_out = left_out[~np.isnan(left_out)]  # none is left of a single unit
+    influence = left_out.sum() / max(1, len(left_out)) - left_out
     spread = np.sum(influence**2)
     skew = float(np.sum(influence**3) / (6 * spread**1.5)) if spread > 0 else 0.0
     points = [bias + normal.inv_cdf(level) for level in levels]
