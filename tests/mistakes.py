@@ -1189,6 +1189,12 @@ def swept(name: str, says: str, text: str, **flags: Any) -> Wrong:
 
 SEVERAL = [
     wrong("seed twice", "--seeds: the seed 3 is given twice", seeds=[3, 1, 3]),
+    wrong(
+        "one repository of several runs",
+        "--push_to_hub user/model: 2 runs of the series would replace",
+        seeds=[1, 2],
+        push_to_hub="user/model",
+    ),
     wrong("seed and seeds", r"--seed: --seeds has the seeds of the runs. Leave --seed out", seeds=[1, 2], seed=3),
     wrong("seed and seeds in a file", r"c.yaml:2: seed: --seeds has the seeds", {"c.yaml": "seeds: [1, 2]\nseed: 3\n"}),
     wrong("seed that is no number", "--seeds: found '1' 'x', expected one or more values", seeds=[1, "x"]),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FLAGS = ("seeds", "sweep")
 OWN = (*FLAGS, "seed", "name")  # flags of the command that are others for each run
+NEVER_SHARED = ("push_to_hub",)  # flags whose value names what each run would replace
 COMMAND = ("python", "-m", "transformers_framework")
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,8 @@ def series_of(argv: Sequence[str], given: Mapping[str, Given]) -> tuple[Series, 
         check_machine(os.environ, max((flags.options["num_nodes"] for flags in parsed), default=1))
     _raise(problems)
     series = _planned(argv, given, sweep, seeds, parsed, is_sweep=path is not None)
+    with caught(problems.append):
+        _check_shared(series)
     for run in series.runs:
         with caught(problems.append):
             run.check_earlier()
@@ -149,6 +152,17 @@ def _check_seeds(seeds: Sequence[int], given: Mapping[str, Given], problems: lis
                 f"{seed.place}: --seeds has the seeds of the runs. Leave --seed out, or give --seed without --seeds."
             )
         )
+
+
+def _check_shared(series: Series) -> None:
+    """Check that no two runs would write to the same place outside the output folder."""
+    for name in NEVER_SHARED:
+        values = [run.options[name] for run in series.runs if run.options[name] is not None]
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise ConfigurationError(
+                f"{dashed(name)} {twice[0]}: {len(twice)} runs of the series would replace each other there. Leave it "
+                "out, and upload the run that you choose with `hf upload`."
+            )
 
 
 def _check_places(sweep: Sweep, given: Mapping[str, Given]) -> None:
