@@ -99,5 +99,9 @@ def test_no_checkpoints_or_all_of_them(finished: Finished, capsys: pytest.Captur
 
 
 def test_a_run_whose_time_is_over_is_not_over(finished: Finished) -> None:
-    done = finished.run("time", "train", "valid", max_time="00:00:00:01", max_epochs=1000, keep_checkpoints="none")
+    flags: dict[str, Any] = {"max_epochs": 1000, "keep_checkpoints": "none", "monitor": "valid/loss"}
+    done = finished.run("time", "train", "valid", "test", max_time="00:00:00:01", **flags)
+    assert done.last.exists()
+    # the best state is an early one, to whose time a test sets the timer back
+    finished.run("time", "train", "valid", "test", max_time="00:00:00:02", resume=True, **flags)
     assert done.last.exists()

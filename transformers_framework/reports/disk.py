@@ -41,14 +41,18 @@ class KeptCheckpoints(pl.Callback, EndsRun):
     """
 
     def __init__(self, keep: Kept) -> None:
-        self.keep = keep
+        self.keep, self.time_is_over = keep, False
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take note whether ``--max_time`` ended the training: a test of the best state sets the timer back to it."""
+        from transformers_framework.callbacks.early_stopping import TIME_IS_OVER, reason_of_end
+
+        self.time_is_over = reason_of_end(trainer) == TIME_IS_OVER
 
     def on_run_end(self, run: Run) -> None:
         """Reduce the checkpoints, unless the run was stopped by ``--max_time``."""
-        from transformers_framework.callbacks.early_stopping import TIME_IS_OVER, reason_of_end
-
         trainer = run.trainer
-        if trainer.strategy.broadcast(reason_of_end(trainer) == TIME_IS_OVER):  # ranks have their own clocks
+        if trainer.strategy.broadcast(self.time_is_over):  # ranks have their own clocks
             return
         # without a shared folder each node has its own files
         for leads in (trainer.is_global_zero, trainer.local_rank == 0):
