@@ -77,6 +77,18 @@ def is_address(text: str) -> bool:
     return "://" in text
 
 
+def without_credentials(value: object) -> object:
+    """Return a value of a flag, or several, without the user names and passwords in its addresses.
+
+    Examples:
+        >>> without_credentials("postgresql://jane:secret@host/mlflow"), without_credentials(["a@b", 1])
+        ('postgresql://host/mlflow', ['a@b', 1])
+    """
+    if isinstance(value, (list, tuple)):
+        return [without_credentials(item) for item in value]
+    return re.sub(r"://[^/?#\s]*@", "://", value) if isinstance(value, str) else value
+
+
 @dataclass(frozen=True)
 class Expanded:
     """A path in which ``~`` and ``$NAME`` are expanded as a shell does.

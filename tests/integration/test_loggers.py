@@ -71,6 +71,16 @@ def resumed(tmp_path: Path, flags: Mapping[str, Any]) -> RunFolders:
     return runs.run(tmp_path, max_epochs=2, resume=True, **flags)
 
 
+def test_hyperparameters_have_no_passwords() -> None:
+    class Seen(CSV):
+        def write_hyperparams(self, params: Mapping[str, Any]) -> None:
+            self.params = params
+
+    seen = Seen(RunFolders("out", "run"))
+    interface.log_hyperparams([seen], {"mlflow_tracking_uri": "https://jane:secret@host:5000/a", "seed": 1})
+    assert seen.params == {"mlflow_tracking_uri": "https://host:5000/a", "seed": 1}
+
+
 def test_csv_and_tensorboard(tmp_path: Path, package: Any) -> None:  # noqa: F811
     flags = flags_of(tmp_path, package, "csv tensorboard")
     whole = runs.run(tmp_path, name="whole", max_epochs=2, **flags)

@@ -24,6 +24,8 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from transformers_framework.restricted import without_credentials
+
 PAUSE = 600.0  # seconds without a logger that has failed
 
 logger = logging.getLogger(__name__)
@@ -176,7 +178,7 @@ def log_figure(loggers: Iterable[Logger], name: str, png: Path, *, step: int) ->
 
 @rank_zero_only
 def log_hyperparams(loggers: Iterable[Logger], values: Mapping[str, Any], metrics: Sequence[str] = ()) -> None:
-    """Log hyper-parameters to all loggers.
+    """Log hyper-parameters to all loggers, without user names and passwords in addresses.
 
     Args:
         loggers: Loggers of the trainer.
@@ -185,9 +187,10 @@ def log_hyperparams(loggers: Iterable[Logger], values: Mapping[str, Any], metric
     """
     from transformers_framework.loggers.tensorboard import TensorBoard
 
+    public = {name: without_credentials(value) for name, value in values.items()}
     for found in loggers:
         named = {"metrics": metrics} if isinstance(found, TensorBoard) else {}
-        _attempt(found, partial(found.log_hyperparams, dict(values), **named))
+        _attempt(found, partial(found.log_hyperparams, dict(public), **named))
 
 
 @rank_zero_only

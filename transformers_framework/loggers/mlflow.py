@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from transformers_framework.exceptions import MissingDependencyError
 from transformers_framework.loggers.interface import Continues, StartsRun, TakesMedia
+from transformers_framework.restricted import without_credentials
 from transformers_framework.storage.run_folders import RunFolders
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class MLflow(StartsRun, TakesMedia, Continues):
         else:
             number = found.experiment_id
         run_id: str = client.create_run(number, run_name=self.folders.name).info.run_id
-        logger.info("MLflow: run %s of experiment %s in %s", run_id, self.experiment_name, self.tracking_uri)
+        store = without_credentials(self.tracking_uri)
+        logger.info("MLflow: run %s of experiment %s in %s", run_id, self.experiment_name, store)
         return run_id
 
     @rank_zero_only
