@@ -35,7 +35,7 @@ GENERATE = """from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 folder = {folder}
 tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSeq2SeqLM.from_pretrained(folder)
-inputs = tokenizer("{prefix}Rembrandt painted it in Amsterdam.", return_tensors="pt")
+inputs = tokenizer({text}, return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=32)[0], skip_special_tokens=True))"""
 LOGITS = """from transformers import AutoTokenizer, {architecture}
 
@@ -85,7 +85,8 @@ def usage_of(folder: Path, objectives: Sequence[Objective], options: Mapping[str
     if not hasattr(transformers, architecture):  # a class of our own
         return Usage(OURS, task, loaded)
     if task == "summarization" or architecture.endswith("ForConditionalGeneration"):
-        return Usage(TRANSFORMERS, task, GENERATE.format(folder=FOLDER, prefix=options.get("prefix") or ""))
+        text = json.dumps(f"{options.get('prefix') or ''}Rembrandt painted it in Amsterdam.", ensure_ascii=False)
+        return Usage(TRANSFORMERS, task, GENERATE.format(folder=FOLDER, text=text))
     if task is None:
         return Usage(TRANSFORMERS, task, LOGITS.format(folder=FOLDER, architecture=architecture))
     if task == "text-ranking" and len(columns) == 2 and len(config.get("id2label") or "12") == 1:

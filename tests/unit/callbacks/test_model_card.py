@@ -11,8 +11,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from transformers_framework.callbacks.card_usage import Usage
+from transformers_framework.callbacks.card_usage import Usage, usage_of
 from transformers_framework.callbacks.model_card import model_card, with_results
+from transformers_framework.objectives.summarization import Summarization
 
 OPTIONS = {"pipeline": "masked_lm", "model": "bert", "name": "first", "train_dataset": "train.jsonl", "resume": True}
 METRICS = {"valid/loss": 0.125, "valid/masked_lm/accuracy": 1 / 3, "valid/masked_lm/perplexity": float("inf")}
@@ -138,3 +139,11 @@ def test_the_hub_is_imported_where_a_card_is_written() -> None:
     code = "import sys, transformers_framework.callbacks.model_card; print('huggingface_hub' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_program_with_any_prefix_compiles(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["T5ForConditionalGeneration"]}')
+    objective = Summarization.__new__(Summarization)
+    code = usage_of(tmp_path, [objective], {"prefix": 'say "{it}":\n'}).code
+    compile(code, "card", "exec")
+    assert r'tokenizer("say \"{it}\":\nRembrandt painted it in Amsterdam."' in code
