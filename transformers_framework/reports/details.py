@@ -15,7 +15,7 @@ from transformers_framework.objectives.objective import active
 from transformers_framework.reports.errors import NAME, markdown
 from transformers_framework.restricted import NonNegativeInt
 from transformers_framework.run_parts import EndsRun
-from transformers_framework.storage.atomic import atomic_file
+from transformers_framework.storage.atomic import atomic_file, remove
 
 if TYPE_CHECKING:
     from transformers_framework.constants import Stage
@@ -62,11 +62,14 @@ class DetailsReport(pl.Callback, EndsRun):
 
     def on_run_end(self, run: Run) -> None:
         """Write the mistakes with their texts."""
-        mistakes = {name: found.mistakes for name, found in stage_details(run, "test").items() if found.mistakes}
-        if not mistakes:
+        if not run.trainer.is_global_zero or not run.data.has("test"):
             return
+        mistakes = {name: found.mistakes for name, found in stage_details(run, "test").items() if found.mistakes}
         path = run.folders.predictions / NAME
         try:
+            if not mistakes:
+                remove(path)  # of an earlier test
+                return
             with atomic_file(path) as aside, aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
                 title = f"Errors of {run.folders.name} in testing"
                 file.writelines(f"{line}\n" for line in markdown(title, mistakes))
