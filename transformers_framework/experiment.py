@@ -21,8 +21,7 @@ from transformers_framework.objectives.capabilities import ConfiguresInputs, hea
 from transformers_framework.preflight import checks_of
 from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveFloat
-from transformers_framework.run_callbacks import built_callbacks, run_callbacks
-from transformers_framework.run_parts import EndsRun
+from transformers_framework.run_callbacks import built_callbacks, end_run, run_callbacks
 from transformers_framework.runtime.failures import explaining_failures
 from transformers_framework.runtime.garbage_collection import freeze_start_up_objects
 from transformers_framework.runtime.machine import prepare_machine
@@ -320,9 +319,7 @@ class Experiment:
                 self._evaluate(stage, weights)
         if data.has("predict"):
             trainer.predict(module, data, ckpt_path=weights, return_predictions=False)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EndsRun):
-                callback.on_run_end(self)
+        end_run(self)
         for own in trainer.loggers:  # what was logged since the last stage
             own.finalize("success")
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from transformers_framework.registry import RUN_CALLBACKS, options_of, resolve
+from transformers_framework.run_parts import EndsRun
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from transformers_framework.run_parts import Run
+
+logger = logging.getLogger(__name__)
 
 
 def run_callbacks(run: Run) -> list[pl.Callback]:
@@ -45,6 +49,21 @@ def run_callbacks(run: Run) -> list[pl.Callback]:
         callbacks.insert(0, TerminateOnNonFinite(run.data.source_of("train").place))
     callbacks += built_callbacks(run, RUN_CALLBACKS)
     return callbacks + user_callbacks(**options_of(user_callbacks, run.options))
+
+
+def end_run(run: Run) -> None:
+    """Call all callbacks that act at the end of a run, in their order; one that fails does not fail the run.
+
+    Args:
+        run: The run.
+    """
+    for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EndsRun):
+            try:
+                callback.on_run_end(run)
+            except Exception as error:  # what was trained and tested is there
+                logger.warning("%s failed at the end of the run, which is complete: %r", type(callback).__name__, error)
+                logger.debug("%s.on_run_end", type(callback).__name__, exc_info=True)
 
 
 def built_callbacks(run: Run, paths: Iterable[str]) -> list[pl.Callback]:

@@ -43,6 +43,9 @@ def image_tags(folders) -> set[str]:
 
 
 def test_without_matplotlib_there_are_no_figures_and_all_else(tmp_path, monkeypatch):
+    earlier = tmp_path / "out/predictions/run/errors.md"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
     monkeypatch.setattr("transformers_framework.reports.figures.figures.find_spec", lambda name: None)
     folders = runs.run(tmp_path, figures=True, errors=0)
     assert not (folders.predictions / "figures").exists()
@@ -61,6 +64,34 @@ def test_a_report_that_fails_is_a_warning(tmp_path, monkeypatch, caplog):
     assert images(folders) == {"lengths"}
     assert "no details of seq_class in results and figures" in caplog.text
     assert "The figure learning_curves is left out" in caplog.text
+
+
+def test_the_best_state_is_marked_whatever_else_fails(tmp_path, monkeypatch, caplog):
+    from transformers_framework.reports.figures import learning_curves
+
+    drawn, draw_curves = [], learning_curves.draw_curves
+
+    def fail(*_, **__):
+        raise ZeroDivisionError("by a test")
+
+    def draw(data, of):
+        drawn.append(data)
+        return draw_curves(data, of)
+
+    monkeypatch.setattr("transformers_framework.reports.figures.lengths.sample_lengths", fail)
+    monkeypatch.setattr("transformers_framework.reports.summary.summary_lines", fail)
+    monkeypatch.setattr(learning_curves, "draw_curves", draw)
+    flags = {"monitor": "train/loss", "max_epochs": 2, "figures": True, "errors": 0}
+    folders = runs.run(tmp_path, pipeline="seq_class", **flags)
+    assert "learning_curves" in images(folders)
+    assert "The figures of lengths are left out" in caplog.text
+    assert "Summary failed at the end of the run, which is complete: ZeroDivisionError('by a test')" in caplog.text
+    best = folders.read_results()["best"]
+    steps, values = drawn[0].curves["train/loss"]
+    assert drawn[0].best == (best["step"], best["value"])
+    assert best["step"] in (5, 10)
+    assert values.max() > best["value"]
+    assert values[list(steps).index(best["step"])] == approx(best["value"], STORED)
 
 
 @pytest.mark.parametrize("pipeline", ["masked_lm+seq_class", "random_token_detection"])

@@ -255,3 +255,9 @@ class Checkpoints(pl.callbacks.Checkpoint):
             trainer.strategy.barrier()
         folders.remove_earlier()
         self.written = self._now(trainer)
+
+
+def best_of(trainer: pl.Trainer) -> dict[str, Any] | None:
+    """Return the best state of a run, see :attr:`Checkpoints.best`."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback.best for callback in callbacks if isinstance(callback, Checkpoints)), None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
-from transformers_framework.callbacks.checkpoints import Checkpoints
+from transformers_framework.callbacks.checkpoints import best_of
 from transformers_framework.callbacks.model_card import versions
 from transformers_framework.constants import EVALUATED, STAGES
 from transformers_framework.processing.json_text import to_json
@@ -192,7 +192,7 @@ def results_of(run: Run, seconds: Mapping[str, float], commit: str | None) -> di
         "pipeline": run.options["pipeline"],
         "model": run.options["model"],
         "seed": run.seed,
-        "best": next(c.best for c in run.trainer.callbacks if isinstance(c, Checkpoints)),  # type: ignore[attr-defined]
+        "best": best_of(run.trainer),
         **metrics,
         "details": {stage: found for stage in EVALUATED if (found := details(run, stage))},
         "durations": {

@@ -48,16 +48,15 @@ class Cards(pl.Callback, EndsRun):
 
 def _best(run: Run) -> str:
     """Return how the best state was chosen; an empty text if none was."""
-    from transformers_framework.callbacks.checkpoints import Checkpoints
+    from transformers_framework.callbacks.checkpoints import best_of
 
-    for part in run.trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(part, Checkpoints) and part.monitor is not None and part.best_value is not None:
-            how = "highest" if part.sign > 0 else "lowest"
-            return (
-                f"The best state of the training, of step {part.best_step}: that with the {how} `{part.monitor}`, "
-                f"{part.best_value:.6g}."
-            )
-    return ""
+    if (best := best_of(run.trainer)) is None:
+        return ""
+    how = "highest" if best["direction"] == "max" else "lowest"
+    return (
+        f"The best state of the training, of step {best['step']}: that with the {how} `{best['monitor']}`, "
+        f"{best['value']:.6g}."
+    )
 
 
 def _last(run: Run) -> str:

@@ -34,9 +34,9 @@ def size_of(image: bytes) -> tuple[int, int]:
 
 def test_learning_curves_are_those_of_the_metrics_file(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    assert curves_of_file(path, None, "max") is None
+    assert curves_of_file(path, None, None) is None
     path.write_text("".join(f"{json.dumps(moment)}\n" for moment in MOMENTS) + '{"step": 7, "trai', encoding="utf-8")
-    found = curves_of_file(path, MONITOR, "max")
+    found = curves_of_file(path, MONITOR, (4, 0.75))
     assert {name: (steps.tolist(), values.tolist()) for name, (steps, values) in found.curves.items()} == {
         "train/loss": ([1], [2.0]),
         "valid/loss": ([2, 4, 6], [1.5, 1.0, 1.2]),
@@ -45,10 +45,8 @@ def test_learning_curves_are_those_of_the_metrics_file(tmp_path):
     }
     assert found.best == (4, 0.75)
     lines = path.read_text("utf-8").splitlines()
-    assert read_curves(lines, "valid/loss", "min").best == (4, 1.0)
-    assert read_curves(lines).best is None
     assert size_of(draw_curves(found, "a run"))[0] == 800
-    assert size_of(draw_curves(read_curves(lines, "valid/loss", "min"), "a run"))[0] == 800
+    assert size_of(draw_curves(read_curves(lines, "valid/loss", (4, 1.0)), "a run"))[0] == 800
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 20, 50, 300])

@@ -71,10 +71,16 @@ def figures(run: Run, *, figures: bool = True) -> Figures | None:
 def images(run: Run) -> Iterator[tuple[str, Callable[[], bytes | None]]]:
     """Yield the name of each figure of a run and the function that draws it."""
     from transformers_framework.reports.figures.drawing import draw
+    from transformers_framework.reports.figures.lengths import draw_lengths, sample_lengths
 
     if run.data.has("train"):
         yield "learning_curves", partial(_learning_curves, run)
-    yield from _lengths(run)
+    try:
+        lengths = sample_lengths(run)  # once for all of their figures
+    except Exception as error:  # the others are drawn
+        logger.warning("The figures of lengths are left out: %r", error)
+    else:
+        yield from ((name, partial(draw_lengths, data, run.folders.name)) for name, data in lengths.items())
     found = stage_details(run, TESTED)
     for objective, details in found.items():
         for name, data in details.figures.items():
@@ -83,14 +89,10 @@ def images(run: Run) -> Iterator[tuple[str, Callable[[], bytes | None]]]:
 
 
 def _learning_curves(run: Run) -> bytes | None:
+    from transformers_framework.callbacks.checkpoints import best_of
     from transformers_framework.reports.figures.learning_curves import curves_of_file, draw_curves
 
-    data = curves_of_file(run.folders.metrics, run.selection.monitor, run.selection.direction)
+    best = best_of(run.trainer)
+    marked = None if best is None else (best["step"], best["value"])
+    data = curves_of_file(run.folders.metrics, run.selection.monitor, marked)
     return None if data is None else draw_curves(data, run.folders.name)
-
-
-def _lengths(run: Run) -> Iterator[tuple[str, Callable[[], bytes | None]]]:
-    from transformers_framework.reports.figures.lengths import draw_lengths, sample_lengths
-
-    for name, data in sample_lengths(run).items():
-        yield name, partial(draw_lengths, data, run.folders.name)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.constants import Direction
 from transformers_framework.reports.figures.canvas import (
     BLUE,
     GREEN,
@@ -35,32 +34,24 @@ class LearningCurves:
     Args:
         curves: Steps ``(N,) int64`` and values ``(N,) float64`` of each name that has values.
         monitor: Name of the monitored metric.
-        direction: Which value of it is best.
+        best: Step and value of the best state, which is marked. It need not be the best that was logged: losses of
+            training are logged at steps, and compared at the ends of epochs.
     """
 
-    curves: dict[str, Curve] = field(default_factory=dict)
+    curves: dict[str, Curve]
     monitor: str | None = None
-    direction: Direction = "max"
-
-    @property
-    def best(self) -> tuple[int, float] | None:
-        """Step and value of the best monitored metric, the first of equal ones; None without."""
-        steps, values = self.curves.get(self.monitor or "", (np.zeros(0, np.int64), np.zeros(0)))
-        if not len(values):
-            return None
-        place = int(values.argmax() if self.direction == "max" else values.argmin())
-        return int(steps[place]), float(values[place])
+    best: tuple[int, float] | None = None
 
 
 def read_curves(
-    lines: Iterable[str], monitor: str | None = None, direction: Direction = "max", most: int = MOST_POINTS
+    lines: Iterable[str], monitor: str | None = None, best: tuple[int, float] | None = None, most: int = MOST_POINTS
 ) -> LearningCurves:
     """Return the learning curves in the lines of ``metrics.jsonl``; long ones as means of consecutive values.
 
     Args:
         lines: One JSON object per logged moment. Values that are null, and lines that are incomplete, are left out.
         monitor: Name of the monitored metric.
-        direction: Which value of it is best.
+        best: Step and value of the best state.
         most: Number of points of a curve.
 
     Examples:
@@ -79,9 +70,9 @@ def read_curves(
             value = moment.get(name)
             if value is not None and math.isfinite(value):
                 of_name.append((moment["step"], value))
-    # a monitored metric keeps all values, the best of which is marked
+    # a monitored metric keeps all values, one of which is marked
     curves = {name: thinned(of_name, len(of_name) if name == monitor else most) for name, of_name in points.items()}
-    return LearningCurves({name: curve for name, curve in curves.items() if len(curve[0])}, monitor, direction)
+    return LearningCurves({name: curve for name, curve in curves.items() if len(curve[0])}, monitor, best)
 
 
 def thinned(points: list[tuple[int, float]], most: int) -> Curve:
@@ -92,7 +83,10 @@ def thinned(points: list[tuple[int, float]], most: int) -> Curve:
         >>> steps.tolist(), values.tolist()
         ([2, 4], [3.0, 0.5])
     """
-    steps, values = np.array([step for step, _ in points], dtype=np.int64), np.array([value for _, value in points])
+    steps, values = (
+        np.array([step for step, _ in points], dtype=np.int64),
+        np.array([value for _, value in points], dtype=np.float64),
+    )
     if len(points) <= most:
         return steps, values
     starts = np.linspace(0, len(points), most + 1).astype(np.int64)[:-1]
@@ -100,12 +94,12 @@ def thinned(points: list[tuple[int, float]], most: int) -> Curve:
     return steps[ends - 1], np.add.reduceat(values, starts) / (ends - starts)
 
 
-def curves_of_file(path: Path, monitor: str | None, direction: Direction) -> LearningCurves | None:
+def curves_of_file(path: Path, monitor: str | None, best: tuple[int, float] | None) -> LearningCurves | None:
     """Return the learning curves in a file; None if there is no file, or no step in it."""
     if not path.exists():
         return None
     with path.open(encoding="utf-8") as lines:
-        found = read_curves(lines, monitor, direction)
+        found = read_curves(lines, monitor, best)
     return found if found.curves else None
 
 
