@@ -78,7 +78,8 @@ def test_seeds_are_fixed_and_blocks_do_not_matter(monkeypatch):
 def test_what_does_not_vary_or_is_not_known():
     same = accuracy(np.ones(20))
     assert intervals([same], num_resamples=100).tolist() == [[1.0, 1.0]]
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         single = Measure(("mean",), np.ones((1, 2)), lambda sums: sums[:, :1] / np.where(sums[:, 1:], 1, np.nan))
         assert intervals([single], num_resamples=100).tolist() == [[1.0, 1.0]]
     nothing = Measure(("nan",), np.ones((20, 1)), lambda sums: np.full((len(sums), 1), np.nan))
