@@ -99,7 +99,7 @@ def test_csv_and_tensorboard(tmp_path: Path, package: Any) -> None:  # noqa: F81
     (image,) = events.Images("test/dot")[-1:]
     assert (image.width, image.height, image.encoded_image_string) == (3, 2, (tmp_path / "dot.png").read_bytes())
     card = events.Tensors("model_card/text_summary")[-1].tensor_proto.string_val[0].decode()
-    assert "## Metrics" in card
+    assert "## Results" in card
     assert not card.startswith("---")
     assert "_hparams_/session_start_info" in events.summary_metadata
 
@@ -129,7 +129,7 @@ def test_weights_and_biases(tmp_path: Path, package: Any, monkeypatch: pytest.Mo
     assert dict(losses) == dict(logged)
     assert json.loads(config["learning_rate"]) == 1e-3
     assert (media["model_card/_type"], media["test/dot/_type"]) == ("html-file", "image-file")
-    assert "## Metrics" in (second / "files" / media["model_card/path"]).read_text()
+    assert "## Results" in (second / "files" / media["model_card/path"]).read_text()
     assert (second / "files" / media["test/dot/path"]).read_bytes()[:4] == b"\x89PNG"
 
 
