@@ -98,10 +98,16 @@ def predict(
             }
             ids = flags.get("index_column")  # not that of the export, which has ids of queries
             return _write_embeddings(predictor, top, overwrite, embeddings_dtype, ids, **loading)
-        names = list(predictor.module.active("predict"))
+        active = predictor.module.active("predict")
+        names = list(active)
         if path is None and len(names) > 1:
             raise ConfigurationError(f"--output -: the predictions of {' and '.join(names)} are files. Give --output.")
         paths = {name: _named(path, name if len(names) > 1 else "", overwrite) for name in names if path is not None}
+        for name, written in paths.items():
+            for suffix in getattr(active[name], "suffixes", ()):  # of files that are written too
+                if (beside := written.with_suffix(suffix)) == written:
+                    raise ConfigurationError(f"--output {written}: another file gets this name. Give NAME.jsonl.")
+                _free(beside, overwrite)
         _write(predictor, paths, batch_size, num_workers, shows_progress=enable_progress_bar)
     return list(paths.values())
 
@@ -178,12 +184,18 @@ def _free(path: Path, overwrite: bool) -> Path:
     """Return a path that may be written.
 
     Raises:
-        ConfigurationError: When it is a folder, or a file that exists.
+        ConfigurationError: When it is a folder, a file that exists, or in a folder that cannot be written to.
     """
     if path.is_dir():
         raise ConfigurationError(f"--output {path}: this is a folder. Give a file, as {path / 'predictions.jsonl'}.")
     if path.exists() and not overwrite:
         raise ConfigurationError(f"--output {path}: this file exists. Add --overwrite to replace it.")
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"--output {path}: nothing can be written to {there} ({error.strerror}).") from None
     return path
 
 

@@ -206,11 +206,15 @@ def test_the_command_reads_files_and_standard_input(
 
 def test_the_command_explains_mistakes(ranker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tiny.write_jsonl(tmp_path / "new.jsonl", PAIRS)
+    (tmp_path / "bm25.run").touch()
     words = ("--model", ranker, "--device", "cpu", "--output", tmp_path / "out.jsonl")
     for given, message in (
         (("--input", tmp_path / "none.csv"), "error: --input .*none.csv: .* does not exist"),
         (("--input", data, "--input_columns", "question", "anser"), "no column 'anser'. Did you mean 'answer'"),
         (("--input", data, "--output", data), "this file exists. Add --overwrite"),
+        (("--input", data, "--output", tmp_path / "bm25.jsonl"), "--output .*bm25.run: this file exists"),
+        (("--input", data, "--output", tmp_path / "new.run"), "another file gets this name. Give NAME.jsonl"),
+        (("--input", data, "--output", data / "a.jsonl"), "nothing can be written to .*new.jsonl "),
         (("--input", data, "--learning_rate", "1"), "--learning_rate: this run has no such flag"),
         ((), "Missing: --input"),
     ):

@@ -53,6 +53,7 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, ExportsOutputs, W
 
     name = "answer_selection"
     hub_task = "text-ranking"
+    suffixes = (".run",)
 
     def __init__(
         self,

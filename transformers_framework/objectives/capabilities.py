@@ -226,6 +226,8 @@ class MergesWindows(ABC):
 class WritesFiles(ABC):
     """Writes further files in addition to the predictions."""
 
+    suffixes: ClassVar[tuple[str, ...]] = ()  # of those that there may be without labels
+
     @abstractmethod
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]

@@ -81,6 +81,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
     name = "question_answering"
     head = "AutoModelForQuestionAnswering"
     hub_task = "question-answering"
+    suffixes = (".official.json", ".null_odds.json")
 
     def __init__(
         self,
@@ -358,14 +359,8 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         """Return calibration, thresholds of no answer, and wrong answers in their context."""
         from transformers_framework.objectives.details.reading import reading_details
 
-        return reading_details(
-            self.context_column,
-            self.answers.columns,
-            predicted,
-            num_mistakes,
-            with_unanswerable=self.has_unanswerable("test"),
-            threshold=self.threshold,
-        )
+        known: dict[str, Any] = {"with_unanswerable": self.has_unanswerable("test"), "threshold": self.threshold}
+        return reading_details(self.context_column, self.answers.columns, predicted, num_mistakes, **known)
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]

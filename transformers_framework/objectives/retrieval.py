@@ -89,6 +89,7 @@ class Retrieval(
     name = "retrieval"
     head = "AutoModel"
     hub_task = "sentence-similarity"
+    suffixes = (".run",)
 
     def __init__(
         self,
