@@ -54,7 +54,7 @@ def test_without_matplotlib_there_are_no_figures_and_all_else(tmp_path, monkeypa
     assert first["at"]["1"] / first["queries"] == approx(test["test/answer_selection/precision@1"], STORED)
 
 
-def test_a_report_that_fails_is_a_warning(tmp_path, monkeypatch, caplog):
+def test_a_report_that_fails_is_a_warning(tmp_path, monkeypatch, said):
     def fail(*_, **__):
         raise ZeroDivisionError("by a test")
 
@@ -62,11 +62,11 @@ def test_a_report_that_fails_is_a_warning(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("transformers_framework.reports.figures.learning_curves.draw_curves", fail)
     folders = runs.run(tmp_path, pipeline="seq_class", figures=True)
     assert images(folders) == {"lengths"}
-    assert "no details of seq_class in results and figures" in caplog.text
-    assert "The figure learning_curves is left out" in caplog.text
+    assert "no details of seq_class in results and figures" in said.text
+    assert "The figure learning_curves is left out" in said.text
 
 
-def test_the_best_state_is_marked_whatever_else_fails(tmp_path, monkeypatch, caplog):
+def test_the_best_state_is_marked_whatever_else_fails(tmp_path, monkeypatch, said):
     from transformers_framework.reports.figures import learning_curves
 
     drawn, draw_curves = [], learning_curves.draw_curves
@@ -84,8 +84,8 @@ def test_the_best_state_is_marked_whatever_else_fails(tmp_path, monkeypatch, cap
     flags = {"monitor": "train/loss", "max_epochs": 2, "figures": True, "errors": 0}
     folders = runs.run(tmp_path, pipeline="seq_class", **flags)
     assert "learning_curves" in images(folders)
-    assert "The figures of lengths are left out" in caplog.text
-    assert "Summary failed at the end of the run, which is complete: ZeroDivisionError('by a test')" in caplog.text
+    assert "The figures of lengths are left out" in said.text
+    assert "Summary failed at the end of the run, which is complete: ZeroDivisionError('by a test')" in said.text
     best = folders.read_results()["best"]
     steps, values = drawn[0].curves["train/loss"]
     assert drawn[0].best == (best["step"], best["value"])
