@@ -87,7 +87,7 @@ def details_report(run: Run, *, errors: NonNegativeInt = 50) -> DetailsReport | 
         errors: Number of mistakes of the test stage that `errors.md`, beside the predictions, lists with their texts,
             the most confident first; 0 writes no such file.
     """
-    return DetailsReport(errors) if run.writes and not run.is_fast_dev_run else None
+    return DetailsReport(errors) if run.writes else None
 
 
 def stage_details(run: Run, stage: Stage) -> dict[str, StageDetails]:

@@ -60,7 +60,7 @@ def figures(run: Run, *, figures: bool = True) -> Figures | None:
             `plots`): learning curves, lengths, confusion matrix, reliability, precision and recall over thresholds,
             rank of the first positive.
     """
-    if not figures or not run.writes or run.is_fast_dev_run:
+    if not figures or not run.writes:
         return None
     if find_spec("matplotlib") is None:
         logger.debug("There are no figures: matplotlib is not installed (extra plots).")
