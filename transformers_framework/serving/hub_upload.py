@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,7 +54,7 @@ def hub_upload(
 
 def by_hand(repository: str, folder: Path, *, is_public: bool) -> str:
     """Return the command that uploads an export."""
-    return f"hf upload {repository} {folder} .{'' if is_public else ' --private'}"
+    return f"hf upload {repository} {shlex.quote(str(folder))} .{'' if is_public else ' --private'}"
 
 
 def check_access(repository: str, *, is_public: bool) -> None:

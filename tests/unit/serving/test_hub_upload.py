@@ -141,10 +141,11 @@ def test_a_trained_model_is_uploaded(hub: type[Hub], tmp_path: Path, said: pytes
 def test_a_failed_upload_fails_no_run(hub: type[Hub], tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     hub.broken = True
     data = runs.datasets(tmp_path / "data", "seq_class")["train_dataset"]
-    done = runs.run(tmp_path, pipeline="seq_class", train_dataset=data, push_to_hub=NAME, push_to_hub_public=True)
+    flags = {"name": "two words", "train_dataset": data, "push_to_hub": NAME, "push_to_hub_public": True}
+    done = runs.run(tmp_path, pipeline="seq_class", **flags)
     folder = done.pre_trained_models / "final"
     assert f"{folder} was not uploaded to {NAME}" in said.text
-    assert f"Upload it with: hf upload {NAME} {folder} .\n" in said.text
+    assert f"Upload it with: hf upload {NAME} '{folder}' .\n" in said.text
     assert TOKEN not in said.text
 
 
