@@ -320,8 +320,6 @@ class Experiment:
         if data.has("predict"):
             trainer.predict(module, data, ckpt_path=weights, return_predictions=False)
         end_run(self)
-        for own in trainer.loggers:  # what was logged since the last stage
-            own.finalize("success")
 
     @property
     def steps(self) -> Steps:

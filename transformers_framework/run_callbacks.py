@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from transformers_framework.registry import RUN_CALLBACKS, options_of, resolve
@@ -52,18 +53,21 @@ def run_callbacks(run: Run) -> list[pl.Callback]:
 
 
 def end_run(run: Run) -> None:
-    """Call all callbacks that act at the end of a run, in their order; one that fails does not fail the run.
+    """Call all callbacks that act at the end of a run, in their order, then close the loggers.
+
+    One that fails does not fail the run: it is complete.
 
     Args:
         run: The run.
     """
-    for callback in run.trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EndsRun):
-            try:
-                callback.on_run_end(run)
-            except Exception as error:  # what was trained and tested is there
-                logger.warning("%s failed at the end of the run, which is complete: %r", type(callback).__name__, error)
-                logger.debug("%s.on_run_end", type(callback).__name__, exc_info=True)
+    ending = [each for each in run.trainer.callbacks if isinstance(each, EndsRun)]  # type: ignore[attr-defined]
+    steps = [(callback, partial(callback.on_run_end, run)) for callback in ending]
+    for owner, step in [*steps, *((each, partial(each.finalize, "success")) for each in run.trainer.loggers)]:
+        try:
+            step()
+        except Exception as error:
+            logger.warning("%s failed at the end of the run, which is complete: %r", type(owner).__name__, error)
+            logger.debug("%s", type(owner).__name__, exc_info=True)
 
 
 def built_callbacks(run: Run, paths: Iterable[str]) -> list[pl.Callback]:
