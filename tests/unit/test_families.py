@@ -18,6 +18,7 @@ WORDS = {"auto", "clip"}  # what else is called so: a mode of numpy, a method
 OTHERS = {
     "models/multi_token.py": {"multi_token_bart", "multi_token_t5"},  # the families that this file defines
     "objectives/denoising.py": {"t5", "bart"},  # values of --denoising_style
+    "reports/results.py": {"git"},  # the program, and a family
 }
 
 

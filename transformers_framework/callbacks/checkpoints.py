@@ -241,7 +241,10 @@ class Checkpoints(pl.callbacks.Checkpoint):
         folders.move_earlier_aside()
         self.metrics = reproducible(trainer.callback_metrics)
         if best:
-            self.best_epoch, self.best_metrics = epoch_under_way(trainer), self.metrics
+            self.best_epoch = epoch_under_way(trainer)
+            # those of training are of earlier steps
+            evaluated = (name for name in self.metrics if not name.startswith("train/") or name == self.monitor)
+            self.best_metrics = {name: self.metrics[name] for name in evaluated}
         aside = folders.checkpoints / ".state.part"
         trainer.save_checkpoint(aside)
         # without a shared folder each node has its own shards

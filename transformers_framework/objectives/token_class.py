@@ -296,7 +296,8 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         others = np.array([number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id])
         end = int(np.flatnonzero(~np.isin(ids, others))[-1]) + 1 if len(starts) else 0
         words = [tokenizer.decode(ids[a:b]).strip() for a, b in itertools.pairwise([*starts.tolist(), end])]
-        words[-1:] = [word.split(" ")[0] for word in words[-1:]]  # words that another window owns may follow it
+        if len(starts) and starts[-1] + 1 < end:  # words that another window owns may follow the last one
+            words[-1] = f"{tokenizer.decode(ids[starts[-1]])}…"
         names = [self.classes.display_names[number] if number >= 0 else "no label" for number in classes]
         pairs = [f"{word}/{name}" for word, name in zip(words, names, strict=True)]
         return " ".join(pairs[:MOST_DESCRIBED]) + (" …" if len(pairs) > MOST_DESCRIBED else "")

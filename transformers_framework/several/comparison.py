@@ -254,6 +254,9 @@ def _names(runs: Sequence[Compared], stage: str, wanted: Sequence[str]) -> list[
     """Return the names of the metrics that all runs have."""
     every = [member.values(stage) for run in runs for member in run.members]
     common = [name for name in every[0] if all(name in values for values in every)]
+    if set(common) <= {f"{stage}/loss"} < set().union(*every):
+        tasks = ", ".join(f"'{m.name}' {m.results.get('pipeline')}" for run in runs for m in run.members)
+        raise ConfigurationError(f"The runs have different tasks and no {stage} metric in common: {tasks}.")
     if not common:
         without = next((m.name for run in runs for m in run.members if not m.values(stage)), None)
         reason = f"'{without}' has no {stage} metrics" if without else f"the runs have no {stage} metric in common"

@@ -91,7 +91,8 @@ def _encoded(data: DataModule, stage: Stage, size: int) -> Iterator[tuple[dict[s
 def draw_lengths(data: Lengths, of: str) -> bytes:
     """Return a histogram of lengths by stage, with the longest possible one, as PNG."""
     longest = max(data.limit, *(int(tokens.max(initial=1)) for tokens in data.tokens.values()))
-    edges = np.unique(np.linspace(0, longest, min(MOST_BINS, longest) + 1).round()).astype(np.int64) + 0.5
+    width = -(-longest // MOST_BINS)  # the same number of lengths in each bin
+    edges = np.arange(0, longest + width, width) + 0.5
     with canvas() as (figure, (axes,)):
         for (stage, tokens), colour, dashes in zip(data.tokens.items(), SERIES, DASHES, strict=False):
             shares = np.histogram(tokens, edges)[0] / max(1, len(tokens)) * 100
