@@ -35,6 +35,8 @@ figcaption { font-weight: 600; overflow-wrap: anywhere } svg { width: 100%; heig
 .grid { stroke: var(--line); stroke-width: 1 } .tick { fill: var(--soft); font-size: 11px }
 .curve { fill: none; stroke: var(--c); stroke-width: 1.8 } .point { fill: var(--c) } .key { color: var(--c) }
 """ + "".join(f".c{n} {{ --c: var(--c{n}) }}" for n in range(NUM_COLORS))
+LESS_IS_BETTER = ("loss", "perplexity", "mean_squared_error", "mean_absolute_error")
+NEITHER_IS_BETTER = ("replaced_ratio", "null_score_threshold")
 
 
 def title_of(found: Comparison) -> str:
@@ -113,16 +115,21 @@ def as_page(found: Comparison) -> str:
     keys = (f'<th class="c{place % NUM_COLORS}"><span class="key">■</span> ' for place in range(len(found.runs)))
     lines += [f"{key}{html.escape(name)}</th>" for key, name in zip(keys, head[1:], strict=True)]
     body = "".join(f"<tr>{_row(found, name, cells)}</tr>" for name, *cells in rows)
-    charts = "".join(_charts(found))
+    figures = "".join(_charts(found))
+    charts = (
+        f'<div class="charts">{figures}</div>\n<p class="note">Over optimizer steps; each seed has its own curve.</p>'
+        if figures
+        else '<p class="note">There are none: every metric was logged once.</p>'
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title_of(found))}</title><style>{STYLE}</style></head>\n<body>"
-        f"<h1>Comparison of {len(found.runs)} runs</h1>\n"
+        f"<h1>{html.escape(title_of(found))}</h1>\n"
         f'<div class="wide"><table><thead><tr>{"".join(lines)}</tr></thead>'
-        f'<tbody>{body}</tbody></table></div>\n<p class="note">{"<br>".join(map(html.escape, notes(found)))}</p>\n'
-        f'<h2>Curves</h2>\n<div class="charts">{charts}</div>\n'
-        '<p class="note">Over optimizer steps; each seed has its own curve.</p></body></html>\n'
+        f"<tbody>{body}</tbody></table></div>\n"
+        f'<p class="note">{"<br>".join(map(html.escape, ["Bold: the best of a row.", *notes(found)]))}</p>\n'
+        f"<h2>Curves</h2>\n{charts}</body></html>\n"
     )
 
 
@@ -133,9 +140,10 @@ def _row(found: Comparison, name: str, cells: list[str]) -> str:
         for member in run.members
         if (best := member.results.get("best"))
     }
-    direction = directions.get(name.partition("/")[2], "min" if name.endswith("loss") else None)
+    direction = directions.get(name.partition("/")[2]) or ("min" if name.endswith(LESS_IS_BETTER) else "max")
     values = [cell.value for cell in found.cells[name] if cell.value is not None]
-    best = (min if direction == "min" else max)(values) if values and direction and len(found.runs) > 1 else None
+    has_best = values and len(found.runs) > 1 and not name.endswith(NEITHER_IS_BETTER)
+    best = (min if direction == "min" else max)(values) if has_best else None
     parts = [f"<td>{html.escape(name)}</td>"]
     for cell, text in zip(found.cells[name], cells, strict=True):
         first, *more = (html.escape(line) for line in text.split("\n"))
