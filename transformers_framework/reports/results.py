@@ -203,7 +203,7 @@ def results_of(run: Run, seconds: Mapping[str, float], commit: str | None) -> di
         "data": {
             stage: {
                 "source": data.sources[stage],
-                "rows": data.num_rows[stage],
+                "rows": data.num_read.get(stage, data.num_rows[stage]),
                 "fingerprint": digest(data.fingerprints[stage]),
             }
             for stage in data.sources
