@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from transformers_framework.loggers.interface import Continues, NeverFails
+from transformers_framework.loggers.interface import Continues, NeverFails, WritesFile
 from transformers_framework.storage.appending import append, flushed_size
 from transformers_framework.storage.atomic import atomic_file, remove
 from transformers_framework.storage.run_folders import RunFolders
@@ -18,7 +18,7 @@ from transformers_framework.storage.run_folders import RunFolders
 FILE = "metrics.csv"
 
 
-class CSV(NeverFails, Continues):
+class CSV(WritesFile, NeverFails, Continues):
     """Log to a CSV file, which is written whole when a name is new, and grows by rows otherwise.
 
     Rows are kept in memory until the first checkpoint if they replace the file of an earlier run.
@@ -36,16 +36,6 @@ class CSV(NeverFails, Continues):
         self.columns = ["step", "epoch"]
         self.num_rows = 0  # that are in the file
         self.rows: list[Mapping[str, Any]] = []  # that are not yet
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return self.folders.name
-
-    @property
-    def version(self) -> str:
-        """A run has one version."""
-        return ""
 
     @property
     def save_dir(self) -> str:

@@ -25,6 +25,7 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from transformers_framework.restricted import without_credentials
+from transformers_framework.storage.run_folders import RunFolders
 
 PAUSE = 600.0  # seconds without a logger that has failed
 
@@ -73,6 +74,22 @@ class Continues(ABC):
             state: What :meth:`state` returned; None if the run starts from the beginning.
             step: First step that is logged again, counted from 0.
         """
+
+
+class WritesFile(Logger):
+    """Base class of loggers that write a file of the run."""
+
+    folders: RunFolders
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.folders.name
+
+    @property
+    def version(self) -> str:
+        """A run has one version."""
+        return ""
 
 
 class NeverFails(Logger):
@@ -128,7 +145,26 @@ class NeverFails(Logger):
 
 
 class StartsRun(NeverFails):
-    """Base class of loggers that start a run of their own when something is first logged."""
+    """Base class of loggers that start a run of their own when something is first logged.
+
+    Args:
+        folders: Folders of the run.
+    """
+
+    def __init__(self, folders: RunFolders) -> None:
+        super().__init__()
+        self.folders = folders
+        self.run_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.folders.name
+
+    @property
+    def version(self) -> str | None:
+        """Id of the logger's run; None before it starts."""
+        return self.run_id
 
     @abstractmethod
     def started(self) -> Any:

@@ -47,27 +47,16 @@ class MLflow(StartsRun, TakesMedia, Continues):
     title, remedy = "MLflow", "Check the server of --mlflow_tracking_uri."
 
     def __init__(self, folders: RunFolders, tracking_uri: str | None, experiment: str) -> None:
-        super().__init__()
-        self.folders, self.experiment_name = folders, experiment
+        super().__init__(folders)
+        self.experiment_name = experiment
         self.is_local = tracking_uri is None
         self.tracking_uri = tracking_uri or f"sqlite:///{self.folder.absolute()}/mlflow.db"
-        self.run_id: str | None = None
         self.client: MlflowClient | None = None
 
     @property
     def folder(self) -> Path:
         """Folder of the local store."""
         return self.folders.output_dir / "mlflow"
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return self.folders.name
-
-    @property
-    def version(self) -> str | None:
-        """Id of the run; None before it starts."""
-        return self.run_id
 
     def started(self) -> MlflowClient:
         """Return MLflow's client, with :attr:`run_id`."""

@@ -36,20 +36,9 @@ class WeightsAndBiases(StartsRun, TakesMedia, Continues):
     title, remedy = "Weights & Biases", "What was logged before is in the folder wandb of --output_dir."
 
     def __init__(self, folders: RunFolders, **options: Any) -> None:
-        super().__init__()
-        self.folders, self.options = folders, options
-        self.run_id: str | None = None
+        super().__init__(folders)
+        self.options = options
         self.writer: Any = None
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return self.folders.name
-
-    @property
-    def version(self) -> str | None:
-        """Id of the run; None before it starts."""
-        return self.run_id
 
     def started(self) -> Any:
         """Return the run of wandb."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from transformers_framework.loggers.interface import WritesFile
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.storage.appending import append, cut, flushed_size
 from transformers_framework.storage.run_folders import RunFolders
@@ -19,7 +19,7 @@ from transformers_framework.storage.run_folders import RunFolders
 logger = logging.getLogger(__name__)
 
 
-class MetricsFile(Logger):
+class MetricsFile(WritesFile):
     """Logger that appends what other loggers receive to ``metrics.jsonl``, without computing anything for it.
 
     A line has the number of optimizer steps that are done, the epoch (from 0), the time, and the names as logged;
@@ -34,16 +34,6 @@ class MetricsFile(Logger):
         super().__init__()
         self.folders, self.trainer = folders, trainer
         self.has_warned = False
-
-    @property
-    def name(self) -> str:
-        """Name of the run."""
-        return self.folders.name
-
-    @property
-    def version(self) -> str:
-        """A run has one version."""
-        return ""
 
     @property
     def save_dir(self) -> str:
