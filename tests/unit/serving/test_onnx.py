@@ -19,13 +19,13 @@ from transformers_framework.serving import onnx
 from transformers_framework.serving.onnx import TOLERANCE, check_exportable, write_onnx
 
 NEEDS = pytest.mark.needs("onnx", "onnxscript", "onnxruntime")
-CLASSIFIER = "AutoModelForSequenceClassification"
+CLASSIFIER, TOKENS = "AutoModelForSequenceClassification", "AutoModelForTokenClassification"
 CASES = {
     "bert": CLASSIFIER,
     "roberta": "AutoModelForQuestionAnswering",
     "distilbert": "AutoModelForMaskedLM",
     "electra": "AutoModelForPreTraining",
-    "deberta_v2": "AutoModelForTokenClassification",
+    "deberta_v2": TOKENS,
     "albert": CLASSIFIER,
     "mpnet": "AutoModel",
     "modernbert": CLASSIFIER,
@@ -55,7 +55,9 @@ def largest_difference(folder: Path, head: str, name: str, **inputs: torch.Tenso
     assert {*names} <= {*wanted.keys()}, "outputs are named as those of transformers"
     pairs = [(ours, wanted[key].numpy()) for key, ours in zip(names, found, strict=True)]
     assert all(ours.shape == theirs.shape for ours, theirs in pairs)
-    return max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
+    mask = inputs["attention_mask"].numpy() > 0  # outputs at padding are not read
+    differences = [np.abs(ours - theirs) for ours, theirs in pairs]
+    return max(float((each[mask] if each.shape[:2] == mask.shape else each).max()) for each in differences)
 
 
 def batch(rows: int, length: int) -> dict[str, torch.Tensor]:
@@ -75,7 +77,7 @@ def batch(rows: int, length: int) -> dict[str, torch.Tensor]:
     ("family", "head"),
     [
         *CASES.items(),
-        *(pytest.param(name, "AutoModelForTokenClassification", marks=pytest.mark.slow) for name in OTHERS),
+        *(pytest.param(name, TOKENS, marks=pytest.mark.slow) for name in OTHERS),
     ],
 )
 def test_onnxruntime_gives_what_the_model_gives(tmp_path: Path, family: str, head: str) -> None:
@@ -88,6 +90,25 @@ def test_onnxruntime_gives_what_the_model_gives(tmp_path: Path, family: str, hea
         assert found["model_int8.onnx"] < 0.1
         sizes = [(folder / "onnx" / name).stat().st_size for name in found]
         assert sizes[1] < sizes[0]
+
+
+@NEEDS
+def test_texts_beyond_windows_of_attention_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that is right for short texts only is not written."""
+    folder, lengths = tiny.save_checkpoint("modernbert", tmp_path / "modernbert", TOKENS, **runs.LIVELY), []
+    computed = onnx.outputs_of
+
+    def differs(model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if torch.compiler.is_exporting():
+            return computed(model, inputs)
+        lengths.append(inputs["input_ids"].shape[1])
+        return {name: value + (lengths[-1] > 2 * 16) for name, value in computed(model, inputs).items()}
+
+    monkeypatch.setattr(onnx, "outputs_of", differs)
+    with pytest.raises(ValueError, match="its outputs would differ from those of the model by"):
+        write_onnx(folder, TOKENS, quantizes=False)
+    assert max(lengths) == tiny.config_for("modernbert").max_position_embeddings
+    assert not (folder / "onnx").exists()
 
 
 def test_what_cannot_be_exported_is_refused_with_the_reason() -> None:
