@@ -108,7 +108,7 @@ def _checked(files: list[DataFile], flag: str) -> list[DataFile]:
             raise DataError(
                 f"{flag}: cannot read '{file.path.name}'; expected one of {', '.join(FORMATS)}.{_remedy(file)}"
             )
-    if len(kinds := sorted({file.suffix for file in files})) > 1 and len({file.format for file in files}) > 1:
+    if len(kinds := sorted({file.suffix for file in files})) > 1:
         raise DataError(
             f"{flag}: files of several formats ({', '.join(kinds)}); select one with a pattern such as '*{kinds[-1]}'"
         )
