@@ -38,14 +38,13 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
     """
     import pyarrow as pa
 
-    widths = {file: next(map(len, (fields[0] for _, fields in _sentences(file))), 0) for file in files}
-    known = next(filter(None, widths.values()), 2)
-    for file, width in widths.items():
-        if width not in (0, known):
-            raise DataError(f"{file.name}: {width} columns, but {files[0].name} has {known}")
-        for _ in _sentences(file):  # every line is checked
-            pass
-    return pa.schema([(name, pa.list_(pa.string())) for name in COLUMNS[known] if name]), {}
+    known, first = 0, ""
+    for file in files:
+        width = max((len(words[0]) for _, words in _sentences(file)), default=0)  # every line is checked
+        if known and width not in (0, known):
+            raise DataError(f"{file.name}: {width} columns, but {first} has {known}")
+        known, first = (known, first) if known else (width, file.name)
+    return pa.schema([(name, pa.list_(pa.string())) for name in COLUMNS[known or 2] if name]), {}
 
 
 def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
