@@ -93,11 +93,11 @@ def _is_document(file: DataFile) -> bool:
     """Return whether a file is one JSON document, a list or an object over several lines, and not JSON lines."""
     with file.open() as stream:
         head = stream.read(1 << 16).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head.startswith(b"[") or file.reading.field is not None:
-        return True
-    if file.suffix != ".json" or not head.startswith(b"{"):
-        return False
-    with file.open() as stream:
+        if head.startswith(b"[") or file.reading.field is not None:
+            return True
+        if file.suffix != ".json" or not head.startswith(b"{"):
+            return False
+        stream.seek(0)
         first = next(filter(bytes.strip, stream), b"")
         return not first.rstrip().endswith(b"}") or (b'"paragraphs"' in first and not any(map(bytes.strip, stream)))
 
@@ -114,7 +114,10 @@ def _rows_of(document: Any, file: DataFile) -> list[Any]:
             raise DataError(f"{file.name}: this is a list of rows, which has no keys. Leave {flag} {field} out.")
         return list(document)
     if field is None and _is_squad(document):
-        return _questions(document)
+        try:
+            return _questions(document)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{file.name}: this is not SQuAD's format: {type(error).__name__}: {error}") from error
     lists = [key for key, value in document.items() if isinstance(value, list)]
     keys = f"Lists in it: {', '.join(lists) or 'none'}"
     if field is None:
@@ -171,8 +174,6 @@ def _chunks(file: DataFile) -> Iterator[tuple[int, list[bytes]]]:
             file.fail(error.lineno, f"not {expected} ({error.msg}, column {error.colno})")
         except RecursionError as error:
             raise DataError(f"{file.name}: {_too_deep()}") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{file.name}: this is not SQuAD's format: {type(error).__name__}: {error}") from error
         except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
             raise DataError(f"{file.name}: cannot be read ({error})") from error
 
