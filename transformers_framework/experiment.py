@@ -123,7 +123,7 @@ class Experiment:
         return config
 
     def config_of(self, objective: str) -> Any:
-        """Return the config of an objective's head in the checkpoint: of every one, that of the model."""
+        """Return the config of an objective's head in the checkpoint; all heads have that of the model."""
         return self.config
 
     @cached_property
