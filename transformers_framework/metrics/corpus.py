@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.metrics.ranking import MEANS, EmptyTargetAction, means_of_ranks
+from transformers_framework.metrics.ranking import MEANS, EmptyTargetAction, mean_over_queries, values_of_queries
 
 PREFIX = "corpus_"  # before the names of metrics in logs
 CUT_OFFS = {"precision": (1, 5), "hitrate": (5, 100), "recall": (1, 5, 10, 100)}
@@ -60,11 +60,11 @@ def corpus_metrics(
     places = (np.arange(num_queries)[:, None] * stride + found).ravel()
     at = np.minimum(np.searchsorted(wanted, places), max(0, len(wanted) - 1))
     hits = np.flatnonzero(wanted[at] == places) if len(wanted) else np.zeros(0, np.int64)
-    means = means_of_ranks(
+    per_query, counted = values_of_queries(
         hits // max(1, depth),
         hits % max(1, depth) + 1,
         np.bincount(query, minlength=num_queries),
         empty_target_action=empty_target_action,
         **{f"{name}_at": cut_offs for name, cut_offs in _cut_offs(top_k).items()},
     )
-    return {PREFIX + name: value for name, value in means.items()}
+    return {PREFIX + name: value for name, value in mean_over_queries(per_query, counted).items()}

@@ -7,7 +7,7 @@ then in an order that is always the same and that has nothing to do with the ord
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -69,42 +69,6 @@ def ranking_metrics(
             "these queries, or choose skip, neg or pos."
         )
 
-    return means_of_ranks(
-        query,
-        rank,
-        num_positives,
-        empty_target_action=empty_target_action,
-        precision_at=precision_at,
-        hitrate_at=hitrate_at,
-    )
-
-
-def means_of_ranks(
-    query: NDArray[np.int64],
-    rank: NDArray[np.int64],
-    num_positives: NDArray[np.int64],
-    *,
-    empty_target_action: EmptyTargetAction = "skip",
-    precision_at: Sequence[int] = (1,),
-    hitrate_at: Sequence[int] = (5,),
-    recall_at: Sequence[int] = (),
-) -> dict[str, float]:
-    """Compute the means of ranking metrics over queries from the ranks of positives.
-
-    Args:
-        query: Query of each positive that was found, from 0, in ascending order (N,) int64.
-        rank: Its rank among the candidates of the query, from 1, in ascending order within a query (N,) int64.
-        num_positives: Positives of each query, those that were not found too (Q,) int64.
-        empty_target_action: What a query without a positive counts; an ``error`` is the caller's.
-        precision_at: Cut-offs k of ``precision@k``.
-        hitrate_at: Cut-offs k of ``hitrate@k``.
-        recall_at: Cut-offs k of ``recall@k``: positives among the first k, as a share of all.
-
-    Examples:
-        >>> found = means_of_ranks(np.array([0, 0]), np.array([1, 4]), np.array([2]), recall_at=[1, 5])
-        >>> found["mean_average_precision"], found["recall@1"], found["recall@5"]
-        (0.75, 0.5, 1.0)
-    """
     per_query, counted = values_of_queries(
         query,
         rank,
@@ -112,11 +76,8 @@ def means_of_ranks(
         empty_target_action=empty_target_action,
         precision_at=precision_at,
         hitrate_at=hitrate_at,
-        recall_at=recall_at,
     )
-    if not counted.any():
-        return dict.fromkeys(per_query, float("nan"))
-    return {name: float(values[counted].mean()) for name, values in per_query.items()}
+    return mean_over_queries(per_query, counted)
 
 
 def values_of_queries(
@@ -129,7 +90,16 @@ def values_of_queries(
     hitrate_at: Sequence[int] = (5,),
     recall_at: Sequence[int] = (),
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
-    """Compute the ranking metrics of each query; the arguments are those of :func:`means_of_ranks`.
+    """Compute the ranking metrics of each query from the ranks of positives.
+
+    Args:
+        query: Query of each positive that was found, from 0, in ascending order (N,) int64.
+        rank: Its rank among the candidates of the query, from 1, in ascending order within a query (N,) int64.
+        num_positives: Positives of each query, those that were not found too (Q,) int64.
+        empty_target_action: How a query without a positive counts; with ``error``, the caller has raised it.
+        precision_at: Cut-offs k of ``precision@k``.
+        hitrate_at: Cut-offs k of ``hitrate@k``.
+        recall_at: Cut-offs k of ``recall@k``: positives among the first k, as a share of all.
 
     Returns:
         Values of each metric, (Q,) float64, and which queries count, (Q,) bool.
@@ -156,11 +126,25 @@ def values_of_queries(
     return {name: np.where(empty, worth, values) for name, values in per_query.items()}, counted
 
 
+def mean_over_queries(per_query: Mapping[str, NDArray[np.float64]], counted: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the mean of each metric of :func:`values_of_queries` over the queries that count; nan if none does.
+
+    Examples:
+        >>> per_query, counted = values_of_queries(np.array([0, 0]), np.array([1, 4]), np.array([2]), recall_at=[1, 5])
+        >>> found = mean_over_queries(per_query, counted)
+        >>> found["mean_average_precision"], found["recall@1"], found["recall@5"]
+        (0.75, 0.5, 1.0)
+    """
+    if not counted.any():
+        return dict.fromkeys(per_query, float("nan"))
+    return {name: float(values[counted].mean()) for name, values in per_query.items()}
+
+
 class RankingMetrics(Metric):
     """Ranking metrics over all queries, wherever their rows were evaluated; see :func:`ranking_metrics`.
 
     Args:
-        empty_target_action: What a query without a positive counts.
+        empty_target_action: How a query without a positive counts.
         precision_at: Cut-offs k of ``precision@k``.
         hitrate_at: Cut-offs k of ``hitrate@k``.
     """
