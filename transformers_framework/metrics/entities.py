@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ OUTSIDE, BEGIN, INSIDE, END, SINGLE = range(5)
 PREFIXES = {"B": BEGIN, "I": INSIDE, "M": INSIDE, "E": END, "L": END, "S": SINGLE, "U": SINGLE}
 TAG = re.compile("([BIMELSU])(?:-(.*))?", re.DOTALL)
 LIKE_TAG = re.compile("[BIMELSUbimelsu][-_:|/.]|.*[-_][BIMELSU]$|O$")  # before the type, or after it
+UNTYPED = "_"  # type of tags that have none, as seqeval calls it
 UNNAMED = re.compile(r"LABEL_\d+")  # a class that --num_labels adds, and no row has
 
 
@@ -121,6 +123,27 @@ def entity_metrics(correct: int, predicted: int, actual: int) -> dict[str, float
     return {name: float(value) for name, value in values.items()}
 
 
+class Entities(NamedTuple):
+    """Entities in a sequence of words.
+
+    Args:
+        first: First word of each ``(E,) int64``.
+        last: Last word ``(E,) int64``.
+        type: Number of its type ``(E,) int64``.
+    """
+
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    type: NDArray[np.int64]
+
+    def among(self, others: Entities) -> NDArray[np.bool_]:
+        """Return which of them, with the same words and type, are also among others ``(E,) bool``."""
+        width = 1 + max(self.last.max(initial=0), others.last.max(initial=0))
+        mine, theirs = (np.stack([part.first * width + part.last, part.type], axis=1) for part in (self, others))
+        known = {tuple(key) for key in theirs.tolist()}
+        return np.array([tuple(key) in known for key in mine.tolist()], dtype=bool)
+
+
 class EntityTags:
     """Classes that are entity tags, parsed.
 
@@ -131,10 +154,27 @@ class EntityTags:
     def __init__(self, class_names: Sequence[str]) -> None:
         parts = [part for name in class_names if (part := tag_parts(name)) is not None]
         assert len(parts) == len(class_names), "classes are no tags"
-        kinds = {kind: number for number, kind in enumerate(dict.fromkeys(kind for _, kind in parts))}
+        self.names = sorted({kind or UNTYPED for place, kind in parts if place != OUTSIDE})  # of the types of entities
+        numbers = {name: number for number, name in enumerate(self.names)}
         # the last entry is an O between rows
         self.prefixes = np.array([*(place for place, _ in parts), OUTSIDE])
-        self.types = np.array([*(kinds[kind] for _, kind in parts), -1])
+        self.types = np.array([*(-1 if place == OUTSIDE else numbers[kind or UNTYPED] for place, kind in parts), -1])
+
+    def entities(self, classes: NDArray[np.int64]) -> Entities:
+        """Return the entities in the classes of words; -1 is an O between two rows ``(N,) int64``.
+
+        Examples:
+            >>> tags = EntityTags(["O", "B-person", "I-person", "B-place"])
+            >>> found = tags.entities(np.array([1, 2, -1, 0, 3]))
+            >>> found.first.tolist(), found.last.tolist(), [tags.names[kind] for kind in found.type]
+            ([0, 4], [1, 4], ['person', 'place'])
+        """
+        if not len(classes):
+            return Entities(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+        types = self.types[classes]
+        ends, begins = entity_spans(self.prefixes[classes], types)
+        last = np.flatnonzero(ends)
+        return Entities(begins[last], last, types[last])
 
     def ends(self, found: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return where correct, predicted and actual entities end, (3, T) bool.

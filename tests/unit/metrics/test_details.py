@@ -12,7 +12,8 @@ from tests import tolerances
 from tests.tolerances import STORED
 from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.confusion import PairCounter, count_pairs
-from transformers_framework.metrics.entity_types import EntityCounter, EntityTags
+from transformers_framework.metrics.entities import EntityTags
+from transformers_framework.metrics.entity_types import EntityCounter
 from transformers_framework.metrics.first_positive import FirstPositives, first_positives
 from transformers_framework.metrics.thresholds import precision_recall
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.confusion import PairCounter
-from transformers_framework.metrics.entity_types import Entities, EntityCounter, EntityTags
+from transformers_framework.metrics.entities import Entities, EntityTags
+from transformers_framework.metrics.entity_types import EntityCounter
 from transformers_framework.objectives.details.classes import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
