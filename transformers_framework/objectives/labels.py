@@ -268,6 +268,11 @@ class LabelEncoder:
         return self.names or [str(number) for number in range(self.count)]
 
     @property
+    def number_of_prediction(self) -> Mapping[Any, int]:
+        """Return the class numbers by their form in files of predictions: the name, or the number without names."""
+        return self._number if self.names else {number: number for number in range(self.count)}
+
+    @property
     def are_texts(self) -> bool:
         """Return whether classes have names that look like numbers or like default names."""
         names = self.names or ()

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.metrics.first_positive import FirstPositives
-from transformers_framework.objectives.details.stage_details import Highest, Mistakes, StageDetails, Strong, Table
+from transformers_framework.objectives.details.stage_details import (
+    MOST_ABOVE,
+    Highest,
+    Mistakes,
+    StageDetails,
+    Strong,
+    Table,
+)
 from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.sources.fields import field_texts
 
@@ -18,8 +25,6 @@ if TYPE_CHECKING:
     from transformers_framework.inputs.query_passage import QueryPassage
     from transformers_framework.objectives.details.predicted import Predicted, Row
     from transformers_framework.retrieval.corpus import Corpus
-
-MOST_ABOVE = 3  # passages that are shown above a relevant one
 
 
 def search_details(corpus: Corpus, queries: Dataset, predicted: Predicted, num_mistakes: int) -> StageDetails:
@@ -45,7 +50,7 @@ def search_details(corpus: Corpus, queries: Dataset, predicted: Predicted, num_m
     figures = {"first_positive": positions} if ranks else {}
     if not num_mistakes:
         return StageDetails(values, figures)
-    tables = [_table(corpus, corpus.inputs, queries, row) for row in predicted.rows(worst.entries[:, 0].tolist())]
+    tables = [_table(corpus, corpus.inputs, queries, row) for _, row, _ in worst.with_rows(predicted)]
     found = f"{worst.total:,} of {len(ranks):,} queries with a relevant passage have another one first"
     order = "Sorted by the score of the first passage minus that of the best relevant one, or of the last one."
     return StageDetails(values, figures, Mistakes(found, order, tables))

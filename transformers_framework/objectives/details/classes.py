@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from transformers_framework.metrics.calibration import NUM_BINS, reliability
+from transformers_framework.metrics.classification import MAX_NAMED_CLASSES
 from transformers_framework.metrics.confusion import PairCounter, with_means
 from transformers_framework.metrics.thresholds import precision_recall
+from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
-    Mistakes,
     StageDetails,
     Strong,
-    Table,
+    listed_mistakes,
     shown_id,
     texts_of,
 )
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 
 PREDICTED = ("prediction", "scores")
 POSITIVE, NUM_BINARY = 1, 2
-MOST_CLASSES = 50  # with more, files of predictions have the scores of the likeliest classes only
-
-
-def number(value: Any) -> float:
-    """Return a number of a file of predictions; null, which stands for one that is not finite, is nan."""
-    return float("nan") if value is None else float(value)
 
 
 def single_label_details(classes: LabelEncoder, predicted: Predicted, num_mistakes: int) -> StageDetails:
@@ -42,14 +37,13 @@ def single_label_details(classes: LabelEncoder, predicted: Predicted, num_mistak
         predicted: Predictions of all rows.
         num_mistakes: Number of mistakes to list.
     """
-    names, column = classes.display_names, classes.column
-    place_of: Mapping[Any, int] = {name: place for place, name in enumerate(classes.names or range(classes.count))}
+    names, column, number_of = classes.display_names, classes.column, classes.number_of_prediction
     counter, bins, worst = PairCounter(names), reliability([], []), Highest(num_mistakes, width=3)
     of_positive: list[np.ndarray] = []
     start, is_binary = 0, len(names) == NUM_BINARY
     for rows in predicted.chunks():
         labels = classes.numbers([row[column] for row in rows], "test")
-        preds = np.array([place_of[row["prediction"]] for row in rows])
+        preds = np.array([number_of[row["prediction"]] for row in rows])
         likely = np.array([_score(row, names, pred) for row, pred in zip(rows, preds.tolist(), strict=True)])
         known = labels >= 0
         counter.add(labels, preds)
@@ -70,13 +64,13 @@ def single_label_details(classes: LabelEncoder, predicted: Predicted, num_mistak
             values["thresholds"] = curve.values()
             figures["precision_recall"] = curve
     listed = []
-    for probability, row, (_, label, pred) in _with_rows(worst, predicted):
+    for probability, row, (_, label, pred) in worst.with_rows(predicted):
         texts = texts_of(row, (*PREDICTED, column, "id"))
         listed.append((shown_id(row), names[label], Strong(names[pred]), f"{probability:.3f}", texts))
     found = f"{worst.total:,} of {confusion.total:,} rows have another label than predicted"
     order = "Sorted by the probability of the predicted class."
     columns = ("row", "label", "predicted", "probability")
-    return StageDetails(values, figures, _mistakes(found, order, columns, listed, num_mistakes))
+    return StageDetails(values, figures, listed_mistakes(found, order, columns, listed, num_mistakes))
 
 
 def multi_label_details(classes: LabelEncoder, predicted: Predicted, num_mistakes: int) -> StageDetails:
@@ -87,11 +81,11 @@ def multi_label_details(classes: LabelEncoder, predicted: Predicted, num_mistake
         predicted: Predictions of all rows.
         num_mistakes: Number of mistakes to list.
     """
-    names, column = classes.display_names, classes.column
-    place_of: Mapping[Any, int] = {name: place for place, name in enumerate(classes.names or range(classes.count))}
+    names, column, number_of = classes.display_names, classes.column, classes.number_of_prediction
     shape = (len(names),)
     right, found, actual = (np.zeros(shape, dtype=np.int64) for _ in range(3))
-    bins, worst, has_all = reliability([], [], of_positives=True), Highest(num_mistakes), len(names) <= MOST_CLASSES
+    bins, worst = reliability([], [], of_positives=True), Highest(num_mistakes)
+    has_all = len(names) <= MAX_NAMED_CLASSES  # with more, files of predictions have the scores of the likeliest only
     pairs: list[np.ndarray] = []
     start = num_rows = 0
     for rows in predicted.chunks():
@@ -100,7 +94,7 @@ def multi_label_details(classes: LabelEncoder, predicted: Predicted, num_mistake
         known = np.array([row[column] is not None for row in rows])
         for place, row in enumerate(rows):
             wanted[place, classes.numbers(row[column] or (), "test")] = True
-            preds[place, [place_of[name] for name in row["prediction"]]] = True
+            preds[place, [number_of[name] for name in row["prediction"]]] = True
             scores[place] = [number(row["scores"].get(name, 0)) for name in names]
         right += (preds & wanted)[known].sum(axis=0)
         found += preds[known].sum(axis=0)
@@ -120,7 +114,7 @@ def multi_label_details(classes: LabelEncoder, predicted: Predicted, num_mistake
         if (curve := precision_recall(*np.concatenate(pairs, axis=1), score=score, used=0.5)) is not None:
             values["thresholds"], figures["precision_recall"] = curve.values(), curve
     listed = []
-    for surprise, row, _ in _with_rows(worst, predicted):
+    for surprise, row, _ in worst.with_rows(predicted):
         labels = [names[label] for label in classes.numbers(row[column] or (), "test")]
         chosen = ", ".join(map(str, row["prediction"])) or "none"
         texts = texts_of(row, (*PREDICTED, column, "id"))
@@ -128,7 +122,7 @@ def multi_label_details(classes: LabelEncoder, predicted: Predicted, num_mistake
     message = f"{worst.total:,} of {num_rows:,} rows have other labels than predicted"
     order = "Sorted by the largest distance of a probability from its label, 1 or 0, among the wrong classes of a row."
     columns = ("row", "labels", "predicted", "distance")
-    return StageDetails(values, figures, _mistakes(message, order, columns, listed, num_mistakes))
+    return StageDetails(values, figures, listed_mistakes(message, order, columns, listed, num_mistakes))
 
 
 def regression_details(column: str, predicted: Predicted, num_mistakes: int) -> StageDetails:
@@ -151,33 +145,16 @@ def regression_details(column: str, predicted: Predicted, num_mistakes: int) -> 
     percentiles = np.percentile(joined, levels).tolist() if len(joined) else []
     values = {"absolute_error": {f"{level}th_percentile": p for level, p in zip(levels, percentiles, strict=False)}}
     listed = []
-    for error, row, _ in _with_rows(worst, predicted):
+    for error, row, _ in worst.with_rows(predicted):
         texts = texts_of(row, ("prediction", column, "id"))
         shown = f"{number(row[column]):.4g}", Strong(f"{number(row['prediction']):.4g}"), f"{error:.4g}"
         listed.append((shown_id(row), *shown, texts))
     columns = ("row", "label", "predicted", "error")
     found = f"{worst.total:,} rows have a label"
-    return StageDetails(values, {}, _mistakes(found, "Sorted by absolute error.", columns, listed, num_mistakes))
+    return StageDetails(values, {}, listed_mistakes(found, "Sorted by absolute error.", columns, listed, num_mistakes))
 
 
 def _score(row: Row, names: Sequence[str], place: int) -> float:
     """Return the probability of a class; scores are a list, or keyed by class name where there are many classes."""
     scores = row["scores"]
     return number(scores[place] if isinstance(scores, list) else scores.get(names[place], 0.0))
-
-
-def _with_rows(worst: Highest, predicted: Predicted) -> zip[tuple[float, Row, list[int]]]:
-    """Return value, row and entry of each mistake; the first number of an entry is the place of its row."""
-    entries = worst.entries.tolist()
-    return zip(worst.values.tolist(), predicted.rows([entry[0] for entry in entries]), entries, strict=True)
-
-
-def _mistakes(
-    found: str, order: str, columns: Sequence[str], listed: Sequence[tuple[Any, ...]], num_mistakes: int
-) -> Mistakes | None:
-    """Return a table of mistakes; the last value of each is the dictionary of its texts."""
-    if not num_mistakes:
-        return None
-    names = list(dict.fromkeys(name for *_, texts in listed for name in texts))
-    rows = [(*cells, *(texts.get(name, "") for name in names)) for *cells, texts in listed]
-    return Mistakes(found, order, [Table((*columns, *names), rows)] if rows else [])

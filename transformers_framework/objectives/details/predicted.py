@@ -13,6 +13,11 @@ CHUNK = 1000  # rows
 Row = dict[str, Any]
 
 
+def number(value: Any) -> float:
+    """Return a number of a file of predictions; null, which stands for one that is not finite, is nan."""
+    return float("nan") if value is None else float(value)
+
+
 class Predicted:
     """The rows of a file of predictions: the columns of the data, and those that the objective predicted.
 

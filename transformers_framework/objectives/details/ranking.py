@@ -12,8 +12,10 @@ from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.first_positive import FirstPositives, first_positives
 from transformers_framework.metrics.ranking import SortedCandidates, sort_candidates
 from transformers_framework.metrics.thresholds import precision_recall
-from transformers_framework.objectives.details.classes import number
+from transformers_framework.objectives.answer_selection import query_numbers
+from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
+    MOST_ABOVE,
     Mistakes,
     StageDetails,
     Strong,
@@ -25,7 +27,6 @@ from transformers_framework.sources.fields import as_text
 if TYPE_CHECKING:
     from transformers_framework.objectives.details.predicted import Predicted, Row
 
-MOST_ABOVE = 3  # candidates that are shown above a positive
 WHOLE = -1  # item of a row that is a candidate itself
 
 
@@ -71,8 +72,6 @@ def read_candidates(predicted: Predicted, columns: Columns, target_of: Callable[
         columns: Columns of candidates.
         target_of: Turns N labels into 1 for a positive, 0 for a negative, negative for ignored ones ``(N,) int64``.
     """
-    from transformers_framework.objectives.answer_selection import query_numbers
-
     parts: list[Scored] = []
     start = seen = 0
     for rows in predicted.chunks():

@@ -10,7 +10,7 @@ import numpy as np
 from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.thresholds import precision_recall
 from transformers_framework.objectives.answers import texts_of as answer_texts
-from transformers_framework.objectives.details.classes import number
+from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
     Mistakes,
@@ -136,8 +136,7 @@ def _probability(row: Row) -> float:
 def _tables(context_column: str, answers_columns: Sequence[str], worst: Highest, predicted: Predicted) -> list[Table]:
     known = (*PREDICTED, *answers_columns, context_column, "id", "title")
     lines, names = [], []
-    places, f1 = worst.entries.T.tolist()
-    for row, score in zip(predicted.rows(places), f1, strict=True):
+    for _, row, (_, score) in worst.with_rows(predicted):
         golds, answer, context = answer_texts(row[answers_columns[0]]), row["prediction"], as_text(row[context_column])
         texts = texts_of(row, known)
         names += [name for name in texts if name not in names]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from transformers_framework.sources.fields import as_text
+
+if TYPE_CHECKING:
+    from transformers_framework.objectives.details.predicted import Predicted, Row
+
+MOST_ABOVE = 3  # candidates that are shown above a positive
 
 
 class Strong(str):
@@ -95,6 +100,11 @@ class Highest:
         order = np.argsort(-values, kind="stable")[: self.size]
         self.values, self.entries = values[order], keys[order].astype(np.int64)
 
+    def with_rows(self, predicted: Predicted) -> zip[tuple[float, Row, list[int]]]:
+        """Return value, row and entry of each; the first integer of an entry is the place of its row in the file."""
+        entries = self.entries.tolist()
+        return zip(self.values.tolist(), predicted.rows([entry[0] for entry in entries]), entries, strict=True)
+
 
 def texts_of(row: Mapping[str, Any], without: Collection[str]) -> dict[str, str]:
     """Return the columns of a row that hold text, or lists of texts joined by spaces.
@@ -121,3 +131,22 @@ def _are_texts(value: Any) -> bool:
 def shown_id(row: Mapping[str, Any]) -> str:
     """Return the id of a row for readers: that of the data if it has one, else its number."""
     return as_text(row.get("id"))
+
+
+def listed_mistakes(
+    found: str, order: str, columns: Sequence[str], listed: Sequence[tuple[Any, ...]], num_mistakes: int
+) -> Mistakes | None:
+    """Return mistakes with one table of them; None if none are asked for.
+
+    Args:
+        found: See :class:`Mistakes`.
+        order: See :class:`Mistakes`.
+        columns: Names of the first columns.
+        listed: Cells of these columns of each mistake, and last its texts by column, see :func:`texts_of`.
+        num_mistakes: Number of mistakes that are asked for.
+    """
+    if not num_mistakes:
+        return None
+    names = list(dict.fromkeys(name for *_, texts in listed for name in texts))
+    rows = [(*cells, *(texts.get(name, "") for name in names)) for *cells, texts in listed]
+    return Mistakes(found, order, [Table((*columns, *names), rows)] if rows else [])

@@ -9,13 +9,12 @@ import numpy as np
 
 from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.thresholds import precision_recall
-from transformers_framework.objectives.details.classes import number
+from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
-    Mistakes,
     StageDetails,
     Strong,
-    Table,
+    listed_mistakes,
     shown_id,
     texts_of,
 )
@@ -37,9 +36,10 @@ def generation_details(columns: Sequence[str], shown: str, predicted: Predicted,
         num_mistakes: Number of rows to list.
     """
     worst, start, parts = Highest(num_mistakes), 0, []
+    sorted_by = list(columns).index(shown)
     for rows in predicted.chunks():
         scores = np.array([[number(row.get(name)) for name in columns] for row in rows], dtype=np.float32)
-        worst.add(-scores[:, list(columns).index(shown)], start + np.arange(len(rows)))
+        worst.add(-scores[:, sorted_by], start + np.arange(len(rows)))
         parts.append(scores)
         start += len(rows)
     of_rows = np.concatenate(parts) if parts else np.zeros((0, len(columns)), np.float32)
@@ -47,20 +47,17 @@ def generation_details(columns: Sequence[str], shown: str, predicted: Predicted,
     found = np.percentile(known, LEVELS, axis=0).T.tolist() if len(known) else []
     names = [f"{level}th_percentile" for level in LEVELS]
     values = {name: dict(zip(names, numbers, strict=True)) for name, numbers in zip(columns, found, strict=False)}
-    lines: list[tuple[Any, ...]] = []
-    others: list[str] = []
-    for score, row in zip(worst.values.tolist(), predicted.rows(worst.entries[:, 0].tolist()), strict=True):
+    listed = []
+    for score, row, _ in worst.with_rows(predicted):
         texts = texts_of(row, ("id", "prediction", "predictions"))
-        others += [name for name in texts if name not in others]
-        lines.append((shown_id(row), f"{-score:.3f}", Strong(row["prediction"]), texts))
-    cells = [(*line, *(texts.get(name, "") for name in others)) for *line, texts in lines]
-    tables = [Table(("row", shown, "predicted", *others), cells)] if cells else []
+        listed.append((shown_id(row), f"{-score:.3f}", Strong(row["prediction"]), texts))
     message = (
-        f"{start:,} rows have a mean {shown} of {float(known[:, list(columns).index(shown)].mean()):.3f}"
+        f"{start:,} rows have a mean {shown} of {float(known[:, sorted_by].mean()):.3f}"
         if len(known)
         else "No row has a score"
     )
-    return StageDetails(values, {}, Mistakes(message, f"Sorted by {shown}.", tables) if num_mistakes else None)
+    table = ("row", shown, "predicted")
+    return StageDetails(values, {}, listed_mistakes(message, f"Sorted by {shown}.", table, listed, num_mistakes))
 
 
 def detection_details(predicted: Predicted) -> StageDetails:

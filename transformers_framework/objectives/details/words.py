@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,7 @@ from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.confusion import PairCounter
 from transformers_framework.metrics.entities import Entities, EntityTags
 from transformers_framework.metrics.entity_types import EntityCounter
-from transformers_framework.objectives.details.classes import number
+from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
     Mistakes,
@@ -60,8 +60,7 @@ class TaggedRows:
     def __init__(self, classes: LabelEncoder, words: str) -> None:
         self.classes, self.words = classes, words
         self.names = classes.display_names
-        names = classes.names or range(classes.count)
-        self.place_of: Mapping[Any, int] = {None: -1, **{name: place for place, name in enumerate(names)}}
+        self.place_of: Mapping[Any, int] = {None: -1, **classes.number_of_prediction}
 
     def read(self, rows: Sequence[Row]) -> Words:
         """Return the words of rows. Words without a label or without a prediction are left out."""
@@ -126,11 +125,11 @@ def word_details(
     figures = {"confusion_matrix": confusion, "reliability": bins} if confusion.total else {}
     if tags is None or entities is None:
         message = f"{worst.total:,} of {confusion.total:,} words have another label than predicted"
-        tables = list(_word_tables(tagged, worst, predicted))
+        tables = _word_tables(tagged, worst, predicted)
     else:
         values["entities"] = entities.report()
         message = f"{num_missed:,} entities are missed and {num_wrong:,} are predicted wrongly in {worst.total:,} rows"
-        tables = list(_entity_tables(tagged, tags, worst, predicted))
+        tables = _entity_tables(tagged, tags, worst, predicted)
     order = "Sorted by the probability of the predicted tags, the mean over the words of a mistake."
     return StageDetails(values, figures, Mistakes(message, order, tables) if num_mistakes else None)
 
@@ -175,25 +174,22 @@ def marked(words: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[str]:
     return [*filter(None, parts), *([" …"] if end < len(words) else [])]
 
 
-def _word_tables(tagged: TaggedRows, worst: Highest, predicted: Predicted) -> Iterator[Table]:
-    """Yield a table with the words that are predicted wrongly."""
+def _word_tables(tagged: TaggedRows, worst: Highest, predicted: Predicted) -> list[Table]:
+    """Return a table with the words that are predicted wrongly."""
     column, lines = tagged.classes.column, []
-    places, words = worst.entries.T
-    rows = zip(worst.values.tolist(), predicted.rows(places.tolist()), words.tolist(), strict=True)
-    for probability, row, word in rows:
+    for probability, row, (_, word) in worst.with_rows(predicted):
         texts, label = tagged.texts(row), tagged.classes.numbers([row[column][word]], "test")[0]
         pred = tagged.names[tagged.place_of[row["prediction"][word]]]
         marks = marked(texts, [(word, word)])
         lines.append((shown_id(row), texts[word], tagged.names[label], Strong(pred), f"{probability:.3f}", marks))
-    if lines:
-        yield Table(("row", "word", "label", "predicted", "probability", tagged.words), lines)
+    columns = ("row", "word", "label", "predicted", "probability", tagged.words)
+    return [Table(columns, lines)] if lines else []
 
 
-def _entity_tables(tagged: TaggedRows, tags: EntityTags, worst: Highest, predicted: Predicted) -> Iterator[Table]:
-    """Yield a table of rows with the entities that are missed or predicted wrongly."""
+def _entity_tables(tagged: TaggedRows, tags: EntityTags, worst: Highest, predicted: Predicted) -> list[Table]:
+    """Return a table of rows with the entities that are missed or predicted wrongly."""
     lines = []
-    rows = zip(worst.values.tolist(), predicted.rows(worst.entries[:, 0].tolist()), strict=True)
-    for probability, row in rows:
+    for probability, row, _ in worst.with_rows(predicted):
         found, texts = tagged.read([row]), tagged.texts(row)
         both = differences(tags.entities(found.labels), tags.entities(found.preds))
         spans = [
@@ -207,5 +203,5 @@ def _entity_tables(tagged: TaggedRows, tags: EntityTags, worst: Highest, predict
             for of_part, part in zip(spans, both, strict=True)
         ]
         lines.append((shown_id(row), *named, f"{probability:.3f}", marked(texts, [*spans[0], *spans[1]])))
-    if lines:
-        yield Table(("row", "missed", "predicted wrongly", "probability", tagged.words), lines)
+    columns = ("row", "missed", "predicted wrongly", "probability", tagged.words)
+    return [Table(columns, lines)] if lines else []
