@@ -38,12 +38,15 @@ def search_details(corpus: Corpus, queries: Dataset, predicted: Predicted, num_m
     """
     worst, start, ranks = Highest(num_mistakes), 0, []
     for rows in predicted.chunks():
+        margins, places = [], []
         for place, row in enumerate(rows, start):
             if row["relevant"]:
                 ranks.append(rank := rank_of(row))
                 scores = row["scores"]
                 if rank != 1 and scores:
-                    worst.add([scores[0] - scores[rank - 1]], [place])  # where none is found, the last one
+                    margins.append(scores[0] - scores[rank - 1])  # where none is found, the last one
+                    places.append(place)
+        worst.add(margins, places)
         start += len(rows)
     positions = FirstPositives(np.array(ranks, dtype=np.int64), corpus.top_k)
     values: dict[str, Any] = {"first_positive": positions.values() | {"without_positive": start - len(ranks)}}
