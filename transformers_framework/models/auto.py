@@ -327,13 +327,13 @@ def _load_unfolded(
     cache_dir: str | None,
 ) -> tuple[PreTrainedModel, bool]:
     """Return a model of two classes whose logits differ by the single output of a checkpoint; see `_load_weights`."""
-    from transformers_framework.models.output_layer import output_parameters, renew_output, unfolded
+    from transformers_framework.models.output_layer import renew_output, with_outputs
 
     narrow: Any = copy.deepcopy(config)
     narrow.update({"problem_type": None, "num_labels": 1})
     single, is_complete = _load_weights(auto, name_or_path, narrow, attention, source, cache_dir)
-    model, weights = _initialize_weights(auto, config, attention, source[0]), single.state_dict()
-    model.load_state_dict(weights | {name: unfolded(weights[name]) for name in output_parameters(model)})
+    model = _initialize_weights(auto, config, attention, source[0])
+    model.load_state_dict(with_outputs(single, single.state_dict(), 2)[1])
     if not is_complete:
         renew_output(model)
     return model, is_complete

@@ -84,7 +84,7 @@ def with_outputs(
         config.id2label, config.label2id = dict(enumerate(classes)), {name: i for i, name in enumerate(classes)}
         config.problem_type = "single_label_classification"
         vars(config).pop(BINARY_LABELS, None)
-        changed = {name: unfolded(weights[name]) for name in names}
+        changed = {name: _unfolded(weights[name]) for name in names}
     return config, {**weights, **changed}
 
 
@@ -93,6 +93,6 @@ def _folded(parameter: Tensor) -> Tensor:
     return (parameter[1:].float() - parameter[:1].float()).to(parameter.dtype)
 
 
-def unfolded(parameter: Tensor) -> Tensor:
+def _unfolded(parameter: Tensor) -> Tensor:
     """Return the negative half and the half of a parameter's row: ``(1, …)`` to ``(2, …)``."""
     return torch.cat([-parameter / 2, parameter / 2])
