@@ -148,9 +148,8 @@ class JointCandidates(SegmentInputs):
         self.groupings: dict[Stage, Grouping] = {}
 
     def _single_length(self, lengths: Sequence[int]) -> int:
-        least = (
-            self.template.num_special(1) + 1 if self.separated else self.template.num_special(self.k + 1) + self.k + 1
-        )
+        num_texts = 1 if self.separated else self.k + 1
+        least = self.template.num_special(num_texts) + num_texts
         if len(lengths) == 1 and lengths[0] < least:
             texts = "a text" if self.separated else f"a question and {self.k} candidates"
             raise ConfigurationError(
@@ -250,7 +249,8 @@ class JointCandidates(SegmentInputs):
         """Check that rows with the same query, given as numbers ``(N,) int64``, have the same question."""
         _, firsts, query = np.unique(queries, return_index=True, return_inverse=True)
         first = firsts[query.reshape(-1)]  # of each row's question
-        for column, found in ((column, value_numbers(dataset, column)) for column in self.question.columns):
+        for column in self.question.columns:
+            found = value_numbers(dataset, column)
             if (wrong := np.flatnonzero(found != found[first])).size:
                 row = int(wrong[0])
                 raise DataError(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -295,7 +294,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         classes = batch["labels"][row][starts]
         others = np.array([number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id])
         end = int(np.flatnonzero(~np.isin(ids, others))[-1]) + 1 if len(starts) else 0
-        words = [tokenizer.decode(ids[a:b]).strip() for a, b in itertools.pairwise([*starts.tolist(), end])]
+        words = [tokenizer.decode(ids[a:b]).strip() for a, b in pairwise([*starts.tolist(), end])]
         if len(starts) and starts[-1] + 1 < end:  # words that another window owns may follow the last one
             words[-1] = f"{tokenizer.decode(ids[starts[-1]])}…"
         names = [self.classes.display_names[number] if number >= 0 else "no label" for number in classes]
