@@ -197,7 +197,7 @@ class CorpusSearch(pl.Callback, Details):
     # ---------------------------------------------------------------- files
 
     def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
-        """Return ranks of the first relevant passages of the test stage, and what is retrieved above them."""
+        """Return ranks of the first relevant passages of the test stage, and passages retrieved above them."""
         from transformers_framework.retrieval.search_details import search_details
 
         return search_details(self.corpus, self.data.datasets["test"], predicted, num_mistakes)

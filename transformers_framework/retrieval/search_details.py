@@ -1,4 +1,4 @@
-"""Details of a search: rank of the first relevant passage, and what is retrieved above it."""
+"""Details of a search: rank of the first relevant passage, and passages retrieved above it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def search_details(corpus: Corpus, queries: Dataset, predicted: Predicted, num_m
     Args:
         corpus: The passages.
         queries: Rows with the texts of the queries.
-        predicted: What was retrieved: row of each query, ids and scores of passages, and ids of relevant ones.
+        predicted: Results of the search: row of each query, ids and scores of passages, and ids of relevant ones.
         num_mistakes: Number of queries to list.
     """
     worst, start, ranks = Highest(num_mistakes), 0, []
@@ -71,7 +71,7 @@ def rank_of(row: Row) -> int:
 
 
 def _table(corpus: Corpus, inputs: QueryPassage, queries: Dataset, row: Row) -> Table:
-    """Return what was retrieved above the first relevant passage of a query."""
+    """Return the passages retrieved above the first relevant one of a query."""
     rank, field = rank_of(row), inputs.query_field
     shown = [*range(1, min(MOST_ABOVE, (rank or len(row["passages"]) + 1) - 1) + 1)]
     ids = [row["passages"][place - 1] for place in shown] + [row["passages"][rank - 1] if rank else row["relevant"][0]]

@@ -1,4 +1,4 @@
-"""Details of ranked candidates: rank of the first positive, thresholds, calibration, and what ranks above positives."""
+"""Details of ranked candidates: rank of the first positive, thresholds, calibration, and candidates above positives."""
 
 from __future__ import annotations
 

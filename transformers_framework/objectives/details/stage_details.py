@@ -1,4 +1,4 @@
-"""What an objective reports about a tested stage beyond its metrics."""
+"""Details of a tested stage that an objective reports in addition to its metrics."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Mistakes:
     """The most confident mistakes of a stage.
 
     Args:
-        found: Number of mistakes in the stage, and of what, such as "17 of 400 rows".
+        found: Number of mistakes in the stage with its unit, such as "17 of 400 rows".
         order: How they are sorted, in words.
         tables: The first of them.
     """
