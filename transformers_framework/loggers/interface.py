@@ -144,8 +144,8 @@ class NeverFails(Logger):
         """End the run of the logger, if it was started; may fail."""
 
 
-class StartsRun(NeverFails):
-    """Base class of loggers that start a run of their own when something is first logged.
+class StartsRun(NeverFails, Continues):
+    """Base class of loggers that start a run of their own when something is first logged; a resumed run continues it.
 
     Args:
         folders: Folders of the run.
@@ -180,6 +180,14 @@ class StartsRun(NeverFails):
         found: list[Any] = []
         self.attempt(lambda: found.append(self.started()))
         return found[0] if found else DummyLogger().experiment
+
+    def state(self) -> dict[str, Any]:
+        """Return the id of the run."""
+        return {"id": self.run_id}
+
+    def restore(self, state: Any, step: int) -> None:
+        """Continue the run of a checkpoint."""
+        self.run_id = None if state is None else state["id"]
 
 
 @rank_zero_only

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pytorch_lightning.utilities import rank_zero_only
 
 from transformers_framework.exceptions import MissingDependencyError
-from transformers_framework.loggers.interface import Continues, StartsRun, TakesMedia
+from transformers_framework.loggers.interface import StartsRun, TakesMedia
 from transformers_framework.restricted import without_credentials
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -32,7 +32,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIE
 logger = logging.getLogger(__name__)
 
 
-class MLflow(StartsRun, TakesMedia, Continues):
+class MLflow(StartsRun, TakesMedia):
     """Log to a run of MLflow, which a resumed run continues.
 
     Lightning's own logger creates its store on every rank, and when nothing but ``--check`` is asked for.
@@ -131,14 +131,6 @@ class MLflow(StartsRun, TakesMedia, Continues):
         """End the run."""
         if self.client is not None:
             self.client.set_terminated(self.run_id, "FAILED" if failed else "FINISHED")
-
-    def state(self) -> dict[str, Any]:
-        """Return the id of the run."""
-        return {"id": self.run_id}
-
-    def restore(self, state: Any, step: int) -> None:
-        """Continue the run of a checkpoint."""
-        self.run_id = None if state is None else state["id"]
 
 
 def mlflow(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pytorch_lightning.utilities import rank_zero_only
 
 from transformers_framework.exceptions import MissingDependencyError
-from transformers_framework.loggers.interface import Continues, StartsRun, TakesMedia
+from transformers_framework.loggers.interface import StartsRun, TakesMedia
 from transformers_framework.storage.run_folders import RunFolders
 
 CREDENTIALS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
@@ -24,7 +24,7 @@ SYNC = "Upload it later: wandb sync %s/wandb/offline-run-*"
 logger = logging.getLogger(__name__)
 
 
-class WeightsAndBiases(StartsRun, TakesMedia, Continues):
+class WeightsAndBiases(StartsRun, TakesMedia):
     """Log to a run of Weights & Biases, which a resumed run continues; offline where the server does not answer.
 
     Args:
@@ -104,14 +104,6 @@ class WeightsAndBiases(StartsRun, TakesMedia, Continues):
         run, self.writer = self.writer, None
         if run is not None:
             run.finish(exit_code=int(failed))
-
-    def state(self) -> dict[str, Any]:
-        """Return the id of the run."""
-        return {"id": self.run_id}
-
-    def restore(self, state: Any, step: int) -> None:
-        """Continue the run of a checkpoint."""
-        self.run_id = None if state is None else state["id"]
 
 
 def wandb(
