@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import pytorch_lightning as pl
 
 from transformers_framework.run_parts import EndsRun
-from transformers_framework.storage.atomic import discard, remove
+from transformers_framework.storage.atomic import discard
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers_framework.run_parts import Run
 
 Kept = Literal["last", "all", "none"]
@@ -70,13 +68,13 @@ class KeptCheckpoints(pl.Callback, EndsRun):
         from transformers_framework.strategies.weights import keep_weights
 
         folders, states = run.folders, [callback.state_key for callback in described(run)]
-        _remove(folders.previous)
+        discard(folders.previous)
         if self.keep == "last":
             if folders.best.exists():
                 keep_weights(folders.best, states)
         else:  # the last one first: without the best one, a run that resumed from it would test the last state
-            _remove(folders.last)
-            _remove(folders.best)
+            discard(folders.last)
+            discard(folders.best)
 
 
 def described(run: Run) -> list[pl.Callback]:
@@ -86,11 +84,3 @@ def described(run: Run) -> list[pl.Callback]:
 
     callbacks: list[pl.Callback] = run.trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, (Checkpoints, RunRecord))]
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, or a folder of shards as a whole."""
-    if path.is_dir():
-        discard(path)
-    else:
-        remove(path)

@@ -94,11 +94,13 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def discard(folder: Path) -> None:
-    """Remove a folder; if the process is killed meanwhile, the folder is whole or absent."""
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{ASIDE}")
-    folder.rename(aside)
-    shutil.rmtree(aside)
+def discard(path: Path) -> None:
+    """Remove a file or folder if it exists; if the process is killed meanwhile, it is whole or absent."""
+    aside = path
+    if path.is_dir():
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{ASIDE}")
+        path.rename(aside)
+    remove(aside)
 
 
 def link_folder(source: Path, target: Path) -> None:
