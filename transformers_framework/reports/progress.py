@@ -14,7 +14,7 @@ from torch import Tensor
 
 from transformers_framework.callbacks.checkpoints import Checkpoints
 from transformers_framework.callbacks.early_stopping import EarlyStopping
-from transformers_framework.constants import TRAIN
+from transformers_framework.constants import TOKEN_COUNTS, TRAIN
 from transformers_framework.display import LINE_INTERVAL, Screen, Work, count, duration
 from transformers_framework.pipelines.log_names import logging_interval
 from transformers_framework.reports.metric_lines import metric_list, monitored
@@ -170,13 +170,14 @@ class Progress(pl.Callback):
         """Show the training."""
         step, total = trainer.global_step, trainer.estimated_stepping_batches
         logger.info("Training starts at step %d: %s", step, length_of(self.run))
+        if not self.shows_work:
+            return
         steps = int(total) if 0 < total < math.inf else None
         epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 and trainer.max_steps == -1 else None
         timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
         self.work = Training(step, steps, epochs, timers[0] if timers else None)
         self.logged = step
-        if self.shows_work:
-            Screen.add(self.work)
+        Screen.add(self.work)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         """Start the clock of the batch, unless loading it counts too."""
@@ -191,19 +192,17 @@ class Progress(pl.Callback):
         training = self.work
         if training is None:
             return
-        tokens = batch.get("token_counts", {})
-        step, num_tokens = trainer.global_step, tokens.get("tokens", 0) + tokens.get("target_tokens", 0)
-        now = training.end_batch(step, num_tokens * trainer.world_size)
+        step, counts = trainer.global_step, batch[TOKEN_COUNTS]
+        now = training.end_batch(step, (counts["tokens"] + counts["target_tokens"]) * trainer.world_size)
         is_logged = step != self.logged and step % logging_interval(trainer) == 0 and now >= self.next_line
-        shows = self.shows_work and Screen.is_due(now)
-        if not is_logged and not shows:
+        if not is_logged and not Screen.is_due(now):
             return
         training.describe(epoch_under_way(trainer) + 1, float(trainer.optimizers[0].param_groups[0]["lr"]))
         if is_logged and (loss := trainer.callback_metrics.get("train/loss")) is not None:
             training.loss.take(float(loss))  # loggers have read it already
         else:
             training.loss.update(running_loss(cast("Pipeline", pl_module)))
-        if is_logged and self.shows_work:
+        if is_logged:
             self.next_line, self.logged = now + LINE_INTERVAL, step
             training.log_line()
         Screen.refresh(now)
@@ -227,13 +226,13 @@ class Progress(pl.Callback):
     # ---------------------------------------------------------------- evaluation
 
     def _start(self, title: str, batches: list[int | float]) -> None:
-        total = sum(batches)
-        self.evaluation = Work(title, None if math.isinf(total) else total, "batches")
         if self.shows_work:
+            total = sum(batches)
+            self.evaluation = Work(title, None if math.isinf(total) else total, "batches")
             Screen.add(self.evaluation)
 
     def _advance(self, *args: Any, **kwargs: Any) -> None:
-        if self.evaluation is not None and self.shows_work:
+        if self.evaluation is not None:
             self.evaluation.advance()
 
     def _end(self) -> None:
