@@ -51,17 +51,16 @@ def model_card(
     import yaml
     from huggingface_hub import ModelCard, ModelCardData
 
-    base = options.get("pre_trained_model")
-    on_hub = {stage: hub_name(options.get(f"{stage}_dataset")) for stage in STAGES}
-    names = {stage: found.rpartition("/")[0] for stage, found in on_hub.items() if found}
+    given = options.get("pre_trained_model")
+    base, trained_on = hub_name(given), hub_name(options.get("train_dataset"))
     metadata = ModelCardData(
         library_name=usage.library,
         pipeline_tag=usage.task,
         tags=[options["pipeline"], "transformers-framework"],
         language=options.get("card_language"),
         license=options.get("card_license"),
-        base_model=hub_name(base),
-        datasets=[names["train"]] if "train" in names else None,
+        base_model=base,
+        datasets=[trained_on.rpartition("/")[0]] if trained_on else None,
         model_name=options["name"],
         eval_results=eval_results(options, usage.task, metrics) or None,
     ).to_yaml(original_order=list(METADATA))
@@ -71,7 +70,7 @@ def model_card(
         if options.get(f"{stage}_dataset")
     ]
     flags = {name: value for name, value in options.items() if not _is_private(name, value)}
-    origin = "random weights" if not base else f"`{hub_name(base)}`" if hub_name(base) else "a local checkpoint"
+    origin = "random weights" if not given else f"`{base}`" if base else "a local checkpoint"
     body = "\n".join(
         [
             f"# {options['name']}",
