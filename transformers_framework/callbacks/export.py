@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytorch_lightning as pl
 
 from transformers_framework.callbacks.card_usage import usage_of
-from transformers_framework.callbacks.model_card import model_card
+from transformers_framework.callbacks.model_card import CARD, model_card
 from transformers_framework.callbacks.run_record import RunRecord
 from transformers_framework.constants import BINARY_LABELS, STAGES
 from transformers_framework.export_description import describe, write_description
@@ -22,8 +22,6 @@ from transformers_framework.strategies.build import whole_weights
 
 if TYPE_CHECKING:
     from transformers_framework.pipelines.pipeline import Pipeline
-
-CARD = "README.md"
 
 
 class Exporter:

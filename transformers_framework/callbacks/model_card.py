@@ -15,6 +15,7 @@ from transformers_framework.restricted import is_address
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard
 
+CARD = "README.md"
 METADATA = (  # of the hub, in this order
     *("library_name", "pipeline_tag", "tags", "language", "license", "base_model", "datasets", "model-index"),
 )

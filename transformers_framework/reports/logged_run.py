@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
+from transformers_framework.callbacks.model_card import CARD
 from transformers_framework.constants import ONCE
 from transformers_framework.loggers.interface import end_all, log_hyperparams, log_text
 from transformers_framework.run_parts import EndsRun
 
 if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
-
-CARD = "README.md"
 
 
 def logged_run(run: Run) -> LoggedRun | None:

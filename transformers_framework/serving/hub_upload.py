@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytorch_lightning as pl
 
+from transformers_framework.callbacks.model_card import CARD, described_source
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.json_text import to_json
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
 
 RepositoryName = Annotated[str, Pattern(r"[\w.-]+/[\w.-]+\Z", "user/name")]
-CARD, FIGURES = "README.md", "figures"
+FIGURES = "figures"
 PRIVATE_RESULTS = ("folders",)  # entries of results.json with paths
 
 logger = logging.getLogger(__name__)
@@ -172,8 +173,6 @@ def public_results(results: dict[str, Any]) -> str:
     Args:
         results: Contents of ``results.json``.
     """
-    from transformers_framework.callbacks.model_card import described_source
-
     public = {name: value for name, value in results.items() if name not in PRIVATE_RESULTS}
     data = public.get("data") or {}
     for stage, described in data.items():
