@@ -14,7 +14,13 @@ from transformers_framework.callbacks.export import Exporter
 from transformers_framework.callbacks.non_finite import TerminateOnNonFinite
 from transformers_framework.loggers.interface import Continues
 from transformers_framework.pipelines.log_names import reproducible
-from transformers_framework.runtime.loops import epoch_loop, epoch_under_way, in_last_batch, training_ends
+from transformers_framework.runtime.loops import (
+    epoch_loop,
+    epoch_under_way,
+    find_callback,
+    in_last_batch,
+    training_ends,
+)
 from transformers_framework.storage.atomic import discard, link_equal_files, link_file, link_folder, replace
 from transformers_framework.storage.exports import export_name, surplus
 from transformers_framework.storage.run_folders import RunFolders
@@ -262,5 +268,5 @@ class Checkpoints(pl.callbacks.Checkpoint):
 
 def best_of(trainer: pl.Trainer) -> dict[str, Any] | None:
     """Return the best state of a run, see :attr:`Checkpoints.best`."""
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback.best for callback in callbacks if isinstance(callback, Checkpoints)), None)
+    found = find_callback(trainer, Checkpoints)
+    return None if found is None else found.best

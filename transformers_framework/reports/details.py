@@ -15,6 +15,7 @@ from transformers_framework.objectives.objective import active
 from transformers_framework.reports.errors import NAME, markdown
 from transformers_framework.restricted import NonNegativeInt
 from transformers_framework.run_parts import EndsRun
+from transformers_framework.runtime.loops import find_callback
 from transformers_framework.storage.atomic import atomic_file, remove
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ def stage_details(run: Run, stage: Stage) -> dict[str, StageDetails]:
     """Return the details of each objective of a stage; on other ranks than 0, and of other stages, none."""
     if not is_rank_zero():
         return {}
-    computing = (callback for callback in run.trainer.callbacks if isinstance(callback, DetailsReport))  # type: ignore[attr-defined]
-    return next((callback.of(run, stage) for callback in computing), {})
+    report = find_callback(run.trainer, DetailsReport)
+    return {} if report is None else report.of(run, stage)
 
 
 def details(run: Run, stage: Stage) -> dict[str, dict[str, Any]]:

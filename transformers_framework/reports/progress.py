@@ -19,7 +19,7 @@ from transformers_framework.display import LINE_INTERVAL, Screen, Work, count, d
 from transformers_framework.pipelines.log_names import logging_interval
 from transformers_framework.reports.metric_lines import metric_list, monitored
 from transformers_framework.reports.start_lines import length_of, start_lines
-from transformers_framework.runtime.loops import epoch_under_way
+from transformers_framework.runtime.loops import epoch_under_way, find_callback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,8 +174,7 @@ class Progress(pl.Callback):
             return
         steps = int(total) if 0 < total < math.inf else None
         epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 and trainer.max_steps == -1 else None
-        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-        self.work = Training(step, steps, epochs, timers[0] if timers else None)
+        self.work = Training(step, steps, epochs, find_callback(trainer, Timer))
         self.logged = step
         Screen.add(self.work)
 
@@ -285,9 +284,7 @@ class Progress(pl.Callback):
 
     def _monitored(self, trainer: pl.Trainer, monitor: str) -> str:
         """Return the line of the monitored metric; that of a validation comes before it is compared with the best."""
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        best = next((found for found in callbacks if isinstance(found, Checkpoints)), None)
-        stopping = next((found for found in callbacks if isinstance(found, EarlyStopping)), None)
+        best, stopping = find_callback(trainer, Checkpoints), find_callback(trainer, EarlyStopping)
         value = float(trainer.callback_metrics[monitor])
         is_now = best is not None and best.best_step == trainer.global_step
         return monitored(

@@ -17,6 +17,7 @@ from transformers_framework.constants import TOKEN_COUNTS
 from transformers_framework.distributed.collectives import all_gather_json
 from transformers_framework.pipelines.log_names import logging_interval
 from transformers_framework.reports.flops import Flops, peak_of
+from transformers_framework.runtime.loops import find_callback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,8 +53,7 @@ def throughput(run: Run) -> Throughput | None:
 
 def throughput_of(trainer: pl.Trainer) -> Throughput | None:
     """Return the callback of a trainer; None if its run does not train."""
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback for callback in callbacks if isinstance(callback, Throughput)), None)
+    return find_callback(trainer, Throughput)
 
 
 class Throughput(pl.Callback):

@@ -7,11 +7,13 @@ end of an epoch where ``max_steps`` ends the run.
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
 
 from transformers_framework.compat import lightning
+
+C = TypeVar("C", bound=pl.Callback)
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +122,11 @@ def call_hooks(trainer: pl.Trainer, name: str) -> None:
     for callback in reversed(trainer.callbacks):  # type: ignore[attr-defined]
         if (hook := getattr(callback, name, None)) is not None:
             hook(trainer)
+
+
+def find_callback(trainer: pl.Trainer, kind: type[C]) -> C | None:
+    """Return the first callback of a class, or of a subclass of it; None if the trainer has none."""
+    return next((found for found in trainer.callbacks if isinstance(found, kind)), None)  # type: ignore[attr-defined]
 
 
 def epoch_loop(trainer: pl.Trainer) -> EpochLoop:
