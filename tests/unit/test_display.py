@@ -39,11 +39,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch, width: int = 80) -> Iterator[Termi
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
+    # datasets replaces os.environ after a map with several processes; rich keeps the one that it was imported with
+    monkeypatch.setattr("rich.console.Console._environ", os.environ)
     monkeypatch.setattr(display, "BAR_DELAY", 0)
     monkeypatch.setattr(display, "BAR_INTERVAL", 0)
     before, propagates, level = list(LOGGER.handlers), LOGGER.propagate, LOGGER.level
     LOGGER.handlers.clear()
-    Screen.clear()  # what an earlier test left unfinished
     set_up_logging()
     try:
         yield screen
@@ -98,10 +99,9 @@ def test_bars_fit_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> N
     with terminal(monkeypatch, width) as screen:
         with shown(Work("Reading file.jsonl", 5_000_000, "bytes")) as work:
             work.advance(2_500_000)
-        # messages, which a terminal wraps, and warnings may be written too
-        drawn = [line for line in screen.lines if line.startswith(("Reading", "2.5 MB", "5.0 MB"))]
+        drawn = screen.lines
         assert all(len(line.rstrip()) <= width for line in drawn)
-        assert screen.lines
+        assert len(drawn) >= 1
         assert width == 20 or any("2.5 MB of 5.0 MB" in line for line in drawn)
 
 
