@@ -241,6 +241,15 @@ class Screen:
                 setattr(sys, name, getattr(stream, "rich_proxied_file", stream))
 
 
+@contextlib.contextmanager
+def bars_cleared() -> Iterator[None]:
+    """Remove all bars when the context ends: an error leaves those of the work that it interrupts."""
+    try:
+        yield
+    finally:
+        Screen.clear()
+
+
 def is_terminal() -> bool:
     """Return whether standard error is a terminal that can draw."""
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")

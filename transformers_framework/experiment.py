@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.constants import EVALUATED, Stage
 from transformers_framework.continuation import Continuation
-from transformers_framework.display import Screen
+from transformers_framework.display import bars_cleared
 from transformers_framework.distributed.processes import distributed_run, share_checkpoint
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.distributed.rendezvous import Rendezvous
@@ -259,7 +259,7 @@ class Experiment:
             RunError: When a run with valid flags and data fails.
         """
         self.prepare_machine()
-        with train_log(self.folders) as log, Rendezvous(self.rendezvous_timeout) as rendezvous:
+        with train_log(self.folders) as log, Rendezvous(self.rendezvous_timeout) as rendezvous, bars_cleared():
             self._run(rendezvous, log)
 
     def _run(self, rendezvous: Rendezvous, log: TrainLog) -> None:
@@ -287,7 +287,6 @@ class Experiment:
                         self.continued.prepare_folders()
                     self._run_stages(trains)
         finally:
-            Screen.clear()
             self.folders.unlock()
 
     @property

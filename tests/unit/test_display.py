@@ -9,12 +9,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from transformers_framework import display
+from transformers_framework.cli.tool import run_tool
 from transformers_framework.display import Screen, Work, counted, shown
+from transformers_framework.exceptions import DataError
 from transformers_framework.runtime.log import set_up_logging
 
 LOGGER = logging.getLogger("transformers_framework")
@@ -103,6 +105,23 @@ def test_bars_fit_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> N
         assert all(len(line.rstrip()) <= width for line in drawn)
         assert len(drawn) >= 1
         assert width == 20 or any("2.5 MB of 5.0 MB" in line for line in drawn)
+
+
+def test_the_message_of_an_error_comes_after_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[tuple[bool, int]] = []
+
+    def reworded(message: str) -> str:
+        left.append((Screen.live is not None, len(Screen.works)))
+        return message
+
+    def fails(argv: Sequence[str]) -> int:
+        for row in counted(range(2), "Reading", total=2):
+            raise DataError(f"file.csv:{row}: broken")
+        return 0
+
+    with terminal(monkeypatch):
+        assert run_tool([], fails, reworded=reworded) == 2
+    assert left == [(False, 0)]
 
 
 def test_messages_are_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transformers_framework.cli import help as helps
 from transformers_framework.cli.given import Given, gather
 from transformers_framework.constants import DONE, FAILED, INTERRUPTED, ONCE, WRONG
-from transformers_framework.display import Screen
+from transformers_framework.display import bars_cleared
 from transformers_framework.distributed.nodes import MasterAddress, RendezvousError, RendezvousTimeoutError
 from transformers_framework.distributed.rendezvous import refuse
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError, printable
@@ -45,10 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:]
     master = MasterAddress.of(os.environ)
     try:
-        try:
+        with bars_cleared():
             return command(argv)
-        finally:
-            Screen.clear()
     except (UserError, RunError) as error:
         if "--debug" in argv:
             traceback.print_exc()

@@ -11,6 +11,7 @@ from typing import Any
 from transformers_framework.cli.flags import Flag, flags_of, merge
 from transformers_framework.cli.given import Given
 from transformers_framework.constants import DONE, FAILED, INTERRUPTED, WRONG
+from transformers_framework.display import bars_cleared
 from transformers_framework.exceptions import UserError, printable
 
 Groups = dict[str, dict[str, Flag]]
@@ -72,7 +73,8 @@ def run_tool(
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        return command(argv)
+        with bars_cleared():
+            return command(argv)
     except UserError as error:
         if "--debug" in argv:
             traceback.print_exc()
