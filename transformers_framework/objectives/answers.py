@@ -90,7 +90,7 @@ class Answers:
             found = dataset[numbers]
             values = (found[column] for column in (self.columns[0], self.columns[-1], self.context_column))
             for row, value, where, context in zip(numbers, *values, strict=True):
-                yield row, texts_of(value), where, as_text(context)
+                yield row, answer_texts(value), where, as_text(context)
 
     def spans(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
         """Return the character span of the first answer of each row, -1 where there is none ``(N, 2) int64``.
@@ -120,11 +120,11 @@ class Answers:
         return found
 
 
-def texts_of(value: Any) -> list[str]:
+def answer_texts(value: Any) -> list[str]:
     """Return the texts of the answers in a value of either format.
 
     Examples:
-        >>> texts_of({"text": ["a", "b"], "answer_start": [0, 2]}), texts_of(["a"]), texts_of(None)
+        >>> answer_texts({"text": ["a", "b"], "answer_start": [0, 2]}), answer_texts(["a"]), answer_texts(None)
         (['a', 'b'], ['a'], [])
     """
     if isinstance(value, dict):

@@ -14,7 +14,7 @@ import numpy as np
 from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.losses.classification import cross_entropy
-from transformers_framework.objectives.answers import CHUNK, Answers, texts_of
+from transformers_framework.objectives.answers import CHUNK, Answers, answer_texts
 from transformers_framework.objectives.capabilities import (
     Details,
     ExportsConfig,
@@ -266,7 +266,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
     def score_answers(self, stage: Stage, found: Documents) -> dict[str, float]:
         """Return exact match and F1 of questions, and the best threshold if this validation searches it."""
         with_unanswerable = self.has_unanswerable(stage)
-        golds = [texts_of(value) for value in self._column(stage, self.answers.columns[0], found.rows)]
+        golds = [answer_texts(value) for value in self._column(stage, self.answers.columns[0], found.rows)]
         best, differences = self._best_texts(stage, found), null_differences(found)
         scores = all_scores(best, golds, with_unanswerable=with_unanswerable)
         empty = all_scores([""] * len(best), golds, with_unanswerable=with_unanswerable)

@@ -203,7 +203,7 @@ class Summarization(Objective, SparseHead, Generates, Details, HubTask):
 
     def _references(self, rows: Mapping[str, Sequence[Any]], context: Context) -> list[list[str]]:
         """Return the summaries of each row without duplicates; the first one is the target of training."""
-        columns = [[texts_of(value) for value in rows[column]] for column in self.label_columns(context.stage)]
+        columns = [[summary_texts(value) for value in rows[column]] for column in self.label_columns(context.stage)]
         if (row := next((row for row, summaries in enumerate(columns[0]) if not summaries), None)) is not None:
             raise DataError(  # of a stream, only the first rows were checked before training
                 f"row {context.row_ids[row]} of the {context.stage} data: the summary in '{self.column}' is null or "
@@ -269,7 +269,7 @@ class Summarization(Objective, SparseHead, Generates, Details, HubTask):
         return f"write {self.setup.tokenizer.decode(labels[labels != IGNORE_INDEX])!r}"
 
 
-def texts_of(value: Any) -> list[str]:
+def summary_texts(value: Any) -> list[str]:
     """Return the non-empty texts of a value, which is a text or a list of texts."""
     texts = map(as_text, value if isinstance(value, list) else [value])
     return [text for text in texts if text.strip()]

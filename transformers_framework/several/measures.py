@@ -247,10 +247,10 @@ def words(rows: Rows, run: Labelled) -> Measure | None:
 
 def answers(rows: Rows, run: Labelled) -> Measure | None:
     """Return exact match and F1 of questions, also of those with and without an answer."""
-    from transformers_framework.objectives.answers import texts_of
+    from transformers_framework.objectives.answers import answer_texts
     from transformers_framework.processing.answers import PERCENT, SCORES, all_scores
 
-    golds = [texts_of(row[run.column("answers_column")]) for row in rows]
+    golds = [answer_texts(row[run.column("answers_column")]) for row in rows]
     with_unanswerable = "no_answer_f1" in run.logged
     scores = all_scores([row["prediction"] for row in rows], golds, with_unanswerable=with_unanswerable)
     answered = np.array([bool(texts) for texts in golds])[:, None]
@@ -275,10 +275,10 @@ def summaries(rows: Rows, run: Labelled) -> Measure | None:
     from transformers_framework.metrics.bleu import Bleu
     from transformers_framework.metrics.generation import SCORES_PER_UNIT
     from transformers_framework.metrics.rouge import Rouge
-    from transformers_framework.objectives.summarization import NEEDED_BY, texts_of
+    from transformers_framework.objectives.summarization import NEEDED_BY, summary_texts
 
     columns = [run.flags.get(flag) for flag in ("summary_column", "additional_summaries_column")]
-    lists = [[texts_of(row[column]) for column in columns if column is not None] for row in rows]
+    lists = [[summary_texts(row[column]) for column in columns if column is not None] for row in rows]
     references = [list(dict.fromkeys(chain.from_iterable(texts))) for texts in lists]
     preds, tokenizer = [row["prediction"] for row in rows], run.flags.get("summary_tokenizer")
     rouge, bleu = Rouge(NEEDED_BY, tokenizer), Bleu(NEEDED_BY, tokenizer)

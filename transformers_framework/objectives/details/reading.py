@@ -9,7 +9,7 @@ import numpy as np
 
 from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.thresholds import precision_recall
-from transformers_framework.objectives.answers import texts_of as answer_texts
+from transformers_framework.objectives.answers import answer_texts
 from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
