@@ -34,7 +34,7 @@ class EncodedBatches(Generic[Encoded]):
         """Return all encoded batches in order, and show how many rows are done.
 
         Args:
-            title: What is done with the rows.
+            title: Title of the progress bar.
             num_workers: Number of processes.
         """
         rows, size = len(self.source), self.size

@@ -47,7 +47,7 @@ class QueryPassage(SegmentInputs):
         lower_case: Lower-case texts before tokenization. Default: as the checkpoint was trained.
         corpus_dataset: Passages to search; rows in evaluation then need no passage.
         embed_as: In prediction, write embeddings of queries or of passages, instead of scores: of the column of this
-            side, with its prefix, length and tower. Default: passage if `input_columns` is one column
+            side, with its prefix, length and tower. Default: passage if `input_columns` is one column.
 
     Raises:
         ConfigurationError: When columns or lengths are invalid, or the tokenizer is not a fast one.

@@ -20,9 +20,9 @@ class Reliability:
     Args:
         counts: Number of predictions in each bin ``(B,) int64``; bin m has probabilities in (m/B, (m+1)/B].
         confidence: Sum of their probabilities ``(B,) float64``.
-        right: Number of right ones ``(B,) int64``.
-        of_positives: Probabilities are those of the positive class, and a "right" row is a positive; otherwise they are
-            those of the predicted class.
+        right: Number of correct ones ``(B,) int64``.
+        of_positives: Probabilities are those of the positive class, and positives are counted; otherwise those of the
+            predicted class, and correct predictions are counted.
     """
 
     counts: NDArray[np.int64]
@@ -37,13 +37,13 @@ class Reliability:
 
     @property
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean probability and share of right predictions of each bin ``(B,) float64``; nan in empty bins."""
+        """Mean probability and share of correct predictions of each bin ``(B,) float64``; nan in empty bins."""
         size = np.where(self.counts, self.counts, np.nan)
         return self.confidence / size, self.right / size
 
     @property
     def error(self) -> float:
-        """The expected calibration error: mean of the distance of both, weighted by the number of predictions."""
+        """The expected calibration error: mean of the absolute difference of both, weighted by the counts."""
         gaps = np.abs(self.right - self.confidence).sum()
         return float(gaps / self.counts.sum()) if self.counts.any() else float("nan")
 
@@ -70,7 +70,7 @@ def reliability(
 
     Args:
         probabilities: Probability of each prediction ``(N,)``; values that are not finite are left out.
-        right: Whether it is right ``(N,) bool``; with weights, the number of right ones with this probability.
+        right: Whether it is correct ``(N,) bool``; with weights, the number of correct ones with this probability.
         num_bins: Number of bins B.
         weights: Number of predictions with each probability ``(N,)``; by default 1.
         of_positives: See :class:`Reliability`.

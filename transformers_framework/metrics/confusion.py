@@ -21,7 +21,7 @@ class Confusion:
         labels: Class of each pair ``(P,) int64``.
         preds: Predicted class of each pair ``(P,) int64``.
         counts: How often each pair occurs ``(P,) int64``.
-        unit: What has a label: rows or words.
+        unit: Unit of the counts: rows or words.
     """
 
     class_names: Sequence[str]
@@ -101,7 +101,7 @@ class PairCounter:
 
     Args:
         class_names: Names of the classes.
-        unit: What has a label: rows or words.
+        unit: Unit of the counts: rows or words.
     """
 
     def __init__(self, class_names: Sequence[str], unit: str = "rows") -> None:

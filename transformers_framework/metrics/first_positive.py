@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-MEDIAN, NINTH = 50, 90  # percentiles
-
 
 @dataclass(frozen=True)
 class FirstPositives:
@@ -27,11 +25,11 @@ class FirstPositives:
         found = self.ranks[self.ranks > 0]
         counts = np.bincount(np.minimum(found, 11), minlength=12)
         at = {str(rank): int(counts[rank]) for rank in range(1, 11)}
-        median, ninth = np.percentile(found, [MEDIAN, NINTH]).tolist() if len(found) else (None, None)
+        median, ninetieth = np.percentile(found, [50, 90]).tolist() if len(found) else (None, None)
         return {
             "queries": len(self.ranks),
             "median": median,
-            "90th_percentile": ninth,
+            "90th_percentile": ninetieth,
             "at": at | {"lower": int(counts[11]), "none": int((self.ranks == 0).sum())},
         }
 

@@ -17,7 +17,7 @@ class PrecisionRecall:
         precision: ``(T,) float64``.
         recall: ``(T,) float64``, descending.
         share: Share of positives among all rows.
-        score: What the score is, with its unit, for figures.
+        score: Name of the score, with its unit, for figures.
         used: Threshold of the model's own predictions.
     """
 
@@ -70,7 +70,7 @@ def precision_recall(
         scores: Score of each row, or different scores ``(N,)``; rows without a finite one are left out.
         positive: Whether a row is a positive ``(N,) bool``, or the number of positives with this score ``(N,)``.
         negative: Number of other rows with this score ``(N,)``; by default, a row is one that is not a positive.
-        score: What the score is, with its unit.
+        score: Name of the score, with its unit.
         used: Threshold of the model's own predictions.
 
     Examples:

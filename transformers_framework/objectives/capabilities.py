@@ -226,7 +226,7 @@ class MergesWindows(ABC):
 class WritesFiles(ABC):
     """Writes further files in addition to the predictions."""
 
-    suffixes: ClassVar[tuple[str, ...]] = ()  # of those that there may be without labels
+    suffixes: ClassVar[tuple[str, ...]] = ()  # of the files that are also written without labels
 
     @abstractmethod
     def prediction_files(

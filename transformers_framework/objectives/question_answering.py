@@ -69,7 +69,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
         label_column: Column of the spans of answers that are a list of texts: first and last character of each in the
             context, such as [[3, 7]] or {start: [3], end: [7]}.
         index_column: Column of question ids for the predictions file of official scripts. By default 'id' if there is
-            such a column, else row numbers; so too where data to predict lack the given column.
+            such a column, else row numbers; also if the data to predict lack the given column.
         max_answer_length: Maximum length of predicted answers in tokens.
         n_best_size: Number of answers that are considered per window and written per question.
         null_score_threshold: A question gets no answer if the score of no answer minus the score of the best answer is

@@ -115,7 +115,7 @@ def ranking_details(
     *,
     are_logits: bool,
 ) -> StageDetails:
-    """Return ranks of the first positives, thresholds, calibration of logits, and queries with a wrong first candidate.
+    """Return ranks of the first positives, thresholds, calibration of logits, and queries with a negative first.
 
     Queries without a positive have no rank and are left out.
 
@@ -152,7 +152,7 @@ def _mistakes(
     firsts: NDArray[np.int64],
     num_mistakes: int,
 ) -> Mistakes:
-    """Return the queries whose first candidate is no positive, sorted by how far its score is above the positive's."""
+    """Return the queries whose first candidate is a negative, sorted by how far its score is above the positive's."""
     begins = np.searchsorted(ranked.query, np.arange(ranked.num_queries))
     ends = np.append(begins[1:], len(ranked.query))
     wrong = np.flatnonzero(firsts > 1)

@@ -59,7 +59,7 @@ def reading_details(
         scores = all_scores(answers, golds, with_unanswerable=with_unanswerable)
         bins = bins + reliability(probabilities, scores[:, 0] == 1)
         wrong = np.flatnonzero(scores[:, 0] < 1)
-        # the places of a row are integers, F1 too
+        # entries are integers: F1 in millionths
         f1 = np.round(scores[wrong, 1] * 1e6).astype(np.int64)
         worst.add(np.nan_to_num(probabilities[wrong]) * (1 - scores[wrong, 1]), start + wrong, f1)
         if with_unanswerable:
