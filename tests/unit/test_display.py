@@ -115,9 +115,8 @@ def test_the_message_of_an_error_comes_after_the_bars(monkeypatch: pytest.Monkey
         return message
 
     def fails(argv: Sequence[str]) -> int:
-        for row in counted(range(2), "Reading", total=2):
-            raise DataError(f"file.csv:{row}: broken")
-        return 0
+        rows = counted(range(2), "Reading", total=2)  # which the traceback keeps
+        raise DataError(f"file.csv:{next(rows)}: broken")
 
     with terminal(monkeypatch):
         assert run_tool([], fails, reworded=reworded) == 2
