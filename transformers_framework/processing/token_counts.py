@@ -54,13 +54,13 @@ def token_counts(
         prefixes: Prefixes of the names of model inputs.
 
     Returns:
-        ``tokens`` of inputs and ``target_tokens`` of a decoder, without padding; ``places``, padding included, of both;
+        ``tokens`` of inputs and ``target_tokens`` of a decoder, without padding; ``positions``, with padding, of both;
         ``pairs`` and ``target_pairs``: pairs of tokens that attend to each other, with themselves.
 
     Examples:
         >>> lengths = Lengths(np.array([2, 3, 0]), np.array([], np.int64))
         >>> token_counts(lengths, {"input_ids": np.zeros((3, 3))}, {}, ("",))
-        {'tokens': 5, 'target_tokens': 0, 'places': 9, 'pairs': 13, 'target_pairs': 0}
+        {'tokens': 5, 'target_tokens': 0, 'positions': 9, 'pairs': 13, 'target_pairs': 0}
     """
     inputs = [ids.size for prefix in prefixes if (ids := batch.get(f"{prefix}input_ids")) is not None]
     targets = [entries["decoder_input_ids"].size for entries in own.values() if "decoder_input_ids" in entries]
@@ -68,7 +68,7 @@ def token_counts(
     return {
         "tokens": int(lengths.source.sum()),
         "target_tokens": int(lengths.target.sum()),
-        "places": sum(inputs) + sum(targets),
+        "positions": sum(inputs) + sum(targets),
         "pairs": int(lengths.source @ lengths.source),
         "target_pairs": int(lengths.target @ lengths.target) + crossed,
     }

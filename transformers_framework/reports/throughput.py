@@ -111,7 +111,7 @@ class Throughput(pl.Callback):
         counts = batch[TOKEN_COUNTS]
         tokens = counts["tokens"] + counts["target_tokens"]
         flops = 0.0 if self._flops is None else self._flops(counts)
-        self._mine = self._mine.plus(Totals(tokens, counts["places"] - tokens, flops))
+        self._mine = self._mine.plus(Totals(tokens, counts["positions"] - tokens, flops))
         logs = trainer.global_step != self._step and trainer.global_step % logging_interval(trainer) == 0
         self._step = trainer.global_step
         norm = gradient_norm(trainer, pl_module) if logs else None  # waits for the device, then time is right
