@@ -61,7 +61,7 @@ class PlannedRun:
     @property
     def is_started(self) -> bool:
         """Whether it has a checkpoint to go on from."""
-        return any(path.exists() for path in (self.folders.last, self.folders.previous, self.folders.best))
+        return bool(self.folders.existing_checkpoints())
 
     @property
     def continues(self) -> bool:

@@ -51,7 +51,8 @@ class RunFolders:
         )
         self._lock: Any = None
         self._earlier: EarlierRun | None = None  # files that the first checkpoint replaces
-        self._config, self._grows_aside = "", False
+        self.replaces_earlier = False  # whether its files are still there, until the first checkpoint
+        self._config = ""
         self.undamaged: Path | None = None  # the checkpoint whose checksums resumable() has verified
 
     @property
@@ -100,30 +101,24 @@ class RunFolders:
     def growing(self, path: Path) -> Path:
         """Return where to append to a file: beside it, as long as it is one of the run that is overwritten."""
         aside = self._beside(path)
-        return aside if self._grows_aside or aside.exists() else path
+        return aside if self.replaces_earlier or aside.exists() else path
 
     @staticmethod
     def _beside(path: Path) -> Path:
         return path.with_name(f".{path.name}.new{PART}")
 
     @property
-    def replaces_earlier(self) -> bool:
-        """Whether the files of an earlier run are still there, until the first checkpoint."""
-        return self._grows_aside
-
-    @property
     def all(self) -> tuple[Path, ...]:
         """All folders of the run, the checkpoint folder first."""
         return self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard
 
-    @property
-    def newest(self) -> Path | None:
-        """The first that exists of the last, the previous and the best checkpoint."""
-        return next((path for path in (self.last, self.previous, self.best) if path.exists()), None)
+    def existing_checkpoints(self) -> list[Path]:
+        """Return those of the last, the previous and the best checkpoint that exist."""
+        return [path for path in (self.last, self.previous, self.best) if path.exists()]
 
     def resumable(self) -> Path | None:
         """Return the newest undamaged checkpoint, the last one if all are damaged, None without checkpoints."""
-        there = [path for path in (self.last, self.previous, self.best) if path.exists()]
+        there = self.existing_checkpoints()
         whole = self.undamaged = next((path for path in there if not is_damaged(path)), None)
         if whole not in (None, self.last):
             state = "damaged" if self.last in there else "missing"
@@ -146,7 +141,7 @@ class RunFolders:
         """Move the files of the overwritten run; called before the first checkpoint or export is written."""
         if self._earlier is not None:
             self._earlier.move_aside()
-            self._grows_aside = False
+            self.replaces_earlier = False
             for path in (self.metrics, self.log):
                 if self._beside(path).exists():
                     self._beside(path).replace(path)
@@ -197,7 +192,7 @@ class RunFolders:
         self._recover()
         if overwrite:
             return
-        if trains and resume and (self.pre_trained_models / FINAL).exists() and self.newest is None:
+        if trains and resume and (self.pre_trained_models / FINAL).exists() and not self.existing_checkpoints():
             raise ConfigurationError(
                 f"--resume: run '{self.name}' is over, and its checkpoints were removed (--keep_checkpoints none). Its "
                 f"model is in {self.pre_trained_models}: give it as --pre_trained_model to a new run, or repeat this "
@@ -231,7 +226,7 @@ class RunFolders:
             for folder in self.all[:-1]:
                 clear_leftovers(folder)
             if overwrite and (earlier := EarlierRun(self.all, self.last, kept=(".lock",))).files:
-                self._earlier, self._grows_aside = earlier, True
+                self._earlier, self.replaces_earlier = earlier, True
                 logger.info("The files of the earlier run '%s' are kept until the first checkpoint.", self.name)
         except Timeout:
             raise ConfigurationError(
