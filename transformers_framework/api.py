@@ -43,9 +43,8 @@ class RunResult:
         Raises:
             ConfigurationError: When the run trained no model.
         """
-        for name in ("best", "final"):
-            if (found := self.folders.pre_trained_models / name).exists():
-                return found
+        if (found := self.folders.export) is not None:
+            return found
         raise ConfigurationError(
             f"Run '{self.folders.name}' has no trained model: it had no train_dataset, or was a fast_dev_run."
         )

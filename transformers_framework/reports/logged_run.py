@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -43,9 +42,8 @@ class LoggedRun(pl.Callback, EndsRun):
 
     def on_run_end(self, run: Run) -> None:
         """Log the model card of the best state, else of the last one; end the runs of loggers."""
-        loggers, folder = run.trainer.loggers, run.folders.pre_trained_models
-        cards: list[Path] = [folder / name / CARD for name in ("best", "final")]
-        if run.trainer.is_global_zero and (card := next((path for path in cards if path.exists()), None)):
-            text = card.read_text("utf-8").removeprefix("---\n").partition("\n---\n")[2]
+        loggers, export = run.trainer.loggers, run.folders.export
+        if run.trainer.is_global_zero and export is not None:
+            text = (export / CARD).read_text("utf-8").removeprefix("---\n").partition("\n---\n")[2]
             log_text(loggers, "model_card", text, step=run.trainer.global_step)
         end_all(loggers)

@@ -123,8 +123,8 @@ class HubUpload(pl.Callback, EndsRun):
         """Upload the best state, else the last one."""
         if not run.trainer.is_global_zero:
             return
-        models = run.folders.pre_trained_models
-        folder = next(path for path in (models / "best", models / "final") if path.exists())
+        folder = run.folders.export
+        assert folder is not None, "a run that trains has one"
         try:
             self._upload(folder, run)
         except Exception as error:  # no failure of the upload may fail a run that is complete

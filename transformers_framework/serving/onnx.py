@@ -104,8 +104,7 @@ class OnnxExport(pl.Callback, EndsRun):
         """Export each model of the best state, or of the final one; a failure is logged, and the run goes on."""
         if not run.trainer.is_global_zero:
             return
-        models = run.folders.pre_trained_models
-        export = next((models / name for name in ("best", "final") if (models / name).exists()), None)
+        export = run.folders.export
         for folder in [] if export is None else folders_of(export):
             logger.info("Exporting %s to ONNX", folder)
             head = self.heads.get(folder.name, next(iter(self.heads.values())))

@@ -112,6 +112,12 @@ class RunFolders:
         """All folders of the run, the checkpoint folder first."""
         return self.checkpoints, self.pre_trained_models, self.predictions, self.tensorboard
 
+    @property
+    def export(self) -> Path | None:
+        """The export of the best state, else of the last one; None if there is neither."""
+        exports = (self.pre_trained_models / name for name in ("best", FINAL))
+        return next((path for path in exports if path.exists()), None)
+
     def existing_checkpoints(self) -> list[Path]:
         """Return those of the last, the previous and the best checkpoint that exist."""
         return [path for path in (self.last, self.previous, self.best) if path.exists()]
