@@ -36,7 +36,7 @@ def clip_gradients(
         if by_norm or measure:
             norm = strategy.clip(value if by_norm else math.inf)
     elif by_norm or measure:
-        parameters = [parameter for parameter in precision.main_params(optimizer) if parameter.grad is not None]
+        parameters = list(precision.main_params(optimizer))
         norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
         if by_norm:
             nn.utils.clip_grads_with_norm_(parameters, float(value or 0), norm)

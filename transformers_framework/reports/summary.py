@@ -71,7 +71,8 @@ def summary_lines(
     model = folders.get("best") or folders.get("final")
     if model is not None and trained:
         rows["model"] = model
-    rows |= {name: folders[name] for name in ("predictions",) if name in folders}
+    if "predictions" in folders:
+        rows["predictions"] = folders["predictions"]
     rows["results"] = results
     if model is not None and trained:
         rows["use it"] = _command(model, pre_trains=pre_trains)

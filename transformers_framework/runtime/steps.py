@@ -26,8 +26,8 @@ def has_default_length(options: Mapping[str, object]) -> bool:
         >>> has_default_length({"max_epochs": None, "max_steps": -1}), has_default_length({"max_steps": 100})
         (True, False)
     """
-    is_limited = any(options.get(name) not in (None, False, 0) for name in ("max_epochs", "max_time", "fast_dev_run"))
-    return not is_limited and options.get("max_epochs") != 0 and options.get("max_steps") in (None, -1)
+    is_limited = any(options.get(name) for name in ("max_time", "fast_dev_run"))
+    return not is_limited and options.get("max_epochs") is None and options.get("max_steps") in (None, -1)
 
 
 def default_epochs(options: Mapping[str, object], *, pre_trains: bool) -> int:

@@ -52,8 +52,8 @@ def sample_lengths(run: Run, size: int = SAMPLED) -> dict[str, Lengths]:
             continue
         parts: dict[str, list[NDArray[Any]]] = {}
         for batch, own in _encoded(data, stage, size):
-            entries = {f"{prefix}lengths": batch[f"{prefix}attention_mask"] for prefix in data.inputs.key_prefixes}
-            lengths = {name: (mask > 0).sum(axis=1) for name, mask in entries.items()}
+            prefixes = data.inputs.key_prefixes
+            lengths = {f"{prefix}lengths": (batch[f"{prefix}attention_mask"] > 0).sum(axis=1) for prefix in prefixes}
             for targets in own.values():
                 if "decoder_input_ids" in targets:
                     lengths[f"{TARGET}lengths"] = (targets["labels"] != IGNORE_INDEX).sum(axis=1)
@@ -63,12 +63,9 @@ def sample_lengths(run: Run, size: int = SAMPLED) -> dict[str, Lengths]:
         for name, values_of in parts.items():
             found.setdefault(name, {})[stage] = np.concatenate(values_of)
     limits = list(run.options["max_sequence_length"])
-    kinds = {"lengths": ("inputs", limits[0] * data.inputs.num_joined), f"{TARGET}lengths": ("targets", limits[-1])}
-    other = ("passages", limits[-1])
-    return {
-        name: Lengths(tokens, truncated, kinds.get(name, other)[1], kinds.get(name, other)[0])
-        for name, tokens in found.items()
-    }
+    kinds = {"lengths": (limits[0] * data.inputs.num_joined, "inputs"), f"{TARGET}lengths": (limits[-1], "targets")}
+    other = (limits[-1], "passages")
+    return {name: Lengths(tokens, truncated, *kinds.get(name, other)) for name, tokens in found.items()}
 
 
 def _encoded(data: DataModule, stage: Stage, size: int) -> Iterator[tuple[dict[str, Any], dict[str, dict[str, Any]]]]:
