@@ -134,7 +134,7 @@ ROOMS: dict[str, set[str]] = {
         "data",
         "callbacks",
     },
-    "several": {"processing", "storage", "metrics", "objectives", "models"},
+    "several": {"distributed", "processing", "storage", "metrics", "objectives", "models"},
     "cli": {
         "storage",
         "several",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,12 +12,10 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from transformers_framework.compat.lightning import disable_signal_handling
+from transformers_framework.distributed.signals import handle_stopping, restore_handlers
 
 logger = logging.getLogger(__name__)
 
-
-# signals that stop a run after the current batch, where the platform has them
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 EXIT_STATUS = {signal.SIGINT: 128 + signal.SIGINT}  # of all others that of SIGTERM, which job schedulers know
 
 
@@ -43,18 +40,11 @@ class GracefulShutdown(pl.Callback):
         """Install the signal handlers in place of Lightning's."""
         self.launcher = trainer.strategy.launcher
         disable_signal_handling(trainer)
-        if threading.current_thread() is threading.main_thread():
-            self.handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
-            for signum in SIGNALS:
-                # nohup ignores SIGHUP
-                if signum in (signal.SIGINT, signal.SIGTERM) or self.handlers[signum] != signal.SIG_IGN:
-                    signal.signal(signum, self.on_signal)
+        self.handlers = handle_stopping(self.on_signal)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restore the earlier signal handlers."""
-        if threading.current_thread() is threading.main_thread():
-            for signum, handler in self.handlers.items():
-                signal.signal(signum, handler)
+        restore_handlers(self.handlers)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Restore the earlier signal handlers."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import hashlib
 import os
 import re
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.distributed.nodes import MasterAddress, Participant
+from transformers_framework.distributed.signals import set_parent_death_signal
 from transformers_framework.distributed.sockets import LOOPBACK, choose_interface, is_loopback
 from transformers_framework.exceptions import ConfigurationError, RunError
 from transformers_framework.storage.atomic import atomic_file
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 LOCAL_FLAGS = re.compile(r"\w+_dir|config|\w+_workers|\w+_dataset|pre_trained_\w+|\w+_filename|ckpt_path")
 CHUNK = 2**26  # bytes of a checkpoint per broadcast
 PARENT = "TRANSFORMERS_FRAMEWORK_PARENT"  # environment variable: id of the process that launches the others
-PR_SET_PDEATHSIG = 1  # of prctl.h
 
 
 def num_nodes(environment: Mapping[str, str], asked: int, local_devices: int) -> int:
@@ -103,9 +101,7 @@ def end_with_parent(follows: bool = True) -> None:
     """
     if PARENT not in os.environ:  # torchrun and SLURM terminate their own processes
         return
-    if sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM if follows else 0)
+    set_parent_death_signal(signal.SIGTERM if follows else 0)
     if follows and os.environ[PARENT] != str(os.getppid()):
         raise RunError("The process that launched this one has died.")
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers_framework.constants import DONE, FAILED, WRONG
+from transformers_framework.distributed.signals import handle_stopping, restore_handlers, set_parent_death_signal
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.several.results import CONFIG, RESULTS
 from transformers_framework.storage.run_folders import RunFolders
 
 PROGRAM = (sys.executable, "-m", "transformers_framework")
-STOPPING = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, n))
-PR_SET_PDEATHSIG = 1  # of prctl.h
 # flags that may differ between the runs of a series: where and how fast it runs
 OF_THE_MACHINE = frozenset(("cache_dir", "output_dir", "hang_timeout", "rendezvous_timeout", "num_workers"))
 
@@ -188,24 +185,16 @@ def _passing_signals_to(process: subprocess.Popen[bytes]) -> Iterator[list[int]]
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signum)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {signum: signal.getsignal(signum) for signum in STOPPING}
-    for signum in STOPPING:
-        if signum in (signal.SIGINT, signal.SIGTERM) or before[signum] != signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(signum, on_signal)
+    earlier = handle_stopping(on_signal)
     try:
         yield received
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        restore_handlers(earlier)
 
 
 def _end_with_parent() -> None:
     """Let a new process receive SIGTERM when this one is killed."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    set_parent_death_signal(signal.SIGTERM)
 
 
 def check_machine(environment: Mapping[str, str], num_nodes: int) -> None:
