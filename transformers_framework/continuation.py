@@ -13,7 +13,7 @@ from transformers_framework.compat.lightning import BATCHES_THAT_STEPPED
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import ChangesLengths
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
-from transformers_framework.storage.run_folders import CONFIG, is_damaged
+from transformers_framework.storage.run_folders import CONFIG, flags_in_config, is_damaged
 from transformers_framework.strategies.build import shards_checkpoints
 from transformers_framework.strategies.weights import OPTIMIZER_STATES, has_weights_only
 
@@ -98,12 +98,12 @@ class Continuation:
                 text = Path(str(self.start)).with_name(CONFIG).read_text("utf-8")
             except (OSError, ValueError):
                 return {}
-        return _flags(text)
+        return flags_in_config(text)
 
     @cached_property
     def now(self) -> Mapping[str, Any]:
         """Flags of the run as they were given: a checkpoint may decide on others."""
-        return _flags(self.run.config_yaml)
+        return flags_in_config(self.run.config_yaml)
 
     @cached_property
     def changed(self) -> frozenset[str]:
@@ -362,16 +362,6 @@ def _short(value: Any) -> str:
         scientific = f"{float(mantissa):g}e{int(exponent)}"
         return min(f"{value:g}", scientific, key=len)
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
-
-
-def _flags(text: str) -> Mapping[str, Any]:
-    import yaml
-
-    try:
-        found = yaml.safe_load(text)
-    except (ValueError, RecursionError, yaml.YAMLError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _as_typed(name: str, value: Any) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.exceptions import ConfigurationError, DataError, UserError, did_you_mean
-from transformers_framework.several.results import CONFIG, METRICS, RESULTS, SEEDS, read_results, summary_of
-from transformers_framework.several.series import flags_in
+from transformers_framework.several.results import SEEDS, read_results, summary_of
 from transformers_framework.several.statistics import Measure, holm, intervals, mean_measure, p_values
+from transformers_framework.storage.run_folders import RESULTS, RunFolders, flags_in_config
 
 # entries of a row of predictions that are no columns of the data
 PREDICTED = frozenset(("prediction", "predictions", "score", "scores", "n_best", "null_score"))
@@ -33,26 +33,26 @@ class Member:
     """A finished run.
 
     Args:
-        folder: Its folder of checkpoints.
+        folders: Its folders.
     """
 
-    folder: Path
+    folders: RunFolders
 
     @cached_property
     def results(self) -> dict[str, Any]:
         """Its ``results.json``."""
-        return read_results(self.folder / RESULTS)
+        return read_results(self.folders.results)
 
     @cached_property
     def flags(self) -> Mapping[str, Any]:
         """Its flags."""
-        path = self.folder / CONFIG
-        return flags_in(path.read_text("utf-8")) if path.exists() else {}
+        path = self.folders.config
+        return flags_in_config(path.read_text("utf-8")) if path.exists() else {}
 
     @property
     def name(self) -> str:
         """Its name."""
-        return self.folder.name
+        return self.folders.name
 
     def values(self, stage: str) -> dict[str, float | None]:
         """Return the metrics of a stage by their names in logs."""
@@ -63,14 +63,14 @@ class Member:
 
     def predictions(self, stage: str, objective: str) -> Path | None:
         """Return the file of the predictions of an objective, if there is one."""
-        folder = self.folder.parent.parent / "predictions" / self.name
-        return next((p for n in (f"{stage}.{objective}", stage) if (p := folder / f"{n}.jsonl").exists()), None)
+        paths = (self.folders.predictions / f"{name}.jsonl" for name in (f"{stage}.{objective}", stage))
+        return next((path for path in paths if path.exists()), None)
 
     def classes(self, objective: str) -> tuple[list[str] | None, bool]:
         """Return the classes of the exported model, and whether they are texts that look like numbers."""
         from transformers_framework.constants import ARE_TEXTS
 
-        top = self.folder.parent.parent / "pre_trained_models" / self.name
+        top = self.folders.pre_trained_models
         folders = (top / kind / part for kind in ("best", "final") for part in ("", objective))
         path = next((path for folder in folders if (path := folder / "config.json").exists()), None)
         config = json.loads(path.read_text("utf-8")) if path else {}
@@ -83,7 +83,7 @@ class Member:
 
     def curves(self) -> Iterator[dict[str, Any]]:
         """Yield what the run logged, one entry for each moment."""
-        path = self.folder / METRICS
+        path = self.folders.metrics
         if path.exists():
             with path.open(encoding="utf-8", errors="replace") as lines:  # splitlines would split names of classes, too
                 for line in lines:
@@ -170,10 +170,10 @@ def find_run(name: str, output_dir: Path) -> Compared:
         ConfigurationError: When there is no such run, or it is not finished.
     """
     path = Path(name)
-    top = output_dir / "checkpoints"
     if path.is_dir() and path.resolve().parent.parent.is_dir() and len(path.parts) > 1:
         path = path.resolve()
-        top, name = path.parent.parent / "checkpoints", path.name
+        output_dir, name = path.parent.parent, path.name
+    top = output_dir / "checkpoints"
     folder = top / name
     if not (folder / RESULTS).exists():
         finished = sorted(found.parent.name for found in top.glob(f"*/{RESULTS}"))
@@ -189,11 +189,11 @@ def find_run(name: str, output_dir: Path) -> Compared:
             f"{name}: this is a sweep. Give the runs to compare, such as {found['settings'][0]['runs'][0]}."
         )
     if name.endswith(SEEDS) and isinstance(found.get("runs"), list):
-        members = [Member(top / str(run)) for run in found["runs"]]
-        if missing := [member.name for member in members if not (member.folder / RESULTS).exists()]:
+        members = [Member(RunFolders(output_dir, str(run))) for run in found["runs"]]
+        if missing := [member.name for member in members if not member.folders.results.exists()]:
             raise ConfigurationError(f"{name}: its run {missing[0]} is not in {top}. Repeat the command with --seeds.")
         return Compared(name.removesuffix(SEEDS), members)
-    return Compared(name, [Member(folder)])
+    return Compared(name, [Member(RunFolders(output_dir, folder.name))])
 
 
 def compare(

@@ -13,7 +13,6 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.storage.atomic import atomic_file
 
-RESULTS, CONFIG, METRICS = "results.json", "config.yaml", "metrics.jsonl"
 SEEDS, SWEEP = "-seeds", "-sweep"  # after the name of a series, for the folder of its results
 
 # metrics that are no shares, or that are logged in percent

@@ -15,8 +15,7 @@ from typing import Any
 from transformers_framework.constants import DONE, FAILED, WRONG
 from transformers_framework.distributed.signals import handle_stopping, restore_handlers, set_parent_death_signal
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.several.results import CONFIG, RESULTS
-from transformers_framework.storage.run_folders import RunFolders
+from transformers_framework.storage.run_folders import RunFolders, flags_in_config
 
 PROGRAM = (sys.executable, "-m", "transformers_framework")
 # flags that may differ between the runs of a series: where and how fast it runs
@@ -48,7 +47,7 @@ class PlannedRun:
     @property
     def results(self) -> Path:
         """The file of its results."""
-        return self.folders.checkpoints / RESULTS
+        return self.folders.results
 
     @property
     def is_finished(self) -> bool:
@@ -72,10 +71,10 @@ class PlannedRun:
         Raises:
             ConfigurationError: When it has others; the message names them.
         """
-        path = self.folders.checkpoints / CONFIG
+        path = self.folders.config
         if self.options["overwrite"] or not path.exists() or not (self.is_finished or self.is_started):
             return
-        then, now = flags_in(path.read_text("utf-8")), flags_in(self.config_yaml)
+        then, now = flags_in_config(path.read_text("utf-8")), flags_in_config(self.config_yaml)
         changed = sorted(n for n in then.keys() & now.keys() - OF_THE_MACHINE if then[n] != now[n])
         if changed:
             values = "; ".join(f"--{name} was {shown(then[name])} and is {shown(now[name])}" for name in changed[:5])
@@ -111,16 +110,6 @@ class Series:
     def runs(self) -> list[PlannedRun]:
         """All runs in order."""
         return [run for runs in self.settings for run in runs]
-
-
-def flags_in(text: str) -> Mapping[str, Any]:
-    """Return the flags of a ``config.yaml`` by name; none if it is damaged."""
-    import yaml
-
-    with contextlib.suppress(ValueError, RecursionError, yaml.YAMLError):
-        found = yaml.safe_load(text)
-        return found if isinstance(found, dict) else {}
-    return {}
 
 
 def shown(value: Any) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers_framework.several.results import (
-    RESULTS,
     SEEDS,
     SWEEP,
     goodness,
@@ -21,6 +20,7 @@ from transformers_framework.several.results import (
 )
 from transformers_framework.several.series import PlannedRun, Series
 from transformers_framework.several.tables import aligned
+from transformers_framework.storage.run_folders import RESULTS
 
 OF_CLASS = "/f1_class_"  # metrics of single classes, which tables leave out
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +282,21 @@ def size_of(number: int) -> str:
         if size >= 1024:
             size, unit = size / 1024, larger
     return f"{size:.1f} {unit}"
+
+
+def flags_in_config(text: str) -> Mapping[str, Any]:
+    """Return the flags of a ``config.yaml`` by name; none if it is damaged.
+
+    Args:
+        text: Contents of the file.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def is_damaged(path: Path) -> bool:
