@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
@@ -12,7 +14,7 @@ from transformers_framework.plugins import load_installed
 from transformers_framework.registry import OWN_HEADS, resolve
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 PREDICTIONS = "max_multi_token_predictions"
 
@@ -33,6 +35,19 @@ def auto_class_of(head: str) -> Any:
     import transformers
 
     return resolve(OWN_HEADS[head]) if head in OWN_HEADS else getattr(transformers, head)
+
+
+def load_export(folder: Path, head: str, **options: Any) -> PreTrainedModel:
+    """Return the model of an export; its family is registered if transformers does not have it.
+
+    Args:
+        folder: Folder of the model.
+        head: Auto class of its head.
+        **options: Further arguments of ``from_pretrained``.
+    """
+    ensure_registered(json.loads((folder / "config.json").read_text("utf-8"))["model_type"])
+    model: PreTrainedModel = auto_class_of(head).from_pretrained(folder, **options)
+    return model
 
 
 def extended_config(values: Mapping[str, Any], family: str, predictions: int | None) -> PreTrainedConfig | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
-import json
 import logging
 import textwrap
 import warnings
@@ -21,6 +20,7 @@ from transformers_framework.objectives.capabilities import head_of
 from transformers_framework.registry import OWN_HEADS
 from transformers_framework.run_parts import EndsRun
 from transformers_framework.storage.atomic import atomic_folder
+from transformers_framework.storage.exports import model_folders
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,7 +105,7 @@ class OnnxExport(pl.Callback, EndsRun):
         if not run.trainer.is_global_zero:
             return
         export = run.folders.export
-        for folder in [] if export is None else folders_of(export):
+        for folder in [] if export is None else model_folders(export).values():
             logger.info("Exporting %s to ONNX", folder)
             head = self.heads.get(folder.name, next(iter(self.heads.values())))
             try:
@@ -117,13 +117,6 @@ class OnnxExport(pl.Callback, EndsRun):
                 continue
             for name, difference in found.items():
                 logger.info("%s: outputs differ by %.1e at most", folder / FOLDER / name, difference)
-
-
-def folders_of(export: Path) -> list[Path]:
-    """Return the folder of each model of an export: itself, or one for each head or tower."""
-    if (export / "config.json").exists():
-        return [export]
-    return [path.parent for path in sorted(export.glob("*/config.json"))]
 
 
 def write_onnx(folder: Path, head: str, *, quantizes: bool = False) -> dict[str, float]:
@@ -145,10 +138,9 @@ def write_onnx(folder: Path, head: str, *, quantizes: bool = False) -> dict[str,
     """
     import torch
 
-    from transformers_framework.models.own_families import auto_class_of, ensure_registered
+    from transformers_framework.models.own_families import load_export
 
-    ensure_registered(json.loads((folder / "config.json").read_text("utf-8"))["model_type"])
-    model: PreTrainedModel = auto_class_of(head).from_pretrained(folder, dtype="float32").eval()
+    model = load_export(folder, head, dtype="float32").eval()
     names = input_names(model)
     with atomic_folder(folder / FOLDER) as aside, torch.no_grad(), _quiet():
         _trace(model, names, aside / FILE)

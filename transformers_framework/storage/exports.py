@@ -1,4 +1,4 @@
-"""Exports of single steps: the names of their folders, and which of them are kept."""
+"""Exports: the folders of their models; names of those of single steps, and which of them are kept."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def export_name(epoch: int, step: int) -> str:
         'ckpt_epoch_0_step_5'
     """
     return f"ckpt_epoch_{epoch}_step_{step}"
+
+
+def model_folders(export: Path) -> dict[str, Path]:
+    """Return the folder of each model of an export by its name, that of a head or tower; a single one has no name."""
+    if (export / "config.json").exists():
+        return {"": export}
+    return {path.parent.name: path.parent for path in sorted(export.glob("*/config.json"))}
 
 
 def surplus(folder: Path, *, keep: int, step: int) -> list[Path]:
