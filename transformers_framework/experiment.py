@@ -19,7 +19,7 @@ from transformers_framework.distributed.rendezvous import Rendezvous
 from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.objectives.capabilities import ConfiguresInputs, head_of
 from transformers_framework.preflight import checks_of
-from transformers_framework.registry import PipelineSpec, options_of, pipeline_spec, resolve
+from transformers_framework.registry import PipelineSpec, given_flags, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveFloat
 from transformers_framework.run_callbacks import built_callbacks, end_run, run_callbacks
 from transformers_framework.runtime.failures import explaining_failures
@@ -92,8 +92,7 @@ class Experiment:
     ) -> None:
         self.given, self.config_yaml, self.purpose = dict(given), config_yaml, purpose
         self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
-        flags = {flag for flag, value in given.items() if value is not None and value is not False}
-        self.spec: PipelineSpec = pipeline_spec(pipeline, flags)
+        self.spec: PipelineSpec = pipeline_spec(pipeline, given_flags(given))
         self.folders = RunFolders(output_dir, name)
         self.resume, self.ckpt_path, self.overwrite = resume, ckpt_path, overwrite
         self.allow_other_batch_size = allow_other_batch_size

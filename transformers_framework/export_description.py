@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from transformers_framework import __version__
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
-from transformers_framework.registry import declaring, keyword_types, pipeline_spec, resolve
+from transformers_framework.registry import declaring, given_flags, keyword_types, pipeline_spec, resolve
 from transformers_framework.restricted import Expanded
 from transformers_framework.specs import PipelineSpec
 from transformers_framework.storage.paths import is_inside
@@ -54,8 +54,8 @@ def describe(
         labels: Names of the classes of each head that has any.
         learned: Values of each objective that were found in training, such as thresholds; the configs have them too.
     """
-    flags = {flag for flag, value in options.items() if value is not None and value is not False}
-    spec, known = pipeline_spec(options["pipeline"], flags), {name for values in learned.values() for name in values}
+    spec = pipeline_spec(options["pipeline"], given_flags(options))
+    known = {name for values in learned.values() for name in values}
     names = [name for name in task_flags(spec) if options.get(name) is not None and name not in known]
     return {
         "format": FORMAT,

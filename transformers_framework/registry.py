@@ -273,6 +273,16 @@ def pipeline_spec(name: str, given: Collection[str] = ()) -> PipelineSpec:
     return spec
 
 
+def given_flags(options: Mapping[str, Any]) -> set[str]:
+    """Return the flags that have a value, and thus may select a variant of a pipeline.
+
+    Examples:
+        >>> given_flags({"k": None, "packing": False, "seed": 0})
+        {'seed'}
+    """
+    return {flag for flag, value in options.items() if value is not None and value is not False}
+
+
 def _joint(parts: Mapping[str, PipelineSpec], name: str) -> PipelineSpec:
     """Combine the rows of several pipelines; the one that corrupts inputs comes first and uses the others' inputs."""
     if len(parts) < name.count(JOINT) + 1:

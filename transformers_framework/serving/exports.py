@@ -17,7 +17,7 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.experiment import Experiment
 from transformers_framework.export_description import FILE, check_described, read_description, task_flags
 from transformers_framework.objectives.capabilities import Corrupts, head_of
-from transformers_framework.registry import PIPELINES, PipelineSpec, options_of, pipeline_spec, resolve
+from transformers_framework.registry import PIPELINES, PipelineSpec, given_flags, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import is_address
 from transformers_framework.serving.rows import ROWS
 from transformers_framework.sources.columns import DatasetSource
@@ -131,29 +131,26 @@ def served_run(
         **others: Values of other flags of a run.
 
     Raises:
-        ConfigurationError: When there is no such export, or it does not tell all that is needed.
+        ConfigurationError: When there is no such export, or neither its description nor a flag has what is needed.
     """
-    folder = local_folder(model, cache_dir)
-    described = read_description(folder) or {}
-    name = pipeline or described.get("pipeline")
-    if name is None:
-        raise _missing_pipeline(model, folder)
-    known = described.get("flags", {}) if name == described.get("pipeline") else {}
-    whole = pipeline_spec(name, {flag for flag, value in {**known, **flags}.items() if value not in (None, False)})
+    folder, described = _described(model, pipeline, cache_dir)
+    name, known = described["pipeline"], described["flags"]
+    whole = pipeline_spec(name, given_flags({**known, **flags}))
     instead = {flag: value for flag, value in unless_given.items() if flag in task_flags(whole)}
     given = {flag: value for flag, value in {**known, **instead, **flags}.items() if value is not None}
     check_described(known, whole, str(folder / FILE))
     check_described({flag: value for flag, value in flags.items() if flag != "attention"}, whole, f"load({model!r})")
-    heads = {head: folder / below for head, below in described.get("heads", {}).items()}
+    heads = {head: folder / below for head, below in described["heads"].items()}
     spec = _predicting(whole, heads)
     options, absent = _options(name, given)
     if options.get("max_sequence_length") is None and (length := _length(folder)) is not None:
         options["max_sequence_length"] = [length]
     required = [flag for flag in task_flags(whole) if options[flag] is None and flag in absent]
     if required:
+        is_described = (folder / FILE).is_file()
+        reason = f"another pipeline is asked for than that of its {FILE}" if is_described else f"it has no {FILE}"
         raise ConfigurationError(
-            f"{model}: it does not tell {' and '.join(required)}, because "
-            f"{f'another pipeline is asked for than that of its {FILE}' if described else f'it has no {FILE}'}. Give "
+            f"{model}: it does not tell {' and '.join(required)}, because {reason}. Give "
             f"{', '.join(f'{flag}=…' for flag in required)}, as in load({model!r}, pipeline={name!r}, "
             f"{required[0]}=…); on the command line {', '.join(f'--{flag}' for flag in required)}."
         )
@@ -165,17 +162,24 @@ def served_run(
 
 
 def pipeline_of(model: str, pipeline: str | None, cache_dir: str | None) -> tuple[str, set[str]]:
-    """Return the pipeline of an export, if none is given, and the flags that its file has.
+    """Return the pipeline of an export, if none is given, and the flags of it that the export has.
 
     Raises:
-        ConfigurationError: When there is no such export, or it does not tell.
+        ConfigurationError: When there is no such export, or it has no description and no pipeline is given.
     """
+    _, described = _described(model, pipeline, cache_dir)
+    return described["pipeline"], given_flags(described["flags"])
+
+
+def _described(model: str, pipeline: str | None, cache_dir: str | None) -> tuple[Path, dict[str, Any]]:
+    """Return the folder of an export and its description, without the flags of another pipeline than the given one."""
     folder = local_folder(model, cache_dir)
-    described = read_description(folder) or {}
-    if (name := pipeline or described.get("pipeline")) is None:
+    found = read_description(folder) or {"pipeline": None, "flags": {}, "heads": {}}
+    if pipeline and pipeline != found["pipeline"]:
+        found |= {"pipeline": pipeline, "flags": {}}
+    if found["pipeline"] is None:
         raise _missing_pipeline(model, folder)
-    same = name == described.get("pipeline")
-    return name, {flag for flag, value in described["flags"].items() if value not in (None, False)} if same else set()
+    return folder, found
 
 
 def _predicting(spec: PipelineSpec, heads: Mapping[str, Path]) -> PipelineSpec:
@@ -193,7 +197,7 @@ def _predicting(spec: PipelineSpec, heads: Mapping[str, Path]) -> PipelineSpec:
 
 def _options(pipeline: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
     """Return the value of every flag, those that are given after a check, and the flags that a run would need."""
-    variants = {flag: str(given[flag]) for flag in pipeline_spec(pipeline).variants if given.get(flag)}
+    variants = {flag: str(given[flag]) for flag in pipeline_spec(pipeline).variants if flag in given_flags(given)}
     groups = parser.groups_of({"pipeline": pipeline, **variants})
     arguments = Arguments(groups)
     words: dict[str, Given] = from_values(given)
@@ -269,7 +273,7 @@ def _missing_pipeline(model: str, folder: Path) -> ConfigurationError:
 
 
 def _length(folder: Path) -> int | None:
-    """Return the longest input of a checkpoint in tokens, at most 512; None where it does not tell."""
+    """Return the longest input of a checkpoint in tokens, at most 512; None if that is unknown."""
     from transformers_framework.models.auto import load_config
     from transformers_framework.models.positions import max_positions
     from transformers_framework.models.sentence_transformers import read_format
