@@ -52,7 +52,7 @@ class Predictor:
 
     @property
     def multiple(self) -> int:
-        """What lengths of batches are rounded up to."""
+        """The lengths of batches are rounded up to a multiple of this number."""
         return 8 if self.weights_dtype != torch.float32 and self.device.type != "cpu" else 1
 
     def batches(self, batch_size: int, num_workers: int = 0) -> Iterable[dict[str, Any]]:
@@ -78,7 +78,7 @@ class Predictor:
     def outputs(self, batches: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], StepOutput]]:
         """Yield each batch, on the device, and its outputs."""
         for number, batch in enumerate(batches):
-            own = _moved(batch, self.device)
+            own = self.module.transfer_batch_to_device(batch, self.device, 0)
             with self.computing():
                 found = self.module.predict_step(own, number)
             yield own, found
@@ -117,9 +117,3 @@ def device_of(name: str | None) -> torch.device:
             f"--device {name}: {reason}. Give a device of this machine, as cpu, cuda, cuda:1 or mps."
         ) from None
     return device
-
-
-def _moved(values: Any, device: torch.device) -> Any:
-    if isinstance(values, dict):
-        return {key: _moved(value, device) for key, value in values.items()}
-    return values.to(device, non_blocking=True) if isinstance(values, torch.Tensor) else values
