@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 
-from transformers_framework.callbacks.model_card import CARD, with_results
 from transformers_framework.run_parts import EndsRun
 from transformers_framework.storage.atomic import atomic_file
 
@@ -37,10 +36,11 @@ class Cards(pl.Callback, EndsRun):
         if not run.trainer.is_global_zero:
             return
         tested = {name: value for name, value in sorted(run.metrics.items()) if name.startswith("test/")}
-        best = run.folders.pre_trained_models / "best"
-        for folder, chosen in {"best": _best(run), "final": _last(run)}.items():
-            results = tested if folder == ("best" if best.exists() and _best(run) else "final") else {}
-            for path in sorted((run.folders.pre_trained_models / folder).rglob(CARD)) if chosen else ():
+        models, states = run.folders.pre_trained_models, {"best": _best(run), "final": _last(run)}
+        tested_state = "best" if states["best"] and (models / "best").exists() else "final"
+        for state, chosen in states.items():
+            results = tested if state == tested_state else {}
+            for path in sorted((models / state).rglob(CARD)) if chosen else ():
                 try:
                     _complete(run, path, chosen, results)
                 except Exception as error:
@@ -66,6 +66,8 @@ def _last(run: Run) -> str:
 
 def _complete(run: Run, path: Path, chosen: str, tested: dict[str, float]) -> None:
     from huggingface_hub import ModelCard
+
+    from transformers_framework.callbacks.model_card import with_results
 
     head = path.parent.name
     own = {name: value for name, value in tested.items() if f"/{head}/" in name}

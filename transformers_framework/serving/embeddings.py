@@ -99,13 +99,9 @@ class EmbeddingsWriter(pl.Callback):
         self.run, self.dtype_name = run, dtype
         self.file: EmbeddingsFile | None = None
 
-    @property
-    def _top(self) -> Path:
-        return self.run.folders.predictions / "predict"
-
     def on_predict_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Make the file."""
-        path, dataset = self._top.with_name(self._top.name + EMBEDDINGS), self.run.data.datasets["predict"]
+        path, dataset = self.run.folders.predictions / f"predict{EMBEDDINGS}", self.run.data.datasets["predict"]
         self.file = EmbeddingsFile(path, len(dataset), self.dtype_name) if trainer.is_global_zero else None
 
     def on_predict_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any) -> None:
@@ -122,7 +118,7 @@ class EmbeddingsWriter(pl.Callback):
             return
         self.file.close()
         dataset = self.run.data.datasets["predict"]
-        write_ids(self._top.with_name(self._top.name + IDS), dataset, self.run.options.get("index_column"))
+        write_ids(self.file.path.with_name(f"predict{IDS}"), dataset, self.run.options.get("index_column"))
         logger.info("Embeddings of %d rows are in %s", len(dataset), self.file.path)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
