@@ -204,7 +204,7 @@ def _named(path: Path, objective: str, overwrite: bool) -> Path:
 
 
 def _standard_input(folder: Path) -> str:
-    """Return a file with what standard input has, for rows are read twice."""
+    """Copy standard input to a file, as rows are read twice, and return its path."""
     path = folder / STANDARD_INPUT
     with path.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)

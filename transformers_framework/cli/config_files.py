@@ -187,7 +187,7 @@ def at(path: str, node: yaml.Node) -> str:
 
 
 def kind(node: yaml.Node) -> str:
-    """Return what a node is, for messages."""
+    """Return the kind of a node, for messages."""
     import yaml
 
     if isinstance(node, yaml.ScalarNode):

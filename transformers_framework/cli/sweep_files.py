@@ -55,7 +55,7 @@ class Sweep:
 
 @dataclass
 class _File:
-    """What is read of a file."""
+    """Contents of a sweep file, and its problems so far."""
 
     path: str
     problems: list[UserError] = field(default_factory=list)

@@ -190,7 +190,7 @@ def _predicting(spec: PipelineSpec, heads: Mapping[str, Path]) -> PipelineSpec:
     kept = tuple(clean or there)
     if len(kept) == len(kinds):
         return spec
-    # what only training needs, such as a generator, is gone: these heads are on a plain backbone
+    # parts that only training needs, such as a generator, are left out: these heads are on a plain backbone
     plain = PipelineSpec(spec.needs, spec.learns, spec.inputs, kept)
     return replace(plain, flags=spec.flags, task_flags=spec.task_flags, variants=spec.variants)
 

@@ -59,7 +59,7 @@ class LoadedModel:
     def predict(self, rows: Iterable[Mapping[str, Any]], *, batch_size: int | None = None) -> list[dict[str, Any]]: ...
 
     def predict(self, rows: Any, *, batch_size: int | None = None) -> dict[str, Any] | list[dict[str, Any]]:
-        """Return the predictions of rows, in their order: what ``--predict_dataset`` writes beside each row.
+        """Return the predictions of rows, in their order, as ``--predict_dataset`` writes them beside each row.
 
         Rows are batched by length. With several objectives, predictions are by objective.
 

@@ -16,8 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.exceptions import ConfigurationError, DataError, UserError, did_you_mean
-from transformers_framework.several.results import SEEDS, read_results, summary_of
-from transformers_framework.several.statistics import Measure, holm, intervals, mean_measure, p_values
+from transformers_framework.several.results import SEEDS, is_of_class, read_results, summary_of
+from transformers_framework.several.statistics import (
+    CONFIDENCE,
+    NUM_RESAMPLES,
+    Measure,
+    holm,
+    intervals,
+    mean_measure,
+    p_values,
+)
 from transformers_framework.storage.run_folders import RESULTS, RunFolders, flags_in_config
 
 # entries of a row of predictions that are no columns of the data
@@ -82,7 +90,7 @@ class Member:
         return [str(number) for number in range(len(names))] if unnamed else names, are_texts
 
     def curves(self) -> Iterator[dict[str, Any]]:
-        """Yield what the run logged, one entry for each moment."""
+        """Yield the logged metrics, one entry for each line of ``metrics.jsonl``."""
         path = self.folders.metrics
         if path.exists():
             with path.open(encoding="utf-8", errors="replace") as lines:  # splitlines would split names of classes, too
@@ -125,10 +133,10 @@ class Cell(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What the predictions of all runs show about a metric.
+    """Confidence intervals and p-values of a metric, from the predictions of all runs.
 
     Args:
-        unit: What was resampled.
+        unit: Name of the resampled units, in the plural.
         bounds: Confidence interval of each run (runs, 2).
         p_values: p-value of each run but the first.
     """
@@ -146,7 +154,7 @@ class Comparison:
         runs: The runs, one column each.
         stage: The compared stage.
         cells: Cells of each metric in the order of the runs, by the names of metrics in logs.
-        units: What was resampled for each metric, such as rows; metrics without intervals are not in it.
+        units: Resampled units of each metric, such as rows; metrics without intervals are not in it.
         confidence: Probability of the intervals.
         num_resamples: Number of resampled data sets.
     """
@@ -201,8 +209,8 @@ def compare(
     *,
     stage: str,
     metrics: Sequence[str] = (),
-    confidence: float = 0.95,
-    num_resamples: int = 10_000,
+    confidence: float = CONFIDENCE,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
     """Compare runs; the first one is the baseline of all others.
@@ -271,7 +279,7 @@ def _names(runs: Sequence[Compared], stage: str, wanted: Sequence[str]) -> list[
                 f"They have {', '.join(common)}."
             )
         found += matching
-    return list(dict.fromkeys(found)) or [name for name in common if "/f1_class_" not in name]
+    return list(dict.fromkeys(found)) or [name for name in common if not is_of_class(name)]
 
 
 # ---------------------------------------------------------------- predictions
@@ -363,7 +371,7 @@ def _estimates(
     num_resamples: int,
     seed: int,
 ) -> dict[str, Estimate]:
-    """Return intervals and p-values of the metrics that are equal to those that the runs wrote."""
+    """Return intervals and p-values of the metrics that are equal to those in ``results.json``."""
     first = measures[0][0]
     found = {prefix + name: place for place, name in enumerate(first.names)}
     found = {n: place for n, place in found.items() if n in names and _agree(runs, stage, n, place, measures)}
@@ -380,7 +388,7 @@ def _estimates(
 
 
 def _agree(runs: Sequence[Compared], stage: str, name: str, place: int, measures: Sequence[Sequence[Measure]]) -> bool:
-    """Return whether a metric computed from the predictions is what the runs wrote; warn if it is not."""
+    """Return whether a metric computed from the predictions equals that in ``results.json``; warn if it does not."""
     for run, of_run in zip(runs, measures, strict=True):
         for member, measure in zip(run.members, of_run, strict=True):
             written, computed = member.values(stage)[name], float(measure.observed[place])

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, RELEVANT
+from transformers_framework.several.results import OF_CLASS
 from transformers_framework.several.statistics import Array, Measure
 
 Rows = Sequence[Mapping[str, Any]]
 
 MOST_CLASSES = 100
-OF_CLASS = "f1_class_"
 CUT_OFF = re.compile(r"(\w+)@(\d+)")
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a run knew about the labels of its predictions.
+    """The labels of the predictions of a run: columns, classes and logged metrics.
 
     Args:
         flags: Flags of the run.

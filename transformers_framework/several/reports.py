@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 from transformers_framework.several.comparison import Cell, Comparison
 from transformers_framework.several.curves import Curve, chart, series_in
-from transformers_framework.several.results import number, scale_of
+from transformers_framework.several.results import is_of_class, number, scale_of
 from transformers_framework.several.tables import aligned, latex, markdown
 
 SIGNIFICANT = 0.05
 NUM_COLORS = 8
 MOST_CHARTS = 24
-NOT_SHOWN = ("test/", "predict/")  # what is logged once has no curve
+NOT_SHOWN = ("test/", "predict/")  # metrics that are logged once have no curve
 STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1f2328; --soft: #59636e; --line: #d1d9e0;
   --c0: #0969da; --c1: #cf5c00; --c2: #1a7f37; --c3: #8250df;
@@ -40,7 +40,7 @@ NEITHER_IS_BETTER = ("replaced_ratio", "null_score_threshold")
 
 
 def title_of(found: Comparison) -> str:
-    """Return a line with what is compared."""
+    """Return the title: the stage and the names of the runs."""
     return f"{found.stage}: {', '.join(run.name for run in found.runs)}"
 
 
@@ -157,7 +157,7 @@ def _charts(found: Comparison) -> Iterator[str]:
     for color, run in enumerate(found.runs):
         for member in run.members:
             for name, points in series_in(list(member.curves())).items():
-                if not name.startswith(NOT_SHOWN) and "/f1_class_" not in name:
+                if not name.startswith(NOT_SHOWN) and not is_of_class(name):
                     curves.setdefault(name, []).append(Curve(member.name, color % NUM_COLORS, points))
     shown = [name for name in curves if any(len(curve.points) > 1 for curve in curves[name])]
     for name in sorted(shown, key=lambda name: (not name.startswith("valid/"), name))[:MOST_CHARTS]:

@@ -1,4 +1,4 @@
-"""The results of runs: what they wrote, and means over several seeds."""
+"""The results of runs: files, means over several seeds, and numbers as text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from transformers_framework.processing.json_text import to_json
 from transformers_framework.storage.atomic import atomic_file
 
 SEEDS, SWEEP = "-seeds", "-sweep"  # after the name of a series, for the folder of its results
+OF_CLASS = "f1_class_"  # before the name of a class, in metrics of single classes
 
 # metrics that are no shares, or that are logged in percent
 NOT_IN_PERCENT = frozenset(
@@ -49,6 +50,11 @@ def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
     return {**best, **(results.get("test") or {})}
 
 
+def is_of_class(metric: str) -> bool:
+    """Return whether a metric is that of a single class, which tables leave out by default."""
+    return f"/{OF_CLASS}" in metric
+
+
 def summary_of(values: Sequence[float | None]) -> dict[str, Any]:
     """Return mean, standard deviation (n - 1), minimum and maximum; None where a value is missing.
 
@@ -76,7 +82,7 @@ def of_seeds(name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Args:
         name: Their common name.
-        results: What each run wrote.
+        results: Results of each run.
 
     Raises:
         ConfigurationError: When they were trained or tested on different data.

@@ -30,7 +30,7 @@ class Measure:
         names: Names of the N metrics.
         statistics: Statistics of each unit, (U, S) float64.
         values: Computes the metrics of R data sets, (R, N) float64, from the sums of their statistics, (R, S).
-        unit: What a unit is, in the plural.
+        unit: Name of a unit, in the plural.
     """
 
     names: tuple[str, ...]
@@ -87,21 +87,21 @@ def intervals(
     totals = statistics.sum(axis=0, keepdims=True)
     observed = means(totals)[0]
     left_out = means(totals - statistics)
-    drawn = np.concatenate([means(w @ statistics) for w in _resampled(len(statistics), num_resamples, seed)])
+    resampled = np.concatenate([means(w @ statistics) for w in _resampled(len(statistics), num_resamples, seed)])
     levels = ((1 - confidence) / 2, (1 + confidence) / 2)
     return np.array(
-        [_bca(*columns, levels) for columns in zip(observed.tolist(), drawn.T, left_out.T, strict=True)]
+        [_bca(*columns, levels) for columns in zip(observed.tolist(), resampled.T, left_out.T, strict=True)]
     ).reshape(-1, 2)
 
 
-def _bca(observed: float, drawn: Array, left_out: Array, levels: tuple[float, float]) -> Array:
+def _bca(observed: float, resampled: Array, left_out: Array, levels: tuple[float, float]) -> Array:
     """Return the bounds of one metric from its values of resampled data sets (R,) and of those without a unit (U,)."""
-    drawn, normal = drawn[~np.isnan(drawn)], NormalDist()
-    if np.isnan(observed) or not len(drawn):
+    resampled, normal = resampled[~np.isnan(resampled)], NormalDist()
+    if np.isnan(observed) or not len(resampled):
         return np.full(2, np.nan)
-    below = (np.count_nonzero(drawn < observed) + np.count_nonzero(drawn <= observed)) / (2 * len(drawn))
+    below = (np.count_nonzero(resampled < observed) + np.count_nonzero(resampled <= observed)) / (2 * len(resampled))
     if below in (0, 1):  # no unit differs, or the metric is at a bound that no resample leaves
-        return _quantiles(drawn, levels)
+        return _quantiles(resampled, levels)
     bias = normal.inv_cdf(below)
     left_out = left_out[~np.isnan(left_out)]  # none is left of a single unit
     influence = left_out.sum() / max(1, len(left_out)) - left_out
@@ -109,7 +109,7 @@ def _bca(observed: float, drawn: Array, left_out: Array, levels: tuple[float, fl
     skew = float(np.sum(influence**3) / (6 * spread**1.5)) if spread > 0 else 0.0
     points = [bias + normal.inv_cdf(level) for level in levels]
     shares = [normal.cdf(bias + point / (1 - skew * point)) for point in points]
-    return _quantiles(drawn, shares)
+    return _quantiles(resampled, shares)
 
 
 def _quantiles(values: Array, shares: Sequence[float]) -> Array:

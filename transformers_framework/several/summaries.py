@@ -10,6 +10,7 @@ from transformers_framework.several.results import (
     SEEDS,
     SWEEP,
     goodness,
+    is_of_class,
     mean_and_deviation,
     number,
     of_seeds,
@@ -21,8 +22,6 @@ from transformers_framework.several.results import (
 from transformers_framework.several.series import PlannedRun, Series
 from transformers_framework.several.tables import aligned
 from transformers_framework.storage.run_folders import RESULTS
-
-OF_CLASS = "/f1_class_"  # metrics of single classes, which tables leave out
 
 
 def report(series: Series, failed: Sequence[PlannedRun] = ()) -> str:
@@ -37,9 +36,9 @@ def report(series: Series, failed: Sequence[PlannedRun] = ()) -> str:
     """
     found = [_of_setting(runs, failed) for runs in series.settings]
     if series.is_seeded:
-        for runs, results in zip(series.settings, found, strict=True):
+        for results in found:
             if results is not None:
-                write_results(_file(series, runs[0].folders.name.removesuffix(f"-seed{runs[0].seed}") + SEEDS), results)
+                write_results(_file(series, results["name"] + SEEDS), results)
     if not series.is_sweep:
         (results,) = found
         assert results is not None
@@ -66,7 +65,7 @@ def seeds_table(results: Mapping[str, Any]) -> str:
     """Return the metrics of runs with several seeds: mean ± standard deviation, minimum and maximum."""
     rows = [["", "mean ± sd", "min", "max"]]
     for metric, summary in results["metrics"].items():
-        if OF_CLASS not in metric:
+        if not is_of_class(metric):
             scale = scale_of(metric, summary["values"])
             bounds = [number(summary[key], metric, scale) for key in ("min", "max")]
             rows.append([metric, mean_and_deviation(summary, metric), *bounds])
