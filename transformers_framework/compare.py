@@ -45,7 +45,8 @@ def compared(
         ConfigurationError: When a run is absent or not finished, or has other metrics.
         DataError: When runs predicted different data.
     """
-    from transformers_framework.several.comparison import compare, find_run
+    from transformers_framework.several.comparison import compare
+    from transformers_framework.several.finished_runs import find_run
     from transformers_framework.several.reports import FORMATS
     from transformers_framework.storage.atomic import atomic_file
 
