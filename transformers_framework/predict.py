@@ -19,7 +19,6 @@ from transformers_framework.restricted import LocalPath, NonNegativeInt, Positiv
 if TYPE_CHECKING:
     from transformers_framework.cli.flags import Flag
     from transformers_framework.cli.given import Given
-    from transformers_framework.serving.exports import ServedRun
     from transformers_framework.serving.predictor import Predictor
 
 logger = logging.getLogger("transformers_framework.predict")  # this module's name is another when it is the program
@@ -84,8 +83,6 @@ def predict(
     with tempfile.TemporaryDirectory(prefix="predict-") as scratch:
         source = _standard_input(Path(scratch)) if input == STANDARD else input
         run = served_run(model, flags, pipeline=pipeline, cache_dir=cache_dir, predict_dataset=source)
-        _check_weights(run)
-        assert run.data
         predictor = Predictor(run, device, dtype)
         if num_workers is None:
             num_workers = MOST_WORKERS if predictor.device.type == "cuda" else 0
@@ -172,12 +169,6 @@ def _write_embeddings(
     write_ids(paths[1], dataset, id_column)
     logger.info("Embeddings of %d rows are in %s", len(dataset), paths[0])
     return paths
-
-
-def _check_weights(run: ServedRun) -> None:
-    from transformers_framework.preflight import heads
-
-    heads(run)
 
 
 def _free(path: Path, overwrite: bool) -> Path:

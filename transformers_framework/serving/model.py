@@ -31,10 +31,8 @@ class LoadedModel:
     """
 
     def __init__(self, run: ServedRun, device: str | None, dtype: DType, batch_size: int) -> None:
-        from transformers_framework.preflight import heads
         from transformers_framework.serving.predictor import Predictor
 
-        heads(run)
         self._run, self._predictor, self._lock = run, Predictor(run, device, dtype), threading.Lock()
         self.batch_size = batch_size
 

@@ -15,6 +15,7 @@ from transformers_framework.constants import ROW_IDS
 from transformers_framework.data.loader import Loader, RowReader
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.preflight import heads
 
 if TYPE_CHECKING:
     from transformers_framework.objectives.objective import Objective
@@ -33,10 +34,11 @@ class Predictor:
         dtype: Type of the weights and of most computations.
 
     Raises:
-        ConfigurationError: When this machine has no such device.
+        ConfigurationError: When weights are newly initialized, or this machine has no such device.
     """
 
     def __init__(self, run: Run, device: str | None = None, dtype: DType = "float32") -> None:
+        heads(run)
         self.run, self.device, self.weights_dtype = run, device_of(device), getattr(torch, dtype)
         self.module = run.module.to(device=self.device, dtype=self.weights_dtype).eval().requires_grad_(False)
 
