@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformers_framework.constants import SERIES
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 # flags of the command line that do not start a run
 OF_THE_COMMAND = ("check", "debug", "default_env", "help", "preview", "print_completion", "print_config", "version")
-# flags that start several processes, each of which would need what the program has registered
-OF_SEVERAL_RUNS = ("seeds", "sweep")
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,8 @@ def run(pipeline: str | None = None, model: str | None = None, name: str | None 
 
     if wrong := sorted(flags.keys() & set(OF_THE_COMMAND)):
         raise ConfigurationError(f"run({wrong[0]}=…): this is a flag of the command line only.")
-    if several := [flag for flag in OF_SEVERAL_RUNS if flags.get(flag) is not None]:
+    # each process would need what the program has registered
+    if several := [flag for flag in SERIES if flags.get(flag) is not None]:
         raise ConfigurationError(
             f"run({several[0]}=…): from Python, each call is one run. Call run(name=…, seed=…) for each of them; "
             "python -m transformers_framework.compare shows their results side by side."

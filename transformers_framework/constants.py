@@ -39,6 +39,8 @@ ONCE: Final = (
     "overwrite",
 )  # flags that say what to do with an earlier run: nothing that a run leaves has them
 
+SERIES: Final = ("seeds", "sweep")  # flags that start several runs, each in a process of its own
+
 DEFAULT_LEARNING_RATE: Final = 1e-4
 
 # exit statuses: the command is complete, it failed, its flags or data are invalid, Ctrl-C interrupted it

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers_framework.cli import help as helps
 from transformers_framework.cli.given import Given, gather
-from transformers_framework.constants import DONE, FAILED, INTERRUPTED, ONCE, WRONG
+from transformers_framework.constants import DONE, FAILED, INTERRUPTED, ONCE, SERIES, WRONG
 from transformers_framework.display import bars_cleared
 from transformers_framework.distributed.nodes import MasterAddress, RendezvousError, RendezvousTimeoutError
 from transformers_framework.distributed.rendezvous import refuse
@@ -30,8 +30,6 @@ NO_RUN = frozenset(
 )  # flags with which nothing is trained
 
 OWN_CODE = frozenset(("callbacks", "import", "metrics"))  # flags that name what the user has written
-
-SERIES = frozenset(("seeds", "sweep"))  # flags that start several runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:

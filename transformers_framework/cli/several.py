@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers_framework.cli.given import Given, dashed, occurrences
 from transformers_framework.cli.sweep_files import Sweep, read_sweep
-from transformers_framework.constants import DONE, ONCE, WRONG
+from transformers_framework.constants import DONE, ONCE, SERIES, WRONG
 from transformers_framework.exceptions import ConfigurationError, UserError, caught, printable
 from transformers_framework.several.grid import suffixes
 from transformers_framework.several.series import PROGRAM, PlannedRun, Series, check_machine
@@ -22,8 +22,7 @@ from transformers_framework.storage.run_folders import RunFolders
 if TYPE_CHECKING:
     from transformers_framework.cli.parser import Command, Groups
 
-FLAGS = ("seeds", "sweep")
-OWN = (*FLAGS, "seed", "name")  # flags of the command that are others for each run
+OWN = (*SERIES, "seed", "name")  # flags of the command that are others for each run
 NEVER_SHARED = ("push_to_hub",)  # flags whose value names what each run would replace
 COMMAND = ("python", "-m", "transformers_framework")
 
@@ -74,7 +73,7 @@ def series_of(argv: Sequence[str], given: Mapping[str, Given]) -> tuple[Series, 
     from transformers_framework.cli.parser import declared
 
     arguments = Arguments({"run": declared("cli.parser:Command")})
-    seeds, path = (arguments.read(name, given[name]) if name in given else None for name in FLAGS)
+    seeds, path = (arguments.read(name, given[name]) if name in given else None for name in SERIES)
     if not seeds and path is None:
         return None
     problems: list[UserError] = []
@@ -85,7 +84,7 @@ def series_of(argv: Sequence[str], given: Mapping[str, Given]) -> tuple[Series, 
         with caught(problems.append):
             sweep = read_sweep(path, given["sweep"].place)
             _check_places(sweep, given)
-    base = {name: words for name, words in given.items() if name not in FLAGS}
+    base = {name: words for name, words in given.items() if name not in SERIES}
     parsed = _parsed(base, sweep, problems)
     with caught(problems.append):
         check_machine(os.environ, max((flags.options["num_nodes"] for flags in parsed), default=1))
@@ -115,7 +114,7 @@ def _planned(
     given_here = [(flag, found) for flag, found in occurrences(argv) if flag not in (*OWN, *ONCE)]
     last = dict(given_here)  # of flags that are given twice
     typed = [w for flag, found in given_here if flag == "config" or found is last[flag] for w in _words(found)]
-    off = [word for flag in FLAGS if flag in given for word in (dashed(flag), "none")]
+    off = [word for flag in SERIES if flag in given for word in (dashed(flag), "none")]
     seeded = [dashed("seeds"), *map(str, seeds)] if seeds else []
     settings, commands = [], []
     for setting, of_setting, (options, _, groups) in zip(sweep.settings, names, parsed, strict=True):
@@ -277,7 +276,7 @@ def run_series(series: Series, argv: Sequence[str]) -> int:
 def _checked(series: Series, argv: Sequence[str]) -> int:
     """Check all settings in a process of its own, so that memory and devices are free for the runs."""
     if all(run.is_finished for run in series.runs):
-        return 0
+        return DONE
     logger.info("Checking %d settings before the first run", len(series.settings))
     done = subprocess.run([*PROGRAM, *argv, "--check"], capture_output=True, text=True, check=False)
     if done.returncode:
