@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 
+from transformers_framework.callbacks.model_card import CARD, with_results
 from transformers_framework.run_parts import EndsRun
 from transformers_framework.storage.atomic import atomic_file
 
@@ -66,8 +67,6 @@ def _last(run: Run) -> str:
 
 def _complete(run: Run, path: Path, chosen: str, tested: dict[str, float]) -> None:
     from huggingface_hub import ModelCard
-
-    from transformers_framework.callbacks.model_card import with_results
 
     head = path.parent.name
     own = {name: value for name, value in tested.items() if f"/{head}/" in name}

@@ -23,7 +23,7 @@ KINDS = ("checkpoints", "pre_trained_models", "predictions", "tensorboard")
 LAST, PREVIOUS, BEST, CONFIG = "last.ckpt", "previous.ckpt", "best.ckpt", "config.yaml"
 METRICS, RESULTS, LOG = "metrics.jsonl", "results.json", "train.log"
 NOT_TRAINED = frozenset((CONFIG, METRICS, RESULTS, LOG))  # all that a run leaves that has saved no checkpoint
-BEST_STATE, FINAL = "best", "final"  # exports of the best and of the last state
+FINAL = "final"  # export of the last state
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +92,6 @@ class RunFolders:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
-
-    @property
-    def export(self) -> Path | None:
-        """The export of the best state, else of the last one; None if there is none."""
-        found = (self.pre_trained_models / name for name in (BEST_STATE, FINAL))
-        return next((path for path in found if path.exists()), None)
 
     @property
     def log(self) -> Path:
