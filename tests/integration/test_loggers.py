@@ -7,7 +7,7 @@ import logging
 import struct
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests import runs
 from tests.outside import package  # noqa: F401
+from transformers_framework.compat.wandb import records
 from transformers_framework.loggers import interface
 from transformers_framework.loggers.csv_file import CSV, read_rows
 from transformers_framework.loggers.wandb import WeightsAndBiases
@@ -114,19 +115,21 @@ def test_weights_and_biases(tmp_path: Path, package: Any, monkeypatch: pytest.Mo
     first, second = sorted((folders.output_dir / "wandb").glob("offline-run-*"), key=lambda path: path.name)
     (file, other) = (next(folder.glob("run-*.wandb")) for folder in (first, second))
     assert file.name == other.name, "the same run goes on"
-    losses, config, media = [], {}, {}
+    losses, config, media, numbers = [], {}, {}, []
     for path in (file, other):
         for data in records(path):
             record = Record()
             record.ParseFromString(data)
             items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+            numbers += [record.history.step.num] if record.HasField("history") else []
             if "train/loss" in items:
                 losses.append((int(items["trainer/global_step"]), float(json.loads(items["train/loss"]))))
             media |= {name: json.loads(text) for name, text in items.items() if name.endswith(("_type", "path"))}
             updated = [*record.run.config.update, *record.config.update]
             config |= {item.key or "/".join(item.nested_key): item.value_json for item in updated}
     logged = [(line["step"] - 1, line["train/loss"]) for line in lines(folders) if "train/loss" in line]
-    assert dict(losses) == dict(logged)
+    assert losses == logged, "none is missing, none is there twice"
+    assert numbers == list(range(len(numbers)))
     assert json.loads(config["learning_rate"]) == 1e-3
     assert (media["model_card/_type"], media["test/dot/_type"]) == ("html-file", "image-file")
     assert "## Results" in (second / "files" / media["model_card/path"]).read_text()
@@ -144,25 +147,13 @@ def test_mlflow(tmp_path: Path, package: Any) -> None:  # noqa: F811
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
     assert run.data.params["learning_rate"] == "0.001"
-    losses = {(each.step, each.value) for each in client.get_metric_history(run.info.run_id, "train/loss")}
-    assert losses == {(line["step"] - 1, line["train/loss"]) for line in lines(folders) if "train/loss" in line}
+    for name in ("train/loss", "train/tokens_per_second", "test/loss"):
+        history = client.get_metric_history(run.info.run_id, name)
+        points = [(line["step"] - (name != "test/loss"), line[name]) for line in lines(folders) if name in line]
+        assert sorted(each.step for each in history) == [step for step, _ in points], "no step is there twice"
+        assert name in MEASURED or [(each.step, each.value) for each in sorted(history, key=lambda e: e.step)] == points
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"model_card.md", "test"}
     assert [item.path for item in client.list_artifacts(run.info.run_id, "test")] == ["test/dot.png"]
-
-
-def records(path: Path) -> Iterator[bytes]:
-    """Yield the records of a file of wandb, which has the format of LevelDB's logs: blocks of parts with a header."""
-    content, place, record = path.read_bytes(), 7, b""
-    while place + 7 <= len(content):
-        if 32768 - place % 32768 < 7:  # no header fits into the rest of a block
-            place += 32768 - place % 32768
-            continue
-        size, kind = struct.unpack("<HB", content[place + 4 : place + 7])
-        record += content[place + 7 : place + 7 + size]
-        place += 7 + size
-        if kind in (1, 4):  # a whole record, or its last part
-            yield record
-            record = b""
 
 
 def lines(folders: RunFolders) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from transformers_framework.exceptions import MissingDependencyError
 from transformers_framework.loggers.interface import StartsRun, TakesMedia
+from transformers_framework.pipelines.log_names import MEASURED
 from transformers_framework.restricted import without_credentials
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -35,7 +36,8 @@ logger = logging.getLogger(__name__)
 class MLflow(StartsRun, TakesMedia):
     """Log to a run of MLflow, which a resumed run continues.
 
-    Lightning's own logger creates its store on every rank, and when nothing but ``--check`` is asked for.
+    Lightning's own logger creates its store on every rank, and when nothing but ``--check`` is asked for. Values that
+    were logged after the checkpoint of a resumed run are not logged again, unless they are others now.
 
     Args:
         folders: Folders of the run.
@@ -52,6 +54,8 @@ class MLflow(StartsRun, TakesMedia):
         self.is_local = tracking_uri is None
         self.tracking_uri = tracking_uri or f"sqlite:///{self.folder.absolute()}/mlflow.db"
         self.client: MlflowClient | None = None
+        self.first_again: int | None = None  # first step that a resumed run logs again
+        self.there: dict[str, set[tuple[int, str | None]]] = {}  # steps and values of its metrics from there on
 
     @property
     def folder(self) -> Path:
@@ -103,9 +107,28 @@ class MLflow(StartsRun, TakesMedia):
         """Log metrics; of ``precision@1`` the name is ``precision_at_1``, since MLflow accepts no @."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        found = [Metric(allowed_name(name), float(value), now, step) for name, value in metrics.items()]
-        self.started().log_batch(self.run_id, metrics=found)
+        client, now = self.started(), int(time.time() * 1000)
+        values = {allowed_name(name): float(value) for name, value in metrics.items()}
+        new = [Metric(key, value, now, step) for key, value in values.items() if not self._is_there(key, value, step)]
+        if new:
+            client.log_batch(self.run_id, metrics=new)
+
+    def _is_there(self, key: str, value: float, step: int) -> bool:
+        """Return whether an earlier process of a resumed run has logged a value; of measurements, any value."""
+        if self.first_again is None:
+            return False
+        if key not in self.there:
+            assert self.client is not None
+            history = self.client.get_metric_history(self.run_id, key)
+            self.there[key] = {
+                (each.step, _shown(key, each.value)) for each in history if each.step >= self.first_again
+            }
+        return (step, _shown(key, value)) in self.there[key]
+
+    def restore(self, state: Any, step: int) -> None:
+        """Continue the run of a checkpoint."""
+        super().restore(state, step)
+        self.first_again, self.there = None if state is None else step, {}
 
     @rank_zero_only
     def write_hyperparams(self, params: Mapping[str, Any]) -> None:
@@ -150,6 +173,11 @@ def mlflow(
     if missing := next((package for package in PACKAGES if find_spec(package) is None), None):
         raise MissingDependencyError(missing, "--loggers mlflow", "mlflow")
     return MLflow(folders, mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"), mlflow_experiment)
+
+
+def _shown(key: str, value: float) -> str | None:
+    """Return a value to compare, nan included; None for measurements, which are never the same."""
+    return None if key in MEASURED else repr(value)
 
 
 def allowed_name(name: str) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pytorch_lightning.utilities import rank_zero_only
 
+from transformers_framework.compat.wandb import num_rows
 from transformers_framework.exceptions import MissingDependencyError
 from transformers_framework.loggers.interface import StartsRun, TakesMedia
 from transformers_framework.storage.run_folders import RunFolders
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 class WeightsAndBiases(StartsRun, TakesMedia):
     """Log to a run of Weights & Biases, which a resumed run continues; offline where the server does not answer.
 
+    Rows are numbered in the order in which they are logged, also over the processes of a run: those that were logged
+    after the checkpoint of a resumed run are not logged again.
+
     Args:
         folders: Folders of the run.
         **options: Arguments of ``wandb.init``.
@@ -39,11 +43,24 @@ class WeightsAndBiases(StartsRun, TakesMedia):
         super().__init__(folders)
         self.options = options
         self.writer: Any = None
+        self.rows: int | None = 0  # logged up to now; unknown after a checkpoint of an earlier version
+        self.rows_there = 0  # of the run, when this process started
+
+    def state(self) -> dict[str, Any]:
+        """Return the id of the run and the number of its rows."""
+        return super().state() | {"rows": self.rows}
+
+    def restore(self, state: Any, step: int) -> None:
+        """Continue the run of a checkpoint."""
+        super().restore(state, step)
+        self.rows = 0 if state is None else state.get("rows")
 
     def started(self) -> Any:
         """Return the run of wandb."""
         if self.writer is None:
             self.writer = self._start()
+            self.rows_there = num_rows(self.folders.output_dir, self.writer.id) if self.writer.offline else 0
+            self.rows_there = max(self.rows_there, self.writer.starting_step)
             self.run_id = self.writer.id
         return self.writer
 
@@ -75,10 +92,18 @@ class WeightsAndBiases(StartsRun, TakesMedia):
             logger.info("Weights & Biases: %s", run.url)
         return run
 
+    def _log(self, values: Mapping[str, Any], step: int) -> None:
+        """Log a row, unless it is there."""
+        writer = self.started()
+        number = self.rows_there if self.rows is None else self.rows
+        self.rows = number + 1
+        if number >= self.rows_there:
+            writer.log({**values, "trainer/global_step": step}, step=number, commit=True)
+
     @rank_zero_only
     def write_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics."""
-        self.started().log({**metrics, "trainer/global_step": step})
+        self._log(metrics, step)
 
     @rank_zero_only
     def write_hyperparams(self, params: Mapping[str, Any]) -> None:
@@ -90,13 +115,13 @@ class WeightsAndBiases(StartsRun, TakesMedia):
         import wandb
 
         page = wandb.Html(f"<pre style='white-space: pre-wrap'>{html.escape(text)}</pre>")
-        self.started().log({name: page, "trainer/global_step": step})
+        self._log({name: page}, step)
 
     def log_figure(self, name: str, png: Path, step: int) -> None:
         """Log a figure."""
         import wandb
 
-        self.started().log({name: wandb.Image(str(png)), "trainer/global_step": step})
+        self._log({name: wandb.Image(str(png))}, step)
 
     @rank_zero_only
     def end(self, *, failed: bool) -> None:
