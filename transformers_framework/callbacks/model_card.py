@@ -76,8 +76,8 @@ def model_card(
         [
             f"# {options['name']}",
             "",
-            f"`{options['model']}` trained with `{options['pipeline']}` from {origin}; saved in epoch {epoch} at step "
-            f"{step}.",
+            f"`{options['model']}` trained with `{options['pipeline']}` from {origin}; saved at step {step} "
+            f"(epoch {epoch + 1}).",
             *("", "## Use", "", "```python", usage.code, "```"),
             *("", RESULTS, "", _selection(options), "", ROWS + _rows(metrics)),
             *("## Data", "", "| stage | source |", "| --- | --- |", *data),

@@ -49,7 +49,11 @@ class TensorBoard(TensorBoardLogger, TakesMedia, Continues):
         """
         from torch.utils.tensorboard.summary import hparams
 
-        values = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in params.items()}
+        is_number = {
+            key: isinstance(value, int | float) and not isinstance(value, bool) for key, value in params.items()
+        }
+        # torch would log True as the number 1
+        values = {key: value if is_number[key] else str(value) for key, value in params.items()}
         for summary in hparams(values, dict.fromkeys(metrics)):
             self.experiment.file_writer.add_summary(summary)
 

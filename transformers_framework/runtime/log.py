@@ -24,6 +24,9 @@ KNOWN = (
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
 
+# of loggers of libraries: that of DeepSpeed is imported wherever it is installed, when the first export is written
+KNOWN_MESSAGES = {"DeepSpeed": "Setting accelerator to CPU"}
+
 
 class Printable(logging.Formatter):
     """Formats messages without the control characters that labels or texts of the data may have."""
@@ -72,6 +75,13 @@ def set_up_logging() -> None:
     _set_up_bars()
     for message in KNOWN:
         warnings.filterwarnings("ignore", message)
+    for name in KNOWN_MESSAGES:
+        logging.getLogger(name).addFilter(_is_unknown)
+
+
+def _is_unknown(record: logging.LogRecord) -> bool:
+    """Return whether a message of a library is shown."""
+    return KNOWN_MESSAGES[record.name] not in str(record.msg)
 
 
 def _set_up_bars() -> None:

@@ -45,7 +45,7 @@ def saved(folder: Path, **given: Any) -> str:
 
 
 PAGE = """
-`bert` trained with `masked_lm` from `user/base`; saved in epoch 2 at step 40.
+`bert` trained with `masked_lm` from `user/base`; saved at step 40 (epoch 3).
 
 ## Use
 

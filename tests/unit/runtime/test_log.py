@@ -24,3 +24,13 @@ def test_a_stream_that_was_replaced_is_not_kept():
             stream.close()
     finally:
         package.handlers[:], package.propagate = before, propagates
+
+
+def test_what_users_cannot_act_on_is_not_shown(caplog):
+    set_up_logging()
+    of_deepspeed = logging.getLogger("DeepSpeed")
+    of_deepspeed.warning(
+        "Setting accelerator to CPU. If you have GPU or other accelerator, we were unable to detect it."
+    )
+    of_deepspeed.warning("overflow")
+    assert caplog.messages == ["overflow"]
