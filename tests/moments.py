@@ -20,8 +20,8 @@ import torch
 
 from tests import runs
 from tests.integration import interrupted
+from transformers_framework.constants import MEASURED
 from transformers_framework.loggers.tensorboard import EVENT_SIZES
-from transformers_framework.pipelines.log_names import MEASURED
 from transformers_framework.reports.results import KEY
 from transformers_framework.storage.run_folders import LOG, METRICS, PREVIOUS, RESULTS, RunFolders
 

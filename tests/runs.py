@@ -270,7 +270,7 @@ def scalars(folders: RunFolders, *, measured: bool = False) -> dict[str, list[tu
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
-    from transformers_framework.pipelines.log_names import MEASURED
+    from transformers_framework.constants import MEASURED
 
     found: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(folders.tensorboard.glob("events.out.*"), key=lambda path: path.stat().st_mtime_ns):

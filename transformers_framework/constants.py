@@ -39,6 +39,9 @@ ONCE: Final = (
     "overwrite",
 )  # flags that say what to do with an earlier run: nothing that a run leaves has them
 
+# values of training that depend on the machine and the time: two equal runs log different ones
+MEASURED: Final = ("train/tokens_per_second", "train/peak_memory_gb", "train/mfu")
+
 SERIES: Final = ("seeds", "sweep")  # flags that start several runs, each in a process of its own
 
 DEFAULT_LEARNING_RATE: Final = 1e-4

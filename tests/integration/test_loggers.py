@@ -17,10 +17,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests import runs
 from tests.outside import package  # noqa: F401
 from transformers_framework.compat.wandb import records
+from transformers_framework.constants import MEASURED
 from transformers_framework.loggers import interface
 from transformers_framework.loggers.csv_file import CSV, read_rows
 from transformers_framework.loggers.wandb import WeightsAndBiases
-from transformers_framework.pipelines.log_names import MEASURED
 from transformers_framework.storage.run_folders import RunFolders
 
 SMALL: dict[str, Any] = {"pipeline": "seq_class", "log_every_n_steps": 1, "checkpoint_interval": 2, "batch_size": 8}

@@ -19,7 +19,7 @@ from tests.integration import interrupted
 from tests.tolerances import approx
 from tests.unit.processing.test_answers import official
 from transformers_framework.api import RunResult
-from transformers_framework.pipelines.log_names import MEASURED
+from transformers_framework.constants import MEASURED
 from transformers_framework.reports import metrics_file
 from transformers_framework.reports.results import git_commit
 from transformers_framework.runtime.train_log import train_log

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from pytorch_lightning.utilities import rank_zero_only
 
+from transformers_framework.constants import MEASURED
 from transformers_framework.exceptions import MissingDependencyError
 from transformers_framework.loggers.interface import StartsRun, TakesMedia
-from transformers_framework.pipelines.log_names import MEASURED
 from transformers_framework.restricted import without_credentials
 from transformers_framework.storage.run_folders import RunFolders
 

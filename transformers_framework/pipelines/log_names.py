@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, SupportsFloat, cast
+from typing import TYPE_CHECKING, SupportsFloat, cast
 
-from transformers_framework.constants import Direction, Stage
+from transformers_framework.constants import MEASURED, Direction, Stage
 from transformers_framework.metrics.stage_metric import direction_of
 from transformers_framework.objectives.capabilities import LogsByData
 from transformers_framework.objectives.objective import Objective, active, metric_names, stage_metrics
@@ -14,15 +14,12 @@ from transformers_framework.objectives.objective import Objective, active, metri
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-# values of training that depend on the machine and the time: two equal runs log different ones
-MEASURED: Final = ("train/tokens_per_second", "train/peak_memory_gb", "train/mfu")
-
 
 def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
     """Return the names that a stage logs and that can be monitored.
 
     Training logs more, by which no state is better than another: its learning rate, padding, the norm of the gradients
-    and :data:`MEASURED`.
+    and :data:`~transformers_framework.constants.MEASURED`.
     """
     names, has_loss = [], False
     for objective in active(objectives, stage):
@@ -47,7 +44,7 @@ def direction(objectives: Sequence[Objective], name: str) -> Direction | None:
 
 
 def reproducible(metrics: Mapping[str, SupportsFloat]) -> dict[str, float]:
-    """Return logged values as numbers, sorted by name, without :data:`MEASURED`."""
+    """Return logged values as numbers, sorted by name, without :data:`~transformers_framework.constants.MEASURED`."""
     return {name: float(value) for name, value in sorted(metrics.items()) if name not in MEASURED}
 
 

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from tests import runs, tiny
 from tests.tolerances import approx
-from transformers_framework.pipelines.log_names import MEASURED
+from transformers_framework.constants import MEASURED
 from transformers_framework.reports.flops import Flops, peak_flops
 from transformers_framework.reports.throughput import throughput_of
 
