@@ -4,6 +4,9 @@ An epoch is one global list of rows. It is split into steps of ``batch_size * wo
 are split into consecutive parts of equal size, one per rank: with the same product, any world size trains on the same
 rows in each step. With packing, the same is true of bins instead of rows; a bin has the same rows in each epoch. Where
 inputs group rows, it is true of groups, which may change in each epoch.
+
+The list of a training epoch is computed in blocks while it is read: the first step of a billion rows takes no longer,
+and no more memory, than that of a thousand.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from transformers_framework.processing.packing import Bins
-from transformers_framework.processing.random import permutation
+from transformers_framework.processing.random import Permutation, keys
 from transformers_framework.processing.windows import sums_by_row
 
-MEGA_BATCH_STEPS = 100
+BLOCK_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -144,16 +147,30 @@ class BatchSampler:
         """Return the number of rows that all ranks together have consumed after ``steps`` batches."""
         return min(steps * self.step_size, self.num_rows)
 
-    def order(self) -> NDArray[np.int64]:
-        """Return the rows of the epoch in order, the same on all ranks, (num_rows,) int64."""
-        if not self.shuffle:
-            entries = np.arange(self.num_rows) if self.entries is None else self.entries
-            if self.lengths is None:
-                return entries
-            return entries[np.argsort(-self.lengths[entries].astype(np.int64), kind="stable")]
-        if self.lengths is None:
-            return permutation(self.seed, self.epoch, self.num_rows, "sampler.rows")
-        return bucketed_order(self.seed, self.epoch, self.lengths, self.step_size)
+    def order(self, start: int = 0) -> Iterator[NDArray[np.int64]]:
+        """Return the rows of the epoch in order, the same on all ranks.
+
+        Args:
+            start: Number of rows to leave out, those of whole steps.
+
+        Returns:
+            Blocks of row ids, int64, each of whole steps; the last one may end with an incomplete step.
+        """
+        if self.shuffle and self.lengths is not None:
+            return bucketed_order(self.seed, self.epoch, self.lengths, self.step_size, start)
+        rows, size = self._rows_between(), BLOCK_STEPS * self.step_size
+        return (rows(begin, min(begin + size, self.num_rows)) for begin in range(start, self.num_rows, size))
+
+    def _rows_between(self) -> Callable[[int, int], NDArray[np.int64]]:
+        """Return a function of two positions of the epoch that returns the rows between them."""
+        if self.shuffle:
+            return Permutation(self.seed, self.epoch, self.num_rows, "sampler.rows")
+        if self.lengths is None and self.entries is None:
+            return np.arange
+        entries = np.arange(self.num_rows) if self.entries is None else self.entries
+        if self.lengths is not None:
+            entries = entries[np.argsort(-self.lengths[entries].astype(np.int64), kind="stable")]
+        return lambda begin, end: entries[begin:end]
 
     def __len__(self) -> int:
         return -(-self.num_rows // self.step_size)
@@ -169,10 +186,9 @@ class BatchSampler:
             assert self.bins is not None
             if self.row_lengths is not None:
                 self.lengths = sums_by_row(self.row_lengths[self.bins.rows], self.bins.sizes)
-        order = self.order()
-        for step in range(start, len(self)):
-            rows = order[step * self.step_size : (step + 1) * self.step_size]
-            yield self._request(random_epoch, self._rows_of_rank(rows))
+        for block in self.order(start * self.step_size):
+            for begin in range(0, len(block), self.step_size):
+                yield self._request(random_epoch, self._rows_of_rank(block[begin : begin + self.step_size]))
         if epoch == self.epoch:
             self.consumed = 0
 
@@ -210,39 +226,44 @@ def requests_in_order(spans: Iterable[tuple[int, int]], bins: Bins | None = None
     return [BatchRequest(0, tuple(chain.from_iterable(rows)), tuple(map(len, rows))) for rows in groups]
 
 
-def bucketed_order(seed: int, epoch: int, lengths: NDArray[np.integer], step_size: int) -> NDArray[np.int64]:
-    """Return a random order in which the rows of a step have similar lengths, longest first.
+def bucketed_order(
+    seed: int, epoch: int, lengths: NDArray[np.integer], step_size: int, start: int = 0
+) -> Iterator[NDArray[np.int64]]:
+    """Yield a random order in which the rows of a step have similar lengths, longest first.
 
-    Rows are shuffled and split into mega-batches of at most 100 steps (fewer for small data, so that steps still differ
-    between epochs). Each mega-batch is sorted by length and split into steps, and all steps are shuffled. The
-    incomplete step stays last. In epoch 0 the step with the longest row comes first, so that a run that needs too much
-    memory fails at once.
+    Rows are shuffled and split into blocks of at most 100 steps (fewer for small data, so that steps still differ
+    between epochs). Each block is sorted by length and split into steps, and its steps are shuffled. The incomplete
+    step stays last. In epoch 0 the step with the longest row comes first, so that a run that needs too much memory
+    fails at once.
 
     Args:
         seed: The run's seed.
         epoch: The epoch.
         lengths: Length of each row, (N,) integers.
         step_size: Number of rows per step over all ranks.
+        start: Number of rows to leave out, those of whole steps.
 
-    Returns:
-        Row ids, (N,) int64.
+    Yields:
+        Blocks of row ids, int64.
 
     Examples:
-        >>> bucketed_order(1337, 0, lengths=np.arange(17), step_size=2).tolist()
-        [16, 15, 8, 7, 14, 12, 6, 5, 1, 0, 13, 11, 4, 3, 10, 9, 2]
+        >>> np.concatenate(list(bucketed_order(1337, 0, lengths=np.arange(17), step_size=2))).tolist()
+        [16, 13, 11, 7, 1, 0, 4, 3, 15, 14, 12, 10, 6, 5, 9, 8, 2]
     """
-    rows = permutation(seed, epoch, len(lengths), "sampler.rows")
-    num_steps = len(rows) // step_size
-    size = step_size * min(MEGA_BATCH_STEPS, max(1, num_steps // 2))
-    # the rest is one larger mega-batch, so that the incomplete step has short rows
-    whole = max(0, len(rows) // size - 1) * size
-    for part in (rows[:whole].reshape(-1, size), rows[whole:].reshape(1, -1)):
-        by_length = np.argsort(-lengths[part].astype(np.int64), axis=1, kind="stable")
-        part[:] = np.take_along_axis(part, by_length, axis=1)
-
-    steps = rows[: num_steps * step_size].reshape(num_steps, step_size)
-    visit = permutation(seed, epoch, num_steps, "sampler.steps")
-    if epoch == 0 and num_steps:
-        longest = np.argmax(lengths[steps[:, 0]])
-        visit = np.concatenate([[longest], visit[visit != longest]])
-    return np.concatenate([steps[visit].ravel(), rows[num_steps * step_size :]])
+    num_rows, rows_at = len(lengths), Permutation(seed, epoch, len(lengths), "sampler.rows")
+    size = step_size * min(BLOCK_STEPS, max(1, num_rows // step_size // 2))
+    num_blocks = max(1, num_rows // size)  # the rest joins the last one, so that the incomplete step has short rows
+    if fails_early := epoch == 0 and num_rows > 0:
+        first, longest = int(rows_at(0, 1)[0]), int(np.argmax(lengths))
+    for block in range(min(start // size, num_blocks - 1), num_blocks):
+        begin, end = block * size, num_rows if block == num_blocks - 1 else (block + 1) * size
+        rows = rows_at(begin, end)
+        if fails_early:  # the longest row and the first one change places
+            rows = np.where(rows == first, longest, np.where(rows == longest, first, rows))
+        rows = rows[np.argsort(-lengths[rows].astype(np.int64), kind="stable")]
+        whole = len(rows) // step_size * step_size
+        steps = rows[:whole].reshape(-1, step_size)
+        visit = np.argsort(keys(seed, epoch, begin // step_size + np.arange(len(steps)), "sampler.steps"))
+        if fails_early and block == 0:
+            visit = np.concatenate([visit[visit == 0], visit[visit != 0]])
+        yield np.concatenate([steps[visit].ravel(), rows[whole:]])[max(0, start - begin) :]

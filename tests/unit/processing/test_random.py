@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from transformers_framework.processing import random
-from transformers_framework.processing.random import integers, keys, mix64, permutation, uniform, uniform_at
+from transformers_framework.processing.random import (
+    SORTED_NUMBERS,
+    Permutation,
+    integers,
+    keys,
+    mix64,
+    permutation,
+    uniform,
+    uniform_at,
+)
 
 
 def chi_squared(counts):
@@ -117,3 +126,40 @@ def test_single_numbers_are_those_of_the_streams():
     rows, positions = draw.integers(0, 50, size=500), draw.integers(0, 90, size=500)
     assert (uniform_at(streams[rows], positions) == uniform(streams, 90)[rows, positions]).all()
     assert uniform_at(streams[:0], positions[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, SORTED_NUMBERS, SORTED_NUMBERS + 1, 2**17 - 1, 2**17, 2**17 + 1, 300_000])
+def test_a_permutation_has_each_number_once_and_any_part_of_it_by_itself(n):
+    order = Permutation(7, 2, n, "order")
+    whole = order(0, n)
+    assert np.array_equal(np.sort(whole), np.arange(n))
+    for begin in range(0, n, n // 5 + 1):
+        assert np.array_equal(order(begin, min(n, begin + 100)), whole[begin : begin + 100])
+
+
+def test_a_permutation_without_a_table_is_as_random_as_one_of_numpy():
+    n, seeds = 70_000, 40
+    generator = np.random.default_rng(0)
+    for order in (lambda seed: Permutation(seed, 0, n, "order")(0, n), lambda seed: generator.permutation(n)):
+        cells, correlations, rises, neighbors, fixed = np.zeros((10, 10)), [], [], [], []
+        for numbers in map(order, range(seeds)):
+            cells += np.bincount(np.arange(n) * 10 // n * 10 + numbers * 10 // n, minlength=100).reshape(10, 10)
+            for distance in (1, 2, 3200):
+                correlations.append(np.corrcoef(numbers[distance:], numbers[:-distance])[0, 1] * np.sqrt(n))
+            rises.append((np.sum(numbers[1:] > numbers[:-1]) - (n - 1) / 2) / np.sqrt((n + 1) / 12))
+            neighbors.append(np.sum(np.abs(np.diff(numbers)) == 1))
+            fixed.append(np.sum(numbers == np.arange(n)))
+        assert 40 < chi_squared(cells) < 170
+        for standard_normal in (correlations, rises):
+            assert abs(np.mean(standard_normal)) * np.sqrt(len(standard_normal)) < 4
+            assert 0.6 < np.std(standard_normal) < 1.5
+        assert 1.2 < np.mean(neighbors) < 2.9  # Poisson with mean 2
+        assert 0.4 < np.mean(fixed) < 1.8  # Poisson with mean 1
+
+
+def test_permutations_of_seeds_and_epochs_and_purposes_have_nothing_in_common():
+    n = 100_000
+    one = Permutation(0, 0, n, "order")(0, n)
+    for other in (Permutation(1, 0, n, "order"), Permutation(0, 1, n, "order"), Permutation(0, 0, n, "steps")):
+        assert np.sum(one == other(0, n)) < 10
+        assert abs(np.corrcoef(one, other(0, n))[0, 1]) * np.sqrt(n) < 5
