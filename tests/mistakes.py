@@ -1032,7 +1032,7 @@ JOINT_RANKING = [
         "--classification_head_type: .*belongs to .*answer_selection -k",
         classification_head_type="IE_k",
     ),
-    wrong("nothing to rank", "-k: .*belongs to --pipeline answer_selection", k=5),
+    masking("nothing to rank", "-k: .*belongs to --pipeline answer_selection", k=5),
     summarizing("summaries", "-k: .*belongs to --pipeline answer_selection", k=5),
     joint("grouping", "--grouping: found 'shuffled', expected one of fixed, random", grouping="shuffled"),
     joint("head", "--classification_head_type: found 'IE_2'.*Did you mean 'IE_[1k]'", classification_head_type="IE_2"),
@@ -1108,6 +1108,13 @@ JOINT_RANKING = [
         extended_token_type_ids=[0, 1, 2, 3, 4, 4],
     ),
     joint("type of no segment", "type 9 needs as many embeddings", extended_token_type_ids=[0, 9]),
+    wrong("claim without evidence", "found text; -k needs the column of the claim and, after it, its evidence", k=2),
+    wrong(
+        "a label for each evidence",
+        "--classification_head_type: .*IE_k.*IE_1, AE_1, RE_1",
+        k=2,
+        classification_head_type="IE_k",
+    ),
     joint(
         "labels that are too few",
         "train.jsonl:3: 'labels' has 3 items for the 4 candidates",

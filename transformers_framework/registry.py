@@ -32,6 +32,15 @@ JOINT_RANKING = Variant(
     order_flags=("grouping", "selection"),
     remedy="models.joint:remedy",
 )
+# -k: a claim and its evidence share an input
+JOINT_CLASSES = Variant(
+    replaces={
+        "inputs.text:TextInputs": "inputs.claim_evidence:ClaimEvidence",
+        "objectives.seq_class:SequenceClassification": "objectives.joint_seq_class:JointSequenceClassification",
+    },
+    task_flags=("classification_head_type", "separated"),
+    remedy="models.joint:remedy",
+)
 
 PIPELINES: dict[str, PipelineSpec] = {
     "answer_selection": PipelineSpec(
@@ -79,6 +88,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="masked language modelling and sequence classification, multi-task",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.masked_lm:MaskedLM", "objectives.seq_class:SequenceClassification"),
+        variants={"k": JOINT_CLASSES},
         task_flags=("problem_type",),
     ),
     "masked_lm_and_token_class": PipelineSpec(
@@ -134,6 +144,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="one class per sequence, several classes, or a number",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.seq_class:SequenceClassification",),
+        variants={"k": JOINT_CLASSES},
         task_flags=("problem_type",),
     ),
     "summarization": PipelineSpec(
@@ -179,6 +190,7 @@ PIPELINES: dict[str, PipelineSpec] = {
             "objectives.token_detection:TokenDetection",
             "objectives.seq_class:SequenceClassification",
         ),
+        variants={"k": JOINT_CLASSES},
         module="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",
         remembers="models.generator:remembered",

@@ -155,7 +155,7 @@ def test_what_would_be_predicted_by_chance_is_refused(trained: Trained, capsys: 
             runs.run(trained.folder, status=2, **given, **trained.data(stage))
             said = capsys.readouterr().err
             assert "nothing is trained, and " in said
-            assert f"It ranks 3 candidates together: give -k 3 --classification_head_type {trained.head}." in said
+            assert f"It reads 3 candidates together: give -k 3 --classification_head_type {trained.head}." in said
 
 
 def test_a_run_is_not_continued_as_another_one(trained: Trained, capsys: Any, caplog: Any) -> None:

@@ -72,9 +72,9 @@ class JointCandidates(SegmentInputs):
         separated: Encode each text with its own special tokens and maximum length, then join them.
         classification_head_type: What is predicted, and from which hidden states. IE_k, AE_k, RE_k: a label for each
             candidate, from its own first token, from its own and the question's first token, or all from the question's
-            first token. IE_1, AE_1: a label for the first candidate, from the question's first token or the sum of the
-            candidates' first tokens; each candidate is the first of a group once. RE_1: one label for the group,
-            whether any candidate is positive. Default: IE_k
+            first token. IE_1, AE_1: a label for the first candidate, from the question's first token or the mean of the
+            first tokens of the question and all candidates; each candidate is the first of a group once. RE_1: one
+            label for the group, whether any candidate is positive. Default: IE_k
         permutation_check: Also test each group in this many random orders of its candidates, and report how much scores
             change: permutation_change (mean), permutation_change_max, permutation_flipped (fraction of predictions).
         iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000
@@ -133,11 +133,7 @@ class JointCandidates(SegmentInputs):
                 f"--input_columns: found {' '.join(input_columns)}; -k needs two columns, question and "
                 "candidates: 'question answer', or 'question *answers' if a row has all candidates; 'a:b' joins two."
             )
-        if not self.template.prefix or not self.template.between:
-            raise ConfigurationError(
-                f"--pre_trained_tokenizer: {type(tokenizer).__name__} puts no special token before the first text or "
-                "between two, so candidates have no first token to classify. Use the tokenizer of an encoder."
-            )
+        self._check_first_tokens()
         self.question, self.candidate = self.fields
         self.in_lists = self.candidate.spreads
         self.candidate = replace(self.candidate, is_list=self.candidate.is_list and not self.in_lists, spreads=False)
@@ -148,26 +144,10 @@ class JointCandidates(SegmentInputs):
         self.groupings: dict[Stage, Grouping] = {}
 
     def _single_length(self, lengths: Sequence[int]) -> int:
-        num_texts = 1 if self.separated else self.k + 1
-        least = self.template.num_special(num_texts) + num_texts
-        if len(lengths) == 1 and lengths[0] < least:
-            texts = "a text" if self.separated else f"a question and {self.k} candidates"
-            raise ConfigurationError(
-                f"--max_sequence_length: {lengths[0]} has no space for {texts} and special tokens. Use {least} or more."
-            )
-        return super()._single_length(lengths) * self.num_joined
+        return self._joint_length(lengths, 1 if self.separated else self.k + 1) * self.num_joined
 
     def _check_types(self, extended: Sequence[int]) -> None:
-        if len(extended) > self.k + 1:
-            raise ConfigurationError(
-                f"--extended_token_type_ids: {len(extended)} types for the question and {self.k} candidates. Give one "
-                "for each; the last one repeats."
-            )
-        if max(extended) > self.k:
-            raise ConfigurationError(
-                f"--extended_token_type_ids: type {max(extended)} needs as many embeddings, and there are {self.k + 1} "
-                "segments. Number the types from 0."
-            )
+        self._check_joint_types(extended, self.k)
 
     # ---------------------------------------------------------------- before training
 

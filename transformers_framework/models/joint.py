@@ -25,7 +25,7 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.families import family_of
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, tokenize
-from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates
+from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates, evidence_pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -33,22 +33,27 @@ if TYPE_CHECKING:
 SUFFIX = "ForJointReRanking"
 HEAD = "answer_selection"  # folder of this head where an export has several
 
+NUM_CLASSES = 2  # whose logits differ by the score of a candidate
+
 
 class JointHead(nn.Module):
     """Dropout, dense, tanh, dropout and a linear layer on the hidden states of first tokens.
 
     With h_0 that of the question's first token and h_i of candidate i's: IE_1 reads h_0 for the first candidate,
-    IE_k each h_i, AE_1 the sum of h_1 … h_k, AE_k each [h_0; h_i], RE_1 h_0 for the group, and RE_k h_0 for all
+    IE_k each h_i, AE_1 the mean of h_0 … h_k, AE_k each [h_0; h_i], RE_1 h_0 for the group, and RE_k h_0 for all
     candidates, by k·C outputs (Di Liello, Garg, Soldaini, Moschitti 2022, "Paragraph-based Transformer Pre-training for
-    Multi-Sentence Inference", section 4).
+    Multi-Sentence Inference", section 3.3). In checkpoints of earlier versions AE_1 reads the sum of h_1 … h_k; their
+    config has no ``evidence_pooling``.
 
     Args:
-        config: Has ``classification_head_type``, ``num_candidates`` and ``num_labels``.
+        config: Has ``classification_head_type``, ``num_labels``, ``num_candidates`` for RE_k, and for AE_1
+            ``evidence_pooling``, mean or sum.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.kind, self.num_labels = config.classification_head_type, config.num_labels
+        self.averages = evidence_pooling(config) == "mean"
         hidden = config.hidden_size
         names = ("classifier_dropout", "hidden_dropout_prob", "hidden_dropout", "dropout")
         rates = (getattr(config, name, None) for name in names)
@@ -68,6 +73,8 @@ class JointHead(nn.Module):
             features = candidates
         elif self.kind == "AE_1":
             features = (candidates * present[..., None]).sum(dim=1, keepdim=True)
+            if self.averages:
+                features = (question + features) / (1 + present.sum(dim=1)[:, None, None])
         elif self.kind == "AE_k":
             features = torch.cat([question.expand_as(candidates), candidates], dim=-1)
         else:
@@ -200,7 +207,7 @@ def remedy(config: Any) -> str:
     """
     k = getattr(config, "num_candidates", None)
     head_type = getattr(config, "classification_head_type", None)
-    return f"It ranks {k} candidates together: give -k {k} --classification_head_type {head_type}." if k else ""
+    return f"It reads {k} candidates together: give -k {k} --classification_head_type {head_type}." if k else ""
 
 
 @cache
@@ -281,6 +288,11 @@ class JointReRanker:
         config = AutoConfig.from_pretrained(folder)
         if not any(name.endswith(SUFFIX) for name in config.architectures or ()):
             raise ConfigurationError(f"{folder}: {config.architectures} is no joint re-ranker. Train one with -k.")
+        if config.num_labels != NUM_CLASSES:
+            raise ConfigurationError(
+                f"{folder}: it has {config.num_labels} classes and classifies groups, so it gives no scores of "
+                "candidates. Use it with the predict command, or AutoModelForJointReRanking."
+            )
         model = AutoModelForJointReRanking.from_pretrained(folder, config=config, **options)
         return cls(model, AutoTokenizer.from_pretrained(folder))
 

@@ -23,6 +23,7 @@ _OWNED = {
     "problem_type": "--problem_type",
     "num_candidates": "-k",
     "classification_head_type": "--classification_head_type",
+    "evidence_pooling": "--pre_trained_model",
     "separated": "--separated",
     "candidate_length": "--max_sequence_length",
     "candidate_token_types": "--extended_token_type_ids",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, Stage
+from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.answer_selection import NUM_CLASSES, AnswerSelection, ranking_scores
 from transformers_framework.objectives.capabilities import ConfiguresInputs, MergesWindows
+from transformers_framework.objectives.joint_layout import JointLayout
 from transformers_framework.objectives.objective import Context, Evaluation, Setup
 from transformers_framework.objectives.seq_class import is_scorer
 from transformers_framework.processing.grouping import IN_TURN
@@ -27,11 +27,7 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
 WHOLE_GROUP = "RE_1"  # the head that predicts one label for the whole group
-# flags that determine the format of an input, in the order of their values in a checkpoint
-LAYOUT_FLAGS = ("-k", "--classification_head_type", "--separated", "--max_sequence_length", "--extended_token_type_ids")
 ABSENT = -1  # row id where a group has fewer candidates
-
-logger = logging.getLogger(__name__)
 
 
 class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
@@ -55,6 +51,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
     """
 
     head = "AutoModelForJointReRanking"
+    warns_of_new_head: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -78,16 +75,14 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
                 "--export_outputs one: exports with -k have two outputs for each candidate. Leave one of them out."
             )
         self.head_type = classification_head_type or getattr(setup.config, "classification_head_type", None) or "IE_k"
-        self.layout = {
-            "num_candidates": k,
-            "classification_head_type": self.head_type,
-            "separated": separated,
-            "candidate_length": max_sequence_length[0],
-            "candidate_token_types": extended_token_type_ids,
-        }
-        for (name, value), flag in zip(self.layout.items(), LAYOUT_FLAGS, strict=True):
-            if (known := getattr(setup.config, name, value)) != value:
-                logger.warning("The checkpoint was trained with %s %s, but this run has %s.", flag, known, value)
+        self.layout = JointLayout(
+            num_candidates=k,
+            classification_head_type=self.head_type,
+            separated=separated,
+            candidate_length=max_sequence_length[0],
+            candidate_token_types=extended_token_type_ids,
+        )
+        self.layout.warn_of_changes(setup.config)
         self.num_orders = permutation_check
         if self.in_lists:
             self.index_column = self.index_column or SOURCE_ROW
@@ -101,7 +96,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
     @property
     def head_config(self) -> dict[str, Any]:
         """Return the classes, the type of the head and the format of an input."""
-        return super().head_config | self.layout
+        return super().head_config | self.layout.head_config(self.setup.config)
 
     @property
     def unfolds_output(self) -> bool:
@@ -121,6 +116,8 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         Raises:
             DataError: When a label or query id is missing or wrong, with its place.
         """
+        if source.stage == TRAIN and self.warns_of_new_head:
+            self.layout.warn_of_new_head(self.setup.config)
         if self.in_lists:
             self.documents[source.stage] = dataset
         return super().pre_process(dataset, source)

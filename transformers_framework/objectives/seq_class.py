@@ -48,6 +48,7 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, Details, Hub
             the class.
         label_smoothing: Share of each label that is distributed equally over all classes; with multi_label, over yes
             and no of each class.
+        k: Classify a claim and up to this many texts of evidence with a joint head.
     """
 
     name = "seq_class"
@@ -66,6 +67,7 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, Details, Hub
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
         label_smoothing: Smoothing = 0.0,
+        k: PositiveInt | None = None,
     ) -> None:
         super().__init__(setup)
         self.column = label_column or ""

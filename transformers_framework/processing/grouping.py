@@ -204,3 +204,9 @@ def assemble_candidates(
     batch["first_tokens"] = np.maximum(batch.pop("starts") - 1, -1)
     batch["truncated"] |= np.isin(np.arange(len(counts)), np.repeat(np.arange(len(counts)), counts)[cut])
     return batch
+
+
+def evidence_pooling(config: Any) -> str:
+    """Return how the head AE_1 of a config pools hidden states: ``mean``, or ``sum`` in earlier versions."""
+    default = "sum" if getattr(config, "classification_head_type", None) == "AE_1" else "mean"
+    return str(getattr(config, "evidence_pooling", None) or default)

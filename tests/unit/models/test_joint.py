@@ -15,6 +15,7 @@ from tests import tiny
 from tests.tolerances import FORWARD, approx, assert_close, assert_gradients_close, rounding
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.joint import AutoModelForJointReRanking, JointReRanker, gather_positions
+from transformers_framework.objectives.joint_layout import JointLayout
 from transformers_framework.registry import MODELS
 
 HEADS = ("IE_1", "IE_k", "AE_1", "AE_k", "RE_1", "RE_k")
@@ -31,7 +32,10 @@ THERE = FIRST[:, 1:] >= 0
 
 def model_for(head: str, family: str = "bert", **changes: Any) -> Any:
     config = tiny.config_for(
-        family, num_candidates=K, classification_head_type=head, num_labels=2, initializer_range=0.2, **changes
+        family,
+        **{"num_candidates": K, "classification_head_type": head, "num_labels": 2, "initializer_range": 0.2}
+        | ({"evidence_pooling": "mean"} if head == "AE_1" else {})
+        | changes,
     )
     torch.manual_seed(1)
     return AutoModelForJointReRanking.from_config(config).eval()
@@ -47,7 +51,7 @@ def by_definition(model: Any, head: str) -> list[list[Tensor]]:
         seen = {
             "IE_1": [question],
             "IE_k": candidates,
-            "AE_1": [sum(candidates)],
+            "AE_1": [torch.stack([question, *candidates]).mean(dim=0)],
             "AE_k": [torch.cat([question, candidate]) for candidate in candidates],
             "RE_1": [question],
             "RE_k": [question],
@@ -68,6 +72,21 @@ def test_heads_are_what_they_are_defined_as(head: str) -> None:
     dropouts = [name for name, module in model.classifier.named_modules() if isinstance(module, torch.nn.Dropout)]
     assert dropouts
     assert model.classifier.dropout.p == 0.1
+
+
+def test_ae_1_of_earlier_versions_sums_candidates() -> None:
+    """Their configs do not say how it pools; a new one does, and keeps what its checkpoint had."""
+    earlier = model_for("AE_1", evidence_pooling=None)
+    hidden = earlier.base_model(IDS, attention_mask=MASK).last_hidden_state
+    top, candidates = earlier.classifier, FIRST[0, 1:].tolist()
+    expected = top.out_proj(torch.tanh(top.dense(hidden[0, candidates].sum(dim=0))))
+    assert_close(earlier(IDS, MASK, first_tokens=FIRST).logits[0, 0], expected)
+    del earlier.config.evidence_pooling
+    found = [
+        JointLayout(K, "AE_1", False, 20, None).head_config(config)["evidence_pooling"]
+        for config in (earlier.config, model_for("AE_1").config, model_for("IE_k").config, tiny.config_for("bert"))
+    ]
+    assert found == ["sum", "mean", "mean", "mean"]
 
 
 @pytest.mark.parametrize("head", HEADS)
