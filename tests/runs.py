@@ -78,6 +78,7 @@ FLAGS: dict[str, Any] = {
     "devices": 1,
     "max_epochs": 1,
     "enable_model_summary": False,
+    "monitor": "none",  # the best state is another checkpoint and export to write; tests of it ask for it
     "figures": False,  # a second or two of matplotlib for each of many runs
 }
 

@@ -42,6 +42,10 @@ ONCE: Final = (
 # values of training that depend on the machine and the time: two equal runs log different ones
 MEASURED: Final = ("train/tokens_per_second", "train/peak_memory_gb", "train/mfu")
 
+AUTO: Final = "auto"  # value of a flag whose default depends on the model, the pipeline or the data of a run
+MOST_TOKENS: Final = 512  # of an input by default
+DEFAULT_BATCH_SIZE: Final = 32
+
 SERIES: Final = ("seeds", "sweep")  # flags that start several runs, each in a process of its own
 
 DEFAULT_LEARNING_RATE: Final = 1e-4

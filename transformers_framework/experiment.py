@@ -5,20 +5,20 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from transformers_framework.constants import EVALUATED, Stage
+from transformers_framework.constants import AUTO, EVALUATED, Stage
 from transformers_framework.continuation import Continuation
+from transformers_framework.defaults import BY_RUN, SHOWN, kept_values
 from transformers_framework.display import bars_cleared
 from transformers_framework.distributed.processes import distributed_run, share_checkpoint
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.distributed.rendezvous import Rendezvous
-from transformers_framework.exceptions import ConfigurationError, UserError
+from transformers_framework.exceptions import UserError
 from transformers_framework.objectives.capabilities import ConfiguresInputs, head_of
-from transformers_framework.preflight import checks_of
+from transformers_framework.preflight import check_folders, checks_of
 from transformers_framework.registry import PipelineSpec, given_flags, options_of, pipeline_spec, resolve
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveFloat
 from transformers_framework.run_callbacks import built_callbacks, end_run, run_callbacks
@@ -28,7 +28,6 @@ from transformers_framework.runtime.machine import prepare_machine
 from transformers_framework.runtime.steps import Steps
 from transformers_framework.runtime.train_log import TrainLog, train_log
 from transformers_framework.runtime.trainer import build_trainer
-from transformers_framework.storage.overwriting import check_sources
 from transformers_framework.storage.run_folders import RunFolders
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Experiment:
 
     Args:
         given: The value of every flag.
-        config_yaml: The flags as a file for ``--config``, which is written to the folder of the checkpoints.
+        as_yaml: Writes flags as a file for ``--config``.
         purpose: A run; a check, which collects all mistakes in the data instead of stopping at the first; or a preview,
             which does the same and never writes files.
         pipeline: What the model learns; --help without --pipeline lists the pipelines.
@@ -75,7 +74,7 @@ class Experiment:
     def __init__(
         self,
         given: Mapping[str, Any],
-        config_yaml: str = "",
+        as_yaml: Callable[[Mapping[str, Any]], str] = lambda flags: "",
         purpose: Purpose = "run",
         *,
         pipeline: str,
@@ -90,7 +89,7 @@ class Experiment:
         rendezvous_timeout: PositiveFloat = 1800.0,
         hang_timeout: PositiveFloat = 300.0,
     ) -> None:
-        self.given, self.config_yaml, self.purpose = dict(given), config_yaml, purpose
+        self.given, self.as_yaml, self.purpose = dict(given), as_yaml, purpose
         self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
         self.spec: PipelineSpec = pipeline_spec(pipeline, given_flags(given))
         self.folders = RunFolders(output_dir, name)
@@ -104,20 +103,49 @@ class Experiment:
     # ---------------------------------------------------------------- parts
 
     @cached_property
-    def options(self) -> dict[str, Any]:
+    def known(self) -> dict[str, Any]:
         """The value of every flag; flags that were not given may have values of the checkpoint."""
+        given = self.given | kept_values(self.given, self.folders, resume=self.resume)
         if self.spec.remembers is None:
-            return self.given
+            return given
         remembered = resolve(self.spec.remembers)
-        known: dict[str, Any] = remembered(**options_of(remembered, self.given))
-        return self.given | known
+        found: dict[str, Any] = remembered(
+            **options_of(remembered, {name: v for name, v in given.items() if v != AUTO})
+        )
+        return given | found
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The value of every flag; flags that were not given may have values of the checkpoint or of the model."""
+        from transformers_framework.models.positions import default_length
+
+        if self.known["max_sequence_length"] != AUTO:
+            return self.known
+        longest = default_length(self.config, self.tokenizer, **options_of(default_length, self.known))
+        lengths: list[int] = resolve(self.spec.inputs).default_lengths(longest, self.known)
+        return self.known | {"max_sequence_length": lengths}
+
+    @property
+    def final_options(self) -> dict[str, Any]:
+        """The same with the monitored metric, known after the data were checked."""
+        return self.options | self.selection.flags
+
+    @property
+    def by_default(self) -> dict[str, Any]:
+        """Flags that were not given and whose defaults users should know, with their values."""
+        return {name: self.final_options[name] for name in SHOWN if self.given.get(name) == SHOWN[name]}
+
+    @property
+    def config_yaml(self) -> str:
+        """The flags as a file for ``--config``, which repeats the run; known after the data were checked."""
+        return self.as_yaml(self.given | {name: self.final_options[name] for name in BY_RUN})
 
     @cached_property
     def config(self) -> Any:
         """Config of the model, before heads change it."""
         from transformers_framework.models.auto import check_pair, load_config
 
-        config = load_config(**options_of(load_config, self.options))
+        config = load_config(**options_of(load_config, self.known))
         check_pair(self.pipeline_name, self.spec, config.model_type)
         return config
 
@@ -130,13 +158,13 @@ class Experiment:
         """Tokenizer of the run."""
         from transformers_framework.models.tokenizers import load_tokenizer
 
-        return load_tokenizer(self.config, **options_of(load_tokenizer, self.options))
+        return load_tokenizer(self.config, **options_of(load_tokenizer, self.known))
 
     @cached_property
     def inputs(self) -> Inputs:
         """Converter of rows to model inputs."""
         from transformers_framework.inputs.inputs import InputNeeds
-        from transformers_framework.models.positions import max_positions
+        from transformers_framework.models.positions import check_length
         from transformers_framework.models.segments import type_vocabulary
         from transformers_framework.objectives.objective import active
 
@@ -153,13 +181,7 @@ class Experiment:
             separates_segments=all(objective.separates_segments for objective in asking),
         )
         inputs: Inputs = kind(self.tokenizer, type_vocabulary(self.config), needs, **options_of(kind, options))
-        longest, parts = max_positions(self.config), inputs.num_joined
-        if longest is not None and self.max_length * parts > longest:
-            length = f"{self.max_length} is" if parts == 1 else f"{parts} texts of {self.max_length}, joined, are"
-            raise ConfigurationError(
-                f"--max_sequence_length: {length} longer than the model's {longest} positions. Use {longest // parts} "
-                "or less."
-            )
+        check_length(self.config, self.max_length, inputs.num_joined)
         return inputs
 
     @property
@@ -229,7 +251,7 @@ class Experiment:
         """Selection of the best state and early stopping."""
         from transformers_framework.callbacks.selection import Selection
 
-        return Selection(**options_of(Selection, self.options))
+        return Selection(self.objectives, lambda: self.log_names, **options_of(Selection, self.options))
 
     @property
     def log_names(self) -> list[str]:
@@ -279,7 +301,7 @@ class Experiment:
             with explaining_failures(self.folders.output_dir):
                 freeze_start_up_objects()
                 rows = self.data.fingerprints.summaries
-                with distributed_run(self.trainer, rendezvous, self.options, rows, self.hang_timeout):
+                with distributed_run(self.trainer, rendezvous, self.final_options, rows, self.hang_timeout):
                     if self.writes:
                         log.open(self.trainer.global_rank)
                     if writes and trains:  # when all processes agree
@@ -326,21 +348,7 @@ class Experiment:
 
     def check_folders(self) -> None:
         """Check that no files of an earlier run would be overwritten, and that the checkpoint to start from exists."""
-        if self.resume and self.overwrite:
-            raise ConfigurationError("--resume continues a run and --overwrite removes it: give one of them.")
-        if self.ckpt_path is not None and is_rank_zero() and not Path(self.ckpt_path).exists():
-            raise ConfigurationError(f"--ckpt_path: there is no file {self.ckpt_path}.")
-        predicts = tuple(stage for stage in ("test", "predict") if self.given.get(f"{stage}_dataset"))
-        trains = self.given.get("train_dataset") is not None
-        if self.resume and not trains:
-            raise ConfigurationError(
-                "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path "
-                f"{self.folders.best}."
-            )
-        if is_rank_zero() and self.writes:
-            if self.overwrite and trains:
-                check_sources(self.given, self.folders.all)
-            self.folders.check_free(trains=trains, resume=self.resume, overwrite=self.overwrite, predicts=predicts)
+        check_folders(self.given, self.folders, writes=self.writes)
 
     def prepare_machine(self) -> None:
         """Configure the process before torch creates its first tensor or a worker is forked."""

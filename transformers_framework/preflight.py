@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transformers_framework.constants import EVALUATED, STAGES, TRAIN, Stage
@@ -14,9 +15,11 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import head_of
 from transformers_framework.registry import resolve
 from transformers_framework.runtime.machine_limits import check_workers
+from transformers_framework.storage.overwriting import check_sources
 
 if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
+    from transformers_framework.storage.run_folders import RunFolders
 
 # heads of pre-trained models; fine-tuned models have others
 PRE_TRAINED = ("Model", "ForPreTraining", "ForMaskedLM", "ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
@@ -45,6 +48,35 @@ def checks_of(run: Run) -> list[Callable[[], None]]:
     return [partial(check, run) for check in checks]
 
 
+def check_folders(given: Mapping[str, object], folders: RunFolders, *, writes: bool) -> None:
+    """Check that no files of an earlier run would be overwritten, and that the checkpoint to start from exists.
+
+    Args:
+        given: The value of every flag.
+        folders: Folders of the run.
+        writes: Whether the run writes files.
+
+    Raises:
+        ConfigurationError: When files would be overwritten, or the checkpoint is missing.
+    """
+    resume, overwrite, checkpoint = (given.get(name) for name in ("resume", "overwrite", "ckpt_path"))
+    if resume and overwrite:
+        raise ConfigurationError("--resume continues a run and --overwrite removes it: give one of them.")
+    if checkpoint is not None and is_rank_zero() and not Path(str(checkpoint)).exists():
+        raise ConfigurationError(f"--ckpt_path: there is no file {checkpoint}.")
+    predicts = tuple(stage for stage in ("test", "predict") if given.get(f"{stage}_dataset"))
+    trains = given.get("train_dataset") is not None
+    if resume and not trains:
+        raise ConfigurationError(
+            "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path "
+            f"{folders.best}."
+        )
+    if is_rank_zero() and writes:
+        if overwrite and trains:
+            check_sources(given, folders.all)
+        folders.check_free(trains=trains, resume=bool(resume), overwrite=bool(overwrite), predicts=predicts)
+
+
 def metrics(run: Run) -> None:
     """Check that each metric of ``--metrics`` has inputs."""
     from transformers_framework.metrics.added import check_added
@@ -59,7 +91,7 @@ def metrics(run: Run) -> None:
 
 def monitor(run: Run) -> None:
     """Check that the monitored name is logged; warn if its worst value would be selected as best."""
-    run.selection.check_monitor(run.log_names, run.objectives)
+    run.selection.check_monitor()
 
 
 def optimizer(run: Run) -> None:

@@ -32,7 +32,7 @@ def run_callbacks(run: Run) -> list[pl.Callback]:
     from transformers_framework.callbacks.truncation_report import TruncationReport
     from transformers_framework.callbacks.user_callbacks import user_callbacks
 
-    exporter = Exporter(run.tokenizer, run.options, run.max_length)
+    exporter = Exporter(run.tokenizer, run.final_options, run.max_length)
     callbacks: list[pl.Callback] = [
         GracefulShutdown(),
         RandomState(run.seed),

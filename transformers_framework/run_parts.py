@@ -36,7 +36,6 @@ class Run(Protocol):
     """The parts of a run; each is built when it is first needed.
 
     Args:
-        config_yaml: The flags of the run as YAML.
         spec: Row of the pipeline.
         folders: Folders of the run.
         seed: Seed of all random number generators.
@@ -47,7 +46,6 @@ class Run(Protocol):
             rows.
     """
 
-    config_yaml: str
     spec: PipelineSpec
     folders: RunFolders
     seed: int
@@ -58,7 +56,19 @@ class Run(Protocol):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The value of every flag; flags that were not given may have values of the checkpoint."""
+        """The value of every flag; flags that were not given may have values of the checkpoint or of the model."""
+
+    @property
+    def config_yaml(self) -> str:
+        """The flags of the run as YAML, known after the data were checked."""
+
+    @property
+    def final_options(self) -> dict[str, Any]:
+        """The same with the monitored metric, known after the data were checked."""
+
+    @property
+    def by_default(self) -> dict[str, Any]:
+        """Flags that were not given and whose defaults users should know, with their values."""
 
     @property
     def is_fast_dev_run(self) -> bool:

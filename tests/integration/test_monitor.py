@@ -1,6 +1,7 @@
-"""``--monitor``: a direction in which the worst state would be kept is warned of, for every metric that is logged."""
+"""``--monitor``: its defaults, and a warning of a direction in which the worst state would be kept."""
 
 import pytest
+import yaml
 
 from tests import runs, tiny
 from transformers_framework import preflight
@@ -46,7 +47,8 @@ def test_every_logged_name_has_a_direction(pipeline, tmp_path):
     ("monitor", "given", "warned"),
     [
         ("valid/seq_class/mean_squared_error", "max", "less is better, but --monitor_direction max keeps the state "),
-        ("valid/seq_class/mean_absolute_error", None, "where it is largest. Give --monitor_direction min."),
+        ("valid/seq_class/mean_absolute_error", "max", "where it is largest. Give --monitor_direction min."),
+        ("valid/seq_class/mean_absolute_error", None, None),
         ("train/loss", "max", "less is better"),
         ("valid/seq_class/loss", "min", None),
         ("valid/seq_class/mean_squared_error", "min", None),
@@ -69,3 +71,78 @@ def test_a_class_called_loss_is_no_loss(tmp_path):
     named = [name for name in experiment.log_names if name.endswith("loss") and "f1" in name]
     assert len(named) == 4
     assert {direction(experiment.objectives, name) for name in named} == {"max"}
+
+
+TAGS = [["NOUN", "VERB", "ADP"], ["NOUN", "NOUN", "VERB"]] * 6
+MAIN = {
+    "answer_selection": ("valid/answer_selection/mean_average_precision", "max"),
+    "answer_selection -k": ("valid/answer_selection/mean_average_precision", "max"),
+    "denoising": ("valid/loss", "min"),
+    "pos": ("valid/token_class/accuracy", "max"),
+    "masked_lm": ("valid/loss", "min"),
+    "masked_lm+seq_class": ("valid/seq_class/accuracy", "max"),
+    "masked_lm_and_token_class": ("valid/token_class/entity_f1", "max"),
+    "multi_label": ("valid/seq_class/micro_f1", "max"),
+    "question_answering": ("valid/question_answering/f1", "max"),
+    "regression": ("valid/seq_class/mean_squared_error", "min"),
+    "retrieval": ("valid/retrieval/mean_average_precision", "max"),
+    "summarization": ("valid/summarization/rougeL_fmeasure", "max"),
+}
+
+
+@pytest.mark.parametrize("case", MAIN)
+def test_the_main_metric_of_the_last_task_is_monitored(case, tmp_path):
+    flags, models = numbers(tmp_path) if case == "regression" else {}, {"denoising": "t5", "summarization": "t5"}
+    rows = {
+        "multi_label": [row | {"label": [row["label"]]} for row in tiny.classes(12)],
+        "pos": [{"words": ["a", "b", "c"], "labels": tags} for tags in TAGS],
+    }.get(case)
+    if rows:
+        path = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+        flags = {"train_dataset": path, "valid_dataset": path}
+    if case.endswith("-k"):
+        flags = {"k": 4, "max_sequence_length": 100}
+    pipelines = {"regression": "seq_class", "multi_label": "seq_class", "pos": "pos_tagging"}
+    pipeline = pipelines.get(case, case.split()[0])
+    experiment = build(tmp_path, pipeline, model=models.get(case, "bert"), **flags, monitor=None)
+    assert (experiment.selection.monitor, experiment.selection.direction) == MAIN[case]
+    preflight.monitor(experiment)
+    assert experiment.by_default == {"monitor": MAIN[case][0]}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"valid_dataset": None},
+        {"limit_val_batches": 0},
+        {"train_dataset": None},
+        {"stochastic_weight_averaging": True},
+        {"monitor": "none"},
+    ],
+    ids=lambda flags: next(iter(flags)),
+)
+def test_nothing_is_monitored_without_need(flags, tmp_path):
+    experiment = build(tmp_path, "seq_class", **{"monitor": None, **flags})
+    assert experiment.final_options["monitor"] is experiment.final_options["monitor_direction"] is None
+
+
+def test_defaults_are_written_and_a_resumed_run_keeps_its_own(tmp_path, said):
+    short = {"batch_size": None, "max_sequence_length": None, "monitor": None, "pipeline": "seq_class"}
+    done = runs.run(tmp_path, **short)
+    name = "valid/seq_class/accuracy"
+    line = f"By default: --max_sequence_length 128, --batch_size 32, --monitor {name} (the highest is best)"
+    assert line in said.text
+    written = yaml.safe_load(done.config.read_text())
+    assert (written["monitor"], written["monitor_direction"], written["max_sequence_length"]) == (name, "max", [128])
+    assert done.read_results()["best"]["monitor"] == name
+    card = (done.pre_trained_models / "best/README.md").read_text()
+    assert f"with the highest `{name}`" in card
+    assert "max_sequence_length:\n- 128" in card
+    # as a run of an earlier version, which had no metric by default
+    old = runs.run(tmp_path, **short | {"monitor": "none", "max_sequence_length": 48}, name="old")
+    assert not old.best.exists()
+    runs.run(tmp_path, **short, name="old", resume=True, max_epochs=2)
+    written = yaml.safe_load(old.config.read_text())
+    assert (written["monitor"], written["max_sequence_length"], written["max_epochs"]) == (None, [48], 2)
+    assert not old.best.exists()
+    assert runs.build(runs.command(tmp_path, **short, ckpt_path=old.last)).max_length == 48

@@ -383,12 +383,12 @@ def test_a_run_that_ends_before_its_first_validation_validates_its_last_state(
 def test_a_run_that_never_validates_says_so(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     train(tmp_path, "short", "valid", max_steps=3)
     assert "training ends after batch 3 and would be validated after batch 5. So nothing is validated." in said.text
-    assert "Without --monitor, no checkpoint is selected as best: the last weights are exported." in said.text
+    assert "Nothing is monitored, so no checkpoint is selected as best: the last weights are exported." in said.text
     said.clear()
     train(tmp_path, "without", max_epochs=None, limit_train_batches=1)
     assert "Without validation data (--valid_dataset), nothing is validated" in said.text
     assert "Training starts at step 0: 3 optimizer steps in 3 epochs (the default:" in said.text
-    assert re.search(r"Run 'without' is done in .*\n  best +none, without --monitor\n  model ", said.text)
+    assert re.search(r"Run 'without' is done in .*\n  best +none: nothing was monitored\n  model ", said.text)
 
 
 @pytest.mark.parametrize("flags", [{"max_steps": 5}, {"max_steps": 3, "val_check_interval": 3}, {"max_epochs": 1}])

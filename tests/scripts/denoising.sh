@@ -9,6 +9,6 @@ FULL=(
     --model "${FAMILY:-t5}" --pre_trained_config "${MODEL:-google/t5-v1_1-base}" --pre_trained_tokenizer "${MODEL:-google/t5-v1_1-base}"
     --train_dataset "$DATA/train" --valid_dataset "$DATA/valid" --test_dataset "$DATA/test" --input_columns text --packing full
     --batch_size 16 --max_steps 65536 --max_sequence_length 512 --optimizer adafactor --scheduler sqrt_decay
-    --num_warmup_steps 10000 --learning_rate 1e-2 --gradient_clip_val 1.0 --monitor valid/denoising/perplexity --monitor_direction min
+    --num_warmup_steps 10000 --learning_rate 1e-2 --gradient_clip_val 1.0
 )
 GPUS=8 train denoising "$@"

@@ -9,6 +9,5 @@ FULL=(
     --model "${FAMILY:-roberta}" --pre_trained_model "${MODEL:-roberta-base}"
     --train_dataset "$DATA/train" --valid_dataset "$DATA/valid" --test_dataset "$DATA/test" --input_columns text --packing full
     --batch_size 32 --max_epochs 3 --max_sequence_length 512 --num_warmup_steps 1000 --learning_rate 1e-4
-    --monitor valid/masked_lm/perplexity --monitor_direction min
 )
 GPUS=8 train masked_lm "$@"

@@ -10,6 +10,6 @@ FULL=(
     --input_columns question answer --label_column label --index_column key --max_sequence_length 128
     --batch_size 256 --max_epochs 10 --num_warmup_steps 10000 --learning_rate 1e-5
     --masked_lm_weight 0.5
-    --monitor valid/answer_selection/mean_average_precision --early_stopping --patience 5
+    --early_stopping --patience 5
 )
 GPUS=8 train masked_lm_and_answer_selection "$@"

@@ -9,6 +9,6 @@ FULL=(
     --train_dataset "$DATA/train" --valid_dataset "$DATA/validation" --test_dataset "$DATA/test" --input_columns tokens --label_column ner_tags
     --batch_size 32 --max_epochs 5 --max_sequence_length 128 --num_warmup_steps 200 --learning_rate 3e-5
     --whole_word_masking --masked_lm_weight 0.5
-    --monitor valid/token_class/entity_f1 --early_stopping --patience 5
+    --early_stopping --patience 5
 )
 GPUS=1 train masked_lm_and_token_class "$@"

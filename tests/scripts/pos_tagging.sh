@@ -8,6 +8,6 @@ FULL=(
     --model "${FAMILY:-roberta}" --pre_trained_model "${MODEL:-roberta-base}"
     --train_dataset "$DATA/train" --valid_dataset "$DATA/validation" --test_dataset "$DATA/test" --input_columns tokens --label_column pos_tags
     --batch_size 32 --max_epochs 5 --max_sequence_length 128 --num_warmup_steps 200 --learning_rate 3e-5
-    --monitor valid/token_class/accuracy --early_stopping --patience 5
+    --early_stopping --patience 5
 )
 GPUS=1 train pos_tagging "$@"

@@ -10,6 +10,6 @@ FULL=(
     --train_dataset "$DATA/train" --valid_dataset "$DATA/valid" --test_dataset "$DATA/valid"
     --query_column question --context_column context --answers_column answers --max_sequence_length 384 --doc_stride 128
     --null_score_threshold auto --batch_size 6 --max_epochs 2 --num_warmup_steps 500 --learning_rate 3e-5
-    --length_bucketing --monitor valid/question_answering/f1
+    --length_bucketing
 )
 GPUS=8 train question_answering "$@"

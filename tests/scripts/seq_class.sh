@@ -9,6 +9,6 @@ FULL=(
     --train_dataset "$DATA/train" --valid_dataset "$DATA/validation" --predict_dataset "$DATA/test" # its labels are hidden
     --input_columns sentence --label_column label --max_sequence_length 128
     --batch_size 32 --max_epochs 3 --num_warmup_steps 600 --learning_rate 1e-5
-    --monitor valid/seq_class/accuracy --early_stopping --patience 5
+    --early_stopping --patience 5
 )
 GPUS=1 train seq_class "$@"

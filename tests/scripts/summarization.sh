@@ -11,6 +11,6 @@ FULL=(
     --document_column article --summary_column highlights --max_sequence_length 1024 142
     --batch_size 16 --max_epochs 3 --num_warmup_steps 500 --learning_rate 3e-5 --length_bucketing
     --generation_num_beams 4 --generation_min_length 56 --generation_length_penalty 2.0 --generation_no_repeat_ngram_size 3
-    --monitor valid/summarization/rougeL_fmeasure --early_stopping --patience 5
+    --early_stopping --patience 5
 )
 GPUS=8 train summarization "$@"

@@ -11,6 +11,6 @@ FULL=(
     --input_columns sentence --label_column label --max_sequence_length 128
     --batch_size 32 --max_epochs 3 --num_warmup_steps 600 --learning_rate 1e-5
     --token_detection_weight 10
-    --monitor valid/seq_class/accuracy --early_stopping --patience 5
+    --early_stopping --patience 5
 )
 GPUS=1 train token_detection_and_masked_lm_and_seq_class "$@"

@@ -106,6 +106,7 @@ ROOMS: dict[str, set[str]] = {
         "data",
         "callbacks",
     },
+    "defaults": {"storage"},
     "preflight": {
         "metrics",
         "run_parts",
@@ -118,6 +119,7 @@ ROOMS: dict[str, set[str]] = {
         "callbacks",
     },
     "experiment": {
+        "defaults",
         "preflight",
         "run_callbacks",
         "run_parts",
@@ -147,6 +149,7 @@ ROOMS: dict[str, set[str]] = {
         "data",
         "preflight",
         "experiment",
+        "reports",
     },
     "clusters": {"processing", "storage", "runtime", "models", "cli"},
     "compare": {"storage", "several", "cli"},
@@ -457,7 +460,7 @@ def test_inputs_are_asked_for_what_they_declare_and_nothing_else() -> None:
     ]
     assert len(asked) > 50, "the accesses are found"
     assert [(place, member) for place, member in asked if member not in members] == []
-    by_local_names = {"__init__", "needs", "num_joined", "pre_process", "rewrite"}
+    by_local_names = {"__init__", "default_lengths", "needs", "num_joined", "pre_process", "rewrite"}
     assert members - {member for _, member in asked} <= by_local_names, "nothing is declared that is not asked for"
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from transformers_framework.constants import Direction
+from transformers_framework.constants import AUTO, Direction
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
+from transformers_framework.pipelines.log_names import direction, main_metric
 from transformers_framework.restricted import PositiveInt, Range
 
 if TYPE_CHECKING:
@@ -43,8 +45,12 @@ class Selection:
     """Which state is best, when training stops early, when checkpoints are written.
 
     Args:
-        monitor: Name of the logged metric that says which state is best, as valid/loss.
-        monitor_direction: Whether the largest or the smallest value of it is best.
+        objectives: Objectives of the run, which name the main metric.
+        log_names: Returns all names that the run logs; called after the data were checked.
+        monitor: Name of the logged metric that says which state is best, as valid/loss; auto is the main metric of the
+            pipeline, or none without validation data or with --stochastic_weight_averaging. With none, no state is
+            selected: the last one is exported and tested.
+        monitor_direction: Whether the largest or the smallest value of it is best; auto is the direction of the metric.
         early_stopping: Stop when the monitored metric no longer improves.
         patience: Validations without improvement before training stops.
         checkpoint_interval: Optimizer steps between checkpoints, besides those of epochs and validations.
@@ -59,9 +65,11 @@ class Selection:
 
     def __init__(
         self,
+        objectives: Sequence[Objective],
+        log_names: Callable[[], Sequence[str]],
         *,
-        monitor: str | None = None,
-        monitor_direction: Direction = "max",
+        monitor: str | None = AUTO,
+        monitor_direction: Direction | Literal["auto"] = AUTO,
         early_stopping: bool = False,
         patience: PositiveInt = 5,
         checkpoint_interval: PositiveInt | None = None,
@@ -72,27 +80,58 @@ class Selection:
         devices_stats: bool = False,
     ) -> None:
         if early_stopping and monitor is None:
-            raise ConfigurationError("--early_stopping needs --monitor: the metric that must go on improving.")
-        self.monitor, self.direction = monitor, monitor_direction
+            raise ConfigurationError(
+                "--early_stopping needs a metric that must go on improving: give its name as --monitor, or leave out "
+                "--monitor none for the main metric of the pipeline."
+            )
+        self.objectives, self._log_names = objectives, log_names
+        self._monitor, self._direction = monitor, monitor_direction
         self.patience = patience if early_stopping else None
         self.checkpoint_interval = checkpoint_interval
         self.at_validation, self.at_epoch = not no_val_checkpointing, not no_epoch_checkpointing
         self.keep = None if keep in ("all", -1) else int(keep)
         self.averages_weights, self.devices_stats = stochastic_weight_averaging, devices_stats
 
-    def check_monitor(self, log_names: Sequence[str], objectives: Sequence[Objective]) -> None:
-        """Refuse a monitored metric that is not logged; warn when --monitor_direction would keep the worst state.
+    @cached_property
+    def log_names(self) -> Sequence[str]:
+        """All names that the run logs."""
+        return self._log_names()
 
-        Args:
-            log_names: All names that the run logs.
-            objectives: What is learned; their metrics say whether the largest or the smallest value is best.
+    @cached_property
+    def monitor(self) -> str | None:
+        """Name of the metric that says which state is best; None if there is none."""
+        if self._monitor != AUTO:
+            return self._monitor
+        averages = self.averages_weights and self.patience is None  # the average is then the result of the run
+        logs = {name.partition("/")[0] for name in self.log_names}
+        return main_metric(self.objectives) if logs >= {"train", "valid"} and not averages else None
+
+    @cached_property
+    def direction(self) -> Direction:
+        """Whether the largest or the smallest value of the metric is best."""
+        if self._direction != AUTO:
+            return self._direction
+        is_logged = self.monitor is not None and self.monitor in self.log_names
+        return (direction(self.objectives, str(self.monitor)) if is_logged else None) or "max"
+
+    @property
+    def flags(self) -> dict[str, str | None]:
+        """The values of the flags that depend on the pipeline and the data."""
+        return {"monitor": self.monitor, "monitor_direction": None if self.monitor is None else self.direction}
+
+    def check_monitor(self) -> None:
+        """Refuse a monitored metric that is not logged; warn when --monitor_direction would keep the worst state.
 
         Raises:
             ConfigurationError: With the closest name and all others.
         """
-        from transformers_framework.pipelines.log_names import direction
-
+        log_names = self.log_names
         if self.monitor is None:
+            if self.patience is not None:
+                raise ConfigurationError(
+                    "--early_stopping: without validation there is no metric that must go on improving. Give "
+                    "--valid_dataset, or a metric of the training as --monitor, such as train/loss."
+                )
             return
         if self.monitor not in log_names:
             stage, _, metric = self.monitor.rpartition("/")
@@ -107,7 +146,7 @@ class Selection:
             raise ConfigurationError(
                 f"--monitor: this run does not log '{self.monitor}'.{hint} It logs: {', '.join(log_names)}."
             )
-        if (best := direction(objectives, self.monitor)) not in (None, self.direction):
+        if (best := direction(self.objectives, self.monitor)) not in (None, self.direction):
             logger.warning(
                 "--monitor %s: %s is better, but --monitor_direction %s keeps the state where it is %s. Give "
                 "--monitor_direction %s.",
@@ -142,14 +181,14 @@ class Selection:
         from transformers_framework.callbacks.weight_averaging import WeightAveraging
 
         chosen: list[Callback] = []
-        if self.patience is not None:
+        if self.patience is not None and self.monitor is not None:
             chosen.append(
                 EarlyStopping(
-                    str(self.monitor),
+                    self.monitor,
                     mode=self.direction,
                     patience=self.patience,
                     check_finite=False,
-                    check_on_train_epoch_end=str(self.monitor).startswith("train/"),
+                    check_on_train_epoch_end=self.monitor.startswith("train/"),
                 )
             )
         if self.averages_weights:

@@ -10,6 +10,7 @@ from transformers_framework.constants import ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
 from transformers_framework.objectives.capabilities import HeadFromData, Remarks
 from transformers_framework.preflight import checks_of
+from transformers_framework.reports.start_lines import shown_defaults
 from transformers_framework.runtime.steps import has_default_length
 from transformers_framework.runtime.trainer import build_trainer
 
@@ -69,6 +70,8 @@ def _report(experiment: Experiment, problems: list[UserError]) -> Iterator[str]:
         yield from (f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
         return
     yield f"Run '{experiment.folders.name}': {experiment.pipeline_name} with {experiment.config.model_type}"
+    if defaults := shown_defaults(experiment):
+        yield defaults
     for stage in experiment.data.sources:
         yield from _stage(experiment, stage)
     if experiment.data.has("train"):
@@ -126,7 +129,8 @@ def _samples(experiment: Experiment, batch: Any, own: Any, objectives: list[Any]
 def _steps(experiment: Experiment) -> Iterator[str]:
     trainer, steps = experiment.trainer, experiment.steps
     size = experiment.data.batch_sizes["train"] * trainer.world_size * trainer.accumulate_grad_batches
-    yield f"\nsteps: {_known(steps.batches)} batches and {_known(steps.per_epoch)} optimizer steps per epoch"
+    batches = f"{_known(steps.batches)} batch{'' if steps.batches == 1 else 'es'}"
+    yield f"\nsteps: {batches} and {_known(steps.per_epoch)} optimizer step{'s' * (steps.per_epoch != 1)} per epoch"
     is_default = has_default_length(experiment.options)
     default = "; by default, without --max_epochs and --max_steps" if is_default else ""
     yield f"  {steps}, with {size:,} rows each{default}"

@@ -189,8 +189,10 @@ def experiment_with(options: Mapping[str, Any], groups: Groups, purpose: Purpose
     from transformers_framework.experiment import Experiment
     from transformers_framework.registry import options_of
 
-    again = {name: value for name, value in options.items() if name not in ONCE}
-    return Experiment(options, to_yaml(parser.grouped(groups, again)), purpose, **options_of(Experiment, options))
+    def as_yaml(flags: Mapping[str, Any]) -> str:
+        return to_yaml(parser.grouped(groups, {name: value for name, value in flags.items() if name not in ONCE}))
+
+    return Experiment(options, as_yaml, purpose, **options_of(Experiment, options))
 
 
 def _say(text: str) -> None:

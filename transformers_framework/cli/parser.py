@@ -13,6 +13,7 @@ from transformers_framework.cli.flags import Flag, flags_of, merge
 from transformers_framework.cli.given import ALIASES, PREFIX, Given, dashed
 from transformers_framework.cli.synonyms import FORMER, called_here
 from transformers_framework.cli.values import describe
+from transformers_framework.constants import AUTO
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.objectives.capabilities import default_weight
 from transformers_framework.registry import (
@@ -171,6 +172,7 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         "trainer": trainer,
     }
     every = merge(flag for flags in groups.values() for flag in flags.values())
+    every["max_sequence_length"] = _with_auto(every["max_sequence_length"])
     return {title: {name: every.pop(name) for name in flags if name in every} for title, flags in groups.items()}
 
 
@@ -181,6 +183,11 @@ def _with_default_length(flag: Flag, *, pre_trains: bool) -> Flag:
         return replace(flag, help=f"{meaning} Pre-training needs it, --max_steps or --max_time: there is no default.")
     shown = f"{DEFAULT_EPOCHS}, unless --max_steps or --max_time is given"
     return replace(flag, help=meaning, shown_default=shown)
+
+
+def _with_auto(flag: Flag) -> Flag:
+    """Return a flag that the program always has, with the default ``auto``: the model decides on its value."""
+    return replace(flag, hint=Literal["auto"] | flag.hint, default=AUTO)
 
 
 def every_flag() -> Groups:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
-from transformers_framework.constants import STAGES, TRAIN, Stage
+from transformers_framework.constants import DEFAULT_BATCH_SIZE, STAGES, TRAIN, Stage
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.contradictions import check_flags
 from transformers_framework.data.fingerprint import NUM_FIRST_ROWS, Fingerprints
@@ -96,7 +96,7 @@ class DataModule(pl.LightningDataModule):
         options: Mapping[str, Any],
         limits: Limits,
         *,
-        batch_size: PositiveInt,
+        batch_size: PositiveInt = DEFAULT_BATCH_SIZE,
         eval_batch_size: PositiveInt | None = None,
         train_dataset: Source | None = None,
         valid_dataset: Source | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -70,6 +70,16 @@ class Inputs(ABC):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, needs: InputNeeds = NO_NEEDS) -> None:
         self.tokenizer, self.max_length, self.needs = tokenizer, max_length, needs
+
+    @classmethod
+    def default_lengths(cls, longest: int, options: Mapping[str, object]) -> list[int]:
+        """Return the default of ``--max_sequence_length``.
+
+        Args:
+            longest: Limit of the model and the tokenizer, in tokens.
+            options: The flags of the run.
+        """
+        return [longest]
 
     # ---------------------------------------------------------------- columns, and checks before training
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.inputs.candidate_checks import candidate_scores
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
 from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.encoding import tokenize
@@ -19,14 +20,11 @@ from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
     DatasetSource,
     Rows,
-    arrow_chunks,
-    check_column,
     column_lengths,
     distinct_rows,
     first_empty_item,
     item_feature,
     list_sizes,
-    type_name,
     value_numbers,
 )
 from transformers_framework.sources.fields import field_texts
@@ -54,7 +52,8 @@ class JointCandidates(SegmentInputs):
         input_columns: The column of the question and the column of the candidates: a text column if each row has one
             candidate and `index_column` has the id of its question, or '*list' if each row has all candidates of its
             question, with their labels in a list too. 'first:second' joins two columns.
-        max_sequence_length: Longest input in tokens, special tokens included; with `separated` the longest text.
+        max_sequence_length: Longest input in tokens, special tokens included; with `separated` the longest text. By
+            default the limit of the model, at most 512; with `separated` the share of each text of that.
         k: Number of candidates in one input with their question (joint re-ranking). Default: candidates are ranked
             alone.
         index_column: Column with the query id: rows with the same id (in prediction, without this column: with the same
@@ -142,6 +141,13 @@ class JointCandidates(SegmentInputs):
         self.in_turn = classification_head_type in IN_TURN
         self.num_orders = permutation_check
         self.groupings: dict[Stage, Grouping] = {}
+
+    @classmethod
+    def default_lengths(cls, longest: int, options: Mapping[str, object]) -> list[int]:
+        """Return the limit of the model; with ``separated`` the share of each text."""
+        k = options["k"]
+        assert isinstance(k, int)
+        return [longest // (k + 1) if options.get("separated") else longest]
 
     def _single_length(self, lengths: Sequence[int]) -> int:
         return self._joint_length(lengths, 1 if self.separated else self.k + 1) * self.num_joined
@@ -242,22 +248,7 @@ class JointCandidates(SegmentInputs):
         """Return a score for each candidate, the highest for the first one ``(N,) float64``."""
         if self.scores_column is None:
             return None
-        check_column(dataset, self.scores_column, source, flag="scores_column")
-        feature = dataset.features[self.scores_column]
-        value = item_feature(feature) if self.in_lists else feature
-        if not str(getattr(value, "dtype", "")).startswith(("int", "uint", "float")):
-            expected = "a list of numbers, one per candidate" if self.in_lists else "a number in each row"
-            raise DataError(
-                f"--scores_column: '{self.scores_column}' of {source.name} holds {type_name(feature)}; expected "
-                f"{expected}."
-            )
-        chunks = arrow_chunks(dataset, self.scores_column)
-        arrays = [chunk.flatten() if self.in_lists else chunk for chunk in chunks]
-        scores = np.concatenate([array.to_numpy(zero_copy_only=False).astype(np.float64) for array in arrays])
-        if (wrong := np.flatnonzero(~np.isfinite(scores))).size:
-            row = np.repeat(np.arange(len(dataset)), list_sizes(dataset, self.scores_column)) if self.in_lists else None
-            place = source.place(int(wrong[0] if row is None else row[wrong[0]]))
-            raise DataError(f"{place}: '{self.scores_column}' has no finite score; expected a number.")
+        scores = candidate_scores(dataset, self.scores_column, source, in_lists=self.in_lists)
         return scores if self.selection == "best" else -scores
 
     @property

@@ -48,7 +48,7 @@ class PretrainingText(SegmentInputs):
         input_columns: Text columns that make up the input, in order: 'name', 'first:second' (two columns joined by a
             space), '+list' (a list column joined by spaces) or '*list' (a list column, one segment each).
         max_sequence_length: Longest input in tokens, special tokens included. Longer texts are shortened, the longest
-            segment first, and counted.
+            segment first, and counted. By default the limit of the model, at most 512.
         extended_token_type_ids: Token type of each segment; the last value repeats. The model's type vocabulary grows
             to fit.
         packing: How short texts are packed. 'full' joins all texts of the data set with the tokenizer's separator and

@@ -40,7 +40,8 @@ class QueryPassage(SegmentInputs):
             or for hard negatives '*list' (a list column, one passage each, of any length). A single column is embedded
             in prediction (see `embed_as`).
         max_sequence_length: Maximum length in tokens, special tokens included; or two lengths, of queries and of
-            passages. Longer texts are truncated at the end, and counted.
+            passages. Longer texts are truncated at the end, and counted. By default the limit of the model, at most
+            512.
         query_prefix: Text before every query, for instance 'query: ' for E5. Default: the prefix of the checkpoint.
         passage_prefix: Text before every passage, for instance 'passage: ' for E5. Default: the prefix of the
             checkpoint.

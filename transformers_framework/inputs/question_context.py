@@ -41,7 +41,8 @@ class QuestionContext(SegmentInputs):
         needs: What the objectives of the run need.
         query_column: Text column of the question.
         context_column: Text column of the context, which contains the answer.
-        max_sequence_length: Longest input in tokens: question, a window of the context, special tokens.
+        max_sequence_length: Longest input in tokens: question, a window of the context, special tokens. By default the
+            limit of the model, at most 512.
         doc_stride: Tokens of a long context that a window shares with the one before it, as in transformers; where that
             is more than half of a window, they share half.
         max_query_length: Longest question in tokens, and at most half of the input; longer ones lose their end, and are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from transformers_framework.exceptions import ConfigurationError
@@ -25,7 +26,7 @@ class SourceTarget(SegmentInputs):
         document_column: Column of the document: 'name', 'first:second' (two columns joined by a space) or '+list' (a
             list column joined by spaces).
         max_sequence_length: Longest document and longest target in tokens, special tokens included. Longer ones are
-            truncated at the end, and counted.
+            truncated at the end, and counted. By default the limit of the model, at most 512, and 128.
         prefix: Text before every document, for instance 'summarize: ' for T5. Its tokens count for the length of the
             document.
 
@@ -34,6 +35,7 @@ class SourceTarget(SegmentInputs):
     """
 
     columns_flag = "document_column"
+    default_target = 128  # tokens, as in the scripts of transformers
 
     def __init__(
         self,
@@ -59,3 +61,8 @@ class SourceTarget(SegmentInputs):
                 f"--prefix: with special tokens it has {taken} tokens, which leaves no space for a document in "
                 f"--max_sequence_length {longest}. Shorten it, or increase the first length."
             )
+
+    @classmethod
+    def default_lengths(cls, longest: int, options: Mapping[str, object]) -> list[int]:
+        """Return the limit of the model for documents, and 128 or less for targets."""
+        return [longest, min(longest, cls.default_target)]

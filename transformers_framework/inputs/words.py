@@ -49,7 +49,8 @@ class WordInputs(SegmentInputs):
         type_vocabulary: Number of token types of the model; 0 if it has none.
         needs: What the objectives of the run need.
         input_columns: The column that holds the list of words of a row.
-        max_sequence_length: Longest input in tokens, special tokens included. A longer row has several windows.
+        max_sequence_length: Longest input in tokens, special tokens included. A longer row has several windows. By
+            default the limit of the model, at most 512.
         doc_stride: Maximum number of tokens that two windows of a long row share; at most half of a window. Default:
             128
         iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000

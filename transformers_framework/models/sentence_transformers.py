@@ -277,6 +277,23 @@ def read_format(source: str, flag: str, cache_dir: str | None) -> SentenceFormat
     )
 
 
+def longest_text(source: str, flag: str, cache_dir: str | None) -> int | None:
+    """Return the limit of a checkpoint of sentence-transformers in tokens; None for any other, or without a limit.
+
+    Args:
+        source: Hub name, local folder or remote address.
+        flag: Flag that named it.
+        cache_dir: Folder for downloads.
+    """
+    name_or_path = name_or_path_of(source, flag, cache_dir)
+    with reading(flag, source, "modules.json"):
+        if file_of(name_or_path, "modules.json", cache_dir) is None:
+            return None
+        paths = filter(None, (file_of(name_or_path, name, cache_dir) for name in _CONFIGS))
+        limit = json.loads(path.read_text("utf-8")).get("max_seq_length") if (path := next(paths, None)) else None
+    return limit if isinstance(limit, int) else None
+
+
 def _check_settings(kind: str, config: Mapping[str, Any], source: tuple[str, str]) -> None:
     """Raise when a step, or the whole model, has a setting that makes other embeddings than are made here."""
     known = {

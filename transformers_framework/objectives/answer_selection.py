@@ -53,6 +53,7 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, ExportsOutputs, W
 
     name = "answer_selection"
     hub_task = "text-ranking"
+    main_metric = "mean_average_precision"
     suffixes = (".run",)
 
     def __init__(

@@ -38,6 +38,7 @@ class LabelType(ABC):
     """Type of the labels of a column: how they are encoded, and their loss, metrics and predictions."""
 
     written: ClassVar[str]  # problem_type in configs of transformers
+    main_metric: ClassVar[str]  # by which the best state is selected by default
 
     @property
     @abstractmethod
@@ -196,6 +197,7 @@ class SingleLabel(ClassLabelType):
     """One class per row, trained with cross-entropy."""
 
     written = "single_label_classification"
+    main_metric = "accuracy"
 
     def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
         """Return the number of each row's class: ``(B,) int64``."""
@@ -245,6 +247,7 @@ class MultiLabel(ClassLabelType):
     """Any number of classes per row, trained with a binary cross-entropy per class."""
 
     written = "multi_label_classification"
+    main_metric = "micro_f1"
 
     def inspect(self, dataset: Dataset, source: DatasetSource) -> None:
         """Determine the classes and check every list of labels.

@@ -80,6 +80,7 @@ class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, Wri
 
     name = "question_answering"
     head = "AutoModelForQuestionAnswering"
+    main_metric = "f1"
     hub_task = "question-answering"
     suffixes = (".official.json", ".null_odds.json")
 

@@ -39,6 +39,7 @@ class Regression(LabelType):
     """
 
     written = "regression"
+    main_metric = "mean_squared_error"
 
     def __init__(self, column: str, known: Sequence[str] | None = None, *, has_one_output: bool = False) -> None:
         self.column, self.known, self.has_one_output = column, known, has_one_output

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from transformers_framework.compat.transformers import model_mapping
-from transformers_framework.constants import EVALUATED, IGNORE_INDEX, RELEVANT, ROW_IDS, TRAIN, Stage
+from transformers_framework.constants import (
+    DEFAULT_BATCH_SIZE,
+    EVALUATED,
+    IGNORE_INDEX,
+    RELEVANT,
+    ROW_IDS,
+    TRAIN,
+    Stage,
+)
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.retrieval.configured import ConfiguredLoss
-from transformers_framework.losses.retrieval.table import RETRIEVAL_LOSSES, SIMILARITY
+from transformers_framework.losses.retrieval.table import NUM_PAIR, RETRIEVAL_LOSSES, SIMILARITY, check_columns
 from transformers_framework.objectives.answer_selection import query_numbers
 from transformers_framework.objectives.capabilities import (
     CountsLabels,
@@ -44,11 +52,8 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
     from transformers_framework.losses.retrieval.batch import Embedded
-    from transformers_framework.losses.retrieval.table import RetrievalLoss
     from transformers_framework.objectives.details.predicted import Predicted
     from transformers_framework.objectives.details.stage_details import StageDetails
-
-NUM_PAIR = 2
 
 
 class Retrieval(
@@ -106,7 +111,7 @@ class Retrieval(
         scale: PositiveFloat | None = None,
         sync_devices: bool = False,
         metrics_empty_target_action: Literal["skip", "neg", "pos", "error"] = "skip",
-        batch_size: PositiveInt,
+        batch_size: PositiveInt = DEFAULT_BATCH_SIZE,
         corpus_dataset: Source | None = None,
         top_k: PositiveInt = 100,
     ) -> None:
@@ -127,7 +132,7 @@ class Retrieval(
         )
         self.empty_target_action = metrics_empty_target_action
         self.searches, self.top_k = corpus_dataset is not None, top_k
-        _check_columns(loss_fn, self.loss.row, input_columns)
+        check_columns(loss_fn, self.loss.row, input_columns)
         given = {"margin": margin, "scale": scale, "distance_fn": distance_fn}
         if idle := [flag for flag, value in given.items() if value is not None and flag not in self.loss.row.flags]:
             raise ConfigurationError(
@@ -332,6 +337,11 @@ class Retrieval(
 
         return {"candidates": CandidateMetrics(self.loss.of_candidates, empty_target_action=self.empty_target_action)}
 
+    @property
+    def main_metric(self) -> str:
+        """Return nDCG if a corpus is searched, else mean average precision."""
+        return "corpus_ndcg" if self.searches else "mean_average_precision"
+
     def _ranks(self, stage: Stage) -> bool:
         return stage in EVALUATED and self.label_column in self.label_columns(stage)
 
@@ -377,22 +387,3 @@ def _target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
     values = labels if isinstance(labels, np.ndarray) else [*map(number_of, labels)]
     numbers = np.array(values, dtype=np.float64)
     return np.where(numbers == IGNORE_INDEX, IGNORE_INDEX, numbers >= RELEVANT).astype(np.int64)
-
-
-def _check_columns(loss_fn: str, needs: RetrievalLoss, columns: Sequence[str]) -> None:
-    more = columns[NUM_PAIR:]
-    if needs.negatives in ("needed", "one") and not more:
-        raise ConfigurationError(
-            f"--loss_fn {loss_fn} compares the passage of a row with a hard negative. Give its column as the third of "
-            f"--input_columns, which are '{' '.join(columns)}'."
-        )
-    if needs.negatives == "refused" and more:
-        raise ConfigurationError(
-            f"--loss_fn {loss_fn} learns from pairs and would ignore the hard negatives in '{more[0]}'. Give two "
-            "--input_columns, or choose another loss."
-        )
-    if needs.negatives == "one" and (len(more) > 1 or more[0].startswith("*")):
-        raise ConfigurationError(
-            f"--input_columns: '{' '.join(more)}' are several hard negatives, but --loss_fn {loss_fn} needs one "
-            f"{needs.label.quantity} per row. Give three columns, each with one text."
-        )

@@ -209,6 +209,11 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, Details, Hub
         """Return accuracy and F1, or correlations and errors with regression."""
         return self.label_type.metrics()
 
+    @property
+    def main_metric(self) -> str:
+        """Return the main metric of the label type."""
+        return self.label_type.main_metric
+
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the probabilities of classes and the most likely one, or the number."""
         return self.label_type.predictions(output.logits)

@@ -68,6 +68,7 @@ class Summarization(Objective, SparseHead, Generates, Details, HubTask):
 
     name = "summarization"
     head = "AutoModelForSeq2SeqLM"
+    main_metric = "rougeL_fmeasure"
     hub_task = "summarization"
 
     def __init__(

@@ -225,6 +225,11 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
             metrics["entities"] = EntityMetrics(self.classes.display_names)
         return metrics
 
+    @property
+    def main_metric(self) -> str:
+        """Return the F1 of entities if classes are entity tags, else accuracy."""
+        return "entity_f1" if self._has_entities else "accuracy"
+
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the most likely class of each word and its probability, ``(B, W)``; -1 for words without tokens."""
         starts = batch["word_starts"]

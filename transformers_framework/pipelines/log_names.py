@@ -30,6 +30,20 @@ def log_names(objectives: Sequence[Objective], stage: Stage) -> list[str]:
     return [*([f"{stage}/loss"] if has_loss else []), *names]
 
 
+def main_metric(objectives: Sequence[Objective]) -> str | None:
+    """Return the logged name by which the best state is selected by default: the main metric of the last task.
+
+    Args:
+        objectives: Objectives of the run; those that corrupt the text are left out if there are others.
+
+    Returns:
+        A name that validation logs, its loss where tasks have no main metric; None if it logs nothing.
+    """
+    logged, task = log_names(objectives, "valid"), active(objectives, "valid")[-1]
+    main = "valid/loss" if task.main_metric == "loss" else f"valid/{task.name}/{task.main_metric}"
+    return main if main in logged else next(iter(logged), None)
+
+
 def direction(objectives: Sequence[Objective], name: str) -> Direction | None:
     """Return whether the largest or the smallest value of a logged name is best; None where neither is."""
     stage, _, rest = name.partition("/")

@@ -35,7 +35,7 @@ class LoggedRun(pl.Callback, EndsRun):
         if self.has_logged:
             return
         self.has_logged = True
-        flags = {key: value for key, value in self.run.options.items() if value is not None and key not in ONCE}
+        flags = {key: value for key, value in self.run.final_options.items() if value is not None and key not in ONCE}
         monitor = self.run.selection.monitor
         names = [name for name in self.run.log_names if name.startswith("valid/")]
         log_hyperparams(trainer.loggers, flags, [monitor] if monitor else names)

@@ -28,14 +28,30 @@ def start_lines(run: Run, trainer: pl.Trainer) -> Iterator[str]:
     validates = run.data.has("valid") and run.options.get("limit_val_batches") != 0
     if run.is_fast_dev_run:
         return
+    if text := shown_defaults(run):
+        yield text
     tested = " and tested" if run.data.has("test") else ""
     if run.selection.monitor is None and validates:
-        yield f"Without --monitor, no checkpoint is selected as best: the last weights are exported{tested}."
+        weights = "averaged" if run.selection.averages_weights else "last"
+        yield f"Nothing is monitored, so no checkpoint is selected as best: the {weights} weights are exported{tested}."
     elif run.selection.monitor is None:
         yield (
             f"Without validation data (--valid_dataset), nothing is validated and no checkpoint is selected as best: "
             f"the last weights are exported{tested}."
         )
+
+
+def shown_defaults(run: Run) -> str:
+    """Return the most important flags that were not given, with their values; empty where all were given.
+
+    Args:
+        run: The run, whose data were checked.
+    """
+    shown = {name: value for name, value in run.by_default.items() if value is not None}
+    texts = {name: " ".join(map(str, value)) if isinstance(value, list) else value for name, value in shown.items()}
+    flags = [f"--{name} {text}" for name, text in texts.items()]
+    best = "highest" if run.selection.direction == "max" else "lowest"
+    return f"By default: {', '.join(flags)}{f' (the {best} is best)' if 'monitor' in shown else ''}" if flags else ""
 
 
 def _model(run: Run, trainer: pl.Trainer) -> str:

@@ -64,7 +64,7 @@ def summary_lines(
         place = f"step {best['step']:,} (epoch {best['epoch'] + 1})"
         rows["best"] = f"{best['monitor']} {best['value']:.4f} at {place}"
     elif trained:
-        rows["best"] = "none, without --monitor" if monitor is None else f"none: {monitor} was never a number"
+        rows["best"] = f"none: {'nothing was monitored' if monitor is None else f'{monitor} was never a number'}"
     for stage in EVALUATED:
         if found.get(stage) and (stage != "valid" or not trained or best is None):
             rows[stage] = metric_list(found[stage], stage)

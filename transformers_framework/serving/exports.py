@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from transformers_framework.models.model import Model
 
 PLAIN_MODEL = PipelineSpec("", "", "", ()).model
-MOST_TOKENS = 512  # of an input, where neither the export nor the user gives a length
 
 logger = logging.getLogger(__name__)
 
@@ -143,8 +142,6 @@ def served_run(
     heads = {head: folder / below for head, below in described["heads"].items()}
     spec = _predicting(whole, heads)
     options, absent = _options(name, given)
-    if options.get("max_sequence_length") is None and (length := _length(folder)) is not None:
-        options["max_sequence_length"] = [length]
     required = [flag for flag in task_flags(whole) if options[flag] is None and flag in absent]
     if required:
         is_described = (folder / FILE).is_file()
@@ -270,17 +267,3 @@ def _missing_pipeline(model: str, folder: Path) -> ConfigurationError:
         f"load({model!r}, pipeline={(fitting or ['seq_class'])[0]!r}, input_columns=[…]); on the command line "
         "--pipeline and --input_columns."
     )
-
-
-def _length(folder: Path) -> int | None:
-    """Return the longest input of a checkpoint in tokens, at most 512; None if that is unknown."""
-    from transformers_framework.models.auto import load_config
-    from transformers_framework.models.positions import max_positions
-    from transformers_framework.models.sentence_transformers import read_format
-
-    if not (folder / "config.json").is_file():
-        return None
-    longest = max_positions(load_config(model="auto", pre_trained_model=str(folder)))
-    made_for = read_format(str(folder), "model", None)
-    known = [length for length in (longest, made_for.max_length if made_for else None) if length is not None]
-    return min(MOST_TOKENS, *known) if known else None

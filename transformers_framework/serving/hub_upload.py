@@ -34,8 +34,8 @@ def hub_upload(
 
     Args:
         run: The run.
-        push_to_hub: Upload best (final without --monitor) with its card, results and figures to this repository of the
-            hub, user/name, at the end of the run. The token is that of HF_TOKEN or of `hf auth login`.
+        push_to_hub: Upload best (final if nothing is monitored) with its card, results and figures to this repository
+            of the hub, user/name, at the end of the run. The token is that of HF_TOKEN or of `hf auth login`.
         push_to_hub_public: Upload to a public repository; by default it is private.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers_framework.constants import DONE, FAILED, WRONG
+from transformers_framework.constants import AUTO, DONE, FAILED, WRONG
 from transformers_framework.distributed.signals import handle_stopping, restore_handlers, set_parent_death_signal
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.storage.run_folders import RunFolders, flags_in_config
@@ -75,7 +75,7 @@ class PlannedRun:
         if self.options["overwrite"] or not path.exists() or not (self.is_finished or self.is_started):
             return
         then, now = flags_in_config(path.read_text("utf-8")), flags_in_config(self.config_yaml)
-        changed = sorted(n for n in then.keys() & now.keys() - OF_THE_MACHINE if then[n] != now[n])
+        changed = sorted(n for n in then.keys() & now.keys() - OF_THE_MACHINE if now[n] not in (then[n], AUTO))
         if changed:
             values = "; ".join(f"--{name} was {shown(then[name])} and is {shown(now[name])}" for name in changed[:5])
             more = f"; and {len(changed) - 5} more" if len(changed) > 5 else ""

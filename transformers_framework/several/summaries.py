@@ -105,7 +105,7 @@ def _sweep(series: Series, found: Sequence[Mapping[str, Any] | None]) -> str:
     if best:
         lines.append(f"Best: {best['command']}")
     else:
-        lines.append("No metric was monitored, so no setting is the best: add --monitor.")
+        lines.append("No metric was monitored, so no setting is the best: give --valid_dataset or --monitor.")
     if broken := [name for entry in entries if entry["failed"] for name in entry["runs"]]:
         lines.append(f"Failed: {', '.join(broken)}")
     return "\n\n".join([*lines, f"Results: {path}"])

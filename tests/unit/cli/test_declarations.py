@@ -97,8 +97,10 @@ DEFAULTS = {
     "scheduler_interval": "step",
     "scheduler_frequency": 1,
     "num_warmup_steps": 0,
-    "monitor": None,
-    "monitor_direction": "max",
+    "batch_size": 32,
+    "max_sequence_length": "auto",
+    "monitor": "auto",
+    "monitor_direction": "auto",
     "early_stopping": False,
     "patience": 5,
     "checkpoint_interval": None,
@@ -153,7 +155,7 @@ def test_pre_training_flags_that_other_pipelines_share():
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_flags_of_every_run_with_their_defaults(pipeline):
     options, _ = parse(
-        f"--pipeline {pipeline} --model bert --name x --batch_size 1 --max_sequence_length 8 "
+        f"--pipeline {pipeline} --model bert --name x "
         + COLUMNS.get(pipeline, "--input_column a")
         + (" --clusters_filename c.txt" if "cluster" in pipeline else "")
     )
@@ -173,7 +175,7 @@ def test_declarations_agree_for_every_pipeline_optimizer_and_scheduler_and_every
 def test_what_the_run_needs_is_listed_at_once():
     with pytest.raises(ConfigurationError) as error:
         parse("--pipeline seq_class --model bert")
-    missing = "Missing: --name, --batch_size, --input_columns, --max_sequence_length."
+    missing = "Missing: --name, --input_columns."
     assert missing in str(error.value)
 
 

@@ -289,7 +289,7 @@ def test_a_printed_configuration_is_the_same_run(tmp_path):
         ("--strategy dpp", "Did you mean 'ddp'?"),
         ("--accelerator gpuu", "Did you mean 'gpu'?"),
         ("--precision fp16", "--precision: found 'fp16', expected one of 64, 32, 16,"),
-        ("--max_sequence_length 1 x", "expected one or more values, each an integer at least 1."),
+        ("--max_sequence_length 1 x", "expected auto or one or more values, each an integer at least 1."),
     ],
 )
 def test_every_mistake_has_one_message(words, message):
@@ -322,7 +322,7 @@ def test_all_that_is_missing_is_listed_at_once_with_all_that_is_wrong():
     assert message.splitlines() == [
         "--batch_size: found 'x', expected an integer at least 1.",
         "--seed: found 'y', expected an integer.",
-        "Missing: --model, --name, --max_sequence_length, --input_columns. Add --help to read what they mean.",
+        "Missing: --model, --name, --input_columns. Add --help to read what they mean.",
     ]
 
 

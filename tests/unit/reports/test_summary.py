@@ -36,7 +36,7 @@ def test_a_run_with_a_best_state() -> None:
     ]
 
 
-@pytest.mark.parametrize(("monitor", "why"), [(None, "without --monitor"), (F1, f"{F1} was never a number")])
+@pytest.mark.parametrize(("monitor", "why"), [(None, "nothing was monitored"), (F1, f"{F1} was never a number")])
 def test_a_run_without_a_best_state_says_why(monitor: str | None, why: str) -> None:
     folders = {"final": "final"}
     found = lines({**FOUND, "best": None, "test": {}, "folders": folders}, monitor=monitor, pre_trains=True)

@@ -5,7 +5,7 @@ Nothing heavy is imported here: a row names its functions by import path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,6 +13,8 @@ from transformers_framework.exceptions import ConfigurationError
 
 ScoresFunction = Literal["cosine_similarity", "dot_product_similarity"]
 DistanceFunction = Literal["cosine", "euclidean", "manhattan"]
+
+NUM_PAIR = 2  # columns of queries and passages, which hard negatives follow
 
 
 @dataclass(frozen=True)
@@ -156,3 +158,27 @@ RETRIEVAL_LOSSES: dict[str, RetrievalLoss] = {
         _TRIPLETS, function="losses.retrieval.batch_triplets:batch_semi_hard_triplet_loss"
     ),
 }
+
+
+def check_columns(loss_fn: str, needs: RetrievalLoss, columns: Sequence[str]) -> None:
+    """Check that ``--input_columns`` has the hard negatives that a loss needs, and none that it would ignore.
+
+    Raises:
+        ConfigurationError: When it has not.
+    """
+    more = columns[NUM_PAIR:]
+    if needs.negatives in ("needed", "one") and not more:
+        raise ConfigurationError(
+            f"--loss_fn {loss_fn} compares the passage of a row with a hard negative. Give its column as the third of "
+            f"--input_columns, which are '{' '.join(columns)}'."
+        )
+    if needs.negatives == "refused" and more:
+        raise ConfigurationError(
+            f"--loss_fn {loss_fn} learns from pairs and would ignore the hard negatives in '{more[0]}'. Give two "
+            "--input_columns, or choose another loss."
+        )
+    if needs.negatives == "one" and (len(more) > 1 or more[0].startswith("*")):
+        raise ConfigurationError(
+            f"--input_columns: '{' '.join(more)}' are several hard negatives, but --loss_fn {loss_fn} needs one "
+            f"{needs.label.quantity} per row. Give three columns, each with one text."
+        )

@@ -1,0 +1,44 @@
+"""Defaults that depend on the run: the longest input on the model, the monitored metric on the pipeline and the data.
+
+Flags with such a default have the value ``auto`` when they are not given. Files of a run have their final values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers_framework.constants import AUTO, DEFAULT_BATCH_SIZE
+from transformers_framework.storage.run_folders import CONFIG, flags_in_config
+
+if TYPE_CHECKING:
+    from transformers_framework.storage.run_folders import RunFolders
+
+BY_RUN = ("max_sequence_length", "monitor", "monitor_direction")  # flags with such a default
+# defaults that a run shows at its start
+SHOWN = {"max_sequence_length": AUTO, "batch_size": DEFAULT_BATCH_SIZE, "monitor": AUTO}
+
+
+def kept_values(given: Mapping[str, Any], folders: RunFolders, *, resume: bool) -> dict[str, Any]:
+    """Return values that flags with the default ``auto`` keep from the run whose checkpoint is continued or tested.
+
+    A resumed run goes on with its metric, even if that was none; inputs are as long as they were in training.
+
+    Args:
+        given: The value of every flag.
+        folders: Folders of the run.
+        resume: Whether the run continues its last checkpoint.
+    """
+    resumes = resume and bool(folders.existing_checkpoints())
+    checkpoint = folders.last if resumes else given.get("ckpt_path")
+    try:
+        then = flags_in_config(Path(checkpoint).with_name(CONFIG).read_text("utf-8")) if checkpoint else {}
+    except (OSError, ValueError):
+        return {}
+    if then.get("pipeline") != given["pipeline"]:
+        return {}
+    kept = [name for name in BY_RUN if given.get(name) == AUTO and name in then]
+    if not resumes or given.get("monitor") not in (AUTO, then.get("monitor")):
+        kept = [name for name in kept if name == "max_sequence_length"]
+    return {name: then[name] for name in kept}
