@@ -76,7 +76,7 @@ def command(tmp_path, monkeypatch):
 
 
 def test_plain_metrics_are_logged_monitored_and_right(command, tmp_path, caplog, monkeypatch):
-    monitor = {"monitor": "valid/numbers/mean_absolute_error"}
+    monitor = {"monitor": "valid/numbers/mean_absolute_error", "monitor_direction": "max"}
     selection = logging.getLogger("transformers_framework.callbacks.selection")
     monkeypatch.setattr(selection, "handlers", [caplog.handler])
     assert main(command(Numbers, **monitor)) == 0

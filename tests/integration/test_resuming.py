@@ -305,7 +305,13 @@ def test_another_run_counts_its_own_patience(tmp_path: Path) -> None:
     """What had stopped early stays so when it is resumed; a new run from its checkpoint learns."""
     data = runs.datasets(tmp_path / "data", "seq_class", (8, 8, 1, 1))
     flags = SMALL | {"train_dataset": data["train_dataset"], "valid_dataset": data["valid_dataset"], "patience": 2}
-    flags |= {"monitor": "valid/loss", "early_stopping": True, "max_epochs": 9, "max_time": "00:00:10:00"}
+    flags |= {
+        "monitor": "valid/loss",
+        "monitor_direction": "max",
+        "early_stopping": True,
+        "max_epochs": 9,
+        "max_time": "00:00:10:00",
+    }
     begun = runs.run(tmp_path, **flags)
     steps = [torch.load(begun.last, weights_only=True)["global_step"]]
     for name, how in (("run", {"resume": True}), ("new", {"ckpt_path": begun.last})):
