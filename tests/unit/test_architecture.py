@@ -153,6 +153,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "clusters": {"processing", "storage", "runtime", "models", "cli"},
     "compare": {"storage", "several", "cli"},
+    "examples": {"storage", "cli"},
     "__main__": {"cli"},
     "api": {"storage", "runtime", "objectives", "models", "experiment", "cli"},
     "serving": {

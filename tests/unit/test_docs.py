@@ -35,17 +35,23 @@ PROGRAM = ["python", "-m", "transformers_framework"]
 NO_DROPOUT = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
 OTHERS = {
     "backend",
+    "build",
     "confidence",
     "device",
     "dtype",
+    "entrypoint",
     "format",
+    "gpus",
     "input",
+    "ipc",
     "logdir",
     "metric",
     "num_clusters",
     "num_resamples",
     "output",
+    "rm",
     "stage",
+    "user",
 }  # flags of other programs
 
 

@@ -1,18 +1,13 @@
-"""The tests themselves: what they need, what they report; the audit of packages, and their pins."""
+"""The tests themselves: what they need, what they report; the audit of packages."""
 
 from __future__ import annotations
 
-import itertools
-import runpy
 from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from tests import audit, conftest
-from tests.runs import ROOT
 
 pytest_plugins = ("pytester",)
 
@@ -47,20 +42,6 @@ def test_the_machine_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     line = conftest.machine()
     for part in ("processor: ", " cores; torch ", "threads: ", "ONEDNN_MAX_CPU_ISA=AVX2"):
         assert part in line
-
-
-def test_every_requirement_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, Any] = {}
-    monkeypatch.setattr("setuptools.setup", lambda **options: given.update(options))
-    runpy.run_path(str(ROOT / "setup.py"))
-    requirements = [
-        Requirement(line) for line in itertools.chain(*given["extras_require"].values(), given["install_requires"])
-    ]
-    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()]
-    pinned = {canonicalize_name(pin.name) for pin in pins if str(pin.specifier).startswith("==")}
-    assert {canonicalize_name(requirement.name) for requirement in requirements} - pinned == set()
-    extras = given["extras_require"]
-    assert {name for name, packages in extras.items() if not set(packages) <= set(extras["full"])} == set()
 
 
 def package(name: str, **more: Any) -> dict[str, Any]:
