@@ -106,7 +106,7 @@ def with_results(card: ModelCard, options: Mapping[str, Any], chosen: str, teste
     rows, _, rest = rest.partition("\n## ")
     kept = [line for line in rows.splitlines() if line and not line.startswith("| test/")]
     table = "".join(f"{line}\n" for line in kept) + _rows(tested)
-    known = {name: value for name, value in card.data.to_dict().items() if name != "model-index"}
+    known = {name: value for name, value in card.data.to_dict().items() if name not in ("model-index", "model_name")}
     found = [result for result in card.data.eval_results or () if result.dataset_split != "test"]
     found += eval_results(options, card.data.pipeline_tag, tested)
     metadata = ModelCardData(**known, model_name=options["name"], eval_results=found or None)

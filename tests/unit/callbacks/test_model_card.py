@@ -113,6 +113,13 @@ def test_page() -> None:
     assert not [secret for secret in SECRETS if secret in card.content]
 
 
+def test_a_card_without_results_is_completed() -> None:
+    """As of a run without data for validation."""
+    card = model_card(OPTIONS, USAGE, metrics={"train/loss": 0.5}, epoch=2, step=40, changes=[])
+    done = with_results(card, OPTIONS, "The last.", {})
+    assert (done.data.to_dict()["model_name"], "The last." in done.text) == ("first", True)
+
+
 @pytest.mark.parametrize("text", TRICKY)
 def test_metadata_keeps_any_text(text: str, tmp_path: Path) -> None:
     page = saved(tmp_path, pipeline=text, pre_trained_model=f"{text}x", name=text)
