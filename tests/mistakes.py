@@ -244,6 +244,12 @@ CONFIG_FILE = [
 
 MODEL = [
     wrong("no model", "--pre_trained_model and --pre_trained_config are both absent", pre_trained_model=None),
+    wrong("unknown size", r"--pre_trained_config bert:smal: unknown size 'smal'\. Did you mean 'small'\? Known: bert:tiny, ", pre_trained_model=None, pre_trained_config="bert:smal"),
+    wrong("size of no family", r"--model: unknown model 'brt'\. Did you mean 'bert'\?", pre_trained_model=None, pre_trained_config="brt:small"),
+    wrong("size of another family", r"--pre_trained_config roberta:tiny is of family 'roberta', and not 'bert'", pre_trained_model=None, pre_trained_config="roberta:tiny"),
+    wrong("no sizes", r"there are no sizes of rembert: .*\. Give a hub name", model="rembert", pre_trained_model=None, pre_trained_config="rembert:small"),
+    wrong("size without a tokenizer", r"--pre_trained_config bert:tiny: a size has no tokenizer\. .*transformers_framework\.tokenizer trains one", pre_trained_model=None, pre_trained_config="bert:tiny"),
+    wrong("size and weights", "--pre_trained_config bert:tiny: a size is the config of a model that is trained from scratch", pre_trained_config="bert:tiny"),
     wrong("another family", "is of family 'roberta', and not 'bert'", pre_trained_model="{made}/roberta"),
     wrong("absent folder", "made.*/brt does not exist. Did you mean 'bert'", pre_trained_model="{made}/brt"),
     wrong("folder above", "no config.json and no tokenizer. Give one of its subfolders with a config.json: bart, bert", pre_trained_model="{made}"),

@@ -8,6 +8,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from transformers_framework.model_sizes import (
+    ALBERT_SIZES,
+    BART_SIZES,
+    BERT_SIZES,
+    DEBERTA_V3_SIZES,
+    DISTILBERT_SIZES,
+    ELECTRA_SIZES,
+    GROUPED_QUERIES,
+    MODERNBERT_SIZES,
+    MT5_SIZES,
+    PEGASUS_SIZES,
+    T5_SIZES,
+    WIDE_EMBEDDINGS,
+    Sizes,
+    sized,
+)
+from transformers_framework.special_tokens import (
+    ALBERT_TOKENS,
+    BERT_TOKENS,
+    BIG_BIRD_TOKENS,
+    BLENDERBOT_TOKENS,
+    DEBERTA_TOKENS,
+    DEBERTA_V2_TOKENS,
+    MODERNBERT_TOKENS,
+    MPNET_TOKENS,
+    PEGASUS_TOKENS,
+    ROBERTA_TOKENS,
+    T5_TOKENS,
+    XLM_ROBERTA_TOKENS,
+    SpecialTokens,
+    TokenizerType,
+)
+
 
 @dataclass(frozen=True)
 class Requirement:
@@ -49,6 +82,7 @@ class Masking:
 
 MASKED = Masking()  # a family that reads a document mask as it is
 UNTESTED = "no test has shown that it keeps them apart"
+UNDESCRIBED = "its row in the table of families has none"
 
 
 @dataclass(frozen=True)
@@ -57,6 +91,8 @@ class Family:
 
     Args:
         model_type: Name of the family in transformers.
+        tokens: Special tokens of a tokenizer that is trained for it, or the reason why none can be.
+        sizes: Settings of the sizes that a config can be named by, such as ``bert:small``, or the reason why none can.
         module: Import path of the module that registers the family with transformers' Auto classes, where transformers
             does not have it.
         extends: Name in transformers of the family from whose checkpoints and configs it starts.
@@ -78,6 +114,8 @@ class Family:
     """
 
     model_type: str
+    tokens: SpecialTokens | str = UNDESCRIBED
+    sizes: Sizes | str = UNDESCRIBED
     module: str | None = None
     extends: str | None = None
     positions_after_padding: bool = False
@@ -114,87 +152,164 @@ _NO_TRIGRAMS = Requirement(
     "each token is read with its neighbours, over the borders of documents; trigram_input=false turns this off",
 )
 
+_EXTENDS = "it has those of the family that it extends, which --model turns into it"
+_NAMED = "it is the family that a checkpoint names"
+_PROTEINS = "it reads sequences of amino acids, and not texts"
+_ENTITIES = "its entities have a vocabulary of their own, which texts do not define"
+_LANGUAGES = "its tokenizer puts codes of languages around texts, and is that of a checkpoint"
+_BOTTLENECKS = "the widths of its layers depend on each other. Give a config"
+_SEVERAL_WIDTHS = "its input and output embeddings have other widths than its layers. Give a config"
+_ROBERTA_SIZES = sized(BERT_SIZES, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5)
+_DISENTANGLED: dict[str, Any] = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+    "layer_norm_eps": 1e-7,
+}
+_DEBERTA_SIZES = sized(BERT_SIZES, **_DISENTANGLED)
+_DEBERTA_V3_SIZES = sized(
+    DEBERTA_V3_SIZES, **_DISENTANGLED, position_buckets=256, norm_rel_ebd="layer_norm", share_att_key=True
+)
+
 _ROWS = (
-    Family("auto"),  # the family that the checkpoint names
-    Family("albert", document_mask=MASKED, generator_scaling="width"),
-    Family("bart", document_mask=MASKED),
-    Family("bert", document_mask=MASKED, has_bert_layers=True),
-    Family("bigbird_pegasus", document_mask=Masking(needs=_FULL_ATTENTION)),
-    Family("blenderbot", document_mask=MASKED),
-    Family("blenderbot-small", document_mask=MASKED),
-    Family("big_bird", document_mask=Masking(needs=_FULL_ATTENTION)),
-    Family("camembert", document_mask=MASKED, positions_after_padding=True, has_bert_layers=True),
-    Family("convbert", document_mask="its convolutions run over the borders of documents", generator_scaling="width"),
-    Family("data2vec-text", document_mask=MASKED, positions_after_padding=True),
+    Family("auto", _NAMED, _NAMED),
+    Family("albert", ALBERT_TOKENS, ALBERT_SIZES, document_mask=MASKED, generator_scaling="width"),
+    Family("bart", ROBERTA_TOKENS, BART_SIZES, document_mask=MASKED),
+    Family("bert", BERT_TOKENS, BERT_SIZES, document_mask=MASKED, has_bert_layers=True),
+    Family("bigbird_pegasus", PEGASUS_TOKENS, PEGASUS_SIZES, document_mask=Masking(needs=_FULL_ATTENTION)),
+    Family("blenderbot", BLENDERBOT_TOKENS, BART_SIZES, document_mask=MASKED),
+    Family("blenderbot-small", ROBERTA_TOKENS, BART_SIZES, document_mask=MASKED),
+    Family("big_bird", BIG_BIRD_TOKENS, BERT_SIZES, document_mask=Masking(needs=_FULL_ATTENTION)),
+    Family(
+        "camembert",
+        XLM_ROBERTA_TOKENS,
+        _ROBERTA_SIZES,
+        document_mask=MASKED,
+        positions_after_padding=True,
+        has_bert_layers=True,
+    ),
+    Family(
+        "convbert",
+        BERT_TOKENS,
+        WIDE_EMBEDDINGS,
+        document_mask="its convolutions run over the borders of documents",
+        generator_scaling="width",
+    ),
+    Family("data2vec-text", ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
     Family(
         "deberta",
+        DEBERTA_TOKENS,
+        _DEBERTA_SIZES,
         document_mask=Masking(reduced_for="mask", is_square=True),
         tied_embeddings="gradient_disentangled",
         has_bert_layers=True,
     ),
     Family(
         "deberta-v2",
+        DEBERTA_V2_TOKENS,
+        _DEBERTA_V3_SIZES,
         document_mask=Masking(
             needs=Requirement("conv_kernel_size", 0, _CONVOLUTION), reduced_for="mask", is_square=True
         ),
         tied_embeddings="gradient_disentangled",
         has_bert_layers=True,
     ),
-    Family("distilbert", document_mask=MASKED),
+    Family("distilbert", BERT_TOKENS, DISTILBERT_SIZES, document_mask=MASKED),
     Family(
         "electra",
+        BERT_TOKENS,
+        ELECTRA_SIZES,
         document_mask=MASKED,
         token_detection_head="AutoModelForPreTraining",
         generator_scaling="width",
         has_bert_layers=True,
     ),
-    Family("ernie", document_mask=MASKED, has_bert_layers=True),
+    Family("ernie", BERT_TOKENS, BERT_SIZES, document_mask=MASKED, has_bert_layers=True),
     Family(
         "esm",
+        _PROTEINS,
+        _PROTEINS,
         document_mask=Masking(needs=_NO_DROPOUT_OF_TOKENS, removed_for="attention_mask"),
         positions_after_padding=True,
     ),
-    Family("eurobert", document_mask=MASKED),
-    Family("gte", document_mask=MASKED),
-    Family("ibert", document_mask=MASKED, positions_after_padding=True),
-    Family("jina_embeddings_v3", document_mask=MASKED),
-    Family("longformer", document_mask=_WINDOWS, positions_after_padding=True, no_onnx=_WINDOWS_BY_LENGTH),
-    Family("luke", document_mask=MASKED, positions_after_padding=True),
-    Family("m2m_100", document_mask=Masking(numbers_tokens=True)),
-    Family("mbart", document_mask=MASKED, starts_with_suffix=True),
-    Family("megatron-bert", document_mask=MASKED),
-    Family("mobilebert", document_mask=Masking(needs=_NO_TRIGRAMS)),
-    Family("modernbert", document_mask=MASKED),
-    Family("mpnet", document_mask=MASKED, positions_after_padding=True),
-    Family("mt5", document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
-    Family("multi_token_bart", module=_MULTI_TOKEN, extends="bart", document_mask=_LOOKS_AHEAD),
+    Family("eurobert", MODERNBERT_TOKENS, GROUPED_QUERIES, document_mask=MASKED),
+    Family("gte", XLM_ROBERTA_TOKENS, BERT_SIZES, document_mask=MASKED),
+    Family("ibert", ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
+    Family("jina_embeddings_v3", XLM_ROBERTA_TOKENS, BERT_SIZES, document_mask=MASKED),
+    Family(
+        "longformer",
+        ROBERTA_TOKENS,
+        sized(BERT_SIZES, max_position_embeddings=4098, type_vocab_size=1),
+        document_mask=_WINDOWS,
+        positions_after_padding=True,
+        no_onnx=_WINDOWS_BY_LENGTH,
+    ),
+    Family("luke", _ENTITIES, _ENTITIES, document_mask=MASKED, positions_after_padding=True),
+    Family("m2m_100", _LANGUAGES, BART_SIZES, document_mask=Masking(numbers_tokens=True)),
+    Family("mbart", _LANGUAGES, BART_SIZES, document_mask=MASKED, starts_with_suffix=True),
+    Family("megatron-bert", BERT_TOKENS, BERT_SIZES, document_mask=MASKED),
+    Family("mobilebert", BERT_TOKENS, _BOTTLENECKS, document_mask=Masking(needs=_NO_TRIGRAMS)),
+    Family("modernbert", MODERNBERT_TOKENS, MODERNBERT_SIZES, document_mask=MASKED),
+    Family(
+        "mpnet",
+        MPNET_TOKENS,
+        sized(BERT_SIZES, max_position_embeddings=514),
+        document_mask=MASKED,
+        positions_after_padding=True,
+    ),
+    Family("mt5", T5_TOKENS, MT5_SIZES, document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
+    Family(
+        "multi_token_bart", ROBERTA_TOKENS, _EXTENDS, module=_MULTI_TOKEN, extends="bart", document_mask=_LOOKS_AHEAD
+    ),
     Family(
         "multi_token_t5",
+        T5_TOKENS,
+        _EXTENDS,
         module=_MULTI_TOKEN,
         extends="t5",
         document_mask=_LOOKS_AHEAD,
         denoising_style="t5",
         overflows_in_float16=True,
     ),
-    Family("mvp", document_mask=MASKED),
-    Family("nomic_bert", document_mask=MASKED),
-    Family("nystromformer", document_mask="its landmarks are means over all documents of a row"),
-    Family("pegasus", document_mask=MASKED),
-    Family("pegasus_x", document_mask=_WINDOWS),
-    Family("plbart", document_mask=MASKED, starts_with_suffix=True),
-    Family("rembert", document_mask=MASKED),
-    Family("roberta", document_mask=MASKED, positions_after_padding=True, has_bert_layers=True),
-    Family("roberta-prelayernorm", document_mask=MASKED, positions_after_padding=True),
-    Family("roformer", document_mask=MASKED, generator_scaling="width"),
-    Family("squeezebert", document_mask=MASKED),
-    Family("t5", document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
-    Family("ultrabert", document_mask=MASKED),
-    Family("umt5", document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
-    Family("xlm-roberta", document_mask=MASKED, positions_after_padding=True, has_bert_layers=True),
-    Family("xlm-roberta-xl", document_mask=MASKED, positions_after_padding=True),
-    Family("xmod", document_mask=MASKED, positions_after_padding=True),
-    Family("yoso", document_mask="its hashed attention takes no mask between tokens"),
+    Family("mvp", ROBERTA_TOKENS, BART_SIZES, document_mask=MASKED),
+    Family("nomic_bert", BERT_TOKENS, BERT_SIZES, document_mask=MASKED),
+    Family(
+        "nystromformer", ALBERT_TOKENS, BERT_SIZES, document_mask="its landmarks are means over all documents of a row"
+    ),
+    Family("pegasus", PEGASUS_TOKENS, PEGASUS_SIZES, document_mask=MASKED),
+    Family("pegasus_x", PEGASUS_TOKENS, PEGASUS_SIZES, document_mask=_WINDOWS),
+    Family("plbart", _LANGUAGES, BART_SIZES, document_mask=MASKED, starts_with_suffix=True),
+    Family("rembert", ALBERT_TOKENS, _SEVERAL_WIDTHS, document_mask=MASKED),
+    Family(
+        "roberta",
+        ROBERTA_TOKENS,
+        _ROBERTA_SIZES,
+        document_mask=MASKED,
+        positions_after_padding=True,
+        has_bert_layers=True,
+    ),
+    Family("roberta-prelayernorm", ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
+    Family("roformer", BERT_TOKENS, BERT_SIZES, document_mask=MASKED, generator_scaling="width"),
+    Family("squeezebert", BERT_TOKENS, WIDE_EMBEDDINGS, document_mask=MASKED),
+    Family("t5", T5_TOKENS, T5_SIZES, document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
+    Family("ultrabert", MODERNBERT_TOKENS, GROUPED_QUERIES, document_mask=MASKED),
+    Family("umt5", T5_TOKENS, MT5_SIZES, document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
+    Family(
+        "xlm-roberta",
+        XLM_ROBERTA_TOKENS,
+        _ROBERTA_SIZES,
+        document_mask=MASKED,
+        positions_after_padding=True,
+        has_bert_layers=True,
+    ),
+    Family("xlm-roberta-xl", XLM_ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
+    Family("xmod", XLM_ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
+    Family("yoso", ALBERT_TOKENS, BERT_SIZES, document_mask="its hashed attention takes no mask between tokens"),
 )
+
+# the best known family of each type of tokenizer
+TYPICAL: dict[TokenizerType, str] = {"wordpiece": "bert", "bpe": "roberta", "unigram": "xlm_roberta"}
 
 FAMILIES: dict[str, Family] = {family.name: family for family in _ROWS}
 

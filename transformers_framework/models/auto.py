@@ -20,6 +20,7 @@ from transformers_framework.models.own_families import (
     extended_config,
 )
 from transformers_framework.models.reading import BROKEN, check_shards_inside, hub_cache, name_or_path_of, reading
+from transformers_framework.models.sizes import check_size_alone, config_of_size, names_size
 from transformers_framework.objectives.capabilities import HeadFromData, head_of
 from transformers_framework.registry import MODELS, PIPELINES, PipelineSpec, lookup, resolve
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
@@ -119,8 +120,8 @@ def load_config(
         model: Family of the model; ``auto`` reads it from the checkpoint.
         pre_trained_model: Weights to start from: hub name, local folder or remote address (s3://,
             gs://, az://, hf://, https://). Config and tokenizer are taken from it too, unless they are given.
-        pre_trained_config: Config of the model: hub name, folder, ``config.json`` or remote address. Without
-            ``--pre_trained_model``, training starts from scratch.
+        pre_trained_config: Config of the model: hub name, folder, ``config.json``, remote address, or the name of a
+            size such as ``bert:small``. Without ``--pre_trained_model``, training starts from scratch.
         max_multi_token_predictions: Tokens that a model of family multi_token_bart or multi_token_t5 predicts at each
             step of its decoder; by default as its checkpoint does, and 2 where that is a plain BART or T5.
         additional_config_kwargs: Changes of the config as ``KEY=VALUE``; values are typed as YAML.
@@ -162,6 +163,7 @@ def read_config(
         ConfigurationError: When a config cannot be read, is of another family or predicts another number of tokens.
     """
     config = None
+    check_size_alone(sources)
     for flag, source in sources.items():
         if source is not None:
             config = _read_config(source, flag, family, cache_dir, predictions)
@@ -177,6 +179,9 @@ def _read_config(
 ) -> PreTrainedConfig:
     from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+    if names_size(source):
+        sized = config_of_size(source, flag)
+        return extended_config(sized.to_dict(), family, predictions) or sized
     name_or_path = name_or_path_of(source, flag, cache_dir)
     with reading(flag, source, "config"):
         values, _ = PreTrainedConfig.get_config_dict(name_or_path, cache_dir=hub_cache(cache_dir))

@@ -20,6 +20,7 @@ from transformers_framework.models.multi_head import MultiHeadModel
 from transformers_framework.models.positions import max_positions
 from transformers_framework.models.reading import hub_cache, name_or_path_of, reading
 from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
+from transformers_framework.models.sizes import names_size
 from transformers_framework.processing.tokenizer_json import read_tokenizer
 from transformers_framework.restricted import LocalPath, PositiveInt, Range, Source
 
@@ -137,9 +138,9 @@ def load_generator_discriminator(
         pre_trained_tokenizer: Tokenizer of both networks.
         pre_trained_generator_model: Weights of the generator to start from: hub name, local folder or
             remote address. It must be of the discriminator's family and vocabulary.
-        pre_trained_generator_config: Config of the generator: hub name, folder, ``config.json`` or
-            remote address; `additional_config_kwargs` do not change it. Without any generator, a smaller copy
-            of the discriminator is randomly initialized.
+        pre_trained_generator_config: Config of the generator: hub name, folder, ``config.json``, remote address, or
+            the name of a size such as ``electra:small``; `additional_config_kwargs` do not change it. Without any
+            generator, a smaller copy of the discriminator is randomly initialized.
         generator_size: Size of the generator when none is given, as a share of the discriminator. Of ELECTRA and other
             families with an embedding size of their own, width, heads and feed-forward layers are scaled; of all
             others, as DeBERTa, the number of layers. Default: 0.5
@@ -257,6 +258,8 @@ def _generator_config(
         raise ConfigurationError(
             f"--generator_size: --{flag} {source} decides how large the generator is; give one of them."
         )
+    if names_size(source):
+        found.vocab_size = config.vocab_size
     if found.vocab_size != config.vocab_size:
         raise ConfigurationError(
             f"--{flag} {source}: the generator's vocabulary has {found.vocab_size} tokens and the discriminator's "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.agreement import agree_on_inputs, agree_on_special_tokens, check_vocabulary
 from transformers_framework.models.reading import hub_cache, name_or_path_of, reading
+from transformers_framework.models.sizes import fit_vocabulary, names_size
 from transformers_framework.processing.tokenizer_json import read_tokenizer, splits_by_itself
 from transformers_framework.restricted import LocalPath, Source
 
@@ -21,16 +22,19 @@ def load_tokenizer(
     pre_trained_model: Source | None = None,
     pre_trained_config: Source | None = None,
     pre_trained_tokenizer: Source | None = None,
+    additional_config_kwargs: list[str] | None = None,
     cache_dir: LocalPath | None = None,
 ) -> PreTrainedTokenizerBase:
     """Return the tokenizer, and fill in special tokens that the config lacks.
 
     Args:
-        config: Config of the model; its special tokens are filled in.
+        config: Config of the model; its special tokens are filled in, and the vocabulary of a named size.
         pre_trained_model: Weights to start from.
         pre_trained_config: Config of the model.
         pre_trained_tokenizer: Tokenizer: hub name, local folder or remote address. By default that of
-            ``--pre_trained_model``, else that of ``--pre_trained_config``.
+            ``--pre_trained_model``, else that of ``--pre_trained_config``. Train one by ``python -m
+            transformers_framework.tokenizer``.
+        additional_config_kwargs: Changes of the config as ``KEY=VALUE``; values are typed as YAML.
         cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
 
     Raises:
@@ -42,6 +46,11 @@ def load_tokenizer(
         "pre_trained_config": pre_trained_config,
     }
     flag, source = next((flag, source) for flag, source in sources.items() if source is not None)
+    if names_size(source):
+        raise ConfigurationError(
+            f"--{flag} {source}: a size has no tokenizer. Give one with --pre_trained_tokenizer; python -m "
+            "transformers_framework.tokenizer trains one on your texts."
+        )
     name_or_path = name_or_path_of(source, flag, cache_dir)
     name_or_path = str(Path(name_or_path).parent) if Path(name_or_path).is_file() else name_or_path
     with reading(flag, source, "tokenizer"):
@@ -61,6 +70,8 @@ def load_tokenizer(
             f"--{flag} {source}: the tokenizer has no padding token, so texts of different lengths cannot share a "
             "batch. Save it again with a pad_token, or give another --pre_trained_tokenizer."
         )
+    if names_size(pre_trained_config):
+        fit_vocabulary(config, tokenizer, additional_config_kwargs or ())
     check_vocabulary(config, tokenizer, f"--{flag} {source}", from_scratch=pre_trained_model is None)
     agree_on_special_tokens(config, tokenizer, from_scratch=pre_trained_model is None)
     agree_on_inputs(config, tokenizer)

@@ -52,7 +52,7 @@ def read_tokenizer(place: str, cache_dir: str | None = None) -> Any:
         return alone
     if file is None or not tokenizer.is_fast or type(tokenizer) is PreTrainedTokenizerFast:
         return tokenizer
-    other = _differing(tokenizer, json.loads(Path(file).read_text("utf-8")))
+    other = differing(tokenizer, json.loads(Path(file).read_text("utf-8")))
     if not other:
         return tokenizer
     logger.warning(
@@ -96,7 +96,7 @@ def splits_by_itself(tokenizer: Any) -> bool:
 # ---------------------------------------------------------------- what differs
 
 
-def _differing(tokenizer: Any, state: dict[str, Any]) -> list[str]:
+def differing(tokenizer: Any, state: dict[str, Any]) -> list[str]:
     """Return the parts of a tokenizer that are not as its file says; the vocabulary is not indexed a second time."""
     from tokenizers import Tokenizer
 

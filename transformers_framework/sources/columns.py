@@ -109,6 +109,11 @@ def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:
     return None
 
 
+def has_text(dataset: Dataset, columns: Sequence[str]) -> bool:
+    """Return whether any row has a visible character in any of these columns."""
+    return any(_lengths(array, visible=True).any() for column in columns for array in arrow_chunks(dataset, column))
+
+
 def rows_without_characters(dataset: Dataset, columns: Sequence[str]) -> np.ndarray:
     """Return the rows without any letter, number, punctuation mark or symbol in their texts: ``(N,) int64``.
 
