@@ -1,8 +1,12 @@
-"""The scripts beside these tests: each runs with ``TINY=1`` from its first line to an exported model."""
+"""The scripts beside these tests: each runs with ``TINY=1`` from its first line to an exported model.
+
+They run the examples, so what they print is compared with what the pages of the pipelines show.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import runs
+from tests.unit.test_docs import marked
 from transformers_framework.cli.main import main
 
 SCRIPTS = sorted((runs.ROOT / "tests" / "scripts").glob("*.sh"))
@@ -46,11 +51,28 @@ def words_of(script: Path, folder: Path, output: Path) -> list[str]:
     return words.read_text(encoding="utf-8").splitlines()
 
 
+def shape(text: str) -> list[str]:
+    """Return the lines of what a run prints, without what depends on data and time: numbers, texts, folders."""
+    text = re.sub(r"^\d[\d:. -]*\d(?: [A-Z]+)? ", "", text)
+    text = re.sub(r"\S*/(?=pre_trained_models/|predictions/|checkpoints/|train\.jsonl)", "", text)
+    text = re.sub(r"(?:, f1_class_\w+ [\d.]+)+", ", f1_class_…", text)
+    lines = [re.sub(r"\d[\d:,.]*", "0", line) for line in text.splitlines()]
+    lines = [re.sub(r"^marks: .*", "marks: …", re.sub(r"tokens,.*$", "tokens", line)) for line in lines]
+    lines = [
+        re.sub(r"^  (→ [\w-]+|(?=\S)).*", r"  \1…", line) if lines[0].startswith("train") else line for line in lines
+    ]
+    return [line for before, line in zip(["", *lines], lines, strict=False) if line != before]
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
-def test_tiny(script: Path, prepared: Path, tmp_path: Path) -> None:
+def test_tiny(script: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = words_of(script, prepared, tmp_path)
+    assert main([*words, "--preview", "1"]) == 0
+    assert shape(capsys.readouterr().out) == shape(marked(f"{script.stem} preview"))
     assert main(words) == 0
     folders = runs.folders_of(words)
+    printed = re.findall(r"^\d.* Run '.* is done .*\n(?:  .*\n)*", folders.log.read_text("utf-8"), re.MULTILINE)
+    assert shape(printed[-1]) == shape(marked(f"{script.stem} summary"))
     assert (folders.pre_trained_models / "final").is_dir()
     scalars = runs.scalars(folders)
     assert scalars["train/loss"]
