@@ -39,8 +39,7 @@ QUESTIONS = {
     "module": "what is the module {} for",
     "topic": "what are the rules of {}",
 }
-
-
+SENTINELS = 20  # of the T5
 KINDS = {tokenize.NAME: "name", tokenize.OP: "operator", tokenize.NUMBER: "number", tokenize.STRING: "string"}
 
 
@@ -164,7 +163,10 @@ def hidden_words(entries: Iterable[Entry], common: Container[str]) -> Iterator[d
 
 
 def ranking_rows(entries: Iterable[Entry], candidates: int) -> Iterator[dict[str, object]]:
-    """Yield the rows of answer selection, question by question, the candidates of each in an order without meaning."""
+    """Yield the rows of answer selection, question by question, the candidates of each in an order without meaning.
+
+    The context of a candidate is the next sentences of its documentation, or its module where there are none.
+    """
     modules: dict[str, list[Entry]] = {}
     for entry in entries:
         modules.setdefault(entry.module, []).append(entry)
@@ -175,7 +177,8 @@ def ranking_rows(entries: Iterable[Entry], candidates: int) -> Iterator[dict[str
         group = [right, *[entry for entry in others if entry is not right][: candidates - 1]]
         for entry in draw.sample(group, len(group)):
             question = QUESTIONS[right.kind].format(right.name)
-            yield {"key": key, "question": question, "answer": entry.summary, "label": int(entry is right)}
+            row: dict[str, object] = {"key": key, "question": question, "answer": entry.summary}
+            yield {**row, "context": entry.sentences[1:3] or [entry.module], "label": int(entry is right)}
 
 
 def class_rows(entries: list[Entry]) -> Iterator[dict[str, object]]:
@@ -305,10 +308,11 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
 def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
     """Train a lowercase WordPiece tokenizer on texts; save it and the configuration of a small BERT.
 
-    The folder ``encoder_decoder`` beside it has the same tokenizer and the configuration of a small BART.
+    The folders ``encoder_decoder`` and ``t5`` beside it have the configurations of a small BART and a small T5, and the
+    same tokenizer; that of T5 has sentinels too.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import BartConfig, BertConfig, PreTrainedTokenizerFast
+    from transformers import BartConfig, BertConfig, PreTrainedTokenizerFast, T5Config
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     wordpiece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -318,11 +322,6 @@ def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
     wordpiece.decoder = decoders.WordPiece()
     trainer = trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
     wordpiece.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=wordpiece, model_max_length=128,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **{f"{name.strip('[]').lower()}_token": name for name in special},
-    )  # fmt: skip
     size = wordpiece.get_vocab_size()
     # from BERT's own initializer range of 0.02 a model of this size had learned nothing after some hundred steps
     bert = BertConfig(
@@ -334,13 +333,28 @@ def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
         decoder_attention_heads=2, encoder_ffn_dim=128, decoder_ffn_dim=128, max_position_embeddings=128, dropout=0.0,
         init_std=0.08, pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3, forced_eos_token_id=3,
     )  # fmt: skip
-    for where, config in ((folder, bert), (folder.parent / "encoder_decoder", bart)):
-        tokenizer.save_pretrained(where)
+    t5 = T5Config(
+        vocab_size=size + SENTINELS, d_model=64, d_kv=32, d_ff=128, num_layers=2, num_heads=2, dropout_rate=0.0,
+        pad_token_id=0, eos_token_id=3, decoder_start_token_id=0,
+    )  # fmt: skip
+    names: dict[str, Any] = {f"{name.strip('[]').lower()}_token": name for name in special}
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    for where, config in ((folder, bert), (folder.parent / "encoder_decoder", bart), (folder.parent / "t5", t5)):
+        if config is t5:
+            names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
+            names["additional_special_tokens"] = [f"<extra_id_{i}>" for i in range(SENTINELS)]
+            wordpiece.post_processor = processors.TemplateProcessing(
+                single="$A [SEP]", pair="$A [SEP] $B [SEP]", special_tokens=[("[SEP]", 3)]
+            )
+            inputs.remove("token_type_ids")
+        PreTrainedTokenizerFast(
+            tokenizer_object=wordpiece, model_max_length=128, model_input_names=inputs, **names
+        ).save_pretrained(where)
         config.save_pretrained(where)
 
 
 def main() -> None:
-    """Write the data, and the tokenizer and configurations to ``model/`` and ``encoder_decoder/``."""
+    """Write the data, and the tokenizers and configurations to ``model/``, ``encoder_decoder/`` and ``t5/``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder to write to")
     parser.add_argument("--candidates", type=int, default=8, help="candidates of a valid or test question; training: 4")

@@ -134,12 +134,15 @@ def test_commands_parse(words, tmp_path, monkeypatch):
 def test_examples_parse(path):
     given = gather(["--config", str(path)])
     options, _ = parser.parse(given, parser.groups_of(parser.select(given)))
-    assert options["name"] == options["pipeline"] == path.stem
+    assert options["name"] == path.stem
+    assert path.stem.startswith(options["pipeline"])
+    assert f"--config {name_of(path)}\n" in path.read_text("utf-8"), "its first lines say how to run it"
 
 
-def test_every_pipeline_has_an_example_and_a_script():
-    scripts = {path.stem for path in (ROOT / "tests" / "scripts").glob("*.sh")}
-    assert {path.stem for path in EXAMPLES} == set(PIPELINES) == scripts
+def test_every_pipeline_has_an_example_and_every_example_a_script_and_a_row():
+    names, scripts = {path.stem for path in EXAMPLES}, {path.stem for path in (ROOT / "tests" / "scripts").glob("*.sh")}
+    assert set(PIPELINES) <= names == scripts
+    assert names - set(PIPELINES) == set(table(DOCS / "first_run.md", "more examples"))
 
 
 def test_the_table_of_pipelines_is_the_registry():
