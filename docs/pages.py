@@ -40,6 +40,16 @@ TOOLS = {
     "clusters": "make_clusters",
     "examples": "copy_examples",
 }
+# classes that extensions inherit from
+INTERFACES = (
+    "objectives.objective.Objective",
+    "objectives.objective.Evaluation",
+    "inputs.inputs.Inputs",
+    "metrics.stage_metric.StageMetric",
+    "run_parts.EndsRun",
+    "loggers.interface.Continues",
+    "loggers.interface.TakesMedia",
+)
 ABOUT = (
     "A trainer for encoder and encoder-decoder transformers, on transformers, PyTorch Lightning and datasets, with one "
     "command: pre-training, fine-tuning, evaluation, prediction, export."
@@ -84,7 +94,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Mark flags, so that the style sheet keeps each of them on one line."""
+    """Mark flags, so that the style sheet keeps each on one line; show references of docstrings by their last name."""
+    html = re.sub(r":\w+:<code>~?(?:[\w.]+\.)?(\w+)</code>", r"<code>\1</code>", html)
     return re.sub(r"(?<=<code>)--?\w+", r'<span class="flag">\g<0></span>', html)
 
 
@@ -197,12 +208,21 @@ def _cell(text: str) -> str:
 
 
 def python_page() -> str:
-    """Return the page of what `import transformers_framework` offers."""
+    """Return the page of what `import transformers_framework` offers, and of the base classes of extensions."""
     import transformers_framework
 
     names = sorted(transformers_framework.__all__, key=lambda name: (not name.islower() or "_" in name, name))
-    blocks = [f"::: transformers_framework.{name}\n" for name in names]
-    return "# Python API\n\nHow to use it: [Python](../python.md), [plug-ins](../plugins.md).\n\n" + "\n".join(blocks)
+    lines = ["# Python API", "", "How to use it: [Python](../python.md), [plug-ins](../plugins.md).", ""]
+    lines += [f"::: transformers_framework.{name}\n" for name in names]
+    lines += [
+        "## For extensions",
+        "",
+        "Classes to inherit from, with an example in [architecture](../architecture.md).",
+        "",
+    ]
+    for path in INTERFACES:
+        lines += [f"::: transformers_framework.{path}", "    options:", "      heading_level: 3", ""]
+    return "\n".join(lines)
 
 
 # --- for coding assistants -------------------------------------------------------------------------------------------

@@ -150,6 +150,14 @@ def test_coding_assistants_get_every_pipeline_and_flag(pages):
         assert all(f"\n- {flag.dashed} (" in text for flag in flags)
 
 
+def test_the_page_of_python_has_all_that_is_offered(pages):
+    import transformers_framework
+
+    text = pages.python_page()
+    assert all(f"\n::: transformers_framework.{name}\n" in text for name in transformers_framework.__all__)
+    assert all(resolve(":".join(path.rsplit(".", 1))).__doc__ for path in pages.INTERFACES)
+
+
 def test_sections_of_a_pipeline_are_made_of_the_registry(pages):
     text = "\n".join(pages.pipeline_sections("masked_lm_and_token_class"))
     assert "- `{stage}/masked_lm/`: `loss`, `accuracy`, `perplexity`\n" in text
