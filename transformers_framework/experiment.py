@@ -373,7 +373,7 @@ class Experiment:
         """Return the checkpoint that is evaluated: the best where a metric is monitored; None for the last weights."""
         if not trained:
             return self.ckpt_path
-        if self.selection.monitor is not None and self.folders.best.exists() and not self.is_fast_dev_run:
+        if self.folders.selects_best and self.folders.best.exists() and not self.is_fast_dev_run:
             return str(self.folders.best)
         return None
 

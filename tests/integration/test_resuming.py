@@ -462,6 +462,24 @@ def test_patience_is_that_of_the_monitored_metric(tmp_path: Path) -> None:
     assert torch.load(runs.run(tmp_path, **flags).last, weights_only=True)["global_step"] > 4
 
 
+def test_the_best_state_by_another_metric_is_not_that_of_the_run(tmp_path: Path) -> None:
+    """Resumed with another monitored metric, and nothing left to train: the last state is tested and described."""
+    data = runs.datasets(tmp_path / "data", "seq_class", (8, 8, 8, 1))
+    flags = SMALL | data | {"predict_dataset": None, "max_epochs": 1}
+    begun = runs.run(tmp_path, monitor="valid/loss", monitor_direction="min", **flags)
+    best, final = (begun.pre_trained_models / name / "README.md" for name in ("best", "final"))
+    card = best.read_text("utf-8")
+    assert ("| test/loss |" in card, "| test/loss |" in final.read_text("utf-8")) == (True, False)
+    runs.run(tmp_path, monitor="valid/seq_class/accuracy", resume=True, **flags)
+    results = begun.read_results()
+    assert (results["best"], "best" in results["folders"], best.read_text("utf-8")) == (None, False, card)
+    assert "| test/loss |" in final.read_text("utf-8")
+    log = begun.log.read_text("utf-8")
+    assert "Evaluating the last weights on the test data" in log
+    assert "is the best state by the --monitor with which this run began" in log
+    assert f"predict --model {final.parent}" in log
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy",

@@ -113,6 +113,8 @@ def test_a_run_that_only_predicts_and_one_that_tries_a_few_batches(trained: tupl
     assert (results["best"], results["train"], results["valid"], results["test"]) == (None, {}, {}, {})
     assert results["data"].keys() == {"predict"}
     assert not predicted.metrics.exists()
+    runs.run(folder, name="predicted", seed=7, overwrite=True, predict_dataset=data["predict_dataset"])
+    assert predicted.read_results()["seed"] == 7, "nothing was trained, so all is that of the last command"
     tried = runs.run(folder, name="tried", fast_dev_run=True)
     assert not tried.checkpoints.exists()
 

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 
 from transformers_framework.callbacks.checkpoints import best_of
 from transformers_framework.callbacks.model_card import versions
-from transformers_framework.constants import EVALUATED, STAGES
+from transformers_framework.constants import EVALUATED, STAGES, TRAIN
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.reports.details import details
 from transformers_framework.reports.metrics_file import MetricsFile
@@ -181,7 +181,7 @@ def results_of(run: Run, seconds: Mapping[str, float], commit: str | None) -> di
         stage = name.partition("/")[0]
         metrics[stage if stage in metrics else "train"][name] = value
     paths = {
-        "best": folders.pre_trained_models / "best",
+        **({"best": folders.pre_trained_models / "best"} if folders.selects_best else {}),
         "final": folders.pre_trained_models / "final",
         "checkpoints": folders.checkpoints,
         "predictions": folders.predictions,
@@ -225,17 +225,22 @@ def tokens_of(run: Run) -> dict[str, dict[str, int]]:
 def updated(earlier: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the results of an earlier run of the same name with those of stages that were evaluated again.
 
+    Model, seed and versions are those of the training; if nothing was trained, those of now.
+
     Examples:
         >>> earlier = {"seed": 1, "test": {"test/loss": 2.0}, "valid": {"valid/loss": 1.0}, "durations": {"total": 9.0}}
+        >>> earlier["data"] = {"train": {}, "test": {}}
         >>> found = {"seed": 2, "test": {"test/loss": 3.0}, "valid": {}, "durations": {"total": 1.0, "test": 0.5}}
         >>> updated(earlier, found)["durations"]
         {'total': 9.0, 'test': 0.5}
         >>> updated(earlier, found)["test"], updated(earlier, found)["valid"], updated(earlier, found)["seed"]
         ({'test/loss': 3.0}, {'valid/loss': 1.0}, 1)
+        >>> updated(earlier | {"data": {"test": {}}}, found)["seed"]
+        2
     """
     if not earlier:
         return dict(found)
-    merged = {**found, **earlier}
+    merged = {**found, **earlier} if TRAIN in earlier.get("data", {}) else {**earlier, **found}
     for stage in EVALUATED:
         merged[stage] = found[stage] or merged[stage]
     for part in ("details", "data", "folders"):

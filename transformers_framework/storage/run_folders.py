@@ -52,6 +52,7 @@ class RunFolders:
         self._lock: Any = None
         self._earlier: EarlierRun | None = None  # files that the first checkpoint replaces
         self.replaces_earlier = False  # whether its files are still there, until the first checkpoint
+        self.selects_best = True  # whether the best checkpoint and export are of this run's monitored metric
         self._config = ""
         self.undamaged: Path | None = None  # the checkpoint whose checksums resumable() has verified
 
@@ -114,8 +115,8 @@ class RunFolders:
 
     @property
     def export(self) -> Path | None:
-        """The export of the best state, else of the last one; None if there is neither."""
-        exports = (self.pre_trained_models / name for name in ("best", FINAL))
+        """The export of the best state, if the run selects one, else of the last one; None if there is neither."""
+        exports = (self.pre_trained_models / name for name in (("best", FINAL) if self.selects_best else (FINAL,)))
         return next((path for path in exports if path.exists()), None)
 
     def existing_checkpoints(self) -> list[Path]:
