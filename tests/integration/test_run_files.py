@@ -108,12 +108,13 @@ def test_a_run_that_only_tests_keeps_the_rest_of_the_results(trained: tuple[Path
 def test_a_run_that_only_predicts_and_one_that_tries_a_few_batches(trained: tuple[Path, RunFolders]) -> None:
     folder, folders = trained
     data = runs.datasets(folder / "data", "answer_selection")
-    predicted = runs.run(folder, name="predicted", predict_dataset=data["predict_dataset"], ckpt_path=folders.last)
+    predicts = {"predict_dataset": data["predict_dataset"], "ckpt_path": folders.last}
+    predicted = runs.run(folder, name="predicted", **predicts)
     results = predicted.read_results()
     assert (results["best"], results["train"], results["valid"], results["test"]) == (None, {}, {}, {})
     assert results["data"].keys() == {"predict"}
     assert not predicted.metrics.exists()
-    runs.run(folder, name="predicted", seed=7, overwrite=True, predict_dataset=data["predict_dataset"])
+    runs.run(folder, name="predicted", seed=7, overwrite=True, **predicts)
     assert predicted.read_results()["seed"] == 7, "nothing was trained, so all is that of the last command"
     tried = runs.run(folder, name="tried", fast_dev_run=True)
     assert not tried.checkpoints.exists()
