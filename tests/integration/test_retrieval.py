@@ -15,6 +15,8 @@ import torch
 from tests import runs, tiny
 from tests.tolerances import BACKWARD, approx, assert_close
 from transformers_framework.metrics.corpus import corpus_names
+from transformers_framework.several.comparison import compare
+from transformers_framework.several.finished_runs import find_run
 from transformers_framework.storage.run_folders import RunFolders
 
 rows_of = partial(runs.rows_for, "retrieval")
@@ -90,6 +92,8 @@ def test_corpus_search_is_brute_force(top_k: int, tmp_path: Path, checkpoint: Pa
     assert searched == approx(expected)
     assert ("corpus_recall@100" in searched, "corpus_recall@5" in searched) == (top_k >= 100, True), "cut at --top_k"
     assert 0.01 < expected["corpus_mean_reciprocal_rank"] < 0.99, "nothing is tested where all is found or nothing"
+    compared = compare([find_run("run", folders.output_dir)], stage="test", num_resamples=50)
+    assert {f"test/retrieval/{name}" for name in searched} <= compared.units.keys(), "computed again, and equal"
     found = runs.predictions(folders, "test.corpus")
     assert [line["query_id"] for line in found] == list(range(13))
     for query, line in enumerate(found):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,15 +19,16 @@ from transformers_framework.several.results import is_of_class, summary_of
 from transformers_framework.several.statistics import (
     CONFIDENCE,
     NUM_RESAMPLES,
-    Measure,
+    Resampled,
     holm,
     intervals,
-    mean_measure,
     p_values,
 )
 
 # entries of a row of predictions that are no columns of the data
-PREDICTED = frozenset(("prediction", "predictions", "score", "scores", "n_best", "null_score"))
+PREDICTED = frozenset(("prediction", "predictions", "score", "scores", "n_best", "null_score", "entities"))
+OF_SEARCH = frozenset(("passages", "scores"))
+SCORE = "_fmeasure"  # ends the names of scores of generated texts
 ALMOST = 1e-5  # metrics are logged in float32
 SHOWN = 60  # characters of a value in a message
 
@@ -66,6 +67,22 @@ class Estimate(NamedTuple):
     unit: str
     bounds: NDArray[np.float64]
     p_values: Sequence[float]
+
+
+class Source(NamedTuple):
+    """A file of predictions from which metrics of an objective are computed.
+
+    Args:
+        name: Its name, which follows that of the stage.
+        measure_of: Returns the metrics of its rows.
+        predicted: Entries of a row that are no columns of the data.
+        is_further: Whether it is another file than that of the objective, which not all runs have.
+    """
+
+    name: str
+    measure_of: Callable[[Any, Any], Resampled | None]
+    predicted: frozenset[str] = PREDICTED
+    is_further: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,9 +134,12 @@ def compare(
     resampling = {"num_resamples": num_resamples, "seed": seed}
     found: dict[str, Estimate] = {}
     for objective in dict.fromkeys(objectives):
-        if (measures := _measures(runs, stage, objective)) is not None:
-            prefix = f"{stage}/{objective}/"
-            found |= _estimates(runs, stage, prefix, names, measures, confidence=confidence, **resampling)
+        for source in sources_of(objective):
+            if (measures := _measures(runs, stage, objective, source)) is not None:
+                prefix = f"{stage}/{objective}/"
+                found |= _estimates(runs, stage, prefix, names, measures, confidence=confidence, **resampling)
+    if len(set(objectives)) == 1 and (loss := found.get(f"{stage}/{objectives[0]}/loss")) and f"{stage}/loss" in names:
+        found[f"{stage}/loss"] = loss  # the only one
     cells = {name: _cells(runs, stage, name, found.get(name)) for name in names}
     units = {name: estimate.unit for name, estimate in found.items()}
     return Comparison(runs, stage, cells, units, confidence, num_resamples)
@@ -170,37 +190,48 @@ def _names(runs: Sequence[Compared], stage: str, wanted: Sequence[str]) -> list[
 # ---------------------------------------------------------------- predictions
 
 
-def _measures(runs: Sequence[Compared], stage: str, objective: str) -> list[list[Measure]] | None:
-    """Return the measures of the members of each run; None where they cannot be computed."""
-    from transformers_framework.several.measures import OBJECTIVES, Labelled
+def sources_of(objective: str) -> list[Source]:
+    """Return the files of predictions of an objective whose metrics can be computed."""
+    from transformers_framework.several.measures import FURTHER, OBJECTIVES
 
-    measure_of = OBJECTIVES.get(objective)
-    if measure_of is None:
-        return None
-    found: list[list[Measure]] = []
+    found = [Source(objective, OBJECTIVES[objective])] if objective in OBJECTIVES else []
+    if objective in FURTHER:
+        name, measure_of = FURTHER[objective]
+        is_own = name == objective
+        found.append(Source(name, measure_of, PREDICTED if is_own else OF_SEARCH, is_further=not is_own))
+    return found
+
+
+def _measures(runs: Sequence[Compared], stage: str, objective: str, source: Source) -> list[list[Resampled]] | None:
+    """Return the measures of the members of each run; None where they cannot be computed."""
+    from transformers_framework.several.measures import Labelled
+
+    found: list[list[Resampled]] = []
     first: tuple[Member, list[dict[str, Any]]] | None = None
     for run in runs:
         found.append([])
         for member in run.members:
-            path = member.predictions(stage, objective)
+            path = member.predictions(stage, source.name, further=source.is_further)
+            if path is None and source.is_further:
+                return None
             if path is None:
                 logger.warning("%s has no predictions of %s: its metrics have no intervals.", member.name, stage)
                 return None
             rows = _read(path)
             if first is not None:
-                _check_same(first, (member, rows), path)
+                _check_same(first, (member, rows), path, source.predicted)
             first = first or (member, rows)
             prefix = f"{stage}/{objective}/"
             logged = [n.removeprefix(prefix) for n in member.values(stage) if n.startswith(prefix)]
             try:
-                measure = measure_of(rows, Labelled(member.flags, *member.classes(objective), logged))
+                measure = source.measure_of(rows, Labelled(member.flags, *member.classes(objective), logged))
             except (UserError, KeyError) as error:  # a package, a column or a class is missing
                 logger.warning("%s: there are no intervals of %s: %s", member.name, objective, error)
                 return None
             if measure is None:
                 return None
             found[-1].append(measure)
-    shapes = {(measure.names, measure.statistics.shape) for measures in found for measure in measures}
+    shapes = {(measure.names, measure.classes, measure.statistics.shape) for measures in found for measure in measures}
     if len(shapes) > 1:
         logger.warning("%s: the runs have different classes or metrics, so there are no intervals.", objective)
         return None
@@ -216,7 +247,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _check_same(
-    first: tuple[Member, list[dict[str, Any]]], other: tuple[Member, list[dict[str, Any]]], path: Path
+    first: tuple[Member, list[dict[str, Any]]],
+    other: tuple[Member, list[dict[str, Any]]],
+    path: Path,
+    predicted: Collection[str],
 ) -> None:
     """Check that two runs predicted the same rows.
 
@@ -225,7 +259,7 @@ def _check_same(
     """
     (member, rows), (another, others) = first, other
     for number, (row, compared) in enumerate(zip(rows, others, strict=False), 1):
-        columns = [name for name in row if name in compared and not _is_predicted(name)]
+        columns = [name for name in row if name in compared and name not in predicted and not name.endswith(SCORE)]
         if (name := next((n for n in columns if row[n] != compared[n]), None)) is not None:
             values = (
                 shown if len(shown := repr(r[name])) <= SHOWN else shown[: SHOWN - 1] + "…" for r in (row, compared)
@@ -241,16 +275,12 @@ def _check_same(
         )
 
 
-def _is_predicted(name: str) -> bool:
-    return name in PREDICTED or name.endswith("_fmeasure")
-
-
 def _estimates(
     runs: Sequence[Compared],
     stage: str,
     prefix: str,
     names: Sequence[str],
-    measures: Sequence[Sequence[Measure]],
+    measures: Sequence[Sequence[Resampled]],
     *,
     confidence: float,
     num_resamples: int,
@@ -264,7 +294,7 @@ def _estimates(
         return {}
     how = {"num_resamples": num_resamples, "seed": seed}
     bounds = np.stack([intervals(of_run, confidence=confidence, **how) for of_run in measures])
-    means = [mean_measure(of_run) for of_run in measures]
+    means = [first.mean_with(others) for first, *others in measures]
     tests = [p_values(means[0], mean, **how) for mean in means[1:]]
     return {
         name: Estimate(first.unit, bounds[:, place], [float(test[place]) for test in tests])
@@ -272,14 +302,21 @@ def _estimates(
     }
 
 
-def _agree(runs: Sequence[Compared], stage: str, name: str, place: int, measures: Sequence[Sequence[Measure]]) -> bool:
-    """Return whether a metric computed from the predictions equals that in ``results.json``; warn if it does not."""
+def _agree(
+    runs: Sequence[Compared], stage: str, name: str, place: int, measures: Sequence[Sequence[Resampled]]
+) -> bool:
+    """Return whether a metric computed from the predictions equals that in ``results.json``; warn if it does not.
+
+    Losses may differ without a warning: not all can be computed from predictions.
+    """
     for run, of_run in zip(runs, measures, strict=True):
         for member, measure in zip(run.members, of_run, strict=True):
             written, computed = member.values(stage)[name], float(measure.observed[place])
             if written is None or math.isnan(computed):
                 continue
             if not math.isclose(written, computed, rel_tol=ALMOST, abs_tol=ALMOST):
+                if name.endswith("/loss"):
+                    return False
                 logger.warning(
                     "%s of '%s' is %.6g in results.json and %.6g computed from its predictions: it has no intervals.",
                     *(name, member.name, written, computed),

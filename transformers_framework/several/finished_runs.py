@@ -48,9 +48,16 @@ class Member:
             return {**(self.results.get("valid") or {}), **best}
         return dict(self.results.get(stage) or {})
 
-    def predictions(self, stage: str, objective: str) -> Path | None:
-        """Return the file of the predictions of an objective, if there is one."""
-        paths = (self.folders.predictions / f"{name}.jsonl" for name in (f"{stage}.{objective}", stage))
+    def predictions(self, stage: str, name: str, *, further: bool = False) -> Path | None:
+        """Return a file of predictions, if there is one.
+
+        Args:
+            stage: The stage.
+            name: Name of an objective, which is not in the name of the file if there is a single one.
+            further: It is not an objective's own file.
+        """
+        names = (f"{stage}.{name}", *(() if further else (stage,)))
+        paths = (self.folders.predictions / f"{name}.jsonl" for name in names)
         return next((path for path in paths if path.exists()), None)
 
     def classes(self, objective: str) -> tuple[list[str] | None, bool]:

@@ -7,7 +7,7 @@ computed from them, by the formulas with which a run computes them. :data:`OBJEC
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, RELEVANT
+from transformers_framework.several.classes import Classes, place_of_class
+from transformers_framework.several.losses import binary_cross_entropies, cross_entropies, logarithms, with_loss
+from transformers_framework.several.rank_correlation import RankCorrelation
 from transformers_framework.several.results import OF_CLASS
-from transformers_framework.several.statistics import Array, Measure
+from transformers_framework.several.statistics import Array, Measure, Resampled
 
 Rows = Sequence[Mapping[str, Any]]
 
 MOST_CLASSES = 100
-CUT_OFF = re.compile(r"(\w+)@(\d+)")
+CUT_OFF = re.compile(r"(precision|hitrate|recall)@(\d+)")
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,18 @@ class Labelled:
         """Return the column that a flag names."""
         return str(self.flags[flag])
 
-    def cut_offs(self) -> dict[str, list[int]]:
+    def cut_offs(self, prefix: str = "") -> dict[str, list[int]]:
         """Return the cut-offs k of the metrics at k, such as ``{"precision_at": [1, 5]}``."""
         found: dict[str, list[int]] = {}
         for name in self.logged:
-            if at := CUT_OFF.fullmatch(name):
+            if name.startswith(prefix) and (at := CUT_OFF.fullmatch(name.removeprefix(prefix))):
                 found.setdefault(f"{at[1]}_at", []).append(int(at[2]))
         return found
+
+    @property
+    def empty_target_action(self) -> Any:
+        """Return how queries without a positive count."""
+        return self.flags.get("metrics_empty_target_action") or "skip"
 
     def encoder(self, column: str, *, in_lists: bool = False) -> Any:
         """Return the label encoder of a run that tests the trained model."""
@@ -66,7 +74,7 @@ class Labelled:
     def _logged_classes(self) -> list[str] | None:
         """Return the classes of which an F1 was logged, in the order that they have by default."""
         names = [name.removeprefix(OF_CLASS) for name in self.logged if name.startswith(OF_CLASS)]
-        return sorted(names, key=lambda name: (int(name) if name.isdecimal() else 0, name)) or None
+        return sorted(names, key=place_of_class) or None
 
 
 # ---------------------------------------------------------------- classes
@@ -77,27 +85,26 @@ def sequence_classes(rows: Rows, run: Labelled) -> Measure | None:
     column = run.column("label_column")
     if "mean_squared_error" in run.logged:
         return _regression([row[column] for row in rows], [row["prediction"] for row in rows])
-    encoder = run.encoder(column, in_lists="micro_f1" in run.logged)
-    names, count = _named(encoder, run), encoder.count
-    if encoder.in_lists:
-        wanted, found = (_many_hot(encoder, [row[name] for row in rows], count) for name in (column, "prediction"))
-        return _multi_label(wanted, found, names)
-    labels = encoder.numbers([row[column] for row in rows])
-    found = encoder.numbers([row["prediction"] for row in rows])
-    if count > MOST_CLASSES:
+    classes = Classes(run.encoder(column, in_lists="micro_f1" in run.logged))
+    if classes.encoder.in_lists:
+        wanted, found = (_many_hot(classes, [row[name] for row in rows]) for name in (column, "prediction"))
+        measure = _multi_label(wanted, found, classes, run)
+        probabilities = np.array([[row["scores"][name] for name in classes.names] for row in rows], dtype=np.float64)
+        return with_loss(measure, *binary_cross_entropies(probabilities, wanted, classes.weighted(run)))
+    labels, found = (classes.numbers([row[name] for row in rows]) for name in (column, "prediction"))
+    if len(classes.names) > MOST_CLASSES:
         return _accuracy((found == labels) & (labels >= 0), labels >= 0)
-    return _single_label(_counters(found, labels, count), names)
+    measure = _single_label(_counters(found, labels, len(classes.names)), classes, run)
+    if not all(isinstance(row["scores"], list) for row in rows):  # of many classes, some have scores
+        return measure
+    probabilities = classes.columns(np.array([row["scores"] for row in rows], dtype=np.float64))
+    return with_loss(measure, *cross_entropies(logarithms(probabilities), labels, classes.weighted(run)))
 
 
 def _accuracy(right: np.ndarray, counted: np.ndarray) -> Measure:
     """Return the accuracy alone: the counters of all classes of each row would need too much memory."""
     statistics = np.stack([right, counted], axis=1)
     return _measure(lambda sums: {"accuracy": sums[:, 0] / np.maximum(sums[:, 1], 1)}, statistics)
-
-
-def _named(encoder: Any, run: Labelled) -> list[str]:
-    """Return the names of the classes of which a run logs the F1."""
-    return [name for name in encoder.display_names if f"{OF_CLASS}{name}" in run.logged]
 
 
 def _counters(found: np.ndarray, labels: np.ndarray, count: int) -> Array:
@@ -107,25 +114,27 @@ def _counters(found: np.ndarray, labels: np.ndarray, count: int) -> Array:
     return np.concatenate([predicted * actual, predicted, actual], axis=1)
 
 
-def _single_label(counters: Array, names: Sequence[str], unit: str = "rows") -> Measure:
+def _single_label(counters: Array, classes: Classes, run: Labelled) -> Measure:
     from transformers_framework.metrics.classification import classification_values
 
+    names = classes.logged(run)
     return _measure(
-        lambda sums: classification_values(*np.split(sums, 3, axis=1), class_names=names), counters, unit=unit
+        lambda sums: classification_values(*np.split(sums, 3, axis=1), class_names=names), counters, classes=classes
     )
 
 
-def _many_hot(encoder: Any, lists: Sequence[Any], count: int) -> np.ndarray:
+def _many_hot(classes: Classes, lists: Sequence[Any]) -> np.ndarray:
     """Return whether each row has each class (N, C) float64."""
-    found, sizes = np.zeros((len(lists), count)), [len(values or ()) for values in lists]
-    classes = encoder.numbers(list(chain.from_iterable(values or () for values in lists)))
-    found[np.repeat(np.arange(len(lists)), sizes), classes] = 1
+    found, sizes = np.zeros((len(lists), len(classes.names))), [len(values or ()) for values in lists]
+    numbers = classes.numbers(list(chain.from_iterable(values or () for values in lists)))
+    found[np.repeat(np.arange(len(lists)), sizes), numbers] = 1
     return found
 
 
-def _multi_label(wanted: np.ndarray, found: np.ndarray, names: Sequence[str]) -> Measure:
+def _multi_label(wanted: np.ndarray, found: np.ndarray, classes: Classes, run: Labelled) -> Measure:
     from transformers_framework.metrics.classification import multi_label_values
 
+    names = classes.logged(run)
     right = (wanted == found).all(axis=1, keepdims=True)
     statistics = np.concatenate([wanted * found, found, wanted, right, np.ones_like(right)], axis=1)
 
@@ -134,11 +143,11 @@ def _multi_label(wanted: np.ndarray, found: np.ndarray, names: Sequence[str]) ->
         counters = np.split(sums[:, :-2], 3, axis=1)
         return multi_label_values(*counters, right_rows=right_rows, num_rows=num_rows, class_names=names)
 
-    return _measure(values, statistics)
+    return _measure(values, statistics, classes=classes)
 
 
 def _regression(labels: Sequence[float | None], predictions: Sequence[float]) -> Measure:
-    """Return correlation and errors; Spearman's correlation is no function of sums."""
+    """Return correlation and errors; for Spearman's correlation see :func:`rank_correlation`."""
     wanted = np.array(labels, dtype=np.float64).astype(np.float32).astype(np.float64)
     found = np.array(predictions, dtype=np.float64)
     known = ~np.isnan(wanted)
@@ -152,7 +161,17 @@ def _regression(labels: Sequence[float | None], predictions: Sequence[float]) ->
             pearson = (xy - x * y) / np.sqrt(np.maximum(0, xx - x * x) * np.maximum(0, yy - y * y))
         return {"pearson": pearson, "mean_squared_error": squared, "mean_absolute_error": absolute}
 
-    return _measure(values, statistics)
+    return with_loss(_measure(values, statistics), statistics[:, -2], statistics[:, 0])
+
+
+def rank_correlation(rows: Rows, run: Labelled) -> RankCorrelation | None:
+    """Return Spearman's correlation of regression."""
+    if "spearman" not in run.logged:
+        return None
+    labels = np.array([row[run.column("label_column")] for row in rows], dtype=np.float64).astype(np.float32)
+    known = np.flatnonzero(~np.isnan(labels))
+    found = np.array([row["prediction"] for row in rows], dtype=np.float64)[known, None]
+    return RankCorrelation(labels[known].astype(np.float64), found)
 
 
 # ---------------------------------------------------------------- rankings
@@ -174,24 +193,53 @@ def candidates(rows: Rows, run: Labelled) -> Measure | None:
     # the data may have a column "id" of their own, so rows are known by their places
     ranked = sort_candidates(scores, target, [row[index] for row in rows], np.arange(len(rows)))
     query, rank = ranked.query[ranked.positive], ranked.rank[ranked.positive]
+    positives = np.bincount(query, minlength=ranked.num_queries)
     per_query, counted = values_of_queries(
-        query,
-        rank,
-        np.bincount(query, minlength=ranked.num_queries),
-        empty_target_action=run.flags.get("metrics_empty_target_action") or "skip",
-        **run.cut_offs(),
+        query, rank, positives, empty_target_action=run.empty_target_action, **run.cut_offs()
     )
     means = np.stack([np.where(counted, values, 0) for values in per_query.values()] + [counted], axis=1)
     classes = _counters((scores > 0).astype(np.int64), target, 2)[ranked.order]
     by_query = np.stack([np.bincount(ranked.query, column, ranked.num_queries) for column in classes.T], axis=1)
 
     def values_of(sums: Array) -> Mapping[str, Array]:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = sums[:, : len(per_query)] / sums[:, len(per_query) : len(per_query) + 1]
-        of_classes = classification_values(*np.split(sums[:, len(per_query) + 1 :], 3, axis=1))
-        return dict(zip(per_query, found.T, strict=True)) | of_classes
+        of_queries, of_classes = np.split(sums, [means.shape[1]], axis=1)
+        return _means(per_query, of_queries) | classification_values(*np.split(of_classes, 3, axis=1))
 
-    return _measure(values_of, np.concatenate([means, by_query], axis=1), unit="queries")
+    measure = _measure(values_of, np.concatenate([means, by_query], axis=1), unit="queries")
+    probabilities = -np.logaddexp(0, np.stack([scores, -scores], axis=1).astype(np.float64))
+    losses, items = (
+        np.bincount(ranked.query, column[ranked.order], ranked.num_queries).astype(np.float64)
+        for column in cross_entropies(probabilities, target, run.flags)
+    )
+    return with_loss(measure, losses, items)
+
+
+def corpus(rows: Rows, run: Labelled) -> Measure | None:
+    """Return the metrics of the passages of a corpus that a search found, by query."""
+    from transformers_framework.metrics.corpus import PREFIX
+    from transformers_framework.metrics.ranking import values_of_queries
+
+    relevant = [set(row["relevant"]) for row in rows]
+    hits = [
+        (query, rank)
+        for query, row in enumerate(rows)
+        for rank, passage in enumerate(row["passages"], 1)
+        if passage in relevant[query]
+    ]
+    query, rank = np.array(hits, dtype=np.int64).reshape(-1, 2).T
+    positives = np.array([len(ids) for ids in relevant])
+    per_query, counted = values_of_queries(
+        query, rank, positives, empty_target_action=run.empty_target_action, **run.cut_offs(PREFIX)
+    )
+    found = {PREFIX + name: values for name, values in per_query.items()}
+    means = np.stack([np.where(counted, values, 0) for values in found.values()] + [counted], axis=1)
+    return _measure(lambda sums: _means(found, sums), means, unit="queries")
+
+
+def _means(names: Iterable[str], sums: Array) -> dict[str, Array]:
+    """Return means over queries, from the sums of the values of each metric and the number of queries (R, N + 1)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return dict(zip(names, (sums[:, :-1] / sums[:, -1:]).T, strict=True))
 
 
 def _single_candidates(rows: Rows, label: str, index: str) -> Sequence[Mapping[str, Any]]:
@@ -216,12 +264,12 @@ def words(rows: Rows, run: Labelled) -> Measure | None:
     from transformers_framework.metrics.entities import EntityTags, entity_values
 
     column = run.column("label_column")
-    encoder = run.encoder(column, in_lists=True)
-    names, count = _named(encoder, run), encoder.count
+    classes = Classes(run.encoder(column, in_lists=True))
+    names, count = classes.logged(run), len(classes.names)
     sizes = np.array([len(row[column]) for row in rows])
     sentence = np.repeat(np.arange(len(rows)), sizes)
     wanted, found = (
-        encoder.numbers(list(chain.from_iterable(row[name] for row in rows))) for name in (column, "prediction")
+        classes.numbers(list(chain.from_iterable(row[name] for row in rows))) for name in (column, "prediction")
     )
     kept = (wanted >= 0) & (found >= 0)  # a word without tokens has no prediction
     sentence, wanted, found = sentence[kept], wanted[kept], found[kept]
@@ -234,15 +282,13 @@ def words(rows: Rows, run: Labelled) -> Measure | None:
     if has_entities:
         ends = np.flatnonzero(np.diff(sentence)) + 1  # an O between sentences
         tags, of = (np.insert(tags, ends, -1) for tags in (found, wanted)), np.insert(sentence, ends, 0)
-        statistics = np.concatenate(
-            [statistics, by_sentence(EntityTags(encoder.display_names).ends(*tags).T, of)], axis=1
-        )
+        statistics = np.concatenate([statistics, by_sentence(EntityTags(classes.names).ends(*tags).T, of)], axis=1)
 
     def values(sums: Array) -> Mapping[str, Array]:
         of_words = classification_values(*np.split(sums[:, : 3 * count], 3, axis=1), class_names=names)
         return of_words | (entity_values(*sums[:, 3 * count :].T) if has_entities else {})
 
-    return _measure(values, statistics, unit="sentences")
+    return _measure(values, statistics, unit="sentences", classes=classes)
 
 
 def answers(rows: Rows, run: Labelled) -> Measure | None:
@@ -294,19 +340,30 @@ def summaries(rows: Rows, run: Labelled) -> Measure | None:
     return _measure(values, statistics)
 
 
-def _measure(values: Callable[[Array], Mapping[str, Array]], statistics: Any, unit: str = "rows") -> Measure:
+def _measure(
+    values: Callable[[Array], Mapping[str, Array]], statistics: Any, unit: str = "rows", classes: Classes | None = None
+) -> Measure:
     """Return a measure of a function that returns the values of R data sets by name, each (R,)."""
     found = np.asarray(statistics, dtype=np.float64)
     names = tuple(values(found.sum(axis=0, keepdims=True)))
-    return Measure(names, found, lambda sums: np.stack([*values(sums).values()], axis=1), unit)
+    of_classes = tuple(classes.names) if classes else ()
+    return Measure(names, found, lambda sums: np.stack([*values(sums).values()], axis=1), unit, of_classes)
 
+
+MeasureOf = Callable[[Rows, Labelled], Resampled | None]
 
 # objective -> its metrics, as far as they can be computed from predictions
-OBJECTIVES: Mapping[str, Callable[[Rows, Labelled], Measure | None]] = {
+OBJECTIVES: Mapping[str, MeasureOf] = {
     "answer_selection": candidates,
     "question_answering": answers,
     "retrieval": candidates,
     "seq_class": sequence_classes,
     "summarization": summaries,
     "token_class": words,
+}
+
+# objective -> further metrics, each from a file of predictions
+FURTHER: Mapping[str, tuple[str, MeasureOf]] = {
+    "retrieval": ("corpus", corpus),
+    "seq_class": ("seq_class", rank_correlation),
 }

@@ -7,9 +7,11 @@ thousands of them are one matrix product.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +24,47 @@ BLOCK = 2**22  # weights of units that are in memory at once
 EQUAL = 1e-12  # differences of sums that only their order makes different
 
 
+class Resampled(ABC):
+    """Metrics of a data set that can be computed again on resampled data sets, and with units of two runs exchanged."""
+
+    names: tuple[str, ...]
+    statistics: Array
+    unit: str
+    classes: tuple[str, ...]
+
+    @property
+    def observed(self) -> Array:
+        """The metrics of the data set itself, (N,) float64."""
+        return np.asarray(self.of_weights(np.ones((1, len(self.statistics))))[0])
+
+    @abstractmethod
+    def of_weights(self, weights: Array) -> Array:
+        """Return the metrics of data sets with each unit so many times, (R, N) float64.
+
+        Args:
+            weights: (R, U) float64.
+        """
+
+    @abstractmethod
+    def without_each(self) -> Array:
+        """Return the metrics without each unit in turn, (U, N) float64."""
+
+    @abstractmethod
+    def mean_with(self, others: Sequence[Any]) -> Resampled:
+        """Return the measure of the mean of this run and others, of the same kind."""
+
+    @abstractmethod
+    def differences(self, other: Any, exchanged: Array) -> Array:
+        """Return by how much the metrics of another run are larger when units are exchanged, (R, N) float64.
+
+        Args:
+            other: The other run, of the same kind.
+            exchanged: 1 for each unit that is exchanged, else 0, (R, U) float64.
+        """
+
+
 @dataclass(frozen=True)
-class Measure:
+class Measure(Resampled):
     """Metrics of a data set that are functions of sums over its units.
 
     Args:
@@ -31,32 +72,39 @@ class Measure:
         statistics: Statistics of each unit, (U, S) float64.
         values: Computes the metrics of R data sets, (R, N) float64, from the sums of their statistics, (R, S).
         unit: Name of a unit, in the plural.
+        classes: Names of the classes in the order of the statistics, which must be equal to exchange those of two runs.
     """
 
     names: tuple[str, ...]
     statistics: Array
     values: Callable[[Array], Array]
     unit: str = "rows"
+    classes: tuple[str, ...] = ()
 
-    @property
-    def observed(self) -> Array:
-        """The metrics of the data set itself, (N,) float64."""
-        found: Array = self.values(self.statistics.sum(axis=0, keepdims=True))[0]
-        return found
+    def of_weights(self, weights: Array) -> Array:
+        """Return the metrics of data sets with each unit so many times."""
+        return self.values(weights @ self.statistics)
 
+    def without_each(self) -> Array:
+        """Return the metrics without each unit in turn."""
+        return self.values(self.statistics.sum(axis=0, keepdims=True) - self.statistics)
 
-def mean_measure(measures: Sequence[Measure]) -> Measure:
-    """Return the measure of the mean statistics of several runs on the same units.
+    def mean_with(self, others: Sequence[Measure]) -> Measure:
+        """Return the measure of the mean statistics of this run and others.
 
-    For metrics that are means over units, it is the mean of the runs' metrics.
-    """
-    first = measures[0]
-    statistics = np.mean([measure.statistics for measure in measures], axis=0)
-    return Measure(first.names, statistics, first.values, first.unit)
+        For metrics that are means over units, it is the mean of the runs' metrics.
+        """
+        return replace(self, statistics=np.mean([each.statistics for each in (self, *others)], axis=0))
+
+    def differences(self, other: Measure, exchanged: Array) -> Array:
+        """Return by how much the metrics of another run are larger when units are exchanged."""
+        moved = exchanged @ (other.statistics - self.statistics)
+        mine, its = self.statistics.sum(axis=0), other.statistics.sum(axis=0)
+        return other.values(its - moved) - self.values(mine + moved)
 
 
 def intervals(
-    measures: Sequence[Measure],
+    measures: Sequence[Resampled],
     *,
     num_resamples: int = NUM_RESAMPLES,
     confidence: float = CONFIDENCE,
@@ -76,18 +124,10 @@ def intervals(
     Returns:
         Lower and upper bound of each metric, (N, 2) float64; nan where the metric is.
     """
-    statistics = np.concatenate([measure.statistics for measure in measures], axis=1)
-    columns = np.cumsum([measure.statistics.shape[1] for measure in measures])[:-1]
-
-    def means(sums: Array) -> Array:
-        parts = zip(measures, np.split(sums, columns, axis=1), strict=True)
-        found: Array = np.mean([measure.values(part) for measure, part in parts], axis=0)
-        return found
-
-    totals = statistics.sum(axis=0, keepdims=True)
-    observed = means(totals)[0]
-    left_out = means(totals - statistics)
-    resampled = np.concatenate([means(w @ statistics) for w in _resampled(len(statistics), num_resamples, seed)])
+    observed = np.mean([measure.observed for measure in measures], axis=0)
+    left_out = np.mean([measure.without_each() for measure in measures], axis=0)
+    weights = _resampled(len(measures[0].statistics), num_resamples, seed)
+    resampled = np.concatenate([np.mean([each.of_weights(w) for each in measures], axis=0) for w in weights])
     levels = ((1 - confidence) / 2, (1 + confidence) / 2)
     return np.array(
         [_bca(*columns, levels) for columns in zip(observed.tolist(), resampled.T, left_out.T, strict=True)]
@@ -127,7 +167,7 @@ def _resampled(num_units: int, num_resamples: int, seed: int) -> Iterator[Array]
         yield np.bincount(places, minlength=count * num_units).reshape(count, num_units).astype(np.float64)
 
 
-def p_values(first: Measure, second: Measure, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Array:
+def p_values(first: Resampled, second: Resampled, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Array:
     """Return two-sided p-values of the differences of two runs on the same units, by approximate randomization.
 
     If both runs were the same, each unit's results could as well be exchanged between them. The p-value is the share of
@@ -145,13 +185,10 @@ def p_values(first: Measure, second: Measure, *, num_resamples: int = NUM_RESAMP
         The p-value of each metric, (N,) float64; nan where a metric is.
     """
     assert first.statistics.shape == second.statistics.shape
-    changes = second.statistics - first.statistics
-    totals = first.statistics.sum(axis=0), second.statistics.sum(axis=0)
     observed = np.abs(second.observed - first.observed)
     as_large = np.zeros(len(first.names))
-    for exchanged in _exchanged(len(changes), num_resamples, seed):
-        moved = exchanged @ changes
-        differences = np.abs(second.values(totals[1] - moved) - first.values(totals[0] + moved))
+    for exchanged in _exchanged(len(first.statistics), num_resamples, seed):
+        differences = np.abs(first.differences(second, exchanged))
         as_large += (differences >= observed - EQUAL * np.maximum(1, observed)).sum(axis=0)
     found: Array = np.where(np.isnan(observed), np.nan, (1 + as_large) / (1 + num_resamples))
     return found

@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 
 from tests import tolerances
-from transformers_framework.several.statistics import Measure, holm, intervals, mean_measure, p_values
+from transformers_framework.several.rank_correlation import RankCorrelation
+from transformers_framework.several.statistics import Measure, holm, intervals, p_values
 
 GENERATOR = np.random.default_rng(0)
 
@@ -90,10 +91,37 @@ def test_what_does_not_vary_or_is_not_known():
 def test_seeds_of_a_run_are_averaged():
     first, second = accuracy((TRUE == FIRST).astype(float)), accuracy((TRUE == SECOND).astype(float))
     mean = (first.observed + second.observed) / 2
-    assert mean_measure([first, second]).observed == pytest.approx(mean)
+    assert first.mean_with([second]).observed == pytest.approx(mean)
     low, high = intervals([first, second], num_resamples=1000)[0]
     assert low < mean.item() < high
     assert high - low < np.diff(intervals([first], num_resamples=1000)[0]).item()
+
+
+def test_spearman_is_that_of_scipy_on_resampled_and_exchanged_rows():
+    """With equal numbers: ranks are computed again for each data set."""
+    labels = np.round(GENERATOR.normal(size=120), 1)
+    noises = (0.7, 0.9)
+    first, second = (np.round(labels + noise * GENERATOR.normal(size=120), 1) for noise in noises)
+
+    def spearman(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
+        return scipy.stats.spearmanr(x, y).statistic
+
+    mine, its = (RankCorrelation(labels, found[:, None]) for found in (first, second))
+    weights = GENERATOR.multinomial(120, [1 / 120] * 120, size=5).astype(float)
+    for row, value in zip(weights.astype(int), mine.of_weights(weights), strict=True):
+        assert value.item() == pytest.approx(spearman(np.repeat(first, row), np.repeat(labels, row)))
+    without = [spearman(np.delete(first, row), np.delete(labels, row)) for row in range(120)]
+    assert mine.without_each()[:, 0] == pytest.approx(without)
+    exchanged = GENERATOR.integers(0, 2, (5, 120)).astype(float)
+    for row, value in zip(exchanged == 1, mine.differences(its, exchanged), strict=True):
+        ours, theirs = np.where(row, second, first), np.where(row, first, second)
+        assert value.item() == pytest.approx(spearman(theirs, labels) - spearman(ours, labels))
+    low, high = intervals([mine], num_resamples=1000)[0]
+    assert low < mine.observed.item() < high
+    both = mine.mean_with([its])
+    assert both.observed == pytest.approx((mine.observed + its.observed) / 2)
+    assert 0 < p_values(mine, its, num_resamples=500).item() < 1
+    assert p_values(both, both, num_resamples=100).item() == 1
 
 
 def test_holm():
