@@ -21,6 +21,7 @@ import torch
 from tests import runs
 from tests.integration import interrupted
 from transformers_framework.constants import MEASURED
+from transformers_framework.loggers.csv_file import read_rows
 from transformers_framework.loggers.tensorboard import EVENT_SIZES
 from transformers_framework.reports.results import KEY
 from transformers_framework.storage.run_folders import LOG, METRICS, PREVIOUS, RESULTS, RunFolders
@@ -56,6 +57,7 @@ FLAGS: dict[str, Any] = {
     "num_sanity_val_steps": 1,
 }
 VARYING = (PREVIOUS, LOG, ".lock")  # files of which a resumed run may have others
+OF_LOGGERS = ("wandb", "mlflow")  # folders with ids and times in their files
 
 
 class Interruption(NamedTuple):
@@ -193,8 +195,9 @@ def differences(ours: RunFolders, theirs: RunFolders) -> list[str]:
 
 def files_of(run: RunFolders) -> list[Path]:
     """Return the files of a run that are the same however often it was interrupted."""
+    others = (run.tensorboard, *(run.output_dir / name for name in OF_LOGGERS))
     files = (path for path in run.output_dir.rglob("*") if path.is_file() and path.name not in VARYING)
-    return [path for path in files if run.tensorboard not in path.parents]
+    return [path for path in files if not {*others} & {*path.parents}]
 
 
 def _place(path: Path, run: RunFolders) -> str:
@@ -205,6 +208,9 @@ def _state(path: Path, run: RunFolders) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, weights_only=True)
     state.pop(EVENT_SIZES, None)  # each process has a file of its own
     state.pop(KEY, None)  # seconds, and the size of a file that has speeds of training
+    for name in OF_LOGGERS:
+        for key in ("id", "recent"):
+            state.get(name, {}).pop(key, None)
     found = dict(leaves(state))
     return {
         place: value.replace(str(run.output_dir), "--output_dir") if isinstance(value, str) else value
@@ -215,6 +221,8 @@ def _state(path: Path, run: RunFolders) -> dict[str, Any]:
 def _content(path: Path, run: RunFolders) -> bytes:
     """Return what is in a file, but for the folder of outputs, for times and for what depends on them."""
     content = path.read_bytes().replace(str(run.output_dir).encode(), b"--output_dir")
+    if path.name == "metrics.csv":
+        return repr([{**row, **dict.fromkeys(MEASURED)} for row in read_rows(path)]).encode()
     if path.name == METRICS:
         content = re.sub(rb'"(' + "|".join(MEASURED).encode() + rb')": [^,}]+', b"", content)
         return re.sub(rb'"time": "[^"]{25}", ', b"", content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import struct
 import sys
 import zlib
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests import runs
+from tests import moments, runs
 from tests.outside import package  # noqa: F401
 from transformers_framework.compat.wandb import records
 from transformers_framework.constants import MEASURED
@@ -154,6 +155,86 @@ def test_mlflow(tmp_path: Path, package: Any) -> None:  # noqa: F811
         assert name in MEASURED or [(each.step, each.value) for each in sorted(history, key=lambda e: e.step)] == points
     assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"model_card.md", "test"}
     assert [item.path for item in client.list_artifacts(run.info.run_id, "test")] == ["test/dot.png"]
+
+
+MOMENTS = [
+    ("before on_validation_batch_end", 4, signal.SIGKILL),
+    ("before Path.replace", 8, signal.SIGKILL),
+    ("after on_train_epoch_end", 1, signal.SIGKILL),
+    ("before on_test_batch_end", 2, signal.SIGKILL),
+    ("before KeptCheckpoints.on_run_end", 1, signal.SIGKILL),  # after figures and texts
+    ("before on_validation_end", -1, signal.SIGTERM),
+]
+
+
+@pytest.mark.needs("wandb", "mlflow", "matplotlib")
+@pytest.mark.slow
+def test_all_loggers_have_the_same_of_a_killed_run(tmp_path: Path) -> None:
+    """Files, figures and errors too; steps of TensorBoard, rows of W&B and points of MLflow."""
+    flags = {"figures": True, "errors": 5, "log_every_n_steps": 1, "wandb_mode": "offline"}
+    sweep = moments.short_run(tmp_path, loggers=["tensorboard", "csv", "wandb", "mlflow"], **flags)
+    assert (sweep.whole.predictions / "errors.md").exists()
+    assert len(list(sweep.whole.predictions.glob("figures/*.png"))) == 5
+    rows, points, images = (read(sweep.whole) for read in (rows_of_wandb, points_of_mlflow, images_of_tensorboard))
+    for number, (moment, occurrence, signum) in enumerate(MOMENTS):
+        assert sweep.problems(f"{number}", sweep.at(moment, occurrence, signum)) == []
+        folders = RunFolders(tmp_path / f"{number}", "run")
+        assert rows_of_wandb(folders) == rows, moment
+        assert points_of_mlflow(folders) == points, moment
+        assert images_of_tensorboard(folders) == images, moment
+
+
+def rows_of_wandb(folders: RunFolders) -> list[dict[str, str]]:
+    """Return the rows of the run in all its files, without times, measurements and names of media files."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found: dict[int, dict[str, str]] = {}
+    files = (folders.output_dir / "wandb").glob("offline-run-*/run-*.wandb")
+    by_run: dict[str, list[Path]] = {}
+    for path in sorted(files, key=lambda path: path.parent.name):
+        by_run.setdefault(path.name, []).append(path)
+    for path in list(by_run.values())[-1]:  # one that was killed before its first checkpoint starts another
+        for content in records(path):
+            record = Record()
+            record.ParseFromString(content)
+            if not record.HasField("history"):
+                continue
+            items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+            left_out = (*MEASURED, "_timestamp", "_runtime")
+            row = {name: text for name, text in sorted(items.items()) if name not in left_out and "/path" not in name}
+            assert record.history.step.num not in found, "a row is there twice"
+            found[record.history.step.num] = row
+    return [found[number] for number in range(len(found))]
+
+
+def points_of_mlflow(folders: RunFolders) -> dict[str, list[tuple[int, float]]]:
+    """Return steps and values of each metric of the last run; of measurements the steps.
+
+    The epoch is logged with each row: at a step with several, it may be there once or several times.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folders.output_dir}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("transformers-framework")
+    assert experiment is not None
+    run = client.search_runs([experiment.experiment_id])[0]
+    assert run.info.status == "FINISHED"
+    found = {}
+    for name in run.data.metrics:
+        history = client.get_metric_history(run.info.run_id, name)
+        points = sorted((each.step, 0.0 if name in MEASURED else each.value) for each in history)
+        found[name] = sorted({*points}) if name == "epoch" else points
+    return found
+
+
+def images_of_tensorboard(folders: RunFolders) -> dict[str, list[tuple[int, bytes]]]:
+    """Return steps and contents of the images by their names."""
+    events = EventAccumulator(str(folders.tensorboard), size_guidance={"images": 0})
+    events.Reload()
+    return {
+        tag: [(image.step, image.encoded_image_string) for image in events.Images(tag)]
+        for tag in events.Tags()["images"]
+    }
 
 
 def lines(folders: RunFolders) -> list[dict[str, Any]]:

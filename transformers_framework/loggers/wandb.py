@@ -6,10 +6,12 @@ import html
 import logging
 import netrc
 import os
+import time
+from collections import deque
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pytorch_lightning.utilities import rank_zero_only
@@ -20,16 +22,34 @@ from transformers_framework.loggers.interface import StartsRun, TakesMedia
 from transformers_framework.storage.run_folders import RunFolders
 
 CREDENTIALS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
+UNWRITTEN, MOST_RECENT = 60.0, 1000  # seconds after which wandb has written a row; most rows in a checkpoint
 SYNC = "Upload it later: wandb sync %s/wandb/offline-run-*"
 
 logger = logging.getLogger(__name__)
+
+
+class Recent(NamedTuple):
+    """A row of metrics that wandb may not have written yet.
+
+    Args:
+        time: ``time.monotonic()`` when it was logged.
+        number: Its number.
+        values: Metrics by name.
+        step: The trainer's step.
+    """
+
+    time: float
+    number: int
+    values: Mapping[str, float]
+    step: int
 
 
 class WeightsAndBiases(StartsRun, TakesMedia):
     """Log to a run of Weights & Biases, which a resumed run continues; offline where the server does not answer.
 
     Rows are numbered in the order in which they are logged, also over the processes of a run: those that were logged
-    after the checkpoint of a resumed run are not logged again.
+    after the checkpoint of a resumed run are not logged again. wandb writes some seconds later, and a process that is
+    killed loses these rows: checkpoints have the last ones, of which a resumed run logs those that are missing.
 
     Args:
         folders: Folders of the run.
@@ -45,15 +65,19 @@ class WeightsAndBiases(StartsRun, TakesMedia):
         self.writer: Any = None
         self.rows: int | None = 0  # logged up to now; unknown after a checkpoint of an earlier version
         self.rows_there = 0  # of the run, when this process started
+        self.recent: deque[Recent] = deque(maxlen=MOST_RECENT)
 
     def state(self) -> dict[str, Any]:
-        """Return the id of the run and the number of its rows."""
-        return super().state() | {"rows": self.rows}
+        """Return the id of the run, the number of its rows and the last ones."""
+        recent = [(row.number, row.values, row.step) for row in self.recent if row.time > time.monotonic() - UNWRITTEN]
+        return super().state() | {"rows": self.rows, "recent": recent}
 
     def restore(self, state: Any, step: int) -> None:
         """Continue the run of a checkpoint."""
         super().restore(state, step)
         self.rows = 0 if state is None else state.get("rows")
+        recent = [] if state is None else state.get("recent", [])
+        self.recent = deque((Recent(time.monotonic(), *row) for row in recent), maxlen=MOST_RECENT)
 
     def started(self) -> Any:
         """Return the run of wandb."""
@@ -62,6 +86,8 @@ class WeightsAndBiases(StartsRun, TakesMedia):
             self.rows_there = num_rows(self.folders.output_dir, self.writer.id) if self.writer.offline else 0
             self.rows_there = max(self.rows_there, self.writer.starting_step)
             self.run_id = self.writer.id
+            for row in self.recent:
+                self._write_row(row.number, row.values, row.step)
         return self.writer
 
     def _start(self) -> Any:
@@ -92,18 +118,23 @@ class WeightsAndBiases(StartsRun, TakesMedia):
             logger.info("Weights & Biases: %s", run.url)
         return run
 
-    def _log(self, values: Mapping[str, Any], step: int) -> None:
-        """Log a row, unless it is there."""
-        writer = self.started()
+    def _log(self, values: Mapping[str, Any], step: int) -> int:
+        """Log a row, unless it is there; return its number."""
+        self.started()
         number = self.rows_there if self.rows is None else self.rows
         self.rows = number + 1
+        self._write_row(number, values, step)
+        return number
+
+    def _write_row(self, number: int, values: Mapping[str, Any], step: int) -> None:
         if number >= self.rows_there:
-            writer.log({**values, "trainer/global_step": step}, step=number, commit=True)
+            self.writer.log({**values, "trainer/global_step": step}, step=number, commit=True)
 
     @rank_zero_only
     def write_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics."""
-        self._log(metrics, step)
+        values = {name: float(value) for name, value in metrics.items()}
+        self.recent.append(Recent(time.monotonic(), self._log(values, step), values, step))
 
     @rank_zero_only
     def write_hyperparams(self, params: Mapping[str, Any]) -> None:
