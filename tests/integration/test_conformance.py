@@ -328,6 +328,8 @@ def check_line(objective: str, line: Mapping[str, Any], row: Mapping[str, Any], 
     elif objective == "token_class":
         assert len(prediction) == len(line["scores"]) == len(row["words"])
         assert set(prediction) <= set(TAGS)
+        assert all(each["text"] == " ".join(row["words"][each["start"] : each["end"]]) for each in line["entities"])
+        return {"prediction", "scores", "entities"}
     elif objective == "answer_selection":
         assert prediction == int(line["scores"] > 0)
     return {"prediction", "scores"}

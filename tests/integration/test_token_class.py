@@ -15,7 +15,8 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from tests import runs, tiny
-from tests.tolerances import approx, assert_close
+from tests.tolerances import FORWARD, approx, assert_close
+from transformers_framework import load
 from transformers_framework.cli.main import main
 from transformers_framework.objectives import token_class
 
@@ -28,6 +29,11 @@ def real(name: str, split: str) -> tuple[list[dict[str, Any]], list[str]]:
         pytest.skip(f"no {SHARED / name}")
     rows = [json.loads(line) for line in (SHARED / name / f"{split}.jsonl").read_text("utf-8").splitlines()]
     return rows, json.loads((SHARED / name / "labels.json").read_text("utf-8"))["tag_names"]
+
+
+def scores_of(line: dict[str, Any]) -> list[float]:
+    """Take the scores of words and entities out of a line of predictions."""
+    return [*line.pop("scores"), *(entity.pop("score") for entity in line["entities"])]
 
 
 def model_for(folder: Path, rows: list[dict[str, Any]], vocabulary: int = 2000) -> dict[str, Path]:
@@ -126,6 +132,20 @@ def test_entities_of_tweets_are_counted_as_seqeval_counts(tmp_path: Path) -> Non
     for name in ("f1", "precision", "recall"):
         expected = getattr(seqeval, f"{name}_score")(wanted, found)
         assert logged[f"test/token_class/entity_{name}"] == approx(expected)
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    for line in lines:
+        spans = [(each["type"], each["start"], each["end"] - 1) for each in line["entities"]]
+        assert spans == get_entities(line["prediction"])
+        for each in line["entities"]:
+            words, scores = (line[name][each["start"] : each["end"]] for name in ("tokens", "scores"))
+            assert each["text"] == " ".join(words) == " ".join(line["tokens"])[each["start_char"] : each["end_char"]]
+            assert each["score"] == approx(sum(scores) / len(scores))
+    model = load(str(folders.export))
+    shown = model.predict([{"tokens": line["tokens"]} for line in lines[:40]])
+    assert [spans["entities"] for spans in shown] == [
+        [{**each, "score": approx(each["score"], FORWARD)} for each in line["entities"]] for line in lines[:40]
+    ]
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -229,7 +249,7 @@ def test_a_document_of_3000_words_has_3000_labels(tmp_path: Path) -> None:
     )
     assert runs.metrics(two, "test") == approx(logged)
     for ours, theirs in zip(runs.predictions(two), lines, strict=True):
-        assert ours.pop("scores") == approx(theirs.pop("scores"))
+        assert scores_of(ours) == approx(scores_of(theirs))
         assert ours == theirs
 
 
@@ -255,7 +275,7 @@ def test_two_processes_count_what_one_counts(tmp_path: Path) -> None:
         assert runs.metrics(two, stage) == approx(expected)
     ours, theirs = runs.predictions(two), runs.predictions(one)
     for line, expected in zip(ours, theirs, strict=True):
-        assert line.pop("scores") == approx(expected.pop("scores"))
+        assert scores_of(line) == approx(scores_of(expected))
     assert ours == theirs
 
 
@@ -291,7 +311,7 @@ def test_a_stream_and_workers_give_the_same_as_tables(tmp_path: Path) -> None:
     plain = runs.run(tmp_path, pipeline="token_class", name="plain", **data)
     streamed = runs.run(tmp_path, pipeline="token_class", name="streamed", iterable=True, num_workers=2, **data)
     for ours, theirs in zip(runs.predictions(streamed), runs.predictions(plain), strict=True):
-        assert ours.pop("scores") == approx(theirs.pop("scores")), "batches hold other rows"
+        assert scores_of(ours) == approx(scores_of(theirs)), "batches hold other rows"
         assert ours == theirs
     assert runs.scalars(streamed)["train/loss"] == runs.scalars(plain)["train/loss"]
 

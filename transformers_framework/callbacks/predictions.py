@@ -13,7 +13,7 @@ import torch
 
 from transformers_framework.constants import ROW_IDS, Stage
 from transformers_framework.distributed.collectives import gather_json
-from transformers_framework.objectives.capabilities import MergesWindows, WritesFiles
+from transformers_framework.objectives.capabilities import AddsTexts, MergesWindows, WritesFiles
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.sources.columns import chunks
 from transformers_framework.storage.atomic import atomic_file
@@ -126,14 +126,15 @@ def lines_of(
     chunks: Iterator[Mapping[str, Sequence[Any]]], objective: Objective, columns: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each row of the data set that was predicted, and its predictions."""
-    position = 0
+    position, adding = 0, objective if isinstance(objective, AddsTexts) else None
     ids, predicted = columns[ROW_IDS], decoded(objective, columns)
     start = 0
     for rows in chunks:
         size = len(next(iter(rows.values())))
         while position < len(ids) and ids[position] < start + size:
             row = {key: column[ids[position] - start] for key, column in rows.items()}
-            yield {"id": int(ids[position]), **row}, next(predicted)
+            line = next(predicted)
+            yield {"id": int(ids[position]), **row}, adding.with_texts(line, row) if adding else line
             position += 1
         start += size
 

@@ -223,6 +223,19 @@ class MergesWindows(ABC):
         """
 
 
+class AddsTexts(ABC):
+    """Adds values to the predictions of a row that need its texts, such as the entities in it."""
+
+    @abstractmethod
+    def with_texts(self, predictions: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the predictions of a row with what is added.
+
+        Args:
+            predictions: What ``decode`` returned.
+            row: Columns of the row.
+        """
+
+
 class WritesFiles(ABC):
     """Writes further files in addition to the predictions."""
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from transformers_framework.constants import EVALUATED, IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.objectives.capabilities import ConfiguresInputs, MergesWindows, WritesFiles
+from transformers_framework.objectives.capabilities import AddsTexts, ConfiguresInputs, MergesWindows, WritesFiles
 from transformers_framework.objectives.objective import Context, Evaluation, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.words import first_pieces
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
 from transformers_framework.sources.columns import arrow_chunks, item_feature, list_sizes
-from transformers_framework.sources.fields import word_column
+from transformers_framework.sources.fields import as_text, word_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from transformers_framework.sources.columns import DatasetSource
 
 ENTITIES = "named_entity_recognition"  # the pipeline whose classes are entity tags
+PREDICTED_ENTITIES = "entities"  # in predictions
 MOST_DESCRIBED = 40  # words of a sample that --check shows
 
 logger = logging.getLogger(__name__)
 
 
-class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindows, WritesFiles):
+class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindows, AddsTexts, WritesFiles):
     """Classify each word at its first token.
 
     If a row is split into windows, each word is learned and predicted in exactly one of them. Words for which the
@@ -268,6 +269,21 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
             "scores": [score if number >= 0 else None for score, number in zip(scores, classes, strict=True)],
             "prediction": [None if number < 0 else names[number] if names else number for number in classes],
         }
+
+    def with_texts(self, predictions: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the predictions with the entities of the row, if classes are entity tags.
+
+        A column of words or labels that has the name "entities" is kept instead.
+        """
+        from transformers_framework.objectives.predicted_entities import entity_tags, predicted_entities
+
+        tags = entity_tags(tuple(self.classes.names or ()))
+        if tags is None or PREDICTED_ENTITIES in (self.words, self.classes.column):
+            return predictions
+        numbers = self.classes.number_of_prediction
+        classes = [-1 if name is None else numbers[name] for name in predictions["prediction"]]
+        words = [as_text(word) for word in row[self.words] or ()]
+        return predictions | {PREDICTED_ENTITIES: predicted_entities(tags, words, classes, predictions["scores"])}
 
     def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
         """Return scores of classes and of entity types, confusions, calibration and mistakes."""

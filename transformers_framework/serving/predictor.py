@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from transformers_framework.callbacks.predictions import decoded, joined_batches, on_host, whole_rows
+from transformers_framework.callbacks.predictions import joined_batches, lines_of, on_host, whole_rows
 from transformers_framework.constants import ROW_IDS
 from transformers_framework.data.loader import Loader, RowReader
 from transformers_framework.data.sampler import BatchSampler
@@ -89,8 +89,12 @@ class Predictor:
         """Predict all batches; return the predictions of each row by its number, by objective."""
         kept = [on_host(outputs["predictions"]) for _, outputs in self.outputs(batches)]
         return {
-            name: dict(zip(columns[ROW_IDS].tolist(), decoded(objective, columns), strict=True))
-            for name, objective, columns, _ in self.whole(kept)
+            name: dict(
+                zip(
+                    columns[ROW_IDS].tolist(), (found for _, found in lines_of(rows(), objective, columns)), strict=True
+                )
+            )
+            for name, objective, columns, rows in self.whole(kept)
         }
 
     def whole(
