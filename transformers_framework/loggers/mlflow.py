@@ -54,8 +54,7 @@ class MLflow(StartsRun, TakesMedia):
         self.is_local = tracking_uri is None
         self.tracking_uri = tracking_uri or f"sqlite:///{self.folder.absolute()}/mlflow.db"
         self.client: MlflowClient | None = None
-        self.first_again: int | None = None  # first step that a resumed run logs again
-        self.there: dict[str, set[tuple[int, str | None]]] = {}  # steps and values of its metrics from there on
+        self.there: dict[str, set[tuple[int, str | None]]] | None = None  # steps and values of a run that is resumed
 
     @property
     def folder(self) -> Path:
@@ -115,20 +114,18 @@ class MLflow(StartsRun, TakesMedia):
 
     def _is_there(self, key: str, value: float, step: int) -> bool:
         """Return whether an earlier process of a resumed run has logged a value; of measurements, any value."""
-        if self.first_again is None:
+        if self.there is None:
             return False
         if key not in self.there:
             assert self.client is not None
             history = self.client.get_metric_history(self.run_id, key)
-            self.there[key] = {
-                (each.step, _shown(key, each.value)) for each in history if each.step >= self.first_again
-            }
+            self.there[key] = {(each.step, _shown(key, each.value)) for each in history}
         return (step, _shown(key, value)) in self.there[key]
 
     def restore(self, state: Any, step: int) -> None:
         """Continue the run of a checkpoint."""
         super().restore(state, step)
-        self.first_again, self.there = None if state is None else step, {}
+        self.there = None if state is None else {}
 
     @rank_zero_only
     def write_hyperparams(self, params: Mapping[str, Any]) -> None:
