@@ -167,7 +167,8 @@ class Checkpoints(pl.callbacks.Checkpoint):
         """Export the final state, also of a resumed run that has nothing left to train."""
         if stage == "fit":
             self._restore_metrics(trainer)
-            models, self.folders.selects_best = self.folders.pre_trained_models, self.best_value is not None
+            models = self.folders.pre_trained_models
+            self.folders.select(best=self.best_value is not None)
             if not self.folders.selects_best and (models / "best").exists():
                 logger.warning(
                     "%s is the best state by the --monitor with which this run began, and stays as it is: the last "

@@ -119,6 +119,10 @@ class RunFolders:
         exports = (self.pre_trained_models / name for name in (("best", FINAL) if self.selects_best else (FINAL,)))
         return next((path for path in exports if path.exists()), None)
 
+    def select(self, *, best: bool) -> None:
+        """Take the best state for that of the run, or the last one."""
+        self.selects_best = best
+
     def existing_checkpoints(self) -> list[Path]:
         """Return those of the last, the previous and the best checkpoint that exist."""
         return [path for path in (self.last, self.previous, self.best) if path.exists()]
