@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 
 from transformers_framework.constants import DEFAULT_BATCH_SIZE, STAGES, TRAIN, Stage
+from transformers_framework.data.checks import checked, report
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.contradictions import check_flags
 from transformers_framework.data.fingerprint import NUM_FIRST_ROWS, Fingerprints
@@ -153,11 +154,12 @@ class DataModule(pl.LightningDataModule):
 
     # ---------------------------------------------------------------- loading and checks
 
-    def load(self, on_error: Callable[[UserError], None] | None = None) -> None:
+    def load(self, on_error: Callable[[UserError], None] | None = None, *, only_checks: bool = False) -> None:
         """Load and check the data of every stage; training data first, as label types are inferred from it.
 
         Args:
-            on_error: Called with each error, after which checks continue; without it the first error is raised.
+            on_error: Called with each error, after which checks continue; without it those of a stage are raised.
+            only_checks: Rewrite no rows.
 
         Raises:
             DataError: When something is wrong with a data set; the message has the place.
@@ -167,6 +169,7 @@ class DataModule(pl.LightningDataModule):
             raise ConfigurationError(
                 "No data: give at least one of --train_dataset, --valid_dataset, --test_dataset, --predict_dataset."
             )
+        self.only_checks = only_checks
         for stage in self.sources:
             with caught(on_error):
                 self._load_stage(stage, on_error)
@@ -218,12 +221,10 @@ class DataModule(pl.LightningDataModule):
 
         Returns None if errors make it impossible to rewrite rows or to compute their lengths.
         """
-        mistakes: list[UserError] = []
-        for step in self.parts:
-            with caught(mistakes.append if on_error else None):
-                dataset = step.pre_process(dataset, source)
-        for mistake in mistakes:
-            on_error(mistake)
+        dataset, mistakes = checked(dataset, self.parts, source)
+        report(mistakes, on_error)
+        if self.only_checks:
+            return None
         inputs = self.inputs.in_stage(source.stage)
         key = inputs.rewrite_key
         if mistakes or key is None:
@@ -248,9 +249,7 @@ class DataModule(pl.LightningDataModule):
         first = list(stream.take(max(self.prepare_data_batch_size, NUM_FIRST_ROWS)))
         head = datasets.Dataset.from_list(first[: self.prepare_data_batch_size], features=stream.features)
         self.first_rows[source.stage] = datasets.Dataset.from_list(first[:NUM_FIRST_ROWS], features=stream.features)
-        for step in self.parts:
-            with caught(on_error):
-                step.pre_process(head, source)
+        report(checked(head, self.parts, source)[1], on_error)
         return stream
 
     def rows(self, stage: Stage) -> Iterator[Mapping[str, Sequence[Any]]]:

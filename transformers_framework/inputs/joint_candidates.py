@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
-from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.inputs.candidate_checks import candidate_scores
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.inputs.candidate_checks import candidate_scores, check_lists, check_questions, query_of
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
 from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.encoding import tokenize
@@ -22,7 +22,6 @@ from transformers_framework.sources.columns import (
     Rows,
     column_lengths,
     distinct_rows,
-    first_empty_item,
     item_feature,
     list_sizes,
     value_numbers,
@@ -166,20 +165,29 @@ class JointCandidates(SegmentInputs):
         """
         super().pre_process(dataset, source)
         queries = self._check_lists(dataset, source) if self.in_lists else self._check_pairs(dataset, source)
+        if source.errors:  # they cannot be grouped
+            return dataset
         scores = self._scores(dataset, source)
+        if source.errors:
+            return dataset
         trains = source.stage == TRAIN
         grouping = Grouping.of(queries, k=self.k, scores=scores, in_turn=self.in_turn, shuffled=self.random and trains)
         if trains and scores is not None:
             grouping = grouping.kept()
-        if trains and not self.pad_to_k and (short := grouping.short_question()) is not None:
-            first = int(grouping.rows[grouping.sizes[:short].sum()])
-            row = int(queries[first]) if self.in_lists else first
-            query = "" if self.index_column is None else f" '{self._query_of(dataset[row])}'"
-            size = int(grouping.sizes[short])
-            raise DataError(
-                f"{source.place(row)}: question{query} has {size} candidates, which cannot be split into full groups "
-                f"of {self.k} (-k). Give --pad_to_k to train on smaller groups too, or another -k."
-            )
+        if trains and not self.pad_to_k and len(short := grouping.short_questions()):
+            firsts = grouping.rows[(np.cumsum(grouping.sizes) - grouping.sizes)[short]]
+            rows, sizes = queries[firsts] if self.in_lists else firsts, grouping.sizes[short]
+            order = np.argsort(rows, kind="stable")
+            rows, sizes = rows[order], sizes[order]
+
+            def describe(at: int) -> str:
+                query = "" if self.index_column is None else f" '{query_of(dataset[int(rows[at])], self.index_column)}'"
+                return (
+                    f"question{query} has {sizes[at]} candidates, which cannot be split into full groups of {self.k} "
+                    "(-k). Give --pad_to_k to train on smaller groups too, or another -k."
+                )
+
+            source.refuse(rows, describe)
         self.groupings[source.stage] = grouping
         return dataset
 
@@ -188,34 +196,18 @@ class JointCandidates(SegmentInputs):
 
     def _check_lists(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
         """Check the lists of each row; return the row of each candidate ``(N,) int64``."""
-        column = self.candidate.columns[0]
-        if (place := first_empty_item(dataset, column)) is not None:
-            raise DataError(
-                f"{source.place(place[0])}: candidate {place[1]} of '{column}' is null or empty (counted from 0). "
-                "Remove it and its label, or fill it in."
-            )
-        sizes = list_sizes(dataset, column)
         labels = self.label_column if source.stage != "predict" else None
-        for name in (labels, self.scores_column):
-            if name is None or item_feature(dataset.features.get(name)) is None:
-                continue  # other errors in it are reported elsewhere
-            if (wrong := np.flatnonzero(list_sizes(dataset, name) != sizes)).size:
-                row = int(wrong[0])
-                raise DataError(
-                    f"{source.place(row)}: '{name}' has {list_sizes(dataset, name)[row]} items for the {sizes[row]} "
-                    f"candidates of '{column}'; expected one for each."
-                )
+        check_lists(dataset, self.candidate.columns[0], (labels, self.scores_column), source)
         if self.index_column is not None and self.index_column in dataset.column_names:
+            rest, of_rest = source.sound(dataset)
             if item_feature(dataset.features[self.index_column]) is not None:
-                queries = repeated_queries(dataset, self.index_column, self.candidate.columns[0], source)
+                queries = repeated_queries(rest, self.index_column, self.candidate.columns[0], of_rest)
             else:
-                queries = value_numbers(dataset, self.index_column)
-            self._check_questions(dataset, self.index_column, queries, source)
-        return np.repeat(np.arange(len(dataset)), sizes)
-
-    def _query_of(self, row: Mapping[str, Any]) -> Any:
-        query = row[str(self.index_column)]
-        return query[0] if isinstance(query, list) else query
+                queries = value_numbers(rest, self.index_column)
+            rest, of_rest = source.sound(dataset)
+            if len(rest) == len(queries):
+                check_questions(rest, self.index_column, self.question.columns, queries, of_rest)
+        return np.repeat(np.arange(len(dataset)), list_sizes(dataset, self.candidate.columns[0]))
 
     def _check_pairs(self, dataset: Dataset, source: DatasetSource) -> np.ndarray:
         """Check the query id of every row; return it, or in prediction its question, as a number ``(N,) int64``."""
@@ -228,21 +220,8 @@ class JointCandidates(SegmentInputs):
             )
         check_queries(dataset, self.index_column, source)
         queries = value_numbers(dataset, self.index_column)
-        self._check_questions(dataset, self.index_column, queries, source)
+        check_questions(dataset, self.index_column, self.question.columns, queries, source)
         return queries
-
-    def _check_questions(self, dataset: Dataset, index_column: str, queries: np.ndarray, source: DatasetSource) -> None:
-        """Check that rows with the same query, given as numbers ``(N,) int64``, have the same question."""
-        _, firsts, query = np.unique(queries, return_index=True, return_inverse=True)
-        first = firsts[query.reshape(-1)]  # of each row's question
-        for column in self.question.columns:
-            found = value_numbers(dataset, column)
-            if (wrong := np.flatnonzero(found != found[first])).size:
-                row = int(wrong[0])
-                raise DataError(
-                    f"{source.place(row)}: '{index_column}' is {self._query_of(dataset[row])!r} as in "
-                    f"{source.place(int(first[row]))}, but '{column}' differs. Give each question its own id."
-                )
 
     def _scores(self, dataset: Dataset, source: DatasetSource) -> np.ndarray | None:
         """Return a score for each candidate, the highest for the first one ``(N,) float64``."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from transformers_framework.constants import NEGATIVE_ROWS, PASSAGE, ROWS, TRAIN, Stage
-from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
 from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.backend import read_in_lower_case
 from transformers_framework.processing.encoding import assemble, tokenize
 from transformers_framework.processing.windows import stretches, sums_by_row
 from transformers_framework.restricted import PositiveInt, Source
-from transformers_framework.sources.columns import DatasetSource, Rows, column_lengths, first_empty_item
+from transformers_framework.sources.columns import DatasetSource, Rows, column_lengths, empty_items
 from transformers_framework.sources.fields import Field, field_texts, parse_field, segments
 
 if TYPE_CHECKING:
@@ -169,12 +170,8 @@ class QueryPassage(SegmentInputs):
         spread = [field for field in fields if field.spreads]
         self._check_texts(dataset, spread, source, num_required=0)
         for column in (field.columns[0] for field in spread):
-            if (empty := first_empty_item(dataset, column)) is not None:
-                row, place = empty
-                raise DataError(
-                    f"{source.place(row)}: hard negative {place + 1} in '{column}' is null or empty. Remove it; "
-                    "rows may have different numbers of hard negatives."
-                )
+            rows, places = empty_items(dataset, column)
+            source.refuse(rows, partial(_empty_negative, column, places))
         return dataset
 
     # ---------------------------------------------------------------- batches
@@ -288,4 +285,11 @@ def _needs_two(column: str) -> ConfigurationError:
     return ConfigurationError(
         f"--input_columns: '{column}' names one column, and two are needed: query and passage. With --corpus_dataset, "
         "evaluation data may lack the second column. A single column is embedded, with --predict_dataset alone."
+    )
+
+
+def _empty_negative(column: str, places: np.ndarray, at: int) -> str:
+    return (
+        f"hard negative {places[at] + 1} in '{column}' is null or empty. Remove it; rows may have different numbers of "
+        "hard negatives."
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transformers_framework.constants import Stage
-from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds, Inputs
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import (
@@ -31,7 +31,7 @@ from transformers_framework.sources.columns import (
     check_column,
     check_text_type,
     chunks,
-    first_empty,
+    empty_rows,
     list_sizes,
     rows_without_characters,
 )
@@ -213,18 +213,22 @@ class SegmentInputs(Inputs):
         if not len(doubtful):
             return
         name, rows = ":".join(field.columns), dataset.select_columns(list(field.columns)).select(doubtful)
-        if (row := first_empty(rows, field.columns)) is not None:
-            raise DataError(
-                f"{source.place(int(doubtful[row]))}: the text in '{name}' is null or empty. "
-                "Remove the row or fill it in."
-            )
-        texts, counts = segments(rows[:], [field])
-        empty = np.flatnonzero(sums_by_row(tokenize(self.backend, texts)[1], counts) == 0)
+        empty = empty_rows(rows, field.columns)
+        source.refuse(
+            doubtful[empty], lambda at: f"the text in '{name}' is null or empty. Remove the row or fill it in."
+        )
         if len(empty):
-            raise DataError(
-                f"{source.place(int(doubtful[empty[0]]))}: the tokenizer returns no token for the text in "
-                f"'{name}', which has no letter, number or symbol. Remove the row or fill it in."
-            )
+            written = np.setdiff1d(np.arange(len(rows)), empty)
+            doubtful, rows = doubtful[written], rows.select(written)
+        texts, counts = segments(rows[:], [field])
+        lost = np.flatnonzero(sums_by_row(tokenize(self.backend, texts)[1], counts) == 0)
+        source.refuse(
+            doubtful[lost],
+            lambda at: (
+                f"the tokenizer returns no token for the text in '{name}', which has no letter, number or "
+                "symbol. Remove the row or fill it in."
+            ),
+        )
 
     def _check_num_segments(self, dataset: Dataset, source: DatasetSource) -> None:
         """Raise if a row has more segments than fit into the input."""
@@ -233,12 +237,14 @@ class SegmentInputs(Inputs):
             return
         counts = np.sum([list_sizes(dataset, column) for column in lists], axis=0) + len(self.fields) - len(lists)
         needed = self.template.num_special(counts) + counts
-        if (longest := int(needed.max(initial=0))) > self.max_length:
-            row = int(needed.argmax())
-            raise DataError(
-                f"{source.place(row)}: {counts[row]} segments need {longest} tokens or more, and --max_sequence_length "
+        rows = np.flatnonzero(needed > self.max_length)
+        source.refuse(
+            rows,
+            lambda at: (
+                f"{counts[rows[at]]} segments need {needed[rows[at]]} tokens or more, and --max_sequence_length "
                 f"is {self.max_length}. Shorten the list in '{lists[0]}', or increase the length."
-            )
+            ),
+        )
 
     def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn B rows into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.

@@ -20,9 +20,9 @@ from transformers_framework.sources.columns import (
     DatasetSource,
     Rows,
     check_column,
-    first_empty,
-    first_null_item,
+    empty_rows,
     item_feature,
+    null_items,
     type_name,
 )
 from transformers_framework.sources.fields import as_text, word_column
@@ -99,17 +99,18 @@ class WordInputs(SegmentInputs):
         if not isinstance(item, Value) or "binary" in item.dtype:
             held = type_name(feature)
             raise DataError(f"--input_columns: '{self.column}' of {source.name} holds {held}, not lists of words.")
-        if (place := first_null_item(dataset, self.column)) is not None:
-            row, number = place
-            raise DataError(
-                f"{source.place(row)}: word {number} of '{self.column}' is null (counted from 0). Write an "
-                "empty text if there is no word, or remove the row."
-            )
-        if (empty := first_empty(dataset, [self.column])) is not None:
-            raise DataError(
-                f"{source.place(empty)}: '{self.column}' is null or has no words. Remove the row or fill it in."
-            )
-        self._check_not_empty(dataset, self.fields[0], source)
+        rows, numbers = null_items(dataset, self.column)
+        source.refuse(
+            rows,
+            lambda at: (
+                f"word {numbers[at]} of '{self.column}' is null (counted from 0). Write an empty text if there "
+                "is no word, or remove the row."
+            ),
+        )
+        empty = empty_rows(dataset, [self.column])
+        source.refuse(empty, lambda at: f"'{self.column}' is null or has no words. Remove the row or fill it in.")
+        rest, of_rest = source.sound(dataset)
+        self._check_not_empty(rest, self.fields[0], of_rest)
         return dataset
 
     # ---------------------------------------------------------------- windows, before training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,6 +14,7 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.processing.answers import normalized
 from transformers_framework.sources.columns import DatasetSource, check_column, distinct_texts, item_feature, type_name
 from transformers_framework.sources.fields import as_text
+from transformers_framework.sources.row_errors import NUM_DESCRIBED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,17 +108,19 @@ class Answers:
         for start in range(0, 0 if self.spans_column else len(dataset), CHUNK):
             part = slice(start, start + CHUNK)
             found[part], is_plain[part] = _plain_spans(*map(tables[part].column, (self.context_column, *self.columns)))
+        wrong, reasons = array("q"), list[str]()
         for row, texts, where, context in self.read(dataset, np.flatnonzero(~is_plain)):
-            if where is None:
-                raise DataError(
-                    f"{source.place(row)}: '{self.columns[-1]}' is null; expected empty lists for a question without "
-                    "an answer."
-                )
             try:
+                if where is None:
+                    expected = "expected empty lists for a question without an answer"
+                    raise ValueError(f"'{self.columns[-1]}' is null; {expected}")
                 spans = _spans(where, texts, context) if self.spans_column else _starts(where, texts, context)
             except ValueError as error:
-                raise DataError(f"{source.place(row)}: {error}. Correct the row or remove it.") from None
+                wrong.append(row)
+                reasons += [f"{error}. Correct the row or remove it."] if len(reasons) < NUM_DESCRIBED else []
+                continue
             found[row] = next(iter(spans), NOWHERE)
+        source.refuse(np.array(wrong, dtype=np.int64), reasons.__getitem__)
         return found
 
 

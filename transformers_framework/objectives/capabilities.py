@@ -200,6 +200,15 @@ class LogsByData:
         return []
 
 
+class HasMainMetric(ABC):
+    """Has a main metric, by which the best state is selected by default; without it, that is the loss."""
+
+    @property
+    @abstractmethod
+    def main_metric(self) -> str:
+        """Return its name without prefix, one that validation logs; known after ``pre_process``."""
+
+
 class Remarks(ABC):
     """Reports facts about the rows of a stage, which ``--check`` prints."""
 

@@ -15,7 +15,7 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.classification import binary_cross_entropy, cross_entropy
 from transformers_framework.objectives.labels import LabelEncoder, listed
 from transformers_framework.objectives.objective import Evaluation
-from transformers_framework.sources.columns import DatasetSource, arrow_chunks, first_null, item_feature, type_name
+from transformers_framework.sources.columns import DatasetSource, arrow_chunks, item_feature, null_rows, type_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -147,6 +147,8 @@ class ClassLabelType(LabelType):
             DataError: When a label is missing or invalid, with its place.
         """
         self.classes.inspect(dataset, source)
+        if not self.is_ready:  # no label is valid
+            return
         count = self.classes.count
         if self.label_weights is not None and len(self.label_weights) != count:
             raise ConfigurationError(
@@ -265,10 +267,13 @@ class MultiLabel(ClassLabelType):
                 f"classes, whole numbers or names. {WHERE_ONES_ARE}"
             )
         super().inspect(dataset, source)
-        if (row := first_null(dataset, column)) is not None:
-            raise DataError(
-                f"{source.place(row)}: '{column}' has no labels (null); expected a list, empty where the row has none."
-            )
+        source.refuse(
+            null_rows(dataset, column),
+            lambda at: f"'{column}' has no labels (null); expected a list, empty where the row has none.",
+        )
+        if not self.is_ready:
+            return
+        dataset, source = source.sound(dataset)
         start = num_labels = 0
         are_full, are_pairs, swapped = source.stage == TRAIN, "int" in kind, False
         for chunk in arrow_chunks(dataset, column):
@@ -278,12 +283,9 @@ class MultiLabel(ClassLabelType):
             order = np.lexsort((labels, rows))
             twice = (np.diff(rows[order], prepend=-1) == 0) & (np.diff(labels[order], prepend=-1) == 0)
             if (wrong := np.flatnonzero(twice | (labels[order] < 0))).size:
-                found = order[wrong[0]]
-                value = list(chain.from_iterable(lists))[found]
-                expected = "; expected classes only, and an empty list where the row has none"
-                if labels[found] >= 0:
-                    expected = f" twice; expected each class once. {WHERE_ONES_ARE}"
-                raise DataError(f"{source.place(start + rows[found])}: '{column}' has the label {value!r}{expected}.")
+                found, values = order[wrong], list(chain.from_iterable(values or () for values in lists))
+                texts = [self._trouble(values[place], labels[place]) for place in found.tolist()]
+                source.refuse(start + rows[found], texts.__getitem__)
             start += len(lists)
             are_full = are_full and bool((sizes == self.classes.count).all())
             are_pairs = are_pairs and bool((sizes == 2).all() and (labels < 2).all())
@@ -295,6 +297,12 @@ class MultiLabel(ClassLabelType):
             )
         if source.stage == TRAIN and not num_labels:
             raise DataError(f"--label_column: no row of {source.name} has any label in '{column}'. Check the column.")
+
+    def _trouble(self, value: Any, label: int) -> str:
+        expected = "; expected classes only, and an empty list where the row has none"
+        if label >= 0:
+            expected = f" twice; expected each class once. {WHERE_ONES_ARE}"
+        return f"'{self.classes.column}' has the label {value!r}{expected}."
 
     def _flat(self, lists: Sequence[Sequence[Any] | None], stage: Stage | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the concatenated class numbers of B rows, and how many each row has: both int64."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transformers_framework.constants import IGNORE_INDEX, RELEVANT
 from transformers_framework.exceptions import DataError
 from transformers_framework.sources.columns import DatasetSource, arrow_chunks, item_feature
 
@@ -127,31 +128,53 @@ def is_missing(value: Any) -> bool:
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
-def distinct(dataset: Dataset, column: str, source: DatasetSource) -> list[tuple[Any, int]]:
-    """Return the distinct values of a column, or of its lists, each with the first row that has it.
+def distinct(dataset: Dataset, column: str, source: DatasetSource) -> list[Any]:
+    """Return the distinct values of a column, or of its lists, in the order of their first occurrence.
 
     Raises:
         DataError: When there are too many to be labels.
     """
     import pyarrow.compute as pc
 
-    first: dict[Any, int] = {}
-    start = 0
+    found: dict[Any, None] = {}
     in_lists = item_feature(dataset.features[column]) is not None
     for chunk in arrow_chunks(dataset, column):
         array = pc.list_flatten(chunk) if in_lists else chunk
         encoded = array.dictionary_encode(null_encoding="encode")
-        numbers, places = np.unique(encoded.indices.to_numpy(), return_index=True)
+        numbers = np.unique(encoded.indices.to_numpy())
         if len(numbers) > MAX_CLASSES:
             raise DataError(
                 f"--label_column: '{column}' of {source.name} has more than {MAX_CLASSES:,} different values, too "
                 f"many for classes. Check that it is the label. Columns: {', '.join(dataset.column_names)}."
             )
-        rows = pc.list_parent_indices(chunk).to_numpy()[places] if in_lists else places
-        for value, row in zip(encoded.dictionary.take(numbers).to_pylist(), rows.tolist(), strict=True):
-            first.setdefault(value, start + row)
+        found |= dict.fromkeys(encoded.dictionary.take(numbers).to_pylist())
+    return list(found)
+
+
+def rows_with(dataset: Dataset, column: str, is_wrong: Callable[[Any], bool]) -> tuple[np.ndarray, list[Any]]:
+    """Return the rows with certain values in a column, or in its lists ``(N,) int64``, and the value in each.
+
+    Args:
+        dataset: The rows.
+        column: The column.
+        is_wrong: Returns whether a value is searched; called for the distinct values of each chunk of rows.
+    """
+    import pyarrow.compute as pc
+
+    rows, values, start = [np.zeros(0, np.int64)], list[Any](), 0
+    in_lists = item_feature(dataset.features[column]) is not None
+    for chunk in arrow_chunks(dataset, column):
+        array = pc.list_flatten(chunk) if in_lists else chunk
+        encoded = array.dictionary_encode(null_encoding="encode")
+        known = encoded.dictionary.to_pylist()
+        wrong = np.array([is_wrong(value) for value in known], dtype=bool)
+        indices = encoded.indices.to_numpy()
+        if len(places := np.flatnonzero(wrong[indices])):
+            owners = pc.list_parent_indices(chunk).to_numpy()[places] if in_lists else places
+            rows.append(start + owners.astype(np.int64))
+            values += [known[index] for index in indices[places].tolist()]
         start += len(chunk)
-    return list(first.items())
+    return np.concatenate(rows), values
 
 
 def column_numbers(array: Any, what: str, expected: str) -> np.ndarray:
@@ -169,3 +192,10 @@ def column_numbers(array: Any, what: str, expected: str) -> np.ndarray:
     if not any(is_kind(array.type) for is_kind in kinds):
         raise DataError(f"{what} holds {array.type}; expected {expected}.")
     return np.asarray(pc.fill_null(pc.cast(array, pa.float64()), float("nan")).to_numpy(zero_copy_only=False))
+
+
+def target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Return 1 for a positive, 0 for a negative, -100 for a row without label ``(N,) int64``."""
+    values = labels if isinstance(labels, np.ndarray) else [*map(number_of, labels)]
+    numbers = np.array(values, dtype=np.float64)
+    return np.where(numbers == IGNORE_INDEX, IGNORE_INDEX, numbers >= RELEVANT).astype(np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from transformers_framework.objectives.label_values import (
     names_of,
     number_of,
     numbers_in_names,
+    rows_with,
 )
 from transformers_framework.sources.columns import DatasetSource, check_column, item_feature, type_name
 
@@ -96,35 +97,44 @@ class LabelEncoder:
                 "each row." + (" (For lists, use seq_class with --problem_type multi_label.)" if lists else "")
             )
         values = distinct(dataset, self.column, source)
-        self._check_values(values, source)
+        if any(self._reason(value) for value in values):
+            self._refuse(dataset, source, self._reason)
+            values = [value for value in values if not self._reason(value)]
+            if not values:
+                return
         declared = self._declared[source.stage] = list(feature.names) if isinstance(feature, ClassLabel) else None
-        labels = [self._label_of(value, declared) for value, _ in values]
+        labels = [self._label_of(value, declared) for value in values]
         texts = [label for label in labels if isinstance(label, str)]
         if texts and declared is None and not self._is_fixed and are_rewritten_numbers(texts):
             logger.info("'%s' of %s holds %r: texts are read as whole numbers.", self.column, source.name, texts[0])
             labels = [number_of(label) for label in labels]
         self.fix_classes(labels, declared, trains=source.stage == TRAIN)
         self._check_order(declared, labels, source)
-        for value, row in values:
-            if self._class_of(value, declared) is None:
-                raise self._wrong(source, row, value, self._expected(value))
+        known = {value for value in values if self._class_of(value, declared) is not None}
+        if len(known) < len(values):
+            unknown = set(values) - known
+            self._refuse(dataset, source, lambda value: self._expected(value) if value in unknown else None)
 
-    def _check_values(self, values: Sequence[tuple[Any, int]], source: DatasetSource) -> None:
-        """Raise an error when a row has no label or an invalid one."""
-        for value, row in sorted(values, key=lambda found: not is_fraction(found[0])):
-            if is_missing(value):
-                raise self._wrong(source, row, value, "a label")
-            if is_written_list(value):
-                raise self._wrong(
-                    source, row, value,
-                    "a whole number or a name, but this is a list in the form of a string. CSV and TSV files cannot "
-                    "store lists: use JSON lines or Parquet",
-                )  # fmt: skip
-            if is_fraction(value):
-                remedy = "" if self.in_lists else " (for numbers, use seq_class with --problem_type regression)"
-                raise self._wrong(source, row, value, f"a whole number or a name{remedy}")
-            if self.is_binary and isinstance(self._label_of(value), str):
-                raise self._wrong(source, row, value, "1 (relevant candidate) or 0 (irrelevant), or yes and no")
+    def _reason(self, value: Any) -> str | None:
+        """Return what is expected instead of a value that is no label; None if it is one."""
+        if is_missing(value):
+            return "a label"
+        if is_written_list(value):
+            return (
+                "a whole number or a name, but this is a list in the form of a string. CSV and TSV files cannot store "
+                "lists: use JSON lines or Parquet"
+            )
+        if is_fraction(value):
+            remedy = "" if self.in_lists else " (for numbers, use seq_class with --problem_type regression)"
+            return f"a whole number or a name{remedy}"
+        if self.is_binary and isinstance(self._label_of(value), str):
+            return "1 (relevant candidate) or 0 (irrelevant), or yes and no"
+        return None
+
+    def _refuse(self, dataset: Dataset, source: DatasetSource, expected: Callable[[Any], str | None]) -> None:
+        """Report the rows with a wrong label; ``expected`` returns what is expected instead of one."""
+        rows, values = rows_with(dataset, self.column, lambda value: expected(value) is not None)
+        source.refuse(rows, lambda at: self._wrong(values[at], str(expected(values[at]))))
 
     def _check_order(self, declared: Sequence[str] | None, labels: Sequence[Any], source: DatasetSource) -> None:
         """Raise an error when a ``ClassLabel`` column has other names; log when the names are in another order."""
@@ -242,10 +252,10 @@ class LabelEncoder:
                 f"row has class {listed(absent)}. Correct the labels, or give --num_labels {count} if they are right."
             )
 
-    def _wrong(self, source: DatasetSource, row: int, found: Any, expected: str) -> DataError:
+    def _wrong(self, found: Any, expected: str) -> str:
         empty = f"no label ({'null' if found is None else found})" if not isinstance(found, str) else "an empty label"
         what = empty if is_missing(found) else f"the label {repr(found) if isinstance(found, str) else found}"
-        return DataError(f"{source.place(row)}: '{self.column}' has {what}; expected {expected}.")
+        return f"'{self.column}' has {what}; expected {expected}."
 
     def _expected(self, value: Any) -> str:
         """Return a text with the allowed labels, for the message about an invalid value."""

@@ -106,14 +106,6 @@ class Objective(ABC):
         """Return settings of the head's config such as ``num_labels``; called after :meth:`pre_process`."""
         return {}
 
-    @property
-    def main_metric(self) -> str:
-        """Return the name, without prefix, of the metric of validation by which the best state is selected by default.
-
-        It is known after :meth:`pre_process`.
-        """
-        return "loss"
-
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that the labels of a stage are made from."""
         return ()

@@ -18,6 +18,7 @@ from transformers_framework.objectives.answers import CHUNK, Answers, answer_tex
 from transformers_framework.objectives.capabilities import (
     Details,
     ExportsConfig,
+    HasMainMetric,
     HubTask,
     KeepsState,
     MergesWindows,
@@ -57,7 +58,9 @@ ALWAYS_ANSWERED = math.inf
 HIGHEST = float(np.finfo(np.float32).max)  # difference where there is no span at all; JSON has no infinity
 
 
-class QuestionAnswering(Objective, KeepsState, ExportsConfig, MergesWindows, WritesFiles, Details, HubTask):
+class QuestionAnswering(
+    Objective, KeepsState, ExportsConfig, HasMainMetric, MergesWindows, WritesFiles, Details, HubTask
+):
     """Predict the start and the end of the answer to a question in a context; the first token represents no answer.
 
     Args:

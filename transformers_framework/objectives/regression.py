@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,11 +92,14 @@ class Regression(LabelType):
         start = 0
         for chunk in arrow_chunks(dataset, self.column):
             numbers = _in_single_precision(np.asarray(chunk.to_numpy(zero_copy_only=False), np.float64))
-            if (wrong := np.flatnonzero(~np.isfinite(numbers))).size:
-                row, value = int(wrong[0]), chunk[int(wrong[0])].as_py()
-                found = "no label (null)" if value is None else f"the label {value}"
-                raise DataError(f"{source.place(start + row)}: '{self.column}' has {found}; expected a finite number.")
+            wrong = np.flatnonzero(~np.isfinite(numbers))
+            source.refuse(start + wrong, partial(self._trouble, chunk, wrong))
             start += len(chunk)
+
+    def _trouble(self, chunk: Any, wrong: np.ndarray, at: int) -> str:
+        value = chunk[int(wrong[at])].as_py()
+        found = "no label (null)" if value is None else f"the label {value}"
+        return f"'{self.column}' has {found}; expected a finite number."
 
     def labels(self, values: Sequence[Any], stage: Stage | None = None) -> np.ndarray:
         """Return the bits of the number of each row: ``(B,) int32``."""

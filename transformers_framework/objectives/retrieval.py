@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +13,6 @@ from transformers_framework.constants import (
     DEFAULT_BATCH_SIZE,
     EVALUATED,
     IGNORE_INDEX,
-    RELEVANT,
     ROW_IDS,
     TRAIN,
     Stage,
@@ -25,13 +25,14 @@ from transformers_framework.objectives.capabilities import (
     CountsLabels,
     Details,
     EvaluatesGroups,
+    HasMainMetric,
     HeadByFamily,
     HubTask,
     LogsByData,
     Remarks,
     WritesFiles,
 )
-from transformers_framework.objectives.label_values import column_numbers, number_of
+from transformers_framework.objectives.label_values import column_numbers, number_of, target_of
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.text_ids import token_hashes
 from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
@@ -57,7 +58,16 @@ if TYPE_CHECKING:
 
 
 class Retrieval(
-    Objective, HeadByFamily, CountsLabels, EvaluatesGroups, LogsByData, Remarks, WritesFiles, Details, HubTask
+    Objective,
+    HeadByFamily,
+    CountsLabels,
+    EvaluatesGroups,
+    LogsByData,
+    HasMainMetric,
+    Remarks,
+    WritesFiles,
+    Details,
+    HubTask,
 ):
     """Learn embeddings in which a query is close to its passages and far from all others.
 
@@ -208,9 +218,12 @@ class Retrieval(
             )
         without = np.flatnonzero(~sizes.any(axis=0))
         if len(without) and self.loss.row.negatives in ("needed", "one") and len(lists) == len(self.negative_fields):
-            raise DataError(
-                f"{source.place(int(without[0]))}: '{lists[0]}' has no hard negative, but --loss_fn {self.loss.name} "
-                "needs one. Remove the row, or choose a loss with in-batch negatives."
+            source.refuse(
+                without,
+                lambda at: (
+                    f"'{lists[0]}' has no hard negative, but --loss_fn {self.loss.name} needs one. Remove the "
+                    "row, or choose a loss with in-batch negatives."
+                ),
             )
 
     def _check_labels(self, dataset: Dataset, source: DatasetSource) -> None:
@@ -230,11 +243,8 @@ class Retrieval(
         start, any_positive = 0, False
         for array in arrow_chunks(dataset, column):
             values = column_numbers(array, f"--label_column: '{column}' of {source.name}", expected)
-            wrong = ~np.isfinite(values) if numbers else ~np.isin(values, (0, 1, IGNORE_INDEX))
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                found = shown(array[row].as_py())
-                raise DataError(f"{source.place(start + row)}: '{column}' is {found}; expected {expected}{hint}.")
+            rows = np.flatnonzero(~np.isfinite(values) if numbers else ~np.isin(values, (0, 1, IGNORE_INDEX)))
+            source.refuse(start + rows, partial(_wrong_label, column, array, rows, f"{expected}{hint}"))
             any_positive |= bool((values == 1).any())
             start += len(values)
         if trains and not numbers and not needs.needs_label and not any_positive:
@@ -248,7 +258,7 @@ class Retrieval(
         trains, needs = stage == TRAIN, self.loss.row
         if self.label_column not in self.label_columns(stage) or (trains and not needs.label.is_binary):
             return []
-        targets = [_target_of(column_numbers(array, "", "")) for array in arrow_chunks(dataset, str(self.label_column))]
+        targets = [target_of(column_numbers(array, "", "")) for array in arrow_chunks(dataset, str(self.label_column))]
         positives = sum(int(np.count_nonzero(target == 1)) for target in targets)
         found = f"{positives:,} of {len(dataset):,} rows ({100 * positives / len(dataset):.1f} %) have a positive"
         lone = trains and needs.in_batch and positives < len(dataset)
@@ -367,7 +377,7 @@ class Retrieval(
         if not self._ranks("test"):
             return StageDetails()
         columns = Columns(str(self.label_column), self.index_column)
-        return ranking_details(predicted, num_mistakes, columns, _target_of, are_logits=False)
+        return ranking_details(predicted, num_mistakes, columns, target_of, are_logits=False)
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
@@ -379,11 +389,8 @@ class Retrieval(
             return {}
         label_column = self.label_column if stage == "test" else None
         action = self.empty_target_action
-        return candidate_files(columns, rows, self.index_column, label_column, _target_of, empty_target_action=action)
+        return candidate_files(columns, rows, self.index_column, label_column, target_of, empty_target_action=action)
 
 
-def _target_of(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Return 1 for a positive, 0 for a negative, -100 for a row without label ``(N,) int64``."""
-    values = labels if isinstance(labels, np.ndarray) else [*map(number_of, labels)]
-    numbers = np.array(values, dtype=np.float64)
-    return np.where(numbers == IGNORE_INDEX, IGNORE_INDEX, numbers >= RELEVANT).astype(np.int64)
+def _wrong_label(column: str, array: Any, rows: np.ndarray, expected: str, at: int) -> str:
+    return f"'{column}' is {shown(array[int(rows[at])].as_py())}; expected {expected}."

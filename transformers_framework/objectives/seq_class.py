@@ -11,7 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import ARE_TEXTS, BINARY_LABELS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.objectives.capabilities import CountsLabels, Details, HeadFromData, HubTask
+from transformers_framework.objectives.capabilities import CountsLabels, Details, HasMainMetric, HeadFromData, HubTask
 from transformers_framework.objectives.label_types import LabelType, MultiLabel, ProblemType, SingleLabel
 from transformers_framework.objectives.labels import LabelEncoder
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class SequenceClassification(Objective, HeadFromData, CountsLabels, Details, HubTask):
+class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetric, Details, HubTask):
     """Predict the label of each row: a class, several classes or a number.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.objectives.capabilities import Details, Generates, HubTask, SparseHead
+from transformers_framework.objectives.capabilities import Details, Generates, HasMainMetric, HubTask, SparseHead
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, tokenize
@@ -23,8 +24,8 @@ from transformers_framework.sources.columns import (
     DatasetSource,
     check_column,
     check_text_type,
-    first_empty,
-    first_empty_item,
+    empty_items,
+    empty_rows,
     item_feature,
 )
 from transformers_framework.sources.fields import as_text
@@ -44,7 +45,7 @@ MOST_FOREIGN = 0.1  # share of letters other than a-z; French and German have 0.
 logger = logging.getLogger(__name__)
 
 
-class Summarization(Objective, SparseHead, Generates, Details, HubTask):
+class Summarization(Objective, SparseHead, Generates, HasMainMetric, Details, HubTask):
     """Generate the summary of a document; metrics compare generated summaries, not teacher-forced predictions.
 
     Args:
@@ -152,16 +153,13 @@ class Summarization(Objective, SparseHead, Generates, Details, HubTask):
             check_column(dataset, column, source, flag=flag)
             is_list = item_feature(dataset.features[column]) is not None
             check_text_type(dataset, column, source, is_list=is_list, flag=flag)
-            if is_list and (place := first_empty_item(dataset, column)) is not None:
-                row, number = place
-                raise DataError(
-                    f"{source.place(row)}: summary {number} of '{column}' is null or empty (they are counted from 0). "
-                    "Remove it or fill it in."
-                )
-        if (empty := first_empty(dataset, [self.column])) is not None:
-            raise DataError(
-                f"{source.place(empty)}: the summary in '{self.column}' is null or empty. Remove the row or fill it in."
-            )
+            if is_list:
+                rows, numbers = empty_items(dataset, column)
+                source.refuse(rows, partial(_empty_summary, column, numbers))
+        source.refuse(
+            empty_rows(dataset, [self.column]),
+            lambda at: f"the summary in '{self.column}' is null or empty. Remove the row or fill it in.",
+        )
         if source.stage != TRAIN and not self.tokenizer_is_given:
             self._check_script(dataset, source)
         return dataset
@@ -274,3 +272,7 @@ def summary_texts(value: Any) -> list[str]:
     """Return the non-empty texts of a value, which is a text or a list of texts."""
     texts = map(as_text, value if isinstance(value, list) else [value])
     return [text for text in texts if text.strip()]
+
+
+def _empty_summary(column: str, numbers: np.ndarray, at: int) -> str:
+    return f"summary {numbers[at]} of '{column}' is null or empty (they are counted from 0). Remove it or fill it in."

@@ -122,10 +122,9 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         # the inputs report other errors in the words
         if source.stage != "predict" and item_feature(dataset.features.get(self.words)) is not None:
             sizes, labels = list_sizes(dataset, self.words), list_sizes(dataset, self.classes.column)
-            if (different := np.flatnonzero(sizes != labels)).size:
-                row = int(different[0])
-                raise DataError(f"{source.place(row)}: {self._unequal(int(labels[row]), int(sizes[row]))}")
-            if not self.streams:
+            rows = np.flatnonzero(sizes != labels)
+            source.refuse(rows, lambda at: self._unequal(int(labels[rows[at]]), int(sizes[rows[at]])))
+            if not self.streams and not source.errors:
                 self.tags[source.stage] = self._classes_of(dataset, source.stage), np.cumsum(sizes) - sizes
         return dataset
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, SupportsFloat, cast
 
 from transformers_framework.constants import MEASURED, Direction, Stage
 from transformers_framework.metrics.stage_metric import direction_of
-from transformers_framework.objectives.capabilities import LogsByData
+from transformers_framework.objectives.capabilities import HasMainMetric, LogsByData
 from transformers_framework.objectives.objective import Objective, active, metric_names, stage_metrics
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main_metric(objectives: Sequence[Objective]) -> str | None:
         A name that validation logs, its loss where tasks have no main metric; None if it logs nothing.
     """
     logged, task = log_names(objectives, "valid"), active(objectives, "valid")[-1]
-    main = "valid/loss" if task.main_metric == "loss" else f"valid/{task.name}/{task.main_metric}"
+    main = f"valid/{task.name}/{task.main_metric}" if isinstance(task, HasMainMetric) else "valid/loss"
     return main if main in logged else next(iter(logged), None)
 
 

@@ -74,10 +74,9 @@ class Grouping:
     def __len__(self) -> int:
         return len(self.rows) if self.in_turn else int((-(-self.sizes // self.k)).sum())
 
-    def short_question(self) -> int | None:
-        """Return the place of the first question with a group of fewer than k candidates, or nothing."""
-        is_short = self.sizes < self.k if self.in_turn else self.sizes % self.k > 0
-        return int(np.argmax(is_short)) if is_short.any() else None
+    def short_questions(self) -> np.ndarray:
+        """Return the places of the questions with a group of fewer than k candidates ``(N,) int64``."""
+        return np.flatnonzero(self.sizes < self.k if self.in_turn else self.sizes % self.k > 0)
 
     def bins(self, seed: int, epoch: int) -> Bins:
         """Return the rows of each group of an epoch, one bin per group.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transformers_framework.constants import RELEVANT
 from transformers_framework.display import counted
 from transformers_framework.distributed.ranks import is_rank_zero
-from transformers_framework.exceptions import ConfigurationError, DataError
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.batches import EncodedBatches
 from transformers_framework.processing.text_ids import trec_name, value_hashes
 from transformers_framework.processing.windows import stretches
@@ -25,14 +25,14 @@ from transformers_framework.sources.columns import (
     check_text_type,
     chunks,
     column_lengths,
-    first_empty,
+    empty_rows,
     item_feature,
     shown,
 )
 from transformers_framework.sources.data_files import FileOptions
 from transformers_framework.sources.fields import Field, NamedColumns, field_texts, parse_field
 from transformers_framework.sources.loading import load_dataset, row_place
-from transformers_framework.sources.query_ids import check_ids, first_without_id
+from transformers_framework.sources.query_ids import check_ids, rows_without_id
 from transformers_framework.storage.cache import cache_folder
 
 if TYPE_CHECKING:
@@ -244,11 +244,12 @@ class Corpus:
 
     def _check_found(self, of_row: Numbers, numbers: Numbers, source: DatasetSource, what: Any) -> None:
         if len(absent := np.flatnonzero(numbers < 0)):
-            at = int(absent[0])
-            raise DataError(
-                f"{source.place(int(of_row[at]))}: {what(at)} ({self.source.name}; {len(absent)} of {len(numbers)} "
-                "relevant passages are missing). Add them, or check --corpus_column, --corpus_id_column and "
-                "--relevant_column."
+            source.refuse(
+                of_row[absent],
+                lambda at: (
+                    f"{what(int(absent[at]))} ({self.source.name}; {len(absent)} of {len(numbers)} relevant passages "
+                    "are missing). Add them, or check --corpus_column, --corpus_id_column and --relevant_column."
+                ),
             )
 
 
@@ -327,8 +328,10 @@ def load_corpus(
     for column in field.columns:
         check_column(dataset, column, source, flag="corpus_column")
         check_text_type(dataset, column, source, is_list=field.is_list, flag="corpus_column")
-    if (row := first_empty(dataset, field.columns)) is not None:
-        raise DataError(f"{place(row)}: the text in '{':'.join(field.columns)}' is null or empty. Remove the row.")
+    source.refuse(
+        empty_rows(dataset, field.columns),
+        lambda at: f"the text in '{':'.join(field.columns)}' is null or empty. Remove the row.",
+    )
     texts = np.concatenate(
         [value_hashes(field_texts(rows, field)) for rows in chunks(dataset, title="Reading the corpus")]
     )
@@ -365,15 +368,17 @@ def _ids(dataset: datasets.Dataset, column: str | None, source: DatasetSource, n
     if column is None:
         return value_hashes(list(range(len(dataset))))
     check_ids(dataset, column, source, flag="corpus_id_column", what="passage")
-    if (row := first_without_id(dataset, column)) is not None:
-        raise DataError(f"{source.place(row)}: '{column}' has no id ({shown(dataset[row][column])}).")
+    absent = rows_without_id(dataset, column)
+    source.refuse(absent, lambda at: f"'{column}' has no id ({shown(dataset[int(absent[at])][column])}).")
     ids = np.concatenate([value_hashes(rows[column]) for rows in chunks(dataset.select_columns([column]))])
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero((np.diff(ids[order]) == 0) & (np.diff(number[order]) != 0))
-    if len(twice):
-        row = int(order[twice + 1].min())
-        raise DataError(
-            f"{source.place(row)}: '{column}' is {dataset[row][column]!r}, which is the id of an earlier text too. "
-            "Give each passage a unique id."
-        )
+    rows = np.sort(order[twice + 1])
+    source.refuse(
+        rows,
+        lambda at: (
+            f"'{column}' is {dataset[int(rows[at])][column]!r}, which is the id of an earlier text too. Give "
+            "each passage a unique id."
+        ),
+    )
     return ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from transformers_framework.constants import Stage
 from transformers_framework.display import counted
 from transformers_framework.exceptions import DataError, did_you_mean
 from transformers_framework.sources.fields import as_text
+from transformers_framework.sources.row_errors import RowErrors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,11 +30,62 @@ class DatasetSource:
         stage: Stage that uses the data set.
         name: Name of the source as the user wrote it.
         place: Returns the place of a row, for instance ``file:line``.
+        errors: Collects the broken rows of all checks; without it, the first check that finds one raises.
     """
 
     stage: Stage
     name: str
     place: Callable[[int], str]
+    errors: RowErrors | None = None
+
+    def refuse(self, rows: np.ndarray, describe: Callable[[int], str]) -> None:
+        """Report broken rows.
+
+        Args:
+            rows: The rows, in order; one of several broken items may be there several times ``(N,) int64``.
+            describe: Returns what is wrong and what to do, by the index in ``rows``; called for the first rows only.
+
+        Raises:
+            DataError: When there are broken rows, and nothing collects them.
+        """
+        found, firsts = np.unique(rows, return_index=True)
+        errors = RowErrors() if self.errors is None else self.errors
+        errors.add(found, lambda at: describe(int(firsts[at])))
+        if self.errors is None:
+            self.check(errors)
+
+    def check(self, errors: RowErrors | None = None) -> None:
+        """Check that no row is broken.
+
+        Raises:
+            DataError: When one is; all are counted, and the first ones named.
+        """
+        if errors := errors or self.errors:
+            raise errors.error(f"--{self.stage}_dataset {self.name}", self.place)
+
+    def sound(self, dataset: Dataset) -> tuple[Dataset, DatasetSource]:
+        """Return the rows that no check has found broken, and their source."""
+        if not self.errors:
+            return dataset, self
+        rows = self.errors.sound(len(dataset))
+        return dataset.select(rows), SoundRows(
+            self.stage, self.name, lambda row: self.place(int(rows[row])), self.errors, rows
+        )
+
+
+@dataclass(frozen=True)
+class SoundRows(DatasetSource):
+    """Source of some rows of a data set.
+
+    Args:
+        rows: Their numbers in the data set ``(N,) int64``.
+    """
+
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def refuse(self, rows: np.ndarray, describe: Callable[[int], str]) -> None:
+        """Report broken rows, by their numbers among these rows."""
+        super().refuse(self.rows[rows], describe)
 
 
 def chunks(dataset: Dataset, size: int = 1000, *, title: str | None = None) -> Iterator[dict[str, list[Any]]]:
@@ -98,15 +150,11 @@ def check_text_type(
         raise DataError(f"--{flag}: '{column}' of {source.name} holds {type_name(feature)}, not text.")
 
 
-def first_empty(dataset: Dataset, columns: Sequence[str]) -> int | None:
-    """Return the first row in which no column has a visible character, None without such a row."""
-    start = 0
-    for arrays in zip(*(arrow_chunks(dataset, column) for column in columns), strict=True):
-        empty = np.logical_and.reduce([_lengths(array, visible=True) == 0 for array in arrays])
-        if empty.any():
-            return start + int(np.argmax(empty))
-        start += len(empty)
-    return None
+def empty_rows(dataset: Dataset, columns: Sequence[str]) -> np.ndarray:
+    """Return the rows in which no column has a visible character ``(N,) int64``."""
+    arrays = zip(*(arrow_chunks(dataset, column) for column in columns), strict=True)
+    empty = [np.logical_and.reduce([_lengths(array, visible=True) == 0 for array in parts]) for parts in arrays]
+    return np.flatnonzero(np.concatenate(empty or [np.zeros(0, bool)]))
 
 
 def has_text(dataset: Dataset, columns: Sequence[str]) -> bool:
@@ -170,43 +218,33 @@ def shown(value: Any) -> str:
     return "null" if value is None else repr(value)
 
 
-def first_null(dataset: Dataset, column: str) -> int | None:
-    """Return the first row in which a column is null, None without such a row."""
-    start = 0
-    for array in arrow_chunks(dataset, column):
-        if array.null_count:
-            return start + int(np.argmax(array.is_null().to_numpy(zero_copy_only=False)))
-        start += len(array)
-    return None
+def null_rows(dataset: Dataset, column: str) -> np.ndarray:
+    """Return the rows in which a column is null ``(N,) int64``."""
+    nulls = [array.is_null().to_numpy(zero_copy_only=False) for array in arrow_chunks(dataset, column)]
+    return np.flatnonzero(np.concatenate(nulls or [np.zeros(0, bool)]))
 
 
-def first_null_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
-    """Return the first row of a list column with a null item, and the position of the item in the list."""
+def null_items(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row of each null item of a list column, and its position in the list: ``(N,) int64``."""
+    return _items(dataset, column, lambda items: items.is_null().to_numpy(zero_copy_only=False))
+
+
+def empty_items(dataset: Dataset, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row of each null or empty item of a list column, and its position in the list: ``(N,) int64``."""
+    return _items(dataset, column, lambda items: _lengths(items, visible=True) == 0)
+
+
+def _items(dataset: Dataset, column: str, are_wrong: Callable[[Any], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow.compute as pc
 
-    start = 0
+    start, found, places = 0, [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for array in arrow_chunks(dataset, column):
-        items = pc.list_flatten(array)
-        if items.null_count:
-            rows = pc.list_parent_indices(array).to_numpy()
-            place = int(np.argmax(items.is_null().to_numpy(zero_copy_only=False)))
-            return start + int(rows[place]), place - int(np.searchsorted(rows, rows[place]))
+        if len(wrong := np.flatnonzero(are_wrong(pc.list_flatten(array)))):
+            rows = pc.list_parent_indices(array).to_numpy().astype(np.int64)
+            found.append(start + rows[wrong])
+            places.append(wrong - np.searchsorted(rows, rows[wrong]))
         start += len(array)
-    return None
-
-
-def first_empty_item(dataset: Dataset, column: str) -> tuple[int, int] | None:
-    """Return the first row of a list column with an empty item, and the position of the item in the list."""
-    import pyarrow.compute as pc
-
-    start = 0
-    for array in arrow_chunks(dataset, column):
-        if (empty := _lengths(pc.list_flatten(array), visible=True) == 0).any():
-            rows = pc.list_parent_indices(array).to_numpy()
-            place = int(np.argmax(empty))
-            return start + int(rows[place]), place - int(np.searchsorted(rows, rows[place]))
-        start += len(array)
-    return None
+    return np.concatenate(found), np.concatenate(places)
 
 
 def column_lengths(dataset: Dataset, column: str) -> np.ndarray:

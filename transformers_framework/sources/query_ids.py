@@ -10,9 +10,9 @@ from transformers_framework.exceptions import DataError
 from transformers_framework.sources.columns import (
     DatasetSource,
     check_column,
-    first_empty,
-    first_null,
+    empty_rows,
     list_sizes,
+    null_rows,
     shown,
     type_name,
     value_numbers,
@@ -29,9 +29,11 @@ def check_queries(dataset: Dataset, column: str, source: DatasetSource) -> None:
         DataError: When the column is absent, does not hold numbers or texts, or is null in a row.
     """
     check_ids(dataset, column, source, flag="index_column", what="query")
-    if (row := first_without_id(dataset, column)) is not None:
-        found = shown(dataset[row][column])
-        raise DataError(f"{source.place(row)}: '{column}' has no query id ({found}). Give each question an id.")
+    rows = rows_without_id(dataset, column)
+    source.refuse(
+        rows,
+        lambda at: f"'{column}' has no query id ({shown(dataset[int(rows[at])][column])}). Give each question an id.",
+    )
 
 
 def check_ids(dataset: Dataset, column: str, source: DatasetSource, *, flag: str, what: str) -> None:
@@ -51,10 +53,10 @@ def check_ids(dataset: Dataset, column: str, source: DatasetSource, *, flag: str
         )
 
 
-def first_without_id(dataset: Dataset, column: str) -> int | None:
-    """Return the first row in which an id is null or a blank text, None without such a row."""
+def rows_without_id(dataset: Dataset, column: str) -> np.ndarray:
+    """Return the rows in which an id is null or a blank text ``(N,) int64``."""
     is_text = getattr(dataset.features[column], "dtype", None) == "string"
-    return first_empty(dataset, [column]) if is_text else first_null(dataset, column)
+    return empty_rows(dataset, [column]) if is_text else null_rows(dataset, column)
 
 
 def repeated_queries(dataset: Dataset, column: str, candidates: str, source: DatasetSource) -> np.ndarray:
@@ -70,19 +72,25 @@ def repeated_queries(dataset: Dataset, column: str, candidates: str, source: Dat
         DataError: When a list of ids is not as long as the list of candidates, or ids differ or are null.
     """
     sizes, found = list_sizes(dataset, candidates), list_sizes(dataset, column)
-    if (wrong := np.flatnonzero(found != sizes)).size:
-        row = int(wrong[0])
-        raise DataError(
-            f"{source.place(row)}: '{column}' has {found[row]} items for the {sizes[row]} candidates of "
+    unequal = np.flatnonzero(found != sizes)
+    source.refuse(
+        unequal,
+        lambda at: (
+            f"'{column}' has {found[unequal[at]]} items for the {sizes[unequal[at]]} candidates of "
             f"'{candidates}'; expected the id of the query for each, or a column with one id per row."
-        )
+        ),
+    )
+    if len(unequal):
+        dataset, source = source.sound(dataset)
+        sizes = list_sizes(dataset, candidates)
     numbers, of_item = value_numbers(dataset, column, flat=True), np.repeat(np.arange(len(sizes)), sizes)
     queries = np.arange(len(sizes)) + len(numbers)  # a row without candidates is a query of its own
     queries[sizes > 0] = numbers[(np.cumsum(sizes) - sizes)[sizes > 0]]
-    if (wrong := np.flatnonzero((numbers != queries[of_item]) | (numbers < 0))).size:
-        row = int(of_item[wrong[0]])
-        values = ", ".join(dict.fromkeys(map(shown, dataset[row][column])))
-        raise DataError(
-            f"{source.place(row)}: '{column}' has {values}; expected the same id for each candidate of a row."
-        )
+    different = of_item[np.flatnonzero((numbers != queries[of_item]) | (numbers < 0))]
+
+    def describe(at: int) -> str:
+        values = ", ".join(dict.fromkeys(map(shown, dataset[int(different[at])][column])))
+        return f"'{column}' has {values}; expected the same id for each candidate of a row."
+
+    source.refuse(different, describe)
     return queries

@@ -58,7 +58,7 @@ def test_wrong_answers_are_named_by_their_row(texts: Any, starts: Any, message: 
 
 
 def test_sizes_are_compared_row_by_row() -> None:
-    with pytest.raises(DataError, match=r"^rows:0: there are 1 answers but 0 starts"):
+    with pytest.raises(DataError, match=r"rows:0: there are 1 answers but 0 starts"):
         spans({"text": ["go"], "answer_start": []}, {"text": [], "answer_start": [3]})
 
 

@@ -75,10 +75,10 @@ def test_scores_decide_who_goes_first_and_who_is_kept() -> None:
         assert kept == expected[:3]
 
 
-def test_the_first_short_question_is_found() -> None:
-    assert Grouping.of([4, 4, 1, 1, 1], k=2).short_question() == 1
-    assert Grouping.of([4, 4, 1, 1, 1], k=2, in_turn=True).short_question() is None
-    assert Grouping.of([4, 4, 1, 1, 1], k=3, in_turn=True).short_question() == 0
+def test_short_questions_are_found() -> None:
+    assert Grouping.of([4, 4, 1, 1, 1], k=2).short_questions().tolist() == [1]
+    assert Grouping.of([4, 4, 1, 1, 1], k=2, in_turn=True).short_questions().tolist() == []
+    assert Grouping.of([4, 4, 1, 1, 1], k=3, in_turn=True).short_questions().tolist() == [0]
 
 
 def test_orders_are_permutations_and_all_occur() -> None:

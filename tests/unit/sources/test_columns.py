@@ -11,7 +11,7 @@ from transformers_framework.sources.columns import (
     check_column,
     check_text_type,
     column_lengths,
-    first_empty,
+    empty_rows,
 )
 
 SOURCE = DatasetSource("train", "data.jsonl", "data.jsonl:{}".format)
@@ -43,13 +43,13 @@ def test_lengths_count_characters(dataset):
     ("columns", "row"),
     [(["text"], 1), (["number"], 2), (["list"], 1), (["text", "other"], 1), (["other"], 1), (["missing"], 0)],
 )
-def test_the_first_row_without_a_visible_text_is_found(dataset, columns, row):
-    assert first_empty(dataset, columns) == row
+def test_rows_without_a_visible_text_are_found(dataset, columns, row):
+    assert empty_rows(dataset, columns)[0] == row
 
 
 def test_rows_of_sharded_data_are_counted_as_they_are_read(dataset):
-    assert first_empty(dataset.select([4, 0, 2]), ["text"]) == 2
-    assert first_empty(dataset.select([4, 0]), ["text"]) is None
+    assert empty_rows(dataset.select([4, 0, 2]), ["text"]).tolist() == [2]
+    assert empty_rows(dataset.select([4, 0]), ["text"]).tolist() == []
 
 
 def test_chunks_are_in_order():
