@@ -97,6 +97,7 @@ class Experiment:
         self.allow_other_batch_size = allow_other_batch_size
         self.rendezvous_timeout, self.hang_timeout = rendezvous_timeout, hang_timeout
         self.data_errors: list[UserError] = []  # of a check
+        self.only_checks = False  # of the data, where a check has stand-ins for other parts
         self.metrics: dict[str, float] = {}  # of training and of each evaluated stage, by their log names
         self.started = time.monotonic()
 
@@ -212,7 +213,7 @@ class Experiment:
 
         flags, limits = (options_of(part, self.options) for part in (DataModule, Limits))
         data = DataModule(self.inputs, self.objectives, self.seed, self.options, Limits(**limits), **flags)
-        data.load(None if self.purpose == "run" else self.data_errors.append)
+        data.load(None if self.purpose == "run" else self.data_errors.append, only_checks=self.only_checks)
         return data
 
     @cached_property

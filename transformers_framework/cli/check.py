@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from transformers_framework.cli.stand_ins import build_parts
 from transformers_framework.constants import ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
 from transformers_framework.objectives.capabilities import HeadFromData, Remarks
@@ -32,31 +33,31 @@ def check(experiment: Experiment) -> bool:
 
 
 def find_problems(experiment: Experiment) -> list[UserError]:
-    """Build the parts of a run one by one and collect all errors; parts that depend on a failed one are skipped."""
+    """Build the parts of a run one by one and collect all errors; a part that fails does not hide errors of others."""
     problems: list[UserError] = []
     with caught(problems.append):
         experiment.check_folders()
-    with caught(problems.append):
-        assert experiment.config
-        before = len(problems)
-        for part in ("tokenizer", "inputs", "objectives"):
+    is_whole, can_check_data = build_parts(experiment, problems.append)
+    experiment.only_checks = not is_whole
+    if can_check_data:
+        with caught(problems.append):
+            try:
+                assert experiment.data
+            finally:
+                problems += experiment.data_errors
+    if is_whole and "data" in vars(experiment):
+        with caught(problems.append):
+            assert experiment.selection
+        unknown = [part for part in experiment.objectives if isinstance(part, HeadFromData) and not part.is_ready]
+        if experiment.data.is_loaded and not unknown:
             with caught(problems.append):
-                getattr(experiment, part)
-        if len(problems) > before:
-            with caught(problems.append):
-                build_trainer(experiment.options, experiment.folders, pre_trains=experiment.spec.pre_trains)
-            return _distinct(problems)
-        try:
-            assert experiment.data
-        finally:
-            problems += experiment.data_errors
-        for part in ("selection", "trainer"):
-            with caught(problems.append):
-                getattr(experiment, part)
-        if experiment.data.is_loaded and all(o.is_ready for o in experiment.objectives if isinstance(o, HeadFromData)):
+                assert experiment.trainer
             for check in checks_of(experiment):
                 with caught(problems.append):
                     check()
+            return _distinct(problems)
+    with caught(problems.append):
+        build_trainer(experiment.given, experiment.folders, pre_trains=experiment.spec.pre_trains)
     return _distinct(problems)
 
 
@@ -67,7 +68,8 @@ def _distinct(problems: list[UserError]) -> list[UserError]:
 def _report(experiment: Experiment, problems: list[UserError]) -> Iterator[str]:
     if problems:
         yield f"{len(problems)} problem{'s' if len(problems) > 1 else ''}:"
-        yield from (f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        for number, problem in enumerate(problems, 1):
+            yield f"  {number}. " + str(problem).replace("\n", "\n     ")
         return
     yield f"Run '{experiment.folders.name}': {experiment.pipeline_name} with {experiment.config.model_type}"
     if defaults := shown_defaults(experiment):

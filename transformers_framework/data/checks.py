@@ -37,10 +37,10 @@ def checked(
             dataset = part.pre_process(dataset, source)
         except UserError as error:
             found.append(error)
-        except Exception:  # a check of values that were found to be broken before
-            if not source.errors:
+        except Exception:  # a check of columns or values that were found to be broken before
+            if not (found or source.errors):
                 raise
-            logger.debug("%s after broken rows", type(part).__name__, exc_info=True)
+            logger.debug("%s after other errors", type(part).__name__, exc_info=True)
     with caught(found.append):
         source.check()
     return dataset, found
