@@ -353,6 +353,12 @@ COLUMNS = [
     wrong("no list", "'text' of .* is not a list column", input_columns="+text"),
     wrong("object", "'text' of .* holds .*, not text", {"train.jsonl": changed(TRAIN, text={"a": 1})}),
     wrong("null text", r"train.jsonl:4: the text in 'text' is null or empty", {"train.jsonl": changed(TRAIN, 3, text=None)}),
+    wrong(
+        "several rows",
+        r"(?s)--train_dataset .*train.jsonl: 3 rows are broken:\n.*train.jsonl:4: the text .*\n.*train.jsonl:6: the text "
+        r".*\n.*train.jsonl:6: 'label' has no label \(null\).*\n.*train.jsonl:7: 'label' has no label",
+        {"train.jsonl": changed(changed(changed(TRAIN, 3, text=" "), 5, text=None, label=None), 6, label=None)},
+    ),
     wrong("empty text", r"valid.jsonl:4: the text in 'text' is null or empty", {"valid.jsonl": changed(VALID, 3, text="")}),
     wrong("blank text", r"train.jsonl:4: the text in 'text' is null", {"train.jsonl": changed(TRAIN, 3, text=" \t ")}),
     wrong("no token", r"train.jsonl:4: the tokenizer returns no token for the text in 'text'", {"train.jsonl": changed(TRAIN, 3, text="\u200b\u0007")}),

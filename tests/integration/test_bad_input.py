@@ -246,6 +246,38 @@ def test_check_looks_at_the_trainer_when_the_inputs_are_wrong(tmp_path, made, ca
     assert all(flag in said for flag in ("--max_sequence_length", "--devices", "--ckpt_path"))
 
 
+@pytest.mark.usefixtures("alone", "no_training")
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ({"pre_trained_tokenizer": "{tmp}/none"}, "--pre_trained_tokenizer {tmp}/none: "),
+        ({"pre_trained_model": "{tmp}/none"}, "--pre_trained_model {tmp}/none: "),
+        ({"max_sequence_length": 1000}, "--max_sequence_length: 1000 is longer"),
+        ({"labels": ["a", "a"], "max_sequence_length": 3}, "--labels: found a, a"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+@pytest.mark.parametrize("pipeline", ["seq_class", "masked_lm+seq_class"])
+def test_a_wrong_model_hides_no_wrong_data(pipeline, flags, problem, tmp_path, made, capsys):
+    """All is listed at once: of the model, of the data, and of the trainer."""
+    from tests.mistakes import TRAIN, changed
+    from transformers_framework.cli.main import main
+
+    rows = changed(changed(TRAIN, 2, text=""), 4, text=None)
+    row = wrong("", "", {"train.jsonl": rows}, pipeline=pipeline, devices=0, **flags)
+    assert main([*words_of(row, tmp_path, made), "--check"]) == 2
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    for text in (
+        problem.format(tmp=tmp_path),
+        "train.jsonl: 2 rows are broken:",
+        "train.jsonl:3: the text in",
+        "--devices",
+    ):
+        assert text in said.out
+    assert said.out.startswith("3 problems:")
+
+
 # --- as users start it ------------------------------------------------------------------------------------------------
 
 

@@ -154,6 +154,7 @@ ROOMS: dict[str, set[str]] = {
         "preflight",
         "experiment",
         "reports",
+        "models",
     },
     "clusters": {"processing", "storage", "runtime", "models", "cli"},
     "tokenizer": {"registry", "processing", "storage", "runtime", "sources", "models", "cli"},

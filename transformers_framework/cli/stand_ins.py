@@ -74,7 +74,10 @@ def build_parts(experiment: Experiment, on_error: Callable[[UserError], None]) -
 
 
 def _take_default_length(experiment: Experiment) -> None:
-    lengths = resolve(experiment.spec.inputs).default_lengths(MOST_TOKENS // 2, experiment.known)
+    from transformers_framework.models.positions import max_positions
+
+    longest = min(MOST_TOKENS, max_positions(experiment.config) or MOST_TOKENS)
+    lengths = resolve(experiment.spec.inputs).default_lengths(longest, experiment.known)
     experiment.options = experiment.known | {"max_sequence_length": lengths}
 
 

@@ -107,8 +107,9 @@ class WordInputs(SegmentInputs):
                 "is no word, or remove the row."
             ),
         )
-        empty = empty_rows(dataset, [self.column])
-        source.refuse(empty, lambda at: f"'{self.column}' is null or has no words. Remove the row or fill it in.")
+        rest, of_rest = source.sound(dataset)
+        empty = empty_rows(rest, [self.column])
+        of_rest.refuse(empty, lambda at: f"'{self.column}' is null or has no words. Remove the row or fill it in.")
         rest, of_rest = source.sound(dataset)
         self._check_not_empty(rest, self.fields[0], of_rest)
         return dataset
