@@ -271,6 +271,11 @@ class Experiment:
         flags = {"validates": validates, "config": self.config, "pre_trains": self.spec.pre_trains}
         return build_trainer(self.options, self.folders, callbacks, **flags)
 
+    def stand_in(self, **parts: Any) -> None:
+        """Use other parts in place of those that cannot be built: the data are then checked, and nothing else."""
+        vars(self).update(parts)
+        self.only_checks = True
+
     # ---------------------------------------------------------------- the run
 
     def run(self) -> None:

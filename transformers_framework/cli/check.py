@@ -37,15 +37,13 @@ def find_problems(experiment: Experiment) -> list[UserError]:
     problems: list[UserError] = []
     with caught(problems.append):
         experiment.check_folders()
-    is_whole, can_check_data = build_parts(experiment, problems.append)
-    experiment.only_checks = not is_whole
-    if can_check_data:
+    if build_parts(experiment, problems.append):
         with caught(problems.append):
             try:
                 assert experiment.data
             finally:
                 problems += experiment.data_errors
-    if is_whole and "data" in vars(experiment):
+    if not experiment.only_checks and "data" in vars(experiment):
         with caught(problems.append):
             assert experiment.selection
         unknown = [part for part in experiment.objectives if isinstance(part, HeadFromData) and not part.is_ready]

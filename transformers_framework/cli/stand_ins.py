@@ -24,9 +24,10 @@ ROLES = {
     "eos": "[SEP]",
 }
 NUM_SENTINELS = 100
+MOST_WORDS = 2**31 - 1  # as many as any tokenizer has
 
 
-def build_parts(experiment: Experiment, on_error: Callable[[UserError], None]) -> tuple[bool, bool]:
+def build_parts(experiment: Experiment, on_error: Callable[[UserError], None]) -> bool:
     """Build config, tokenizer, objectives and inputs of a run; what cannot be built is replaced by a stand-in.
 
     Args:
@@ -34,25 +35,22 @@ def build_parts(experiment: Experiment, on_error: Callable[[UserError], None]) -
         on_error: Called with each error.
 
     Returns:
-        Whether all parts are those of the run, and whether the data can be checked.
+        Whether the data can be checked.
     """
     parts, given = vars(experiment), experiment.given
     with caught(on_error):
         assert experiment.config
-    if has_config := "config" in parts:
+    if "config" in parts:
         with caught(on_error):
             assert experiment.tokenizer is not None
     else:
-        experiment.known = parts.get("known", given)
-        experiment.config = config_of(experiment.model_name)
+        experiment.stand_in(known=parts.get("known", given), config=config_of(experiment.model_name))
         if given.get("pre_trained_tokenizer") is not None:  # else the same checkpoint would be reported twice
-            experiment.config.vocab_size = 2**31
             with caught(on_error):
                 assert experiment.tokenizer is not None
     if not (has_tokenizer := "tokenizer" in parts):
-        experiment.tokenizer = tokenizer()
-    is_whole = has_config and has_tokenizer
-    if not is_whole and experiment.known["max_sequence_length"] == AUTO:
+        experiment.stand_in(tokenizer=tokenizer())
+    if experiment.only_checks and experiment.known["max_sequence_length"] == AUTO:
         _take_default_length(experiment)
 
     def report(error: UserError) -> None:
@@ -62,15 +60,13 @@ def build_parts(experiment: Experiment, on_error: Callable[[UserError], None]) -
     for part in ("objectives", "inputs"):
         with caught(report):
             getattr(experiment, part)
-        if part not in parts:
-            is_whole = False
-            if part == "objectives":
-                experiment.objectives = []
+        if part not in parts and part == "objectives":
+            experiment.stand_in(objectives=[])
     if "inputs" not in parts:  # its length may be what is wrong, and the columns of the data right
         _take_default_length(experiment)
         with caught(lambda error: None):
             assert experiment.inputs
-    return is_whole, "inputs" in parts
+    return "inputs" in parts
 
 
 def _take_default_length(experiment: Experiment) -> None:
@@ -78,7 +74,7 @@ def _take_default_length(experiment: Experiment) -> None:
 
     longest = min(MOST_TOKENS, max_positions(experiment.config) or MOST_TOKENS)
     lengths = resolve(experiment.spec.inputs).default_lengths(longest, experiment.known)
-    experiment.options = experiment.known | {"max_sequence_length": lengths}
+    experiment.stand_in(options=experiment.known | {"max_sequence_length": lengths})
 
 
 def config_of(model: str) -> PreTrainedConfig:
@@ -91,7 +87,8 @@ def config_of(model: str) -> PreTrainedConfig:
 
     family = MODELS.get(model)
     known = family is not None and family.module is None and family.model_type in CONFIG_MAPPING
-    config: PreTrainedConfig = CONFIG_MAPPING[family.model_type]() if family is not None and known else BertConfig()
+    kind: Any = CONFIG_MAPPING[family.model_type] if family is not None and known else BertConfig
+    config: PreTrainedConfig = kind(vocab_size=MOST_WORDS)
     return config
 
 
