@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from transformers_framework.processing.backend import UNWRITABLE
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from tokenizers.models import BPE, Unigram, WordPiece
+
+logger = logging.getLogger(__name__)
 
 Texts = Callable[[], Iterator[list[str]]]  # starts to read all texts, in batches
 
@@ -64,6 +67,7 @@ def word_pieces(
     from tokenizers import Tokenizer, models, trainers
 
     words = count_words(backend, texts())
+    logger.info("Learning word pieces from %s distinct words", f"{len(words):,}")
     alphabet = frequent_characters(words, coverage)
     inner = sorted({CONTINUES + letter for word in words for letter in word[1:] if letter in alphabet})
     first = [*special, *sorted(alphabet), *inner]
@@ -146,6 +150,7 @@ def unigram_pieces(
     from tokenizers import models
 
     words = {word[1:]: count for word, count in count_words(backend, texts()).items() if word[1:]}
+    logger.info("Learning unigram pieces from %s distinct words", f"{len(words):,}")
     around = len(special) + len(last) - 1  # SentencePiece counts the unknown token
     written = io.BytesIO()
     try:
