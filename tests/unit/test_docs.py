@@ -21,10 +21,15 @@ from transformers_framework import registry
 from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather
 from transformers_framework.cli.main import main
+from transformers_framework.cli.tool import groups_of_tool
+from transformers_framework.families import FAMILIES
 from transformers_framework.objectives.objective import Setup, metric_names
 from transformers_framework.predict import main as predict_main
 from transformers_framework.registry import LOGGERS, OPTIMIZERS, PIPELINES, SCHEDULERS, resolve
+from transformers_framework.special_tokens import SpecialTokens
 from transformers_framework.storage.run_folders import RunFolders
+from transformers_framework.tokenizer import main as tokenizer_main
+from transformers_framework.tokenizer import train_tokenizer
 
 ROOT = runs.ROOT
 README, PIPELINES_README = ROOT / "README.md", ROOT / "transformers_framework" / "pipelines" / "README.md"
@@ -101,7 +106,7 @@ def flags() -> set[str]:
         for rows in [*chosen, {"k": "5"}, {"loggers": " ".join(LOGGERS)}]:
             groups = parser.groups_of({"pipeline": pipeline, "model": "auto", **rows})
             known |= {name for members in groups.values() for name in members}
-    return known
+    return known | {name for members in groups_of_tool("tokenizer", train_tokenizer).values() for name in members}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
@@ -274,6 +279,59 @@ def test_the_first_example_runs_as_it_is_shown(mark, pipeline, tmp_path, monkeyp
         assert len(Path("predictions.jsonl").read_text("utf-8").splitlines()) == 2
         code = marked("load")
         exec(compile(code, "first_run.md", "exec"), {})
+
+
+@pytest.mark.parametrize("seeds", [[], pytest.param(["--seeds", "1", "2"], marks=pytest.mark.slow)])
+def test_a_model_is_pre_trained_from_scratch_as_it_is_shown(seeds, tmp_path, monkeypatch, capsys):
+    """Texts are few and steps are two; by default without several seeds, which start processes."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("texts", "held-out"):
+        Path(folder).mkdir()
+        for i in range(3):
+            Path(folder, f"{i}.txt").write_text("\n\n".join(tiny.TEXT[i::3]), encoding="utf-8")
+    for stage in ("train", "valid"):
+        tiny.write_jsonl(tmp_path / f"{stage}.jsonl", tiny.classes(16, len(stage), num_labels=2, names=("a", "b")))
+    cache = ["--cache_dir", str(tmp_path / "cache")]
+    shown = [shlex.split(marked(f"scratch {what}").replace("\\\n", " ")) for what in ("tokenizer", "run", "tune")]
+    assert shown[0][:3] == [*PROGRAM[:2], "transformers_framework.tokenizer"]
+    assert tokenizer_main([*shown[0][3:], *cache]) == 0
+    output = capsys.readouterr()
+    pattern = r"Training a wordpiece tokenizer|Learning word pieces|tokens per word|is read as \[CLS\]|To train a model"
+    assert re.findall(pattern, output.err + output.out) == re.findall(pattern, marked("scratch tokenizer output"))
+    small = ["--num_workers", "0", "--accelerator", "cpu", *cache]
+    words = shown[1][3 : shown[1].index("--seeds")]
+    words[words.index("--name") + 1] += "" if seeds else "-seed1"
+    assert main([*words, *seeds, "--max_steps", "2", "--num_warmup_steps", "0", *small]) == 0, capsys.readouterr()
+    assert main([*shown[2][3:], "--max_epochs", "1", *small]) == 0, capsys.readouterr()
+
+
+def test_the_tables_of_sizes_and_of_special_tokens_are_the_families():
+    def shape(size: Mapping[str, Any]) -> str:
+        one = next((size[name] for name in ("num_hidden_layers", "n_layers") if name in size), None)
+        both = [
+            size[name]
+            for name in ("encoder_layers", "decoder_layers", "num_layers", "num_decoder_layers")
+            if name in size
+        ]
+        hidden = next(size[name] for name in ("hidden_size", "dim", "d_model") if name in size)
+        return f"{one if one else ' + '.join(map(str, both))} × {hidden}"
+
+    sizes: dict[str, list[str]] = {}
+    tokens: dict[tuple[str, ...], list[str]] = {}
+    for name, family in FAMILIES.items():
+        if not isinstance(family.sizes, str):
+            cell = ", ".join(f"{size} {shape(settings)}" for size, settings in family.sizes.items())
+            sizes.setdefault(cell, []).append(f"`{name}`")
+        if isinstance(family.tokens, SpecialTokens):
+            pair = re.sub(r"\$|:1", "", family.tokens.pair)
+            row = " ".join((*family.tokens.first, *(("…", "<extra_id_0>") if family.tokens.sentinels else ())))
+            tokens.setdefault((f"`{family.tokens.type}`", f"`{row}`", f"`{pair}`"), []).append(f"`{name}`")
+    page = (DOCS / "pretrain_from_scratch.md").read_text("utf-8")
+    rows = [[", ".join(names), cell] for cell, names in sizes.items()]
+    rows += [[", ".join(names), *cells] for cells, names in tokens.items()]
+    assert [line for line in (f"| {' | '.join(row)} |" for row in rows) if line not in page.splitlines()] == []
+    listed = re.findall(r"^\| (`\w+`.*?) \| (?:tiny|`(?:bpe|wordpiece|unigram)`)", page, re.MULTILINE)
+    assert sorted(listed) == sorted(row[0] for row in rows)
 
 
 # files of a checkpoint of transformers; which there are depends on the tokenizer
