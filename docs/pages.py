@@ -204,7 +204,8 @@ def default_of(flag: Flag) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    text = " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"(?<![\w`-])--\w+", r"`\g<0>`", text)
 
 
 def python_page() -> str:
