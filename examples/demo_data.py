@@ -7,6 +7,7 @@ objects of the same module, exactly one of them is right. Sequence classificatio
 summarizes. Token classification: what the words of a function's signature are. Machine reading: where in a signature
 the answer to a question about it stands, if it has one. Summarization: the texts of masked
 language modelling, each to be given its name. Retrieval: the questions of answer selection, and all of its sentences.
+Structural pre-training: a document for each module, a paragraph for each of its objects.
 Whole packages go to train, valid or test, no sentence appears twice, and nothing is imported or downloaded: the sources
 are parsed.
 
@@ -259,6 +260,20 @@ def reading_rows(entries: Iterable[Entry]) -> Iterator[dict[str, object]]:
             yield {"question": question, "signature": signature, "answers": found}
 
 
+def documents(entries: Iterable[Entry]) -> Iterator[dict[str, object]]:
+    r"""Yield a document for each module: what is said about its objects, a paragraph each.
+
+    Examples:
+        >>> read, file = Entry("m", "function", "read", ["Read.", "All."]), Entry("m", "class", "File", ["A file."])
+        >>> list(documents([read, file]))
+        [{'name': 'm', 'text': 'Read. All.\n\nA file.'}]
+    """
+    modules: dict[str, list[str]] = {}
+    for entry in entries:
+        modules.setdefault(entry.module, []).append(" ".join(entry.sentences))
+    yield from ({"name": name, "text": "\n\n".join(paragraphs)} for name, paragraphs in modules.items())
+
+
 def labels_of(row: Mapping[str, Any]) -> set[tuple[str, str | None]]:
     """Return the labels of a row of sequence or token classification, each with its column.
 
@@ -288,6 +303,7 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
             texts = [f"{entry.name} {' '.join(entry.sentences)}" for entry in chosen]
         write_rows(folder / "answer_selection" / f"{split}.jsonl", rows)
         write_rows(folder / "masked_lm" / f"{split}.jsonl", passages(chosen))
+        write_rows(folder / "structural_pretraining" / f"{split}.jsonl", documents(chosen))
         write_rows(folder / "question_answering" / f"{split}.jsonl", reading_rows(chosen))
         for task, labelled in (("seq_class", class_rows(chosen)), ("token_class", tagged_rows(chosen))):
             found = list(labelled)

@@ -44,6 +44,7 @@ TEXTS = [
     {**row, "answers": row["answers"]["text"], "where": spans} for row, spans in zip(QUESTIONS, SPANS, strict=True)
 ]
 NAMED = tiny.classes(24, 0, names=("cat", "dog"))
+DOCUMENTS = tiny.documents(8, 0)
 LISTS = [{**row, "label": [row["label"]]} for row in TRAIN]
 
 DATA = {
@@ -146,6 +147,9 @@ def wrong(
 ranking = partial(wrong, pipeline="answer_selection")
 joint = partial(ranking, k=4, max_sequence_length=100)
 masking = partial(wrong, pipeline="masked_lm")
+structuring = partial(
+    wrong, pipeline="structural_pretraining", max_steps=2, train_dataset="{tmp}/train.jsonl", valid_dataset=None
+)
 generating = partial(wrong, pipeline="token_detection_and_masked_lm")
 clustering = partial(wrong, pipeline="cluster_random_token_detection")
 tagging = partial(wrong, pipeline="token_class")
@@ -1121,6 +1125,89 @@ JOINT_RANKING = [
         extended_token_type_ids=[0, 1, 2, 3, 4, 4],
     ),
     joint("type of no segment", "type 9 needs as many embeddings", extended_token_type_ids=[0, 9]),
+    structuring(
+        "iterable", "--iterable: candidates come from all documents", {"train.jsonl": DOCUMENTS}, iterable=True
+    ),
+    structuring(
+        "no column",
+        "--documents_column: .* no column 'txt'. Did you mean 'text'",
+        {"train.jsonl": DOCUMENTS},
+        documents_column="txt",
+    ),
+    structuring(
+        "numbers", "--documents_column: 'text' of .* holds .*, not text", {"train.jsonl": [{"text": {"a": 1}}]}
+    ),
+    structuring(
+        "no paragraphs",
+        "train.jsonl:1: neither this document nor any other has a paragraph with two sentences",
+        {"train.jsonl": [{"text": "title"}, {"text": None}]},
+    ),
+    structuring(
+        "no separator",
+        "no paragraph can be asked about. Found 8 paragraphs whose document has fewer than 4 other sentences.*first in .*train.jsonl:1.*--paragraph_separator",
+        {"train.jsonl": DOCUMENTS},
+        paragraph_separator="###",
+    ),
+    structuring(
+        "one document",
+        "train.jsonl:1: .* paragraphs are from this document, and the other 0 are too few for --easy_negatives 2",
+        {"train.jsonl": DOCUMENTS[:1]},
+    ),
+    structuring(
+        "k of other numbers",
+        "-k 4: --positives 1, --hard_negatives 2 and --easy_negatives 2 make 5 candidates",
+        {"train.jsonl": DOCUMENTS},
+        k=4,
+        hard_negatives=2,
+        easy_negatives=2,
+    ),
+    structuring(
+        "no negatives",
+        "--hard_negatives, --easy_negatives: both are 0",
+        {"train.jsonl": DOCUMENTS},
+        hard_negatives=0,
+        easy_negatives=0,
+    ),
+    structuring(
+        "span lengths",
+        "--span_sentences: found 2 1; expected the least number first",
+        {"train.jsonl": DOCUMENTS},
+        span_sentences=[2, 1],
+    ),
+    structuring(
+        "long spans",
+        "no paragraph can be asked about. Found .* paragraphs with fewer than 40 sentences",
+        {"train.jsonl": DOCUMENTS},
+        span_sentences=[20, 20],
+    ),
+    structuring(
+        "several paragraphs of a span",
+        "--positives 2: with --structure span_in_paragraph a span is from one",
+        {"train.jsonl": DOCUMENTS},
+        structure="span_in_paragraph",
+        positives=2,
+    ),
+    structuring(
+        "hard negatives of documents",
+        "--hard_negatives 2: with --structure same_document",
+        {"train.jsonl": DOCUMENTS},
+        structure="same_document",
+        hard_negatives=2,
+    ),
+    structuring(
+        "context of several",
+        "--structure in_context: .* Leave out -k",
+        {"train.jsonl": DOCUMENTS},
+        structure="in_context",
+        k=5,
+        max_sequence_length=100,
+    ),
+    structuring(
+        "prediction",
+        "--predict_dataset: candidates of structural pre-training are sampled",
+        {"train.jsonl": DOCUMENTS},
+        predict_dataset="{tmp}/train.jsonl",
+    ),
     wrong("claim without evidence", "found text; -k needs the column of the claim and, after it, its evidence", k=2),
     wrong(
         "a label for each evidence",

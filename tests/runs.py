@@ -51,6 +51,7 @@ PIPELINE_FLAGS: dict[str, dict[str, Any]] = {
     "random_token_detection": {"input_columns": "text"},
     "retrieval": {"input_columns": ["question", "answer"], "label_column": "label", "index_column": "key"},
     "seq_class": {"input_columns": "text", "label_column": "label"},
+    "structural_pretraining": {"documents_column": "text"},
     "summarization": {"document_column": "text", "summary_column": "summary", "max_sequence_length": [48, 12]},
     "token_detection_and_masked_lm": {"input_columns": "text"},
     "token_detection_and_masked_lm_and_seq_class": {"input_columns": "text", "label_column": "label"},
@@ -94,6 +95,8 @@ def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
         return tiny.pairs(n, seed)
     if pipeline == "retrieval":  # of which each batch has right ones
         return tiny.pairs(n, seed, candidates=2)
+    if pipeline.endswith("structural_pretraining"):
+        return tiny.documents(n, seed)
     if pipeline == "summarization":
         return tiny.summaries(n, seed)
     if pipeline.endswith("question_answering"):  # training rows are a window each, so that steps are known
@@ -106,7 +109,8 @@ def rows_for(pipeline: str, n: int, seed: int = 0) -> list[dict[str, Any]]:
 def datasets(folder: Path, pipeline: str, sizes: Sequence[int] = (40, 23, 27, 13)) -> dict[str, Path]:
     """Write JSON lines for train, valid, test and predict (without labels); return their flags."""
     flags = {}
-    for seed, (stage, size) in enumerate(zip(STAGES, sizes, strict=True)):
+    stages = STAGES[:-1] if pipeline.endswith("structural_pretraining") else STAGES  # it predicts nothing
+    for seed, (stage, size) in enumerate(zip(stages, sizes, strict=False)):
         rows = rows_for(pipeline, size, seed)
         if stage == "predict":
             rows = [{key: value for key, value in row.items() if key not in UNKNOWN_TO_PREDICT} for row in rows]

@@ -419,6 +419,24 @@ def questions(n: int, seed: int = 0, *, longest: int = 4) -> list[dict[str, Any]
     return rows
 
 
+def documents(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Return ``n`` rows of ``text``, documents whose paragraphs each speak of one topic, after a title.
+
+    Args:
+        n: Documents.
+        seed: Rows are a function of it.
+    """
+    draw, rows = random.Random(seed), []
+    for number in range(n):
+        parts = [f"document {number}."]
+        for _ in range(draw.randint(3, 5)):
+            topic = TOPICS[draw.choice(sorted(TOPICS))]
+            lengths = draw.choices(range(1, 4), k=draw.randint(2, 5))
+            parts.append(" ".join(_sentence(draw, draw.sample(topic, 2), length) + "." for length in lengths))
+        rows.append({"text": "\n\n".join(parts)})
+    return rows
+
+
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
     """Write rows as JSON lines; return the path."""
     path = Path(path)

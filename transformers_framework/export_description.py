@@ -13,7 +13,8 @@ from typing import Any, get_args
 
 from transformers_framework import __version__
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
-from transformers_framework.registry import declaring, given_flags, keyword_types, pipeline_spec, resolve
+from transformers_framework.import_paths import keyword_types
+from transformers_framework.registry import declaring, given_flags, pipeline_spec, resolve
 from transformers_framework.restricted import Expanded
 from transformers_framework.specs import PipelineSpec
 from transformers_framework.storage.paths import is_inside

@@ -10,7 +10,7 @@ import json
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -181,3 +181,15 @@ def _arguments_of(target: Any) -> str:
 def _article(kind: type) -> str:
     name = kind.__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def keyword_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotation of each keyword-only parameter of a function; types of others may be unknown at runtime."""
+    import types
+    import typing
+
+    function = inspect.unwrap(function)
+    parameters = inspect.signature(function).parameters.values()
+    names = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    stub = types.SimpleNamespace(__annotations__={k: v for k, v in function.__annotations__.items() if k in names})
+    return typing.get_type_hints(stub, function.__globals__, include_extras=True)

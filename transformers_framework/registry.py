@@ -22,24 +22,31 @@ ALONE = {
     BI_ENCODER: "encodes two texts apart, which no other part does",
 }
 
-# -k: candidates of a question share an input
-JOINT_RANKING = Variant(
-    replaces={
+
+def _jointly(replaces: Mapping[str, str], order_flags: tuple[str, ...] = ()) -> dict[str, Variant]:
+    """Return the variant for -k: several texts share an input and are classified by a joint head."""
+    task_flags = ("classification_head_type", "separated")
+    return {"k": Variant(replaces, task_flags=task_flags, order_flags=order_flags, remedy="models.joint:remedy")}
+
+
+JOINT_RANKING = _jointly(  # candidates of a question
+    {
         "inputs.text:TextInputs": "inputs.joint_candidates:JointCandidates",
         "objectives.answer_selection:AnswerSelection": "objectives.joint_answer_selection:JointAnswerSelection",
     },
-    task_flags=("classification_head_type", "separated"),
     order_flags=("grouping", "selection"),
-    remedy="models.joint:remedy",
 )
-# -k: a claim and its evidence share an input
-JOINT_CLASSES = Variant(
-    replaces={
+JOINT_CLASSES = _jointly(  # a claim and its evidence
+    {
         "inputs.text:TextInputs": "inputs.claim_evidence:ClaimEvidence",
         "objectives.seq_class:SequenceClassification": "objectives.joint_seq_class:JointSequenceClassification",
-    },
-    task_flags=("classification_head_type", "separated"),
-    remedy="models.joint:remedy",
+    }
+)
+JOINT_STRUCTURE = _jointly(  # candidates of a span
+    {
+        "inputs.span_candidates:SpanCandidate": "inputs.span_candidates:SpanCandidates",
+        "objectives.structure:StructuralPretraining": "objectives.structure:JointStructuralPretraining",
+    }
 )
 
 PIPELINES: dict[str, PipelineSpec] = {
@@ -48,7 +55,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="ranking of candidates: one at a time, with context, or k jointly",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.answer_selection:AnswerSelection",),
-        variants={"k": JOINT_RANKING},
+        variants=JOINT_RANKING,
     ),
     "cluster_random_token_detection": PipelineSpec(
         needs="1–2 text columns, a file of token clusters",
@@ -81,14 +88,14 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="masked language modelling and ranking of candidates, multi-task",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.masked_lm:MaskedLM", "objectives.answer_selection:AnswerSelection"),
-        variants={"k": JOINT_RANKING},
+        variants=JOINT_RANKING,
     ),
     "masked_lm_and_seq_class": PipelineSpec(
         needs="text columns, label",
         learns="masked language modelling and sequence classification, multi-task",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.masked_lm:MaskedLM", "objectives.seq_class:SequenceClassification"),
-        variants={"k": JOINT_CLASSES},
+        variants=JOINT_CLASSES,
         task_flags=("problem_type",),
     ),
     "masked_lm_and_token_class": PipelineSpec(
@@ -144,8 +151,17 @@ PIPELINES: dict[str, PipelineSpec] = {
         learns="one class per sequence, several classes, or a number",
         inputs="inputs.text:TextInputs",
         objectives=("objectives.seq_class:SequenceClassification",),
-        variants={"k": JOINT_CLASSES},
+        variants=JOINT_CLASSES,
         task_flags=("problem_type",),
+    ),
+    "structural_pretraining": PipelineSpec(
+        needs="documents",
+        learns="which texts of documents belong together",
+        inputs="inputs.span_candidates:SpanCandidate",
+        objectives=("objectives.structure:StructuralPretraining",),
+        variants=JOINT_STRUCTURE,
+        task_flags=("structure",),
+        pre_trains=True,
     ),
     "summarization": PipelineSpec(
         needs="document, one or more summaries",
@@ -190,7 +206,7 @@ PIPELINES: dict[str, PipelineSpec] = {
             "objectives.token_detection:TokenDetection",
             "objectives.seq_class:SequenceClassification",
         ),
-        variants={"k": JOINT_CLASSES},
+        variants=JOINT_CLASSES,
         module="pipelines.generator_discriminator:GeneratorDiscriminatorPipeline",
         model="models.generator:load_generator_discriminator",
         remembers="models.generator:remembered",
@@ -376,16 +392,3 @@ def options_of(target: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     parameters = [p for _, function in declaring(target) for p in inspect.signature(function).parameters.values()]
     names = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     return {name: options[name] for name in names if name in options}
-
-
-def keyword_types(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotation of each keyword-only parameter of a function; types of others may be unknown at runtime."""
-    import inspect
-    import types
-    import typing
-
-    function = inspect.unwrap(function)
-    parameters = inspect.signature(function).parameters.values()
-    names = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
-    stub = types.SimpleNamespace(__annotations__={k: v for k, v in function.__annotations__.items() if k in names})
-    return typing.get_type_hints(stub, function.__globals__, include_extras=True)

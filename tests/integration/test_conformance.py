@@ -139,7 +139,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_every_pipeline_is_a_case() -> None:
-    assert CASES.keys() == PIPELINES.keys()
+    assert CASES.keys() == PIPELINES.keys() - {"structural_pretraining"}  # which test_structure.py is about
     for name, case in CASES.items():
         assert case.objectives == tuple(resolve(place).name for place in PIPELINES[name].objectives)
 

@@ -47,7 +47,7 @@ def test_the_share_is_that_of_the_tokens(
 
 @pytest.mark.parametrize("pipeline", sorted(PIPELINES))
 def test_every_pipeline_is_counted(pipeline: str, tmp_path) -> None:
-    words = runs.command(tmp_path, pipeline=pipeline, model=CASES[pipeline].family)
+    words = runs.command(tmp_path, pipeline=pipeline, model=CASES.get(pipeline, CASES["seq_class"]).family)
     data = runs.build(words).data
     for stage in data.sources:
         found = unknown_tokens(data, stage)

@@ -53,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
     "models": {"plugins", "registry", "processing", "storage", "losses", "objectives"},
     "pipelines": {"registry", "losses", "metrics", "optimizers", "schedulers", "inputs", "objectives", "models"},
     "data": {"processing", "storage", "distributed", "runtime", "sources", "inputs", "objectives"},
-    "export_description": {"registry", "specs", "storage"},
+    "export_description": {"import_paths", "registry", "specs", "storage"},
     "callbacks": {
         "import_paths",
         "loggers",
@@ -142,6 +142,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "several": {"distributed", "processing", "storage", "metrics", "objectives", "models"},
     "cli": {
+        "import_paths",
         "storage",
         "several",
         "plugins",

@@ -47,6 +47,7 @@ def test_an_objective_alone_is_called_as_its_pipeline():
         "random_token_detection": "token_detection",
         "named_entity_recognition": "token_class",
         "pos_tagging": "token_class",
+        "structural_pretraining": "answer_selection",
     }
     for name, spec in PIPELINES.items():
         if len(spec.objectives) == 1:

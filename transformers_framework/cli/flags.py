@@ -12,7 +12,8 @@ from typing import Any
 from transformers_framework.cli.given import dashed
 from transformers_framework.cli.values import expressible
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.registry import declaring, keyword_types
+from transformers_framework.import_paths import keyword_types
+from transformers_framework.registry import declaring
 
 REQUIRED = inspect.Parameter.empty
 

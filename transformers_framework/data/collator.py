@@ -65,7 +65,10 @@ class Collator:
     def rows_of(self, request: BatchRequest, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
         """Return columns with one value per model input: the rows as they are, or a list of values per group."""
         sizes = self._group_sizes(request)
-        return columns if sizes is None else self.inputs.in_groups(columns, sizes, request.row_ids, self.stage)
+        if sizes is None:
+            return columns
+        sampled = {"seed": self.seed, "epoch": request.epoch}
+        return self.inputs.in_groups(columns, sizes, request.row_ids, self.stage, **sampled)
 
     def _group_sizes(self, request: BatchRequest) -> np.ndarray | None:
         """Return the number of rows per input; None if each row is an input, or if rows are packed after encoding."""

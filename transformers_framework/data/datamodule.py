@@ -235,9 +235,9 @@ class DataModule(pl.LightningDataModule):
             sizes = {"batch_size": self.prepare_data_batch_size, "num_workers": self.prepare_data_workers or 1}
             return inputs.rewrite(dataset, source, **sizes)
 
+        where = {"cache_dir": self.cache_dir, "use_cache": self.use_cache, **self.read_options}
         with caught(on_error):
-            where = {"cache_dir": self.cache_dir, "use_cache": self.use_cache, **self.read_options}
-            return prepared(dataset, key, build, **where)
+            return self.inputs.take_rows(prepared(dataset, key, build, **where), len(dataset), source)
         return None
 
     def _check_stream(

@@ -152,6 +152,19 @@ class Inputs(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has a rewrite_key and does not rewrite")
 
+    def take_rows(self, rows: Dataset, num_read: int, source: DatasetSource) -> Dataset:
+        """Take the rewritten rows of a stage, from which batches are made, and return them.
+
+        Args:
+            rows: The rows.
+            num_read: Number of rows of the data set from which they were made.
+            source: Source of that data set, for messages.
+
+        Raises:
+            DataError: When batches cannot be made from them.
+        """
+        return rows
+
     def readable(self, rows: Rows) -> Rows:
         """Return columns as users read them in predictions: texts instead of tokens."""
         return rows
@@ -171,7 +184,9 @@ class Inputs(ABC):
         """Return the groups of rows that share a model input in an epoch; None if each row is one input."""
         return None
 
-    def in_groups(self, columns: Rows, sizes: np.ndarray, row_ids: np.ndarray, stage: Stage) -> Rows:
+    def in_groups(
+        self, columns: Rows, sizes: np.ndarray, row_ids: np.ndarray, stage: Stage, *, seed: int, epoch: int
+    ) -> Rows:
         """Return columns of rows as columns of groups, with a list of values per group, and ``row_ids``.
 
         Args:
@@ -179,6 +194,8 @@ class Inputs(ABC):
             sizes: Number of rows in each of the B groups ``(B,) int64``.
             row_ids: Row id of each of the N rows ``(N,) int64``.
             stage: Stage of the batch.
+            seed: The run's seed.
+            epoch: Epoch of the batch; 0 outside training.
         """
         raise NotImplementedError(f"{type(self).__name__} has groups_rows and does not group")
 

@@ -289,7 +289,7 @@ class JointCandidates(SegmentInputs):
         return self.groupings[stage].bins(seed, epoch)
 
     def in_groups(
-        self, columns: Rows, sizes: np.ndarray, row_ids: np.ndarray, stage: Stage
+        self, columns: Rows, sizes: np.ndarray, row_ids: np.ndarray, stage: Stage, *, seed: int, epoch: int
     ) -> dict[str, list[list[Any]]]:
         """Return columns of candidates as columns of groups, with a list of values per group, and ``row_ids``.
 

@@ -45,7 +45,8 @@ class JointLayout:
             logger.warning(
                 "-k: the joint head is newly initialized, and the model was not pre-trained with several candidates in "
                 "one input. Such models often rank worse than one candidate at a time (docs/joint_reranking.md). "
-                "Pre-train it first with several sentences per input, or leave out -k."
+                "Pre-train it first with --pipeline structural_pretraining -k %s, or leave out -k.",
+                self.num_candidates,
             )
 
     def head_config(self, config: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from transformers_framework.processing.encoding import SPACES
 from transformers_framework.processing.random import uniform_at
+from transformers_framework.processing.sentences import CLOSERS, STOPS, WIDE_STOPS
 from transformers_framework.processing.spans import Keys, LengthLimits, Spans, choose, replaced
 from transformers_framework.processing.windows import Ragged, steps, stretches, sums_by_row
 from transformers_framework.processing.word_spans import Words
@@ -22,9 +23,8 @@ from transformers_framework.processing.word_spans import Words
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_CLOSERS = r""""'”’»)\]」』"""  # quotation marks and brackets, after full stops
-_END = re.compile(f"[.?!…。？！｡।॥؟۔][{_CLOSERS}]*\\s*$")  # a full stop in any script
-_CLOSER = re.compile(f"[{_CLOSERS}]+")
+_END = re.compile(f"[{STOPS}{WIDE_STOPS}][{CLOSERS}]*\\s*$")
+_CLOSER = re.compile(f"[{CLOSERS}]+")
 
 
 # ---------------------------------------------------------------- sentences

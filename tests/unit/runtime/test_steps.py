@@ -16,6 +16,7 @@ PRE_TRAINING = {
     "cluster_random_token_detection",
     "token_detection_and_masked_lm",
     "denoising",
+    "structural_pretraining",
 }
 
 
