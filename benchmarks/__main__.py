@@ -18,6 +18,7 @@ from benchmarks import (
     fine_tuning,
     generation,
     joint,
+    last_layer,
     masked_lm,
     masking,
     metrics,
@@ -33,7 +34,7 @@ from benchmarks.material import ROOT, THREADS, Material, prepare, prepare_texts
 from benchmarks.rounds import machine
 from benchmarks.tasks import prepare_tasks
 
-OF_TEXTS = ("masked_lm", "electra", "denoising", "seq_to_seq", "retrieval", "metrics")
+OF_TEXTS = ("masked_lm", "electra", "denoising", "seq_to_seq", "retrieval", "metrics", "last_layer")
 OF_TASKS = ("reading", "fine_tuning")
 OF_PAIRS = ("collation", "masking", "training", "overhead", "startup", "joint")
 NAMES = (*OF_PAIRS, *OF_TEXTS, "generation", "multi_token", *OF_TASKS)
@@ -109,6 +110,9 @@ def tables(name: str, args: argparse.Namespace, material: Material, threads: int
         }
         each |= {
             "electra": lambda precision: electra.run(texts, rounds, precision, threads),
+            "last_layer": lambda precision: last_layer.run(
+                texts, prepare_tasks(material.scratch, args.tasks, args.model), rounds, precision, threads, busy
+            ),
             "masked_lm": lambda precision: masked_lm.run(texts, rounds, precision, threads),
         }
     if name in OF_TASKS:

@@ -8,6 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from transformers_framework.family_traits import (
+    BERT_LAYERS,
+    DISTILBERT_LAYERS,
+    EUROBERT_LAYERS,
+    MASKED,
+    MEGATRON_LAYERS,
+    MODERNBERT_LAYERS,
+    MPNET_LAYERS,
+    OWN_ATTENTION_LAYERS,
+    PRE_NORM_LAYERS,
+    ROTARY_LAYERS,
+    ULTRABERT_LAYERS,
+    UNTESTED,
+    WHOLE,
+    XLM_ROBERTA_XL_LAYERS,
+    LastLayerModules,
+    Masking,
+    Requirement,
+)
 from transformers_framework.model_sizes import (
     ALBERT_SIZES,
     BART_SIZES,
@@ -41,47 +60,6 @@ from transformers_framework.special_tokens import (
     TokenizerType,
 )
 
-
-@dataclass(frozen=True)
-class Requirement:
-    """A setting of a config on which something depends.
-
-    Args:
-        setting: Name of the setting; a config without it meets the requirement.
-        value: The value it must have.
-        otherwise: The reason why other values do not work.
-    """
-
-    setting: str
-    value: Any
-    otherwise: str
-
-    def is_met(self, config: object) -> bool:
-        """Return whether a config has the value; all that counts as false is one value."""
-        return (getattr(config, self.setting, self.value) or None) == (self.value or None)
-
-
-@dataclass(frozen=True)
-class Masking:
-    """How a family accepts a document mask ``(B, L, L)`` instead of an attention mask ``(B, L)``.
-
-    Args:
-        needs: Setting of the config without which the family would mix documents.
-        reduced_for: Parameter of its embeddings that takes the mask, and needs one over tokens.
-        removed_for: Parameter of its embeddings that takes the mask, and needs none.
-        is_square: Whether it wants ``(B, L, L) bool`` and recognizes padding as what nothing attends to.
-        numbers_tokens: Whether its position embeddings number tokens and skip padding.
-    """
-
-    needs: Requirement | None = None
-    reduced_for: str | None = None
-    removed_for: str | None = None
-    is_square: bool = False
-    numbers_tokens: bool = False
-
-
-MASKED = Masking()  # a family that reads a document mask as it is
-UNTESTED = "no test has shown that it keeps them apart"
 UNDESCRIBED = "its row in the table of families has none"
 
 
@@ -109,7 +87,8 @@ class Family:
             language code or ``</s>``.
         overflows_in_float16: Whether activations exceed the largest float16, 65504, as of models that were trained in
             bfloat16.
-        has_bert_layers: Whether layers are BERT's: attention, residual, feed-forward part, under BERT's names.
+        last_layer: The modules by which its last layer is computed at the positions that heads read, or the reason why
+            all are computed. A test compares hidden states and gradients of each family with those of the whole layer.
         no_onnx: The reason why its encoders cannot be exported to ONNX. A test exports those of all others.
     """
 
@@ -126,7 +105,7 @@ class Family:
     tied_embeddings: Literal["shared", "gradient_disentangled"] = "shared"
     starts_with_suffix: bool = False
     overflows_in_float16: bool = False
-    has_bert_layers: bool = False
+    last_layer: LastLayerModules | str = WHOLE
     no_onnx: str | None = None
 
     @property
@@ -174,20 +153,33 @@ _DEBERTA_V3_SIZES = sized(
 
 _ROWS = (
     Family("auto", _NAMED, _NAMED),
-    Family("albert", ALBERT_TOKENS, ALBERT_SIZES, document_mask=MASKED, generator_scaling="width"),
+    Family(
+        "albert",
+        ALBERT_TOKENS,
+        ALBERT_SIZES,
+        last_layer="all its layers are one module",
+        document_mask=MASKED,
+        generator_scaling="width",
+    ),
     Family("bart", ROBERTA_TOKENS, BART_SIZES, document_mask=MASKED),
-    Family("bert", BERT_TOKENS, BERT_SIZES, document_mask=MASKED, has_bert_layers=True),
+    Family("bert", BERT_TOKENS, BERT_SIZES, document_mask=MASKED, last_layer=BERT_LAYERS),
     Family("bigbird_pegasus", PEGASUS_TOKENS, PEGASUS_SIZES, document_mask=Masking(needs=_FULL_ATTENTION)),
     Family("blenderbot", BLENDERBOT_TOKENS, BART_SIZES, document_mask=MASKED),
     Family("blenderbot-small", ROBERTA_TOKENS, BART_SIZES, document_mask=MASKED),
-    Family("big_bird", BIG_BIRD_TOKENS, BERT_SIZES, document_mask=Masking(needs=_FULL_ATTENTION)),
+    Family(
+        "big_bird",
+        BIG_BIRD_TOKENS,
+        BERT_SIZES,
+        last_layer="it pads rows to whole blocks",
+        document_mask=Masking(needs=_FULL_ATTENTION),
+    ),
     Family(
         "camembert",
         XLM_ROBERTA_TOKENS,
         _ROBERTA_SIZES,
         document_mask=MASKED,
         positions_after_padding=True,
-        has_bert_layers=True,
+        last_layer=BERT_LAYERS,
     ),
     Family(
         "convbert",
@@ -196,14 +188,21 @@ _ROWS = (
         document_mask="its convolutions run over the borders of documents",
         generator_scaling="width",
     ),
-    Family("data2vec-text", ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
+    Family(
+        "data2vec-text",
+        ROBERTA_TOKENS,
+        _ROBERTA_SIZES,
+        last_layer=BERT_LAYERS,
+        document_mask=MASKED,
+        positions_after_padding=True,
+    ),
     Family(
         "deberta",
         DEBERTA_TOKENS,
         _DEBERTA_SIZES,
         document_mask=Masking(reduced_for="mask", is_square=True),
         tied_embeddings="gradient_disentangled",
-        has_bert_layers=True,
+        last_layer=OWN_ATTENTION_LAYERS,
     ),
     Family(
         "deberta-v2",
@@ -213,9 +212,15 @@ _ROWS = (
             needs=Requirement("conv_kernel_size", 0, _CONVOLUTION), reduced_for="mask", is_square=True
         ),
         tied_embeddings="gradient_disentangled",
-        has_bert_layers=True,
+        last_layer=OWN_ATTENTION_LAYERS,
     ),
-    Family("distilbert", BERT_TOKENS, DISTILBERT_SIZES, document_mask=MASKED),
+    Family(
+        "distilbert",
+        BERT_TOKENS,
+        DISTILBERT_SIZES,
+        last_layer=DISTILBERT_LAYERS,
+        document_mask=MASKED,
+    ),
     Family(
         "electra",
         BERT_TOKENS,
@@ -223,20 +228,27 @@ _ROWS = (
         document_mask=MASKED,
         token_detection_head="AutoModelForPreTraining",
         generator_scaling="width",
-        has_bert_layers=True,
+        last_layer=BERT_LAYERS,
     ),
-    Family("ernie", BERT_TOKENS, BERT_SIZES, document_mask=MASKED, has_bert_layers=True),
+    Family("ernie", BERT_TOKENS, BERT_SIZES, document_mask=MASKED, last_layer=BERT_LAYERS),
     Family(
         "esm",
         _PROTEINS,
         _PROTEINS,
+        last_layer=PRE_NORM_LAYERS,
         document_mask=Masking(needs=_NO_DROPOUT_OF_TOKENS, removed_for="attention_mask"),
         positions_after_padding=True,
     ),
-    Family("eurobert", MODERNBERT_TOKENS, GROUPED_QUERIES, document_mask=MASKED),
-    Family("gte", XLM_ROBERTA_TOKENS, BERT_SIZES, document_mask=MASKED),
+    Family(
+        "eurobert",
+        MODERNBERT_TOKENS,
+        GROUPED_QUERIES,
+        last_layer=EUROBERT_LAYERS,
+        document_mask=MASKED,
+    ),
+    Family("gte", XLM_ROBERTA_TOKENS, BERT_SIZES, last_layer=ROTARY_LAYERS, document_mask=MASKED),
     Family("ibert", ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
-    Family("jina_embeddings_v3", XLM_ROBERTA_TOKENS, BERT_SIZES, document_mask=MASKED),
+    Family("jina_embeddings_v3", XLM_ROBERTA_TOKENS, BERT_SIZES, last_layer=ROTARY_LAYERS, document_mask=MASKED),
     Family(
         "longformer",
         ROBERTA_TOKENS,
@@ -248,13 +260,26 @@ _ROWS = (
     Family("luke", _ENTITIES, _ENTITIES, document_mask=MASKED, positions_after_padding=True),
     Family("m2m_100", _LANGUAGES, BART_SIZES, document_mask=Masking(numbers_tokens=True)),
     Family("mbart", _LANGUAGES, BART_SIZES, document_mask=MASKED, starts_with_suffix=True),
-    Family("megatron-bert", BERT_TOKENS, BERT_SIZES, document_mask=MASKED),
+    Family(
+        "megatron-bert",
+        BERT_TOKENS,
+        BERT_SIZES,
+        last_layer=MEGATRON_LAYERS,
+        document_mask=MASKED,
+    ),
     Family("mobilebert", BERT_TOKENS, _BOTTLENECKS, document_mask=Masking(needs=_NO_TRIGRAMS)),
-    Family("modernbert", MODERNBERT_TOKENS, MODERNBERT_SIZES, document_mask=MASKED),
+    Family(
+        "modernbert",
+        MODERNBERT_TOKENS,
+        MODERNBERT_SIZES,
+        last_layer=MODERNBERT_LAYERS,
+        document_mask=MASKED,
+    ),
     Family(
         "mpnet",
         MPNET_TOKENS,
         sized(BERT_SIZES, max_position_embeddings=514),
+        last_layer=MPNET_LAYERS,
         document_mask=MASKED,
         positions_after_padding=True,
     ),
@@ -273,27 +298,41 @@ _ROWS = (
         overflows_in_float16=True,
     ),
     Family("mvp", ROBERTA_TOKENS, BART_SIZES, document_mask=MASKED),
-    Family("nomic_bert", BERT_TOKENS, BERT_SIZES, document_mask=MASKED),
+    Family("nomic_bert", BERT_TOKENS, BERT_SIZES, last_layer=ROTARY_LAYERS, document_mask=MASKED),
     Family(
         "nystromformer", ALBERT_TOKENS, BERT_SIZES, document_mask="its landmarks are means over all documents of a row"
     ),
     Family("pegasus", PEGASUS_TOKENS, PEGASUS_SIZES, document_mask=MASKED),
     Family("pegasus_x", PEGASUS_TOKENS, PEGASUS_SIZES, document_mask=_WINDOWS),
     Family("plbart", _LANGUAGES, BART_SIZES, document_mask=MASKED, starts_with_suffix=True),
-    Family("rembert", ALBERT_TOKENS, _SEVERAL_WIDTHS, document_mask=MASKED),
+    Family("rembert", ALBERT_TOKENS, _SEVERAL_WIDTHS, last_layer=OWN_ATTENTION_LAYERS, document_mask=MASKED),
     Family(
         "roberta",
         ROBERTA_TOKENS,
         _ROBERTA_SIZES,
         document_mask=MASKED,
         positions_after_padding=True,
-        has_bert_layers=True,
+        last_layer=BERT_LAYERS,
     ),
-    Family("roberta-prelayernorm", ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
-    Family("roformer", BERT_TOKENS, BERT_SIZES, document_mask=MASKED, generator_scaling="width"),
+    Family(
+        "roberta-prelayernorm",
+        ROBERTA_TOKENS,
+        _ROBERTA_SIZES,
+        last_layer=PRE_NORM_LAYERS,
+        document_mask=MASKED,
+        positions_after_padding=True,
+    ),
+    Family(
+        "roformer",
+        BERT_TOKENS,
+        BERT_SIZES,
+        last_layer=OWN_ATTENTION_LAYERS,
+        document_mask=MASKED,
+        generator_scaling="width",
+    ),
     Family("squeezebert", BERT_TOKENS, WIDE_EMBEDDINGS, document_mask=MASKED),
     Family("t5", T5_TOKENS, T5_SIZES, document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
-    Family("ultrabert", MODERNBERT_TOKENS, GROUPED_QUERIES, document_mask=MASKED),
+    Family("ultrabert", MODERNBERT_TOKENS, GROUPED_QUERIES, last_layer=ULTRABERT_LAYERS, document_mask=MASKED),
     Family("umt5", T5_TOKENS, MT5_SIZES, document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
     Family(
         "xlm-roberta",
@@ -301,10 +340,24 @@ _ROWS = (
         _ROBERTA_SIZES,
         document_mask=MASKED,
         positions_after_padding=True,
-        has_bert_layers=True,
+        last_layer=BERT_LAYERS,
     ),
-    Family("xlm-roberta-xl", XLM_ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
-    Family("xmod", XLM_ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
+    Family(
+        "xlm-roberta-xl",
+        XLM_ROBERTA_TOKENS,
+        _ROBERTA_SIZES,
+        last_layer=XLM_ROBERTA_XL_LAYERS,
+        document_mask=MASKED,
+        positions_after_padding=True,
+    ),
+    Family(
+        "xmod",
+        XLM_ROBERTA_TOKENS,
+        _ROBERTA_SIZES,
+        last_layer="its adapters take one language per row",
+        document_mask=MASKED,
+        positions_after_padding=True,
+    ),
     Family("yoso", ALBERT_TOKENS, BERT_SIZES, document_mask="its hashed attention takes no mask between tokens"),
 )
 

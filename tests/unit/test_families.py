@@ -10,7 +10,8 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModel, AutoModelForSequenceClassification
 
 from tests import runs
-from transformers_framework.families import FAMILIES, UNTESTED, Family, Requirement, family_of
+from transformers_framework.families import FAMILIES, Family, family_of
+from transformers_framework.family_traits import UNTESTED, Requirement
 from transformers_framework.registration import register_model
 
 PACKAGE = Path(__file__).parents[2] / "transformers_framework"

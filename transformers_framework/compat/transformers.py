@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ def from_config(model_class: Any, config: Any, **options: Any) -> Any:
 def attention_of(config: Any) -> str:
     """Return the implementation of attention of a model with this config."""
     return str(config._attn_implementation)
+
+
+def set_attention(attention: Any, implementation: str) -> None:
+    """Let one module of attention run with another implementation, by a config of its own."""
+    attention.config = copy.deepcopy(attention.config)
+    attention.config._attn_implementation = implementation
 
 
 def attention_implementations(model_class: Any) -> list[str]:

@@ -10,9 +10,9 @@ import numpy as np
 from transformers_framework.constants import IGNORE_INDEX, NUM_ITEMS, ROW_IDS, TOKEN_COUNTS, TRAIN, Stage
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.inputs.inputs import Inputs
-from transformers_framework.objectives.capabilities import SparseHead
+from transformers_framework.objectives.capabilities import SparseHead, SparseLastLayer
 from transformers_framework.objectives.objective import Context, Objective, active, num_items
-from transformers_framework.processing.masking import sparse_labels
+from transformers_framework.processing.masking import label_columns, sparse_labels
 from transformers_framework.processing.packing import pack
 from transformers_framework.processing.token_counts import lengths_of, token_counts
 
@@ -57,7 +57,10 @@ class Collator:
             if self.stage != "predict":
                 counts[objective.name] = num_items(objective, {**batch, **entries})
             if isinstance(objective, SparseHead) and "labels" in entries:
-                entries["positions"], entries["labels"] = sparse_labels(entries["labels"])
+                dense = entries["labels"]
+                entries["positions"], entries["labels"] = sparse_labels(dense)
+                if isinstance(objective, SparseLastLayer):
+                    entries["columns"], entries["places"] = label_columns(dense, len(entries["labels"]))
         num_truncated = int(batch.pop("truncated").sum())
         # counts stay Python numbers: strategies in half precision would round tensors
         return {**_tensors({**batch, **own}), NUM_ITEMS: counts, "num_truncated": num_truncated, **tokens}

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from transformers_framework.compat.transformers import attention_of
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.families import Masking, family_of
+from transformers_framework.families import family_of
+from transformers_framework.family_traits import Masking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

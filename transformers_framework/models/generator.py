@@ -16,7 +16,6 @@ from transformers_framework.models.attention import Attention
 from transformers_framework.models.auto import HeadSpec, load_model, read_config
 from transformers_framework.models.embedding_sharing import Sharing, merged, share_embeddings
 from transformers_framework.models.model import Model
-from transformers_framework.models.multi_head import MultiHeadModel
 from transformers_framework.models.positions import max_positions
 from transformers_framework.models.reading import hub_cache, name_or_path_of, reading
 from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
@@ -26,6 +25,8 @@ from transformers_framework.restricted import LocalPath, PositiveInt, Range, Sou
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from transformers_framework.models.multi_head import MultiHeadModel
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,8 @@ checkpoint from which ``AutoModel`` takes the backbone; :class:`JointReRanker` t
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from transformers_framework.compat.transformers import attention_of, from_config, model_mapping
+from transformers_framework.compat.transformers import from_config, model_mapping
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.families import family_of
 from transformers_framework.processing.backend import bare_tokenizer
 from transformers_framework.processing.encoding import Template, tokenize
 from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates, evidence_pooling
@@ -85,58 +83,6 @@ class JointHead(nn.Module):
         return logits
 
 
-class FirstTokens:
-    """The positions that a head reads; the last layer of a backbone computes no others.
-
-    After its attention a layer treats each token by itself, so the rest of it runs at these positions alone. Where a
-    family has cross-attention with the same weights, they are also the only queries of that attention; all tokens are
-    keys and values.
-    """
-
-    def __init__(self) -> None:
-        self.positions: Tensor | None = None  # (B, 1 + K) int64, while the backbone runs for the head alone
-        self.cross_attention: Callable[..., Any] | None = None  # forward of the family's cross-attention
-
-    def select(self, positions: Tensor | None) -> None:
-        """Run the last layer at these positions alone ``(B, 1 + K) int64``; at all of them without any."""
-        self.positions = positions
-
-    def attach(self, backbone: Any) -> bool:
-        """Register hooks in the last layer of a backbone; return whether it is one that can be shortened."""
-        layers = backbone.encoder.layer if family_of(backbone.config.model_type).has_bert_layers else []
-        if len(layers) < 2:  # DeBERTa-v2's first layer is followed by a convolution
-            return False
-        attention = layers[-1].attention
-        attention.output.register_forward_pre_hook(self.select_residual)
-        own = type(attention.self)
-        crossing = getattr(sys.modules[own.__module__], own.__name__.replace("Self", "Cross"), None)
-        if crossing is not None and attention_of(backbone.config) in ("eager", "sdpa"):  # masks are tensors
-            self.cross_attention = crossing.forward
-            attention.self.forward = partial(self.attend, attention.self)
-        return True
-
-    def attend(self, attention: nn.Module, hidden: Tensor, attention_mask: Tensor | None = None, **options: Any) -> Any:
-        """Attend from the positions that the head reads to all tokens, instead of self-attention."""
-        if self.positions is None:
-            return type(attention).forward(attention, hidden, attention_mask, **options)
-        if attention_mask is not None and attention_mask.shape[2] > 1:  # (B, 1, L, L): a row for each query
-            mask = attention_mask.expand(len(hidden), -1, -1, -1)
-            rows = self.positions[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
-            attention_mask = mask.gather(2, rows)
-        options |= {"encoder_hidden_states": hidden, "attention_mask": attention_mask}
-        assert self.cross_attention is not None
-        return self.cross_attention(attention, gather_positions(hidden, self.positions), **options)
-
-    def select_residual(self, output: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Select the positions of the head in the output of attention and in its residual, before they are added."""
-        if self.positions is None:
-            return inputs
-        attended, residual = inputs
-        return attended if self.cross_attention else gather_positions(attended, self.positions), gather_positions(
-            residual, self.positions
-        )
-
-
 def gather_positions(hidden_states: Tensor, positions: Tensor) -> Tensor:
     """Return hidden states ``(B, S, H)`` at positions ``(B, S) int64`` of ``(B, L, H)``."""
     return hidden_states.gather(1, positions[..., None].expand(-1, -1, hidden_states.shape[-1]))
@@ -146,14 +92,13 @@ class _JointReRanking(PreTrainedModel if TYPE_CHECKING else object):  # type: ig
     """Mixin that makes a joint re-ranker of a family's ``PreTrainedModel``."""
 
     backbone_class: Any
+    reads = "first_tokens"  # model input with the positions that the head reads, -1 where there is none
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         pools = "add_pooling_layer" in inspect.signature(self.backbone_class.__init__).parameters
         backbone = self.backbone_class(config, **({"add_pooling_layer": False} if pools else {}))
         setattr(self, self.base_model_prefix, backbone)
-        self.first_tokens = FirstTokens()
-        self.shortens = self.first_tokens.attach(backbone)
         self.classifier = JointHead(config)
         self.post_init()
 
@@ -180,23 +125,10 @@ class _JointReRanking(PreTrainedModel if TYPE_CHECKING else object):  # type: ig
         given = {
             "attention_mask": attention_mask, "token_type_ids": token_type_ids, "position_ids": position_ids
         } | kwargs  # fmt: skip
-        backbone, positions = getattr(self, self.base_model_prefix), first_tokens.clamp(min=0)
-        # with other heads the backbone runs for all of them; checkpointed layers must be recomputed in the same way
-        alone = isinstance(backbone, self.backbone_class) and not recomputes(backbone)
-        shortened = self.shortens and alone
-        self.first_tokens.select(positions if shortened else None)
-        try:
-            hidden = backbone(input_ids, **{name: value for name, value in given.items() if value is not None})[0]
-        finally:
-            self.first_tokens.select(None)
-        hidden = hidden if shortened else gather_positions(hidden, positions)
+        backbone = getattr(self, self.base_model_prefix)
+        hidden = backbone(input_ids, **{name: value for name, value in given.items() if value is not None})[0]
+        hidden = gather_positions(hidden, first_tokens.clamp(min=0))
         return SequenceClassifierOutput(logits=self.classifier(hidden, first_tokens[:, 1:] >= 0))
-
-
-def recomputes(backbone: Any) -> bool:
-    """Return whether a backbone recomputes activations, under either name of that attribute."""
-    newer = getattr(backbone, "is_activation_checkpointing", None)
-    return bool(backbone.is_gradient_checkpointing if newer is None else newer)
 
 
 def remedy(config: Any) -> str:
@@ -267,7 +199,10 @@ class JointReRanker:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        from transformers_framework.models.multi_head import MultiHeadModel
+
         self.model, self.tokenizer = model.eval(), tokenizer
+        self.heads = MultiHeadModel({HEAD: model})
         self.template, self.backend = Template.of(tokenizer), bare_tokenizer(tokenizer)
 
     @classmethod
@@ -328,7 +263,7 @@ class JointReRanker:
         for start in range(0, len(groups), batch_size):
             batch = groups[start : start + batch_size]
             texts = [[questions[owners[rows[0]]], *(flat[row] for row in rows)] for rows in batch]
-            logits = self.model(**self._encoded(texts)).logits.float()
+            logits = self.heads(**self._encoded(texts))[HEAD].logits.float()
             scores = (logits[..., 1] - logits[..., 0]).cpu().numpy()
             for rows, values in zip(batch, scores, strict=True):
                 found[rows[:1] if in_turn else rows] = values[: len(rows)]

@@ -18,120 +18,22 @@ import torch
 from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models.last_layer import (
+    LastLayer,
+    in_other_rows,
+    joined,
+    reads_first_token,
+)
 from transformers_framework.models.model import Model
 from transformers_framework.models.output_layer import with_outputs
+from transformers_framework.models.reads import Reads
+from transformers_framework.models.relay import OneCall, Relay, Selection
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
     from transformers.modeling_outputs import ModelOutput
 
 logger = logging.getLogger(__name__)
-
-
-class _OneCall:
-    """One call of the backbone for all heads: the first makes it, with its arguments; the others get the output."""
-
-    def __init__(self, backbone: PreTrainedModel, parameters: Sequence[str]) -> None:
-        self.backbone, self.parameters = backbone, parameters
-        self.output: Any = None
-        self.given: dict[str, Any] | None = None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given = self._named(args, kwargs)
-        if self.given is None:
-            self.given, self.output = given, self.backbone(*args, **kwargs)
-        elif different := sorted(
-            name for name in {*given, *self.given} if not _are_one(given.get(name), self.given.get(name))
-        ):
-            raise ConfigurationError(
-                f"--model {self.backbone.config.model_type}: its heads call the backbone with different "
-                f"{', '.join(different)}, so they cannot share one call of it: give {', '.join(different)} as an input."
-            )
-        return self.output
-
-    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return arguments by name, without absent ones and those that only decide on the form of the output."""
-        if torch.compiler.is_compiling():  # the check is for users, and tracing it would compare tensors
-            return {}
-        named = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
-        form = ("output_", "return_", "use_")
-        return {name: value for name, value in named.items() if value is not None and not name.startswith(form)}
-
-
-def _are_one(first: Any, second: Any) -> bool:
-    """Tell whether two arguments are one; DeepSpeed hands modules other views of the tensors that they are given."""
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        return first is second or first.is_set_to(second)
-    return first is second
-
-
-class Selection:
-    """Which rows of the backbone's last hidden state a head gets: all of them while no positions are set.
-
-    It is a forward hook too, for a head model that has kept its backbone. It is registered once and not during each
-    step because ``torch.compile`` traces the hooks that it finds at first.
-    """
-
-    def __init__(self) -> None:
-        self.positions: torch.Tensor | None = None
-
-    def select(self, positions: torch.Tensor | None) -> None:
-        """Give the head the rows at these flat positions ``(N,) int64`` and no others; all rows without any."""
-        self.positions = positions
-
-    def __call__(self, output: Any) -> Any:
-        """Return a backbone's output for the head.
-
-        Args:
-            output: Output of a backbone, whose first entry is its last hidden state (B, L, H). It stays as it is.
-
-        Returns:
-            The output itself, or a copy of it whose last hidden state is (N, H): the rows at the N positions, in order.
-        """
-        if self.positions is None:
-            return output
-        # index_select, whose gradient is a sum into rows, where that of indexing sorts them first
-        rows = output[0].flatten(0, 1).index_select(0, self.positions)  # (N, H)
-        if isinstance(output, tuple):
-            return (rows, *output[1:])
-        return type(output)(**{**output, "last_hidden_state": rows})
-
-    def hook(self, backbone: nn.Module, args: Any, output: Any) -> Any:
-        """Select rows of the output of a backbone, as a forward hook."""
-        return self(output)
-
-
-class Relay(nn.Module):
-    """Replacement of the backbone of a head model: returns the output of the shared backbone, computes nothing.
-
-    The backbone is held outside of the module tree, so that parameters and state dict have it once; attributes that
-    head models read (its embeddings, its config) are the backbone's. What is to happen between backbone and head
-    belongs in :meth:`hand_over`.
-    """
-
-    def __init__(self, backbone: PreTrainedModel, selection: Selection) -> None:
-        super().__init__()
-        self._selection = selection
-        self.__dict__["_shared"] = (backbone,)  # a tuple hides it from Module.__setattr__; deepcopy maps it to the copy
-        self.__dict__["_call"] = None
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # a module that is being copied or unpickled has no attributes yet
-            return super().__getattr__(name)
-        return getattr(self.__dict__["_shared"][0], name)
-
-    def connect(self, call: _OneCall | None) -> None:
-        """Take the backbone's output from this call; it holds activations, so nothing is left of it after the step."""
-        self.__dict__["_call"] = call
-
-    def hand_over(self, output: Any) -> Any:
-        """Return the part of the backbone's output that this head gets."""
-        return self._selection(output)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the shared backbone's output, given the arguments that the head model gives its backbone."""
-        assert self._call is not None, "a head with a relay runs inside MultiHeadModel.forward only"
-        return self.hand_over(self._call(*args, **kwargs))
 
 
 class MultiHeadModel(Model):
@@ -159,10 +61,13 @@ class MultiHeadModel(Model):
         self._selections = {name: Selection() for name in heads}
         if len(heads) > 1:
             self._share()
-            return
-        for name, head in heads.items():
+        else:
+            ((name, head),) = heads.items()
             if head.base_model is not head:
                 head.base_model.register_forward_hook(self._selections[name].hook)
+        self._last_layer = LastLayer.of(self.backbone)
+        self._reads_first = {name for name, head in heads.items() if reads_first_token(head)}
+        self._reads_input = {name: str(head.reads) for name, head in heads.items() if hasattr(head, "reads")}
 
     # --- structure ---------------------------------------------------------------------------------------------------
 
@@ -221,6 +126,7 @@ class MultiHeadModel(Model):
         *,
         active: Sequence[str] | None = None,
         positions: Mapping[str, torch.Tensor] | None = None,
+        reads: Mapping[str, Reads] | None = None,
         **inputs: Any,
     ) -> dict[str, ModelOutput]:
         """Run the backbone once and every active head on its output.
@@ -229,6 +135,9 @@ class MultiHeadModel(Model):
             active: Names of the heads to run, all of them when it is not given.
             positions: By name of a head, the only positions of the batch that it gets, (N,) int64, flat: row * L +
                 column of the backbone's last hidden state (B, L, H). Its logits are (N, V) then, instead of (B, L, V).
+            reads: By name of a head, the positions of each row that it reads: those of ``positions``, if there are any.
+                If all heads read some only, the last layer of the backbone computes no others, in families for which
+                that was shown. Then the last hidden state is (B, P, H).
             **inputs: What transformers' models take, without labels: ``input_ids`` and ``attention_mask`` (B, L) int64,
                 ``token_type_ids`` and the like. A head gets those that it knows.
 
@@ -243,28 +152,82 @@ class MultiHeadModel(Model):
         positions = positions or {}
         if unknown := set(inputs).difference(*(self._accepts[name] for name in names)):
             raise TypeError(f"no head of {names} takes the inputs {sorted(unknown)}")
-        call = None if self.shared is None else _OneCall(self.shared, self._declared)
+        call = None if self.shared is None else OneCall(self.shared, self._declared)
         classifies = any("SequenceClassification" in type(head).__name__ for head in self.heads.values())
         if call is not None and classifies and "global_attention_mask" in self._declared:
             # Longformer's classifier gives the first token global attention: with it, all heads do
             first = torch.arange(inputs["input_ids"].shape[1], device=inputs["input_ids"].device) == 0  # (L,) bool
             inputs.setdefault("global_attention_mask", first.long().expand_as(inputs["input_ids"]))
         outputs = {}
-        for name in names:
-            head = self.heads[name]
-            relay = None if call is None else getattr(head, head.base_model_prefix)
-            if relay is not None:
-                relay.connect(call)
-            if name in positions:
-                self._check_apart(head)
-                self._selections[name].select(positions[name])
-            try:
-                outputs[name] = head(**{key: value for key, value in inputs.items() if key in self._accepts[name]})
-            finally:
-                self._selections[name].select(None)
+        try:
+            renumbered = self._select(names, positions or {}, reads or {}, inputs)
+            for name in names:
+                head = self.heads[name]
+                relay = None if call is None else getattr(head, head.base_model_prefix)
                 if relay is not None:
-                    relay.connect(None)
+                    relay.connect(call)
+                own = {**inputs, **renumbered.get(name, {})}
+                try:
+                    outputs[name] = head(**{key: value for key, value in own.items() if key in self._accepts[name]})
+                finally:
+                    if relay is not None:
+                        relay.connect(None)
+        finally:
+            for selection in self._selections.values():
+                selection.select(None)
+            if self._last_layer is not None:
+                self._last_layer.select(None)
         return outputs
+
+    def _select(
+        self,
+        names: Sequence[str],
+        positions: Mapping[str, torch.Tensor],
+        reads: Mapping[str, Reads],
+        inputs: Mapping[str, torch.Tensor],
+    ) -> dict[str, dict[str, torch.Tensor]]:
+        """Set what the last layer computes and each head gets; return inputs of heads with positions in that."""
+        for name in positions:
+            self._check_apart(self.heads[name])
+        own = {} if self._last_layer is None else self._reads(names, reads, inputs)
+        length = inputs["input_ids"].shape[1] if own else 0
+        if self._last_layer is None or sum(read.columns.shape[1] for read in own.values()) >= length:
+            for name, where in positions.items():
+                self._selections[name].select(where)
+            return {}
+        rows, firsts = joined(own, length)
+        self._last_layer.select(rows)
+        width, renumbered = rows.columns.shape[1], {}
+        for name, (columns, places) in own.items():
+            first, selection = firsts[name], self._selections[name]
+            if places is not None and rows.attended is not None:
+                selection.select(None, flattens=True)
+            elif places is not None:
+                selection.select(in_other_rows(places, columns.shape[1], width, first))
+            elif name in self._reads_input:
+                given = inputs[self._reads_input[name]]
+                numbers = torch.arange(first, first + given.shape[1], device=given.device)
+                renumbered[name] = {self._reads_input[name]: torch.where(given >= 0, numbers, given)}
+        return renumbered
+
+    def _reads(
+        self, names: Sequence[str], reads: Mapping[str, Reads], inputs: Mapping[str, torch.Tensor]
+    ) -> dict[str, Reads]:
+        """Return the positions that each head reads, those of classifiers first; nothing if one reads all of them.
+
+        The pooler of a backbone reads the first position of its last hidden state.
+        """
+        found = {}
+        for name in sorted(names, key=lambda name: name not in self._reads_first):
+            if name in reads:
+                found[name] = reads[name]
+            elif name in self._reads_input:
+                found[name] = Reads(inputs[self._reads_input[name]].clamp(min=0))
+            elif name in self._reads_first:
+                found[name] = Reads(inputs["input_ids"].new_zeros(len(inputs["input_ids"]), 1))
+            else:
+                return {}
+        return found
 
     @staticmethod
     def _check_apart(head: PreTrainedModel) -> None:

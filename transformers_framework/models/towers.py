@@ -16,7 +16,9 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.attention import Attention
 from transformers_framework.models.auto import HeadSpec, load_model, read_config
 from transformers_framework.models.model import Model
+from transformers_framework.models.pooling import pool
 from transformers_framework.models.positions import max_positions
+from transformers_framework.models.reads import Reads
 from transformers_framework.models.sentence_transformers import (
     Pooling,
     Projection,
@@ -101,39 +103,19 @@ class Tower(nn.Module):
         Returns:
             ``(B, E) float32``.
         """
-        (output,) = self.encoder(**inputs).values()
-        embeddings = pool(output.last_hidden_state, inputs.get("attention_mask"), self.pooling)
+        mask, ids = inputs.get("attention_mask"), inputs["input_ids"]
+        reads = {}
+        if self.pooling == "cls":
+            first = ids.new_zeros(len(ids)) if mask is None else mask.argmax(dim=1)  # (B,)
+            reads = dict.fromkeys(self.encoder.heads, Reads(first[:, None]))
+        (output,) = self.encoder(reads=reads, **inputs).values()
+        hidden = output.last_hidden_state
+        is_whole = hidden.shape[1] == ids.shape[1]  # else of the first token only
+        embeddings = pool(hidden, mask if is_whole else None, self.pooling)
         for dense in self.projections:
             embeddings = dense(embeddings)
         embeddings = embeddings.float()
         return functional.normalize(embeddings, dim=-1) if self.normalizes else embeddings
-
-
-def pool(hidden_states: Tensor, attention_mask: Tensor | None, pooling: Pooling) -> Tensor:
-    """Return one vector for each text.
-
-    Args:
-        hidden_states: ``(B, L, H)``, any float type.
-        attention_mask: 1 at tokens, 0 at padding ``(B, L) int64``; none: there is no padding.
-        pooling: ``mean`` of all tokens, or the first one (``cls``).
-
-    Returns:
-        ``(B, H) float32``.
-
-    Examples:
-        >>> hidden_states = torch.tensor([[[1.0], [3.0], [9.0]]])
-        >>> pool(hidden_states, torch.tensor([[1, 1, 0]]), "mean").tolist()
-        [[2.0]]
-        >>> pool(hidden_states, torch.tensor([[0, 1, 1]]), "cls").tolist()
-        [[3.0]]
-    """
-    if attention_mask is None:
-        return hidden_states.mean(dim=1, dtype=torch.float32) if pooling == "mean" else hidden_states[:, 0].float()
-    if pooling == "cls":
-        first = attention_mask.argmax(dim=1)  # not 0 where padding is on the left
-        return hidden_states[torch.arange(len(hidden_states), device=hidden_states.device), first].float()
-    kept = (hidden_states * attention_mask[..., None]).sum(dim=1, dtype=torch.float32)
-    return kept / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 class BiEncoder(Model):

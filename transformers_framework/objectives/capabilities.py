@@ -93,6 +93,14 @@ class SparseHead:
     """
 
 
+class SparseLastLayer(SparseHead):
+    """Reads the last hidden states of an encoder at positions with a label only; all are computed without it.
+
+    In addition, the batch has these positions by row as ``columns (B, P)``, and as ``places (N,)`` which of them,
+    flattened, are those of ``labels``.
+    """
+
+
 class HeadByFamily(ABC):
     """Has another head in some model families; without it, all families use ``head``."""
 

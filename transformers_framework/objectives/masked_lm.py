@@ -9,7 +9,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.objectives.capabilities import ConfiguresInputs, Corrupts, HubTask, SparseHead
+from transformers_framework.objectives.capabilities import ConfiguresInputs, Corrupts, HubTask, SparseLastLayer
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.masking import Vocabulary, labels_of, mask_tokens, select
 from transformers_framework.restricted import Probability
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SUM_TOLERANCE = 1e-6
 
 
-class MaskedLM(Objective, Corrupts, SparseHead, ConfiguresInputs, HubTask):
+class MaskedLM(Objective, Corrupts, SparseLastLayer, ConfiguresInputs, HubTask):
     """Predict masked tokens.
 
     Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", section 3.1.

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers_framework.constants import IGNORE_INDEX, Stage
 from transformers_framework.losses.vocabulary import cross_entropy_and_probabilities
 from transformers_framework.models.generator import GENERATED
+from transformers_framework.models.reads import label_positions
 from transformers_framework.models.sampling import sample_from
 from transformers_framework.objectives.token_detection import Detection, Filled
 from transformers_framework.pipelines.pipeline import Pipeline
@@ -45,8 +46,7 @@ class GeneratorDiscriminatorPipeline(Pipeline):
             if stage != "predict":
                 inputs["input_ids"] = self._replace(inputs["input_ids"], probabilities, batch)
         judges = [name for name in names if name != GENERATED]
-        positions = self._positions(batch, judges)
-        outputs.update(self.model.discriminator(active=judges, positions=positions, **inputs))
+        outputs.update(self.model.discriminator(active=judges, **self._positions(batch, judges), **inputs))
         return outputs
 
     @staticmethod
@@ -54,7 +54,7 @@ class GeneratorDiscriminatorPipeline(Pipeline):
         generator: MultiHeadModel, inputs: dict[str, Tensor], own: dict[str, Tensor]
     ) -> tuple[Filled, Tensor]:
         """Return the generator's output for the masked tokens, and its probabilities ``(N, V)``."""
-        output = generator(positions={GENERATED: own["positions"]}, **generator.accepted(inputs))[GENERATED]
+        output = generator(**label_positions({GENERATED: own}), **generator.accepted(inputs))[GENERATED]
         loss, correct, probabilities = cross_entropy_and_probabilities(output.logits, own["labels"])
         return Filled(output.logits, loss, correct), probabilities
 

@@ -27,6 +27,7 @@ from transformers_framework.metrics.added import inputs_of_added
 from transformers_framework.metrics.mean_loss import MeanLoss
 from transformers_framework.metrics.stage_metric import check_inputs
 from transformers_framework.models.document_mask import DocumentMask
+from transformers_framework.models.reads import label_positions
 from transformers_framework.objectives.capabilities import KeepsState, SparseHead, corrupt_on_device
 from transformers_framework.objectives.objective import active, stage_metrics
 from transformers_framework.optimizers.build import build_optimizer
@@ -127,12 +128,12 @@ class Pipeline(pl.LightningModule):
             stage: Stage of the batch.
         """
         names = list(self.active(stage))
-        outputs = self.model(active=names, positions=self._positions(batch, names), **self._inputs(batch))
+        outputs = self.model(active=names, **self._positions(batch, names), **self._inputs(batch))
         return cast("dict[str, Any]", outputs)
 
-    def _positions(self, batch: Mapping[str, Any], names: Iterable[str]) -> dict[str, Tensor]:
-        """Return where the labels of sparse heads are in the flattened batch ``(N,) int64``, by objective."""
-        return {name: batch[name]["positions"] for name in names if isinstance(self.objectives[name], SparseHead)}
+    def _positions(self, batch: Mapping[str, Any], names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the positions of the labels of sparse heads as arguments of a model, by objective."""
+        return label_positions({name: batch[name] for name in names if isinstance(self.objectives[name], SparseHead)})
 
     def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         inputs = {key: batch[key] for key in self.input_keys if key in batch}

@@ -20,6 +20,7 @@ from transformers_framework.processing.windows import steps
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+COLUMNS_MULTIPLE = 8  # few shapes of positions by row
 LABELS_MULTIPLE = 64  # shapes of sparse labels that repeat save a quarter of the memory
 _BELOW_ONE = 1 - 2.0**-53
 
@@ -301,6 +302,32 @@ def sparse_labels(labels: np.ndarray, multiple: int = LABELS_MULTIPLE) -> tuple[
     positions, kept = np.zeros(num, dtype=np.int64), np.full(num, IGNORE_INDEX, dtype=np.int64)
     positions[: len(found)], kept[: len(found)] = found, flat[found]
     return positions, kept
+
+
+def label_columns(labels: np.ndarray, num: int, multiple: int = COLUMNS_MULTIPLE) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the labels of a batch by row.
+
+    Args:
+        labels: Labels, -100 where there is none ``(B, L) int64``.
+        num: How many places are returned, N: as many as :func:`sparse_labels` returns labels.
+        multiple: The most labels of a row are rounded up to a multiple of this, at most L, and never 0.
+
+    Returns:
+        The positions in each row ``(B, P) int64``, 0 as padding, and the places of the labels in that, flattened
+        ``(N,) int64``. Padding has place 0.
+
+    Examples:
+        >>> columns, places = label_columns(np.array([[-100, 7, -100], [8, -100, 9]]), num=4, multiple=2)
+        >>> columns.tolist(), places.tolist()
+        ([[1, 0], [0, 2]], [0, 2, 3, 0])
+    """
+    chosen = labels != IGNORE_INDEX
+    counts, numbers = _places(chosen)
+    width = min(max(-(-int(counts.max()) // multiple), 1) * multiple, labels.shape[1])
+    rows, positions = np.nonzero(chosen)
+    columns, places = np.zeros((len(labels), width), dtype=np.int64), np.zeros(num, dtype=np.int64)
+    columns[rows, numbers], places[: len(rows)] = positions, rows * width + numbers
+    return columns, places
 
 
 def _places(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,8 @@
 
 (Chowdhery et al. 2022, "PaLM", appendix B.) A token takes 6 N operations in the forward and the backward pass, with N
 weights besides embeddings, and 12 L H Q T in the attention of L layers with H heads of size Q to T tokens. Padding is
-no work, nor is what is computed twice, as with ``--gradient_checkpointing``. Heads are not counted.
+no work, nor is what is computed twice, as with ``--gradient_checkpointing``. Heads are not counted, and the last layer
+is counted whole, even if it is computed at some positions only.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import transformers
 from tests import tiny
 from tests.tolerances import assert_close, assert_gradients_close
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.families import UNTESTED, Masking
+from transformers_framework.family_traits import UNTESTED, Masking
 from transformers_framework.models.auto import checkpoint_activations
 from transformers_framework.models.document_mask import (
     DocumentMask,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,13 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
 from tests import tiny
-from tests.tolerances import FORWARD, approx, assert_close, assert_gradients_close, rounding
+from tests.tolerances import FORWARD, approx, assert_close, rounding
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.joint import AutoModelForJointReRanking, JointReRanker, gather_positions
 from transformers_framework.objectives.joint_layout import JointLayout
-from transformers_framework.registry import MODELS
 
 HEADS = ("IE_1", "IE_k", "AE_1", "AE_k", "RE_1", "RE_k")
 K = 3
-FAMILIES = [
-    pytest.param(family, marks=() if family in ("bert", "deberta-v2") else pytest.mark.slow)
-    for family in sorted(family.model_type for family in MODELS.values() if family.has_bert_layers)
-]
 IDS = torch.randint(5, 60, (4, 20), generator=torch.Generator().manual_seed(0))
 MASK = (torch.arange(20) < torch.tensor([20, 15, 20, 12])[:, None]).long()
 FIRST = torch.tensor([[0, 4, 9, 15], [0, 3, 6, -1], [0, 1, 2, 3], [0, 9, -1, -1]])
@@ -110,29 +104,6 @@ def test_candidates_see_each_other() -> None:
     changed[0, 16] = 61
     before, after = (model(ids, MASK, first_tokens=FIRST).logits[0, 0] for ids in (IDS, changed))
     assert not torch.allclose(before, after, atol=rounding(4 * FORWARD))
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_shortened_last_layer_gives_the_same_scores_and_gradients(family: str, attention: str) -> None:
-    if family.startswith("deberta") and attention == "sdpa":
-        pytest.skip("the family has attention of its own")
-    model, found = model_for("AE_k", family, attn_implementation=attention), []
-    assert model.shortens
-    assert (model.first_tokens.cross_attention is None) == family.startswith("deberta")
-    model = copy.deepcopy(model)  # as averaging of weights does
-    for shortens in (True, False):
-        model.shortens = shortens
-        model.zero_grad()
-        logits = model(IDS, MASK, first_tokens=FIRST).logits
-        logits[THERE].pow(3).sum().backward()
-        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        found.append((logits.detach()[THERE], gradients))
-    (ours, our_gradients), (theirs, their_gradients) = found
-    assert_close(ours, theirs)
-    assert_gradients_close(our_gradients, their_gradients)
-    hidden = model.base_model(IDS, attention_mask=MASK).last_hidden_state
-    assert hidden.shape == (4, 20, 32), "the backbone alone is whole"
 
 
 def test_gather_positions() -> None:

@@ -11,7 +11,8 @@ from tests.tolerances import assert_close, assert_gradients_close
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models.auto import checkpoint_activations
 from transformers_framework.models.freezing import freeze_unreached
-from transformers_framework.models.multi_head import MultiHeadModel, Relay, tie
+from transformers_framework.models.multi_head import MultiHeadModel, tie
+from transformers_framework.models.relay import Relay
 from transformers_framework.registry import MODELS
 
 HEADS = {

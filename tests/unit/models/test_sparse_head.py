@@ -14,7 +14,8 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.losses.vocabulary import vocabulary_cross_entropy
 from transformers_framework.models.auto import checkpoint_activations
 from transformers_framework.models.freezing import freeze_unreached
-from transformers_framework.models.multi_head import MultiHeadModel, Selection
+from transformers_framework.models.multi_head import MultiHeadModel
+from transformers_framework.models.relay import Selection
 from transformers_framework.registry import MODELS
 
 HEADS = {
