@@ -5,6 +5,7 @@ import yaml
 
 from tests import runs, tiny
 from transformers_framework import preflight
+from transformers_framework.cli.main import experiment_of
 from transformers_framework.pipelines.log_names import direction
 
 ERRORS = {"loss", "perplexity", "mean_squared_error", "mean_absolute_error"}
@@ -123,7 +124,10 @@ def test_the_main_metric_of_the_last_task_is_monitored(case, tmp_path):
 )
 def test_nothing_is_monitored_without_need(flags, tmp_path):
     experiment = build(tmp_path, "seq_class", **{"monitor": None, **flags})
-    assert experiment.final_options["monitor"] is experiment.final_options["monitor_direction"] is None
+    assert experiment.final_options["monitor"] is None
+    (tmp_path / "again.yaml").write_text(experiment.config_yaml)
+    again = experiment_of(["--config", str(tmp_path / "again.yaml")])
+    assert again.given["monitor"] is None, "the file of the run repeats it"
 
 
 def test_defaults_are_written_and_a_resumed_run_keeps_its_own(tmp_path, said):

@@ -117,7 +117,7 @@ class Selection:
     @property
     def flags(self) -> dict[str, str | None]:
         """The values of the flags that depend on the pipeline and the data."""
-        return {"monitor": self.monitor, "monitor_direction": None if self.monitor is None else self.direction}
+        return {"monitor": self.monitor, "monitor_direction": AUTO if self.monitor is None else self.direction}
 
     def check_monitor(self) -> None:
         """Refuse a monitored metric that is not logged; warn when --monitor_direction would keep the worst state.

@@ -42,6 +42,7 @@ class Collator:
         Where documents are packed, ``row_ids`` has the row of each document. Training batches have ``token_counts``.
         """
         batch, own = self.arrays(rows)
+        batch.pop("word_ids", None)  # only labels and descriptions are made with it
         prefixes, trains = self.inputs.key_prefixes, self.stage == TRAIN
         lengths = lengths_of(batch, own, prefixes) if trains else None
         if (sizes := rows[0].sizes) is not None and self.inputs.uses_document_mask:
@@ -96,7 +97,6 @@ class Collator:
                 for name in entries.keys() & {"labels", ROW_IDS}:
                     entries[name][padding] = IGNORE_INDEX  # negative, as no row id is
             own[objective.name] = entries
-        batch.pop("word_ids", None)
         batch["truncated"] = batch["truncated"][: len(padding)] & ~padding
         batch[ROW_IDS] = np.where(padding, -1, row_ids)
         return batch, own

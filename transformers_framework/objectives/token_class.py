@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -309,14 +309,10 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         """Return a text with each word and its class."""
         if "labels" not in batch:
             return "no labels"
-        tokenizer, ids, starts = self.setup.tokenizer, batch["input_ids"][row], batch["word_starts"][row]
+        ids, word_ids, starts = batch["input_ids"][row], batch["word_ids"][row], batch["word_starts"][row]
         starts = starts[starts >= 0]
         classes = batch["labels"][row][starts]
-        others = np.array([number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id])
-        end = int(np.flatnonzero(~np.isin(ids, others))[-1]) + 1 if len(starts) else 0
-        words = [tokenizer.decode(ids[a:b]).strip() for a, b in pairwise([*starts.tolist(), end])]
-        if len(starts) and starts[-1] + 1 < end:  # words that another window owns may follow the last one
-            words[-1] = f"{tokenizer.decode(ids[starts[-1]])}…"
+        words = [self.setup.tokenizer.decode(ids[word_ids == word_ids[start]]).strip() for start in starts.tolist()]
         names = [self.classes.display_names[number] if number >= 0 else "no label" for number in classes]
         pairs = [f"{word}/{name}" for word, name in zip(words, names, strict=True)]
         return " ".join(pairs[:MOST_DESCRIBED]) + (" …" if len(pairs) > MOST_DESCRIBED else "")

@@ -226,7 +226,8 @@ def test_a_check_shows_whole_words() -> None:
     assert starts[1] > 2, "the first word has several pieces"
     labels = np.full((1, len(words)), -100)
     labels[0, starts] = [1, 0]
-    batch = {**ids, "labels": labels, "word_starts": np.array([[*starts, -1]])}
+    word_ids = np.array([[-1 if word is None else word for word in words]])
+    batch = {**ids, "labels": labels, "word_starts": np.array([[*starts, -1]]), "word_ids": word_ids}
     assert made.describe(batch, 0) == f"unbelievable/{NAMES[1]} weather/{NAMES[0]}"
 
 
