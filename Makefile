@@ -15,7 +15,7 @@ PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n $(WORKERS)
 PIP := -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo check format test test-full test-all test-scripts test-wheel docs wheel audit soak bench clean
+.PHONY: help env demo check format test test-full test-all test-scripts test-wheel docs notebooks wheel audit soak bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ test-scripts: $(READY) ## Every pipeline by its command line, tiny, on the CPU
 	@set -e; for script in tests/scripts/*.sh; do \
 		echo "== $$script"; PATH="$(abspath $(BIN)):$$PATH" TINY=1 bash "$$script"; done
 
+notebooks: $(VENV)/.notebooks ## Execute the notebooks, and store their outputs
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.notebooks $(ARGS)
+
 wheel: $(VENV)/.release ## Source distribution and wheel, in dist
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
@@ -75,7 +78,7 @@ soak: $(READY) ## A short run interrupted at every moment, every pipeline killed
 docs: $(VENV)/.docs ## The documentation as a site, in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
-$(VENV)/.docs $(VENV)/.release: $(VENV)/.%: $(READY)
+$(VENV)/.docs $(VENV)/.release $(VENV)/.notebooks: $(VENV)/.%: $(READY)
 	$(BIN)/python $(PIP) -e ".[$*]"
 	@touch $@
 

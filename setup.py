@@ -23,6 +23,7 @@ EXTRAS = {
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
     "plots": ["matplotlib>=3.8"],
     "wandb": ["wandb>=0.19"],
+    "notebooks": ["ipykernel>=6.29", "matplotlib>=3.8", "nbclient>=0.10"],
     "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
     "release": ["build>=1.2", "twine>=6.1"],
     "dev": [

@@ -22,7 +22,7 @@ def example_files() -> list[Path]:
 
 
 def copy_examples(*, output: LocalPath = "examples", overwrite: bool = False) -> list[Path]:
-    """Copy a config file for each pipeline, and the scripts of the demo and its data, into a folder.
+    """Copy the config files of all pipelines, and the scripts of the demo and its data, into a folder.
 
     Args:
         output: Folder of the copies.
@@ -67,9 +67,9 @@ def _command(argv: Sequence[str]) -> int:
         return DONE
     copied = copy_examples(output=options["output"], overwrite=options["overwrite"])
     folder = copied[0].parent
-    configs = [path.stem for path in copied if path.suffix == ".yaml"]
+    num_configs = sum(path.suffix == ".yaml" for path in copied)
     sys.stdout.write(
-        f"{folder}: a config file for each of {len(configs)} pipelines, and the demo. Create the data, then train:\n"
+        f"{folder}: {num_configs} config files, and the demo. Create the data, then train:\n"
         f"  python {folder / 'demo_data.py'} outputs/demo/data\n"
         f"  python -m transformers_framework --config {folder / 'answer_selection.yaml'}\n"
     )

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import transformers_framework
-from tests import wheel
+from tests import notebooks, wheel
 from tests.runs import ROOT
 
 METADATA = wheel.metadata()
@@ -110,3 +110,8 @@ def test_the_image_is_built_from_what_exists() -> None:
     program = METADATA["entry_points"]["console_scripts"][0].partition(" ")[0]
     assert of_image["ENTRYPOINT"] == f'["{program}"]'
     assert of_image["USER"].isdigit(), "not root"
+
+
+def test_the_page_of_notebooks_lists_them() -> None:
+    page = (ROOT / "docs" / "notebooks.md").read_text("utf-8")
+    assert set(re.findall(r"\.\./notebooks/(\w+\.ipynb)", page)) == {path.name for path in notebooks.NOTEBOOKS}
