@@ -177,16 +177,13 @@ def _free(path: Path, overwrite: bool) -> Path:
     Raises:
         ConfigurationError: When it is a folder, a file that exists, or in a folder that cannot be written to.
     """
+    from transformers_framework.cli.tool import check_writable
+
     if path.is_dir():
         raise ConfigurationError(f"--output {path}: this is a folder. Give a file, as {path / 'predictions.jsonl'}.")
     if path.exists() and not overwrite:
         raise ConfigurationError(f"--output {path}: this file exists. Add --overwrite to replace it.")
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise ConfigurationError(f"--output {path}: nothing can be written to {there} ({error.strerror}).") from None
+    check_writable(path)
     return path
 
 

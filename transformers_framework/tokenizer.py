@@ -257,8 +257,11 @@ def _free(path: Path, overwrite: bool) -> Path:
     """Return a folder that may be written.
 
     Raises:
-        ConfigurationError: When it is a file, has a tokenizer, or has other files, which would be removed.
+        ConfigurationError: When it is a file, has a tokenizer, has other files, which would be removed, or cannot be
+            written.
     """
+    from transformers_framework.cli.tool import check_writable
+
     if path.is_file():
         raise ConfigurationError(f"--output {path}: this is a file. Give a folder.")
     inside = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
@@ -269,6 +272,7 @@ def _free(path: Path, overwrite: bool) -> Path:
         )
     if inside and not overwrite:
         raise ConfigurationError(f"--output {path}: this tokenizer exists. Add --overwrite to replace it.")
+    check_writable(path)
     return path
 
 

@@ -136,6 +136,7 @@ def test_a_failure_leaves_no_folder(tmp_path: Path, texts: Path, monkeypatch: py
         ({"character_coverage": 0}, "--character_coverage: found '0'"),
         ({"vocab": 40}, "Did you mean '--vocab_size'?"),
         ({"output": "{tmp}/texts/0.txt"}, "this is a file. Give a folder."),
+        ({"output": "{tmp}/texts/0.txt/new"}, "nothing can be written to {tmp}/texts/0.txt"),
     ],
 )
 def test_a_mistake_is_one_message(tmp_path: Path, texts: Path, capsys: Any, changes: Any, says: str) -> None:

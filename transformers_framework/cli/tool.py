@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers_framework.cli.flags import Flag, flags_of, merge
 from transformers_framework.cli.given import Given
 from transformers_framework.constants import DONE, FAILED, INTERRUPTED, WRONG
 from transformers_framework.display import bars_cleared
-from transformers_framework.exceptions import UserError, printable
+from transformers_framework.exceptions import ConfigurationError, UserError, printable
 
 Groups = dict[str, dict[str, Flag]]
 
@@ -54,6 +56,23 @@ def values_or_help(given: Mapping[str, Given], groups: Groups, usage: str, *, as
         (sys.stdout if asks else sys.stderr).write(helps.full(groups, usage) + "\n")
         return None
     return values_of(given, groups)
+
+
+def check_writable(path: Path) -> None:
+    """Check, before a long computation, that a file or folder can be written.
+
+    Args:
+        path: Value of ``--output``.
+
+    Raises:
+        ConfigurationError: When nothing can be written to the folder that it is in, or would be made in.
+    """
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ConfigurationError(f"--output {path}: nothing can be written to {there} ({error.strerror}).") from None
 
 
 def run_tool(
