@@ -6,8 +6,9 @@ telnet do") or a topic of ``pydoc`` ("what are the rules of comparisons"); the c
 objects of the same module, exactly one of them is right. Sequence classification: which kind of object a sentence
 summarizes. Token classification: what the words of a function's signature are. Machine reading: where in a signature
 the answer to a question about it stands, if it has one. Summarization: the texts of masked
-language modelling, each to be given its name. Retrieval: the questions of answer selection, and all of its sentences.
-Structural pre-training: a document for each module, a paragraph for each of its objects.
+language modelling, each to be given its name. Retrieval: the questions of answer selection with the right
+sentence, and all of its sentences. Structural pre-training: a document for each module, a paragraph for each of its
+objects.
 Whole packages go to train, valid or test, no sentence appears twice, and nothing is imported or downloaded: the sources
 are parsed.
 
@@ -304,6 +305,8 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
         write_rows(folder / "answer_selection" / f"{split}.jsonl", rows)
         write_rows(folder / "masked_lm" / f"{split}.jsonl", passages(chosen))
         write_rows(folder / "structural_pretraining" / f"{split}.jsonl", documents(chosen))
+        if split == "train":
+            write_rows(folder / "retrieval" / "train.jsonl", (row for row in rows if row["label"]))
         write_rows(folder / "question_answering" / f"{split}.jsonl", reading_rows(chosen))
         for task, labelled in (("seq_class", class_rows(chosen)), ("token_class", tagged_rows(chosen))):
             found = list(labelled)
@@ -324,8 +327,8 @@ def write_data(folder: Path, candidates: int = 8, limit: int | None = None) -> l
 def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
     """Train a lowercase WordPiece tokenizer on texts; save it and the configuration of a small BERT.
 
-    The folders ``encoder_decoder`` and ``t5`` beside it have the configurations of a small BART and a small T5, and the
-    same tokenizer; that of T5 has sentinels too.
+    Beside it, ``bi_encoder`` has a wider BERT of one layer for embeddings, ``encoder_decoder`` a small BART, ``t5`` a
+    small T5. All have the same tokenizer; that of T5 has sentinels too.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import BartConfig, BertConfig, PreTrainedTokenizerFast, T5Config
@@ -344,6 +347,10 @@ def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
         vocab_size=size, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=128, max_position_embeddings=128, hidden_dropout_prob=0.0, initializer_range=0.08,
     )  # fmt: skip
+    wide = BertConfig(
+        vocab_size=size, hidden_size=128, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=256, max_position_embeddings=128, hidden_dropout_prob=0.0, initializer_range=0.08,
+    )  # fmt: skip
     bart = BartConfig(
         vocab_size=size, d_model=64, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
         decoder_attention_heads=2, encoder_ffn_dim=128, decoder_ffn_dim=128, max_position_embeddings=128, dropout=0.0,
@@ -355,7 +362,7 @@ def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
     )  # fmt: skip
     names: dict[str, Any] = {f"{name.strip('[]').lower()}_token": name for name in special}
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    for where, config in ((folder, bert), (folder.parent / "encoder_decoder", bart), (folder.parent / "t5", t5)):
+    for name, config in ((folder.name, bert), ("bi_encoder", wide), ("encoder_decoder", bart), ("t5", t5)):
         if config is t5:
             names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]"}
             names["additional_special_tokens"] = [f"<extra_id_{i}>" for i in range(SENTINELS)]
@@ -365,12 +372,12 @@ def save_model(folder: Path, texts: Iterable[str], vocabulary: int) -> None:
             inputs.remove("token_type_ids")
         PreTrainedTokenizerFast(
             tokenizer_object=wordpiece, model_max_length=128, model_input_names=inputs, **names
-        ).save_pretrained(where)
-        config.save_pretrained(where)
+        ).save_pretrained(folder.parent / name)
+        config.save_pretrained(folder.parent / name)
 
 
 def main() -> None:
-    """Write the data, and the tokenizers and configurations to ``model/``, ``encoder_decoder/`` and ``t5/``."""
+    """Write the data, and the tokenizers and configurations to ``model/`` and the folders beside it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder to write to")
     parser.add_argument("--candidates", type=int, default=8, help="candidates of a valid or test question; training: 4")

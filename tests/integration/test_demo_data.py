@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -207,44 +208,41 @@ def test_rare_words_weigh_more_in_overlap():
     assert score({"question": question, "answer": "tree"}) > score({"question": question, "answer": "the"}) >= 0
 
 
-def test_unigram_perplexity():
-    # token 0: (1 + 3) / (4 + 2), token 1: (1 + 1) / (4 + 2)
-    assert demo_report.unigram_perplexity([0, 0, 0, 1], [0, 1], 2) == pytest.approx((2 / 3 * 1 / 3) ** -0.5)
+def test_bm25():
+    # "copy" is in one of two texts, which have one and three words; k1 is 1.2, b is 0.75
+    score = demo_report.bm25_scorer(["copy", "the the file"])
+    expected = math.log(1 + 1.5 / 1.5) * 2.2 / (1 + 1.2 * (0.25 + 0.75 / 2))
+    assert score({"question": "copy it", "answer": "copy"}) == pytest.approx(expected)
+    assert score({"question": "copy it", "answer": "the the file"}) == 0
 
 
-def write_run(folder, built, good):
+def test_pieces_of_words():
+    assert demo_report.pieces_of("To go") == ["_to", "to_", "_to_", "_go", "go_", "_go_"]
+
+
+def write_runs(folder, built, good):
     """Write what the report reads of the demo's runs."""
-    from torch.utils.tensorboard import SummaryWriter
-
     shutil.copytree(built, folder / "data")
     rows = [
         {"key": f"q{q}", "question": "copy tree", "answer": f"{i}", "label": int(i == q % 3)}
         for q in range(9)
         for i in range(3)
     ]
-    filled = [
-        {**row, "prediction": [{"prediction": "file", "score": 0.5}]} for row in rows_of(built, "predict", "masked_lm")
-    ]
-    for place, lines in {
-        "from_scratch/test": [{**row, "scores": 0.0} for row in rows],
-        "pre_trained/test": [{**row, "scores": float(good and row["label"])} for row in rows],
-        "masked_lm/predict": filled,
-    }.items():
-        path = folder / "predictions" / f"{place}.jsonl"
+    for name in demo_report.RUNS:
+        path = folder / "predictions" / name / "test.jsonl"
         path.parent.mkdir(parents=True)
+        is_good = good and name == demo_report.BEST
+        lines = [{**row, "scores": float(is_good and row["label"])} for row in rows]
         path.write_text("".join(json.dumps(row) + "\n" for row in lines))
-    with SummaryWriter(str(folder / "tensorboard" / "masked_lm")) as writer:
-        writer.add_scalar("test/masked_lm/perplexity", 123.4)
-    return sum(row["word"] == "file" for row in filled), len(filled)
 
 
 @pytest.mark.parametrize(("good", "status"), [(True, 0), (False, 1)])
-def test_report_fails_when_the_model_ranks_like_chance(built, tmp_path, good, status):
-    right, count = write_run(tmp_path, built, good)
+def test_report_fails_when_the_model_ranks_no_better_than_words(built, tmp_path, good, status):
+    write_runs(tmp_path, built, good)
     command = [sys.executable, str(EXAMPLES / "demo_report.py"), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == status, result.stderr
-    for told in ("random order (expected)  0.611", "from scratch             0.611", "123.4"):
-        assert told in result.stdout
-    assert f"pre-trained first        {1 if good else 0.611:.3f}" in result.stdout
-    assert f"{right} of {count} are right" in result.stdout
+    for row in ("random order (expected)         0.611", "BM25                            0.611"):
+        assert row in result.stdout
+    assert f"bi-encoder, from scratch        {1 if good else 0.611:.3f}" in result.stdout
+    assert (tmp_path / "demo.png").is_file()
