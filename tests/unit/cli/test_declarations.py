@@ -22,7 +22,11 @@ ANSWER_SELECTION = """
     --log_every_n_steps 100 --early_stopping --patience 5 --weight_decay 0.0 --num_warmup_steps 10000
     --monitor valid/answer_selection/mean_average_precision --val_check_interval 0.5 --num_workers 4
 """
-COLUMNS = {"question_answering": "--query_column a --context_column b", "summarization": "--document_column a"}
+COLUMNS = {
+    "question_answering": "--query_column a --context_column b",
+    "structural_pretraining": "--documents_column a",
+    "summarization": "--document_column a",
+}
 ASKED = {
     "pipeline": "answer_selection",
     "model": "roberta",
