@@ -86,9 +86,10 @@ def check_size_alone(given: Mapping[str, str | None]) -> None:
     Raises:
         ConfigurationError: When there are weights too, whose config they need.
     """
-    (flag, weights), (other, config) = given.items()
-    if weights is not None and names_size(config):
-        raise ConfigurationError(
-            f"--{other} {config}: a size is the config of a model that is trained from scratch, and --{flag} {weights} "
-            "has a config. Leave one of them out."
-        )
+    (flag, weights), *others = given.items()
+    for other, config in others:
+        if weights is not None and names_size(config):
+            raise ConfigurationError(
+                f"--{other} {config}: a size is the config of a model that is trained from scratch, and --{flag} "
+                f"{weights} has a config. Leave one of them out."
+            )
