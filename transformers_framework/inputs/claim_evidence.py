@@ -10,8 +10,7 @@ import numpy as np
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
-from transformers_framework.inputs.segments import SegmentInputs
-from transformers_framework.processing.grouping import assemble_candidates
+from transformers_framework.inputs.joint_segments import JointSegments
 from transformers_framework.processing.windows import steps
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import DatasetSource, Rows
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class ClaimEvidence(SegmentInputs):
+class ClaimEvidence(JointSegments):
     """A claim and up to k texts of evidence, joined with special tokens, with the position of each first token.
 
     Args:
@@ -40,8 +39,6 @@ class ClaimEvidence(SegmentInputs):
         ConfigurationError: When columns or lengths are invalid, or the tokenizer has no special tokens for the head.
     """
 
-    model_keys = ("input_ids", "attention_mask", "token_type_ids", "first_tokens")
-
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
@@ -54,29 +51,21 @@ class ClaimEvidence(SegmentInputs):
         extended_token_type_ids: list[NonNegativeInt] | None = None,
         separated: bool = False,
     ) -> None:
-        assert k is not None
-        self.k, self.separated = k, separated
-        self.num_joined = k + 1 if separated else 1
         super().__init__(
             tokenizer,
             type_vocabulary,
             needs,
             input_columns=input_columns,
             max_sequence_length=max_sequence_length,
+            k=k,
             extended_token_type_ids=extended_token_type_ids,
+            separated=separated,
         )
         if len(self.fields) == 1 or self.fields[0].spreads:
             raise ConfigurationError(
                 f"--input_columns: found {' '.join(input_columns)}; -k needs the column of the claim and, after it, "
                 "its evidence: claim '*evidence', where each row has a list of texts."
             )
-        self._check_first_tokens()
-
-    def _single_length(self, lengths: Sequence[int]) -> int:
-        return self._joint_length(lengths, 1 if self.separated else self.k + 1) * self.num_joined
-
-    def _check_types(self, extended: Sequence[int]) -> None:
-        self._check_joint_types(extended, self.k)
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check the columns of a whole data set; a row may have no evidence.
@@ -98,24 +87,7 @@ class ClaimEvidence(SegmentInputs):
         return list(compress(texts, steps(counts) <= self.k)), np.minimum(counts, self.k + 1)
 
     def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
-        """Turn B rows into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.
-
-        Also returns ``first_tokens (B, 1 + K) int64``, the position of the first token of the claim and of each text of
-        evidence, -1 if there is none; and ``truncated``, which rows lost tokens or texts: ``(B,) bool``.
-        """
-        ids, lengths, counts, extra = self._ids_of(rows)
-        batch = assemble_candidates(
-            ids,
-            lengths,
-            counts,
-            self.template,
-            max_length=self.max_length // self.num_joined,
-            separated=self.separated,
-            pad_token_id=int(self.tokenizer.pad_token_id),
-            pad_to_multiple_of=pad_to_multiple_of,
-            token_types=self.token_types,
-            pad_left=self.tokenizer.padding_side == "left",
-            extra=extra,
-        )
+        """Also count rows that lost texts of evidence as truncated, see :meth:`JointSegments.post_process`."""
+        batch = super().post_process(rows, pad_to_multiple_of=pad_to_multiple_of)
         batch["truncated"] |= super().segments(rows)[1] > self.k + 1
         return batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +13,9 @@ from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.candidate_checks import candidate_scores, check_lists, check_questions, query_of
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
-from transformers_framework.inputs.segments import SegmentInputs
+from transformers_framework.inputs.joint_segments import JointSegments
 from transformers_framework.processing.encoding import tokenize
-from transformers_framework.processing.grouping import IN_TURN, Grouping, assemble_candidates, grouped, permuted
+from transformers_framework.processing.grouping import IN_TURN, Grouping, grouped, permuted
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
     DatasetSource,
@@ -41,7 +41,7 @@ HeadType = Literal["IE_1", "IE_k", "AE_1", "AE_k", "RE_1", "RE_k"]
 NUM_FIELDS = 2  # the question and its candidates
 
 
-class JointCandidates(SegmentInputs):
+class JointCandidates(JointSegments):
     """A question and k of its candidates, joined with special tokens; each entry of a batch is such a group.
 
     Args:
@@ -82,7 +82,6 @@ class JointCandidates(SegmentInputs):
         ConfigurationError: When columns, lengths or flags are invalid, or the tokenizer is not a fast one.
     """
 
-    model_keys = ("input_ids", "attention_mask", "token_type_ids", "first_tokens")
     groups_rows = evaluates_whole_rows = True
 
     def __init__(
@@ -106,9 +105,7 @@ class JointCandidates(SegmentInputs):
         permutation_check: NonNegativeInt = 0,
         iterable: bool = False,
     ) -> None:
-        assert k is not None
-        self.k, self.separated, self.pad_to_k, self.random = k, separated, pad_to_k, grouping == "random"
-        self.num_joined = k + 1 if separated else 1
+        self.pad_to_k, self.random = pad_to_k, grouping == "random"
         if iterable:
             raise ConfigurationError(
                 "--iterable: -k groups all candidates of a question, and a stream is read only during training. "
@@ -124,14 +121,15 @@ class JointCandidates(SegmentInputs):
             needs,
             input_columns=input_columns,
             max_sequence_length=max_sequence_length,
+            k=k,
             extended_token_type_ids=extended_token_type_ids,
+            separated=separated,
         )
         if len(self.fields) != NUM_FIELDS or self.fields[0].spreads:
             raise ConfigurationError(
                 f"--input_columns: found {' '.join(input_columns)}; -k needs two columns, question and "
                 "candidates: 'question answer', or 'question *answers' if a row has all candidates; 'a:b' joins two."
             )
-        self._check_first_tokens()
         self.question, self.candidate = self.fields
         self.in_lists = self.candidate.spreads
         self.candidate = replace(self.candidate, is_list=self.candidate.is_list and not self.in_lists, spreads=False)
@@ -140,19 +138,6 @@ class JointCandidates(SegmentInputs):
         self.in_turn = classification_head_type in IN_TURN
         self.num_orders = permutation_check
         self.groupings: dict[Stage, Grouping] = {}
-
-    @classmethod
-    def default_lengths(cls, longest: int, options: Mapping[str, object]) -> list[int]:
-        """Return the limit of the model; with ``separated`` the share of each text."""
-        k = options["k"]
-        assert isinstance(k, int)
-        return [longest // (k + 1) if options.get("separated") else longest]
-
-    def _single_length(self, lengths: Sequence[int]) -> int:
-        return self._joint_length(lengths, 1 if self.separated else self.k + 1) * self.num_joined
-
-    def _check_types(self, extended: Sequence[int]) -> None:
-        self._check_joint_types(extended, self.k)
 
     # ---------------------------------------------------------------- before training
 
@@ -313,27 +298,6 @@ class JointCandidates(SegmentInputs):
         texts, stops = field_texts(flat, self.candidate), np.cumsum(counts).tolist()
         parts = zip(questions, stops, counts.tolist(), strict=True)
         return [text for question, stop, size in parts for text in (question, *texts[stop - size : stop])], counts + 1
-
-    def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
-        """Turn B groups into ``input_ids``, ``attention_mask`` and ``token_type_ids``: ``(B, L) int64``.
-
-        Also returns ``first_tokens (B, 1 + K) int64``, the position of the first token of the question and of each
-        candidate, -1 if there is none; and ``truncated``, which groups lost tokens: ``(B,) bool``.
-        """
-        ids, lengths, counts, extra = self._ids_of(rows)
-        return assemble_candidates(
-            ids,
-            lengths,
-            counts,
-            self.template,
-            max_length=self.max_length // self.num_joined,
-            separated=self.separated,
-            pad_token_id=int(self.tokenizer.pad_token_id),
-            pad_to_multiple_of=pad_to_multiple_of,
-            token_types=self.token_types,
-            pad_left=self.tokenizer.padding_side == "left",
-            extra=extra,
-        )
 
     def lengths(self, dataset: Dataset) -> np.ndarray:
         """Return the number of characters of every candidate, without the question: ``(N,) int64``."""

@@ -120,38 +120,6 @@ class SegmentInputs(Inputs):
         types = self.template.token_types
         return types if 0 < max(types) < type_vocabulary else None
 
-    # ---------------------------------------------------------------- several texts that a joint head reads
-
-    def _joint_length(self, lengths: Sequence[int], num_texts: int) -> int:
-        """Return the longest input; raise if it has no space for this number of texts that are encoded together."""
-        least = self.template.num_special(num_texts) + num_texts
-        if len(lengths) == 1 and lengths[0] < least:
-            texts = "a text" if num_texts == 1 else f"a question and {num_texts - 1} candidates"
-            raise ConfigurationError(
-                f"--max_sequence_length: {lengths[0]} has no space for {texts} and special tokens. Use {least} or more."
-            )
-        return SegmentInputs._single_length(self, lengths)
-
-    def _check_joint_types(self, extended: Sequence[int], k: int) -> None:
-        if len(extended) > k + 1:
-            raise ConfigurationError(
-                f"--extended_token_type_ids: {len(extended)} types for the question and {k} candidates. Give one "
-                "for each; the last one repeats."
-            )
-        if max(extended) > k:
-            raise ConfigurationError(
-                f"--extended_token_type_ids: type {max(extended)} needs as many embeddings, and there are {k + 1} "
-                "segments. Number the types from 0."
-            )
-
-    def _check_first_tokens(self) -> None:
-        """Raise if the tokenizer puts no special tokens before texts, whose hidden states a joint head reads."""
-        if not self.template.prefix or not self.template.between:
-            raise ConfigurationError(
-                f"--pre_trained_tokenizer: {type(self.tokenizer).__name__} puts no special token before the first text "
-                "or between two, so candidates have no first token to classify. Use the tokenizer of an encoder."
-            )
-
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the segments."""
