@@ -11,6 +11,7 @@ from typing import Any, Literal
 from transformers_framework.family_traits import (
     BERT_LAYERS,
     DISTILBERT_LAYERS,
+    ESM_LAYERS,
     EUROBERT_LAYERS,
     MASKED,
     MEGATRON_LAYERS,
@@ -235,7 +236,7 @@ _ROWS = (
         "esm",
         _PROTEINS,
         _PROTEINS,
-        last_layer=PRE_NORM_LAYERS,
+        last_layer=ESM_LAYERS,
         document_mask=Masking(needs=_NO_DROPOUT_OF_TOKENS, removed_for="attention_mask"),
         positions_after_padding=True,
     ),

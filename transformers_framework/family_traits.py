@@ -83,6 +83,7 @@ OWN_ATTENTION_LAYERS = LastLayerModules(attention=None, query=None)
 MEGATRON_LAYERS = replace(OWN_ATTENTION_LAYERS, input="attention.ln")
 MPNET_LAYERS = replace(OWN_ATTENTION_LAYERS, input="attention.attn", output="attention.attn.o")
 PRE_NORM_LAYERS = replace(BERT_LAYERS, input="attention.LayerNorm")
+ESM_LAYERS = replace(PRE_NORM_LAYERS, query=None)  # ESM-2 rotates queries
 XLM_ROBERTA_XL_LAYERS = replace(BERT_LAYERS, input="attention.self_attn_layer_norm")
 ROTARY_LAYERS = LastLayerModules("layers", "self_attn", "self_attn.o_proj", "self_attn", None)
 ULTRABERT_LAYERS = replace(ROTARY_LAYERS, input="input_layernorm", classifier=_FIRST_TOKEN)

@@ -32,12 +32,13 @@ MASK = (torch.arange(LENGTH) < torch.tensor([24, 15, 20, 12])[:, None]).long()
 FIRST = torch.tensor([[0, 4, 9, 15], [0, 3, 6, -1], [0, 1, 2, 3], [0, 9, -1, -1]])
 CHANGES = {
     "deberta_v2": {"attn_implementation": "eager"},
+    "esm": {"position_embedding_type": "rotary"},  # as ESM-2 has it; the default is absolute
     "eurobert": {"classifier_pooling": "bos"},
     "modernbert": {"local_attention": LENGTH},  # in smaller windows, padding attends to nothing and is no number
 }
 FLOAT32 = ("deberta", "eurobert", "modernbert", "ultrabert")  # families that compute norms or rotations in it always
 FAMILIES = sorted(row.name for row in MODELS.values() if isinstance(row.last_layer, LastLayerModules))
-USUAL = ("bert", "deberta_v2", "distilbert", "modernbert")
+USUAL = ("bert", "deberta_v2", "distilbert", "esm", "modernbert")
 families = pytest.mark.parametrize(
     "model", [pytest.param(name, marks=() if name in USUAL else pytest.mark.slow) for name in FAMILIES]
 )
