@@ -8,6 +8,7 @@ checkpoint from which ``AutoModel`` takes the backbone; :class:`JointReRanker` t
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
@@ -33,6 +34,8 @@ HEAD = "answer_selection"  # folder of this head where an export has several
 
 NUM_CLASSES = 2  # whose logits differ by the score of a candidate
 
+logger = logging.getLogger(__name__)
+
 
 class JointHead(nn.Module):
     """Dropout, dense, tanh, dropout and a linear layer on the hidden states of first tokens.
@@ -41,7 +44,7 @@ class JointHead(nn.Module):
     IE_k each h_i, AE_1 the mean of h_0 … h_k, AE_k each [h_0; h_i], RE_1 h_0 for the group, and RE_k h_0 for all
     candidates, by k·C outputs (Di Liello, Garg, Soldaini, Moschitti 2022, "Paragraph-based Transformer Pre-training for
     Multi-Sentence Inference", section 3.3). In checkpoints of earlier versions AE_1 reads the sum of h_1 … h_k; their
-    config has no ``evidence_pooling``.
+    config has no ``evidence_pooling``, and in their ``state_dict`` the version of this module is 1.
 
     Args:
         config: Has ``classification_head_type``, ``num_labels``, ``num_candidates`` for RE_k, and for AE_1
@@ -51,6 +54,7 @@ class JointHead(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.kind, self.num_labels = config.classification_head_type, config.num_labels
+        self.config = config
         self.averages = evidence_pooling(config) == "mean"
         hidden = config.hidden_size
         names = ("classifier_dropout", "hidden_dropout_prob", "hidden_dropout", "dropout")
@@ -58,6 +62,20 @@ class JointHead(nn.Module):
         self.dropout = nn.Dropout(next((rate for rate in rates if rate is not None), 0.0))
         self.dense = nn.Linear(2 * hidden if self.kind == "AE_k" else hidden, hidden)
         self.out_proj = nn.Linear(hidden, self.num_labels * (config.num_candidates if self.kind == "RE_k" else 1))
+
+    @property
+    def _version(self) -> int:  # type: ignore[override]
+        """Version of the weights, which torch keeps in ``state_dict``: 1 if AE_1 reads the sum."""
+        return 2 if self.averages else 1
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *further: Any) -> None:
+        """Pool as the model did that the weights are from, if ``state_dict`` has its version."""
+        version = local_metadata.get("version")
+        if self.kind == "AE_1" and version is not None and (version > 1) != self.averages:
+            self.averages = not self.averages
+            self.config.evidence_pooling = pooling = "mean" if self.averages else "sum"
+            logger.warning("The head AE_1 reads the %s of hidden states, as the run of its checkpoint did.", pooling)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *further)
 
     def forward(self, hidden_states: Tensor, present: Tensor) -> Tensor:
         """Return logits ``(B, K, C)``, or ``(B, 1, C)`` of heads with one label.

@@ -83,6 +83,20 @@ def test_ae_1_of_earlier_versions_sums_candidates() -> None:
     assert found == ["sum", "mean", "mean", "mean"]
 
 
+def test_a_run_of_an_earlier_version_goes_on_with_the_sum(tmp_path: Path) -> None:
+    """A checkpoint of a run has no config, so its weights have the version of the head."""
+    earlier, now, other = model_for("AE_1", evidence_pooling=None), model_for("AE_1"), model_for("AE_1")
+    for target in (now, other):  # a run is resumed, then resumed again
+        torch.save(earlier.state_dict(), tmp_path / "weights")
+        target.load_state_dict(torch.load(tmp_path / "weights", weights_only=True))
+        assert target.config.evidence_pooling == "sum"
+        assert_close(target(IDS, MASK, first_tokens=FIRST).logits, earlier(IDS, MASK, first_tokens=FIRST).logits)
+        earlier = target
+    now.load_state_dict(dict(other.state_dict()))  # of shards nothing is known
+    now.load_state_dict(model_for("AE_1").state_dict())
+    assert (now.config.evidence_pooling, now.classifier.averages) == ("mean", True)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_what_is_padding_changes_no_score(head: str) -> None:
     """Other tokens under the mask, a wider batch, fewer absent candidates beside it: the same scores."""
