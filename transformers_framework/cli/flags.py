@@ -111,8 +111,9 @@ def _plain(text: str) -> str:
 
 def _explain(flag: Flag, text: str) -> Flag:
     """Set the help of a flag; a default in the help replaces ``None`` of the signature."""
-    stated = re.search(r" ?Default: ['\"]?([^'\" ]+?)['\"]?\.?(?=$| )", text)
+    stated = re.search(r" ?Default: (.+?)(?:\.(?= |$)|$)", text)
     if stated is None:
         return replace(flag, help=text)
-    shown = stated[1] if flag.default is None and stated[1] != "None" else None
+    value = re.sub(r"^(['\"])(.*)\1$", r"\2", stated[1])
+    shown = value if flag.default is None and value != "None" else None
     return replace(flag, help=text.replace(stated[0], "").strip(), shown_default=shown)

@@ -113,17 +113,27 @@ def test_arguments_section_ends_where_the_next_begins():
 
 
 def test_a_default_that_the_documentation_states_is_shown_once():
-    def wrong(*, steps: int | None = None, rate: float = 2.0, off: int | None = None):
+    def wrong(
+        *,
+        steps: int | None = None,
+        rate: float = 2.0,
+        off: int | None = None,
+        folder: str | None = None,
+        style: str | None = None,
+    ):
         """Title.
 
         Args:
             steps: How often. Default: ``50``.
             rate: How fast. Default: ``2.0``.
             off: How far. Default: ``None``.
+            folder: Where. Default: the user's folder, as 1.0 had. It is made.
+            style: How. Default: 'plain'.
         """
 
+    words = [("Where. It is made.", "the user's folder, as 1.0 had"), ("How.", "plain")]
     flags = [(flag.help, flag.shown_default) for flag in flags_of(wrong)]
-    assert flags == [("How often.", "50"), ("How fast.", None), ("How far.", None)]
+    assert flags == [("How often.", "50"), ("How fast.", None), ("How far.", None), *words]
 
 
 @pytest.mark.parametrize(
