@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers_framework.constants import AUTO, DEFAULT_BATCH_SIZE
+from transformers_framework.constants import AUTO
 from transformers_framework.storage.run_folders import CONFIG, flags_in_config
 
 if TYPE_CHECKING:
     from transformers_framework.storage.run_folders import RunFolders
 
 BY_RUN = ("max_sequence_length", "monitor", "monitor_direction")  # flags with such a default
-# defaults that a run shows at its start
-SHOWN = {"max_sequence_length": AUTO, "batch_size": DEFAULT_BATCH_SIZE, "monitor": AUTO}
+SHOWN = ("max_sequence_length", "batch_size", "monitor")  # flags whose defaults a run shows at its start
 
 
 def kept_values(given: Mapping[str, Any], folders: RunFolders, *, resume: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,6 +56,7 @@ class Experiment:
         as_yaml: Writes flags as a file for ``--config``.
         purpose: A run; a check, which collects all mistakes in the data instead of stopping at the first; or a preview,
             which does the same and never writes files.
+        named: Names of the flags that were given; the others have their defaults.
         pipeline: What the model learns; --help without --pipeline lists the pipelines.
         model: Model family of transformers; auto reads it from the checkpoint.
         name: Name of the run and of its folders.
@@ -76,6 +77,7 @@ class Experiment:
         given: Mapping[str, Any],
         as_yaml: Callable[[Mapping[str, Any]], str] = lambda flags: "",
         purpose: Purpose = "run",
+        named: Collection[str] = (),
         *,
         pipeline: str,
         model: str,
@@ -89,7 +91,7 @@ class Experiment:
         rendezvous_timeout: PositiveFloat = 1800.0,
         hang_timeout: PositiveFloat = 300.0,
     ) -> None:
-        self.given, self.as_yaml, self.purpose = dict(given), as_yaml, purpose
+        self.given, self.as_yaml, self.purpose, self.named = dict(given), as_yaml, purpose, frozenset(named)
         self.pipeline_name, self.model_name, self.seed = pipeline, model, seed
         self.spec: PipelineSpec = pipeline_spec(pipeline, given_flags(given))
         self.folders = RunFolders(output_dir, name)
@@ -134,7 +136,7 @@ class Experiment:
     @property
     def by_default(self) -> dict[str, Any]:
         """Flags that were not given and whose defaults users should know, with their values."""
-        return {name: self.final_options[name] for name in SHOWN if self.given.get(name) == SHOWN[name]}
+        return {n: self.final_options[n] for n in SHOWN if n not in self.named or self.given[n] == AUTO}
 
     @property
     def config_yaml(self) -> str:

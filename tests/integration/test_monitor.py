@@ -130,6 +130,13 @@ def test_nothing_is_monitored_without_need(flags, tmp_path):
     assert again.given["monitor"] is None, "the file of the run repeats it"
 
 
+def test_a_value_that_is_given_is_no_default(tmp_path):
+    experiment = build(tmp_path, "seq_class", batch_size=32, monitor=None)
+    assert experiment.by_default == {"monitor": "valid/seq_class/accuracy"}
+    experiment = build(tmp_path, "seq_class", batch_size=None, monitor="auto")
+    assert experiment.by_default == {"batch_size": 32, "monitor": "valid/seq_class/accuracy"}
+
+
 def test_defaults_are_written_and_a_resumed_run_keeps_its_own(tmp_path, said):
     short = {"batch_size": None, "max_sequence_length": None, "monitor": None, "pipeline": "seq_class"}
     done = runs.run(tmp_path, **short)

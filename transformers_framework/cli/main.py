@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +120,8 @@ def command(argv: Sequence[str]) -> int:
         _say(parser.printed(groups, shown, asked.print_config))
         return DONE
 
-    experiment = experiment_with(options, groups, "check" if asked.check else "preview" if asked.preview else "run")
+    purpose: Purpose = "check" if asked.check else "preview" if asked.preview else "run"
+    experiment = experiment_with(options, groups, given, purpose)
     if asked.check:
         from transformers_framework.cli.check import check
 
@@ -162,7 +163,7 @@ def experiment_from(given: Mapping[str, Given]) -> Experiment:
 
     _import_packages(given)
     groups = _groups_of(given)
-    return experiment_with(parser.parse(given, groups)[0], groups)
+    return experiment_with(parser.parse(given, groups)[0], groups, given)
 
 
 def _groups_of(given: Mapping[str, Given]) -> Groups:
@@ -182,8 +183,17 @@ def _import_packages(given: Mapping[str, Given]) -> None:
         load_installed()
 
 
-def experiment_with(options: Mapping[str, Any], groups: Groups, purpose: Purpose = "run") -> Experiment:
-    """Return the run of parsed flags; its parts are not yet built."""
+def experiment_with(
+    options: Mapping[str, Any], groups: Groups, named: Collection[str], purpose: Purpose = "run"
+) -> Experiment:
+    """Return the run of parsed flags; its parts are not yet built.
+
+    Args:
+        options: The value of every flag.
+        groups: All flags.
+        named: Names of the flags that were given; the others have their defaults.
+        purpose: Purpose of the run.
+    """
     from transformers_framework.cli import parser
     from transformers_framework.cli.config_files import to_yaml
     from transformers_framework.experiment import Experiment
@@ -192,7 +202,7 @@ def experiment_with(options: Mapping[str, Any], groups: Groups, purpose: Purpose
     def as_yaml(flags: Mapping[str, Any]) -> str:
         return to_yaml(parser.grouped(groups, {name: value for name, value in flags.items() if name not in ONCE}))
 
-    return Experiment(options, as_yaml, purpose, **options_of(Experiment, options))
+    return Experiment(options, as_yaml, purpose, named, **options_of(Experiment, options))
 
 
 def _say(text: str) -> None:

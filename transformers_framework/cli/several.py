@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from transformers_framework.cli.given import Given, dashed, occurrences
+from transformers_framework.cli.given import Given, dashed, gather, occurrences
 from transformers_framework.cli.sweep_files import Sweep, read_sweep
 from transformers_framework.constants import DONE, ONCE, SERIES, WRONG
 from transformers_framework.exceptions import ConfigurationError, UserError, caught, printable
@@ -243,7 +243,8 @@ def check_series(series: Series, groups: Sequence[Groups]) -> bool:
     print(f"{len(series.runs)} runs: {', '.join(run.folders.name for run in series.runs)}\n")  # noqa: T201
     for number, (run, of_run) in enumerate(zip(runs, groups, strict=True)):
         goes_on = run.continues or (run.is_finished and bool(run.options["train_dataset"]))
-        experiment = experiment_with({**run.options, "resume": run.options["resume"] or goes_on}, of_run, "check")
+        options = {**run.options, "resume": run.options["resume"] or goes_on}
+        experiment = experiment_with(options, of_run, gather(run.words), "check")
         if number == 0:
             good = check(experiment)
             continue
