@@ -113,9 +113,11 @@ def train_tokenizer(
             model_max_length=model_max_length or longest_input(family),
         )
     except TooFewTokensError as error:
+        characters = "the 256 bytes" if kind == "bpe" else "the characters of the texts"
+        others = ", or less --character_coverage, or --type bpe, whose characters are 256 bytes"
         raise ConfigurationError(
-            f"--vocab_size {vocab_size}: the special tokens and the characters of the texts alone are {error.fewest:,} "
-            f"tokens. Give more, or less --character_coverage, or --type bpe, whose characters are 256 bytes."
+            f"--vocab_size {vocab_size}: the special tokens and {characters} alone are {error.fewest:,} tokens. Give "
+            f"more{'' if kind == 'bpe' else others}."
         ) from error
     if len(tokenizer) < vocab_size:
         logger.warning(

@@ -122,7 +122,7 @@ def test_a_failure_leaves_no_folder(tmp_path: Path, texts: Path, monkeypatch: py
     ("changes", "says"),
     [
         ({"vocab_size": 40}, "tokens. Give more, or less --character_coverage, or --type bpe"),
-        ({"vocab_size": 200, "type": "bpe"}, "the characters of the texts alone are 261 tokens"),
+        ({"vocab_size": 200, "type": "bpe"}, "special tokens and the 256 bytes alone are 261 tokens. Give more.\n"),
         ({"vocab_size": 0}, "--vocab_size: found '0', expected an integer at least 1."),
         ({"model": "brt"}, "--model: unknown model 'brt'. Did you mean 'bert'? Known: "),
         ({"model": "luke"}, "--model luke: no tokenizer can be trained: its entities have a vocabulary of their own"),
