@@ -13,6 +13,7 @@ from tests import runs, tiny
 from tests.tolerances import approx
 from transformers_framework.data.loader import RowReader
 from transformers_framework.data.sampler import BatchSampler
+from transformers_framework.inputs.paragraphs import paragraphs_of
 
 PIPELINE = "structural_pretraining"
 LEARNING: dict[str, Any] = {"learning_rate": 3e-3, "scheduler": "constant", "min_sentence_length": 4, "max_epochs": 1}
@@ -135,7 +136,23 @@ def test_what_is_left_out_is_reported(tmp_path: Path, capsys: Any) -> None:
         flags = {"documents_column": column, "train_dataset": file, "min_sentence_length": 4, "max_epochs": 1}
         built = runs.build(runs.command(tmp_path, pipeline=PIPELINE, **flags)).data
         told = json.dumps(built.inputs.left_out["train"])
-        assert "12 paragraphs with one sentence (the first in" in told
+        assert "12 paragraphs with one sentence, or that their document repeats (the first in" in told
         assert f"2 documents without a paragraph of two sentences (the first in {file}:13)" in told
         alone = "1 paragraphs whose document has fewer than 4 other sentences, too few for its candidates"
         assert f"{alone} (the first in {file}:15)" in told
+
+
+def test_copies_of_a_paragraph_are_no_candidates_of_it(tmp_path: Path) -> None:
+    """Documents of which nearly all paragraphs are equal had spans without any candidate; numbers are read as text."""
+    parts = ["One of it. More of it."] * 300 + ["The last. The end."]
+    rows: list[dict[str, Any]] = [{"parts": parts}] * 4
+    rows += [{"parts": row["text"].split("\n\n")} for row in tiny.documents(8, 1)]
+    flags = {"documents_column": "parts", "structure": "same_document", "max_sequence_length": 48, "max_epochs": 1}
+    file = tiny.write_jsonl(tmp_path / "train.jsonl", rows)
+    built = runs.build(
+        runs.command(tmp_path, pipeline=PIPELINE, train_dataset=file, min_sentence_length=4, **flags)
+    ).data
+    assert built.datasets["train"]["source_row"][:9] == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    assert len(batches(built, 0, batch_size=8, world_size=1)) == len(built.inputs.asked["train"])
+    assert len(paragraphs_of(0, [3, [4, None], None], "\n\n", 1)) == 0
+    assert len(paragraphs_of(0, ["One is. Two is.\r\n\r\nThree was. Four was."], "\n\n", 1)) == 2

@@ -164,7 +164,12 @@ class FromDocuments(SegmentInputs):
     @property
     def rewrite_key(self) -> dict[str, object] | None:
         """Cache key of paragraphs."""
-        return {"form": "paragraphs", "of": self.column, "separator": self.separator, "shortest": self.shortest}
+        return {
+            "form": "different paragraphs",
+            "of": self.column,
+            "separator": self.separator,
+            "shortest": self.shortest,
+        }
 
     def rewrite(
         self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
@@ -222,7 +227,7 @@ class FromDocuments(SegmentInputs):
             for count, what, first in (
                 (
                     int(left_out.sum()),
-                    "paragraphs with one sentence",
+                    "paragraphs with one sentence, or that their document repeats",
                     documents[left_out.argmax()],
                 ),
                 (len(absent), "documents without a paragraph of two sentences", absent.min(initial=num_read)),

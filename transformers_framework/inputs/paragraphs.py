@@ -13,6 +13,7 @@ from transformers_framework.processing.structure import Paragraphs, Spans
 from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.sources.columns import arrow_chunks
+from transformers_framework.sources.fields import as_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,13 +29,14 @@ def paragraphs_of(
 
     Its columns are ``text``; ``starts`` and ``ends`` of its sentences in characters, and their ``hashes``, lists of
     equal length; ``text_hash``; how many different sentences and paragraphs the document has besides,
-    ``other_sentences`` and ``other_paragraphs``; how many shorter paragraphs were left out before it, ``left_out``; and
-    ``source_row``. A sentence that a paragraph repeats counts once. Hashes ignore case and white space.
+    ``other_sentences`` and ``other_paragraphs``; how many paragraphs were left out before it, shorter ones and copies,
+    ``left_out``; and ``source_row``. A sentence that a paragraph repeats counts once, as does a paragraph in its
+    document. Hashes ignore case and white space.
 
     Args:
         first_row: Number of the first document.
         documents: Texts, or lists of paragraphs.
-        separator: Text between two paragraphs.
+        separator: Text between two paragraphs; line breaks of Windows are read as others.
         shortest: Length of the shortest sentence in characters.
 
     Examples:
@@ -48,17 +50,21 @@ def paragraphs_of(
 
     columns: dict[str, list[Any]] = {"text": [], "starts": [], "ends": [], "left_out": [], SOURCE_ROW: []}
     sentences: list[str] = []
+    separator = separator.replace("\r\n", "\n")
     for row, document in enumerate(documents, first_row):
-        parts = document.split(separator) if isinstance(document, str) else document or ()
+        parts = document if isinstance(document, list) else as_text(document).replace("\r\n", "\n").split(separator)
         left_out, num_before = 0, len(columns["text"])
-        for text in parts:
+        seen: set[str] = set()  # a positive is another paragraph of the document, not a copy
+        for part in parts:
+            text = as_text(part)
             spans: dict[str, tuple[int, int]] = {}
-            for start, end in sentence_spans(text or ""):
+            for start, end in sentence_spans(text):
                 if end - start >= shortest:
                     spans.setdefault(normalized(text[start:end]), (start, end))
-            if len(spans) < LEAST_SENTENCES:
-                left_out += bool(text and text.strip())
+            if len(spans) < LEAST_SENTENCES or (whole := normalized(text)) in seen:
+                left_out += bool(text.strip())
                 continue
+            seen.add(whole)
             sentences += spans
             starts, ends = zip(*spans.values(), strict=True)
             for name, value in zip(columns, (text, starts, ends, left_out, row), strict=True):
