@@ -75,7 +75,8 @@ class PlannedRun:
         if self.options["overwrite"] or not path.exists() or not (self.is_finished or self.is_started):
             return
         then, now = flags_in_config(path.read_text("utf-8")), flags_in_config(self.config_yaml)
-        changed = sorted(n for n in then.keys() & now.keys() - OF_THE_MACHINE if now[n] not in (then[n], AUTO))
+        both = then.keys() & now.keys() - OF_THE_MACHINE
+        changed = sorted(n for n in both if then[n] != now[n] and AUTO not in (then[n], now[n]))
         if changed:
             values = "; ".join(f"--{name} was {shown(then[name])} and is {shown(now[name])}" for name in changed[:5])
             more = f"; and {len(changed) - 5} more" if len(changed) > 5 else ""

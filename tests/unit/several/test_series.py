@@ -196,6 +196,15 @@ def test_other_flags_than_those_of_finished_runs_are_refused(tmp_path):
     assert planned(words(tmp_path, seeds=[1, 2], weight_decay=0.3, overwrite=True)).runs[0].is_finished is False
 
 
+def test_a_series_goes_on_where_the_direction_of_no_metric_is_given(tmp_path):
+    argv = words(tmp_path, seeds=[1, 2], monitor_direction="max")
+    first = planned(argv).runs[0]
+    finish(first, 0.5)
+    path = first.folders.config  # as a run without validation data writes it
+    path.write_text(path.read_text().replace("monitor_direction: max", "monitor_direction: auto"))
+    assert planned(argv).runs[0].is_finished
+
+
 def test_a_run_that_fails_ends_seeds_but_not_a_sweep(tmp_path, monkeypatch):
     every = planned(words(tmp_path, seeds=[1, 2, 3])).runs
     started: list[PlannedRun] = []
