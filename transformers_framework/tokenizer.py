@@ -70,7 +70,7 @@ def train_tokenizer(
         type: Type of the tokenizer: word pieces as of BERT, byte-level BPE as of RoBERTa, or unigram pieces as of T5.
             Default: as published for the family
         vocab_size: Number of tokens, special tokens included; fewer if the texts do not have so many.
-        lower_case: Lower-case all texts; word pieces also lose their accents.
+        lower_case: Lower-case all texts; accents, vowel signs and other marks stay.
         input_columns: Text columns: 'name', 'first:second', '+list' or '*list'. Default: text
         text_unit: Row of a .txt file; the tokens depend on it only if words stretch over lines.
         input_field: Key of the list of rows, where an input file is one JSON object.

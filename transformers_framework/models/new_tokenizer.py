@@ -87,7 +87,8 @@ def text_steps(type: TokenizerType, *, lower_case: bool, model: Model | None = N
 
     Args:
         type: Type of the model.
-        lower_case: Whether texts are lower-cased, and accents removed by word pieces.
+        lower_case: Whether texts are lower-cased. Accents and vowel signs stay, unlike in uncased BERT: without them,
+            words of many languages would be other words.
         model: The vocabulary; none while it is learned.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -95,7 +96,7 @@ def text_steps(type: TokenizerType, *, lower_case: bool, model: Model | None = N
     backend = Tokenizer(models.BPE() if model is None else model)
     steps: Any = backend
     if type == "wordpiece":
-        steps.normalizer = normalizers.BertNormalizer(lowercase=lower_case)
+        steps.normalizer = normalizers.BertNormalizer(lowercase=lower_case, strip_accents=False)
         steps.pre_tokenizer, steps.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece(prefix=CONTINUES)
     elif type == "bpe":
         if lower_case:
@@ -140,7 +141,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path, family: Fam
     tokenizer.save_pretrained(folder)
     if (known := class_of(family)) is None:
         return
-    options: dict[str, Any] = {"do_lower_case": lower_case, "extra_ids": len(tokenizer.extra_special_tokens)}
+    num_sentinels = len(tokenizer.extra_special_tokens)
+    options: dict[str, Any] = {"do_lower_case": lower_case, "strip_accents": False, "extra_ids": num_sentinels}
     parameters = inspect.signature(known.__init__).parameters
     try:
         read = known.from_pretrained(folder, **{name: options[name] for name in options if name in parameters})

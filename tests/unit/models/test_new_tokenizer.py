@@ -119,6 +119,10 @@ def test_lower_case_is_kept_by_the_class_that_reads_it(type: TokenizerType, tmp_
     save_tokenizer(learned(name, type, True), tmp_path, FAMILIES[name], lower_case=True)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded(PAIR[0].upper())["input_ids"] == loaded(PAIR[0])["input_ids"]
+    text = "यह मेरा जन्म है, ÉTÉ, Й"
+    assert loaded.backend_tokenizer.normalizer.normalize_str(text).lstrip("▁") == text.lower()
+    if type == "wordpiece":
+        assert json.loads((tmp_path / "tokenizer_config.json").read_text("utf-8"))["strip_accents"] is False
     cased = learned(name, type)
     assert cased(PAIR[0].upper())["input_ids"] != cased(PAIR[0])["input_ids"]
 
