@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from transformers_framework.constants import DONE, WRONG
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
+from transformers_framework.sources.data_files import TextUnit
 
 if TYPE_CHECKING:
     from transformers_framework.cli.flags import Flag
@@ -29,6 +30,8 @@ STANDARD_INPUT = "standard_input.jsonl"
 MOST_WORKERS = 4
 OWN_WORDS = {  # of messages about a run: this command's
     "--predict_dataset": "--input",
+    "--predict_field": "--input_field",
+    "--predict_config": "--input_config",
     "--pre_trained_model or --ckpt_path, or a --train_dataset": "--model",
     "--pre_trained_model": "--model",
     "the predict data set": "the input",
@@ -41,6 +44,9 @@ def predict(
     model: Source,
     input: Source,
     output: LocalPath = "predictions.jsonl",
+    text_unit: TextUnit | None = None,
+    input_field: str | None = None,
+    input_config: str | None = None,
     overwrite: bool = False,
     pipeline: str | None = None,
     batch_size: PositiveInt = 32,
@@ -59,6 +65,10 @@ def predict(
         input: Rows to predict, from any source that `predict_dataset` reads; - reads JSON lines from standard input.
         output: File to write; - writes to standard output. With several objectives, one file each. Embeddings are
             written to NAME.embeddings.npy, and ids to NAME.ids.jsonl.
+        text_unit: Row of a .txt file: a file, a paragraph, a line, or a sentence in CoNLL's format, of which the words
+            are enough.
+        input_field: Key of the list of rows, where a file is one JSON object.
+        input_config: Configuration of a hub data set.
         overwrite: Replace files that exist.
         pipeline: The pipeline, for a checkpoint that does not describe its task.
         batch_size: Number of rows per batch.
@@ -79,10 +89,11 @@ def predict(
     from transformers_framework.serving.exports import served_run
     from transformers_framework.serving.predictor import Predictor
 
-    path = None if output == STANDARD else _free(Path(output), overwrite)
+    path = None if output == STANDARD else _of_lines(_free(Path(output), overwrite))
     with tempfile.TemporaryDirectory(prefix="predict-") as scratch:
         source = _standard_input(Path(scratch)) if input == STANDARD else input
-        run = served_run(model, flags, pipeline=pipeline, cache_dir=cache_dir, predict_dataset=source)
+        reading: dict[str, Any] = {"text_unit": text_unit, "predict_field": input_field, "predict_config": input_config}
+        run = served_run(model, flags, pipeline=pipeline, cache_dir=cache_dir, predict_dataset=source, **reading)
         predictor = Predictor(run, device, dtype)
         if num_workers is None:
             num_workers = MOST_WORKERS if predictor.device.type == "cuda" else 0
@@ -184,6 +195,24 @@ def _free(path: Path, overwrite: bool) -> Path:
     if path.exists() and not overwrite:
         raise ConfigurationError(f"--output {path}: this file exists. Add --overwrite to replace it.")
     check_writable(path)
+    return path
+
+
+def _of_lines(path: Path) -> Path:
+    """Return a path that has not the suffix of another format than JSON.
+
+    Raises:
+        ConfigurationError: When it has.
+    """
+    from transformers_framework.sources.data_files import COMPRESSIONS, FORMATS, SHEETS
+
+    suffix = path.suffix.lower()
+    if suffix in (*COMPRESSIONS, *SHEETS) or FORMATS.get(suffix, "json") != "json":
+        instead = path.name.partition(".")[0] + ".jsonl"
+        raise ConfigurationError(
+            f"--output {path}: predictions are JSON lines, not {suffix}. Give --output {path.with_name(instead)}; "
+            f"pandas reads it: read_json('{instead}', lines=True)."
+        )
     return path
 
 

@@ -124,10 +124,11 @@ def test_rows_may_be_one_a_list_or_a_table(ranker: Path) -> None:
     [
         ([*PAIRS[:2], {"question": "a", "answer": None}], "row 2: the text in 'answer' is null or empty"),
         ([{"question": "a"}], "has no column 'answer'"),
-        (["a text"], "row 0: found str 'a text', expected a dictionary with the columns answer, key"),
+        (["a text"], "row 0: found str 'a text', expected a dictionary with the columns question, answer\\."),
+        ("a text", "row 0: found str 'a text', expected a dictionary with the columns question, answer\\."),
         (
             [{"query": "a"}, {"query": "b"}],
-            "row 0: none of the columns answer, key, label, question is there. Found: query",
+            "row 0: none of the columns question, answer is there. Found: query. Rename them, or load the model with",
         ),
         ({}, "row 0: none of the columns"),
         (pd.DataFrame({"query": ["a"]}), "row 0: none of the columns"),
@@ -206,11 +207,21 @@ def test_the_command_reads_files_and_standard_input(
 
 def test_the_command_explains_mistakes(ranker: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = tiny.write_jsonl(tmp_path / "new.jsonl", PAIRS)
+    texts, keyed = tmp_path / "new.txt", tmp_path / "new.json"
+    texts.write_text("one\ntwo\n")
+    keyed.write_text(json.dumps({"rows": PAIRS}))
     (tmp_path / "bm25.run").touch()
     words = ("--model", ranker, "--device", "cpu", "--output", tmp_path / "out.jsonl")
     for given, message in (
         (("--input", tmp_path / "none.csv"), "error: --input .*none.csv: .* does not exist"),
-        (("--input", data, "--input_columns", "question", "anser"), "no column 'anser'. Did you mean 'answer'"),
+        (
+            ("--input", data, "--input_columns", "question", "anser"),
+            "no column 'anser'. Did you mean 'answer'.* all with --input_col",
+        ),
+        (("--input", texts), r"Give --text_unit paragraph \(1 row\), line \(2 rows\)"),
+        (("--input", texts, "--text_unit", "line"), "the input .* has no column 'question'.* It has: text"),
+        (("--input", keyed, "--input_field", "row"), "--input_field row: .*rows"),
+        (("--input", data, "--output", tmp_path / "new.csv"), "JSON lines, not .csv. Give --output .*new.jsonl"),
         (("--input", data, "--output", data), "this file exists. Add --overwrite"),
         (("--input", data, "--output", tmp_path / "bm25.jsonl"), "--output .*bm25.run: this file exists"),
         (("--input", data, "--output", tmp_path / "new.run"), "another file gets this name. Give NAME.jsonl"),
@@ -220,6 +231,8 @@ def test_the_command_explains_mistakes(ranker: Path, tmp_path: Path, capsys: pyt
     ):
         _, said = command(capsys, *words, *given, status=2)
         assert re.search(message, said), said
+    printed, _ = command(capsys, *words[:-1], "-", "--input", keyed, "--input_field", "rows")
+    assert len(printed.splitlines()) == len(PAIRS)
     printed, _ = command(capsys, "--model", ranker, "--help")
     assert "--input_columns" in printed
     assert "--max_sequence_length" in printed

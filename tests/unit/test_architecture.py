@@ -185,7 +185,17 @@ ROOMS: dict[str, set[str]] = {
         "experiment",
         "cli",
     },
-    "predict": {"registry", "processing", "runtime", "callbacks", "export_description", "preflight", "cli", "serving"},
+    "predict": {
+        "registry",
+        "processing",
+        "runtime",
+        "sources",
+        "callbacks",
+        "export_description",
+        "preflight",
+        "cli",
+        "serving",
+    },
 }
 
 HEAVY = {"torch", "transformers", "datasets", "pytorch_lightning", "torchmetrics", "pyarrow", "tensorboard", "yaml"}

@@ -93,6 +93,11 @@ class Inputs(ABC):
         return self.columns
 
     @property
+    def predicted_columns(self) -> tuple[str, ...]:
+        """Columns that rows to predict must have, for messages."""
+        return self.columns_of("predict")
+
+    @property
     def token_columns(self) -> tuple[str, ...]:
         """Columns that hold lists of integers, one per token.
 

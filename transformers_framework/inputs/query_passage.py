@@ -17,7 +17,7 @@ from transformers_framework.processing.encoding import assemble, tokenize
 from transformers_framework.processing.windows import stretches, sums_by_row
 from transformers_framework.restricted import PositiveInt, Source
 from transformers_framework.sources.columns import DatasetSource, Rows, column_lengths, empty_items
-from transformers_framework.sources.fields import Field, field_texts, parse_field, segments
+from transformers_framework.sources.fields import Field, columns_of_fields, field_texts, parse_field, segments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -129,7 +129,7 @@ class QueryPassage(SegmentInputs):
 
     def columns_of(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that are read in a stage; hard negatives are read only in training."""
-        return tuple(dict.fromkeys(column for field in self._fields_of(stage) for column in field.columns))
+        return columns_of_fields(self._fields_of(stage))
 
     @property
     def embedded_field(self) -> Field:

@@ -35,7 +35,7 @@ from transformers_framework.sources.columns import (
     list_sizes,
     rows_without_characters,
 )
-from transformers_framework.sources.fields import Field, parse_field, segments
+from transformers_framework.sources.fields import Field, columns_of_fields, parse_field, segments
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -123,7 +123,15 @@ class SegmentInputs(Inputs):
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the segments."""
-        return tuple(dict.fromkeys(column for field in self.fields for column in field.columns))
+        return columns_of_fields(self.fields)
+
+    @property
+    def predicted_columns(self) -> tuple[str, ...]:
+        """Columns of the segments of rows to predict, also where windows are made of them."""
+        return columns_of_fields(self._fields_of("predict"))
+
+    def _fields_of(self, stage: Stage) -> list[Field]:
+        return self.fields
 
     def in_stage(self, stage: Stage) -> Self:
         """Return the inputs of a stage: texts to predict may contain special tokens that the model fills in."""

@@ -98,7 +98,10 @@ class WordInputs(SegmentInputs):
         item = item_feature(feature)
         if not isinstance(item, Value) or "binary" in item.dtype:
             held = type_name(feature)
-            raise DataError(f"--input_columns: '{self.column}' of {source.name} holds {held}, not lists of words.")
+            raise DataError(
+                f"--input_columns: '{self.column}' of {source.name} holds {held}, not lists of words. Split texts into "
+                f"""words, as {{"{self.column}": ["Rome", "is", "old", "."]}}, or give a column that has them."""
+            )
         rows, numbers = null_items(dataset, self.column)
         source.refuse(
             rows,

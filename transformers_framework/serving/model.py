@@ -72,7 +72,7 @@ class LoadedModel:
             return self.predict([rows], batch_size=batch_size)[0]
         from transformers_framework.serving.rows import dataset_of
 
-        dataset = dataset_of(rows, self.columns)
+        dataset = dataset_of(rows, self.columns, self._run.inputs.predicted_columns)
         if not len(dataset):
             return []
         with self._lock:

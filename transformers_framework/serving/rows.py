@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def dataset_of(rows: Any, columns: Collection[str]) -> Dataset:
+def dataset_of(rows: Any, columns: Collection[str], needed: Collection[str]) -> Dataset:
     """Return rows as a data set in memory, with those of the columns that they have.
 
     Args:
         rows: Dictionaries; or a ``DataFrame`` of pandas, a ``Table`` of pyarrow or a ``Dataset``.
         columns: Columns that may be read.
+        needed: Those that rows must have, for messages.
 
     Raises:
         DataError: When a row is no dictionary, there is none of the columns, or a column has values of several types;
@@ -30,18 +31,18 @@ def dataset_of(rows: Any, columns: Collection[str]) -> Dataset:
     import pyarrow as pa
 
     if isinstance(rows, datasets.Dataset):
-        return rows.select_columns(_known(rows.column_names, columns, len(rows))).with_format(None)
+        return rows.select_columns(_known(rows.column_names, columns, needed, len(rows))).with_format(None)
     if isinstance(rows, pa.Table):
-        table = rows.select(_known(rows.column_names, columns, len(rows)))
+        table = rows.select(_known(rows.column_names, columns, needed, len(rows)))
     elif hasattr(rows, "iloc"):
-        table = pa.Table.from_pandas(rows[_known(rows.columns, columns, len(rows))], preserve_index=False)
+        table = pa.Table.from_pandas(rows[_known(rows.columns, columns, needed, len(rows))], preserve_index=False)
         table = table.replace_schema_metadata(None)
     else:
-        table = _of_dictionaries(rows, columns)
+        table = _of_dictionaries([rows] if isinstance(rows, str) else rows, columns, needed)
     return datasets.Dataset(table, fingerprint=ROWS)  # nothing is cached by it, and to hash the rows takes time
 
 
-def _of_dictionaries(rows: Iterable[Any], columns: Collection[str]) -> pa.Table:
+def _of_dictionaries(rows: Iterable[Any], columns: Collection[str], needed: Collection[str]) -> pa.Table:
     import pyarrow as pa
 
     found = list(rows)
@@ -49,19 +50,20 @@ def _of_dictionaries(rows: Iterable[Any], columns: Collection[str]) -> pa.Table:
         if not isinstance(row, Mapping):
             raise DataError(
                 f"row {number}: found {type(row).__name__} {shown(row)[:100]}, expected a dictionary with the columns "
-                f"{', '.join(sorted(columns))}."
+                f"{', '.join(needed)}."
             )
-    names = _known(dict.fromkeys(name for row in found for name in row), columns, len(found))
+    names = _known(dict.fromkeys(name for row in found for name in row), columns, needed, len(found))
     return pa.table({name: _array(name, [row.get(name) for row in found]) for name in names})
 
 
-def _known(names: Iterable[str], columns: Collection[str], num_rows: int) -> list[str]:
+def _known(names: Iterable[str], columns: Collection[str], needed: Collection[str], num_rows: int) -> list[str]:
     """Return the names of columns that may be read; without any, Arrow would have no rows."""
     names = list(names)
     known = [name for name in names if name in columns]
     if num_rows and not known:
         raise DataError(
-            f"row 0: none of the columns {', '.join(sorted(columns))} is there. Found: {', '.join(map(str, names))}."
+            f"row 0: none of the columns {', '.join(needed)} is there. Found: {', '.join(map(str, names))}. Rename "
+            "them, or load the model with their names, as load(…, input_columns=[…])."
         )
     return known
 

@@ -122,7 +122,9 @@ def check_column(dataset: Dataset, column: str, source: DatasetSource, *, flag: 
     if column not in dataset.column_names:
         raise DataError(
             f"--{flag}: the {source.stage} data set ({source.name}) has no column '{column}'."
-            f"{did_you_mean(column, dataset.column_names)} It has: {', '.join(dataset.column_names)}."
+            f"{did_you_mean(column, dataset.column_names)} It has: {', '.join(dataset.column_names)}. "
+            f"If {'columns have other names, give all' if flag.endswith('s') else 'it has another name, give it'} "
+            f"with --{flag}."
         )
 
 

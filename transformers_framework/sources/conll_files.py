@@ -1,7 +1,7 @@
 """Reader of CoNLL files: one word per line with its labels, a blank line between sentences; and of CoNLL-U.
 
 A row is a sentence; each column is a list with one value per word. Files of CoNLL's shared tasks have 2 to 4 columns:
-the word, optionally its part of speech and its chunk, and the label. CoNLL-U has ten
+the word, optionally its part of speech and its chunk, and the label; to predict, the word is enough. CoNLL-U has ten
 (https://universaldependencies.org/format).
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ROWS = 10_000  # rows that are converted together
 # names of the columns by their number, None for those that are not read
 COLUMNS: dict[int, tuple[str | None, ...]] = {
+    1: ("words",),  # only to predict
     2: ("words", "labels"),
     3: ("words", "pos", "labels"),
     4: ("words", "pos", "chunks", "labels"),
@@ -80,8 +81,10 @@ def _sentences(file: DataFile) -> Iterator[tuple[int, list[list[str]]]]:
                 yield first, words
             words = []
             continue
-        if not width and len(fields) not in COLUMNS:
-            file.fail(number, f"found {_columns(len(fields))}, expected 2 to 4, or the 10 of CoNLL-U: {_shown(line)}")
+        least = 1 if file.reading.stage == "predict" else 2
+        if not width and (len(fields) not in COLUMNS or len(fields) < least):
+            found = _columns(len(fields))
+            file.fail(number, f"found {found}, expected {least} to 4, or the 10 of CoNLL-U: {_shown(line)}")
         if len(fields) != (width := width or len(fields)):
             file.fail(number, f"found {_columns(len(fields))}, but the lines before have {width}: {_shown(line)}")
         if width == max(COLUMNS) and NO_WORD.fullmatch(fields[0]):

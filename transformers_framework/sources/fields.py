@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -58,6 +58,11 @@ class NamedColumns:
         words = chain.from_iterable([value] if isinstance(value, str) else value for value in given)
         read = frozenset(name for word in words for name in word.lstrip("+*").split(":"))
         return cls(read, frozenset(value for flag in NUMBERS if (value := options.get(flag))))
+
+
+def columns_of_fields(fields: Iterable[Field]) -> tuple[str, ...]:
+    """Return the columns of several fields, each once."""
+    return tuple(dict.fromkeys(column for field in fields for column in field.columns))
 
 
 def parse_field(text: str, *, flag: str = "input_columns") -> Field:

@@ -28,8 +28,8 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
         lines = [line.strip() for line in files[0].lines()]
         paragraphs = sum(1 for filled, _ in itertools.groupby(lines, bool) if filled)
         raise DataError(
-            f"{files[0].name}: what is a row of this text? Give --text_unit paragraph ({paragraphs} rows), line "
-            f"({sum(map(bool, lines))} rows), file (1 row), or conll for lines of words with labels."
+            f"{files[0].name}: what is a row of this text? Give --text_unit paragraph ({_rows_in_words(paragraphs)}), "
+            f"line ({_rows_in_words(sum(map(bool, lines)))}), file (1 row), or conll for lines of words with labels."
         )
     return pa.schema([(COLUMN, pa.string())]), {}
 
@@ -46,6 +46,10 @@ def tables_of(file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
 def places_of(file: DataFile) -> Iterator[str]:
     """Yield the place of every row: the line where it starts."""
     return (f"{file.name}:{line}" for line, _ in _rows(file))
+
+
+def _rows_in_words(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
 
 
 def _rows(file: DataFile) -> Iterator[tuple[int, str]]:

@@ -90,7 +90,7 @@ def test_lists_of_all_kinds(kind: Any) -> None:
     ("values", "message"),
     [
         ({"wrds": [["a"]]}, "no column 'words'. Did you mean 'wrds'"),
-        ({"words": ["a b"]}, "'words' of rows.jsonl holds .*, not lists of words"),
+        ({"words": ["a b"]}, r"'words' of rows.jsonl holds .*, not lists of words. Split .* \{\"words\": \[\"Rome"),
         ({"words": [[["a"]]]}, "not lists of words"),
         ({"words": [[b"a"]]}, "not lists of words"),
         ({"words": [["a"], None]}, "rows.jsonl:2: 'words' is null or has no words"),

@@ -116,6 +116,13 @@ def test_conll(tmp_path: Path, load: Any) -> None:
     ]
 
 
+def test_words_are_enough_to_predict(tmp_path: Path, load: Any) -> None:
+    path = written(tmp_path / "a.conll", "EU\nrejects\n\nPeter\n")
+    assert load(path, stage="predict") == [{"words": ["EU", "rejects"]}, {"words": ["Peter"]}]
+    with pytest.raises(DataError, match="found 5 columns, expected 1 to 4"):
+        load(written(tmp_path / "b.conll", "a b c d e\n"), stage="predict")
+
+
 def test_conllu_has_the_words_of_the_syntax(tmp_path: Path, load: Any) -> None:
     assert load(written(tmp_path / "a.conllu", CONLLU)) == [
         {"words": ["Vamos", "nos"], "lemmas": ["ir", "nosotros"], "upos": ["VERB", "PRON"], "xpos": ["v", "_"]},
