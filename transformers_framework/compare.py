@@ -33,7 +33,7 @@ def compared(
     Args:
         runs: Names or folders of finished runs; NAME-seeds is the mean of the runs of --seeds.
         output_dir: Folder of the outputs of all runs.
-        stage: Stage of the metrics. Validation has no predictions, and thus no intervals and tests.
+        stage: Stage of the metrics. Validation has no predictions, and thus no intervals and no tests over rows.
         metric: Metrics to compare, such as f1 or test/seq_class/f1; by default all but those of single classes.
         format: Format of the comparison; html is a page with curves, in a single file.
         output: File to write; by default the comparison is printed.

@@ -23,6 +23,7 @@ from transformers_framework.several.statistics import (
     holm,
     intervals,
     p_values,
+    welch,
 )
 
 # entries of a row of predictions that are no columns of the data
@@ -44,7 +45,8 @@ class Cell(NamedTuple):
         low: Lower bound of the confidence interval.
         high: Upper bound.
         difference: By how much it exceeds the metric of the first run.
-        p_value: Two-sided p-value of the difference.
+        p_value: Two-sided p-value of the difference over units of the data, such as rows.
+        p_of_seeds: Two-sided p-value of the difference over seeds, if both runs have several.
     """
 
     value: float | None
@@ -53,6 +55,12 @@ class Cell(NamedTuple):
     high: float | None = None
     difference: float | None = None
     p_value: float | None = None
+    p_of_seeds: float | None = None
+
+    def is_below(self, level: float) -> bool:
+        """Return whether the difference is significant, over the data and, if there are several, over seeds."""
+        tested = (self.p_value, 0.0 if self.p_of_seeds is None else self.p_of_seeds)
+        return all(p is not None and p < level for p in tested)
 
 
 class Estimate(NamedTuple):
@@ -148,6 +156,8 @@ def compare(
 def _cells(runs: Sequence[Compared], stage: str, name: str, estimate: Estimate | None) -> list[Cell]:
     """Return the cells of a metric, with p-values that are corrected for the number of comparisons."""
     summaries = [summary_of([member.values(stage)[name] for member in run.members]) for run in runs]
+    known = [summary["values"] if summary["mean"] is not None else [] for summary in summaries]
+    over_seeds = [math.nan, *holm([welch(known[0], values) for values in known[1:]])]
     first, corrected = summaries[0]["mean"], [math.nan, *holm(estimate.p_values if estimate else [])]
     cells = []
     for place, summary in enumerate(summaries):
@@ -155,7 +165,7 @@ def _cells(runs: Sequence[Compared], stage: str, name: str, estimate: Estimate |
         low, high = map(_known, estimate.bounds[place]) if estimate else (None, None)
         difference = None if not place or first is None or value is None else value - first
         p_value = _known(corrected[place]) if estimate else None
-        cells.append(Cell(value, summary["sd"], low, high, difference, p_value))
+        cells.append(Cell(value, summary["sd"], low, high, difference, p_value, _known(over_seeds[place])))
     return cells
 
 

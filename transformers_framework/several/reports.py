@@ -55,13 +55,25 @@ def notes(found: Comparison) -> list[str]:
     if found.units:
         lines.append(
             f"[ ]: {100 * found.confidence:g} % confidence intervals, BCa bootstrap over {units} "
-            f"({found.num_resamples:,} resamples; Efron and Tibshirani 1993)."
+            f"({found.num_resamples:,} resamples; Efron and Tibshirani 1993). They cover the sample of the data."
+        )
+    corrected = f", Holm-corrected for {len(found.runs) - 1} comparisons per metric" if len(found.runs) > 2 else ""
+    if found.units and several:
+        lines.append(
+            f"p over {units}: two-sided paired approximate randomization test of the difference to {first} "
+            f"({found.num_resamples:,} exchanges; Noreen 1989){corrected}. It covers the sample of the data."
+        )
+    if several and len(found.runs[0].members) > 1 and len(seeded) > 1:
+        lines.append(
+            f"p over seeds: two-sided Welch's t-test of the difference to {first}, of one value per seed (Welch 1947)"
+            f"{corrected}. It covers the randomness of training."
         )
     if found.units and several:
-        corrected = f", Holm-corrected for {len(found.runs) - 1} comparisons per metric" if len(found.runs) > 2 else ""
+        lines.append(f"*: p < {SIGNIFICANT}, over {units} and, where it is given, over seeds.")
+    if several and (single := [run.name for run in found.runs if len(run.members) == 1]):
         lines.append(
-            f"p: two-sided paired approximate randomization test of the difference to {first}, over the same units "
-            f"({found.num_resamples:,} exchanges; Noreen 1989){corrected}; * p < {SIGNIFICANT}."
+            f"The randomness of training is not tested where a run has one seed ({', '.join(single)}): a difference "
+            "may be that of two seeds. Repeat it with --seeds."
         )
     if missing := [name for name in found.cells if name not in found.units]:
         lines.append(f"Without intervals, as they cannot be computed from predictions: {', '.join(missing)}.")
@@ -73,22 +85,20 @@ def table_of(found: Comparison) -> list[list[str]]:
     rows = [["", *(run.name for run in found.runs)]]
     for name, cells in found.cells.items():
         scale = scale_of(name, [cell.value for cell in cells])
-        rows.append([name, *("\n".join(_parts(cell, name, scale)) for cell in cells)])
+        rows.append([name, *("\n".join(_parts(cell, name, scale, found.units.get(name))) for cell in cells)])
     return rows
 
 
-def _parts(cell: Cell, name: str, scale: float) -> Iterator[str]:
+def _parts(cell: Cell, name: str, scale: float, unit: str | None) -> Iterator[str]:
     deviation = "" if cell.deviation is None else f" ± {number(cell.deviation, name, scale)}"
     yield number(cell.value, name, scale) + deviation
     if cell.low is not None:
         yield f"[{number(cell.low, name, scale)}, {number(cell.high, name, scale)}]"
     if cell.difference is not None:
-        tested = "" if cell.p_value is None else f" p {_p(cell.p_value)}"
-        yield number(cell.difference, name, scale, signed=True) + tested
-
-
-def _p(value: float) -> str:
-    return ("< 0.001" if value < 0.001 else f"{value:.3f}") + "*" * (value < SIGNIFICANT)
+        yield number(cell.difference, name, scale, signed=True) + "*" * cell.is_below(SIGNIFICANT)
+        for tested, p_value in ((unit, cell.p_value), ("seeds", cell.p_of_seeds)):
+            if p_value is not None:
+                yield f"p over {tested} {'< 0.001' if p_value < 0.001 else f'{p_value:.3f}'}"
 
 
 def for_terminal(found: Comparison) -> str:

@@ -1,16 +1,17 @@
-"""Confidence intervals by the bootstrap and paired randomization tests, of metrics that are functions of sums.
+"""Confidence intervals by the bootstrap, paired randomization tests over units, and Welch's test over seeds.
 
-A metric of a data set is computed from the sums of statistics of its units (rows, queries, questions or sentences): the
-number of correct rows, the true positives of each class, and so on. A resampled data set is then a weighted sum, and
-thousands of them are one matrix product.
+Intervals and randomization tests are of metrics that are functions of sums over the units of a data set (rows, queries,
+questions or sentences): the number of correct rows, the true positives of each class, and so on. A resampled data set
+is then a weighted sum, and thousands of them are one matrix product.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ Array = NDArray[np.float64]
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 BLOCK = 2**22  # weights of units that are in memory at once
+MOST_TERMS = 200  # pairs of terms of a continued fraction
 EQUAL = 1e-12  # differences of sums that only their order makes different
 
 
@@ -136,7 +138,7 @@ def intervals(
 
 def _bca(observed: float, resampled: Array, left_out: Array, levels: tuple[float, float]) -> Array:
     """Return the bounds of one metric from its values of resampled data sets (R,) and of those without a unit (U,)."""
-    resampled, normal = resampled[~np.isnan(resampled)], NormalDist()
+    resampled, normal = resampled[~np.isnan(resampled)], statistics.NormalDist()
     if np.isnan(observed) or not len(resampled):
         return np.full(2, np.nan)
     below = (np.count_nonzero(resampled < observed) + np.count_nonzero(resampled <= observed)) / (2 * len(resampled))
@@ -199,6 +201,50 @@ def _exchanged(num_units: int, num_resamples: int, seed: int) -> Iterator[Array]
     generator, size = np.random.default_rng(seed), max(1, BLOCK // num_units)
     for start in range(0, num_resamples, size):
         yield generator.integers(0, 2, (min(size, num_resamples - start), num_units)).astype(np.float64)
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the two-sided p-value of the difference of two means, by Welch's t-test for unequal variances.
+
+    (Welch 1947, "The Generalization of 'Student's' Problem when Several Different Population Variances are Involved".)
+
+    Args:
+        first: A metric of each seed of one run.
+        second: That of another run, whose seeds are independent of the first one's.
+
+    Returns:
+        The p-value; nan if one of them has fewer than two values, or one that is not finite.
+
+    Examples:
+        >>> round(welch([70.7, 49.0, 49.0], [49.0, 49.0, 49.0]), 3)
+        0.423
+    """
+    if min(len(first), len(second)) < 2 or not all(map(math.isfinite, (*first, *second))):
+        return math.nan
+    difference = abs(statistics.fmean(first) - statistics.fmean(second))
+    parts = [statistics.variance(values) / len(values) for values in (first, second)]
+    if not (total := sum(parts)):  # the seed changes nothing
+        return float(not difference)
+    degrees = total**2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (first, second), strict=True))
+    return _incomplete_beta(degrees / (degrees + difference**2 / total), degrees / 2)
+
+
+def _incomplete_beta(x: float, a: float, b: float = 0.5) -> float:
+    """Return the regularized incomplete beta function, by its continued fraction (Abramowitz and Stegun 26.5.8).
+
+    With b = 1/2 and x = df / (df + t²), it is the two-sided p-value of Student's t for df = 2 a degrees of freedom.
+    """
+    if x in (0, 1):
+        return float(x)
+    if x > (a + 1) / (a + b + 2):  # there, the fraction converges slowly
+        return 1 - _incomplete_beta(1 - x, b, a)
+    fraction = 1.0
+    for m in range(MOST_TERMS, 0, -1):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m - 1) * (a + b + m - 1) * x / ((a + 2 * m - 2) * (a + 2 * m - 1))
+        fraction = 1 + odd / (1 + even / fraction)
+    scale = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    return math.exp(scale) / (a * fraction)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -19,6 +19,7 @@ from transformers_framework.several.comparison import Comparison, compare
 from transformers_framework.several.curves import MOST_POINTS, Curve, chart, series_in, thinned, ticks
 from transformers_framework.several.finished_runs import find_run
 from transformers_framework.several.measures import OBJECTIVES, Labelled
+from transformers_framework.several.statistics import holm
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 2, 200)
@@ -220,12 +221,48 @@ def test_the_formats(top, capsys):
     assert "| test/seq_class/f1 | " in shown("--format", "markdown", "--metric", "f1")
     tex = shown("--format", "latex", "--metric", "f1")
     assert re.search(
-        r"(?m)^test/seq\\_class/f1 & [\d.]+ \[[\d., ]+\] & [\d.]+ \$\\pm\$ .* p (\$<\$ )?0.\d+\*? \\\\$", tex
+        r"(?m)^test/seq\\_class/f1 & [\d.]+ \[[\d., ]+\] & [\d.]+ \$\\pm.* \+[\d.]+\* p over rows (\$<\$ )?0.\d+ \\\\$",
+        tex,
     )
     assert tex.count("rule") == 3
     valid = shown("--stage", "valid")
     assert "valid/seq_class/f1  50.0  50.0 ± 0.0" in valid
     assert "bootstrap" not in valid
+
+
+@pytest.mark.parametrize(("shares", "star"), [((0.95, 0.5, 0.5), False), ((0.95, 0.94, 0.96), True)])
+def test_a_lucky_seed_is_not_significant(shares, star, top, capsys, tmp_path):
+    """Over rows, both are significant; over seeds only that in which all seeds are better."""
+    for series, of_series in (("base", (0.5, 0.5, 0.5)), ("tuned", shares)):
+        names = [f"{series}{number}" for number in range(3)]
+        for name, share in zip(names, of_series, strict=True):
+            write(top, name, rows_of(share, 7 if share == 0.5 else ord(name[-1])))
+        (top / "checkpoints" / f"{series}-seeds").mkdir()
+        results = json.dumps({"name": series, "runs": names, "metrics": {}})
+        (top / "checkpoints" / f"{series}-seeds" / "results.json").write_text(results)
+    _, cell = of(top, "base-seeds", "tuned-seeds").cells["test/seq_class/accuracy"]
+    assert cell.p_value < 0.01
+    assert (cell.p_of_seeds < 0.05) == star == cell.is_below(0.05)
+    # Holm's correction is over the same comparisons; that with a single seed is none
+    other = of(top, "base-seeds", "s-seeds").cells["test/seq_class/accuracy"][1].p_of_seeds
+    together = of(top, "base-seeds", "tuned-seeds", "a", "s-seeds").cells["test/seq_class/accuracy"]
+    corrected = [*holm([cell.p_of_seeds, other])]
+    assert [each.p_of_seeds for each in together[1:]] == [corrected[0], None, corrected[1]]
+    for name in ("terminal", "markdown", "latex", "html"):
+        path = tmp_path / name
+        words = ["--format", name, "--output", str(path), "--num_resamples", "500", "--metric", "accuracy"]
+        assert main(["base-seeds", "tuned-seeds", "--output_dir", str(top), *words]) == 0
+        page = path.read_text("utf-8")
+        rows = re.search(r"\+\d+\.\d(\*?)\s*(?:<.+?>)*\s*p over rows", page)
+        assert rows is not None, page
+        assert rows[1] == "*" * star, page
+        assert re.search(r"p over seeds (&lt; |< |\$<\$ )?0\.\d+", page), page
+        for covered in ("covers the sample of the data", "covers the randomness of training"):
+            assert covered in " ".join(page.split())
+        assert "not tested" not in page
+    assert main(["a", "base-seeds", "--output_dir", str(top), "--num_resamples", "500"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "The randomness of training is not tested where a run has one seed (a)" in shown
 
 
 def test_the_page_stands_alone(top, tmp_path):

@@ -10,7 +10,7 @@ import scipy.stats
 
 from tests import tolerances
 from transformers_framework.several.rank_correlation import RankCorrelation
-from transformers_framework.several.statistics import Measure, holm, intervals, p_values
+from transformers_framework.several.statistics import Measure, holm, intervals, p_values, welch
 
 GENERATOR = np.random.default_rng(0)
 
@@ -122,6 +122,18 @@ def test_spearman_is_that_of_scipy_on_resampled_and_exchanged_rows():
     assert both.observed == pytest.approx((mine.observed + its.observed) / 2)
     assert 0 < p_values(mine, its, num_resamples=500).item() < 1
     assert p_values(both, both, num_resamples=100).item() == 1
+
+
+def test_the_test_over_seeds_is_that_of_scipy():
+    for count, another in ((2, 2), (2, 9), (3, 3), (5, 2), (30, 40)):
+        for distance in (0, 1e-2, 0.5, 2, 5, 100):
+            first, second = GENERATOR.normal(0, 1, count).tolist(), GENERATOR.normal(distance, 3, another).tolist()
+            expected = scipy.stats.ttest_ind(first, second, equal_var=False).pvalue
+            assert welch(first, second) == pytest.approx(expected, rel=1e-9)
+    lucky, constant = [0.707, 0.49, 0.49], [0.49] * 3
+    assert welch(lucky, constant) == pytest.approx(scipy.stats.ttest_ind(lucky, constant, equal_var=False).pvalue)
+    assert [welch([0.5, 0.5], [value] * 2) for value in (0.5, 0.6)] == [1, 0], "the seed changes nothing"
+    assert np.isnan([welch([0.5], [0.6, 0.7]), welch([], [0.6, 0.7]), welch([0.5, np.inf], [0.6, 0.7])]).all()
 
 
 def test_holm():
