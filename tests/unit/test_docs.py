@@ -432,7 +432,7 @@ def test_a_trained_model_is_used_as_it_is_shown(tmp_path, monkeypatch, capsys):
         "seq_class": tiny.classes(16, num_labels=2, names=["pets", "food"]),
         "retrieval": runs.rows_for("retrieval", 16),
     }
-    for pipeline, name in (("seq_class", "first"), ("retrieval", "retriever")):
+    for pipeline, name in (("seq_class", "films"), ("retrieval", "retriever")):
         data = tiny.write_jsonl(tmp_path / f"{pipeline}.jsonl", rows[pipeline])
         runs.run(tmp_path, pipeline=pipeline, name=name, train_dataset=data, output_dir="outputs")
         (tmp_path / "outputs" / "pre_trained_models" / name / "final").rename(
