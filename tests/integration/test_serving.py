@@ -128,7 +128,7 @@ def test_rows_may_be_one_a_list_or_a_table(ranker: Path) -> None:
         ("a text", "row 0: found str 'a text', expected a dictionary with the columns question, answer\\."),
         (
             [{"query": "a"}, {"query": "b"}],
-            "row 0: none of the columns question, answer is there. Found: query. Rename them, or load the model with",
+            "row 0: none of the columns question, answer is there. Found: query. Rename them, or give their names to",
         ),
         ({}, "row 0: none of the columns"),
         (pd.DataFrame({"query": ["a"]}), "row 0: none of the columns"),

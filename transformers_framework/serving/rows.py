@@ -63,7 +63,7 @@ def _known(names: Iterable[str], columns: Collection[str], needed: Collection[st
     if num_rows and not known:
         raise DataError(
             f"row 0: none of the columns {', '.join(needed)} is there. Found: {', '.join(map(str, names))}. Rename "
-            "them, or load the model with their names, as load(…, input_columns=[…])."
+            "them, or give their names to load: input_columns=[…], or query_column=… where the model has it."
         )
     return known
 
