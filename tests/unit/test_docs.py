@@ -22,6 +22,7 @@ from transformers_framework.cli import parser
 from transformers_framework.cli.given import gather
 from transformers_framework.cli.main import main
 from transformers_framework.cli.tool import groups_of_tool
+from transformers_framework.compare import main as compare_main
 from transformers_framework.families import FAMILIES
 from transformers_framework.objectives.objective import Setup, metric_names
 from transformers_framework.predict import main as predict_main
@@ -292,10 +293,11 @@ def test_a_model_is_pre_trained_from_scratch_as_it_is_shown(seeds, tmp_path, mon
         Path(folder).mkdir()
         for i in range(3):
             Path(folder, f"{i}.txt").write_text("\n\n".join(tiny.TEXT[i::3]), encoding="utf-8")
-    for stage in ("train", "valid"):
+    for stage in ("train", "valid", "test"):
         tiny.write_jsonl(tmp_path / f"{stage}.jsonl", tiny.classes(16, len(stage), num_labels=2, names=("a", "b")))
     cache = ["--cache_dir", str(tmp_path / "cache")]
-    shown = [shlex.split(marked(f"scratch {what}").replace("\\\n", " ")) for what in ("tokenizer", "run", "tune")]
+    parts = ("tokenizer", "run", "tune", "random")
+    shown = [shlex.split(marked(f"scratch {part}").replace("\\\n", " ")) for part in parts]
     assert shown[0][:3] == [*PROGRAM[:2], "transformers_framework.tokenizer"]
     assert tokenizer_main([*shown[0][3:], *cache]) == 0
     output = capsys.readouterr()
@@ -305,7 +307,10 @@ def test_a_model_is_pre_trained_from_scratch_as_it_is_shown(seeds, tmp_path, mon
     words = shown[1][3 : shown[1].index("--seeds")]
     words[words.index("--name") + 1] += "" if seeds else "-seed1"
     assert main([*words, *seeds, "--max_steps", "2", "--num_warmup_steps", "0", *small]) == 0, capsys.readouterr()
-    assert main([*shown[2][3:], "--max_epochs", "1", *small]) == 0, capsys.readouterr()
+    for words in shown[2:]:  # the pre-trained model, and the same size with random weights
+        start = words[3 : words.index("--seeds")]
+        assert main([*start, "--max_epochs", "1", *small]) == 0, capsys.readouterr()
+    assert compare_main(["random", "tuned", "--num_resamples", "50"]) == 0
 
 
 def test_the_tables_of_sizes_and_of_special_tokens_are_the_families():
