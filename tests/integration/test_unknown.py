@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from tokenizers.normalizers import BertNormalizer
 
 from tests import runs, tiny
 from tests.cases import CASES
@@ -68,3 +69,33 @@ def test_texts_of_which_nothing_is_left_are_said(tmp_path) -> None:
     found = unknown_tokens(runs.build(words).data, "train")
     assert str(found).startswith("75.0 % of the texts have no token")
     assert found.is_much
+
+
+@pytest.mark.parametrize("pipeline", ["seq_class", "token_class"])
+def test_removed_vowel_signs_are_a_warning_and_accents_are_none(pipeline: str, tmp_path, capsys, monkeypatch) -> None:
+    """Of words too, which are rewritten to windows before training."""
+    folder = tmp_path / "model"
+    tokenizer = tiny.tokenizer_for("bert")
+    tokenizer.backend_tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.save_pretrained(folder)
+    tiny.config_for("bert", vocab_size=len(tokenizer)).save_pretrained(folder)
+    hindi, french = (
+        {"text": text, "words": text.split(), "tags": ["O", "B-X"], "label": "x"} for text in ("पेशा क्या", "été é")
+    )
+    flags = {"input_columns": ["words"], "label_column": "tags"} if pipeline == "token_class" else {}
+    warned: list[str] = []
+    monkeypatch.setattr(unknown.logger, "warning", lambda text, *given: warned.append(text % given))
+    for rows, is_lost in (([hindi] * 4, True), ([french] * 4, False)):
+        if pipeline == "seq_class":
+            rows = [{**row, "label": label} for row in rows for label in ("a", "b")]
+        file = tiny.write_jsonl(tmp_path / f"{is_lost}.jsonl", rows)
+        words = runs.command(
+            tmp_path, pipeline=pipeline, model="bert", pre_trained_config=folder, train_dataset=file, **flags
+        )
+        main([*words, "--check"])
+        printed = capsys.readouterr().out
+        assert "per word" in printed
+        said = "the tokenizer removes vowel signs and other marks, 22.2 % of the characters ('पेशा' is read as 'पशा')"
+        assert (f"WARNING: {said}" in printed) == is_lost
+        report_unknown(runs.build(words).data)
+        assert [text.startswith(f"train: {said}") for text in warned] == [True]  # of Hindi only

@@ -82,7 +82,7 @@ def _report(experiment: Experiment, problems: list[UserError]) -> Iterator[str]:
 
 def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     from transformers_framework.data.sampler import requests_in_order
-    from transformers_framework.data.unknown import unknown_tokens
+    from transformers_framework.data.unknown import lost_marks, sampled_texts, tokens_per_word, unknown_tokens
 
     data, num_rows = experiment.data, experiment.data.num_rows[stage]
     num_read = data.num_read.get(stage, num_rows)
@@ -90,6 +90,9 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     yield f"\n{stage}: {data.sources[stage]}, {'unknown' if num_read is None else f'{num_read:,}'} rows{made}"
     found = unknown_tokens(data, stage)
     unknown = f"  {'WARNING: ' if found.is_much else ''}{found}"
+    texts = sampled_texts(data, stage)
+    if (lost := lost_marks(data, texts)).is_much:
+        unknown += f"\n  WARNING: {lost}"
     if num_rows is None or (data.iterable and stage == "train"):
         yield unknown
         return
@@ -105,8 +108,10 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     names = [f"{prefix}attention_mask" for prefix in data.inputs.key_prefixes]
     masks = [batch[name][: len(batch[ROW_IDS])] for batch, _ in batches for name in names if name in batch]
     tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.size for mask in masks)
+    per_word = tokens_per_word(data, texts)
     what, reason = experiment.inputs.truncation(experiment.options["max_sequence_length"])
-    yield f"  {tokens / measured:.1f} tokens per row, {100 * cut / measured:.1f} % of the {what} {reason}"
+    lengths = f"{tokens / measured:.1f} tokens per row, {per_word:.1f} per word"
+    yield f"  {lengths}, {100 * cut / measured:.1f} % of the {what} {reason}"
     if stage == TRAIN and data.bins is not None:
         packed = f"{len(data.bins):,} rows of {experiment.max_length} tokens"
         yield f"  packed into {packed}, {100 * data.bins.fill:.1f} % full"

@@ -147,7 +147,8 @@ class DataModule(pl.LightningDataModule):
         self.datasets: dict[Stage, Any] = {}
         self.num_rows: dict[Stage, int | None] = {}  # windows, where the inputs make some of the rows
         self.num_read: dict[Stage, int] = {}  # rows of the data set
-        self.first_rows: dict[Stage, datasets.Dataset] = {}  # first rows of streams, for fingerprints
+        self.read: dict[Stage, datasets.Dataset] = {}  # the data set before rows are rewritten
+        self.first_rows: dict[Stage, datasets.Dataset] = {}  # first rows of streams
         self.fingerprints = Fingerprints(self)
         self._resumed = {"epoch": 0, "consumed": 0}
         self._train_sampler: BatchSampler | None = None
@@ -184,7 +185,7 @@ class DataModule(pl.LightningDataModule):
             self.num_rows[stage] = known_num_rows(dataset)
             self.datasets[stage] = self._check_stream(dataset, source, on_error)
         else:
-            self.num_read[stage] = len(dataset)
+            self.num_read[stage], self.read[stage] = len(dataset), dataset
             rows = self._prepare(dataset, source, on_error)
             if rows is not None:
                 self.datasets[stage], self.num_rows[stage] = rows, len(rows)

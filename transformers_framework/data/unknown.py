@@ -1,4 +1,4 @@
-"""Unknown tokens: how much of the texts the tokenizer cannot encode, which a model cannot learn and no metric shows."""
+"""How well the tokenizer fits the texts: unknown tokens and removed marks, which no model can learn."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import numpy as np
 from transformers_framework.constants import TRAIN, Stage
 from transformers_framework.data.sampler import requests_in_order
 from transformers_framework.objectives.capabilities import Corrupts, generates
+from transformers_framework.processing.marks import num_marks
+from transformers_framework.sources.fields import as_text
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
 
 NUM_ROWS = 1000  # sampled evenly from each stage
+NUM_TEXTS, NUM_CHARACTERS = 200, 2000  # rows of a stage whose texts are looked at, and the part of each text
+MAX_LOST = 0.01  # fraction of characters that are marks which a suitable tokenizer keeps
 MAX_SHARE = 0.05  # fraction of unknown tokens that a suitable tokenizer never reaches, in any language
 
 BLANK = "▁Ġ Ċĉ"  # how tokenizers write spaces and line ends
@@ -61,6 +65,68 @@ class UnknownTokens(NamedTuple):
         )
 
 
+class LostMarks(NamedTuple):
+    """Combining marks, such as the vowel signs of Indic scripts, that the tokenizer removes from the texts of a stage.
+
+    Args:
+        share: Fraction of characters that are removed marks.
+        word: A word that has one.
+        left: This word without it.
+    """
+
+    share: float
+    word: str = ""
+    left: str = ""
+
+    @property
+    def is_much(self) -> bool:
+        """Return whether words become other words."""
+        return self.share > MAX_LOST
+
+    def __str__(self) -> str:
+        """Describe it, and the remedy."""
+        return (
+            f"the tokenizer removes vowel signs and other marks, {100 * self.share:.1f} % of the characters "
+            f"({self.word!r} is read as {self.left!r}): different words become equal. Give the "
+            "--pre_trained_tokenizer of a model for this language, or train one (python -m "
+            "transformers_framework.tokenizer) and a model from scratch."
+        )
+
+
+def sampled_texts(data: DataModule, stage: Stage) -> list[str]:
+    """Return the beginnings of texts of a stage, from rows at equal distances; words of a list are joined by spaces."""
+    rows = data.read[stage] if stage in data.read else data.first_rows[stage]
+    if not (names := [name for name in data.inputs.text_columns if name in rows.column_names]):
+        return []
+    places = range(0, len(rows), max(1, len(rows) // NUM_TEXTS))
+    columns = rows.select_columns(names)[list(places)].values()
+    return [_joined(value)[:NUM_CHARACTERS] for column in columns for value in column]
+
+
+def _joined(value: Any) -> str:
+    return " ".join(map(_joined, value)) if isinstance(value, list) else as_text(value)
+
+
+def lost_marks(data: DataModule, texts: list[str]) -> LostMarks:
+    """Return the marks that the tokenizer of a run removes from texts."""
+    normalizer = getattr(getattr(data.inputs.tokenizer, "backend_tokenizer", None), "normalizer", None)
+    if normalizer is None or not any(map(num_marks, texts)):
+        return LostMarks(0.0)
+
+    def num_lost(text: str) -> int:
+        return max(0, num_marks(text) - num_marks(normalizer.normalize_str(text)))
+
+    lost = sum(map(num_lost, texts))
+    word = next((word for text in texts for word in text.split() if num_lost(word)), "")
+    return LostMarks(lost / sum(map(len, texts)), word, normalizer.normalize_str(word))
+
+
+def tokens_per_word(data: DataModule, texts: list[str]) -> float:
+    """Return the mean number of tokens of a word of texts, without special tokens; words are separated by spaces."""
+    ids = data.inputs.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    return sum(map(len, ids)) / max(1, sum(len(text.split()) for text in texts))
+
+
 def unknown_tokens(data: DataModule, stage: Stage) -> UnknownTokens:
     """Return how much of a sample of rows of a stage the tokenizer cannot encode."""
     tokenizer, unknown = data.inputs.tokenizer, data.inputs.unknown_id
@@ -77,8 +143,10 @@ def unknown_tokens(data: DataModule, stage: Stage) -> UnknownTokens:
 
 
 def report_unknown(data: DataModule) -> None:
-    """Log the unknown tokens of every stage that has any; warn if there are many."""
+    """Log the unknown tokens of every stage that has any; warn if there are many, or if the tokenizer removes marks."""
     for stage in data.sources:
+        if (lost := lost_marks(data, sampled_texts(data, stage))).is_much:
+            logger.warning("%s: %s", stage, lost)
         found = unknown_tokens(data, stage)
         if found.share or found.empty:
             logger.log(logging.WARNING if found.is_much else logging.INFO, "%s: %s.", stage, str(found).rstrip("."))

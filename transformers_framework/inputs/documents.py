@@ -144,6 +144,11 @@ class FromDocuments(SegmentInputs):
         """The text of each paragraph."""
         return ("text",)
 
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The column of documents."""
+        return (self.column,)
+
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check the column of documents.
 

@@ -98,6 +98,11 @@ class Inputs(ABC):
         return self.columns_of("predict")
 
     @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns of the data set that hold texts, or lists of words or texts, that the model reads."""
+        return self.columns
+
+    @property
     def token_columns(self) -> tuple[str, ...]:
         """Columns that hold lists of integers, one per token.
 

@@ -123,6 +123,11 @@ class SegmentInputs(Inputs):
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the segments."""
+        return self.text_columns
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns of the segments in the data set."""
         return columns_of_fields(self.fields)
 
     @property
