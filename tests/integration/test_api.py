@@ -40,7 +40,8 @@ def flags_of(tmp_path: Path, **changed: Any) -> dict[str, Any]:
             flags[name].append(word)
     flags = {name: values[0] if len(values) == 1 else values or True for name, values in flags.items()}
     typed = {"batch_size": 8, "learning_rate": 1e-3, "max_epochs": 1, "devices": 1, "enable_model_summary": False}
-    return flags | {name: value for name, value in typed.items() if name in flags}
+    without = {name: None for name, value in flags.items() if value == "none"}
+    return flags | {name: value for name, value in typed.items() if name in flags} | without
 
 
 def test_predictions_of_texts_with_unusual_line_breaks(tmp_path):
@@ -214,7 +215,7 @@ def test_a_class_of_a_notebook_is_found_in_it(tmp_path):
     """What a cell defines is in the module __main__."""
     data = runs.datasets(tmp_path / "data", "seq_class", (16, 8, 8, 8))
     flags = {
-        name: value if isinstance(value, list | bool | int | float) else str(value)
+        name: str(value) if isinstance(value, Path) else value
         for name, value in flags_of(tmp_path, **data).items()
         if name not in ("pipeline", "name")
     }
