@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def test_metrics_are_those_of_the_run_itself(other: Other) -> None:
     cards = [(run.pre_trained_models / "final/README.md").read_text() for run in (other.folders, done)]
     found = [[line for line in card.splitlines() if line.startswith("| valid/loss ")] for card in cards]
     assert [len(lines) for lines in found] == [1, 1]
+    assert ["| train/" in card for card in cards] == [False, False], "logged at an earlier step"
+    assert [re.findall(r"the last validation, at step (\d+)", card) for card in cards] == [["5"], ["7"]]
     assert found[0] != found[1]
 
 

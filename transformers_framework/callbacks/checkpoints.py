@@ -67,6 +67,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.best_step = self.best_epoch = 0
         self.best_metrics: dict[str, float] = {}  # that were logged when it was found
         self.saved_step = -1
+        self.validated_step: int | None = None
         self.exported: str | None = None
         self.written: tuple[int, bool] | None = None
         self.metrics: dict[str, float] = {}  # that were logged when the checkpoint was written
@@ -77,7 +78,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         return "Checkpoints"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value and step, the last saved step and export, and the metrics that were logged."""
+        """Return the best value and step, the last saved step and export, and what was logged and when."""
         return {
             "monitor": self.monitor,
             "sign": self.sign,
@@ -86,6 +87,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
             "best_epoch": self.best_epoch,
             "best_metrics": self.best_metrics,
             "saved_step": self.saved_step,
+            "validated_step": self.validated_step,
             "exported": self.exported,
             "metrics": self.metrics,
         }
@@ -100,7 +102,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.saved_step, exported = state_dict.get("saved_step", -1), state_dict.get("exported")
         if exported is not None and (self.folders.pre_trained_models / exported).exists():
             self.exported = exported
-        self.metrics = state_dict.get("metrics", {})
+        self.validated_step, self.metrics = state_dict.get("validated_step"), state_dict.get("metrics", {})
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -149,6 +151,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         epoch_loop(trainer).end_validation()
+        self.validated_step = trainer.global_step
         improved = self._monitors("valid") and self._improved(trainer)
         if self.at_validation or improved or training_ends(trainer):
             self.save(trainer, best=improved, export=self.at_validation)
@@ -175,7 +178,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
                     "weights are tested and used.",
                     models / "best",
                 )
-            self.exporter.export(trainer, models / "final")
+            self.exporter.export(trainer, models / "final", validated_step=self.validated_step)
             for name in ("best", self.exported) if trainer.is_global_zero else ():
                 if name is not None and (models / name).exists():
                     link_equal_files(models / name, models / "final")
@@ -233,10 +236,10 @@ class Checkpoints(pl.callbacks.Checkpoint):
         step, export = export_name(epoch_under_way(trainer), trainer.global_step), export and self.keep != 0
         # an export of an earlier process may have other flags; rank 0 decides, as others may not see its disk
         if export and trainer.strategy.broadcast(step != self.exported):
-            self.exporter.export(trainer, models / step)
+            self.exporter.export(trainer, models / step, validated_step=self.validated_step)
             self.exported = step
         if best and not export:
-            self.exporter.export(trainer, models / "best")
+            self.exporter.export(trainer, models / "best", validated_step=self.validated_step)
         elif best and trainer.is_global_zero:
             link_folder(models / step, models / "best")
         self._write(trainer, best=best)

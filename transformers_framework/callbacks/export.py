@@ -36,8 +36,14 @@ class Exporter:
     def __init__(self, tokenizer: Any, options: Mapping[str, Any], max_length: int) -> None:
         self.tokenizer, self.options, self.max_length = tokenizer, options, max_length
 
-    def export(self, trainer: pl.Trainer, folder: Path) -> None:
-        """Write a checkpoint, whole or not at all; one folder a head when there are several."""
+    def export(self, trainer: pl.Trainer, folder: Path, *, validated_step: int | None = None) -> None:
+        """Write a checkpoint, whole or not at all; one folder a head when there are several.
+
+        Args:
+            trainer: The trainer.
+            folder: The folder.
+            validated_step: Optimizer step of the last validation, for the card.
+        """
         weights = whole_weights(trainer)
         if not trainer.is_global_zero:
             return
@@ -63,6 +69,7 @@ class Exporter:
                     metrics={k: v for k, v in logged.items() if path == aside or k.startswith(prefixes)},
                     epoch=epoch_under_way(trainer),
                     step=trainer.global_step,
+                    validated_step=validated_step,
                     changes=[line for record in records for line in record.continued.changes],
                 )
                 card.save(path / CARD)

@@ -37,6 +37,7 @@ def model_card(
     metrics: Mapping[str, float],
     epoch: int,
     step: int,
+    validated_step: int | None = None,
     changes: Sequence[str] = (),
 ) -> ModelCard:
     """Return a model card: metadata for the hub, and use, results, data, flags and versions for people.
@@ -44,14 +45,18 @@ def model_card(
     Args:
         options: Flags of the run.
         usage: How the export is used.
-        metrics: Metrics when it was saved.
+        metrics: Metrics that were logged last when it was saved. Those of training are of earlier steps than those of
+            validation; they are left out if there are others, except the monitored one.
         epoch: Epoch when it was saved.
         step: Optimizer step when it was saved.
+        validated_step: Optimizer step of the last validation.
         changes: Which of the flags had other values before, and up to which step.
     """
     import yaml
     from huggingface_hub import ModelCard, ModelCardData
 
+    monitor = options.get("monitor")
+    metrics = {n: v for n, v in metrics.items() if not n.startswith("train/") or n == monitor} or metrics
     given = options.get("pre_trained_model")
     base, trained_on = hub_name(given), hub_name(options.get("train_dataset"))
     metadata = ModelCardData(
@@ -79,7 +84,7 @@ def model_card(
             f"`{options['model']}` trained with `{options['pipeline']}` from {origin}; saved at step {step} "
             f"(epoch {epoch + 1}).",
             *("", "## Use", "", "```python", usage.code, "```"),
-            *("", RESULTS, "", _selection(options), "", ROWS + _rows(metrics)),
+            *("", RESULTS, "", _selection(options), "", *_moments(metrics, validated_step), ROWS + _rows(metrics)),
             *("## Data", "", "| stage | source |", "| --- | --- |", *data),
             *("", "## Flags", "", "```yaml", yaml.safe_dump(flags, sort_keys=True, allow_unicode=True).strip(), "```"),
             *(("", *(f"- {line}" for line in changes)) if changes else ()),
@@ -102,7 +107,8 @@ def with_results(card: ModelCard, options: Mapping[str, Any], chosen: str, teste
 
     assert isinstance(card.data, ModelCardData)
     start, _, rest = card.text.partition(f"{RESULTS}\n\n")
-    _, _, rest = rest.partition(ROWS)
+    before, _, rest = rest.partition(ROWS)
+    _, _, moments = before.partition("\n\n")
     rows, _, rest = rest.partition("\n## ")
     kept = [line for line in rows.splitlines() if line and not line.startswith("| test/")]
     table = "".join(f"{line}\n" for line in kept) + _rows(tested)
@@ -110,7 +116,7 @@ def with_results(card: ModelCard, options: Mapping[str, Any], chosen: str, teste
     found = [result for result in card.data.eval_results or () if result.dataset_split != "test"]
     found += eval_results(options, card.data.pipeline_tag, tested)
     metadata = ModelCardData(**known, model_name=options["name"], eval_results=found or None)
-    text = f"{start}{RESULTS}\n\n{chosen}\n\n{ROWS}{table}\n## {rest}"
+    text = f"{start}{RESULTS}\n\n{chosen}\n\n{moments}{ROWS}{table}\n## {rest}"
     return ModelCard(f"---\n{metadata.to_yaml(original_order=list(METADATA))}\n---\n{text}")
 
 
@@ -170,6 +176,17 @@ def _selection(options: Mapping[str, Any]) -> str:
         return "The last state of the training, or one on the way there."
     how = "highest" if options.get("monitor_direction", "max") == "max" else "lowest"
     return f"A state of the training; that with the {how} `{monitor}` is its best."
+
+
+def _moments(metrics: Mapping[str, float], validated_step: int | None) -> list[str]:
+    """Return lines with the steps at which metrics were measured, which may be before that of the state."""
+    found = []
+    if any(name.startswith("valid/") for name in metrics):
+        at = "" if validated_step is None else f", at step {validated_step}"
+        found.append(f"`valid/…`: the last validation{at}.")
+    if any(name.startswith("train/") for name in metrics):
+        found.append("`train/…`: losses and rates of the last logging step, metrics of the last epoch of training.")
+    return [" ".join(found), ""] if found else []
 
 
 def _rows(metrics: Mapping[str, float]) -> str:

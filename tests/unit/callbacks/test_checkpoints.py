@@ -68,7 +68,9 @@ def test_the_first_process_decides_whether_to_export(make, decision, monkeypatch
     """Ranks may not see each other's disks, and to export takes all of them."""
     made = []
     checkpoints = make()
-    monkeypatch.setattr(checkpoints, "exporter", SimpleNamespace(export=lambda _, folder: made.append(folder.name)))
+    monkeypatch.setattr(
+        checkpoints, "exporter", SimpleNamespace(export=lambda _, folder, **__: made.append(folder.name))
+    )
     monkeypatch.setattr(checkpoints, "_write", lambda *_, **__: None)
     step = "ckpt_epoch_0_step_7"
     checkpoints.exported = None if not decision else step  # as this rank would decide otherwise

@@ -57,6 +57,8 @@ print(1)
 
 {chosen}
 
+`valid/…`: the last validation, at step 36.
+
 | name | value |
 | --- | --- |
 | valid/loss | 0.125 |
@@ -94,7 +96,9 @@ def test_page() -> None:
     }
     private |= {"callbacks": ["my:Callback(url=http://intranet)"], "corpus_dataset": "s3://bucket/rows", "k": None}
     options = {**OPTIONS, **private, "pre_trained_model": "user/base", "train_dataset": "user/texts/train"}
-    card = model_card(options, USAGE, metrics=METRICS, epoch=2, step=40, changes=["learning_rate was 0.1"])
+    logged = METRICS | {"train/loss": 0.25, "train/learning_rate": 1e-3}  # of an earlier step
+    moment = {"epoch": 2, "step": 40, "validated_step": 36}
+    card = model_card(options, USAGE, metrics=logged, **moment, changes=["learning_rate was 0.1"])
     _, _, page = card.content.partition("---\n# first\n")
     start = "The last state of the training, or one on the way there."
     assert page.split("## Versions")[0] == PAGE.format(chosen=start, tested="")
@@ -118,6 +122,8 @@ def test_a_card_without_results_is_completed() -> None:
     card = model_card(OPTIONS, USAGE, metrics={"train/loss": 0.5}, epoch=2, step=40, changes=[])
     done = with_results(card, OPTIONS, "The last.", {})
     assert (done.data.to_dict()["model_name"], "The last." in done.text) == ("first", True)
+    assert "`train/…`: losses and rates of the last logging step, metrics of the last epoch" in done.text
+    assert "| train/loss | 0.5 |" in done.text
 
 
 @pytest.mark.parametrize("text", TRICKY)
