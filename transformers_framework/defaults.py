@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from transformers_framework.storage.run_folders import RunFolders
 
 BY_RUN = ("max_sequence_length", "monitor", "monitor_direction")  # flags with such a default
-SHOWN = ("max_sequence_length", "batch_size", "monitor")  # flags whose defaults a run shows at its start
+SHOWN = (
+    "max_sequence_length",
+    "batch_size",
+    "learning_rate",
+    "monitor",
+)  # flags whose defaults a run shows at its start
 
 
 def kept_values(given: Mapping[str, Any], folders: RunFolders, *, resume: bool) -> dict[str, Any]:

@@ -136,7 +136,8 @@ class Experiment:
     @property
     def by_default(self) -> dict[str, Any]:
         """Flags that were not given and whose defaults users should know, with their values."""
-        return {n: self.final_options[n] for n in SHOWN if n not in self.named or self.given[n] == AUTO}
+        names = [n for n in SHOWN if n in self.given and (n not in self.named or self.given[n] == AUTO)]
+        return {n: self.final_options[n] for n in names if n != "learning_rate" or self.data.has("train")}
 
     @property
     def config_yaml(self) -> str:

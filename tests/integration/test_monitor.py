@@ -135,6 +135,10 @@ def test_a_value_that_is_given_is_no_default(tmp_path):
     assert experiment.by_default == {"monitor": "valid/seq_class/accuracy"}
     experiment = build(tmp_path, "seq_class", batch_size=None, monitor="auto")
     assert experiment.by_default == {"batch_size": 32, "monitor": "valid/seq_class/accuracy"}
+    experiment = build(tmp_path, "seq_class", learning_rate=None)
+    assert experiment.by_default["learning_rate"] == 1e-4
+    experiment = build(tmp_path, "seq_class", learning_rate=None, train_dataset=None)
+    assert "learning_rate" not in experiment.by_default
 
 
 def test_defaults_are_written_and_a_resumed_run_keeps_its_own(tmp_path, said):
