@@ -120,7 +120,7 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     yield unknown
     for objective in collate.objectives:
         if isinstance(objective, Remarks):
-            yield from (f"  {remark}" for remark in objective.remarks(rows, stage))
+            yield from (f"  {remark}" for remark in objective.remarks(data.read[stage], stage))
     yield from _samples(experiment, *batches[0], collate.objectives)
 
 

@@ -85,6 +85,11 @@ class Answers:
                     "spans of characters, a list of [first, last] or of {start, end}."
                 )
 
+    def distribution(self, spans: np.ndarray) -> str:
+        """Return the number of questions with and without an answer, as text; spans are those of :meth:`spans`."""
+        num_empty = int((spans[:, 0] < 0).sum())
+        return f"{self.answers_column}: {len(spans) - num_empty:,} with an answer, {num_empty:,} without"
+
     def read(self, dataset: Dataset, rows: np.ndarray) -> Iterator[tuple[int, list[str], Any, str]]:
         """Yield row number, answer texts, the raw value with the positions of the answers, and context of some rows."""
         for start in range(0, len(rows), CHUNK):

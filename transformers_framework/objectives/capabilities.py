@@ -222,7 +222,12 @@ class Remarks(ABC):
 
     @abstractmethod
     def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
-        """Return one line for each remark."""
+        """Return one line for each remark.
+
+        Args:
+            dataset: The rows as read, before they are rewritten to windows.
+            stage: Their stage.
+        """
 
 
 class MergesWindows(ABC):

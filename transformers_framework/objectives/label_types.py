@@ -97,6 +97,10 @@ class LabelType(ABC):
     def describe(self, label: np.ndarray) -> str:
         """Return a text with the label of a row."""
 
+    def distribution(self, dataset: Dataset, stage: Stage) -> list[str]:
+        """Return lines about how often the labels of a data set occur, for ``--check``; by default none."""
+        return []
+
 
 class ClassLabelType(LabelType):
     """Labels that are classes.
@@ -161,6 +165,12 @@ class ClassLabelType(LabelType):
                 "of the %d most likely ones.",
                 self.classes.column, f"{count:,}", NUM_LIKELIEST,
             )  # fmt: skip
+
+    def distribution(self, dataset: Dataset, stage: Stage) -> list[str]:
+        """Return a line with the number of labels of each class."""
+        from transformers_framework.objectives.label_counts import shown_counts
+
+        return [shown_counts(self.classes, dataset, stage)]
 
     @property
     def _are_many(self) -> bool:

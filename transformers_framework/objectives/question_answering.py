@@ -22,6 +22,7 @@ from transformers_framework.objectives.capabilities import (
     HubTask,
     KeepsState,
     MergesWindows,
+    Remarks,
     WritesFiles,
 )
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
@@ -59,7 +60,7 @@ HIGHEST = float(np.finfo(np.float32).max)  # difference where there is no span a
 
 
 class QuestionAnswering(
-    Objective, KeepsState, ExportsConfig, HasMainMetric, MergesWindows, WritesFiles, Details, HubTask
+    Objective, KeepsState, ExportsConfig, HasMainMetric, MergesWindows, WritesFiles, Details, HubTask, Remarks
 ):
     """Predict the start and the end of the answer to a question in a context; the first token represents no answer.
 
@@ -117,8 +118,6 @@ class QuestionAnswering(
         """Return the state that loader workers need: without the data sets and the buffers on the device."""
         return vars(self) | {"state": None, "documents": {}}
 
-    # ---------------------------------------------------------------- before training
-
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Check every answer and find the span of the first one of each row.
 
@@ -154,6 +153,10 @@ class QuestionAnswering(
         """Return whether questions of a stage are known to have no answer."""
         return stage in self.spans and bool((self.spans[stage] < 0).any())
 
+    def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
+        """Return a line with the number of questions with and without an answer."""
+        return [self.answers.distribution(self.spans[stage])] if stage in self.spans else []
+
     @property
     def threshold(self) -> float:
         """Threshold of the score of no answer minus the score of the best answer, above which there is no answer."""
@@ -167,8 +170,6 @@ class QuestionAnswering(
     def learned_config(self) -> dict[str, Any]:
         """Return the threshold if questions may have no answer."""
         return {} if self.threshold == ALWAYS_ANSWERED else {THRESHOLD: self.threshold}
-
-    # ---------------------------------------------------------------- batches of windows
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
@@ -212,8 +213,6 @@ class QuestionAnswering(
     def _null_places(self, attention_mask: np.ndarray) -> np.ndarray:
         """Return the position in each row that represents no answer: [CLS], else the first token ``(B,) int64``."""
         return np.asarray(attention_mask.argmax(1) + self.null_place + (self.null_place < 0) * attention_mask.sum(1))
-
-    # ---------------------------------------------------------------- outputs
 
     def evaluate(self, output: Any, batch: Mapping[str, Any]) -> Evaluation:
         """Return the cross-entropy of starts and ends, their likeliest positions, and the best spans."""
@@ -299,8 +298,6 @@ class QuestionAnswering(
         contexts = self._column(stage, self.context_column, found.rows)
         spans = zip(contexts, found.spans.starts[:, 0].tolist(), found.spans.ends[:, 0].tolist(), strict=True)
         return [as_text(context)[start:end] for context, start, end in spans]
-
-    # ---------------------------------------------------------------- predictions
 
     def predictions(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the best spans of windows, those of the evaluation if there was one."""

@@ -11,7 +11,14 @@ import numpy as np
 
 from transformers_framework.constants import ARE_TEXTS, BINARY_LABELS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.objectives.capabilities import CountsLabels, Details, HasMainMetric, HeadFromData, HubTask
+from transformers_framework.objectives.capabilities import (
+    CountsLabels,
+    Details,
+    HasMainMetric,
+    HeadFromData,
+    HubTask,
+    Remarks,
+)
 from transformers_framework.objectives.label_types import LabelType, MultiLabel, ProblemType, SingleLabel
 from transformers_framework.objectives.labels import LabelEncoder
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetric, Details, HubTask):
+class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetric, Details, HubTask, Remarks):
     """Predict the label of each row: a class, several classes or a number.
 
     Args:
@@ -191,6 +198,10 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetri
         if context.stage == "predict":
             return {}
         return {"labels": self.label_type.labels(rows[self.column], context.stage)}
+
+    def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
+        """Return a line with the distribution of the labels."""
+        return [] if stage == "predict" else self.label_type.distribution(dataset, stage)
 
     @property
     def keeps_head(self) -> bool:

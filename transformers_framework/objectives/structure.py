@@ -37,6 +37,10 @@ class _Sampled(AnswerSelection):
         self.classes.fix_classes(LABELS, trains=source.stage == TRAIN)
         return dataset
 
+    def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
+        """Return no line, as labels are sampled."""
+        return []
+
     def details(self, predicted: Predicted, num_mistakes: int) -> StageDetails:
         """Return nothing in addition to the metrics, as rows have no texts of candidates."""
         from transformers_framework.objectives.details.stage_details import StageDetails

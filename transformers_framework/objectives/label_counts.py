@@ -1,0 +1,42 @@
+"""Distribution of the labels of a data set, in one line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from transformers_framework.constants import IGNORE_INDEX, Stage
+from transformers_framework.sources.columns import arrow_chunks
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from transformers_framework.objectives.labels import LabelEncoder
+
+NUM_SHOWN = 10  # most frequent classes
+
+
+def shown_counts(classes: LabelEncoder, dataset: Dataset, stage: Stage) -> str:
+    """Return the number of labels of each class, the most frequent ones first, as text.
+
+    Args:
+        classes: Label encoder of the column, which has seen the data set.
+        dataset: Rows with a label, or a list of labels.
+        stage: Stage of the data set.
+    """
+    counts, num_missing = np.zeros(classes.count, dtype=np.int64), 0
+    for array in arrow_chunks(dataset, classes.column):
+        labels = array.flatten() if hasattr(array, "flatten") and hasattr(array, "offsets") else array
+        values, sizes = labels.value_counts().flatten()
+        numbers = classes.numbers(values.to_pylist(), stage)
+        known = numbers != IGNORE_INDEX
+        np.add.at(counts, numbers[known], sizes.to_numpy()[known])
+        num_missing += int(sizes.to_numpy()[~known].sum())
+    order, names = np.argsort(-counts, kind="stable"), classes.display_names
+    parts = [f"{counts[number]:,} × {names[number]}" for number in order[:NUM_SHOWN]]
+    if others := len(order) - NUM_SHOWN:
+        rarest = f"{counts[order[-1]]:,} × {names[order[-1]]}"
+        parts += [f"{others} other class{'es' * (others > 1)}, the rarest {rarest}"] if others > 0 else []
+    parts += [f"{num_missing:,} without a label"] if num_missing else []
+    return f"{classes.column}: {', '.join(parts)}"
