@@ -736,7 +736,7 @@ TAGS = [
 RETRIEVAL = [
     retrieving(
         "one column",
-        "--input_columns: 'question' names one column, and two are needed.*With --corpus_dataset, evaluation data may lack",
+        "--input_columns: 'question' names one column, and two are needed.*With --corpus_dataset, rows may lack the second column",
         input_columns="question",
     ),
     retrieving(
@@ -971,6 +971,30 @@ RETRIEVAL = [
         {"corpus.jsonl": CORPUS, "valid.jsonl": changed(ASKED, 1, right=99)},
         relevant_column="right",
         label_column=None,
+    ),
+    *(
+        searching(
+            f"training with ids: {name}",
+            message,
+            {"corpus.jsonl": CORPUS, "train.jsonl": train, "valid.jsonl": ASKED},
+            **{"relevant_column": "right", "label_column": None, **flags},
+        )
+        for name, message, train, flags in (
+            ("unknown", "train.jsonl:2: 'right' names 99, but no passage .*1 of 12", changed(ASKED, 1, right=99), {}),
+            (
+                "no column",
+                "train data set .* has no column 'answer'. Give .*--relevant_column",
+                ASKED,
+                {"relevant_column": None},
+            ),
+            (
+                "text",
+                "--relevant_column: 'right' is also in --input_columns",
+                ASKED,
+                {"input_columns": ["question", "right"]},
+            ),
+            ("stream", "--iterable: .*looked up in the corpus before training", ASKED, {"iterable": True}),
+        )
     ),
     searching(
         "null for an id",

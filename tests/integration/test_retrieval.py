@@ -154,6 +154,29 @@ def test_queries_alone_find_passages_by_their_ids(label_column: str | None, tmp_
     assert found[0]["scores"][0] == approx((query @ best.T).max())
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_training_rows_may_name_their_passages_by_id(many: bool, tmp_path: Path, checkpoint: Path) -> None:
+    """Rows with ids of passages are trained like rows that have the passages, one for each id."""
+    rows = [row for row in rows_of(26, 2) if row["label"]]
+    file, corpus = corpus_of(tmp_path, rows)
+    texts, pids = {row["pid"]: row["text"] for row in corpus}, {row["text"]: row["pid"] for row in reversed(corpus)}
+    asked = [{"question": row["question"], "right": pids[row["answer"]], "key": row["key"]} for row in rows]
+    if many:  # the first query has two, the last one none
+        asked = [row | {"right": [row["right"]]} for row in asked]
+        asked[0]["right"].append(asked[1]["right"][0])
+        asked[-1]["right"] = []
+    joined = [{**row, "answer": texts[pid]} for row in asked for pid in (row["right"] if many else [row["right"]])]
+    search = {"corpus_dataset": file, "corpus_column": "text", "corpus_id_column": "pid", "relevant_column": "right"}
+    shared = {"pipeline": "retrieval", "pre_trained_model": checkpoint, **search, "label_column": None, "max_steps": 3}
+    shared |= {"valid_dataset": tiny.write_jsonl(tmp_path / "queries.jsonl", asked[:-1]), "length_bucketing": True}
+    by_id, by_text = (
+        runs.run(tmp_path, name=name, train_dataset=tiny.write_jsonl(tmp_path / f"{name}.jsonl", given), **shared)
+        for name, given in {"ids": asked, "texts": joined}.items()
+    )
+    assert runs.metrics(by_id, "train") == runs.metrics(by_text, "train")
+    assert runs.metrics(by_id, "valid") == runs.metrics(by_text, "valid")
+
+
 def test_a_query_may_be_its_own_id(tmp_path: Path, checkpoint: Path) -> None:
     data = {
         stage: tiny.write_jsonl(tmp_path / f"{stage}.jsonl", rows_of(16, n))

@@ -193,7 +193,7 @@ class DataModule(pl.LightningDataModule):
     def source_of(self, stage: Stage) -> DatasetSource:
         """Return the source of a stage's rows, for messages."""
         texts = self._text_source(stage)
-        if self.inputs.rewrite_key is None:
+        if self.inputs.in_stage(stage).rewrite_key is None:
             return texts
 
         def place(row: int) -> str:

@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from transformers_framework.constants import NEGATIVE_ROWS, PASSAGE, ROWS, TRAIN, Stage
-from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
 from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.backend import read_in_lower_case
 from transformers_framework.processing.encoding import assemble, tokenize
 from transformers_framework.processing.windows import stretches, sums_by_row
-from transformers_framework.restricted import PositiveInt, Source
+from transformers_framework.restricted import LocalPath, PositiveInt, Source
 from transformers_framework.sources.columns import DatasetSource, Rows, column_lengths, empty_items
-from transformers_framework.sources.fields import Field, columns_of_fields, field_texts, parse_field, segments
+from transformers_framework.sources.data_files import FileOptions, TextUnit
+from transformers_framework.sources.fields import (
+    Field,
+    NamedColumns,
+    columns_of_fields,
+    field_texts,
+    parse_field,
+    segments,
+)
+from transformers_framework.sources.passages import CorpusFiles, PassagesById
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
     from typing_extensions import Self
@@ -47,7 +57,21 @@ class QueryPassage(SegmentInputs):
         passage_prefix: Text before every passage, for instance 'passage: ' for E5. Default: the prefix of the
             checkpoint.
         lower_case: Lower-case texts before tokenization. Default: as the checkpoint was trained.
-        corpus_dataset: Passages to search; rows in evaluation then need no passage.
+        corpus_dataset: Passages to search in evaluation and prediction, from any source of data sets: for each query,
+            the most similar passages of the whole corpus are retrieved, and metrics are logged as `corpus_…`. Training
+            rows may name their passages by id too, see `relevant_column`.
+        corpus_config: Hub configuration of the corpus.
+        corpus_column: Text column of the corpus. By default the second of `input_columns`.
+        corpus_id_column: Column of the corpus with the id of each passage. By default the row number is the id.
+        relevant_column: Column with the id of the relevant passage, or a list of ids. Rows then need no passage: in
+            training, a row without the second of `input_columns` becomes a row for each of its ids, with the text of
+            the corpus. By default the passages of rows with label 1, or of all rows without labels, are relevant.
+        label_column: Column of labels.
+        index_column: Column of query ids.
+        text_unit: Unit of text files.
+        iterable: Stream the training data.
+        keep_in_memory: Load data into memory instead of mapping files.
+        cache_dir: Folder for downloads and prepared data. Default: the user's cache folder.
         embed_as: In prediction, write embeddings of queries or of passages, instead of scores: of the column of this
             side, with its prefix, length and tower. Default: passage if `input_columns` is one column.
 
@@ -56,6 +80,7 @@ class QueryPassage(SegmentInputs):
     """
 
     key_prefixes = ("", PASSAGE)
+    rewriting = "--relevant_column of the training data"
     embeds: Side | None
 
     def __init__(
@@ -70,6 +95,16 @@ class QueryPassage(SegmentInputs):
         passage_prefix: str | None = None,
         lower_case: bool | None = None,
         corpus_dataset: Source | None = None,
+        corpus_config: str | None = None,
+        corpus_column: str | None = None,
+        corpus_id_column: str | None = None,
+        relevant_column: str | None = None,
+        label_column: str | None = None,
+        index_column: str | None = None,
+        text_unit: TextUnit | None = None,
+        iterable: bool = False,
+        keep_in_memory: bool = False,
+        cache_dir: LocalPath | None = None,
         embed_as: Side | None = None,
     ) -> None:
         self.embeds = embed_as or ("passage" if len(input_columns) < NUM_PAIR and corpus_dataset is None else None)
@@ -80,6 +115,9 @@ class QueryPassage(SegmentInputs):
             )
         if len(input_columns) < NUM_PAIR and not self.embeds:
             raise _needs_two(input_columns[0])
+        named = {"input_columns": input_columns, "label_column": label_column, "index_column": index_column}
+        named |= {"corpus_column": corpus_column, "corpus_id_column": corpus_id_column}
+        columns = NamedColumns.of(named | {"relevant_column": relevant_column})
         if len(max_sequence_length) > NUM_PAIR:
             raise ConfigurationError(
                 f"--max_sequence_length: {len(max_sequence_length)} lengths were given. Give one for all texts, or "
@@ -102,8 +140,30 @@ class QueryPassage(SegmentInputs):
             )
         self.prefixes: dict[Side, str] = {"query": query_prefix or "", "passage": passage_prefix or ""}
         self.max_lengths: dict[Side, int] = {"query": max_sequence_length[0], "passage": max_sequence_length[-1]}
+        if relevant_column is not None and any(relevant_column in field.columns for field in self.fields):
+            raise ConfigurationError(
+                f"--relevant_column: '{relevant_column}' is also in --input_columns, so ids would be read as texts. "
+                "Give the text column of the passages as the second of --input_columns; rows that name their passages "
+                "by id need not have it."
+            )
         self.searches = corpus_dataset is not None
         self._absent: set[Stage] = set()  # stages whose rows have no passage
+        self._join_key: dict[str, object] | None = None  # of training rows that name their passages by id
+        self._join, self._streams = None, iterable
+        if corpus_dataset is not None and relevant_column is not None:
+            corpus = CorpusFiles(
+                corpus_dataset,
+                corpus_column or input_columns[1],
+                "input_columns" if corpus_column is None else "corpus_column",
+                corpus_config,
+                columns,
+                FileOptions(text_unit=text_unit).reading("corpus"),
+                cache_dir,
+                keep_in_memory,
+            )
+            own = (*columns_of_fields([self.query_field, *self.fields[NUM_PAIR:]]), label_column, index_column)
+            copied = tuple(dict.fromkeys(column for column in own if column))
+            self._join = PassagesById(corpus, corpus_id_column, relevant_column, copied, self.passage_field.columns)
         for side in self.prefixes:
             self._check_prefix(side)
 
@@ -139,6 +199,8 @@ class QueryPassage(SegmentInputs):
     def in_stage(self, stage: Stage) -> Self:
         """Return the inputs of a stage: in prediction, texts to embed, if embeddings are asked for."""
         found = super().in_stage(stage)
+        if stage != TRAIN and self._join_key is not None:
+            found = found._with(_join_key=None)
         return found._with(embedding=True) if stage == "predict" and self.embeds else found
 
     def _fields_of(self, stage: Stage) -> list[Field]:
@@ -165,6 +227,9 @@ class QueryPassage(SegmentInputs):
         if lacks and self.searches and source.stage != TRAIN:
             self._absent.add(source.stage)
         fields = self._fields_of(source.stage)
+        if lacks and self.searches and source.stage == TRAIN:
+            self._check_join(dataset, source)
+            fields = [self.query_field, *fields[NUM_PAIR:]]
         single = [field for field in fields if not field.spreads]
         self._check_texts(dataset, single, source, num_required=len(single))
         spread = [field for field in fields if field.spreads]
@@ -173,6 +238,40 @@ class QueryPassage(SegmentInputs):
             rows, places = empty_items(dataset, column)
             source.refuse(rows, partial(_empty_negative, column, places))
         return dataset
+
+    # ---------------------------------------------------------------- passages by id
+
+    def _check_join(self, dataset: Dataset, source: DatasetSource) -> None:
+        """Check that the corpus has the passages that training rows name by id."""
+        name = ":".join(self.passage_field.columns)
+        if self._join is None:
+            raise DataError(
+                f"--input_columns: the train data set ({source.name}) has no column '{name}'. Give the column with the "
+                "texts of the passages, or, if rows name passages of the corpus by id, --relevant_column. It has: "
+                f"{', '.join(dataset.column_names)}."
+            )
+        if self._streams:
+            raise ConfigurationError(
+                f"--iterable: {self.rewriting} is looked up in the corpus before training, and a stream is read only "
+                "during training. Remove --iterable: prepared data is stored on disk, not in memory."
+            )
+        if self.passage_field.is_list:
+            raise ConfigurationError(
+                f"--input_columns: '+{name}' is a list, but passages of --relevant_column are one text. Write '{name}'."
+            )
+        self._join_key = self._join.key(self._join.rows(dataset, source)[0])
+
+    @property
+    def rewrite_key(self) -> dict[str, object] | None:
+        """Cache key of training rows with the passages that they name by id; None if rows have their passages."""
+        return self._join_key
+
+    def rewrite(
+        self, dataset: Dataset, source: DatasetSource, *, batch_size: int, num_workers: int = 1
+    ) -> Iterator[pa.Table]:
+        """Yield tables with one row for each passage that a training row names, with its text and ``source_row``."""
+        assert self._join is not None
+        return self._join.tables(dataset, source, batch_size)
 
     # ---------------------------------------------------------------- batches
 
@@ -284,7 +383,8 @@ class QueryPassage(SegmentInputs):
 def _needs_two(column: str) -> ConfigurationError:
     return ConfigurationError(
         f"--input_columns: '{column}' names one column, and two are needed: query and passage. With --corpus_dataset, "
-        "evaluation data may lack the second column. A single column is embedded, with --predict_dataset alone."
+        "rows may lack the second column: in evaluation, and in training if --relevant_column has the ids of their "
+        "passages. A single column is embedded, with --predict_dataset alone."
     )
 
 

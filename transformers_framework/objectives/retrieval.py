@@ -130,7 +130,7 @@ class Retrieval(
         self.group_column = index_column
         self.negative_fields = [parse_field(column) for column in input_columns[NUM_PAIR:]]
         self.passage_columns = parse_field(input_columns[1]).columns if len(input_columns) > 1 else ()
-        self._alone: set[Stage] = set()  # stages whose rows are queries without passages; those are in the corpus
+        self._alone: set[Stage] = set()  # stages whose rows are queries without passages; the corpus has those
         self.scores_fn = scores_fn or "cosine_similarity"
         self.loss = ConfiguredLoss.of(
             loss_fn,
@@ -181,7 +181,7 @@ class Retrieval(
         if source.stage == "predict":
             return dataset
         trains, needs = source.stage == TRAIN, self.loss.row
-        if self.searches and not trains and not set(self.passage_columns).intersection(dataset.column_names):
+        if self.searches and not set(self.passage_columns).intersection(dataset.column_names):
             self._alone.add(source.stage)
         columns = f"Columns of {source.name}: {', '.join(dataset.column_names)}."
         if trains:

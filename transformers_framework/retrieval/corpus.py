@@ -21,19 +21,18 @@ from transformers_framework.processing.windows import stretches
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 from transformers_framework.sources.columns import (
     DatasetSource,
-    check_column,
-    check_text_type,
     chunks,
     column_lengths,
-    empty_rows,
-    item_feature,
-    shown,
 )
 from transformers_framework.sources.data_files import FileOptions
-from transformers_framework.sources.fields import Field, NamedColumns, field_texts, parse_field
-from transformers_framework.sources.loading import load_dataset, row_place
-from transformers_framework.sources.query_ids import check_ids, rows_without_id
-from transformers_framework.storage.cache import cache_folder
+from transformers_framework.sources.fields import Field, NamedColumns, field_texts
+from transformers_framework.sources.passages import (
+    CorpusFiles,
+    Lookup,
+    check_found,
+    id_hashes,
+    relevant_passages,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -44,24 +43,6 @@ Numbers = NDArray[np.int64]
 Batch = tuple[Numbers, dict[str, np.ndarray]]
 
 BATCHES_TOGETHER = 32  # batches that are tokenized in one call and sorted by number of tokens
-
-
-class Lookup:
-    """Find numbers by keys.
-
-    Args:
-        keys: Keys, which may repeat, (N,) int64.
-        numbers: Number of each, (N,) int64; those of equal keys are equal.
-    """
-
-    def __init__(self, keys: Numbers, numbers: Numbers) -> None:
-        order = np.argsort(keys, kind="stable")
-        self.keys, self.numbers = keys[order], numbers[order]
-
-    def __call__(self, keys: Numbers) -> Numbers:
-        """Return the numbers of keys, -1 for unknown keys, (M,) int64."""
-        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return np.where(self.keys[places] == keys, self.numbers[places], -1)
 
 
 class Queries(NamedTuple):
@@ -208,22 +189,7 @@ class Corpus:
     ) -> tuple[Numbers, Numbers]:
         """Return rows and the numbers of passages that are relevant to them."""
         if self.relevant_column is not None:
-            check_column(dataset, self.relevant_column, source, flag="relevant_column")
-            values = dataset[self.relevant_column]
-            lists = item_feature(dataset.features[self.relevant_column]) is not None
-            found = [list(value or ()) for value in values] if lists else [[value] for value in values]
-            of_row = np.repeat(np.arange(len(found)), [len(ids) for ids in found])
-            wanted = [value for ids in found for value in ids]
-            numbers = self.by_id(value_hashes(wanted)) if wanted else np.zeros(0, np.int64)
-            self._check_found(
-                of_row,
-                numbers,
-                source,
-                lambda at: (
-                    f"'{self.relevant_column}' names {shown(wanted[at])}, but no passage of the corpus has this id"
-                ),
-            )
-            return of_row, numbers
+            return relevant_passages(dataset, self.relevant_column, source, self.by_id, self.source)
         if not self.inputs.has_passages(source.stage):
             raise ConfigurationError(
                 f"--relevant_column is needed: rows of {source.name} have no passage, so the relevant passages of the "
@@ -236,21 +202,10 @@ class Corpus:
         rows = chunks(dataset.select_columns(list(field.columns)).select(of_row))
         hashes = [value_hashes(field_texts(columns, field)) for columns in rows]
         texts = self.by_text(np.concatenate(hashes)) if hashes else np.zeros(0, np.int64)
-        self._check_found(
-            of_row, texts, source, lambda at: "its passage is a positive, but the corpus does not contain it"
-        )
+        missing = "its passage is a positive, but the corpus does not contain it"
+        check_found(of_row, texts, source, self.source, lambda at: missing)
         sizes = np.diff(self.starts)[texts]
         return np.repeat(of_row, sizes), stretches(self.starts[texts], sizes)
-
-    def _check_found(self, of_row: Numbers, numbers: Numbers, source: DatasetSource, what: Any) -> None:
-        if len(absent := np.flatnonzero(numbers < 0)):
-            source.refuse(
-                of_row[absent],
-                lambda at: (
-                    f"{what(int(absent[at]))} ({self.source.name}; {len(absent)} of {len(numbers)} relevant passages "
-                    "are missing). Add them, or check --corpus_column, --corpus_id_column and --relevant_column."
-                ),
-            )
 
 
 def _encoded(
@@ -293,7 +248,7 @@ def load_corpus(
         corpus_config: Hub configuration of the corpus.
         corpus_column: Text column of the corpus. By default the second of `input_columns`.
         corpus_id_column: Column of the corpus with the id of each passage. By default the row number is the id.
-        relevant_column: Column of evaluated rows with the id of the relevant passage, or a list of ids. By default the
+        relevant_column: Column with the id of the relevant passage, or a list of ids. By default the
             passages of rows with label 1, or of all rows without labels, are relevant.
         top_k: Number of passages to retrieve for each query; metrics count all others as not found.
         keep_in_memory: Load data into memory instead of mapping files.
@@ -314,24 +269,18 @@ def load_corpus(
         if idle := [flag for flag, value in given.items() if value is not None]:
             raise ConfigurationError(f"--{idle[0]} needs --corpus_dataset. Give it, or leave --{idle[0]} out.")
         return None
-    folder, stage = cache_folder(cache_dir), "corpus"
-    columns = NamedColumns.of(options)
-    which: dict[str, Any] = {"stage": stage, "config": corpus_config, "columns": columns, "cache_dir": folder}
-    which["reading"] = FileOptions.of(options).reading(stage)
-    dataset: Any = load_dataset(
-        corpus_dataset, **which, keep_in_memory=keep_in_memory, verify=verify_data and is_rank_zero()
+    files = CorpusFiles(
+        corpus_dataset,
+        corpus_column or input_columns[1],
+        "input_columns" if corpus_column is None else "corpus_column",
+        corpus_config,
+        NamedColumns.of(options),
+        FileOptions.of(options).reading("corpus"),
+        cache_dir,
+        keep_in_memory,
+        verify_data and is_rank_zero(),
     )
-    place = partial(row_place, corpus_dataset, **which)
-    source = DatasetSource(stage, corpus_dataset, place)  # type: ignore[arg-type]
-    flag = "corpus_column" if corpus_column is not None else "input_columns"
-    field = parse_field(corpus_column or input_columns[1], flag=flag)
-    for column in field.columns:
-        check_column(dataset, column, source, flag="corpus_column")
-        check_text_type(dataset, column, source, is_list=field.is_list, flag="corpus_column")
-    source.refuse(
-        empty_rows(dataset, field.columns),
-        lambda at: f"the text in '{':'.join(field.columns)}' is null or empty. Remove the row.",
-    )
+    dataset, source, field = files.load()
     texts = np.concatenate(
         [value_hashes(field_texts(rows, field)) for rows in chunks(dataset, title="Reading the corpus")]
     )
@@ -365,12 +314,9 @@ def _ids(dataset: datasets.Dataset, column: str | None, source: DatasetSource, n
     Raises:
         DataError: When an id is null, or stands for two texts.
     """
+    ids = id_hashes(dataset, column, source)
     if column is None:
-        return value_hashes(list(range(len(dataset))))
-    check_ids(dataset, column, source, flag="corpus_id_column", what="passage")
-    absent = rows_without_id(dataset, column)
-    source.refuse(absent, lambda at: f"'{column}' has no id ({shown(dataset[int(absent[at])][column])}).")
-    ids = np.concatenate([value_hashes(rows[column]) for rows in chunks(dataset.select_columns([column]))])
+        return ids
     order = np.argsort(ids, kind="stable")
     twice = np.flatnonzero((np.diff(ids[order]) == 0) & (np.diff(number[order]) != 0))
     rows = np.sort(order[twice + 1])
