@@ -11,6 +11,7 @@ from transformers_framework.metrics.calibration import NUM_BINS, reliability
 from transformers_framework.metrics.classification import MAX_NAMED_CLASSES
 from transformers_framework.metrics.confusion import PairCounter, with_means
 from transformers_framework.metrics.thresholds import precision_recall
+from transformers_framework.objectives.details.collapse import warn_of_collapse
 from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
@@ -55,6 +56,7 @@ def single_label_details(classes: LabelEncoder, predicted: Predicted, num_mistak
             of_positive.append(np.stack([scores[known], labels[known]]))
         start += len(rows)
     confusion = counter.confusion()
+    warn_of_collapse(confusion)
     values: dict[str, Any] = {**confusion.values(), "calibration": bins.values()}
     figures: dict[str, Any] = {"confusion_matrix": confusion, "reliability": bins} if confusion.total else {}
     if is_binary and of_positive:

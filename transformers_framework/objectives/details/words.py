@@ -13,6 +13,7 @@ from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.confusion import PairCounter
 from transformers_framework.metrics.entities import Entities, EntityTags
 from transformers_framework.metrics.entity_types import EntityCounter
+from transformers_framework.objectives.details.collapse import warn_of_collapse
 from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
@@ -121,6 +122,7 @@ def word_details(
             num_missed, num_wrong = num_missed + len(missed.first), num_wrong + len(wrong_ones.first)
         start += len(rows)
     confusion = counter.confusion()
+    warn_of_collapse(confusion)
     values: dict[str, Any] = {**confusion.values(), "calibration": bins.values()}
     figures = {"confusion_matrix": confusion, "reliability": bins} if confusion.total else {}
     if tags is None or entities is None:
