@@ -993,7 +993,7 @@ RETRIEVAL = [
                 ASKED,
                 {"input_columns": ["question", "right"]},
             ),
-            ("stream", "--iterable: .*looked up in the corpus before training", ASKED, {"iterable": True}),
+            ("stream", "--iterable: --relevant_column needs all texts before training", ASKED, {"iterable": True}),
         )
     ),
     searching(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("transformers_framework.predict")  # this module's name is another when it is the program
 
+OWN = ("batch_size", "text_unit")  # of this command, whatever those of training were
 USAGE = "python -m transformers_framework.predict --model FOLDER --input FILE [--output FILE] [flags]"
 STANDARD = "-"  # standard input or output
 STANDARD_INPUT = "standard_input.jsonl"
@@ -279,7 +280,7 @@ def _flags_of_model(given: Mapping[str, Given]) -> dict[str, dict[str, Flag]]:
     chosen |= {flag for flag in pipeline_spec(pipeline).variants if flag in given}
     every = parser.groups_of({"pipeline": pipeline, **dict.fromkeys(chosen, "1")})
     known = {name: flag for flags in every.values() for name, flag in flags.items()}
-    own = [name for name in task_flags(pipeline_spec(pipeline, chosen)) if name in known and name != "batch_size"]
+    own = [name for name in task_flags(pipeline_spec(pipeline, chosen)) if name in known and name not in OWN]
     return {f"pipeline {pipeline}": {name: replace(known[name], default=None) for name in own}}
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transformers_framework.constants import STAGES, TRAIN
-from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.exceptions import ConfigurationError, UserError
 from transformers_framework.objectives.capabilities import group_columns
 
 if TYPE_CHECKING:
     from transformers_framework.data.datamodule import DataModule
+    from transformers_framework.inputs.inputs import Inputs
 
 
 def check_flags(data: DataModule) -> None:
@@ -38,10 +39,7 @@ def check_flags(data: DataModule) -> None:
 def _check_packing(data: DataModule, labels: set[str]) -> None:
     flag = "--packing isolated" if data.inputs.uses_document_mask else data.inputs.rewriting
     if data.iterable:
-        raise ConfigurationError(
-            f"--iterable: {flag} needs all texts before training, and a stream is read only during training. Remove "
-            "--iterable: prepared data is stored on disk, not in memory."
-        )
+        raise _not_streamed(flag)
     if data.inputs.uses_document_mask and data.length_bucketing:
         raise ConfigurationError(
             "--length_bucketing batches rows of similar length, --packing isolated batches rows that together fill "
@@ -52,3 +50,19 @@ def _check_packing(data: DataModule, labels: set[str]) -> None:
             f"{flag}: '{min(labels)}' has one label per text, so each text needs a row of its own. "
             "Remove the flag, or use a pipeline that needs no label column."
         )
+
+
+def rewritten_stream(inputs: Inputs) -> list[UserError]:
+    """Return the error of a stream whose rows must be rewritten before training, known after its first rows were read.
+
+    Args:
+        inputs: Inputs that have checked the rows.
+    """
+    return [] if inputs.in_stage(TRAIN).rewrite_key is None else [_not_streamed(inputs.rewriting)]
+
+
+def _not_streamed(flag: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"--iterable: {flag} needs all texts before training, and a stream is read only during training. Remove "
+        "--iterable: prepared data is stored on disk, not in memory."
+    )

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from transformers_framework.constants import DEFAULT_BATCH_SIZE, STAGES, TRAIN, Stage
 from transformers_framework.data.checks import checked, report
 from transformers_framework.data.collator import Collator
-from transformers_framework.data.contradictions import check_flags
+from transformers_framework.data.contradictions import check_flags, rewritten_stream
 from transformers_framework.data.fingerprint import NUM_FIRST_ROWS, Fingerprints
 from transformers_framework.data.limits import Limits
 from transformers_framework.data.loader import Loader, RowReader, RowStream
@@ -250,7 +250,7 @@ class DataModule(pl.LightningDataModule):
         first = list(stream.take(max(self.prepare_data_batch_size, NUM_FIRST_ROWS)))
         head = datasets.Dataset.from_list(first[: self.prepare_data_batch_size], features=stream.features)
         self.first_rows[source.stage] = datasets.Dataset.from_list(first[:NUM_FIRST_ROWS], features=stream.features)
-        report(checked(head, self.parts, source)[1], on_error)
+        report([*checked(head, self.parts, source)[1], *rewritten_stream(self.inputs)], on_error)
         return stream
 
     def rows(self, stage: Stage) -> Iterator[Mapping[str, Sequence[Any]]]:

@@ -69,7 +69,6 @@ class QueryPassage(SegmentInputs):
         label_column: Column of labels.
         index_column: Column of query ids.
         text_unit: Unit of text files.
-        iterable: Stream the training data.
         keep_in_memory: Load data into memory instead of mapping files.
         cache_dir: Folder for downloads and prepared data. Default: the user's cache folder.
         embed_as: In prediction, write embeddings of queries or of passages, instead of scores: of the column of this
@@ -80,7 +79,7 @@ class QueryPassage(SegmentInputs):
     """
 
     key_prefixes = ("", PASSAGE)
-    rewriting = "--relevant_column of the training data"
+    rewriting = "--relevant_column"
     embeds: Side | None
 
     def __init__(
@@ -102,7 +101,6 @@ class QueryPassage(SegmentInputs):
         label_column: str | None = None,
         index_column: str | None = None,
         text_unit: TextUnit | None = None,
-        iterable: bool = False,
         keep_in_memory: bool = False,
         cache_dir: LocalPath | None = None,
         embed_as: Side | None = None,
@@ -149,7 +147,7 @@ class QueryPassage(SegmentInputs):
         self.searches = corpus_dataset is not None
         self._absent: set[Stage] = set()  # stages whose rows have no passage
         self._join_key: dict[str, object] | None = None  # of training rows that name their passages by id
-        self._join, self._streams = None, iterable
+        self._join: PassagesById | None = None
         if corpus_dataset is not None and relevant_column is not None:
             corpus = CorpusFiles(
                 corpus_dataset,
@@ -249,11 +247,6 @@ class QueryPassage(SegmentInputs):
                 f"--input_columns: the train data set ({source.name}) has no column '{name}'. Give the column with the "
                 "texts of the passages, or, if rows name passages of the corpus by id, --relevant_column. It has: "
                 f"{', '.join(dataset.column_names)}."
-            )
-        if self._streams:
-            raise ConfigurationError(
-                f"--iterable: {self.rewriting} is looked up in the corpus before training, and a stream is read only "
-                "during training. Remove --iterable: prepared data is stored on disk, not in memory."
             )
         if self.passage_field.is_list:
             raise ConfigurationError(
