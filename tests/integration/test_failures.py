@@ -119,7 +119,8 @@ def test_a_killed_worker_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folders = runs.run(tmp_path, status=1, train_dataset=data["train_dataset"], batch_size=2, num_workers=1, **SMALL)
     said = capsys.readouterr().err
     assert "A process that prepares batches (pid " in said
-    assert "was killed. The machine is out of memory, most likely: use fewer --num_workers" in said
+    killed = "was killed. The machine is out of memory, most likely: use fewer --num_workers"
+    assert killed in said or "has ended. If the machine is out of memory, use fewer --num_workers" in said
     assert "Traceback" not in said
     assert step_of(folders.last) in (2, 4), "the step before the worker died, or the one when it was noticed"
 

@@ -44,6 +44,11 @@ def main_metric(objectives: Sequence[Objective]) -> str | None:
     return main if main in logged else next(iter(logged), None)
 
 
+def main_metrics(objectives: Sequence[Objective]) -> list[str]:
+    """Return the main metric of each objective that has one, as it is logged, without the stage."""
+    return [f"{each.name}/{each.main_metric}" for each in objectives if isinstance(each, HasMainMetric)]
+
+
 def direction(objectives: Sequence[Objective], name: str) -> Direction | None:
     """Return whether the largest or the smallest value of a logged name is best; None where neither is."""
     stage, _, rest = name.partition("/")

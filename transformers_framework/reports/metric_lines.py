@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from transformers_framework.constants import Direction
 
 MOST = 8  # metrics in one line
 
 
-def metric_list(metrics: Mapping[str, float | None], stage: str, most: int = MOST) -> str:
-    """Return the metrics of a stage in one line, losses first, those of single classes last.
+def metric_list(
+    metrics: Mapping[str, float | None], stage: str, most: int = MOST, *, main: Collection[str] = ()
+) -> str:
+    """Return the metrics of a stage in one line: losses, main metrics, others, those of single classes.
 
     The name of the objective is left out if there is only one, and so is its loss, which is that of the stage.
 
@@ -19,6 +21,7 @@ def metric_list(metrics: Mapping[str, float | None], stage: str, most: int = MOS
         metrics: Values by log name; None for those that are no numbers, as results have them.
         stage: Stage whose metrics are shown.
         most: Number of metrics to show.
+        main: Main metrics, by their names without the stage.
 
     Examples:
         >>> metric_list({"valid/loss": 0.5, "valid/seq_class/loss": 0.5, "valid/seq_class/f1": 0.912345}, "valid")
@@ -27,6 +30,8 @@ def metric_list(metrics: Mapping[str, float | None], stage: str, most: int = MOS
         'loss 1.0000, f1 0.7000, f1_class_a 0.5000'
         >>> metric_list({"valid/f1_class_a" + chr(10) + "b": 0.5}, "valid")
         'f1_class_a b 0.5000'
+        >>> metric_list({"valid/a/f1": 0.5, "valid/a/ndcg": 0.7}, "valid", main=["a/ndcg"])
+        'ndcg 0.7000, f1 0.5000'
         >>> metric_list({"test/f1": None}, "test")
         'f1 nan'
         >>> metric_list({"test/a/loss": 1.0, "test/b/loss": 2.0}, "test", most=1)
@@ -37,7 +42,7 @@ def metric_list(metrics: Mapping[str, float | None], stage: str, most: int = MOS
     prefix = f"{next(iter(objectives))}/" if len(objectives) == 1 else ""
     if prefix and "loss" in names:
         names = [name for name in names if name != f"{prefix}loss"]
-    names.sort(key=lambda name: ("_class_" in name) - (name.rpartition("/")[2] == "loss"))
+    names.sort(key=lambda name: (name.rpartition("/")[2] != "loss", name not in main, "_class_" in name))
     values = {name: metrics[f"{stage}/{name}"] for name in names[:most]}
     shown = [f"{name.removeprefix(prefix)} {math.nan if v is None else v:.4f}" for name, v in values.items()]
     shown = [" ".join(text.split()) for text in shown]  # names of classes may have line breaks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 
 from transformers_framework.constants import EVALUATED, TRAIN
 from transformers_framework.display import duration
+from transformers_framework.pipelines.log_names import main_metrics
 from transformers_framework.reports.metric_lines import metric_list
 from transformers_framework.run_parts import EndsRun
 
@@ -41,12 +42,19 @@ class Summary(pl.Callback, EndsRun):
             trained=run.data.has(TRAIN),
             pre_trains=run.spec.pre_trains,
             monitor=run.selection.monitor,
+            main=main_metrics(run.objectives) if any(map(found.get, EVALUATED)) else (),
         )
         logger.info("%s", "\n".join(lines))
 
 
 def summary_lines(
-    found: Mapping[str, Any], *, results: str, trained: bool, pre_trains: bool, monitor: str | None
+    found: Mapping[str, Any],
+    *,
+    results: str,
+    trained: bool,
+    pre_trains: bool,
+    monitor: str | None,
+    main: Sequence[str] = (),
 ) -> list[str]:
     """Return the lines of a summary.
 
@@ -56,6 +64,7 @@ def summary_lines(
         trained: Whether this run has trained.
         pre_trains: Whether the pipeline only pre-trains models.
         monitor: The monitored metric, if there is one.
+        main: Main metrics, without the stage.
     """
     durations, folders, best = found["durations"], found["folders"], found["best"]
     took = f", of which training {duration(durations['train'])}" if trained and "train" in durations else ""
@@ -67,7 +76,7 @@ def summary_lines(
         rows["best"] = f"none: {'nothing was monitored' if monitor is None else f'{monitor} was never a number'}"
     for stage in EVALUATED:
         if found.get(stage) and (stage != "valid" or not trained or best is None):
-            rows[stage] = metric_list(found[stage], stage)
+            rows[stage] = metric_list(found[stage], stage, main=main)
     model = folders.get("best") or folders.get("final")
     if model is not None and trained:
         rows["model"] = model

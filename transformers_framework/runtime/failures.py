@@ -23,9 +23,12 @@ KNOWN = {
         "The memory that processes share is full (/dev/shm): enlarge it (docker run --shm-size), or use fewer "
         "--num_workers, or --num_workers 0."
     ),
-    r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed|exited unexpectedly)": (
+    r"DataLoader worker \(pid (\d+)\) is killed by signal: Killed": (
         "A process that prepares batches (pid {0}) was killed. The machine is out of memory, most likely: use fewer "
         "--num_workers, or a smaller --batch_size."
+    ),
+    r"DataLoader worker \(pid (\d+)\) is killed by signal: ([^.]+)\.": (
+        "A process that prepares batches (pid {0}) was ended by a signal ({1})."
     ),
     r"(?:CUDA|MPS|HIP) ?(?:backend )?(?:error: )?out of memory": (
         "The device is out of memory: use a smaller --batch_size with --accumulate_grad_batches, "
@@ -37,6 +40,14 @@ KNOWN = {
     ),
     r"PytorchStreamWriter failed|inline_container\.cc|unexpected pos|file write failed|os error (?:5|27|28|30|122)\b": (
         "A file cannot be written: the disk of --output_dir is full, or refuses to. Free some space."
+    ),
+}
+
+# the same, unless a cause of the error explains it
+UNSPECIFIC = {
+    r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) exited unexpectedly": (
+        "A process that prepares batches (pid {0}) has ended. If the machine is out of memory, use fewer "
+        "--num_workers, or a smaller --batch_size."
     ),
 }
 
@@ -69,6 +80,7 @@ def explanation(error: BaseException, output_dir: Path) -> str | None:
         output_dir: Where the run writes.
     """
     cause: BaseException | None = error
+    unspecific: str | None = None
     while cause is not None:
         if isinstance(cause, MemoryError):
             return "The machine is out of memory: use fewer --num_workers, or a smaller --batch_size."
@@ -81,5 +93,8 @@ def explanation(error: BaseException, output_dir: Path) -> str | None:
         for pattern, meaning in KNOWN.items():
             if found := re.search(pattern, str(cause)):
                 return meaning.format(*found.groups())
+        for pattern, meaning in UNSPECIFIC.items():
+            if found := re.search(pattern, str(cause)):
+                unspecific = unspecific or meaning.format(*found.groups())
         cause = cause.__cause__ or cause.__context__
-    return None
+    return unspecific

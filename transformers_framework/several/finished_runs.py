@@ -115,13 +115,19 @@ def find_run(name: str, output_dir: Path) -> Compared:
     top = output_dir / "checkpoints"
     folder = top / name
     if not (folder / RESULTS).exists():
-        finished = sorted(found.parent.name for found in top.glob(f"*/{RESULTS}"))
         if folder.is_dir():
             raise ConfigurationError(
-                f"{name}: {folder} has no {RESULTS}: the run is not finished. Continue it: --resume."
+                f"{name}: the run has no results yet, as it is not finished: there is no {folder / RESULTS}. Wait for "
+                "its end, or continue it: --resume."
             )
-        known = f"Finished runs: {', '.join(finished)}." if finished else "There are none."
-        raise ConfigurationError(f"{name}: there is no such run in {top}.{did_you_mean(name, finished)} {known}")
+        every = sorted(found.name for found in top.glob("*") if found.is_dir() and not found.name.startswith("."))
+        finished = [each for each in every if (top / each / RESULTS).exists()]
+        unfinished = [each for each in every if each not in finished]
+        known = f" Finished runs: {', '.join(finished)}." if finished else ""
+        known += f" Without results yet: {', '.join(unfinished)}." if unfinished else ""
+        raise ConfigurationError(
+            f"{name}: there is no such run in {top}.{did_you_mean(name, every)}{known or ' There are none.'}"
+        )
     found = read_results(folder / RESULTS)
     if "settings" in found:
         raise ConfigurationError(

@@ -49,3 +49,10 @@ def test_a_run_without_a_best_state_says_why(monitor: str | None, why: str) -> N
 def test_a_run_that_only_tests() -> None:
     found = lines(trained=False)
     assert [line.split()[0] for line in found[1:]] == ["best", "valid", "test", "predictions", "results"]
+
+
+def test_the_main_metric_is_never_among_those_left_out() -> None:
+    ranks = {f"test/retrieval/corpus_{name}": 0.5 for name in "abcdefghij"} | {"test/retrieval/corpus_ndcg": 0.25}
+    shown = lines({**FOUND, "test": ranks}, main=["retrieval/corpus_ndcg"])[2]
+    assert shown.startswith("  test         corpus_ndcg 0.2500, corpus_a 0.5000, ")
+    assert shown.endswith("and 3 more")
