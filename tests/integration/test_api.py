@@ -246,7 +246,7 @@ def test_a_script_of_two_processes(tmp_path):
     data = runs.datasets(tmp_path / "data", "seq_class")
     exact = {"additional_config_kwargs": ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]}
     given = flags_of(tmp_path, **data, **exact).items()
-    flags = {name: value if type(value) in (bool, int, float, list) else str(value) for name, value in given}
+    flags = {name: str(value) if isinstance(value, Path) else value for name, value in given}
     done = run_script(tmp_path, f"FLAGS = {flags | {'devices': 2, 'strategy': 'ddp'}!r}\n{SCRIPT}")
     lines = [line for line in done.stdout.splitlines() if line.startswith("rank")]
     alone = runs.run(tmp_path, pipeline="seq_class", name="alone", **data, **exact, batch_size=16)
