@@ -52,7 +52,7 @@ def sample_lengths(run: Run, size: int = SAMPLED) -> dict[str, Lengths]:
             continue
         parts: dict[str, list[NDArray[Any]]] = {}
         for batch, own in _encoded(data, stage, size):
-            prefixes = data.inputs.key_prefixes
+            prefixes = [prefix for prefix in data.inputs.key_prefixes if f"{prefix}attention_mask" in batch]
             lengths = {f"{prefix}lengths": (batch[f"{prefix}attention_mask"] > 0).sum(axis=1) for prefix in prefixes}
             for targets in own.values():
                 if "decoder_input_ids" in targets:
