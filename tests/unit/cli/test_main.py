@@ -26,7 +26,7 @@ class Stub:
     failure: BaseException | None = None
     problems = False
 
-    def __init__(self, options, config_yaml, purpose):
+    def __init__(self, options, as_yaml, purpose, named):
         Stub.seen = options
 
     def run(self):
