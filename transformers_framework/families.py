@@ -6,6 +6,7 @@ Nothing is imported here; all code that depends on the family of a model calls :
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from transformers_framework.family_traits import (
@@ -151,6 +152,8 @@ _DEBERTA_SIZES = sized(BERT_SIZES, **_DISENTANGLED)
 _DEBERTA_V3_SIZES = sized(
     DEBERTA_V3_SIZES, **_DISENTANGLED, position_buckets=256, norm_rel_ebd="layer_norm", share_att_key=True
 )
+# RoBERTa and the families derived from it
+_roberta = partial(Family, sizes=_ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True)
 
 _ROWS = (
     Family("auto", _NAMED, _NAMED),
@@ -174,14 +177,7 @@ _ROWS = (
         last_layer="it pads rows to whole blocks",
         document_mask=Masking(needs=_FULL_ATTENTION),
     ),
-    Family(
-        "camembert",
-        XLM_ROBERTA_TOKENS,
-        _ROBERTA_SIZES,
-        document_mask=MASKED,
-        positions_after_padding=True,
-        last_layer=BERT_LAYERS,
-    ),
+    _roberta("camembert", XLM_ROBERTA_TOKENS, last_layer=BERT_LAYERS),
     Family(
         "convbert",
         BERT_TOKENS,
@@ -189,14 +185,7 @@ _ROWS = (
         document_mask="its convolutions run over the borders of documents",
         generator_scaling="width",
     ),
-    Family(
-        "data2vec-text",
-        ROBERTA_TOKENS,
-        _ROBERTA_SIZES,
-        last_layer=BERT_LAYERS,
-        document_mask=MASKED,
-        positions_after_padding=True,
-    ),
+    _roberta("data2vec-text", ROBERTA_TOKENS, last_layer=BERT_LAYERS),
     Family(
         "deberta",
         DEBERTA_TOKENS,
@@ -248,7 +237,7 @@ _ROWS = (
         document_mask=MASKED,
     ),
     Family("gte", XLM_ROBERTA_TOKENS, BERT_SIZES, last_layer=ROTARY_LAYERS, document_mask=MASKED),
-    Family("ibert", ROBERTA_TOKENS, _ROBERTA_SIZES, document_mask=MASKED, positions_after_padding=True),
+    _roberta("ibert", ROBERTA_TOKENS),
     Family("jina_embeddings_v3", XLM_ROBERTA_TOKENS, BERT_SIZES, last_layer=ROTARY_LAYERS, document_mask=MASKED),
     Family(
         "longformer",
@@ -307,22 +296,8 @@ _ROWS = (
     Family("pegasus_x", PEGASUS_TOKENS, PEGASUS_SIZES, document_mask=_WINDOWS),
     Family("plbart", _LANGUAGES, BART_SIZES, document_mask=MASKED, starts_with_suffix=True),
     Family("rembert", ALBERT_TOKENS, _SEVERAL_WIDTHS, last_layer=OWN_ATTENTION_LAYERS, document_mask=MASKED),
-    Family(
-        "roberta",
-        ROBERTA_TOKENS,
-        _ROBERTA_SIZES,
-        document_mask=MASKED,
-        positions_after_padding=True,
-        last_layer=BERT_LAYERS,
-    ),
-    Family(
-        "roberta-prelayernorm",
-        ROBERTA_TOKENS,
-        _ROBERTA_SIZES,
-        last_layer=PRE_NORM_LAYERS,
-        document_mask=MASKED,
-        positions_after_padding=True,
-    ),
+    _roberta("roberta", ROBERTA_TOKENS, last_layer=BERT_LAYERS),
+    _roberta("roberta-prelayernorm", ROBERTA_TOKENS, last_layer=PRE_NORM_LAYERS),
     Family(
         "roformer",
         BERT_TOKENS,
@@ -335,30 +310,9 @@ _ROWS = (
     Family("t5", T5_TOKENS, T5_SIZES, document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
     Family("ultrabert", MODERNBERT_TOKENS, GROUPED_QUERIES, last_layer=ULTRABERT_LAYERS, document_mask=MASKED),
     Family("umt5", T5_TOKENS, MT5_SIZES, document_mask=MASKED, denoising_style="t5", overflows_in_float16=True),
-    Family(
-        "xlm-roberta",
-        XLM_ROBERTA_TOKENS,
-        _ROBERTA_SIZES,
-        document_mask=MASKED,
-        positions_after_padding=True,
-        last_layer=BERT_LAYERS,
-    ),
-    Family(
-        "xlm-roberta-xl",
-        XLM_ROBERTA_TOKENS,
-        _ROBERTA_SIZES,
-        last_layer=XLM_ROBERTA_XL_LAYERS,
-        document_mask=MASKED,
-        positions_after_padding=True,
-    ),
-    Family(
-        "xmod",
-        XLM_ROBERTA_TOKENS,
-        _ROBERTA_SIZES,
-        last_layer="its adapters take one language per row",
-        document_mask=MASKED,
-        positions_after_padding=True,
-    ),
+    _roberta("xlm-roberta", XLM_ROBERTA_TOKENS, last_layer=BERT_LAYERS),
+    _roberta("xlm-roberta-xl", XLM_ROBERTA_TOKENS, last_layer=XLM_ROBERTA_XL_LAYERS),
+    _roberta("xmod", XLM_ROBERTA_TOKENS, last_layer="its adapters take one language per row"),
     Family("yoso", ALBERT_TOKENS, BERT_SIZES, document_mask="its hashed attention takes no mask between tokens"),
 )
 
