@@ -23,7 +23,6 @@ class SpecialTokens:
         pair: Template of an input of two texts.
         more: Further special tokens, with ids after those of the roles.
         sentinels: Number of sentinels ``<extra_id_0>``, ``<extra_id_1>`` and so on; the first has the last id.
-        has_types: Whether models read ``token_type_ids``.
     """
 
     type: TokenizerType
@@ -32,7 +31,11 @@ class SpecialTokens:
     pair: str
     more: tuple[str, ...] = ()
     sentinels: int = 0
-    has_types: bool = False
+
+    @property
+    def has_types(self) -> bool:
+        """Whether models read ``token_type_ids``: the second text of a pair has another type."""
+        return ":1" in self.pair
 
     @property
     def first(self) -> tuple[str, ...]:
@@ -45,14 +48,11 @@ class SpecialTokens:
         return tuple(f"<extra_id_{number}>" for number in reversed(range(self.sentinels)))
 
 
-_CLS_SEP = "[CLS] $A [SEP]"
-_TYPES = "[CLS] $A [SEP] $B:1 [SEP]:1"
+_CLS_SEP = ("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
 _BOS_EOS = ("<s> $A </s>", "<s> $A </s> </s> $B </s>")
 _ENDS = {"cls": "[CLS]", "sep": "[SEP]"}
 
-BERT_TOKENS = SpecialTokens(
-    "wordpiece", {"pad": "[PAD]", "unk": "[UNK]", **_ENDS, "mask": "[MASK]"}, _CLS_SEP, _TYPES, has_types=True
-)
+BERT_TOKENS = SpecialTokens("wordpiece", {"pad": "[PAD]", "unk": "[UNK]", **_ENDS, "mask": "[MASK]"}, *_CLS_SEP)
 MPNET_TOKENS = SpecialTokens(
     "wordpiece",
     {"bos": "<s>", "cls": "<s>", "pad": "<pad>", "eos": "</s>", "sep": "</s>", "unk": "[UNK]", "mask": "<mask>"},
@@ -64,29 +64,19 @@ ROBERTA_TOKENS = SpecialTokens(
     *_BOS_EOS,
 )
 DEBERTA_TOKENS = SpecialTokens(
-    "bpe",
-    {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", **_ENDS, "unk": "[UNK]", "mask": "[MASK]"},
-    _CLS_SEP,
-    _TYPES,
-    has_types=True,
+    "bpe", {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", **_ENDS, "unk": "[UNK]", "mask": "[MASK]"}, *_CLS_SEP
 )
 MODERNBERT_TOKENS = SpecialTokens(
-    "bpe", {"unk": "[UNK]", **_ENDS, "pad": "[PAD]", "mask": "[MASK]"}, _CLS_SEP, "[CLS] $A [SEP] $B [SEP]"
+    "bpe", {"unk": "[UNK]", **_ENDS, "pad": "[PAD]", "mask": "[MASK]"}, _CLS_SEP[0], "[CLS] $A [SEP] $B [SEP]"
 )
-DEBERTA_V2_TOKENS = SpecialTokens("unigram", DEBERTA_TOKENS.roles, _CLS_SEP, _TYPES, has_types=True)
+DEBERTA_V2_TOKENS = SpecialTokens("unigram", DEBERTA_TOKENS.roles, *_CLS_SEP)
 ALBERT_TOKENS = SpecialTokens(
     "unigram",
     {"pad": "<pad>", "unk": "<unk>", "bos": "[CLS]", "eos": "[SEP]", **_ENDS, "mask": "[MASK]"},
-    _CLS_SEP,
-    _TYPES,
-    has_types=True,
+    *_CLS_SEP,
 )
 BIG_BIRD_TOKENS = SpecialTokens(
-    "unigram",
-    {"pad": "<pad>", "eos": "</s>", "bos": "<s>", "unk": "<unk>", **_ENDS, "mask": "[MASK]"},
-    _CLS_SEP,
-    _TYPES,
-    has_types=True,
+    "unigram", {"pad": "<pad>", "eos": "</s>", "bos": "<s>", "unk": "<unk>", **_ENDS, "mask": "[MASK]"}, *_CLS_SEP
 )
 BLENDERBOT_TOKENS = SpecialTokens("bpe", ROBERTA_TOKENS.roles, "$A </s>", "$A $B </s>")
 XLM_ROBERTA_TOKENS = SpecialTokens("unigram", ROBERTA_TOKENS.roles, *_BOS_EOS)
