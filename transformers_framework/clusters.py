@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from transformers_framework.constants import DONE, WRONG
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Range, Source
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from transformers_framework.cli.tool import Values
 
 logger = logging.getLogger("transformers_framework.clusters")  # this module's name is another when it is the program
 
@@ -165,30 +166,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; those of the process when absent.
     """
-    from transformers_framework.cli.tool import run_tool
+    from transformers_framework.cli.tool import run_function
 
-    return run_tool(argv, _command)
+    return run_function(argv, _command, make_clusters, title="clusters", usage=USAGE)
 
 
-def _command(argv: Sequence[str]) -> int:
+def _command(values: Values) -> None:
     import numpy as np
 
-    from transformers_framework.cli.given import read_command_line
-    from transformers_framework.cli.tool import groups_of_tool, values_or_help
     from transformers_framework.runtime.log import set_up_logging
 
-    groups = groups_of_tool("clusters", make_clusters)
-    given = read_command_line(argv)
-    if (options := values_or_help(given, groups, USAGE, asks=bool(given))) is None:
-        return DONE if given else WRONG
     set_up_logging()
-    clusters = make_clusters(**{name: options[name] for name in groups["clusters"]})
+    clusters = make_clusters(**values.own)
     sizes = np.bincount(clusters)
     sys.stdout.write(
-        f"{options['output']}: {len(sizes)} clusters of {len(clusters):,} tokens; the smallest has {sizes.min():,}, "
+        f"{values.own['output']}: {len(sizes)} clusters of {len(clusters):,} tokens; the smallest has {sizes.min():,}, "
         f"the median {np.median(sizes):,.0f}, the largest {sizes.max():,}\n"
     )
-    return DONE
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers_framework.constants import DONE
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import LocalPath
+
+if TYPE_CHECKING:
+    from transformers_framework.cli.tool import Values
 
 USAGE = "python -m transformers_framework.examples [flags]"
 PACKAGED = Path(__file__).parent / "example_files"  # setup.py puts them there; in a clone they are beside the package
@@ -53,19 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; those of the process when absent.
     """
-    from transformers_framework.cli.tool import run_tool
+    from transformers_framework.cli.tool import run_function
 
-    return run_tool(argv, _command)
+    return run_function(argv, _command, copy_examples, title="examples", usage=USAGE, needs_flags=False)
 
 
-def _command(argv: Sequence[str]) -> int:
-    from transformers_framework.cli.given import read_command_line
-    from transformers_framework.cli.tool import groups_of_tool, values_or_help
-
-    groups = groups_of_tool("examples", copy_examples)
-    if (options := values_or_help(read_command_line(argv), groups, USAGE, asks=True)) is None:
-        return DONE
-    copied = copy_examples(output=options["output"], overwrite=options["overwrite"])
+def _command(values: Values) -> None:
+    copied = copy_examples(**values.own)
     folder = copied[0].parent
     num_configs = sum(path.suffix == ".yaml" for path in copied)
     sys.stdout.write(
@@ -73,7 +70,6 @@ def _command(argv: Sequence[str]) -> int:
         f"  python {folder / 'demo_data.py'} outputs/demo/data\n"
         f"  python -m transformers_framework --config {folder / 'answer_selection.yaml'}\n"
     )
-    return DONE
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from transformers_framework.constants import DONE, WRONG
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
 from transformers_framework.sources.data_files import TextUnit
@@ -20,6 +19,7 @@ from transformers_framework.sources.data_files import TextUnit
 if TYPE_CHECKING:
     from transformers_framework.cli.flags import Flag
     from transformers_framework.cli.given import Given
+    from transformers_framework.cli.tool import Values
     from transformers_framework.serving.predictor import Predictor
 
 logger = logging.getLogger("transformers_framework.predict")  # this module's name is another when it is the program
@@ -36,6 +36,7 @@ OWN_WORDS = {  # of messages about a run: this command's
     "--pre_trained_model or --ckpt_path, or a --train_dataset": "--model",
     "--pre_trained_model": "--model",
     "the predict data set": "the input",
+    rf"[^\s(]*{re.escape(STANDARD_INPUT)}": "standard input",
 }
 
 
@@ -238,32 +239,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; those of the process when absent.
     """
-    from transformers_framework.cli.tool import run_tool
+    from transformers_framework.cli.tool import run_function
 
-    return run_tool(argv, _command, reworded=_in_own_words)
-
-
-def _in_own_words(message: str) -> str:
-    """Return a message about a run with the flags of this command."""
-    for theirs, ours in OWN_WORDS.items():
-        message = message.replace(theirs, ours)
-    return re.sub(rf"[^\s(]*{re.escape(STANDARD_INPUT)}", "standard input", message)
+    return run_function(argv, _command, predict, title="predict", usage=USAGE, words=OWN_WORDS, further=_flags_of_model)
 
 
-def _command(argv: Sequence[str]) -> int:
-    from transformers_framework.cli.given import read_command_line
-    from transformers_framework.cli.tool import groups_of_tool, values_or_help
+def _command(values: Values) -> None:
     from transformers_framework.runtime.log import set_up_logging
 
-    given = read_command_line(argv)
-    groups = groups_of_tool("predict", predict, _flags_of_model(given))
-    if (options := values_or_help(given, groups, USAGE, asks=bool(given))) is None:
-        return DONE if given else WRONG
     set_up_logging()
-    own = groups["predict"]
-    flags = {name: options[name] for name in given if name not in own and name not in groups["command"]}
-    predict(flags, **{name: options[name] for name in own})
-    return DONE
+    predict(values.further, **values.own)
 
 
 def _flags_of_model(given: Mapping[str, Given]) -> dict[str, dict[str, Flag]]:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from transformers_framework.constants import DONE, WRONG, Stage
+from transformers_framework.constants import Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.restricted import LocalPath, PositiveInt, Range, Source
 from transformers_framework.sources.data_files import Reading, TextUnit
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerFast
 
+    from transformers_framework.cli.tool import Values
     from transformers_framework.families import Family
 
 logger = logging.getLogger("transformers_framework.tokenizer")  # this module's name is another when it is the program
@@ -287,36 +288,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; those of the process when absent.
     """
-    from transformers_framework.cli.tool import run_tool
+    from transformers_framework.cli.tool import run_function
 
-    return run_tool(argv, _command, reworded=_in_own_words)
-
-
-def _in_own_words(message: str) -> str:
-    """Return a message about the data of a run with the flags of this command."""
-    for theirs, ours in OWN_WORDS.items():
-        message = message.replace(theirs, ours)
-    return message
+    return run_function(argv, _command, train_tokenizer, title="tokenizer", usage=USAGE, words=OWN_WORDS)
 
 
-def _command(argv: Sequence[str]) -> int:
-    from transformers_framework.cli.given import read_command_line
-    from transformers_framework.cli.tool import groups_of_tool, values_or_help
+def _command(values: Values) -> None:
     from transformers_framework.runtime.log import set_up_logging
 
-    groups = groups_of_tool("tokenizer", train_tokenizer)
-    given = read_command_line(argv)
-    if (options := values_or_help(given, groups, USAGE, asks=bool(given))) is None:
-        return DONE if given else WRONG
     set_up_logging()
-    tokenizer = train_tokenizer(**{name: options[name] for name in groups["tokenizer"]})
-    family = _family(options["model"], options["type"])
+    tokenizer = train_tokenizer(**values.own)
+    family, output = _family(values.own["model"], values.own["type"]), values.own["output"]
     size = "" if isinstance(family.sizes, str) else f" --pre_trained_config {family.name}:{next(iter(family.sizes))}"
     sys.stdout.write(
-        f"{options['output']}: {len(tokenizer):,} tokens. To train a model from scratch with it: "
-        f"--model {family.name}{size} --pre_trained_tokenizer {options['output']}\n"
+        f"{output}: {len(tokenizer):,} tokens. To train a model from scratch with it: "
+        f"--model {family.name}{size} --pre_trained_tokenizer {output}\n"
     )
-    return DONE
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers_framework.cli.flags import Flag, flags_of, merge
-from transformers_framework.cli.given import Given
+from transformers_framework.cli.given import Given, read_command_line
 from transformers_framework.constants import DONE, FAILED, INTERRUPTED, WRONG
 from transformers_framework.display import bars_cleared
 from transformers_framework.exceptions import ConfigurationError, UserError, printable
@@ -30,6 +31,18 @@ class ToolFlags:
 
     debug: bool = False
     help: bool = False
+
+
+class Values(NamedTuple):
+    """The values of the flags of a command.
+
+    Args:
+        own: Those of its function, by name.
+        further: Those of further flags that were given.
+    """
+
+    own: dict[str, Any]
+    further: dict[str, Any]
 
 
 def groups_of_tool(title: str, function: Callable[..., Any], more: Groups | None = None) -> Groups:
@@ -73,6 +86,48 @@ def check_writable(path: Path) -> None:
             pass
     except OSError as error:
         raise ConfigurationError(f"--output {path}: nothing can be written to {there} ({error.strerror}).") from None
+
+
+def run_function(
+    argv: Sequence[str] | None,
+    command: Callable[[Values], None],
+    function: Callable[..., Any],
+    *,
+    title: str,
+    usage: str,
+    words: Mapping[str, str] | None = None,
+    further: Callable[[Mapping[str, Given]], Groups] = lambda given: {},
+    needs_flags: bool = True,
+) -> int:
+    """Run a command whose flags are the arguments of a function; return its exit status, see :func:`run_tool`.
+
+    Args:
+        argv: The words after the program's name; those of the process when absent.
+        command: Runs the command with the values of its flags.
+        function: The function.
+        title: Title of its flags in the help.
+        usage: First line of the help.
+        words: Replacements in messages about a run: regular expressions, and the words of this command.
+        further: Returns further flags, which may depend on those that are given.
+        needs_flags: Whether the help is printed if no flag is given.
+    """
+
+    def run(argv: Sequence[str]) -> int:
+        given = read_command_line(argv)
+        groups, asks = groups_of_tool(title, function, further(given)), bool(given) or not needs_flags
+        if (options := values_or_help(given, groups, usage, asks=asks)) is None:
+            return DONE if asks else WRONG
+        own = {name: options[name] for name in groups[title]}
+        others = {name: options[name] for name in given if name not in own and name not in groups["command"]}
+        command(Values(own, others))
+        return DONE
+
+    def reworded(message: str) -> str:
+        for theirs, ours in (words or {}).items():
+            message = re.sub(theirs, ours, message)
+        return message
+
+    return run_tool(argv, run, reworded=reworded)
 
 
 def run_tool(
