@@ -178,7 +178,7 @@ class Corpus:
 
     def _names(self, dataset: datasets.Dataset, index_column: str | None) -> tuple[list[Any], Numbers]:
         if index_column is not None and index_column in dataset.column_names:
-            names = list(dataset[index_column])
+            names = dataset[index_column][:]
             return names, value_hashes(names)
         names, field = list(range(len(dataset))), self.inputs.query_field
         texts = chunks(dataset.select_columns(list(field.columns)))
@@ -197,7 +197,7 @@ class Corpus:
             )
         of_row = np.arange(len(dataset))
         if label_column is not None:
-            of_row = np.flatnonzero(np.array(dataset[label_column], dtype=np.float64) >= RELEVANT)
+            of_row = np.flatnonzero(np.array(dataset[label_column][:], dtype=np.float64) >= RELEVANT)
         field = self.inputs.passage_field
         rows = chunks(dataset.select_columns(list(field.columns)).select(of_row))
         hashes = [value_hashes(field_texts(columns, field)) for columns in rows]

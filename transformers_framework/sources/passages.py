@@ -16,11 +16,13 @@ from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.restricted import LocalPath
 from transformers_framework.sources.columns import (
     DatasetSource,
+    arrow_chunks,
     check_column,
     check_text_type,
     chunks,
     empty_rows,
     item_feature,
+    list_sizes,
     shown,
 )
 from transformers_framework.sources.data_files import Reading
@@ -150,11 +152,11 @@ def relevant_passages(
         DataError: When the column is missing, or the corpus does not contain an id, with the place of the row.
     """
     check_column(dataset, column, source, flag="relevant_column")
-    values = dataset[column]
-    lists = item_feature(dataset.features[column]) is not None
-    found = [list(value or ()) for value in values] if lists else [[value] for value in values]
-    of_row = np.repeat(np.arange(len(found)), [len(ids) for ids in found])
-    wanted = [value for ids in found for value in ids]
+    of_row, arrays = np.arange(len(dataset)), arrow_chunks(dataset, column)
+    if item_feature(dataset.features[column]) is not None:
+        of_row = np.repeat(of_row, list_sizes(dataset, column))
+        arrays = (array.flatten() for array in arrays)
+    wanted = [value for array in arrays for value in array.to_pylist()]
     numbers = by_id(value_hashes(wanted)) if wanted else np.zeros(0, np.int64)
     check_found(
         of_row,
