@@ -6,7 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
-from transformers_framework.sources.columns import arrow_chunks, item_feature
+from transformers_framework.sources.columns import item_chunks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,9 +51,7 @@ def foreign_share(dataset: Dataset, column: str) -> float:
     """Return the share of letters other than a-z in the first rows of a column."""
     import pyarrow.compute as pc
 
-    (texts,) = arrow_chunks(dataset.select(range(min(SAMPLE, len(dataset)))), column, SAMPLE)
-    if item_feature(dataset.features[column]) is not None:
-        texts = pc.list_flatten(texts)
+    (texts,) = item_chunks(dataset.select(range(min(SAMPLE, len(dataset)))), column)
     counts = (pc.sum(pc.count_substring_regex(texts.cast("string"), pattern)) for pattern in (LATIN, r"\p{L}"))
     latin, letters = (count.as_py() or 0 for count in counts)
     return 1 - latin / letters if letters else 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, Stage
-from transformers_framework.sources.columns import arrow_chunks
+from transformers_framework.sources.columns import item_chunks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,17 +26,17 @@ def shown_counts(classes: LabelEncoder, dataset: Dataset, stage: Stage) -> str:
         stage: Stage of the data set.
     """
     counts, num_missing = np.zeros(classes.count, dtype=np.int64), 0
-    for array in arrow_chunks(dataset, classes.column):
-        labels = array.flatten() if hasattr(array, "flatten") and hasattr(array, "offsets") else array
-        values, sizes = labels.value_counts().flatten()
-        numbers = classes.numbers(values.to_pylist(), stage)
+    for labels in item_chunks(dataset, classes.column):
+        values, occurrences = labels.value_counts().flatten()
+        numbers, sizes = classes.numbers(values.to_pylist(), stage), occurrences.to_numpy()
         known = numbers != IGNORE_INDEX
-        np.add.at(counts, numbers[known], sizes.to_numpy()[known])
-        num_missing += int(sizes.to_numpy()[~known].sum())
+        np.add.at(counts, numbers[known], sizes[known])
+        num_missing += int(sizes[~known].sum())
     order, names = np.argsort(-counts, kind="stable"), classes.display_names
     parts = [f"{counts[number]:,} × {names[number]}" for number in order[:NUM_SHOWN]]
-    if others := len(order) - NUM_SHOWN:
+    if (others := len(order) - NUM_SHOWN) > 0:
         rarest = f"{counts[order[-1]]:,} × {names[order[-1]]}"
-        parts += [f"{others} other class{'es' * (others > 1)}, the rarest {rarest}"] if others > 0 else []
-    parts += [f"{num_missing:,} without a label"] if num_missing else []
+        parts.append(f"{others} other class{'es' * (others > 1)}, the rarest {rarest}")
+    if num_missing:
+        parts.append(f"{num_missing:,} without a label")
     return f"{classes.column}: {', '.join(parts)}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, RELEVANT
 from transformers_framework.exceptions import DataError
-from transformers_framework.sources.columns import DatasetSource, arrow_chunks, item_feature
+from transformers_framework.sources.columns import DatasetSource, arrow_chunks, item_chunks, item_feature
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -134,12 +134,8 @@ def distinct(dataset: Dataset, column: str, source: DatasetSource) -> list[Any]:
     Raises:
         DataError: When there are too many to be labels.
     """
-    import pyarrow.compute as pc
-
     found: dict[Any, None] = {}
-    in_lists = item_feature(dataset.features[column]) is not None
-    for chunk in arrow_chunks(dataset, column):
-        array = pc.list_flatten(chunk) if in_lists else chunk
+    for array in item_chunks(dataset, column):
         encoded = array.dictionary_encode(null_encoding="encode")
         numbers = np.unique(encoded.indices.to_numpy())
         if len(numbers) > MAX_CLASSES:

@@ -16,7 +16,7 @@ from transformers_framework.objectives.objective import Context, Evaluation, Set
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.words import first_pieces
 from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
-from transformers_framework.sources.columns import arrow_chunks, item_feature, list_sizes
+from transformers_framework.sources.columns import item_chunks, item_feature, list_sizes
 from transformers_framework.sources.fields import as_text, word_column
 
 if TYPE_CHECKING:
@@ -130,8 +130,8 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
 
     def _classes_of(self, dataset: Dataset, stage: Stage) -> np.ndarray:
         """Return the class numbers of all words, in the order of the rows: ``(N,) int32``."""
-        chunks = (chunk.flatten().to_pylist() for chunk in arrow_chunks(dataset, self.column))
-        found = [self.classes.numbers(values, stage).astype(np.int32) for values in chunks]
+        chunks = item_chunks(dataset, self.column)
+        found = [self.classes.numbers(labels.to_pylist(), stage).astype(np.int32) for labels in chunks]
         return np.concatenate(found or [np.zeros(0, np.int32)])
 
     def _unequal(self, num_labels: int, num_words: int) -> str:

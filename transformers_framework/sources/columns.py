@@ -113,6 +113,15 @@ def arrow_chunks(dataset: Dataset, column: str, size: int = 100_000) -> Iterator
         yield table[start : start + size].column(column).combine_chunks()
 
 
+def item_chunks(dataset: Dataset, column: str) -> Iterator[Any]:
+    """Yield the values of a column, or the items of its lists, as Arrow arrays, in chunks of rows."""
+    import pyarrow.compute as pc
+
+    in_lists = item_feature(dataset.features[column]) is not None
+    for array in arrow_chunks(dataset, column):
+        yield pc.list_flatten(array) if in_lists else array
+
+
 def check_column(dataset: Dataset, column: str, source: DatasetSource, *, flag: str) -> None:
     """Raise if a data set has no such column.
 
