@@ -96,9 +96,9 @@ def _ours(folder: Path, corpus: Path, scratch: Path) -> Callable[[], object]:
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     model = load_bi_encoder({"retrieval": HeadSpec("AutoModel")}, config, pre_trained_model=str(folder), **lengths)
     tower = model.eval().tower("passage")
-    inputs = QueryPassage(tokenizer, config.type_vocab_size, input_columns=["query", "text"], **lengths)
-    options = {"corpus_dataset": str(corpus), "cache_dir": str(scratch / "cache")}
-    passages = load_corpus(inputs, {}, input_columns=["query", "text"], **options)
+    flags = {**lengths, "corpus_dataset": str(corpus), "cache_dir": str(scratch / "cache")}
+    inputs = QueryPassage(tokenizer, config.type_vocab_size, input_columns=["query", "text"], **flags)
+    passages = load_corpus(inputs)
     assert passages is not None
 
     @torch.inference_mode()

@@ -144,12 +144,12 @@ class QueryPassage(SegmentInputs):
                 "Give the text column of the passages as the second of --input_columns; rows that name their passages "
                 "by id need not have it."
             )
-        self.searches = corpus_dataset is not None
+        self.corpus: CorpusFiles | None = None
         self._absent: set[Stage] = set()  # stages whose rows have no passage
         self._join_key: dict[str, object] | None = None  # of training rows that name their passages by id
         self._join: PassagesById | None = None
-        if corpus_dataset is not None and relevant_column is not None:
-            corpus = CorpusFiles(
+        if corpus_dataset is not None:
+            self.corpus = CorpusFiles(
                 corpus_dataset,
                 corpus_column or input_columns[1],
                 "input_columns" if corpus_column is None else "corpus_column",
@@ -159,9 +159,11 @@ class QueryPassage(SegmentInputs):
                 cache_dir,
                 keep_in_memory,
             )
+        if self.corpus is not None and relevant_column is not None:
             own = (*columns_of_fields([self.query_field, *self.fields[NUM_PAIR:]]), label_column, index_column)
             copied = tuple(dict.fromkeys(column for column in own if column))
-            self._join = PassagesById(corpus, corpus_id_column, relevant_column, copied, self.passage_field.columns)
+            names = self.passage_field.columns
+            self._join = PassagesById(self.corpus, corpus_id_column, relevant_column, copied, names)
         for side in self.prefixes:
             self._check_prefix(side)
 
@@ -221,11 +223,12 @@ class QueryPassage(SegmentInputs):
             return dataset
         if len(self.fields) < NUM_PAIR:
             raise _needs_two(":".join(self.fields[0].columns))
-        lacks = not any(column in dataset.column_names for column in self.passage_field.columns)
-        if lacks and self.searches and source.stage != TRAIN:
+        has_passages = any(column in dataset.column_names for column in self.passage_field.columns)
+        lacks = self.corpus is not None and not has_passages
+        if lacks and source.stage != TRAIN:
             self._absent.add(source.stage)
         fields = self._fields_of(source.stage)
-        if lacks and self.searches and source.stage == TRAIN:
+        if lacks and source.stage == TRAIN:
             self._check_join(dataset, source)
             fields = [self.query_field, *fields[NUM_PAIR:]]
         single = [field for field in fields if not field.spreads]
@@ -343,7 +346,7 @@ class QueryPassage(SegmentInputs):
     def lengths(self, dataset: Dataset) -> np.ndarray:
         """Return the number of characters of all texts of every row: ``(N,) int64``."""
         total = np.zeros(len(dataset), dtype=np.int64)
-        for column in dict.fromkeys(column for field in self.fields for column in field.columns):
+        for column in columns_of_fields(self.fields):
             if column in dataset.column_names:
                 total += column_lengths(dataset, column)
         return total

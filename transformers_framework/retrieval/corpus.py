@@ -18,21 +18,10 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.batches import EncodedBatches
 from transformers_framework.processing.text_ids import trec_name, value_hashes
 from transformers_framework.processing.windows import stretches
-from transformers_framework.restricted import LocalPath, PositiveInt, Source
-from transformers_framework.sources.columns import (
-    DatasetSource,
-    chunks,
-    column_lengths,
-)
-from transformers_framework.sources.data_files import FileOptions
-from transformers_framework.sources.fields import Field, NamedColumns, field_texts
-from transformers_framework.sources.passages import (
-    CorpusFiles,
-    Lookup,
-    check_found,
-    id_hashes,
-    relevant_passages,
-)
+from transformers_framework.restricted import PositiveInt
+from transformers_framework.sources.columns import DatasetSource, chunks, column_lengths
+from transformers_framework.sources.fields import Field, field_texts
+from transformers_framework.sources.passages import Lookup, check_found, id_hashes, relevant_passages
 
 if TYPE_CHECKING:
     import datasets
@@ -224,36 +213,25 @@ def _encoded(
 
 def load_corpus(
     inputs: QueryPassage,
-    options: Mapping[str, Any],
     *,
-    input_columns: list[str],
-    corpus_dataset: Source | None = None,
     corpus_config: str | None = None,
     corpus_column: str | None = None,
     corpus_id_column: str | None = None,
     relevant_column: str | None = None,
     top_k: PositiveInt = 100,
-    keep_in_memory: bool = False,
     verify_data: bool = False,
-    cache_dir: LocalPath | None = None,
 ) -> Corpus | None:
     """Load and check the corpus; return None if the run has none.
 
     Args:
-        inputs: Converts texts to model inputs.
-        options: All flags of the run; only columns of the corpus that flags name are read.
-        input_columns: Columns of queries and passages.
-        corpus_dataset: Passages to search in evaluation and prediction, from any source of data sets: for each query,
-            the most similar passages of the whole corpus are retrieved, and metrics are logged as `corpus_…`.
+        inputs: Converts texts to model inputs; they have the flags of the corpus.
         corpus_config: Hub configuration of the corpus.
         corpus_column: Text column of the corpus. By default the second of `input_columns`.
         corpus_id_column: Column of the corpus with the id of each passage. By default the row number is the id.
         relevant_column: Column with the id of the relevant passage, or a list of ids. By default the
             passages of rows with label 1, or of all rows without labels, are relevant.
         top_k: Number of passages to retrieve for each query; metrics count all others as not found.
-        keep_in_memory: Load data into memory instead of mapping files.
         verify_data: Compare all data on disk with their checksums, as is done when they are first used on a day.
-        cache_dir: Folder for downloads and prepared data; by default the user's cache folder.
 
     Raises:
         ConfigurationError: When flags of a corpus are given without one.
@@ -265,22 +243,11 @@ def load_corpus(
         "corpus_id_column": corpus_id_column,
         "relevant_column": relevant_column,
     }
-    if corpus_dataset is None:
+    if inputs.corpus is None:
         if idle := [flag for flag, value in given.items() if value is not None]:
             raise ConfigurationError(f"--{idle[0]} needs --corpus_dataset. Give it, or leave --{idle[0]} out.")
         return None
-    files = CorpusFiles(
-        corpus_dataset,
-        corpus_column or input_columns[1],
-        "input_columns" if corpus_column is None else "corpus_column",
-        corpus_config,
-        NamedColumns.of(options),
-        FileOptions.of(options).reading("corpus"),
-        cache_dir,
-        keep_in_memory,
-        verify_data and is_rank_zero(),
-    )
-    dataset, source, field = files.load()
+    dataset, source, field = inputs.corpus.load(verify=verify_data and is_rank_zero())
     texts = np.concatenate(
         [value_hashes(field_texts(rows, field)) for rows in chunks(dataset, title="Reading the corpus")]
     )

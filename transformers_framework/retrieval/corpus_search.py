@@ -239,7 +239,7 @@ def corpus_search(run: Run) -> CorpusSearch | None:
         ConfigurationError: When flags of a corpus are given without one.
         DataError: When the corpus is invalid, with the place.
     """
-    corpus = load_corpus(cast("QueryPassage", run.inputs), run.options, **options_of(load_corpus, run.options))
+    corpus = load_corpus(cast("QueryPassage", run.inputs), **options_of(load_corpus, run.options))
     (objective,) = run.objectives
     folders = None if run.is_fast_dev_run else run.folders
     return None if corpus is None else CorpusSearch(corpus, run.data, cast("Retrieval", objective), folders)

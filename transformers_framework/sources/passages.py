@@ -83,7 +83,6 @@ class CorpusFiles:
         reading: How files are read.
         cache_dir: Folder for downloads and prepared data; None is the user's cache folder.
         keep_in_memory: Load data into memory instead of mapping files.
-        verify: Verify checksums now.
     """
 
     name: str
@@ -94,10 +93,12 @@ class CorpusFiles:
     reading: Reading
     cache_dir: LocalPath | None = None
     keep_in_memory: bool = False
-    verify: bool = False
 
-    def load(self) -> Passages:
+    def load(self, *, verify: bool = False) -> Passages:
         """Load the corpus and check the texts.
+
+        Args:
+            verify: Verify checksums now.
 
         Raises:
             DataError: When it is absent, or a column is missing or not text, or a text is null or empty.
@@ -109,7 +110,7 @@ class CorpusFiles:
             "cache_dir": cache_folder(self.cache_dir),
             "reading": self.reading,
         }
-        dataset: Any = load_dataset(self.name, **which, keep_in_memory=self.keep_in_memory, verify=self.verify)
+        dataset: Any = load_dataset(self.name, **which, keep_in_memory=self.keep_in_memory, verify=verify)
         source = DatasetSource("corpus", self.name, partial(row_place, self.name, **which))  # type: ignore[arg-type]
         field = parse_field(self.text, flag=self.text_flag)
         for column in field.columns:
