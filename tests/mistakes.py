@@ -1058,7 +1058,7 @@ DRAWN = [
     retrieving("dense layer", "--pre_trained_model: nothing is trained, and the weights of Tower of .*bert are newly initialized", {"predict.jsonl": PAIRS}, predict_dataset="{tmp}/predict.jsonl", embedding_size=8, **UNTRAINED),
     ranking("nothing to export", "--export_onnx: it exports what a run has trained", {"test.jsonl": PAIRS}, test_dataset="{tmp}/test.jsonl", export_onnx=True, **UNTRAINED),
     ranking("decoder in ONNX", "--export_onnx: this model of family 'bart' cannot be exported to ONNX .it is an encoder-decoder", model="bart", pre_trained_model="{made}/bart", export_onnx=True),
-    wrong("nothing to resume", "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path .*best.ckpt", {"test.jsonl": TRAIN}, test_dataset="{tmp}/test.jsonl", resume=True, **UNTRAINED),
+    wrong("nothing to resume", "--resume continues training, and there is no --train_dataset. To test or predict, give --ckpt_path .*best.ckpt", {"test.jsonl": TRAIN}, test_dataset="{tmp}/test.jsonl", resume=True, **UNTRAINED),
     wrong("head of another task", "--pre_trained_model: nothing is trained, and .*tuned is a BertForTokenClassification. Give the --pipeline", {"test.jsonl": TRAIN}, test_dataset="{tmp}/test.jsonl", pre_trained_model="{made}/tuned", **UNTRAINED),
 ]  # fmt: skip
 

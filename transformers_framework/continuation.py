@@ -25,7 +25,7 @@ TASK_FLAGS = ("pipeline", "max_multi_token_predictions")
 DECIDES_ON_BATCHES = "it decides which rows share a batch"
 # flags on which the state of a checkpoint or its order of rows depends, with the reason why they must not change
 STATE_FLAGS = {
-    "optimizer": "the checkpoint has the state of that optimizer, from which no other can go on",
+    "optimizer": "the checkpoint has the state of that optimizer, which no other can load",
     "scheduler_interval": "the schedule of the checkpoint has counted otherwise",
 }
 ORDER_FLAGS = {
@@ -123,7 +123,7 @@ class Continuation:
 
     def _refusal(self, what: str) -> ConfigurationError:
         return ConfigurationError(
-            f"{what}. Give the same to go on with it, or another --name, with --pre_trained_model, to start a new run "
+            f"{what}. Give the same to continue it, or another --name, with --pre_trained_model, to start a new run "
             f"from its weights, as {self.run.folders.pre_trained_models / 'final'}."
         )
 
@@ -144,8 +144,8 @@ class Continuation:
             last = self.run.folders.last
             raise ConfigurationError(
                 f"--resume: {last} is {'damaged' if last.exists() else 'missing'}, and {self.start} has only weights"
-                " of a run that was over: its training cannot go on. Start a new one from them: another --name, with "
-                f"--ckpt_path {self.start}."
+                " of a run that was over: its training cannot be continued. Start a new one from them: another --name, "
+                f"with --ckpt_path {self.start}."
             )
         if self.start != str(self.run.folders.undamaged) and is_damaged(Path(self.start)):
             raise ConfigurationError(

@@ -27,7 +27,7 @@ SHOWN = (
 def kept_values(given: Mapping[str, Any], folders: RunFolders, *, resume: bool) -> dict[str, Any]:
     """Return values that flags with the default ``auto`` keep from the run whose checkpoint is continued or tested.
 
-    A resumed run goes on with its metric, even if that was none; inputs are as long as they were in training.
+    A resumed run monitors the same metric as before, or none if there was none; the longest input is that of training.
 
     Args:
         given: The value of every flag.

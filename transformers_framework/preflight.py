@@ -68,7 +68,7 @@ def check_folders(given: Mapping[str, object], folders: RunFolders, *, writes: b
     trains = given.get("train_dataset") is not None
     if resume and not trains:
         raise ConfigurationError(
-            "--resume goes on with training, and there is no --train_dataset. To test or predict, give --ckpt_path "
+            "--resume continues training, and there is no --train_dataset. To test or predict, give --ckpt_path "
             f"{folders.best}."
         )
     if is_rank_zero() and writes:

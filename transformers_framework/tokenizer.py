@@ -226,7 +226,7 @@ def longest_input(family: Family) -> int:
 
 
 def description(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[str]:
-    """Return lines about a tokenizer and what it makes of texts.
+    """Return lines with tokens per word and unknown tokens of texts, and an example.
 
     Args:
         tokenizer: The tokenizer.

@@ -96,7 +96,7 @@ def test_a_checkpoint_without_description_is_loaded_with_flags(ranker: Path, tmp
             (tmp_path / path.name).symlink_to(path)
     with pytest.raises(ConfigurationError, match=r"Give pipeline=…, one of answer_selection, .*seq_class"):
         load(str(tmp_path))
-    with pytest.raises(ConfigurationError, match="it does not tell input_columns"):
+    with pytest.raises(ConfigurationError, match="it has no value of input_columns"):
         load(str(tmp_path), pipeline="answer_selection")
     model = load(str(tmp_path), pipeline="answer_selection", input_columns=["question", "answer"], device="cpu")
     assert model.predict(PAIRS[0]) == approx(load(str(ranker), device="cpu").predict(PAIRS[0]), BACKWARD)

@@ -55,7 +55,7 @@ def test_a_series_that_was_stopped_and_killed_goes_on(tmp_path):
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[0]
     assert process.returncode == 143, said
-    assert "The series ended in run 'part-seed1' with status 143; repeat the same command to go on" in said
+    assert "The series ended in run 'part-seed1' with status 143; repeat the same command to continue" in said
     assert not (top / "part-seed2").exists()
 
     process = start(words)
@@ -78,7 +78,7 @@ def test_a_sweep_goes_on_after_a_failure_and_its_settings_are_checked_first(tmp_
     flags = {**MONITOR, "learning_rate": None, "sweep": tmp_path / "grid.yaml", "scheduler": "constant"}
     folders, said = runs.spawn(tmp_path, status=1, optimizer="tf_adamw", weight_decay=0.1, **flags)
     assert "Checking 2 settings before the first run" in said
-    assert "Run 'run-lr1e30' failed; going on with the others" in said
+    assert "Run 'run-lr1e30' failed; continuing with the others" in said
     assert "Failed: run-lr1e30" in said
     found = results(folders.output_dir / "checkpoints" / "run-sweep")
     assert [(entry["flags"]["learning_rate"], entry["failed"]) for entry in found["settings"]] == [

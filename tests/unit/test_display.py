@@ -101,10 +101,10 @@ def test_bars_fit_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> N
     with terminal(monkeypatch, width) as screen:
         with shown(Work("Reading file.jsonl", 5_000_000, "bytes")) as work:
             work.advance(2_500_000)
-        drawn = screen.lines
-        assert all(len(line.rstrip()) <= width for line in drawn)
-        assert len(drawn) >= 1
-        assert width == 20 or any("2.5 MB of 5.0 MB" in line for line in drawn)
+        lines = screen.lines
+        assert all(len(line.rstrip()) <= width for line in lines)
+        assert len(lines) >= 1
+        assert width == 20 or any("2.5 MB of 5.0 MB" in line for line in lines)
 
 
 def test_the_message_of_an_error_comes_after_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,11 +133,11 @@ def test_messages_are_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
             LOGGER.info("progress", extra={display.IS_PROGRESS: True})
             print("written", file=sys.stderr)
             work.advance()
-        said = screen.lines
-        assert any(re.fullmatch(r"\d\d:\d\d:\d\d a message *", line) for line in said)
-        assert any(line.rstrip().endswith("x" * 200) for line in said)
-        assert any(line.startswith("written") for line in said)
-        assert not any("progress" in line for line in said), "the bar shows it"
+        lines = screen.lines
+        assert any(re.fullmatch(r"\d\d:\d\d:\d\d a message *", line) for line in lines)
+        assert any(line.rstrip().endswith("x" * 200) for line in lines)
+        assert any(line.startswith("written") for line in lines)
+        assert not any("progress" in line for line in lines), "the bar shows it"
         assert screen.getvalue().endswith("\x1b[2K"), "the bar is erased"
         assert sys.stderr is screen
 

@@ -95,7 +95,7 @@ def check_rows_of_step(data: DataModule, trainer: pl.Trainer, state: dict[str, i
         raise ConfigurationError(
             f"--batch_size: the run made steps of {before} rows, and this command's would have {now} ({size} rows on "
             f"{trainer.world_size} processes, --accumulate_grad_batches {accumulated}). Choose numbers whose product "
-            f"is {before}, or give --allow_other_batch_size to go on with other steps."
+            f"is {before}, or give --allow_other_batch_size to continue with other steps."
         )
 
 

@@ -190,7 +190,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
             return
         if self.written != self._now(trainer):
             self._write(trainer)
-        logger.warning("Stopped at step %d; --resume goes on from %s", trainer.global_step, self.folders.last)
+        logger.warning("Stopped at step %d; --resume continues from %s", trainer.global_step, self.folders.last)
 
     # ---------------------------------------------------------------- files
 

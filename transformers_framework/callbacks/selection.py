@@ -81,7 +81,7 @@ class Selection:
     ) -> None:
         if early_stopping and monitor is None:
             raise ConfigurationError(
-                "--early_stopping needs a metric that must go on improving: give its name as --monitor, or leave out "
+                "--early_stopping needs a metric that must keep improving: give its name as --monitor, or leave out "
                 "--monitor none for the main metric of the pipeline."
             )
         self.objectives, self._log_names = objectives, log_names
@@ -129,7 +129,7 @@ class Selection:
         if self.monitor is None:
             if self.patience is not None:
                 raise ConfigurationError(
-                    "--early_stopping: without validation there is no metric that must go on improving. Give "
+                    "--early_stopping: without validation there is no metric that must keep improving. Give "
                     "--valid_dataset, or a metric of the training as --monitor, such as train/loss."
                 )
             return

@@ -54,7 +54,7 @@ def build_parts(experiment: Experiment, on_error: Callable[[UserError], None]) -
         _take_default_length(experiment)
 
     def report(error: UserError) -> None:
-        if has_tokenizer or "tokenizer" not in str(error):  # not what a stand-in lacks
+        if has_tokenizer or "tokenizer" not in str(error):  # the tokens that a stand-in lacks are no error of the user
             on_error(error)
 
     for part in ("objectives", "inputs"):

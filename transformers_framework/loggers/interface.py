@@ -111,7 +111,7 @@ class NeverFails(Logger):
             self.silent_until = time.monotonic() + PAUSE
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             logger.warning(
-                "--loggers: %s failed (%s). The run goes on; nothing is logged there for %d minutes. %s",
+                "--loggers: %s failed (%s). The run continues; nothing is logged there for %d minutes. %s",
                 *(self.title, reason, PAUSE / 60, self.remedy),
             )
 

@@ -49,7 +49,7 @@ class WeightsAndBiases(StartsRun, TakesMedia):
 
     Rows are numbered in the order in which they are logged, also over the processes of a run: those that were logged
     after the checkpoint of a resumed run are not logged again. wandb writes some seconds later, and a process that is
-    killed loses these rows: checkpoints have the last ones, of which a resumed run logs those that are missing.
+    killed loses these rows: checkpoints hold the last rows, and a resumed run logs the missing ones.
 
     Args:
         folders: Folders of the run.

@@ -147,7 +147,7 @@ def served_run(
         is_described = (folder / FILE).is_file()
         reason = f"another pipeline is asked for than that of its {FILE}" if is_described else f"it has no {FILE}"
         raise ConfigurationError(
-            f"{model}: it does not tell {' and '.join(required)}, because {reason}. Give "
+            f"{model}: it has no value of {' and '.join(required)}, because {reason}. Give "
             f"{', '.join(f'{flag}=…' for flag in required)}, as in load({model!r}, pipeline={name!r}, "
             f"{required[0]}=…); on the command line {', '.join(f'--{flag}' for flag in required)}."
         )

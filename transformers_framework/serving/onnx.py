@@ -101,7 +101,7 @@ class OnnxExport(pl.Callback, EndsRun):
         self.heads, self.quantizes = heads, quantizes
 
     def on_run_end(self, run: Run) -> None:
-        """Export each model of the best state, or of the final one; a failure is logged, and the run goes on."""
+        """Export each model of the best state, or of the final one; a failure is logged, and the run continues."""
         if not run.trainer.is_global_zero:
             return
         export = run.folders.export

@@ -42,7 +42,7 @@ class Classes:
         return {**run.flags, "label_weights": None if weights is None else self.columns(weights).tolist()}
 
     def logged(self, run: Labelled) -> list[str]:
-        """Return the names of the classes of which a run logs the F1."""
+        """Return the names of the classes whose F1 a run logs."""
         return [name for name in self.names if f"{OF_CLASS}{name}" in run.logged]
 
 

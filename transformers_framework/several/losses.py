@@ -10,7 +10,7 @@ import numpy as np
 
 from transformers_framework.several.statistics import Array, Measure
 
-LEAST = 1e-30  # probability, of which a logarithm is taken
+LEAST = 1e-30  # value of a probability that was rounded to 0
 
 
 def with_loss(measure: Measure, losses: Array, items: Array) -> Measure:
@@ -71,5 +71,5 @@ def binary_cross_entropies(probabilities: Array, labels: Array, flags: Mapping[s
 
 
 def logarithms(probabilities: Any) -> Array:
-    """Return logarithms of probabilities, of which those that are rounded to 0 are very small."""
+    """Return logarithms of probabilities, finite also for those that were rounded to 0."""
     return np.asarray(np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), LEAST)))

@@ -55,7 +55,7 @@ class RankCorrelation(Resampled):
 
 
 def weighted_ranks(values: Array, weights: Array) -> Array:
-    """Return the ranks of values of which each occurs several times, (R, U) float64; equal ones share their mean.
+    """Return the ranks of values that occur several times each, (R, U) float64; equal ones share their mean.
 
     Args:
         values: (U,) float64.

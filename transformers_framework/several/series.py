@@ -56,7 +56,7 @@ class PlannedRun:
 
     @property
     def is_started(self) -> bool:
-        """Whether it has a checkpoint to go on from."""
+        """Whether it has a checkpoint to continue from."""
         return bool(self.folders.existing_checkpoints())
 
     @property
@@ -83,7 +83,7 @@ class PlannedRun:
             raise ConfigurationError(
                 f"--name: run '{self.folders.name}' in {self.folders.output_dir} is "
                 f"{'finished' if self.is_finished else 'started'} with other flags: {values}{more}. Give the same "
-                "flags to go on with the series, another --name, or --overwrite to run all again."
+                "flags to continue the series, another --name, or --overwrite to run all again."
             )
 
 
@@ -143,10 +143,10 @@ def run_all(runs: Sequence[PlannedRun], *, goes_on: bool) -> tuple[int, list[Pla
         logger.info("%s run '%s' %s", "Continuing" if run.continues else "Starting", run.folders.name, where)
         status, stopped = _run(run)
         if status == FAILED and goes_on and not stopped:
-            logger.warning("Run '%s' failed; going on with the others", run.folders.name)
+            logger.warning("Run '%s' failed; continuing with the others", run.folders.name)
             failed.append(run)
         elif status != DONE:
-            advice = "" if status == WRONG else "; repeat the same command to go on"
+            advice = "" if status == WRONG else "; repeat the same command to continue"
             logger.warning("The series ended in run '%s' with status %d%s", run.folders.name, status, advice)
             return status, None
         elif stopped:  # the run was over when the signal came

@@ -23,7 +23,7 @@ NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 BLOCK = 2**22  # weights of units that are in memory at once
 MOST_TERMS = 200  # pairs of terms of a continued fraction
-EQUAL = 1e-12  # differences of sums that only their order makes different
+EQUAL = 1e-12  # tolerance for differences that differ only in the order of summation
 
 
 class Resampled(ABC):
@@ -210,7 +210,7 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float:
 
     Args:
         first: A metric of each seed of one run.
-        second: That of another run, whose seeds are independent of the first one's.
+        second: The metric of each seed of another run, independent of the first ones.
 
     Returns:
         The p-value; nan if one of them has fewer than two values, or one that is not finite.
