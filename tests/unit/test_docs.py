@@ -179,16 +179,16 @@ def test_the_table_of_metrics_is_what_is_logged(place, tmp_path):
     cells = {name.strip(" `"): found for key, found in rows.items() for name in key.split(",")}
     objective = make(resolve(place), tmp_path)
     in_training, outside = (metric_names(objective, stage) for stage in ("train", "valid"))
-    told = [{text for cell in column.split(",") if (text := cell.strip(" `"))} for column in cells[objective.name]]
-    assert told[0] == {re.sub(r"f1_class_.*", "f1_class_{name}", metric) for metric in ("loss", *in_training)}
+    listed = [{text for cell in column.split(",") if (text := cell.strip(" `"))} for column in cells[objective.name]]
+    assert listed[0] == {re.sub(r"f1_class_.*", "f1_class_{name}", metric) for metric in ("loss", *in_training)}
     if place.endswith(":StructuralPretraining"):  # without -k there is nothing to rank
         assert set(outside) == set(in_training)
         return
-    assert told[1] == set(outside) - set(in_training)
+    assert listed[1] == set(outside) - set(in_training)
 
 
 def make(family: Any, folder: Path) -> Any:
-    """Return an objective of a small model, its classes settled."""
+    """Return an objective of a small model, whose classes are known."""
     config = tiny.config_for("bert")
     (folder / "clusters.txt").write_text("".join(f"{token % 2}\n" for token in range(config.vocab_size)))
     options = {
@@ -197,7 +197,7 @@ def make(family: Any, folder: Path) -> Any:
         "batch_size": 8,
         "clusters_filename": str(folder / "clusters.txt"),
     }
-    options |= {"problem_type": "single_label"}  # what others log is told below the table
+    options |= {"problem_type": "single_label"}  # metrics of other types are defined below the table
     options |= {"label_column": "label"} if family.name == "retrieval" else {}
     objective = family(
         Setup(tiny.tokenizer_for("bert"), config, max_sequence_length=[32, 16]), **registry.options_of(family, options)
