@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests import runs, tiny
@@ -45,11 +43,3 @@ def test_the_distribution_of_labels_is_shown(case: str, tmp_path, capsys) -> Non
     file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
     main([*runs.command(tmp_path, pipeline=pipeline, model="bert", train_dataset=file), "--check"])
     assert f"{expected}\n" in capsys.readouterr().out
-
-
-def test_labels_in_lists_of_a_fixed_size_are_counted(tmp_path, capsys) -> None:
-    tags = pa.array([["x", "y"], ["y", "x"], ["y", "z"]], pa.list_(pa.string(), 2))
-    pq.write_table(pa.table({"words": [["a", "b"]] * 3, "labels": tags}), tmp_path / "rows.parquet")
-    command = runs.command(tmp_path, pipeline="token_class", model="bert", train_dataset=tmp_path / "rows.parquet")
-    main([*command, "--check"])
-    assert "labels: 3 × y, 2 × x, 1 × z\n" in capsys.readouterr().out
