@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric
 
+    from transformers_framework.metrics.entities import EntityTags
     from transformers_framework.objectives.details.predicted import Predicted
     from transformers_framework.objectives.details.stage_details import StageDetails
     from transformers_framework.sources.columns import DatasetSource
@@ -195,7 +196,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         labels = at_words(batch["labels"], batch["word_starts"])
         labels = labels.masked_fill(batch["word_starts"] < 0, IGNORE_INDEX)
         evaluation = self.label_type.evaluate(logits.flatten(0, 1), labels.flatten())
-        if "num_words" not in batch or not self._has_entities:
+        if "num_words" not in batch or self._entity_tags is None:
             return evaluation
         preds = evaluation.metric_inputs["classes"]["preds"].view_as(labels)
         windows = {"documents": batch["documents"], "firsts": batch["first_words"]} if "documents" in batch else {}
@@ -207,19 +208,20 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
 
         names = self.classes.names
         wanted = self.setup.pipeline == ENTITIES or any(LIKE_TAG.match(name) for name in names or ())
-        if wanted and not self._has_entities:
+        if wanted and self._entity_tags is None:
             logger.warning("There are no metrics of entities: %s.", why_no_entities(names))
 
     @property
-    def _has_entities(self) -> bool:
-        from transformers_framework.metrics.entities import are_entity_tags
+    def _entity_tags(self) -> EntityTags | None:
+        """Return the classes as entity tags; None if they are none. They are parsed once, and read for each row."""
+        from transformers_framework.objectives.predicted_entities import entity_tags
 
-        return are_entity_tags(self.classes.names or ())
+        return entity_tags(tuple(self.classes.names or ()))
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return accuracy and F1 of words and, outside training, metrics of entities if classes are entity tags."""
         metrics = super().metrics(stage)
-        if stage in EVALUATED and self._has_entities:
+        if stage in EVALUATED and self._entity_tags is not None:
             from transformers_framework.metrics.entities import EntityMetrics
 
             metrics["entities"] = EntityMetrics(self.classes.display_names)
@@ -228,7 +230,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
     @property
     def main_metric(self) -> str:
         """Return the F1 of entities if classes are entity tags, else accuracy."""
-        return "entity_f1" if self._has_entities else "accuracy"
+        return "accuracy" if self._entity_tags is None else "entity_f1"
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the most likely class of each word and its probability, ``(B, W)``; -1 for words without tokens."""
@@ -274,9 +276,9 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
 
         A column of words or labels that has the name "entities" is kept instead.
         """
-        from transformers_framework.objectives.predicted_entities import entity_tags, predicted_entities
+        from transformers_framework.objectives.predicted_entities import predicted_entities
 
-        tags = entity_tags(tuple(self.classes.names or ()))
+        tags = self._entity_tags
         if tags is None or PREDICTED_ENTITIES in (self.words, self.classes.column):
             return predictions
         numbers = self.classes.number_of_prediction
@@ -288,8 +290,7 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
         """Return scores of classes and of entity types, confusions, calibration and mistakes."""
         from transformers_framework.objectives.details.words import word_details
 
-        entities = self._has_entities
-        return word_details(self.classes, self.words, predicted, num_mistakes, are_entities=entities)
+        return word_details(self.classes, self.words, predicted, num_mistakes, self._entity_tags)
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]

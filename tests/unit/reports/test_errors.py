@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from transformers_framework.metrics.entities import EntityTags
 from transformers_framework.objectives.details.classes import multi_label_details, regression_details
 from transformers_framework.objectives.details.predicted import Predicted
 from transformers_framework.objectives.details.ranking import Columns, ranking_details
@@ -93,7 +94,7 @@ def test_mistakes_of_words_and_of_entities(predicted):
     ]
     rows[0] |= {"prediction": ["B-person", "O", "O", "B-place"], "scores": [0.9, 0.7, 0.8, 0.9]}
     rows[1] |= {"prediction": ["O", "B-person", None], "scores": [0.9, 0.6, None]}
-    found = word_details(encoder(tags, in_lists=True), "words", predicted(rows), 5, are_entities=True)
+    found = word_details(encoder(tags, in_lists=True), "words", predicted(rows), 5, EntityTags(tags))
     assert found.mistakes.found == "1 entities are missed and 2 are predicted wrongly in 2 rows"
     assert found.mistakes.tables[0].rows == [
         ("0", "Ann Lee (person)", "Ann (person)", "0.900", ["Ann Lee", " in Rome"]),
@@ -101,7 +102,7 @@ def test_mistakes_of_words_and_of_entities(predicted):
     ]
     assert found.values["entities"]["place"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1}
     assert found.values["entities"]["micro avg"]["f1"] == 0.4
-    found = word_details(encoder(tags, in_lists=True), "words", predicted(rows), 1, are_entities=False)
+    found = word_details(encoder(tags, in_lists=True), "words", predicted(rows), 1, None)
     assert found.mistakes.tables[0].rows == [
         ("0", "Lee", "I-person", "O", "0.700", ["Ann ", "Lee", " in Rome"]),
     ]

@@ -85,7 +85,7 @@ class TaggedRows:
 
 
 def word_details(
-    classes: LabelEncoder, words: str, predicted: Predicted, num_mistakes: int, *, are_entities: bool
+    classes: LabelEncoder, words: str, predicted: Predicted, num_mistakes: int, tags: EntityTags | None
 ) -> StageDetails:
     """Return scores of classes and entity types, the confusion matrix, reliability, and mistakes.
 
@@ -94,11 +94,10 @@ def word_details(
         words: Column of words.
         predicted: Predictions of all rows.
         num_mistakes: Number of rows, or words, with mistakes to list.
-        are_entities: Classes are entity tags: mistakes are entities, otherwise words.
+        tags: The classes, if they are entity tags: mistakes are entities then, otherwise words.
     """
     tagged = TaggedRows(classes, words)
     counter, bins = PairCounter(tagged.names, "words"), reliability([], [])
-    tags = EntityTags(tagged.names) if are_entities else None
     entities, worst = EntityCounter(tags) if tags else None, Highest(num_mistakes, width=1 if tags else 2)
     start = num_missed = num_wrong = 0
     for rows in predicted.chunks():
