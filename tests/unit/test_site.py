@@ -19,7 +19,7 @@ from transformers_framework.cli.main import main
 from transformers_framework.registry import PIPELINES, resolve
 
 PAGES = sorted((DOCS / "pipelines").glob("*.md"))
-SECTIONS = ["Data", "Command", "Example without network", "How it is proved"]
+SECTIONS = ["Data", "Command", "Example without network", "Tests and references"]
 # flags of a checkpoint, in whose place the test has a small one, since the hub is out of reach
 CHECKPOINTS = (
     "--pre_trained_model",
@@ -63,8 +63,8 @@ def test_every_pipeline_has_a_page_with_every_section():
         text = (DOCS / "pipelines" / f"{name}.md").read_text("utf-8")
         assert re.findall(r"^## (.*)", text, re.MULTILINE) == SECTIONS, name
         assert f"\n`--pipeline {name}`: " in text, "the words that people search for"
-        rows = [line for line in text.partition("## How it is proved")[2].splitlines() if "](../../tests/" in line]
-        assert rows, f"{name} names the tests that prove it"
+        rows = [line for line in text.partition("## Tests and references")[2].splitlines() if "](../../tests/" in line]
+        assert rows, f"{name} names its tests"
     shown = {re.sub(r"\[(\w+)\]\(\w+\.md\)", r"\1", cells[0]) for cells in table(PAGES[0], "you want to").values()}
     assert shown == set(PIPELINES)
 
