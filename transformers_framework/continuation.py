@@ -13,7 +13,7 @@ from transformers_framework.compat.lightning import BATCHES_THAT_STEPPED
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import ChangesLengths
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
-from transformers_framework.storage.run_folders import CONFIG, flags_in_config, is_damaged
+from transformers_framework.storage.run_folders import flags_beside, flags_in_config, is_damaged
 from transformers_framework.strategies.build import shards_checkpoints
 from transformers_framework.strategies.weights import OPTIMIZER_STATES, has_weights_only
 
@@ -94,10 +94,7 @@ class Continuation:
 
         text = self._kept("callbacks", KEY).get("flags")
         if not isinstance(text, str):  # an earlier version wrote it
-            try:
-                text = Path(str(self.start)).with_name(CONFIG).read_text("utf-8")
-            except (OSError, ValueError):
-                return {}
+            return flags_beside(str(self.start))
         return flags_in_config(text)
 
     @cached_property

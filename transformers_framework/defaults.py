@@ -6,11 +6,10 @@ Flags with such a default have the value ``auto`` when they are not given. Files
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.constants import AUTO
-from transformers_framework.storage.run_folders import CONFIG, flags_in_config
+from transformers_framework.storage.run_folders import flags_beside
 
 if TYPE_CHECKING:
     from transformers_framework.storage.run_folders import RunFolders
@@ -36,10 +35,7 @@ def kept_values(given: Mapping[str, Any], folders: RunFolders, *, resume: bool) 
     """
     resumes = resume and bool(folders.existing_checkpoints())
     checkpoint = folders.last if resumes else given.get("ckpt_path")
-    try:
-        then = flags_in_config(Path(checkpoint).with_name(CONFIG).read_text("utf-8")) if checkpoint else {}
-    except (OSError, ValueError):
-        return {}
+    then = flags_beside(checkpoint) if checkpoint else {}
     if then.get("pipeline") != given["pipeline"]:
         return {}
     kept = [name for name in BY_RUN if given.get(name) == AUTO and name in then]

@@ -304,6 +304,18 @@ def flags_in_config(text: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def flags_beside(checkpoint: str | Path) -> Mapping[str, Any]:
+    """Return the flags of the run that wrote a checkpoint, from its ``config.yaml``; none without a readable one.
+
+    Args:
+        checkpoint: The checkpoint, in the folder of its run.
+    """
+    try:
+        return flags_in_config(Path(checkpoint).with_name(CONFIG).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def is_damaged(path: Path) -> bool:
     """Return whether a checkpoint is damaged, by the checksums in ``torch.save`` files.
 
