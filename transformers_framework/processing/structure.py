@@ -251,7 +251,7 @@ class _Pool:
         """Return the hashes, with the row of the batch, that make a negative a duplicate of a positive."""
         data, spans = self.data, self.spans
         if self.sampler.structure == "same_document":
-            first, last = data.of_document(spans.paragraphs)
+            first, last = self.document
             owners = np.repeat(self.rows, last - first)
             return self._salted(data.texts[stretches(first, last - first)], owners)
         sizes = data.sentences.lengths[spans.paragraphs]
@@ -277,6 +277,8 @@ class _Pool:
         usable = (proposed.paragraphs != ABSENT) & ~self._duplicates(proposed, of_positives=kind == "positives")
         num_found = np.zeros(len(counts), dtype=np.int64)
         for number in range(proposed.paragraphs.shape[1]):
+            if (num_found == counts).all():
+                break
             mine = ids[:, number, None]
             same = (self.taken[..., None] == mine) & (mine != 0)
             rows = np.flatnonzero(usable[:, number] & (num_found < counts) & ~same.any(axis=(1, 2)))
