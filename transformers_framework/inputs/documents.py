@@ -13,6 +13,7 @@ from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.batches import EncodedBatches
 from transformers_framework.inputs.paragraphs import (
     ParagraphReader,
+    Texts,
     column,
     paragraphs_of,
     span_text,
@@ -22,7 +23,7 @@ from transformers_framework.inputs.paragraphs import (
 from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.packing import Bins
 from transformers_framework.processing.random import integers, keys
-from transformers_framework.processing.structure import ABSENT, Groups, StructureSampler
+from transformers_framework.processing.structure import ABSENT, Groups, Spans, StructureSampler
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
     DatasetSource,
@@ -222,7 +223,7 @@ class FromDocuments(SegmentInputs):
             needed = sampler.positives
         is_short, is_alone = sizes < sampler.least_sentences(), others < needed
         asked = np.flatnonzero(~is_short & ~is_alone)
-        found, firsts, counts = np.unique(documents, return_index=True, return_counts=True)
+        found, counts = np.unique(documents, return_counts=True)
         absent = np.setdiff1d(np.arange(num_read), found)
         short = f"paragraphs with fewer than {sampler.least_sentences()} sentences, too few for the span and positives"
         alone = f"paragraphs whose document has fewer than {needed} other {texts}, too few for its candidates"
@@ -242,7 +243,10 @@ class FromDocuments(SegmentInputs):
             if count
         ]
         if not len(asked):
-            raise DataError(f"{source.name}: no paragraph can be asked about. Found {'; '.join(reasons)}. {REMEDY}")
+            raise DataError(
+                f"{source.name}: no paragraph can be asked about. Found {'; '.join(reasons)}. Check "
+                "--paragraph_separator, or ask for fewer --positives and --hard_negatives."
+            )
         largest = int(counts.argmax())
         if (rest := len(documents) - int(counts[largest])) < sampler.easy + sampler.hard:
             raise DataError(
@@ -252,7 +256,7 @@ class FromDocuments(SegmentInputs):
             )
         logger.info(
             "%s: %s documents have %s paragraphs with %s sentences; %s paragraphs are asked about in each epoch.",
-            source.stage, *(f"{n:,}" for n in (len(firsts), len(sizes), int(sizes.sum()), len(asked))),
+            source.stage, *(f"{n:,}" for n in (len(found), len(sizes), int(sizes.sum()), len(asked))),
         )  # fmt: skip
         if reasons:
             logger.warning("%s: left out are %s.", source.stage, "; ".join(reasons))
@@ -305,7 +309,7 @@ class FromDocuments(SegmentInputs):
             found[CONTEXT] = [text_around(texts, *candidate, avoided=span) for candidate, span in pairs]
         return found
 
-    def _candidate(self, texts: Any, candidate: tuple[int, int, int], removed: tuple[int, int, int]) -> str:
+    def _candidate(self, texts: Texts, candidate: tuple[int, int, int], removed: tuple[int, int, int]) -> str:
         return text_without(texts, *removed) if self.sampler.takes_paragraphs else span_text(texts, *candidate)
 
     # ---------------------------------------------------------------- lengths
@@ -325,9 +329,6 @@ class FromDocuments(SegmentInputs):
         return {"form": "paragraphs", "whole": self.sampler.takes_paragraphs}
 
 
-REMEDY = "Check --paragraph_separator, or ask for fewer --positives and --hard_negatives."
-
-
-def triples(spans: Any) -> list[tuple[int, int, int]]:
+def triples(spans: Spans) -> list[tuple[int, int, int]]:
     """Return the paragraph, the first sentence and the number of sentences of each of N spans."""
     return list(zip(*(values.tolist() for values in vars(spans).values()), strict=True))

@@ -181,14 +181,14 @@ def check_found(
         corpus: Where the passages come from.
         what: Returns what is missing, by the index in ``numbers``.
     """
-    if len(absent := np.flatnonzero(numbers < 0)):
-        source.refuse(
-            of_row[absent],
-            lambda at: (
-                f"{what(int(absent[at]))} ({corpus.name}; {len(absent)} of {len(numbers)} relevant passages "
-                "are missing). Add them, or check --corpus_column, --corpus_id_column and --relevant_column."
-            ),
-        )
+    absent = np.flatnonzero(numbers < 0)
+    source.refuse(
+        of_row[absent],
+        lambda at: (
+            f"{what(int(absent[at]))} ({corpus.name}; {len(absent)} of {len(numbers)} relevant passages are missing). "
+            "Add them, or check --corpus_column, --corpus_id_column and --relevant_column."
+        ),
+    )
 
 
 @dataclass(frozen=True)
