@@ -1168,7 +1168,7 @@ JOINT_RANKING = [
     ),
     structuring(
         "no separator",
-        "no paragraph can be asked about. Found 8 paragraphs whose document has fewer than 4 other sentences.*first in .*train.jsonl:1.*--paragraph_separator",
+        "no paragraph can be used. Found 8 paragraphs whose document has fewer than 4 other sentences.*first in .*train.jsonl:1.*--paragraph_separator",
         {"train.jsonl": DOCUMENTS},
         paragraph_separator="###",
     ),
@@ -1200,7 +1200,7 @@ JOINT_RANKING = [
     ),
     structuring(
         "long spans",
-        "no paragraph can be asked about. Found .* paragraphs with fewer than 40 sentences",
+        "no paragraph can be used. Found .* paragraphs with fewer than 40 sentences",
         {"train.jsonl": DOCUMENTS},
         span_sentences=[20, 20],
     ),

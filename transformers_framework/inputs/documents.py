@@ -48,11 +48,11 @@ logger = logging.getLogger(__name__)
 class FromDocuments(SegmentInputs):
     r"""Spans of documents and candidates for them.
 
-    Each row of an epoch is a paragraph, of which a span is compared with candidates. Paragraphs of one sentence, such
-    as headings, are left out and counted.
+    In each epoch, a span of each paragraph is sampled and compared with candidates. Paragraphs of one sentence, such as
+    headings, are left out and counted.
 
     Args:
-        structure: What is learned. 'same_paragraph': is the candidate a span of the same paragraph?
+        structure: Task to learn. 'same_paragraph': is the candidate a span of the same paragraph?
             'span_in_paragraph': is the span from this paragraph, from which it was removed? 'same_document': are two
             paragraphs from the same document? 'in_context': as same_paragraph, with the sentences before and after the
             candidate as a third segment.
@@ -136,7 +136,7 @@ class FromDocuments(SegmentInputs):
         self.sampler = StructureSampler(structure, *span_sentences, positives, hard_negatives, easy_negatives)
         self.readers: dict[Stage, ParagraphReader] = {}
         self.left_out: dict[Stage, list[str]] = {}
-        self.asked: dict[Stage, np.ndarray] = {}  # paragraphs that are asked about (N,) int64
+        self.asked: dict[Stage, np.ndarray] = {}  # paragraphs whose spans are sampled (N,) int64
 
     # ---------------------------------------------------------------- before training
 
@@ -209,7 +209,7 @@ class FromDocuments(SegmentInputs):
         return table
 
     def take_rows(self, rows: Dataset, num_read: int, source: DatasetSource) -> Dataset:
-        """Find the paragraphs that are asked about, and report what is left out.
+        """Find the paragraphs whose spans can be sampled, and report those that are left out.
 
         Raises:
             DataError: When there is none, or there are too few other documents for easy negatives.
@@ -244,7 +244,7 @@ class FromDocuments(SegmentInputs):
         ]
         if not len(asked):
             raise DataError(
-                f"{source.name}: no paragraph can be asked about. Found {'; '.join(reasons)}. Check "
+                f"{source.name}: no paragraph can be used. Found {'; '.join(reasons)}. Check "
                 "--paragraph_separator, or ask for fewer --positives and --hard_negatives."
             )
         largest = int(counts.argmax())
@@ -255,7 +255,7 @@ class FromDocuments(SegmentInputs):
                 "documents, or ask for fewer negatives."
             )
         logger.info(
-            "%s: %s documents have %s paragraphs with %s sentences; %s paragraphs are asked about in each epoch.",
+            "%s: %s documents have %s paragraphs with %s sentences; %s paragraphs are used in each epoch.",
             source.stage, *(f"{n:,}" for n in (len(found), len(sizes), int(sizes.sum()), len(asked))),
         )  # fmt: skip
         if reasons:
@@ -271,11 +271,11 @@ class FromDocuments(SegmentInputs):
     # ---------------------------------------------------------------- batches
 
     def num_groups(self, stage: Stage) -> int | None:
-        """Return how many paragraphs of a stage are asked about."""
+        """Return the number of paragraphs of a stage whose spans are sampled."""
         return len(self.asked[stage])
 
     def groups(self, stage: Stage, seed: int, epoch: int) -> Bins:
-        """Return the paragraphs that are asked about, each as a bin."""
+        """Return the paragraphs whose spans are sampled, each as a bin."""
         return Bins(self.asked[stage], np.ones_like(self.asked[stage]))
 
     def in_groups(

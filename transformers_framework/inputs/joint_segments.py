@@ -1,4 +1,4 @@
-"""Base class of inputs of several texts in one sequence, of each of which a joint head reads the first token."""
+"""Base class of inputs of several texts in one sequence; a joint head reads the first token of each."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def paragraphs_of(
     Args:
         first_row: Number of the first document.
         documents: Texts, or lists of paragraphs.
-        separator: Text between two paragraphs; line breaks of Windows are read as others.
+        separator: Text between two paragraphs; \r\n is read as \n.
         shortest: Length of the shortest sentence in characters.
 
     Examples:

@@ -23,7 +23,7 @@ Structure = Literal["same_paragraph", "span_in_paragraph", "same_document", "in_
 Keys = Callable[[str], NDArray[np.uint64]]  # keys of the rows of a batch for a purpose (B,)
 Ints = NDArray[np.int64]
 
-NUM_PROPOSALS = 24  # of which the first ones that are no duplicates become negatives
+NUM_PROPOSALS = 24  # sampled for each span; the first ones that are no duplicates become candidates
 ABSENT = -1
 
 
@@ -104,7 +104,7 @@ class Paragraphs:
 
 @dataclass(frozen=True)
 class Groups:
-    """What is asked about a batch of paragraphs: a span of each, and its candidates in random order.
+    """A span of each paragraph of a batch, and its candidates in random order.
 
     Args:
         spans: The spans ``(B,)``.
@@ -150,7 +150,7 @@ class StructureSampler:
         return self.structure in ("span_in_paragraph", "same_document")
 
     def least_sentences(self) -> int:
-        """Return how many sentences a paragraph needs to be asked about."""
+        """Return the least number of sentences of a paragraph whose spans can be sampled."""
         if self.structure == "same_document":
             return 1
         return self.least * (1 if self.takes_paragraphs else 1 + self.positives) + self.takes_paragraphs
@@ -160,7 +160,7 @@ class StructureSampler:
 
         Args:
             data: All paragraphs.
-            paragraphs: Rows of the paragraphs that are asked about ``(B,) int64``.
+            paragraphs: Rows of the paragraphs whose spans are sampled ``(B,) int64``.
             keys: Returns the keys of their random numbers.
         """
         whole = Spans(paragraphs, np.zeros_like(paragraphs), data.sentences.lengths[paragraphs])
@@ -210,7 +210,7 @@ class StructureSampler:
     def _removed(
         self, data: Paragraphs, spans: Spans, candidates: Spans, labels: Ints, keys: NDArray[np.uint64]
     ) -> Spans:
-        """Return what is removed from paragraphs: the span from its own, as many sentences from others ``(B, K)``.
+        """Return the sentences to remove from paragraphs: the span from its own, as many from others ``(B, K)``.
 
         Without it, positives would be recognized by their length or by the gap.
         """
@@ -227,7 +227,7 @@ class _Pool:
     """Candidates of a batch outside of its spans' paragraphs, each at most once.
 
     Args:
-        sampler: What is sampled.
+        sampler: The task and the lengths of spans.
         data: All paragraphs.
         spans: The spans of the batch ``(B,)``.
         keys: Returns keys of random numbers.

@@ -29,7 +29,7 @@ FEWEST = 2  # occurrences of a pair of pieces that becomes one
 CONTINUES = "##"  # mark of word pieces that do not begin a word
 LONGEST_WORD = 100  # characters; longer ones are one unknown token, as in BERT
 LONGEST_PIECE = 16  # characters of a unigram piece, as in SentencePiece
-NUM_THREADS = 16  # that share SentencePiece's sums: their number changes the result, that of the CPUs does not
+NUM_THREADS = 16  # of SentencePiece; the order of its sums, and so the result, depends on it, not on the CPUs
 CHARMAPS = {False: "nmt_nfkc", True: "nmt_nfkc_cf"}  # SentencePiece's normalizations: Unicode's NFKC, and case folding
 
 
@@ -37,7 +37,7 @@ class TooFewTokensError(ValueError):
     """A vocabulary has no place for its characters.
 
     Args:
-        fewest: Size that has.
+        fewest: The smallest size that has a place for each.
     """
 
     def __init__(self, fewest: int) -> None:

@@ -94,7 +94,7 @@ def chunks(dataset: Dataset, size: int = 1000, *, title: str | None = None) -> I
     Args:
         dataset: The rows.
         size: Number of rows of a chunk.
-        title: What is done with the rows, to show how many are done.
+        title: Title of the progress bar; without it, there is none.
     """
     starts, rows = range(0, len(dataset), size), len(dataset)
     found = (dataset[start : start + size] for start in starts)

@@ -179,7 +179,7 @@ def check_found(
         numbers: Number of each in the corpus, -1 if it is not there ``(R,) int64``.
         source: Where the rows come from.
         corpus: Where the passages come from.
-        what: Returns what is missing, by the index in ``numbers``.
+        what: Returns the description of a missing passage, by the index in ``numbers``.
     """
     absent = np.flatnonzero(numbers < 0)
     source.refuse(
