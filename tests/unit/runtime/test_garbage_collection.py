@@ -27,8 +27,10 @@ def test_what_was_built_is_kept_and_later_garbage_is_found() -> None:
     frozen = gc.get_freeze_count()
     assert frozen > 10_000
     assert gc.get_threshold() == USUAL
+    later: list[object] = []
     freeze_start_up_objects()
-    assert gc.get_freeze_count() == frozen, "only what was built counts"
+    assert gc.get_freeze_count() <= frozen, "frozen objects may be freed, none is added"
+    assert any(found is later for found in gc.get_objects()), "a later object is searched"
 
 
 def test_a_process_that_is_not_ours_collects_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
