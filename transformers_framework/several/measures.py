@@ -84,7 +84,7 @@ def sequence_classes(rows: Rows, run: Labelled) -> Measure | None:
     """Return the metrics of sequence classification: single label, multi-label or regression."""
     column = run.column("label_column")
     if "mean_squared_error" in run.logged:
-        return _regression([row[column] for row in rows], [row["prediction"] for row in rows])
+        return _regression(*_numbers(rows, run))
     classes = Classes(run.encoder(column, in_lists="micro_f1" in run.logged))
     if classes.encoder.in_lists:
         wanted, found = (_many_hot(classes, [row[name] for row in rows]) for name in (column, "prediction"))
@@ -146,10 +146,15 @@ def _multi_label(wanted: np.ndarray, found: np.ndarray, classes: Classes, run: L
     return _measure(values, statistics, classes=classes)
 
 
-def _regression(labels: Sequence[float | None], predictions: Sequence[float]) -> Measure:
+def _numbers(rows: Rows, run: Labelled) -> tuple[Array, Array]:
+    """Return the labels of regression, nan where there is none, and the predictions, (N,) float64 both."""
+    labels = np.array([row[run.column("label_column")] for row in rows], dtype=np.float64)
+    wanted = labels.astype(np.float32).astype(np.float64)  # as a run has them
+    return wanted, np.array([row["prediction"] for row in rows], dtype=np.float64)
+
+
+def _regression(wanted: Array, found: Array) -> Measure:
     """Return correlation and errors; for Spearman's correlation see :func:`rank_correlation`."""
-    wanted = np.array(labels, dtype=np.float64).astype(np.float32).astype(np.float64)
-    found = np.array(predictions, dtype=np.float64)
     known = ~np.isnan(wanted)
     center = wanted[known].mean()  # the correlation is the same, and more exact
     x, y = np.where(known, found, center) - center, np.where(known, wanted, center) - center
@@ -168,10 +173,9 @@ def rank_correlation(rows: Rows, run: Labelled) -> RankCorrelation | None:
     """Return Spearman's correlation of regression."""
     if "spearman" not in run.logged:
         return None
-    labels = np.array([row[run.column("label_column")] for row in rows], dtype=np.float64).astype(np.float32)
-    known = np.flatnonzero(~np.isnan(labels))
-    found = np.array([row["prediction"] for row in rows], dtype=np.float64)[known, None]
-    return RankCorrelation(labels[known].astype(np.float64), found)
+    wanted, found = _numbers(rows, run)
+    known = ~np.isnan(wanted)
+    return RankCorrelation(wanted[known], found[known, None])
 
 
 # ---------------------------------------------------------------- rankings
