@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.several.statistics import BLOCK, Array, Resampled
+from transformers_framework.several.statistics import Array, Resampled, blocks
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,8 @@ class RankCorrelation(Resampled):
     def without_each(self) -> Array:
         """Return the correlation without each row in turn."""
         count = len(self.labels)
-        size = max(1, BLOCK // count)
-        starts = range(0, count, size)
-        return np.concatenate([self.of_weights(1 - np.eye(min(size, count - k), count, k)) for k in starts])
+        parts = blocks(count, count)
+        return np.concatenate([self.of_weights(1 - np.eye(len(part), count, part.start)) for part in parts])
 
     def mean_with(self, others: Sequence[RankCorrelation]) -> RankCorrelation:
         """Return the mean over this run and others."""

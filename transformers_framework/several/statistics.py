@@ -161,9 +161,8 @@ def _quantiles(values: Array, shares: Sequence[float]) -> Array:
 
 def _resampled(num_units: int, num_resamples: int, seed: int) -> Iterator[Array]:
     """Yield how often each unit is in resampled data sets, in blocks (r, U) float64."""
-    generator, size = np.random.default_rng(seed), max(1, BLOCK // num_units)
-    for start in range(0, num_resamples, size):
-        count = min(size, num_resamples - start)
+    generator = np.random.default_rng(seed)
+    for count in map(len, blocks(num_resamples, num_units)):
         units = generator.integers(0, num_units, (count, num_units))
         places = (units + np.arange(count)[:, None] * num_units).ravel()
         yield np.bincount(places, minlength=count * num_units).reshape(count, num_units).astype(np.float64)
@@ -198,9 +197,20 @@ def p_values(first: Resampled, second: Resampled, *, num_resamples: int = NUM_RE
 
 def _exchanged(num_units: int, num_resamples: int, seed: int) -> Iterator[Array]:
     """Yield which units are exchanged, in blocks (r, U) of 0 and 1, float64."""
-    generator, size = np.random.default_rng(seed), max(1, BLOCK // num_units)
-    for start in range(0, num_resamples, size):
-        yield generator.integers(0, 2, (min(size, num_resamples - start), num_units)).astype(np.float64)
+    generator = np.random.default_rng(seed)
+    for block in blocks(num_resamples, num_units):
+        yield generator.integers(0, 2, (len(block), num_units)).astype(np.float64)
+
+
+def blocks(count: int, num_units: int) -> Iterator[range]:
+    """Yield the numbers of weighted data sets in parts whose weights fit into memory together.
+
+    Args:
+        count: Number of data sets.
+        num_units: Number of units, each of which has a weight in each data set.
+    """
+    size = max(1, BLOCK // num_units)
+    return (range(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float:
