@@ -12,6 +12,7 @@ import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class Resampled(ABC):
     unit: str
     classes: tuple[str, ...]
 
-    @property
+    @cached_property
     def observed(self) -> Array:
         """The metrics of the data set itself, (N,) float64."""
         return np.asarray(self.of_weights(np.ones((1, len(self.statistics))))[0])
