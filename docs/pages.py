@@ -183,12 +183,17 @@ def flag_table(flags: Iterable[Flag]) -> Iterator[str]:
         default = default_of(flag)
         cells = (
             f"`{flag.dashed}`",
-            _cell(describe(flag.hint)).removesuffix(" or none"),
+            _cell(values_of(flag)),
             default if default in ("", "required") else f"`{_cell(default)}`",
             _cell(flag.help),
         )
         yield f"| {' | '.join(cells)} |"
     yield "\n</div>\n"
+
+
+def values_of(flag: Flag) -> str:
+    """Return the values that a flag takes, in words."""
+    return describe(flag.hint).removesuffix(" or none")
 
 
 def default_of(flag: Flag) -> str:
@@ -278,7 +283,7 @@ def flag_line(flag: Flag) -> str:
     """Return a flag in one line: name, values, default and meaning."""
     default = default_of(flag)
     shown = f" [{default}]" if default else ""
-    return f"- {flag.dashed} ({describe(flag.hint).removesuffix(' or none')}){shown}: {' '.join(flag.help.split())}"
+    return f"- {flag.dashed} ({values_of(flag)}){shown}: {' '.join(flag.help.split())}"
 
 
 def title_and_sentence(markdown: str) -> tuple[str, str]:

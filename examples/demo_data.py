@@ -143,7 +143,7 @@ def split_of(module: str) -> str:
 def passages(entries: Iterable[Entry], length: int = 12) -> Iterator[dict[str, object]]:
     """Yield the rows of masked language modelling: a name, and sentences about it until they have ``length`` words.
 
-    Beside its name a text tells what hidden words it may hold: from such pairs a model learns to compare two texts.
+    A name helps to predict masked words of its text: from such pairs a model learns to compare two texts.
     """
     for entry in entries:
         text: list[str] = []
