@@ -44,6 +44,7 @@ class Rows(NamedTuple):
     Args:
         columns: Positions of the queries in each row ``(B, P) int64``.
         length: Length of the rows, L.
+        queries: The same positions, flat in ``(B, L)``: ``(B, P) int64``.
         kept: Positions whose hidden states leave the layer, flat in ``(B, L)``: ``(B, P)`` or ``(1, N) int64``.
         attended: The query of each of N positions ``(1, N) int64``, flat in ``(B, L)``, where the P queries are the
             first of each row; none where they are all queries in order.
@@ -51,6 +52,7 @@ class Rows(NamedTuple):
 
     columns: Tensor
     length: int
+    queries: Tensor
     kept: Tensor
     attended: Tensor | None = None
 
@@ -62,11 +64,12 @@ class Rows(NamedTuple):
             reads: Positions that are read.
             length: Length of the rows.
         """
-        kept, places = flat_positions(reads.columns, length), reads.places
+        columns, places = reads
+        queries = columns + torch.arange(0, len(columns) * length, length, device=columns.device)[:, None]
         if places is None:
-            return cls(reads.columns, length, kept)
-        attended = in_other_rows(places, reads.columns.shape[1], length)
-        return cls(reads.columns, length, kept.flatten().index_select(0, places)[None], attended[None])
+            return cls(columns, length, queries, queries)
+        attended = in_other_rows(places, columns.shape[1], length)
+        return cls(columns, length, queries, queries.flatten().index_select(0, places)[None], attended[None])
 
 
 def joined(reads: Mapping[str, Reads], length: int) -> tuple[Rows, dict[str, int]]:
@@ -82,11 +85,6 @@ def joined(reads: Mapping[str, Reads], length: int) -> tuple[Rows, dict[str, int
     widths = [read.columns.shape[1] for read in reads.values()]
     firsts = dict(zip(reads, accumulate(widths, initial=0), strict=False))
     return Rows.of(Reads(torch.cat([read.columns for read in reads.values()], dim=1)), length), firsts
-
-
-def flat_positions(columns: Tensor, length: int) -> Tensor:
-    """Return positions in rows ``(B, P) int64`` as positions in the flattened batch of rows of some length."""
-    return columns + torch.arange(0, len(columns) * length, length, device=columns.device)[:, None]
 
 
 def in_other_rows(places: Tensor, width: int, length: int, first: int = 0) -> Tensor:
@@ -200,7 +198,7 @@ class LastLayer:
         """Project the queries of the rows only."""
         if self.rows is None:
             return None
-        return (gather(args[0], flat_positions(self.rows.columns, self.rows.length)),)
+        return (gather(args[0], self.rows.queries),)
 
     def _fill(self, query: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor | None:
         """Extend the queries to the length that attention reshapes them to."""

@@ -18,12 +18,7 @@ import torch
 from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.models.last_layer import (
-    LastLayer,
-    in_other_rows,
-    joined,
-    reads_first_token,
-)
+from transformers_framework.models.last_layer import LastLayer, in_other_rows, joined, reads_first_token
 from transformers_framework.models.model import Model
 from transformers_framework.models.output_layer import with_outputs
 from transformers_framework.models.reads import Reads
@@ -58,6 +53,7 @@ class MultiHeadModel(Model):
         self.shared: PreTrainedModel | None = None
         self._accepts = {name: frozenset(_parameters_of(head)) for name, head in heads.items()}
         self._declared: tuple[str, ...] = ()
+        self._marks_first = False  # all heads give the first token global attention, as Longformer's classifier does
         self._selections = {name: Selection() for name in heads}
         if len(heads) > 1:
             self._share()
@@ -109,6 +105,8 @@ class MultiHeadModel(Model):
         shared = max(backbones.values(), key=lambda model: sum(p.numel() for p in model.parameters()))
         shared.config = copy.deepcopy(shared.config)
         self.shared, self._declared = shared, _parameters_of(shared)
+        classifies = any("SequenceClassification" in type(head).__name__ for head in self.heads.values())
+        self._marks_first = classifies and "global_attention_mask" in self._declared
         for name, head in self.heads.items():
             head.config = copy.deepcopy(head.config)
             self._attach(head, shared)
@@ -149,13 +147,10 @@ class MultiHeadModel(Model):
             ConfigurationError: When there are positions for a head that is not apart from its backbone.
         """
         names = list(self.heads) if active is None else list(active)
-        positions = positions or {}
         if unknown := set(inputs).difference(*(self._accepts[name] for name in names)):
             raise TypeError(f"no head of {names} takes the inputs {sorted(unknown)}")
         call = None if self.shared is None else OneCall(self.shared, self._declared)
-        classifies = any("SequenceClassification" in type(head).__name__ for head in self.heads.values())
-        if call is not None and classifies and "global_attention_mask" in self._declared:
-            # Longformer's classifier gives the first token global attention: with it, all heads do
+        if self._marks_first:
             first = torch.arange(inputs["input_ids"].shape[1], device=inputs["input_ids"].device) == 0  # (L,) bool
             inputs.setdefault("global_attention_mask", first.long().expand_as(inputs["input_ids"]))
         outputs = {}
