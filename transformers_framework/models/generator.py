@@ -16,7 +16,7 @@ from transformers_framework.models.attention import Attention
 from transformers_framework.models.auto import HeadSpec, load_model, read_config
 from transformers_framework.models.embedding_sharing import Sharing, merged, share_embeddings
 from transformers_framework.models.model import Model
-from transformers_framework.models.positions import max_positions
+from transformers_framework.models.positions import check_length
 from transformers_framework.models.reading import hub_cache, name_or_path_of, reading
 from transformers_framework.models.segments import grow_type_vocabulary, type_vocabulary
 from transformers_framework.models.sizes import names_size
@@ -165,7 +165,7 @@ def load_generator_discriminator(
         "pre_trained_generator_config": pre_trained_generator_config,
     }
     generator_config = _generator_config(config, given, generator_size, cache_dir)
-    _check_length(generator_config, max(max_sequence_length))
+    check_length(generator_config, max(max_sequence_length), model="generator")
     if pre_trained_generator_model is not None:
         sources = {
             "pre_trained_tokenizer": pre_trained_tokenizer,
@@ -299,12 +299,6 @@ def reduced_config(config: PreTrainedConfig, size: float) -> PreTrainedConfig:
         if isinstance(values, list):
             setattr(small, name, values[: small.num_hidden_layers])
     return small
-
-
-def _check_length(config: PreTrainedConfig, length: int) -> None:
-    longest = max_positions(config)
-    if longest is not None and longest < length:
-        raise ConfigurationError(f"--max_sequence_length: {length} is longer than the generator's {longest} positions.")
 
 
 def _check_tokenizers(sources: Mapping[str, str | None], generator: str, cache_dir: str | None) -> None:

@@ -28,13 +28,14 @@ def max_positions(config: PreTrainedConfig) -> int | None:
     return limit
 
 
-def check_length(config: PreTrainedConfig, length: int, parts: int) -> None:
+def check_length(config: PreTrainedConfig, length: int, parts: int = 1, *, model: str = "model") -> None:
     """Check that inputs are no longer than a model allows.
 
     Args:
         config: Config of the model.
         length: Value of ``--max_sequence_length``.
         parts: Number of texts of this length that are joined to one input.
+        model: The model in the message, such as "generator".
 
     Raises:
         ConfigurationError: When they are.
@@ -43,7 +44,7 @@ def check_length(config: PreTrainedConfig, length: int, parts: int) -> None:
     if longest is not None and length * parts > longest:
         found = f"{length} is" if parts == 1 else f"{parts} texts of {length}, joined, are"
         raise ConfigurationError(
-            f"--max_sequence_length: {found} longer than the model's {longest} positions. Use {longest // parts} or "
+            f"--max_sequence_length: {found} longer than the {model}'s {longest} positions. Use {longest // parts} or "
             "less."
         )
 

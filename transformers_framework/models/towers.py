@@ -17,7 +17,7 @@ from transformers_framework.models.attention import Attention
 from transformers_framework.models.auto import HeadSpec, load_model, read_config
 from transformers_framework.models.model import Model
 from transformers_framework.models.pooling import pool
-from transformers_framework.models.positions import max_positions
+from transformers_framework.models.positions import check_length
 from transformers_framework.models.reads import Reads
 from transformers_framework.models.sentence_transformers import (
     Pooling,
@@ -306,11 +306,7 @@ def load_bi_encoder(
     Raises:
         ConfigurationError: When a tower cannot be loaded, or is of another family or vocabulary than the other.
     """
-    longest = max_positions(config)
-    if longest is not None and max(max_sequence_length) > longest:
-        raise ConfigurationError(
-            f"--max_sequence_length: {max(max_sequence_length)} is longer than the model's {longest} positions."
-        )
+    check_length(config, max(max_sequence_length))
     sources = {QUERY: ("pre_trained_model", pre_trained_model)}
     if separate_towers or pre_trained_passage_model is not None:
         flag = "pre_trained_passage_model" if pre_trained_passage_model is not None else "pre_trained_model"
