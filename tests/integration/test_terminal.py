@@ -98,3 +98,21 @@ def test_a_run_shows_its_progress(has_terminal, tmp_path, monkeypatch):
     assert re.search(r"step 4 \(epoch 2\): valid/seq_class/accuracy \d.*(the best so far|1 of 5 validations)", said)
     assert re.search(r"Run 'run' is done in .*\n  best +valid/seq_class/accuracy .* at step \d.*\n  test +loss ", said)
     assert not [text for text in OF_LIBRARIES if text in said]
+
+
+@pytest.mark.parametrize(("silence", "lines"), [(0, 3), (1e9, 0)])
+def test_few_slow_steps_are_not_silent(silence, lines, tmp_path, monkeypatch, caplog):
+    """A line is logged after a long silence although the run ends before its first logging step."""
+    monkeypatch.setattr("transformers_framework.reports.progress.LONGEST_SILENCE", silence)
+    data = runs.datasets(tmp_path / "data", "seq_class", sizes=(24,))
+    runs.run(
+        tmp_path,
+        pipeline="seq_class",
+        **data,
+        log_every_n_steps=50,
+        accumulate_grad_batches=2,
+        batch_size=4,
+        max_epochs=1,
+    )
+    said = re.findall(r"epoch 1 of 1, step \d of 3, loss \d\.\d{4}, lr", caplog.text)
+    assert len(said) == lines, caplog.text

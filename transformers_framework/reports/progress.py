@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
 
 MEMORY = 30.0  # seconds after which a batch counts 1/e in the number of tokens per second
+LONGEST_SILENCE = (
+    30.0  # seconds of training after which a line is logged at the next step, whether it is a logging step
+)
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +159,7 @@ class Progress(pl.Callback):
         self.run, self.shows_work = run, shows_work
         self.work: Training | None = None
         self.evaluation: Work | None = None
-        self.next_line, self.logged = 0.0, 0
+        self.next_line, self.latest_line, self.logged = 0.0, 0.0, 0
 
     # ---------------------------------------------------------------- training
 
@@ -175,7 +178,7 @@ class Progress(pl.Callback):
         steps = int(total) if 0 < total < math.inf else None
         epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 and trainer.max_steps == -1 else None
         self.work = Training(step, steps, epochs, find_callback(trainer, Timer))
-        self.logged = step
+        self.latest_line, self.logged = self.work.started, step
         Screen.add(self.work)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
@@ -187,22 +190,26 @@ class Progress(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Mapping[str, Any], *args: Any
     ) -> None:
-        """Update the bar, and log a line at logging steps."""
+        """Update the bar; log a line at logging steps, and at others after a long silence."""
         training = self.work
         if training is None:
             return
         step, counts = trainer.global_step, batch[TOKEN_COUNTS]
         now = training.end_batch(step, (counts["tokens"] + counts["target_tokens"]) * trainer.world_size)
-        is_logged = step != self.logged and step % logging_interval(trainer) == 0 and now >= self.next_line
-        if not is_logged and not Screen.is_due(now):
+        is_new = step != self.logged
+        is_logged = is_new and step % logging_interval(trainer) == 0 and now >= self.next_line
+        has_line = is_logged or (is_new and now - self.latest_line >= LONGEST_SILENCE)
+        if not has_line and not Screen.is_due(now):
             return
         training.describe(epoch_under_way(trainer) + 1, float(trainer.optimizers[0].param_groups[0]["lr"]))
         if is_logged and (loss := trainer.callback_metrics.get("train/loss")) is not None:
             training.loss.take(float(loss))  # loggers have read it already
+        elif has_line:
+            training.loss.take(float(running_loss(cast("Pipeline", pl_module))))  # waits for the device
         else:
             training.loss.update(running_loss(cast("Pipeline", pl_module)))
-        if is_logged:
-            self.next_line, self.logged = now + LINE_INTERVAL, step
+        if has_line:
+            self.next_line, self.latest_line, self.logged = now + LINE_INTERVAL, now, step
             training.log_line()
         Screen.refresh(now)
 
