@@ -129,7 +129,7 @@ class Ours:
 
         source = self.data._origin_of_texts("test")
         self.data.datasets["test"] = self.data._prepare(self.rows, source, None)
-        for rows in self.read((*OFFSETS, "read_from", "read_to", SOURCE_ROW), self.data.prepare_data_batch_size):
+        for rows in self.read((*OFFSETS, "read_from", "read_to", SOURCE_ROW), self.data.preparation.batch_size):
             bounds = (np.asarray(rows[name]) for name in ("read_from", "read_to"))
             target_spans(*(rows[name] for name in OFFSETS), *bounds, self.objective.spans["test"][rows[SOURCE_ROW]])
 

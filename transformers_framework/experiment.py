@@ -213,9 +213,11 @@ class Experiment:
         """The data of all stages, loaded and checked."""
         from transformers_framework.data.datamodule import DataModule
         from transformers_framework.data.limits import Limits
+        from transformers_framework.data.preparation import Preparation
 
-        flags, limits = (options_of(part, self.options) for part in (DataModule, Limits))
-        data = DataModule(self.inputs, self.objectives, self.seed, self.options, Limits(**limits), **flags)
+        options = self.options
+        parts = Limits(**options_of(Limits, options)), Preparation(**options_of(Preparation, options))
+        data = DataModule(self.inputs, self.objectives, self.seed, options, *parts, **options_of(DataModule, options))
         data.load(None if self.purpose == "run" else self.data_errors.append, only_checks=self.only_checks)
         return data
 

@@ -165,7 +165,9 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
     groups = {
         "run": declared("cli.parser:Command", "experiment:Experiment", *added, *loggers),
         "model": declared("models.auto:load_config", "models.tokenizers:load_tokenizer", spec.model),
-        "data": declared("data.datamodule:DataModule", "sources.data_files:FileOptions"),
+        "data": declared(
+            "data.datamodule:DataModule", "data.preparation:Preparation", "sources.data_files:FileOptions"
+        ),
         f"pipeline {chosen['pipeline']}": {name: flag for name, flag in pipeline.items() if name not in optimization},
         "optimization": length | optimization,
         "selection": declared("callbacks.selection:Selection"),

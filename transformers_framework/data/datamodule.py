@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -17,26 +16,23 @@ from transformers_framework.data.contradictions import check_flags, rewritten_st
 from transformers_framework.data.fingerprint import NUM_FIRST_ROWS, Fingerprints
 from transformers_framework.data.limits import Limits
 from transformers_framework.data.loader import Loader, RowReader, RowStream
+from transformers_framework.data.preparation import Preparation, num_cpus
 from transformers_framework.data.sampler import BatchSampler
-from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
 from transformers_framework.objectives.capabilities import ChangesLengths, group_columns
 from transformers_framework.processing.packing import Bins, fill_bins
-from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Source
+from transformers_framework.restricted import NonNegativeInt, PositiveInt, Source
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way
 from transformers_framework.runtime.precision import length_multiple
-from transformers_framework.sources.cache import prepared
 from transformers_framework.sources.columns import DatasetSource, chunks
 from transformers_framework.sources.data_files import FileOptions
 from transformers_framework.sources.fields import NamedColumns
 from transformers_framework.sources.loading import load_dataset, row_place
 from transformers_framework.sources.loading import num_rows as known_num_rows
-from transformers_framework.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     import datasets
     import numpy as np
-    import pyarrow as pa
 
     from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.objectives.objective import Objective
@@ -56,6 +52,7 @@ class DataModule(pl.LightningDataModule):
         seed: The run's seed.
         options: All flags of the run; only columns that a flag names are read.
         limits: How much of the data of each stage is used.
+        preparation: Prepares data sets before training.
         batch_size: Number of rows per batch, on each device.
         eval_batch_size: Number of rows per batch in evaluation, on each device. Default: `batch_size`.
         train_dataset: Training data: a data file (.jsonl, .json, .csv, .tsv, .parquet, .txt, .conll), a folder or glob
@@ -76,17 +73,8 @@ class DataModule(pl.LightningDataModule):
         num_workers: Number of data loader workers per device. Default: the number of CPUs divided by local devices.
         iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000
             rows.
-        keep_in_memory: Load data into memory instead of memory-mapping files.
         disable_memory_pinning: Do not put batches into pinned memory.
-        prepare_data_workers: Number of processes that prepare data, where a pipeline rewrites rows. Default: 1
-        prepare_data_batch_size: Rows that are prepared together; with --iterable, rows that are checked before
-            training.
-        prepare_data_per_node: Prepare data in one folder per node; use it when file locks do not work across nodes.
-        prepare_data_do_not_use_cache: Prepare data again even if an earlier run has prepared it.
-        verify_data: Verify the checksums of all data on disk now; by default they are verified once a day, at first
-            use.
         length_bucketing: Batch training rows of similar length together, which saves padding.
-        cache_dir: Folder for downloads and prepared data. Default: the user's cache folder.
     """
 
     def __init__(
@@ -96,6 +84,7 @@ class DataModule(pl.LightningDataModule):
         seed: int,
         options: Mapping[str, Any],
         limits: Limits,
+        preparation: Preparation,
         *,
         batch_size: PositiveInt = DEFAULT_BATCH_SIZE,
         eval_batch_size: PositiveInt | None = None,
@@ -113,20 +102,13 @@ class DataModule(pl.LightningDataModule):
         predict_shard_dataset: PositiveInt | None = None,
         num_workers: NonNegativeInt | None = None,
         iterable: bool = False,
-        keep_in_memory: bool = False,
         disable_memory_pinning: bool = False,
-        prepare_data_workers: PositiveInt | None = None,
-        prepare_data_batch_size: PositiveInt = 1000,
-        prepare_data_per_node: bool = False,
-        prepare_data_do_not_use_cache: bool = False,
-        verify_data: bool = False,
         length_bucketing: bool = False,
-        cache_dir: LocalPath | None = None,
     ) -> None:
         super().__init__()
         self.inputs, self.objectives, self.seed = inputs, list(objectives), seed
         self.parts: tuple[Inputs | Objective, ...] = (inputs, *objectives)
-        self.named_columns, self.limits = NamedColumns.of(options), limits
+        self.named_columns, self.limits, self.preparation = NamedColumns.of(options), limits, preparation
         self.file_options = FileOptions.of(options)
         self.iterable, self.length_bucketing, self.num_workers = iterable, length_bucketing, num_workers
         self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
@@ -136,14 +118,7 @@ class DataModule(pl.LightningDataModule):
         self.sources = {stage: name for stage, name in zip(STAGES, given, strict=True) if name}
         self.configs, self.shards = dict(zip(STAGES, configs, strict=True)), dict(zip(STAGES, shards, strict=True))
         check_flags(self)
-        self.read_options: dict[str, Any] = {"keep_in_memory": keep_in_memory, "verify": verify_data and is_rank_zero()}
         self.pin_memory = not disable_memory_pinning
-        self.prepare_data_workers, self.prepare_data_batch_size = prepare_data_workers, prepare_data_batch_size
-        # rank zero prepares it again; other ranks read the result
-        self.use_cache = not (prepare_data_do_not_use_cache and is_rank_zero())
-        self.cache_dir = cache_folder(cache_dir)
-        if prepare_data_per_node:
-            self.cache_dir /= f"node_{os.environ.get('NODE_RANK', os.environ.get('GROUP_RANK', '0'))}"
         self.datasets: dict[Stage, Any] = {}
         self.num_rows: dict[Stage, int | None] = {}  # windows, where the inputs make some of the rows
         self.num_read: dict[Stage, int] = {}  # rows of the data set
@@ -178,7 +153,7 @@ class DataModule(pl.LightningDataModule):
     def _load_stage(self, stage: Stage, on_error: Callable[[UserError], None] | None) -> None:
         streams = self.iterable and stage == TRAIN
         dataset = load_dataset(
-            self.sources[stage], **self._load_arguments(stage), **self.read_options, iterable=streams
+            self.sources[stage], **self._load_arguments(stage), **self.preparation.read_options, iterable=streams
         )
         source = self._text_source(stage)
         if streams:
@@ -214,7 +189,7 @@ class DataModule(pl.LightningDataModule):
             "questions": questions,
             "columns": self.named_columns,
             "reading": self.file_options.reading(stage),
-            "cache_dir": self.cache_dir,
+            "cache_dir": self.preparation.cache_dir,
         }
 
     def _prepare(self, dataset: datasets.Dataset, source: DatasetSource, on_error: Any) -> datasets.Dataset | None:
@@ -232,13 +207,9 @@ class DataModule(pl.LightningDataModule):
             must_be_right = key is not None or self.inputs.uses_document_mask or self.inputs.groups_rows
             return None if mistakes and must_be_right else dataset
 
-        def build(dataset: datasets.Dataset) -> Iterator[pa.Table]:
-            sizes = {"batch_size": self.prepare_data_batch_size, "num_workers": self.prepare_data_workers or 1}
-            return inputs.rewrite(dataset, source, **sizes)
-
-        where = {"cache_dir": self.cache_dir, "use_cache": self.use_cache, **self.read_options}
         with caught(on_error):
-            return self.inputs.take_rows(prepared(dataset, key, build, **where), len(dataset), source)
+            rows = self.preparation.rewritten(dataset, inputs, source)
+            return self.inputs.take_rows(rows, len(dataset), source)
         return None
 
     def _check_stream(
@@ -247,8 +218,9 @@ class DataModule(pl.LightningDataModule):
         """Check the first rows of a stream like a data set; the other rows are checked when they are read."""
         import datasets
 
-        first = list(stream.take(max(self.prepare_data_batch_size, NUM_FIRST_ROWS)))
-        head = datasets.Dataset.from_list(first[: self.prepare_data_batch_size], features=stream.features)
+        size = self.preparation.batch_size
+        first = list(stream.take(max(size, NUM_FIRST_ROWS)))
+        head = datasets.Dataset.from_list(first[:size], features=stream.features)
         self.first_rows[source.stage] = datasets.Dataset.from_list(first[:NUM_FIRST_ROWS], features=stream.features)
         report([*checked(head, self.parts, source)[1], *rewritten_stream(self.inputs)], on_error)
         return stream
@@ -342,27 +314,13 @@ class DataModule(pl.LightningDataModule):
         return self._token_lengths(dataset)
 
     def _token_lengths(self, dataset: datasets.Dataset) -> np.ndarray:
-        import datasets
-
-        if self.inputs.token_columns or self.inputs.length_key is None:  # already stored, or not to be cached
-            return self.inputs.token_lengths(dataset)
-        counted = prepared(
-            dataset,
-            {"lengths": self.inputs.length_key},
-            lambda rows: datasets.Dataset.from_dict({"length": self.inputs.token_lengths(rows)}),
-            cache_dir=self.cache_dir,
-            use_cache=self.use_cache,
-            verify=self.read_options["verify"],
-        )
-        lengths: np.ndarray = counted.with_format("numpy")["length"][:]
-        return lengths
+        return self.preparation.token_lengths(dataset, self.inputs)
 
     def workers_of(self, trainer: pl.Trainer) -> int:
         """Return the number of data loader workers per device."""
         if self.num_workers is not None:
             return self.num_workers
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cpus // max(1, trainer.num_devices)
+        return num_cpus() // max(1, trainer.num_devices)
 
     def train_dataloader(self) -> Loader:
         """Return the data loader of training."""

@@ -14,9 +14,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transformers_framework.constants import GROUP_NUM_ITEMS, NUM_ITEMS
 from transformers_framework.data.sampler import BatchRequest, BatchSampler
-from transformers_framework.data.workers import WorkerStartUp
-from transformers_framework.exceptions import UserError
 from transformers_framework.processing.windows import Ragged
+from transformers_framework.workers import WorkerStartUp, with_plain_errors
 
 if TYPE_CHECKING:
     import datasets
@@ -180,7 +179,8 @@ class Loader:
         requests.go_back(again)
         group: list[dict[str, Any]] = []
         ready: deque[dict[str, Any]] = deque()
-        for number, batch in enumerate(self._batches(), done - again + 1):
+        batches = self.start_up.iterator(self.loader) if self.start_up else iter(self.loader)
+        for number, batch in enumerate(with_plain_errors(batches), done - again + 1):
             group.append(_copied(batch) if self.copies else batch)
             if number % self.accumulate_grad_batches == 0 or number == self.limit():
                 ready.extend(self._with_sums(group)[again:])
@@ -189,17 +189,6 @@ class Loader:
                 yield ready.popleft()
         yield from ready
         yield from self._with_sums(group)[again:]
-
-    def _batches(self) -> Iterator[dict[str, Any]]:
-        batches = self.start_up.iterator(self.loader) if self.start_up else iter(self.loader)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except UserError as error:  # the message of a worker's error is inside its traceback
-                raise type(error)(str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()) from None
-            yield batch
 
     def _with_sums(self, group: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give every batch of an accumulation group the loss denominators of the whole group."""

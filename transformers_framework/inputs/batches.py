@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -14,6 +15,8 @@ from transformers_framework.processing.windows import Ragged
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
+
+    from transformers_framework.workers import WorkerStartUp
 
 Encoded = TypeVar("Encoded")
 
@@ -55,24 +58,27 @@ class EncodedBatches(Generic[Encoded]):
         import torch
         from torch.utils.data import DataLoader
 
-        return iter(
-            DataLoader(
-                self,  # type: ignore[arg-type]
-                batch_size=None,
-                collate_fn=_identity,
-                num_workers=min(num_workers, len(self)),
-                worker_init_fn=_disable_tokenizer_threads,
-                generator=torch.Generator(),  # else the global generator is used
-            )
+        from transformers_framework.workers import WorkerStartUp, with_plain_errors
+
+        start_up = WorkerStartUp()
+        loader: DataLoader[Encoded] = DataLoader(
+            self,  # type: ignore[arg-type]
+            batch_size=None,
+            collate_fn=_identity,
+            num_workers=min(num_workers, len(self)),
+            worker_init_fn=partial(_without_threads, start_up),
+            generator=torch.Generator(),  # else the global generator is used
         )
+        return with_plain_errors(start_up.iterator(loader))
 
 
 def _identity(batch: Any) -> Any:
     return batch
 
 
-def _disable_tokenizer_threads(worker: int) -> None:
+def _without_threads(start_up: WorkerStartUp, worker: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes already run in parallel
+    start_up(worker)
 
 
 def list_array(rows: Ragged) -> pa.ListArray:

@@ -319,7 +319,7 @@ class FromDocuments(SegmentInputs):
         characters = column_lengths(dataset, "text")
         return characters if self.sampler.takes_paragraphs else characters // list_sizes(dataset, "starts")
 
-    def token_lengths(self, dataset: Dataset) -> np.ndarray:
+    def token_lengths(self, dataset: Dataset, *, batch_size: int = 1000, num_workers: int = 1) -> np.ndarray:
         """Return :meth:`lengths`: the texts are not yet sampled."""
         return self.lengths(dataset)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from transformers_framework.constants import Stage
-from transformers_framework.sources.columns import DatasetSource, Rows, chunks, column_lengths, list_sizes
+from transformers_framework.inputs.batches import EncodedBatches
+from transformers_framework.sources.columns import DatasetSource, Rows, column_lengths, list_sizes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -249,15 +251,25 @@ class Inputs(ABC):
         columns = ([0 if value is None else len(value) for value in rows[column]] for column in self.columns)
         return np.asarray(np.array(list(columns), dtype=np.int64).sum(axis=0))
 
-    def token_lengths(self, dataset: Dataset) -> np.ndarray:
-        """Return the number of tokens of every row's model input, special tokens included ``(N,) int64``."""
+    def token_lengths(self, dataset: Dataset, *, batch_size: int = 1000, num_workers: int = 1) -> np.ndarray:
+        """Return the number of tokens of every row's model input, special tokens included ``(N,) int64``.
+
+        Args:
+            dataset: The rows.
+            batch_size: Number of rows that are tokenized together.
+            num_workers: Number of processes.
+        """
         if self.token_columns:
             return list_sizes(dataset, self.token_columns[0])
-        rows = chunks(dataset.select_columns(list(self.columns)), title="Counting tokens")
-        counts = [self.post_process(chunk)["attention_mask"].sum(axis=1) for chunk in rows]
-        return np.concatenate(counts or [np.zeros(0, np.int64)])
+        batches = EncodedBatches(partial(_counted, self), dataset.select_columns(list(self.columns)), batch_size)
+        return np.concatenate([*batches.shown("Counting tokens", num_workers)] or [np.zeros(0, np.int64)])
 
     @property
     def length_key(self) -> dict[str, object] | None:
         """Cache key of :meth:`token_lengths`: everything they depend on besides the data; None not to cache them."""
         return None
+
+
+def _counted(inputs: Inputs, first_row: int, rows: Rows) -> np.ndarray:
+    """Return the number of tokens of the model inputs of B rows, special tokens included ``(B,) int64``."""
+    return np.asarray(inputs.post_process(rows)["attention_mask"].sum(axis=1))

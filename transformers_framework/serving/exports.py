@@ -59,10 +59,11 @@ class ServedRun(Experiment):
 
         from transformers_framework.data.datamodule import DataModule
         from transformers_framework.data.limits import Limits
+        from transformers_framework.data.preparation import Preparation
 
-        data = DataModule(
-            self.inputs, self.objectives, self.seed, self.options, Limits(), **options_of(DataModule, self.options)
-        )
+        parts = Limits(), Preparation(**options_of(Preparation, self.options))
+        flags = options_of(DataModule, self.options)
+        data = DataModule(self.inputs, self.objectives, self.seed, self.options, *parts, **flags)
         empty = datasets.Dataset.from_dict({name: [] for name in data.named_columns.read or ()})
         for objective in self.objectives:  # their classes are those of the checkpoint
             objective.pre_process(empty, DatasetSource("predict", ROWS, str))

@@ -12,6 +12,7 @@ from transformers_framework.cli import parser
 from transformers_framework.cli.config_files import read_config, to_yaml
 from transformers_framework.cli.given import gather
 from transformers_framework.data.limits import Limits
+from transformers_framework.data.preparation import Preparation
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
 from transformers_framework.loggers.build import build_loggers
 from transformers_framework.loggers.tensorboard import tensorboard
@@ -87,6 +88,7 @@ PLACES = {
     "models.auto:load_config": load,
     "models.tokenizers:load_tokenizer": load,
     "data.datamodule:DataModule": Data,
+    "data.preparation:Preparation": Preparation,
     "pipelines.pipeline:Pipeline": Module,
     "callbacks.selection:Selection": Selection,
     "data.limits:Limits": Limits,

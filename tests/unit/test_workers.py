@@ -15,10 +15,10 @@ import pytest
 from torch.utils.data import DataLoader
 
 from tests.runs import ROOT
-from transformers_framework.data import workers
-from transformers_framework.data.workers import WorkerStartUp
+from transformers_framework import workers
 from transformers_framework.exceptions import RunError
 from transformers_framework.runtime.failures import explanation
+from transformers_framework.workers import WorkerStartUp
 
 
 class Hanging(WorkerStartUp):
@@ -79,7 +79,7 @@ RUN = """
 import os, signal, sys
 import torch
 from torch.utils.data import DataLoader
-from transformers_framework.data.workers import WorkerStartUp
+from transformers_framework.workers import WorkerStartUp
 
 start_up = WorkerStartUp()
 loader = DataLoader(torch.arange(8), num_workers=1, worker_init_fn=start_up, persistent_workers=True)

@@ -9,12 +9,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from multiprocessing import util
-from typing import Any
+from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
 from transformers_framework.compat import torch as compat
-from transformers_framework.exceptions import RunError
+from transformers_framework.exceptions import RunError, UserError
+
+Batch = TypeVar("Batch")
 
 START_TIMEOUT = 60.0  # seconds for all workers to start
 START_ATTEMPTS = 4
@@ -84,6 +86,22 @@ class WorkerStartUp:
         compat.kill_workers(loader, batches)
         while self.started.acquire(block=False):
             pass
+
+
+def with_plain_errors(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield the batches of a loader; errors of users' data in a worker have their own message, without a traceback.
+
+    Raises:
+        UserError: When a worker has raised it.
+    """
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except UserError as error:  # the message of a worker's error is inside its traceback
+            raise type(error)(str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()) from None
+        yield batch
 
 
 def _socket_folder() -> str:
