@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from transformers_framework.exceptions import DataError
@@ -72,7 +72,8 @@ def _sentences(file: DataFile) -> Iterator[tuple[int, list[list[str]]]]:
     """Yield the line of the first word of each sentence, and the fields of its words."""
     words: list[list[str]] = []
     first = width = 0
-    for number, line in enumerate(file.lines(), 1):
+    lines = enumerate(file.lines(), 1)
+    for number, line in lines:
         fields = _fields(line, width, inside=bool(words))
         if fields is None:
             continue
@@ -86,13 +87,25 @@ def _sentences(file: DataFile) -> Iterator[tuple[int, list[list[str]]]]:
             found = _columns(len(fields))
             file.fail(number, f"found {found}, expected {least} to 4, or the 10 of CoNLL-U: {_shown(line)}")
         if len(fields) != (width := width or len(fields)):
-            file.fail(number, f"found {_columns(len(fields))}, but the lines before have {width}: {_shown(line)}")
+            file.fail_all(_torn(itertools.chain([(number, line)], lines), width))
         if width == max(COLUMNS) and NO_WORD.fullmatch(fields[0]):
             continue
         first = first if words else number
         words.append(fields)
     if words:
         yield first, words
+
+
+def _torn(lines: Iterable[tuple[int, str]], width: int) -> Iterator[tuple[int, str]]:
+    """Yield number and problem of the lines that have another number of columns than the lines before."""
+    inside = True
+    for number, line in lines:
+        fields = _fields(line, width, inside=inside)
+        if fields is None:
+            continue
+        inside = bool(fields) and fields[0] != DOCUMENT
+        if inside and len(fields) != width:
+            yield number, f"found {_columns(len(fields))}, but the lines before have {width}: {_shown(line)}"
 
 
 def _fields(line: str, width: int, *, inside: bool) -> list[str] | None:

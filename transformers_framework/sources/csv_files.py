@@ -88,10 +88,22 @@ def _rows(file: DataFile) -> Iterator[tuple[int, list[str]]]:
 
 def _all_rows(file: DataFile) -> Iterator[tuple[int, list[str]]]:
     """Yield the header and the rows with the line where they start; check the number of fields, skip blank lines."""
-    csv.field_size_limit(1 << 30)  # the default of Python is 128 KiB
     delimiter, quoting = _dialect(file)
-    reader = csv.reader(file.lines(), delimiter=delimiter, quoting=quoting, strict=True)
+    rows = _records(file, delimiter, quoting)
     width = 0
+    for line, row in rows:
+        if len(row) != (width := width or len(row)):
+            others = ((line, row) for line, row in itertools.chain([(line, row)], rows) if len(row) != width)
+            file.fail_all(
+                (line, f"{len(row)} fields, but the header has {width}: {excerpt(delimiter.join(row).encode())}")
+                for line, row in others
+            )
+        yield line, row
+
+
+def _records(file: DataFile, delimiter: str, quoting: Any) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(1 << 30)  # the default of Python is 128 KiB
+    reader = csv.reader(file.lines(), delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -100,11 +112,8 @@ def _all_rows(file: DataFile) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error as error:
             file.fail(line, f'invalid quotes ({error}); write a field with quotes "like ""this"""')
-        if not row:
-            continue
-        if len(row) != (width := width or len(row)):
-            file.fail(line, f"{len(row)} fields, but the header has {width}: {excerpt(delimiter.join(row).encode())}")
-        yield line, row
+        if row:
+            yield line, row
 
 
 def _dialect(file: DataFile) -> tuple[str, Any]:

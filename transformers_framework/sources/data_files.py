@@ -14,6 +14,7 @@ from typing import IO, Any, Literal, NoReturn, TypeVar
 from transformers_framework.constants import STAGES
 from transformers_framework.display import counted
 from transformers_framework.exceptions import DataError
+from transformers_framework.sources.row_errors import broken_rows
 
 T = TypeVar("T")
 
@@ -125,6 +126,14 @@ class DataFile:
     def fail(self, line: int | str, what: str) -> NoReturn:
         """Raise the error of a line, counted from 1."""
         raise DataError(f"{self.name}:{line}: {what}")
+
+    def fail_all(self, problems: Iterable[tuple[int | str, str]]) -> NoReturn:
+        """Raise the error of all broken rows: it counts them, and describes the first ones.
+
+        Args:
+            problems: Line, counted from 1, and problem of each broken row, at least one.
+        """
+        raise broken_rows(self.name, (f"{self.name}:{line}: {what}" for line, what in problems))
 
     def lines(self) -> Iterator[str]:
         """Yield the lines as text.

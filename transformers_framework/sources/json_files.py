@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CHUNK = 16 << 20  # bytes of JSON lines parsed at once
 MAX_DEPTH = 50  # nested lists and objects: Arrow's schemas allow 64 levels, and its parser some thousands
+TOO_DEEP = f"lists and objects are more than {MAX_DEPTH} levels deep"
 LONG_INTEGER = re.compile(rb"[:,\[]\s*-?\d{19,}\s*[,\]}]")
 MIXED = {b"numbers": b"with and without a fraction"}  # metadata of columns in which 1 would become 1.0
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
@@ -37,7 +38,7 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
     unreadable: dict[str, str] = {}
     for file in files:
         for first, lines in _chunks(file):
-            _check_lines(file, first, lines)
+            _check_lines(file, lines)
             here = _chunk_schema(file, first, lines, types, unreadable)
             if "double" in str(here):
                 _record_long_integers(file, first, lines, unreadable)
@@ -173,7 +174,7 @@ def _chunks(file: DataFile) -> Iterator[tuple[int, list[bytes]]]:
             expected = "JSON" if field is None else f"one JSON object, as --{stage}_field {field} expects"
             file.fail(error.lineno, f"not {expected} ({error.msg}, column {error.colno})")
         except RecursionError as error:
-            raise DataError(f"{file.name}: {_too_deep()}") from error
+            raise DataError(f"{file.name}: {TOO_DEEP}") from error
         except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
             raise DataError(f"{file.name}: cannot be read ({error})") from error
 
@@ -237,31 +238,41 @@ def _without_dates(schema: pa.Schema) -> pa.Schema:
 # ------------------------------------------------------------------------------------------------- before Arrow parses
 
 
-def _check_lines(file: DataFile, first: int, lines: list[bytes]) -> None:
+def _check_lines(file: DataFile, lines: list[bytes]) -> None:
     """Raise for lines that crash Arrow's parser or that it reads as empty rows: not an object, or too deeply nested."""
-    for number, line in enumerate(lines):
-        if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
-            file.fail(f"{_item(file)}{first + number}", f"{_too_deep()}: {excerpt(line)}")
-    for number in (n for n, line in enumerate(lines) if not line.startswith(b"{")):
-        if (line := lines[number].strip()) and not line.startswith(b"{"):
-            _fail_without_object(file, f"{_item(file)}{first + number}", line)
+    has_object = all(line.startswith(b"{") or line.lstrip()[:1] in (b"{", b"") for line in lines)
+    if not has_object or any(map(_is_too_deep, lines)):
+        file.fail_all(_broken_lines(file))
 
 
-def _fail_without_object(file: DataFile, place: str, line: bytes) -> None:
+def _broken_lines(file: DataFile) -> Iterator[tuple[str, str]]:
+    """Yield place and problem of each line of a file that is not a JSON object."""
+    what = _item(file)
+    for first, lines in _chunks(file):
+        for number, line in enumerate(lines, first):
+            if line.strip() and (problem := _problem_of(line.strip())):
+                yield f"{what}{number}", problem
+
+
+def _problem_of(line: bytes) -> str | None:
+    if _is_too_deep(line):
+        return f"{TOO_DEEP}: {excerpt(line)}"
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        file.fail(place, f"not JSON: {error.msg} at character {error.colno} of {excerpt(line)}")
+        return f"not JSON: {error.msg} at character {error.colno} of {excerpt(line)}"
     except UnicodeDecodeError as error:
-        file.fail(place, not_utf8(error))
-    except ValueError:  # an integer of thousands of digits
-        row = 0
+        return not_utf8(error)
+    except ValueError:  # an integer of thousands of digits, which Arrow reads as a float
+        row = {} if line.startswith(b"{") else 0
     kind = {list: "a list", str: "a text", type(None): "null"}.get(type(row), "a number")
-    file.fail(place, f'expected an object with the columns, {{"column": value, …}}, found {kind}')
+    return (
+        None if isinstance(row, dict) else f'expected an object with the columns, {{"column": value, …}}, found {kind}'
+    )
 
 
-def _too_deep() -> str:
-    return f"lists and objects are more than {MAX_DEPTH} levels deep"
+def _is_too_deep(line: bytes) -> bool:
+    return line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(line) > MAX_DEPTH
 
 
 def _depth(line: bytes) -> int:
@@ -325,14 +336,8 @@ def _record_mixed_types(
         place = f"{what}{number}"
         if not line.strip():
             continue
-        try:
-            json.loads(line)
-        except json.JSONDecodeError as error:
-            file.fail(place, f"not JSON: {error.msg} at character {error.colno} of {excerpt(line)}")
-        except UnicodeDecodeError as error:
-            file.fail(place, not_utf8(error))
-        except ValueError:  # an integer of thousands of digits, which Arrow reads as a float
-            pass
+        if _problem_of(line):
+            file.fail_all(_broken_lines(file))
         try:
             here = _without_dates(_parsed([line]).schema)
         except pa.ArrowException as error:

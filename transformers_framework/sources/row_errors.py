@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -75,8 +76,22 @@ class RowErrors:
             place: Returns the place of a row.
         """
         lines = [f"{place(row)}: {message}" for row, messages in self._messages.items() for message in messages]
-        count = int(np.unpackbits(self._bits).sum())
-        if count == 1:
-            return DataError("\n".join(lines))
-        more = [f"and {count - NUM_DESCRIBED:,} more."] if count > NUM_DESCRIBED else []
-        return DataError("\n".join([f"{name}: {count:,} rows are broken:", *lines, *more]))
+        return _error(name, int(np.unpackbits(self._bits).sum()), lines)
+
+
+def broken_rows(name: str, messages: Iterator[str]) -> DataError:
+    """Return the error that counts broken rows, and describes the first ones.
+
+    Args:
+        name: The data set or file, for the message.
+        messages: Place and problem of each broken row, at least one.
+    """
+    first = list(itertools.islice(messages, NUM_DESCRIBED))
+    return _error(name, len(first) + sum(1 for _ in messages), first)
+
+
+def _error(name: str, count: int, lines: Sequence[str]) -> DataError:
+    if count == 1:
+        return DataError("\n".join(lines))
+    more = [f"and {count - NUM_DESCRIBED:,} more."] if count > NUM_DESCRIBED else []
+    return DataError("\n".join([f"{name}: {count:,} rows are broken:", *lines, *more]))

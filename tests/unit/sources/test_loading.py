@@ -228,6 +228,48 @@ def _flipped(content, at):
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "problems"),
+    [
+        (
+            "a.jsonl",
+            '{"x": 1}\nnull\n\n{"x": \n{"x": 4}\n[5]\n' + '{"x": "\xff"}\n' + "{" * 60 + "\n",
+            [
+                "2: expected an object",
+                "4: not JSON",
+                "6: expected an object",
+                "7: not UTF-8",
+                "8: lists and objects are",
+            ],
+        ),
+        (
+            "a.json",
+            '[{"x": 1}, 2, {"x": 3}, "four"]',
+            ['item 2: expected an object with the columns, {"column": value, …}, found a number', "item 4: expected"],
+        ),
+        (
+            "a.csv",
+            "x,y\n1,2\n3\n\n4,5\n" + "6,7,8\n" * 7,
+            ["3: 1 fields, but the header has 2: '3'", *["…: 3 fields"] * 7],
+        ),
+        ("a.conll", "a\tB\n# word\nb\tB\tO\n\n# comment\nc\tO\nd\n", ["3: found 3 columns", "7: found 1 column"]),
+    ],
+    ids=["json lines", "json list", "csv", "conll"],
+)
+def test_all_broken_rows_of_a_file_are_counted(name, text, problems, tmp_path, load):
+    """The first five are described, in the order of the file."""
+    (tmp_path / name).write_bytes(text.encode("latin-1", "xmlcharrefreplace"))
+    with pytest.raises(DataError) as error:
+        load(tmp_path / name)
+    head, *lines = str(error.value).splitlines()
+    assert head == f"{tmp_path / name}: {len(problems)} rows are broken:"
+    if len(problems) > 5:
+        assert lines.pop() == f"and {len(problems) - 5} more."
+    assert len(lines) == min(5, len(problems))
+    for line, problem in zip(lines, problems, strict=False):
+        assert problem.removeprefix("…") in line
+
+
+@pytest.mark.parametrize(
     ("name", "content", "messages"),
     [
         ("a.jsonl", '{"x": 1}\n\n{"x": \n{"x": 3}\n', ["a.jsonl:3:", "not JSON"]),
