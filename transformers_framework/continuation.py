@@ -30,7 +30,7 @@ STATE_FLAGS = {
 }
 ORDER_FLAGS = {
     "seed": "it decides on the order of rows and on all that is random about them",
-    **dict.fromkeys(("length_bucketing", "iterable", "overfit_batches"), DECIDES_ON_BATCHES),
+    **dict.fromkeys(("iterable", "overfit_batches", "length_bucketing"), DECIDES_ON_BATCHES),
 }
 
 # flags that may change in a continued run, in addition to those of the optimizer and of the schedule
@@ -267,7 +267,7 @@ class Continuation:
         of_lengths = dict.fromkeys(sorted(names), "it decides on the lengths by which rows share a batch")
         seen = ", and a part of the epoch has been seen" if self.is_within_epoch else ""
         of_inputs = dict.fromkeys(spec.order_flags, DECIDES_ON_BATCHES)
-        return {name: why + seen for name, why in {**of_lengths, **ORDER_FLAGS, **of_inputs}.items()}
+        return {name: why + seen for name, why in {**of_lengths, **of_inputs, **ORDER_FLAGS}.items()}
 
     @property
     def _task_flags(self) -> set[str]:

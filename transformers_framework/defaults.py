@@ -1,4 +1,4 @@
-"""Defaults that depend on the run: the longest input on the model, the monitored metric on the pipeline and the data.
+"""Defaults that depend on the model, the pipeline, the inputs or the data of a run.
 
 Flags with such a default have the value ``auto`` when they are not given. Files of a run have their final values.
 """
@@ -14,7 +14,7 @@ from transformers_framework.storage.run_folders import flags_beside
 if TYPE_CHECKING:
     from transformers_framework.storage.run_folders import RunFolders
 
-BY_RUN = ("max_sequence_length", "monitor", "monitor_direction")  # flags with such a default
+BY_RUN = ("max_sequence_length", "length_bucketing", "monitor", "monitor_direction")  # flags with such a default
 SHOWN = (
     "max_sequence_length",
     "batch_size",
@@ -26,7 +26,8 @@ SHOWN = (
 def kept_values(given: Mapping[str, Any], folders: RunFolders, *, resume: bool) -> dict[str, Any]:
     """Return values that flags with the default ``auto`` keep from the run whose checkpoint is continued or tested.
 
-    A resumed run monitors the same metric as before, or none if there was none; the longest input is that of training.
+    A resumed run monitors the same metric as before, or none if there was none, and has no length bucketing if it had
+    none; the longest input is that of training.
 
     Args:
         given: The value of every flag.
@@ -39,6 +40,10 @@ def kept_values(given: Mapping[str, Any], folders: RunFolders, *, resume: bool) 
     if then.get("pipeline") != given["pipeline"]:
         return {}
     kept = [name for name in BY_RUN if given.get(name) == AUTO and name in then]
-    if not resumes or given.get("monitor") not in (AUTO, then.get("monitor")):
+    if not resumes:
         kept = [name for name in kept if name == "max_sequence_length"]
+    elif given.get("monitor") not in (AUTO, then.get("monitor")):
+        kept = [name for name in kept if not name.startswith("monitor")]
+    if then.get("length_bucketing"):  # other flags decide, as they did then
+        kept = [name for name in kept if name != "length_bucketing"]
     return {name: then[name] for name in kept}

@@ -130,8 +130,8 @@ class Experiment:
 
     @property
     def final_options(self) -> dict[str, Any]:
-        """The same with the monitored metric, known after the data were checked."""
-        return self.options | self.selection.flags
+        """The same with the values that depend on the data, known after they were checked."""
+        return self.options | self.data.flags | self.selection.flags
 
     @property
     def by_default(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Run(Protocol):
 
     @property
     def final_options(self) -> dict[str, Any]:
-        """The same with the monitored metric, known after the data were checked."""
+        """The same with the values that depend on the data, known after they were checked."""
 
     @property
     def by_default(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tests.cases import RANKING
 from tests.tolerances import approx, assert_close
 from transformers_framework.data.loader import RowReader
 from transformers_framework.data.sampler import BatchSampler
+from transformers_framework.data.samplers import row_lengths
 from transformers_framework.metrics.ranking import ranking_metrics
 from transformers_framework.models.joint import JointReRanker
 from transformers_framework.storage.run_folders import RunFolders
@@ -247,7 +248,7 @@ def groups_of(data: Any, epoch: int, world_size: int, batch_size: int, bucketing
     for rank in range(world_size):
         sampler = BatchSampler(
             data.num_entries("train"), batch_size=batch_size, seed=data.seed, shuffle=True, rank=rank,
-            world_size=world_size, lengths=data._lengths("train") if bucketing else None,
+            world_size=world_size, lengths=row_lengths(data, "train") if bucketing else None,
             regroup=lambda epoch: data.inputs.groups("train", data.seed, epoch),
         )  # fmt: skip
         sampler.set_epoch(epoch)
@@ -276,7 +277,7 @@ def test_groups_depend_on_seed_and_epoch_alone(parts: Any) -> None:
 
 def test_groups_of_similar_length_share_steps(parts: Any) -> None:
     def padding(bucketing: bool) -> float:
-        lengths = parts._lengths("train")
+        lengths = row_lengths(parts, "train")
         sampler = BatchSampler(
             parts.num_entries("train"), batch_size=4, seed=1, shuffle=True, lengths=lengths if bucketing else None,
             regroup=lambda epoch: parts.inputs.groups("train", 1, epoch),

@@ -13,6 +13,7 @@ from tests import runs, tiny
 from tests.tolerances import approx
 from transformers_framework.data.loader import RowReader
 from transformers_framework.data.sampler import BatchSampler
+from transformers_framework.data.samplers import row_lengths
 from transformers_framework.inputs.paragraphs import paragraphs_of
 
 PIPELINE = "structural_pretraining"
@@ -89,7 +90,7 @@ def batches(built: Any, epoch: int, *, batch_size: int, world_size: int) -> list
     for rank in range(world_size):
         sampler = BatchSampler(
             built.num_entries("train"), batch_size=batch_size, seed=built.seed, shuffle=True, rank=rank,
-            world_size=world_size, lengths=built._lengths("train"),
+            world_size=world_size, lengths=row_lengths(built, "train"),
             regroup=lambda epoch: built.inputs.groups("train", built.seed, epoch),
         )  # fmt: skip
         sampler.set_epoch(epoch)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from transformers_framework.cli.stand_ins import build_parts
 from transformers_framework.constants import ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
@@ -106,8 +108,9 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     measured = sum(len(batch[ROW_IDS]) for batch, _ in batches)
     cut = sum(int(batch["truncated"].sum()) for batch, _ in batches)
     names = [f"{prefix}attention_mask" for prefix in data.inputs.key_prefixes]
-    masks = [batch[name][: len(batch[ROW_IDS])] for batch, _ in batches for name in names if name in batch]
-    tokens, places = sum(int(mask.sum()) for mask in masks), sum(mask.size for mask in masks)
+    masks = [[batch[name][: len(batch[ROW_IDS])] for batch, _ in batches if name in batch] for name in names]
+    tokens, places = (sum(int(count(mask)) for of_name in masks for mask in of_name) for count in (np.sum, np.size))
+    of_texts = [np.concatenate([mask.sum(axis=1) for mask in of_name]) for of_name in masks if of_name]
     per_word = tokens_per_word(data, texts)
     what, reason = experiment.inputs.truncation(experiment.options["max_sequence_length"])
     lengths = f"{tokens / measured:.1f} tokens per row, {per_word:.1f} per word"
@@ -115,6 +118,9 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     if stage == TRAIN and data.bins is not None:
         packed = f"{len(data.bins):,} rows of {experiment.max_length} tokens"
         yield f"  packed into {packed}, {100 * data.bins.fill:.1f} % full"
+    elif stage == TRAIN and data.length_bucketing and len({len(of_text) for of_text in of_texts}) == 1:
+        share = 1 - tokens / places_by_length(np.stack(of_texts), size)
+        yield f"  about {100 * share:.1f} % padding in batches of rows of similar length ({measured:,} rows measured)"
     else:
         yield f"  {100 * (1 - tokens / places):.1f} % padding in the order of the file ({measured:,} rows measured)"
     yield unknown
@@ -122,6 +128,22 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
         if isinstance(objective, Remarks):
             yield from (f"  {remark}" for remark in objective.remarks(data.read[stage], stage))
     yield from _samples(experiment, *batches[0], collate.objectives)
+
+
+def places_by_length(lengths: np.ndarray, batch_size: int) -> int:
+    """Return the number of tokens, padding included, of rows that are sorted by length and cut into batches.
+
+    Args:
+        lengths: Tokens of each of the T texts of N rows, which are padded by themselves ``(T, N) int64``.
+        batch_size: Rows of a batch.
+
+    Examples:
+        >>> places_by_length(np.array([[3, 1, 2], [1, 9, 5]]), batch_size=2)
+        26
+    """
+    ordered = lengths[:, np.argsort(-lengths.sum(axis=0), kind="stable")]
+    parts = np.split(ordered, range(batch_size, lengths.shape[1], batch_size), axis=1)
+    return sum(int(part.max(axis=1).sum()) * part.shape[1] for part in parts)
 
 
 def _samples(experiment: Experiment, batch: Any, own: Any, objectives: list[Any]) -> Iterator[str]:

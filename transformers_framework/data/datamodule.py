@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
 
-from transformers_framework.constants import DEFAULT_BATCH_SIZE, STAGES, TRAIN, Stage
+from transformers_framework.constants import AUTO, DEFAULT_BATCH_SIZE, STAGES, TRAIN, Stage
 from transformers_framework.data.checks import checked, report
 from transformers_framework.data.collator import Collator
 from transformers_framework.data.contradictions import check_flags, rewritten_stream
@@ -17,7 +17,7 @@ from transformers_framework.data.fingerprint import NUM_FIRST_ROWS, Fingerprints
 from transformers_framework.data.limits import Limits
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.preparation import Preparation, num_cpus
-from transformers_framework.data.sampler import BatchSampler
+from transformers_framework.data.samplers import sampler_of
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
 from transformers_framework.objectives.capabilities import ChangesLengths, group_columns
 from transformers_framework.processing.packing import Bins, fill_bins
@@ -32,15 +32,12 @@ from transformers_framework.sources.loading import num_rows as known_num_rows
 
 if TYPE_CHECKING:
     import datasets
-    import numpy as np
 
+    from transformers_framework.data.sampler import BatchSampler
     from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.objectives.objective import Objective
 
 logger = logging.getLogger(__name__)
-
-UNKNOWN_NUM_ROWS = 2**62  # stands for the unknown number of rows of a stream
-MAX_COUNTED_ROWS = 5_000_000  # a few minutes of tokenization, once; larger data is bucketed by characters
 
 
 class DataModule(pl.LightningDataModule):
@@ -74,7 +71,8 @@ class DataModule(pl.LightningDataModule):
         iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000
             rows.
         disable_memory_pinning: Do not put batches into pinned memory.
-        length_bucketing: Batch training rows of similar length together, which saves padding.
+        length_bucketing: Batch training rows of similar length together, which saves padding. 'auto' does it where rows
+            differ in length, and not with --packing, --iterable or --overfit_batches.
     """
 
     def __init__(
@@ -103,14 +101,16 @@ class DataModule(pl.LightningDataModule):
         num_workers: NonNegativeInt | None = None,
         iterable: bool = False,
         disable_memory_pinning: bool = False,
-        length_bucketing: bool = False,
+        length_bucketing: bool | Literal["auto"] = AUTO,
     ) -> None:
         super().__init__()
         self.inputs, self.objectives, self.seed = inputs, list(objectives), seed
         self.parts: tuple[Inputs | Objective, ...] = (inputs, *objectives)
         self.named_columns, self.limits, self.preparation = NamedColumns.of(options), limits, preparation
         self.file_options = FileOptions.of(options)
-        self.iterable, self.length_bucketing, self.num_workers = iterable, length_bucketing, num_workers
+        self.iterable, self.num_workers = iterable, num_workers
+        has_buckets = not (iterable or limits.overfits or inputs.has_equal_lengths)
+        self.length_bucketing = has_buckets if length_bucketing == AUTO else bool(length_bucketing)
         self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
         given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
         configs = (train_config, valid_config, test_config, predict_config)
@@ -240,6 +240,11 @@ class DataModule(pl.LightningDataModule):
         """Return whether the data of every stage was read, with or without errors."""
         return self.num_rows.keys() == self.sources.keys()
 
+    @property
+    def flags(self) -> dict[str, bool]:
+        """The values of the flags that depend on the inputs."""
+        return {"length_bucketing": self.length_bucketing}
+
     def columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that are read in a stage."""
         labels = (column for objective in self.objectives for column in objective.label_columns(stage))
@@ -254,21 +259,7 @@ class DataModule(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         dataset, streams = self.datasets[stage], self.iterable and stage == TRAIN
-        shuffles = stage == TRAIN and not self.limits.overfits
-        grouped = not streams and (stage != TRAIN or (self.length_bucketing and shuffles))
-        entries, num_entries = self.limits.entries(self, stage, trainer.world_size), self.num_entries(stage)
-        sampler = BatchSampler(
-            num_entries if num_entries is not None else UNKNOWN_NUM_ROWS,
-            batch_size=self.batch_sizes[stage],
-            seed=self.seed,
-            shuffle=shuffles,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            lengths=self._lengths(stage) if grouped else None,
-            bins=self.bins if stage == TRAIN else None,
-            regroup=partial(self.inputs.groups, stage, self.seed) if self.inputs.groups_rows else None,
-            entries=entries,
-        )
+        sampler = sampler_of(self, stage, trainer)
         device = trainer.strategy.root_device.type
         if stage == TRAIN:
             sampler.resume(**self._resumed)
@@ -279,7 +270,7 @@ class DataModule(pl.LightningDataModule):
             else RowReader(dataset, self.columns(stage), self.inputs.token_columns),
             sampler,
             self.collator(stage, pad_to_multiple_of=length_multiple(trainer)),
-            num_rows=num_entries if entries is None else len(entries),
+            num_rows=None if self.num_entries(stage) is None else sampler.num_rows,
             num_workers=self.workers_of(trainer),
             pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # which use the memory of the host
             epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,
@@ -298,23 +289,13 @@ class DataModule(pl.LightningDataModule):
         """Training rows (documents) that are packed into the same batch entry; None without packing."""
         if not self.inputs.uses_document_mask or TRAIN not in self.datasets:
             return None
-        lengths, capacity = self._token_lengths(self.datasets[TRAIN]), self.inputs.max_length
+        lengths, capacity = self.preparation.token_lengths(self.datasets[TRAIN], self.inputs), self.inputs.max_length
         for objective in self.objectives:
             if isinstance(objective, ChangesLengths):
                 lengths, capacity = objective.packed_lengths(lengths, capacity)
         bins = fill_bins(lengths, capacity, self.seed)
         logger.info("Packed %d documents into %d rows, %.1f %% full.", len(lengths), len(bins), 100 * bins.fill)
         return bins
-
-    def _lengths(self, stage: Stage) -> np.ndarray:
-        """Return the length of every row: for training the number of tokens (cached), else the number of characters."""
-        dataset = self.datasets[stage]
-        if stage != TRAIN or len(dataset) > MAX_COUNTED_ROWS:
-            return self.inputs.lengths(dataset)
-        return self._token_lengths(dataset)
-
-    def _token_lengths(self, dataset: datasets.Dataset) -> np.ndarray:
-        return self.preparation.token_lengths(dataset, self.inputs)
 
     def workers_of(self, trainer: pl.Trainer) -> int:
         """Return the number of data loader workers per device."""

@@ -236,6 +236,11 @@ class Inputs(ABC):
 
     # ---------------------------------------------------------------- lengths, to batch rows of similar length
 
+    @property
+    def has_equal_lengths(self) -> bool:
+        """Whether nearly all entries of training batches have the maximum length, as packed rows have."""
+        return self.uses_document_mask
+
     def lengths(self, dataset: Dataset) -> np.ndarray:
         """Return an estimate of the length of every row, without tokenizing ``(N,) int64``.
 

@@ -105,6 +105,11 @@ class PretrainingText(SegmentInputs):
         return self.packing == "isolated"
 
     @property
+    def has_equal_lengths(self) -> bool:
+        """Whether nearly all entries of training batches have the maximum length."""
+        return self.packing != "none"
+
+    @property
     def rewrite_key(self) -> dict[str, object] | None:
         """Cache key of rewritten rows, serializable as JSON; None if rows are not rewritten."""
         if not self.rewrites:

@@ -47,7 +47,7 @@ def check_document_mask(config: PreTrainedConfig, attention: str = "sdpa", *, pa
     if reason is not None:
         raise ConfigurationError(
             f"--packing isolated: documents of a row must not attend to each other, as those of {family} do: {reason}. "
-            "Use --packing full, or --length_bucketing to save padding."
+            "Use --packing full, or no packing: batches of rows of similar length have little padding."
         )
     if attention == "flash_attention_2":
         raise ConfigurationError(

@@ -92,7 +92,7 @@ DEFAULTS = {
     "prepare_data_batch_size": 1000,
     "prepare_data_per_node": False,
     "prepare_data_do_not_use_cache": False,
-    "length_bucketing": False,
+    "length_bucketing": "auto",
     "cache_dir": None,
     "optimizer": "adamw",
     "learning_rate": 1e-4,

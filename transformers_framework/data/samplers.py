@@ -1,0 +1,54 @@
+"""The batch sampler of each stage."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from transformers_framework.constants import TRAIN, Stage
+from transformers_framework.data.sampler import BatchSampler
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pytorch_lightning as pl
+
+    from transformers_framework.data.datamodule import DataModule
+
+MAX_COUNTED_ROWS = 5_000_000  # a few minutes of tokenization, once; larger data is bucketed by characters
+UNKNOWN_NUM_ROWS = 2**62  # stands for the unknown number of rows of a stream
+
+
+def sampler_of(data: DataModule, stage: Stage, trainer: pl.Trainer) -> BatchSampler:
+    """Return the batch sampler of a stage for this rank.
+
+    Args:
+        data: The data, loaded.
+        stage: The stage.
+        trainer: Has the rank.
+    """
+    ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+    num_entries = data.num_entries(stage)
+    has_buckets = data.length_bucketing and not data.iterable and not data.limits.overfits
+    return BatchSampler(
+        num_entries if num_entries is not None else UNKNOWN_NUM_ROWS,
+        batch_size=data.batch_sizes[stage],
+        seed=data.seed,
+        shuffle=stage == TRAIN and not data.limits.overfits,
+        lengths=row_lengths(data, stage) if has_buckets or stage != TRAIN else None,
+        bins=data.bins if stage == TRAIN else None,
+        regroup=partial(data.inputs.groups, stage, data.seed) if data.inputs.groups_rows else None,
+        entries=data.limits.entries(data, stage, trainer.world_size),
+        **ranks,
+    )
+
+
+def row_lengths(data: DataModule, stage: Stage) -> np.ndarray:
+    """Return the length of every row ``(N,) int64``: its tokens in training, its characters in evaluation.
+
+    It is also the number of characters where tokens cannot be cached, or would take long to count.
+    """
+    dataset = data.datasets[stage]
+    is_counted = bool(data.inputs.token_columns) or data.inputs.length_key is not None
+    if stage != TRAIN or not is_counted or len(dataset) > MAX_COUNTED_ROWS:
+        return data.inputs.lengths(dataset)
+    return data.preparation.token_lengths(dataset, data.inputs)
