@@ -41,8 +41,9 @@ def _can_know(config: PreTrainedConfig) -> bool:
 def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
     """Make room for more token types, in place: the known ones keep their vectors, the others are newly initialized.
 
-    New rows follow the family's initialization, N(0, ``initializer_range``). Every config of the model gets the new
-    size, so that an export loads again. A model that knows as many types already is left as it is. One without any gets
+    New rows are N(mean of the known rows, ``initializer_range``): the known rows of a pre-trained model have a vector in
+    common, which is part of every input it has read. Every config of the model gets the new size, so that an export
+    loads again. A model that knows as many types already is left as it is. One without any gets
     its first embeddings when it is built: its config grows before.
 
     Args:
@@ -99,7 +100,7 @@ def _configs(model_or_config: Any) -> list[Any]:
 def _grow(table: Any, size: int, deviation: float) -> None:
     # in place, not a new module: I-BERT's quantized tables keep their class and their integer copy of the weights
     old = table.weight.data
-    rows = old.new_empty(size, old.shape[1]).normal_(0.0, deviation)
+    rows = old.new_empty(size, old.shape[1]).normal_(0.0, deviation) + old.mean(dim=0)
     rows[: old.shape[0]] = old
     for name, buffer in table.named_buffers(recurse=False):
         if buffer.shape == old.shape:
