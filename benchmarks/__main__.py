@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import (
+    answer_selection,
     collation,
     denoising,
     electra,
@@ -38,11 +39,13 @@ OF_TEXTS = ("masked_lm", "electra", "denoising", "seq_to_seq", "retrieval", "met
 OF_TASKS = ("reading", "fine_tuning")
 OF_PAIRS = ("collation", "masking", "training", "overhead", "startup", "joint")
 NAMES = (*OF_PAIRS, *OF_TEXTS, "generation", "multi_token", *OF_TASKS)
+ON_REQUEST = ("answer_selection",)  # needs real data and a checkpoint
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory against peers.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run: {', '.join(NAMES)}; all by default")
+    names = f"what to run: {', '.join(NAMES)}; all by default. Or {', '.join(ON_REQUEST)}, which is not part of it"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=names)
     parser.add_argument(
         "--data",
         type=Path,
@@ -58,8 +61,16 @@ def main() -> None:
         "--tasks", type=Path, help="folder of folders squad, wnut17 and snli, a train.jsonl in each; else as --data"
     )
     parser.add_argument(
-        "--model", type=Path, help="tokenizer and configuration of a BERT for these; without it, 6 layers of 384"
+        "--model",
+        type=Path,
+        help="tokenizer and configuration of a BERT for these; without it, 6 layers of 384. For answer_selection, the "
+        "checkpoint from which all start",
     )
+    parser.add_argument(
+        "--documents", type=Path, help="folder with train.jsonl and dev.jsonl of whole texts, for answer_selection"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of answer_selection")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of pre-training of answer_selection")
     parser.add_argument("--rows", type=int, default=2048, help="rows to train on, in whole batches of 32")
     parser.add_argument("--rounds", type=int, default=5, help="runs of every contender; medians are reported")
     parser.add_argument("--precision", nargs="+", default=["32", "bf16"], choices=["32", "bf16"])
@@ -69,8 +80,10 @@ def main() -> None:
         "--busy", action="store_true", help="count processor time of one thread: for a machine that is not idle"
     )
     args = parser.parse_args()
-    if unknown := set(args.names) - set(NAMES):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if unknown := set(args.names) - {*NAMES, *ON_REQUEST}:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join((*NAMES, *ON_REQUEST))}")
+    if "answer_selection" in args.names and not (args.data and args.documents and args.model):
+        parser.error("answer_selection needs --data, --documents and --model")
 
     threads = 1 if args.busy else args.threads
     material = prepare(args.scratch.resolve(), args.data, args.rows)
@@ -88,6 +101,12 @@ def tables(name: str, args: argparse.Namespace, material: Material, threads: int
     """Run a benchmark and yield its tables."""
     rounds, busy, clock = args.rounds, args.busy, time.process_time if args.busy else time.perf_counter
     once: dict[str, Callable[[], str]] = {
+        "answer_selection": lambda: answer_selection.run(
+            answer_selection.Setting(
+                *(args.data, args.documents, args.model, material.scratch / "answer_selection"),
+                *(args.steps, args.seeds, args.precision[-1], threads),
+            )
+        ),
         "collation": lambda: collation.run(material, rounds, clock),
         "generation": lambda: generation.run(material.scratch, args.summaries, rounds, args.precision, threads, busy),
         "joint": lambda: joint.run(material, rounds, threads, clock),

@@ -41,10 +41,10 @@ def _can_know(config: PreTrainedConfig) -> bool:
 def grow_type_vocabulary(model_or_config: Grown, size: int) -> Grown:
     """Make room for more token types, in place: the known ones keep their vectors, the others are newly initialized.
 
-    New rows are N(mean of the known rows, ``initializer_range``): the known rows of a pre-trained model have a vector in
-    common, which is part of every input it has read. Every config of the model gets the new size, so that an export
-    loads again. A model that knows as many types already is left as it is. One without any gets
-    its first embeddings when it is built: its config grows before.
+    New rows are N(mean of the known rows, ``initializer_range``): the known rows of a pre-trained model have a vector
+    in common, which is part of every input it has read. Every config of the model gets the new size, so that an export
+    loads again. A model that knows as many types already is left as it is. One without any gets its first embeddings
+    when it is built: its config grows before.
 
     Args:
         model_or_config: A model of transformers, a ``MultiHeadModel``, or the config of a model to be built.
