@@ -32,6 +32,8 @@ GROUP_NUM_ITEMS: Final = (
     "group_num_items"  # batch key: the same for the accumulation group, all batches of one optimizer step
 )
 
+UNPADDED: Final = "unpadded"  # batch key: the prefixes of model inputs without any padding
+
 TOKEN_COUNTS: Final = "token_counts"  # batch key in training: numbers of tokens, see `processing.token_counts`
 
 ONCE: Final = (

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from transformers_framework import device_reads
 from transformers_framework.constants import ROW_IDS
 from transformers_framework.exceptions import RunError
 from transformers_framework.pipelines.log_names import logging_interval
@@ -40,7 +41,7 @@ class TerminateOnNonFinite(pl.Callback):
         """Keep the loss of the batch; check those that are kept on a CPU and at logging steps."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         self.pending.append((loss.detach(), batch[ROW_IDS], trainer.global_step))
-        if loss.device.type == "cpu" or len(self.pending) >= min(logging_interval(trainer), MAX_PENDING):
+        if device_reads.are_free(loss) or len(self.pending) >= min(logging_interval(trainer), MAX_PENDING):
             self.check_losses()
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from transformers_framework.constants import IGNORE_INDEX, NUM_ITEMS, ROW_IDS, TOKEN_COUNTS, TRAIN, Stage
+from transformers_framework.constants import IGNORE_INDEX, NUM_ITEMS, ROW_IDS, TOKEN_COUNTS, TRAIN, UNPADDED, Stage
 from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.inputs.inputs import Inputs
 from transformers_framework.objectives.capabilities import SparseHead, SparseLastLayer
@@ -39,7 +39,9 @@ class Collator:
 
         All objectives share the model inputs, ``row_ids (B,) int64`` and ``num_truncated``, an int. The entries that an
         objective adds are in a dictionary under its name; ``num_items`` has the loss denominator of each objective.
-        Where documents are packed, ``row_ids`` has the row of each document. Training batches have ``token_counts``.
+        ``unpadded`` has the prefixes of model inputs without padding, which the host knows without reading a mask on
+        the device. Where documents are packed, ``row_ids`` has the row of each document. Training batches have
+        ``token_counts``.
         """
         batch, own = self.arrays(rows)
         batch.pop("word_ids", None)  # only labels and descriptions are made with it
@@ -64,7 +66,13 @@ class Collator:
                     entries["columns"], entries["places"] = label_columns(dense, len(entries["labels"]))
         num_truncated = int(batch.pop("truncated").sum())
         # counts stay Python numbers: strategies in half precision would round tensors
-        return {**_tensors({**batch, **own}), NUM_ITEMS: counts, "num_truncated": num_truncated, **tokens}
+        known = {NUM_ITEMS: counts, "num_truncated": num_truncated, UNPADDED: self._unpadded(batch), **tokens}
+        return {**_tensors({**batch, **own}), **known}
+
+    def _unpadded(self, batch: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the prefixes of model inputs without padding."""
+        masks = {prefix: batch.get(f"{prefix}attention_mask") for prefix in self.inputs.key_prefixes}
+        return tuple(prefix for prefix, mask in masks.items() if mask is not None and mask.all())
 
     def rows_of(self, request: BatchRequest, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
         """Return columns with one value per model input: the rows as they are, or a list of values per group."""

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from transformers_framework import device_reads
 from transformers_framework.constants import IGNORE_INDEX
 from transformers_framework.losses.vocabulary import graph_is_kept
 
@@ -84,7 +85,7 @@ def _blocks(products: Tensor, bias: Tensor, *, keeps: bool = False) -> Iterator[
     size = max(1, BLOCK // products.shape[1]) if on_cpu else len(products)
     wide = _wide(products.dtype)
     room = None if products.dtype == wide else products.new_empty((size, products.shape[1]), dtype=wide)
-    added = bias.to(wide) if not on_cpu or bias.any() else None  # saves a pass if the bias is 0
+    added = bias.to(wide) if not device_reads.are_free(bias) or bias.any() else None  # saves a pass if the bias is 0
     for start in range(0, len(products), size):
         block = slice(start, min(start + size, len(products)))
         logits = products[block] if room is None else room[: block.stop - start].copy_(products[block])

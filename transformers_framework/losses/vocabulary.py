@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from transformers_framework import device_reads
 from transformers_framework.compat.torch import graph_is_kept
 from transformers_framework.constants import IGNORE_INDEX
 
@@ -62,7 +63,7 @@ class _VocabularyCrossEntropy(torch.autograd.Function):
         probability = probabilities.gather(1, index)[:, 0]
         losses = -probability.log()
         underflown = probability < UNDERFLOW
-        if logits.device.type != "cpu" or underflown.any():  # another pass is cheap on a GPU, and waiting for it is not
+        if not device_reads.are_free(logits) or underflown.any():  # another pass is cheap on a GPU, a wait is not
             from_top = (top - of_label) - probabilities.amax(1).log()  # that of the top logit is 1 / V at least
             losses = torch.where(underflown, from_top, losses)
         losses = torch.where(labelled, losses, 0.0).sum()

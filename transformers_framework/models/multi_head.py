@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.models import attention_masks  # noqa: F401  # registers them
 from transformers_framework.models.last_layer import LastLayer, in_other_rows, joined, reads_first_token
 from transformers_framework.models.model import Model
 from transformers_framework.models.output_layer import with_outputs

@@ -93,9 +93,6 @@ class BiEncoderPipeline(Pipeline):
         embeddings: Tensor = self.model.tower("passage")(**inputs)
         return embeddings
 
-    def _inputs(self, batch: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
-        return {key: batch[prefix + key] for key in self.input_keys if prefix + key in batch}
-
     def _embeddings(
         self, queries: dict[str, Tensor], passages: dict[str, Tensor], *, together: bool
     ) -> tuple[Tensor, Tensor | None]:
@@ -107,6 +104,10 @@ class BiEncoderPipeline(Pipeline):
         most = TOLERATED_PADDING * sum(shape.numel() for shape in shapes)
         if not together or not model.shares or rows * width > most:
             return model.tower("query")(**queries), model.tower("passage")(**passages)
+        if shapes[0][1] != shapes[1][1] or any("attention_mask" in side for side in (queries, passages)):
+            queries, passages = (
+                {"attention_mask": torch.ones_like(side["input_ids"]), **side} for side in (queries, passages)
+            )
         pairs = {key: (queries[key], passages[key]) for key in queries}
         joined = {key: torch.cat([self._padded(side, width, key) for side in pair]) for key, pair in pairs.items()}
         found = model.tower("query")(**joined)

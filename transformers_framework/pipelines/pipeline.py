@@ -20,6 +20,7 @@ from transformers_framework.constants import (
     ROW_IDS,
     STAGES,
     TRAIN,
+    UNPADDED,
     Stage,
 )
 from transformers_framework.exceptions import ConfigurationError
@@ -135,8 +136,11 @@ class Pipeline(pl.LightningModule):
         """Return the positions of the labels of sparse heads as arguments of a model, by objective."""
         return label_positions({name: batch[name] for name in names if isinstance(self.objectives[name], SparseHead)})
 
-    def _inputs(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        inputs = {key: batch[key] for key in self.input_keys if key in batch}
+    def _inputs(self, batch: Mapping[str, Any], prefix: str = "") -> dict[str, Tensor]:
+        """Return the arguments of a model, without ``attention_mask`` if there is no padding."""
+        inputs = {key: batch[prefix + key] for key in self.input_keys if prefix + key in batch}
+        if prefix in batch.get(UNPADDED, ()):
+            inputs.pop("attention_mask", None)
         if self.document_mask is not None:
             inputs |= self.document_mask(batch)
         return inputs

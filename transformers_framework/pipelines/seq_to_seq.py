@@ -75,7 +75,10 @@ class SeqToSeqPipeline(Pipeline):
                 output = self.model(active=[name], **targets, **inputs)[name]
             hidden_states = hidden_states_at(output, own["positions"])
             encoded = {"encoder_outputs": BaseModelOutput(last_hidden_state=output.encoder_last_hidden_state)}
-        generated = self._generate(inputs | encoded, batch[ROW_IDS]) if generates(objective, stage) else None
+        generated = None
+        if generates(objective, stage):  # without a mask, it would search for padding
+            given = {"attention_mask": batch["attention_mask"]} | inputs | encoded
+            generated = self._generate(given, batch[ROW_IDS])
         return {name: DecoderOutput(self.vocabulary, hidden_states, generated)}
 
     def _generate(self, inputs: Mapping[str, Any], row_ids: Tensor) -> Tensor:
