@@ -22,6 +22,7 @@ PARTS: Final = {
 SUPPORTS: Final = {
     "sdpa": "_supports_sdpa",
     "flash_attention_2": "_supports_flash_attn",
+    "flash_attention_3": "_supports_flash_attn",
     "flex_attention": "_supports_flex_attn",
 }
 

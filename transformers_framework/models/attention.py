@@ -8,7 +8,7 @@ from typing import Any, Literal
 from transformers_framework.compat.transformers import attention_implementations
 from transformers_framework.exceptions import ConfigurationError
 
-Attention = Literal["sdpa", "eager", "flash_attention_2", "flex_attention"]
+Attention = Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +19,14 @@ def implementation_of(model_class: Any, asked: str) -> str:
     Raises:
         ConfigurationError: When the family or this machine lacks what was asked, unless ``eager`` computes the same.
     """
-    from transformers.utils import is_flash_attn_2_available, is_torch_flex_attn_available
+    from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available, is_torch_flex_attn_available
 
     classes = model_class if isinstance(model_class, tuple) else (model_class,)
     supported = attention_implementations(classes[0])
     if asked in supported:
         available = {
             "flash_attention_2": (is_flash_attn_2_available, "pip install flash-attn, and an NVIDIA GPU"),
+            "flash_attention_3": (is_flash_attn_3_available, "flash-attn 3, built from source, and a Hopper GPU"),
             "flex_attention": (is_torch_flex_attn_available, "a newer torch"),
         }
         if asked in available and not available[asked][0]():

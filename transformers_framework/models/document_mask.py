@@ -20,6 +20,7 @@ from transformers_framework.compat.transformers import attention_of
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.families import family_of
 from transformers_framework.family_traits import Masking
+from transformers_framework.models.document_lengths import BY_LENGTH, no_lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -49,10 +50,10 @@ def check_document_mask(config: PreTrainedConfig, attention: str = "sdpa", *, pa
             f"--packing isolated: documents of a row must not attend to each other, as those of {family} do: {reason}. "
             "Use --packing full, or no packing: batches of rows of similar length have little padding."
         )
-    if attention == "flash_attention_2":
+    if attention in BY_LENGTH and (why := no_lengths(config)) is not None:
         raise ConfigurationError(
-            "--attention flash_attention_2: it takes no mask between tokens, which --packing isolated needs. Use "
-            "--attention sdpa or flex_attention."
+            f"--attention {attention}: it takes no mask between tokens, and no lengths of documents in {family}, which "
+            f"--packing isolated needs: {why}. Use --attention sdpa."
         )
     if attention == "flex_attention" and _window(config) is not None:
         raise ConfigurationError(
@@ -90,13 +91,17 @@ class DocumentMask:
     def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return ``attention_mask`` and, for families that take them, ``position_ids`` ``(B, L) int64``.
 
+        Attention that takes the lengths of documents gets no other mask.
+
         Args:
             batch: ``documents`` and ``position_ids`` ``(B, L) int64``, as :func:`processing.packing.pack` makes them.
                 Nothing is returned for a batch that has none.
         """
         if "documents" not in batch:
             return {}
-        inputs = {"attention_mask": self._mask(batch["documents"], batch["documents"])}
+        inputs: dict[str, Any] = {}
+        if self.attention not in BY_LENGTH:
+            inputs["attention_mask"] = self._mask(batch["documents"], batch["documents"])
         if self.takes_positions:
             inputs["position_ids"] = batch["position_ids"] + self.first_position
         return inputs

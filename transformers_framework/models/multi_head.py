@@ -19,6 +19,7 @@ from torch import nn
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.models import attention_masks  # noqa: F401  # registers them
+from transformers_framework.models.document_lengths import ARGUMENTS
 from transformers_framework.models.last_layer import LastLayer, in_other_rows, joined, reads_first_token
 from transformers_framework.models.model import Model
 from transformers_framework.models.output_layer import with_outputs
@@ -53,6 +54,9 @@ class MultiHeadModel(Model):
         self._newly_initialized = {name: type(heads[name]).__name__ for name in newly_initialized}
         self.shared: PreTrainedModel | None = None
         self._accepts = {name: frozenset(_parameters_of(head)) for name, head in heads.items()}
+        self.takes_lengths = all(map(_takes_options, heads.values()))  # of documents, as options of attention
+        if self.takes_lengths:
+            self._accepts = {name: known | ARGUMENTS for name, known in self._accepts.items()}
         self._declared: tuple[str, ...] = ()
         self._marks_first = False  # all heads give the first token global attention, as Longformer's classifier does
         self._selections = {name: Selection() for name in heads}
@@ -303,6 +307,12 @@ def _parameters_of(model: PreTrainedModel) -> tuple[str, ...]:
     """Names of the inputs that a model's forward declares, in order."""
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return tuple(name for name, p in inspect.signature(model.forward).parameters.items() if p.kind not in kinds)
+
+
+def _takes_options(model: PreTrainedModel) -> bool:
+    """Return whether a model's forward takes options of attention."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    return any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _copy_sizes(source: Any, target: Any) -> None:

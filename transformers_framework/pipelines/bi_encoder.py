@@ -10,6 +10,7 @@ from torch import Tensor
 
 from transformers_framework.constants import NEGATIVE_ROWS, PASSAGE, ROWS, TRAIN, Stage
 from transformers_framework.losses.retrieval.batch import Embedded
+from transformers_framework.models.document_lengths import BOUNDS
 from transformers_framework.pipelines.pipeline import Pipeline
 from transformers_framework.pipelines.steps import StepOutput
 
@@ -102,7 +103,7 @@ class BiEncoderPipeline(Pipeline):
         shapes = [side["input_ids"].shape for side in (queries, passages)]
         rows, width = sum(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
         most = TOLERATED_PADDING * sum(shape.numel() for shape in shapes)
-        if not together or not model.shares or rows * width > most:
+        if not together or not model.shares or rows * width > most or BOUNDS[0] in {*queries, *passages}:
             return model.tower("query")(**queries), model.tower("passage")(**passages)
         if shapes[0][1] != shapes[1][1] or any("attention_mask" in side for side in (queries, passages)):
             queries, passages = (

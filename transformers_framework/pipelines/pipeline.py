@@ -27,6 +27,7 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.metrics.added import inputs_of_added
 from transformers_framework.metrics.mean_loss import MeanLoss
 from transformers_framework.metrics.stage_metric import check_inputs
+from transformers_framework.models.document_lengths import LENGTHS, takes_lengths, with_lengths
 from transformers_framework.models.document_mask import DocumentMask
 from transformers_framework.models.reads import label_positions
 from transformers_framework.objectives.capabilities import KeepsState, SparseHead, corrupt_on_device
@@ -90,25 +91,17 @@ class Pipeline(pl.LightningModule):
         self.options = dict(options)
         self.input_keys = tuple(inputs.model_keys)
         self.document_mask = self.document_mask_class(*model.backbones) if inputs.uses_document_mask else None
+        self._prefixes_of_lengths = inputs.key_prefixes if takes_lengths(model) else ()
         self.optimizer_name, self.scheduler_name = optimizer, scheduler
         self.weight_decay = weight_decay
         self.scheduler_interval, self.scheduler_frequency = scheduler_interval, scheduler_frequency
-        # bare stage names would clash with methods of a module
-        self.stage_metrics = nn.ModuleDict(
-            {
-                f"{stage}_{name}": nn.ModuleDict(stage_metrics(objective, stage))  # type: ignore[arg-type]
-                for stage in (TRAIN, *EVALUATED)
-                for name, objective in self._active[stage].items()
-            }
-        )
-        self.stage_losses = nn.ModuleDict(
-            {
+        self.stage_metrics, self.stage_losses = nn.ModuleDict(), nn.ModuleDict()
+        for stage in (TRAIN, *EVALUATED):
+            for name, objective in self._active[stage].items():
+                key = f"{stage}_{name}"  # bare stage names would clash with methods of a module
+                self.stage_metrics[key] = nn.ModuleDict(stage_metrics(objective, stage))  # type: ignore[arg-type]
                 # in training each rank logs its own loss: a reduction would make all ranks wait
-                f"{stage}_{name}": MeanLoss(sync_on_compute=stage != TRAIN)
-                for stage in (TRAIN, *EVALUATED)
-                for name in self._active[stage]
-            }
-        )
+                self.stage_losses[key] = MeanLoss(sync_on_compute=stage != TRAIN)
         self.objective_states = nn.ModuleDict({o.name: o.state for o in objectives if isinstance(o, KeepsState)})
         self._has_inputs: set[Stage] = set()  # stages whose metrics were checked to have inputs
         self._num_items: dict[str, Any] | None = None
@@ -141,9 +134,16 @@ class Pipeline(pl.LightningModule):
         inputs = {key: batch[prefix + key] for key in self.input_keys if prefix + key in batch}
         if prefix in batch.get(UNPADDED, ()):
             inputs.pop("attention_mask", None)
+        inputs |= batch.get(prefix + LENGTHS, {})
         if self.document_mask is not None:
             inputs |= self.document_mask(batch)
         return inputs
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Add the lengths of documents, on the host, for attention that takes them."""
+        if not self._prefixes_of_lengths:
+            return batch
+        return with_lengths(batch, self._prefixes_of_lengths, batch.get(UNPADDED, ()))
 
     def _stage_step(self, batch: dict[str, Any], stage: Stage) -> StageStep:
         """Evaluate a batch, update losses and metrics."""

@@ -20,6 +20,7 @@ KNOWN = (
     ".*`weights_only`.*",
     ".*recommended to use `self.log\\(.*sync_dist=True.*",  # our metrics gather over ranks themselves
     ".*Total length of .* across ranks is zero.*",  # no validation without its data
+    ".*You have overridden `on_before_batch_transfer` in `LightningModule`.*",  # lengths of documents
     ".*LeafSpec.*",
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
