@@ -1,7 +1,7 @@
 """Candidates a second of joint re-ranking and of ranking one by one, by the same backbone and our own program.
 
 Both have the same candidates in as large steps; every question has whole groups of them. Testing is the model's forward
-pass over batches sorted by length, training forward and backward with ``--length_bucketing``; tokenization counts in
+pass over batches sorted by length, training forward and backward in batches of similar length; tokenization counts in
 both, optimizers in neither.
 """
 
@@ -40,7 +40,7 @@ def run(material: Material, rounds: int, threads: int, clock: Callable[[], float
     sizes = {"one by one": ("--batch_size", K * GROUPS), f"joint, k = {K}": ("-k", K, "--batch_size", GROUPS)}
     experiments: dict[str, Any] = {}
     for name, flags in sizes.items():
-        words = our_command(material, "joint", "--max_epochs", "1", "--length_bucketing", *map(str, flags))
+        words = our_command(material, "joint", "--max_epochs", "1", *map(str, flags))
         words += ["--train_dataset", str(data), "--test_dataset", str(data), "--index_column", "key"]
         words += ["--max_sequence_length", str(LONGEST)]
         experiments[name] = parts_of(words, 1)[0]

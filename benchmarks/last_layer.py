@@ -35,7 +35,7 @@ def run(texts: Texts, tasks: Tasks, rounds: int, precision: str, threads: int, b
     short = ["--max_sequence_length", str(SHORT_LIMIT), "--packing", "isolated", "--train_dataset", str(texts.short)]
     pairs = ["--pipeline", "seq_class", "--input_columns", "premise", "hypothesis", "--label_column", "label"]
     pairs += ["--pre_trained_config", str(tasks.model), "--max_sequence_length", str(MAX_LENGTH)]
-    pairs += ["--train_dataset", str(tasks.files[PAIRS]), "--length_bucketing"]
+    pairs += ["--train_dataset", str(tasks.files[PAIRS])]
     rows = []
     for title, words in (
         ("masked LM, 4 layers, full windows", masked + full),

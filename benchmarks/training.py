@@ -41,8 +41,8 @@ def run(material: Material, rounds: int, precision: str, threads: int, busy: boo
         PEER: (peer, {}),
         GROUPED_PEER: ([*peer, "--sampling", "group_by_length"], {}),
         "ours": (ours, {}),
-        "ours, `--length_bucketing`": ([*ours, "--length_bucketing"], {}),
-        "ours, `--length_bucketing`, allocator as the peer's": ([*ours, "--length_bucketing"], {OWN_ALLOCATOR: "1"}),
+        "ours, allocator as the peer's": (ours, {OWN_ALLOCATOR: "1"}),
+        "ours, `--length_bucketing false`": ([*ours, "--length_bucketing", "false"], {}),
     }
     return table_of_runs(f"training, {precision}", commands, (PEER, GROUPED_PEER), rounds, threads, busy)
 
