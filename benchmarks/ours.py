@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 
 from benchmarks.clock import Clock
+from transformers_framework import experiment
 from transformers_framework.cli.main import main
-from transformers_framework.experiment import Experiment
 
 
 def with_clock(skip: int, stop: int) -> None:
     """Give every experiment of this process one more callback."""
-    callbacks = Experiment._callbacks
+    callbacks = experiment.run_callbacks
 
-    def more_callbacks(experiment: Experiment) -> list:
+    def more_callbacks(run: object) -> list:
         import pytorch_lightning as pl
 
         class ClockCallback(pl.Callback):
@@ -25,9 +25,9 @@ def with_clock(skip: int, stop: int) -> None:
             def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
                 self.clock.end_of_step()
 
-        return [*callbacks(experiment), ClockCallback()]
+        return [*callbacks(run), ClockCallback()]
 
-    Experiment._callbacks = more_callbacks
+    experiment.run_callbacks = more_callbacks
 
 
 if __name__ == "__main__":
