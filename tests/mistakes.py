@@ -1062,6 +1062,43 @@ DRAWN = [
     wrong("head of another task", "--pre_trained_model: nothing is trained, and .*tuned is a BertForTokenClassification. Give the --pipeline", {"test.jsonl": TRAIN}, test_dataset="{tmp}/test.jsonl", pre_trained_model="{made}/tuned", **UNTRAINED),
 ]  # fmt: skip
 
+listing = partial(ranking, train_group_size=3, valid_dataset=None, train_dataset="{tmp}/train.jsonl")
+LISTING: dict[str, Any] = {"train.jsonl": SCORED}
+TAUGHT = [row | {"soft": [0.25, 0.75]} for row in NAMED]
+RANKING_LISTS = [
+    ranking("loss", "--loss_fn: found 'ranket'.*Did you mean 'ranknet'", loss_fn="ranket"),
+    ranking("pairs without lists", "--loss_fn ranknet compares the candidates of a question. Give .*--train_group_size 16", loss_fn="ranknet"),
+    ranking("scores without lists", "--scores_column needs --train_group_size", scores_column="score"),
+    ranking("hard negatives without lists", "--hard_negatives needs --train_group_size", hard_negatives=2),
+    listing("lists of one", "--train_group_size 1: a list of one candidate compares nothing", LISTING, train_group_size=1),
+    listing("hard negatives without scores", "--hard_negatives: .*Give their column as --scores_column", LISTING, hard_negatives=2),
+    listing("hard negatives only", "--hard_negatives 3: lists have 3 candidates .*Give 2 or less", LISTING, hard_negatives=3, scores_column="score"),
+    listing("stream of lists", "--iterable: --train_group_size needs all candidates of a question", LISTING, iterable=True),
+    listing("lists without query", "--train_group_size needs --index_column", LISTING, index_column=None),
+    listing("lists without queries", "train.jsonl:3: 'key' has no query id", {"train.jsonl": changed(PAIRS, 2, key=None)}),
+    listing("score of a list", "train.jsonl:3: 'score' has no finite score", {"train.jsonl": changed(SCORED, 2, score=None)}, scores_column="score"),
+    listing("lists of too many", "--train_group_size 9: no question of .*train.jsonl has more than 4 candidates, the most in .*train.jsonl:1. Give 4 or less", LISTING, train_group_size=9),
+    listing("too many hard negatives", "--hard_negatives 4: no question of .* has more than 3 negatives, the most in .*train.jsonl:1", {"train.jsonl": SCORED + [{**PAIRS[0], "key": 99, "label": 1, "score": 0.1, "answer": f"a{i}."} for i in range(6)]}, train_group_size=6, hard_negatives=4, scores_column="score"),
+    listing("nothing to compare", "--label_column: no question of .* has both a positive and a negative, and this --loss_fn compares them", {"train.jsonl": changed(PAIRS, label=0)[:12] + changed(PAIRS, label=1)[12:]}, loss_fn="softmax"),
+    listing("weights of classes", "--label_weights: --loss_fn listnet has no loss of each class", LISTING, loss_fn="listnet", label_weights=[1, 2]),
+    joint("loss of lists", "--loss_fn: candidates of a joint input .-k. are learned", loss_fn="ranknet"),
+    joint("lists of groups", "--train_group_size: candidates of a joint input", train_group_size=3),
+    joint("teacher of groups", "--teacher_column: candidates of a joint input", LISTING, teacher_column="score"),
+    ranking("first ranker without number", "--top_k_from", LISTING, top_k_from="score"),
+    ranking("first ranker that is absent", "--top_k_from: .* no column 'scor'. Did you mean 'score'", {"valid.jsonl": SCORED}, top_k_from=["scor", 2]),
+    ranking("first ranker without a score", "valid.jsonl:3: 'score' has no finite score", {"valid.jsonl": changed(SCORED, 2, score=None)}, top_k_from=["score", 2]),
+    ranking("more than there are", "--top_k_from score 4: no question of .*valid.jsonl has more than 4 candidates, the most in .*valid.jsonl:1", {"valid.jsonl": SCORED}, top_k_from=["score", 4]),
+    ranking("cut-off of nothing", "--metrics_at: found '0'", metrics_at=[0, 5]),
+    ranking("weight of no teacher", "--teacher_weight needs --teacher_column", teacher_weight=0.5),
+    ranking("temperature of squares", "--teacher_temperature: --teacher_loss squared_error compares scores", LISTING, teacher_column="score", teacher_loss="squared_error", teacher_temperature=2),
+    ranking("silent teacher", "train.jsonl:3: 'score' has no finite score", {"train.jsonl": changed(SCORED, 2, score=None)}, teacher_column="score"),
+    ranking("absent teacher", "--teacher_column: .* no column 'scor'. Did you mean 'score'", LISTING, teacher_column="scor"),
+    wrong("soft labels of some", r"train.jsonl:2: 'soft' is \[0.25\]; expected the probabilities of the 2 classes", {"train.jsonl": changed(TAUGHT, 1, soft=[0.25])}, valid_dataset=None, teacher_column="soft"),
+    wrong("soft labels of others", "--teacher_column: 'soft' of .* has the class 'bird'; expected cat, dog", {"train.jsonl": changed(NAMED, soft={"cat": 0.5, "bird": 0.5})}, valid_dataset=None, teacher_column="soft"),
+    wrong("one number as soft label", "--teacher_column: 'soft' of .* holds .*; expected the probabilities of the classes", {"train.jsonl": changed(NAMED, soft=0.5)}, valid_dataset=None, teacher_column="soft"),
+    wrong("teacher of numbers", "--teacher_column: with --problem_type regression", {"train.jsonl": changed(TAUGHT, label=0.5)}, valid_dataset=None, teacher_column="soft", problem_type="regression"),
+]  # fmt: skip
+
 JOINT_RANKING = [
     joint("no candidates", "-k: found '0', expected an integer at least 1", k=0),
     joint("two numbers", "-k: found '5' '3'", k=[5, 3]),
@@ -1415,6 +1452,7 @@ TABLE = {
     "tags": TAGS,
     "retrieval": RETRIEVAL,
     "joint re-ranking": JOINT_RANKING,
+    "lists and teachers": RANKING_LISTS,
 }
 
 

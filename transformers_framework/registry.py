@@ -56,6 +56,8 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.text:TextInputs",
         objectives=("objectives.answer_selection:AnswerSelection",),
         variants=JOINT_RANKING,
+        task_flags=("loss_fn", "train_group_size"),
+        order_flags=("hard_negatives",),
     ),
     "cluster_random_token_detection": PipelineSpec(
         needs="1–2 text columns, a file of token clusters",
@@ -89,6 +91,7 @@ PIPELINES: dict[str, PipelineSpec] = {
         inputs="inputs.text:TextInputs",
         objectives=("objectives.masked_lm:MaskedLM", "objectives.answer_selection:AnswerSelection"),
         variants=JOINT_RANKING,
+        task_flags=("loss_fn", "train_group_size"),
     ),
     "masked_lm_and_seq_class": PipelineSpec(
         needs="text columns, label",

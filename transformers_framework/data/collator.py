@@ -84,7 +84,7 @@ class Collator:
 
     def _group_sizes(self, request: BatchRequest) -> np.ndarray | None:
         """Return the number of rows per input; None if each row is an input, or if rows are packed after encoding."""
-        return None if request.sizes is None or self.inputs.uses_document_mask else np.asarray(request.sizes)
+        return np.asarray(request.sizes) if request.sizes is not None and self.inputs.groups_rows else None
 
     def arrays(
         self, rows: tuple[BatchRequest, Mapping[str, Sequence[Any]]]
@@ -95,7 +95,8 @@ class Collator:
         if (sizes := self._group_sizes(request)) is not None:  # a group has the id of its first row
             firsts = np.cumsum(sizes) - sizes
             row_ids, padding = row_ids[firsts], padding[firsts]
-        context = Context(self.stage, self.seed, request.epoch, row_ids)
+        in_batch = None if sizes is not None or request.sizes is None else np.asarray(request.sizes)
+        context = Context(self.stage, self.seed, request.epoch, row_ids, in_batch)
         batch = self.inputs.post_process(columns, pad_to_multiple_of=self.pad_to_multiple_of)
         own = {}
         for objective in self.objectives:

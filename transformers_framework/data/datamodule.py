@@ -17,6 +17,7 @@ from transformers_framework.data.fingerprint import NUM_FIRST_ROWS, Fingerprints
 from transformers_framework.data.limits import Limits
 from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.preparation import Preparation, num_cpus
+from transformers_framework.data.row_groups import grouping_objective, num_groups
 from transformers_framework.data.samplers import sampler_of
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
 from transformers_framework.objectives.capabilities import ChangesLengths, group_columns
@@ -106,6 +107,7 @@ class DataModule(pl.LightningDataModule):
         super().__init__()
         self.inputs, self.objectives, self.seed = inputs, list(objectives), seed
         self.parts: tuple[Inputs | Objective, ...] = (inputs, *objectives)
+        self.grouping_objective = grouping_objective(inputs, objectives)
         self.named_columns, self.limits, self.preparation = NamedColumns.of(options), limits, preparation
         self.file_options = FileOptions.of(options)
         self.iterable, self.num_workers = iterable, num_workers
@@ -280,7 +282,7 @@ class DataModule(pl.LightningDataModule):
 
     def num_entries(self, stage: Stage) -> int | None:
         """Return the total number of batch entries of a stage: rows, packed rows (bins), or groups of rows."""
-        if (groups := self.inputs.num_groups(stage)) is not None:
+        if (groups := num_groups(self, stage)) is not None:
             return int(groups)
         return len(self.bins) if stage == TRAIN and self.bins is not None else self.num_rows[stage]
 

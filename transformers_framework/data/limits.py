@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.constants import SOURCE_ROW, Stage
+from transformers_framework.data.row_groups import groups
 from transformers_framework.objectives.capabilities import group_columns
 from transformers_framework.objectives.objective import active
 from transformers_framework.restricted import NonNegativeInt, Probability
@@ -72,8 +73,8 @@ def units(data: DataModule, stage: Stage) -> NDArray[np.int64]:
     columns = group_columns(active(data.objectives, stage)) + [SOURCE_ROW] * data.inputs.evaluates_whole_rows
     column = next((column for column in columns if column in dataset.column_names), None)
     found = np.arange(len(dataset)) if column is None else value_numbers(dataset, column)
-    groups = data.inputs.groups(stage, data.seed, 0)
-    return found if groups is None else found[groups.rows[np.cumsum(groups.sizes) - groups.sizes]]
+    bins = groups(data, stage, 0)
+    return found if bins is None else found[bins.rows[np.cumsum(bins.sizes) - bins.sizes]]
 
 
 def first_whole_units(units: NDArray[np.int64], count: int) -> NDArray[np.int64]:

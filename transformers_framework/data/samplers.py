@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from transformers_framework.constants import TRAIN, Stage
+from transformers_framework.data.row_groups import regroup
 from transformers_framework.data.sampler import BatchSampler
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def sampler_of(data: DataModule, stage: Stage, trainer: pl.Trainer) -> BatchSamp
         shuffle=stage == TRAIN and not data.limits.overfits,
         lengths=row_lengths(data, stage) if has_buckets or stage != TRAIN else None,
         bins=data.bins if stage == TRAIN else None,
-        regroup=partial(data.inputs.groups, stage, data.seed) if data.inputs.groups_rows else None,
+        regroup=regroup(data, stage),
         entries=data.limits.entries(data, stage, trainer.world_size),
         **ranks,
     )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import ROW_IDS, SOURCE_ROW, TRAIN, Stage
+from transformers_framework.constants import EVALUATED, ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.inputs.candidate_checks import candidate_scores, check_lists, check_questions, query_of
+from transformers_framework.inputs.candidate_checks import check_lists, check_questions, query_of
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
 from transformers_framework.inputs.joint_segments import JointSegments
 from transformers_framework.processing.encoding import tokenize
@@ -28,6 +28,7 @@ from transformers_framework.sources.columns import (
 )
 from transformers_framework.sources.fields import field_texts
 from transformers_framework.sources.query_ids import check_queries, repeated_queries
+from transformers_framework.sources.scores import candidate_scores
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,6 +74,8 @@ class JointCandidates(JointSegments):
             first token. IE_1, AE_1: a label for the first candidate, from the question's first token or the mean of the
             first tokens of the question and all candidates; each candidate is the first of a group once. RE_1: one
             label for the group, whether any candidate is positive. Default: IE_k
+        top_k_from: Column with the scores of a first ranker, and a number k: only its best k candidates of a question
+            are re-ranked in validation and test, the best in the first group.
         permutation_check: Also test each group in this many random orders of its candidates, and report how much scores
             change: permutation_change (mean), permutation_change_max, permutation_flipped (fraction of predictions).
         iterable: Stream the training data without conversion to Arrow; rows are shuffled in buffers of about 10,000
@@ -102,6 +105,7 @@ class JointCandidates(JointSegments):
         pad_to_k: bool = False,
         separated: bool = False,
         classification_head_type: HeadType | None = None,
+        top_k_from: tuple[str, PositiveInt] | None = None,
         permutation_check: NonNegativeInt = 0,
         iterable: bool = False,
     ) -> None:
@@ -136,7 +140,7 @@ class JointCandidates(JointSegments):
         self.index_column, self.label_column = index_column, label_column
         self.selection, self.scores_column = selection, scores_column
         self.in_turn = classification_head_type in IN_TURN
-        self.num_orders = permutation_check
+        self.num_orders, self.top_k_from = permutation_check, top_k_from
         self.groupings: dict[Stage, Grouping] = {}
 
     # ---------------------------------------------------------------- before training
@@ -158,7 +162,9 @@ class JointCandidates(JointSegments):
         trains = source.stage == TRAIN
         grouping = Grouping.of(queries, k=self.k, scores=scores, in_turn=self.in_turn, shuffled=self.random and trains)
         if trains and scores is not None:
-            grouping = grouping.kept()
+            grouping = grouping.kept(self.k)
+        elif source.stage in EVALUATED and self.top_k_from is not None:
+            grouping = grouping.kept(self.top_k_from[1])
         if trains and not self.pad_to_k and len(short := grouping.short_questions()):
             firsts = grouping.rows[(np.cumsum(grouping.sizes) - grouping.sizes)[short]]
             rows, sizes = queries[firsts] if self.in_lists else firsts, grouping.sizes[short]
@@ -210,6 +216,8 @@ class JointCandidates(JointSegments):
 
     def _scores(self, dataset: Dataset, source: DatasetSource) -> np.ndarray | None:
         """Return a score for each candidate, the highest for the first one ``(N,) float64``."""
+        if self.top_k_from is not None and source.stage in EVALUATED:
+            return candidate_scores(dataset, self.top_k_from[0], source, in_lists=False, flag="top_k_from")
         if self.scores_column is None:
             return None
         scores = candidate_scores(dataset, self.scores_column, source, in_lists=self.in_lists)

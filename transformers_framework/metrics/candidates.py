@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transformers_framework.constants import RELEVANT
-from transformers_framework.metrics.ranking import EmptyTargetAction, RankingMetrics, kept
-
-CandidateLoss = Callable[[NDArray, NDArray, NDArray], float | None]  # None: there was nothing to compare
+from transformers_framework.constants import IGNORE_INDEX, RELEVANT
+from transformers_framework.metrics.ranking import CandidateLoss, EmptyTargetAction, RankingMetrics, kept
 
 
 class CandidateMetrics(RankingMetrics):
@@ -22,6 +20,7 @@ class CandidateMetrics(RankingMetrics):
         empty_target_action: How ranking metrics treat a query without a positive.
         precision_at: Cut-offs k of ``precision@k``.
         hitrate_at: Cut-offs k of ``hitrate@k``.
+        ndcg_at: Cut-offs k of ``ndcg@k``.
     """
 
     values: list[Tensor]
@@ -34,13 +33,15 @@ class CandidateMetrics(RankingMetrics):
         empty_target_action: EmptyTargetAction = "skip",
         precision_at: Sequence[int] = (1, 5),
         hitrate_at: Sequence[int] = (5, 100),
+        ndcg_at: Sequence[int] = (),
     ) -> None:
         super().__init__(
+            loss,
             empty_target_action=empty_target_action,
             precision_at=precision_at,
             hitrate_at=hitrate_at,
+            ndcg_at=ndcg_at,
         )
-        self.loss = loss
         for name in ("values", "labels"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
@@ -56,16 +57,13 @@ class CandidateMetrics(RankingMetrics):
             row_ids: Position of each row in the data set, (N,) int64.
             values: Values that the loss compares, (N,) floats.
         """
-        super().update(preds, (labels >= RELEVANT).long() - (row_ids < 0).long() * 2, indexes, row_ids)
+        target = (labels >= RELEVANT).long().masked_fill((labels == IGNORE_INDEX) | (row_ids < 0), IGNORE_INDEX)
+        super().update(preds, target, indexes, row_ids)
         if values is not None:
             self.values.append(values.detach().float())
             self.labels.append(labels.float())
 
-    def compute(self) -> dict[str, float | None]:  # type: ignore[override]
-        """Return the means over all queries, and the mean ``loss`` if it is computed over candidates."""
-        found: dict[str, float | None] = {**super().compute()}
-        if self.loss is not None:
-            rows = kept(self.row_ids) >= 0
-            values, labels, queries = (kept(state)[rows] for state in (self.values, self.labels, self.indexes))
-            found["loss"] = self.loss(values.astype(np.float64), labels.astype(np.float64), queries)
-        return found
+    def _loss_inputs(self) -> tuple[NDArray, NDArray, NDArray]:
+        rows = (kept(self.row_ids) >= 0) & (kept(self.labels) != IGNORE_INDEX)
+        values, labels, queries = (kept(state)[rows] for state in (self.values, self.labels, self.indexes))
+        return values.astype(np.float64), labels.astype(np.float64), queries

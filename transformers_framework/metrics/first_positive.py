@@ -34,6 +34,23 @@ class FirstPositives:
         }
 
 
+@dataclass(frozen=True)
+class ScoresByRank:
+    """Scores of queries by the rank of their first positive.
+
+    Args:
+        ranks: From 1 ``(Q,) int64``.
+        positive: Score of the first positive ``(Q,) float32``.
+        first: Score of the first candidate ``(Q,) float32``; they are equal at rank 1.
+        score: Name of the score.
+    """
+
+    ranks: NDArray[np.int64]
+    positive: NDArray[np.float32]
+    first: NDArray[np.float32]
+    score: str = "score"
+
+
 def first_positives(query: ArrayLike, rank: ArrayLike, positive: ArrayLike, num_queries: int) -> NDArray[np.int64]:
     """Return the rank of the first positive of each query, 0 if it has none ``(Q,) int64``.
 

@@ -7,7 +7,7 @@ then in an order that is always the same and that has nothing to do with the ord
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,9 +17,11 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from transformers_framework.exceptions import DataError
+from transformers_framework.metrics.lower import LowerCandidates
 from transformers_framework.processing.random import mix64
 
 EmptyTargetAction = Literal["skip", "neg", "pos", "error"]
+CandidateLoss = Callable[[NDArray, NDArray, NDArray], float | None]  # None: there was nothing to compare
 MEANS = ("mean_average_precision", "mean_reciprocal_rank", "ndcg")
 
 
@@ -32,6 +34,7 @@ def ranking_metrics(
     empty_target_action: EmptyTargetAction = "skip",
     precision_at: Sequence[int] = (1,),
     hitrate_at: Sequence[int] = (5,),
+    ndcg_at: Sequence[int] = (),
 ) -> dict[str, float]:
     """Compute the means of ranking metrics over queries.
 
@@ -44,10 +47,11 @@ def ranking_metrics(
             trec_eval (``neg``), 1 (``pos``), or it is an ``error``.
         precision_at: Cut-offs k of ``precision@k``: positives among the first k, divided by k.
         hitrate_at: Cut-offs k of ``hitrate@k``: whether there is a positive among the first k.
+        ndcg_at: Cut-offs k of ``ndcg@k``: only the first k are counted, of the ideal ranking too.
 
     Returns:
-        ``mean_average_precision``, ``mean_reciprocal_rank``, ``ndcg``, each ``precision@k`` and ``hitrate@k``; nan when
-        no query is left.
+        ``mean_average_precision``, ``mean_reciprocal_rank``, ``ndcg``, each ``precision@k``, ``hitrate@k`` and
+        ``ndcg@k``; nan when no query is left.
 
     Raises:
         DataError: ``empty_target_action`` is ``error`` and there is a query without a positive.
@@ -76,6 +80,7 @@ def ranking_metrics(
         empty_target_action=empty_target_action,
         precision_at=precision_at,
         hitrate_at=hitrate_at,
+        ndcg_at=ndcg_at,
     )
     return mean_over_queries(per_query, counted)
 
@@ -88,6 +93,7 @@ def values_of_queries(
     empty_target_action: EmptyTargetAction = "skip",
     precision_at: Sequence[int] = (1,),
     hitrate_at: Sequence[int] = (5,),
+    ndcg_at: Sequence[int] = (),
     recall_at: Sequence[int] = (),
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
     """Compute the ranking metrics of each query from the ranks of positives.
@@ -99,6 +105,7 @@ def values_of_queries(
         empty_target_action: How a query without a positive counts; with ``error``, the caller has raised it.
         precision_at: Cut-offs k of ``precision@k``.
         hitrate_at: Cut-offs k of ``hitrate@k``.
+        ndcg_at: Cut-offs k of ``ndcg@k``.
         recall_at: Cut-offs k of ``recall@k``: positives among the first k, as a share of all.
 
     Returns:
@@ -113,17 +120,36 @@ def values_of_queries(
     found = np.bincount(query, minlength=len(num_positives))
     position = np.arange(1, len(query) + 1) - (np.cumsum(found) - found)[query]  # 1 for the first of a query
     ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, num_positives.max(initial=0) + 2)))])
+    gain = 1 / np.log2(rank + 1)
     per_query = {
         "mean_average_precision": total(position / rank) / at_least_one,
         "mean_reciprocal_rank": total((position == 1) / rank),
-        "ndcg": total(1 / np.log2(rank + 1)) / np.where(empty, 1, ideal[num_positives]),
+        "ndcg": total(gain) / np.where(empty, 1, ideal[num_positives]),
         **{f"precision@{k}": total(rank <= k) / k for k in precision_at},
         **{f"hitrate@{k}": total((position == 1) & (rank <= k)) for k in hitrate_at},
+        **{
+            f"ndcg@{k}": total(gain * (rank <= k)) / np.where(empty, 1, ideal[np.minimum(num_positives, k)])
+            for k in ndcg_at
+        },
         **{f"recall@{k}": total(rank <= k) / at_least_one for k in recall_at},
     }
     counted = ~empty if empty_target_action == "skip" else np.ones_like(empty)
     worth = {"neg": 0.0, "pos": 1.0}.get(empty_target_action, np.nan)
     return {name: np.where(empty, worth, values) for name, values in per_query.items()}, counted
+
+
+def cut_offs(
+    metrics_at: Sequence[int] | None, *, precision: Sequence[int] = (1,), hitrate: Sequence[int] = (5,)
+) -> dict[str, tuple[int, ...]]:
+    """Return the cut-offs of metrics: those that are always logged, and those that a user gives, for all metrics.
+
+    Examples:
+        >>> cut_offs([10, 1])
+        {'precision_at': (1, 10), 'hitrate_at': (1, 5, 10), 'ndcg_at': (1, 10)}
+    """
+    at = metrics_at or ()
+    named = {"precision_at": precision, "hitrate_at": hitrate, "ndcg_at": ()}
+    return {name: tuple(sorted({*known, *at})) for name, known in named.items()}
 
 
 def mean_over_queries(per_query: Mapping[str, NDArray[np.float64]], counted: NDArray[np.bool_]) -> dict[str, float]:
@@ -144,9 +170,12 @@ class RankingMetrics(Metric):
     """Ranking metrics over all queries, wherever their rows were evaluated; see :func:`ranking_metrics`.
 
     Args:
+        loss: Loss function of the scores, labels and queries of all rows; None if each row has its own loss.
+        lower: Candidates that are not re-ranked and stay below those that are; None if all are.
         empty_target_action: How a query without a positive counts.
         precision_at: Cut-offs k of ``precision@k``.
         hitrate_at: Cut-offs k of ``hitrate@k``.
+        ndcg_at: Cut-offs k of ``ndcg@k``.
     """
 
     full_state_update = False
@@ -159,14 +188,18 @@ class RankingMetrics(Metric):
 
     def __init__(
         self,
+        loss: CandidateLoss | None = None,
+        lower: LowerCandidates | None = None,
         *,
         empty_target_action: EmptyTargetAction = "skip",
         precision_at: Sequence[int] = (1,),
         hitrate_at: Sequence[int] = (5,),
+        ndcg_at: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.loss, self.lower = loss, lower
         self.empty_target_action = empty_target_action
-        self.precision_at, self.hitrate_at = tuple(precision_at), tuple(hitrate_at)
+        self.precision_at, self.hitrate_at, self.ndcg_at = tuple(precision_at), tuple(hitrate_at), tuple(ndcg_at)
         for name in ("preds", "target", "indexes", "row_ids"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
@@ -174,7 +207,8 @@ class RankingMetrics(Metric):
     def names(self) -> list[str]:
         """Names of the values that :meth:`compute` returns."""
         precisions = [f"precision@{k}" for k in self.precision_at]
-        return [*MEANS, *precisions, *(f"hitrate@{k}" for k in self.hitrate_at)]
+        hitrates = [f"hitrate@{k}" for k in self.hitrate_at]
+        return [*MEANS, *precisions, *hitrates, *(f"ndcg@{k}" for k in self.ndcg_at)]
 
     def update(self, preds: Tensor, target: Tensor, indexes: Tensor, row_ids: Tensor) -> None:
         """Keep a batch.
@@ -191,13 +225,33 @@ class RankingMetrics(Metric):
         self.indexes.append(indexes.clone())
         self.row_ids.append(row_ids.clone())
 
-    def compute(self) -> dict[str, float]:
-        """Return the means over all queries that were kept."""
+    def compute(self) -> dict[str, float | None]:
+        """Return the means over all queries that were kept, and the mean ``loss`` if it is computed over candidates."""
+        found: dict[str, float | None] = {**self._means()}
+        return found if self.loss is None else found | {"loss": self.loss(*self._loss_inputs())}
+
+    def _loss_inputs(self) -> tuple[NDArray, NDArray, NDArray]:
+        target = kept(self.target)
+        scores, target, queries = (kept(state)[target >= 0] for state in (self.preds, self.target, self.indexes))
+        return scores, target, queries
+
+    def _candidates(self) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        preds, target, indexes, rows = map(kept, (self.preds, self.target, self.indexes, self.row_ids))
+        if self.lower is None:
+            return preds, target, indexes, rows
+        lower = self.lower
+        preds, target, rows = (found[rows >= 0] for found in (preds, target, rows))
+        others, scores = lower.below(rows, preds)
+        rows, preds = np.concatenate([rows, others]).astype(np.int64), np.concatenate([preds, scores])
+        return preds, np.concatenate([target, lower.targets[others]]), lower.query_of[rows], rows
+
+    def _means(self) -> dict[str, float]:
         return ranking_metrics(
-            *map(kept, (self.preds, self.target, self.indexes, self.row_ids)),
+            *self._candidates(),
             empty_target_action=self.empty_target_action,
             precision_at=self.precision_at,
             hitrate_at=self.hitrate_at,
+            ndcg_at=self.ndcg_at,
         )
 
 

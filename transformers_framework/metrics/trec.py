@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from transformers_framework.constants import ROW_IDS
+from transformers_framework.metrics.by_query import SUFFIX, QueryValues
 from transformers_framework.metrics.ranking import EmptyTargetAction, SortedCandidates, sort_candidates
 from transformers_framework.processing.random import mix64
 from transformers_framework.processing.text_ids import trec_name
@@ -141,17 +142,17 @@ def candidate_files(
     label_column: str | None,
     target_of: Callable[[Sequence[Any]], np.ndarray],
     *,
-    empty_target_action: EmptyTargetAction,
+    metric_options: Mapping[str, Any],
 ) -> dict[str, Iterable[str]]:
-    """Return the lines of a run and of qrels of predicted candidates, by suffix.
+    """Return the lines of a run, of qrels and of the metrics of each query of predicted candidates, by suffix.
 
     Args:
         columns: ``scores`` and ``row_ids`` of all rows, ``(N,)``.
         rows: Columns of the data set in order, in chunks of rows.
         index_column: Column of the query id; without its values there is no file.
-        label_column: Column of the labels; without it there are no qrels.
+        label_column: Column of the labels; without it there are no qrels and no metrics.
         target_of: Turns N labels into 1 for a positive, 0 for a negative, negative for ignored rows ``(N,) int64``.
-        empty_target_action: How a query without a positive counts.
+        metric_options: Settings of the ranking metrics, among them how a query without a positive counts.
     """
     names = {"queries": index_column, "labels": label_column}
     values: dict[str, list[Any]] = {name: [] for name, column in names.items() if column}
@@ -165,7 +166,10 @@ def candidate_files(
     files: dict[str, Iterable[str]] = {RUN: candidate_run(columns["scores"], queries, row_ids)}
     if values.get("labels"):
         target = target_of([values["labels"][row] for row in row_ids])
-        files[QRELS] = candidate_qrels(target, queries, row_ids, empty_target_action=empty_target_action)
+        action = metric_options["empty_target_action"]
+        files[QRELS] = candidate_qrels(target, queries, row_ids, empty_target_action=action)
+        ranked = sort_candidates(columns["scores"], target, queries, row_ids)
+        files[SUFFIX] = QueryValues.of(ranked, metric_options).lines()
     return files
 
 

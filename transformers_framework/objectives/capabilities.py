@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers_framework.objectives.details.predicted import Predicted
     from transformers_framework.objectives.details.stage_details import StageDetails
     from transformers_framework.objectives.objective import Evaluation, Objective
+    from transformers_framework.processing.packing import Bins
 
 # ---------------------------------------------------------------- inputs and their corruption
 
@@ -194,6 +195,21 @@ class EvaluatesGroups:
     """Evaluates all rows with the same value in a column as one group, such as the candidates of a query."""
 
     group_column: str | None
+
+
+class GroupsRows:
+    """Groups rows in a batch, such as the candidates of a question that its loss compares, or uses some rows only.
+
+    Each row stays an input of its own, unlike where the inputs group rows; ``Context.sizes`` has the sizes of groups.
+    """
+
+    def num_groups(self, stage: Stage) -> int | None:
+        """Return the number of groups of rows in a stage; None if batches are made of single rows, all of them."""
+        return None
+
+    def groups(self, stage: Stage, seed: int, epoch: int) -> Bins | None:
+        """Return the groups of rows of an epoch; None if batches are made of single rows."""
+        return None
 
 
 class LogsByData:

@@ -10,10 +10,11 @@ import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
-from transformers_framework.objectives.answer_selection import NUM_CLASSES, AnswerSelection, ranking_scores
-from transformers_framework.objectives.capabilities import ConfiguresInputs, MergesWindows
+from transformers_framework.objectives.answer_selection import NUM_CLASSES, AnswerSelection
+from transformers_framework.objectives.capabilities import ConfiguresInputs
 from transformers_framework.objectives.joint_layout import JointLayout
 from transformers_framework.objectives.objective import Context, Evaluation, Setup
+from transformers_framework.objectives.ranker_outputs import ranking_scores
 from transformers_framework.objectives.seq_class import is_scorer
 from transformers_framework.processing.grouping import IN_TURN
 from transformers_framework.processing.windows import Ragged
@@ -30,7 +31,7 @@ WHOLE_GROUP = "RE_1"  # the head that predicts one label for the whole group
 ABSENT = -1  # row id where a group has fewer candidates
 
 
-class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
+class JointAnswerSelection(AnswerSelection, ConfiguresInputs):
     """Classify which of k candidates answer a question; one input contains the question and all k candidates.
 
     The heads are those of Di Liello, Garg, Soldaini, Moschitti 2022, "Paragraph-based Transformer Pre-training for
@@ -68,8 +69,18 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
     ) -> None:
         candidates = parse_field(input_columns[-1])
         self.in_lists, self.candidates = candidates.spreads, candidates.columns[0]
-        super().__init__(setup, self.in_lists, **pointwise)
+        super().__init__(setup, self.in_lists, k=k, **pointwise)
         assert k is not None
+        alone = {
+            "loss_fn": self.loss.one_output,
+            "train_group_size": self.list_size is not None,
+            "teacher_column": self.teacher is not None,
+        }
+        if flag := next((flag for flag, is_given in alone.items() if is_given), None):
+            raise ConfigurationError(
+                f"--{flag}: candidates of a joint input (-k) are learned from their labels by cross-entropy. Leave one "
+                "of them out."
+            )
         if self.export_outputs == "one":
             raise ConfigurationError(
                 "--export_outputs one: exports with -k have two outputs for each candidate. Leave one of them out."
@@ -84,6 +95,11 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
         )
         self.layout.warn_of_changes(setup.config)
         self.num_orders = permutation_check
+        if self.in_lists and self.top_k_from is not None:
+            raise ConfigurationError(
+                "--top_k_from needs a row for each candidate, and rows have lists here. Give lists of the "
+                "best ones only, or a row for each candidate."
+            )
         if self.in_lists:
             self.index_column = self.index_column or SOURCE_ROW
         self.documents: dict[Stage, Dataset] = {}
@@ -205,7 +221,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs, MergesWindows):
     ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
         """Return lists of scores and predictions per row, if rows have lists of candidates."""
         if not self.in_lists:
-            return None
+            return super().whole_rows(stage, columns)
         dataset = self.documents[stage]
         sizes = list_sizes(dataset, self.candidates)
         row_of = np.repeat(np.arange(len(dataset)), sizes)

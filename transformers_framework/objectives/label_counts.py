@@ -1,4 +1,4 @@
-"""Distribution of the labels of a data set, in one line."""
+"""Labels of a whole data set: as numbers, and their distribution in one line."""
 
 from __future__ import annotations
 
@@ -7,14 +7,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, Stage
-from transformers_framework.sources.columns import item_chunks
+from transformers_framework.sources.columns import arrow_chunks, item_chunks
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from numpy.typing import NDArray
 
     from transformers_framework.objectives.labels import LabelEncoder
 
 NUM_SHOWN = 10  # most frequent classes
+
+
+def column_labels(classes: LabelEncoder, dataset: Dataset, stage: Stage) -> NDArray[np.int64]:
+    """Return the class number of each row, -100 where there is none ``(N,) int64``.
+
+    Args:
+        classes: Label encoder of the column, which has seen the data set.
+        dataset: Rows with a label.
+        stage: Stage of the data set.
+    """
+    found = [np.zeros(0, np.int64)]
+    for labels in arrow_chunks(dataset, classes.column):
+        encoded = labels.dictionary_encode(null_encoding="encode")
+        found.append(classes.numbers(encoded.dictionary.to_pylist(), stage)[encoded.indices.to_numpy()])
+    return np.concatenate(found)
 
 
 def shown_counts(classes: LabelEncoder, dataset: Dataset, stage: Stage) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from transformers_framework.objectives.details.predicted import Predicted
     from transformers_framework.objectives.details.stage_details import StageDetails
+    from transformers_framework.objectives.teacher import Teacher
 
 ProblemType = Literal["single_label", "multi_label", "regression"]
 
@@ -76,6 +77,13 @@ class LabelType(ABC):
     @abstractmethod
     def evaluate(self, logits: Tensor, labels: Tensor) -> Evaluation:
         """Return the sum of the losses and the inputs of each metric."""
+
+    def teacher_loss(self, teacher: Teacher, logits: Tensor, labels: Tensor, probabilities: Tensor) -> Tensor:
+        """Return the sum of the losses of a teacher's probabilities of classes ``(B, C)``, with the same denominator.
+
+        Rows without label have none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no classes")
 
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
@@ -225,6 +233,15 @@ class SingleLabel(ClassLabelType):
         loss = cross_entropy(logits, labels, self.weights_on(logits), self.label_smoothing)
         return Evaluation(loss, {"classes": {"preds": logits.detach().argmax(dim=-1), "target": labels}})
 
+    def teacher_loss(self, teacher: Teacher, logits: Tensor, labels: Tensor, probabilities: Tensor) -> Tensor:
+        """Return the sum of the losses of rows, each with the weight of its label."""
+        return (teacher.loss_of_classes(logits, probabilities) * self.weights_of(labels)).sum()
+
+    def weights_of(self, labels: Tensor) -> Tensor:
+        """Return the weight of each row in the loss denominator, 0 without a label ``(B,) float32``."""
+        known, weights = labels >= 0, self.weights_on(labels)
+        return known.float() if weights is None else weights[labels.clamp(min=0)] * known
+
     def metrics(self) -> dict[str, Metric]:
         """Return accuracy and F1."""
         from transformers_framework.metrics.classification import ClassificationMetrics
@@ -341,6 +358,10 @@ class MultiLabel(ClassLabelType):
         loss = binary_cross_entropy(logits, labels, self.weights_on(logits), self.label_smoothing)
         preds = logits.detach().float().sigmoid() > THRESHOLD
         return Evaluation(loss, {"classes": {"preds": preds, "target": labels}})
+
+    def teacher_loss(self, teacher: Teacher, logits: Tensor, labels: Tensor, probabilities: Tensor) -> Tensor:
+        """Return the sum of the losses of all classes of rows."""
+        return teacher.loss_of_each_class(logits, probabilities).masked_fill(labels < 0, 0).sum()
 
     def metrics(self) -> dict[str, Metric]:
         """Return subset accuracy, macro and micro F1."""

@@ -52,12 +52,14 @@ class Context:
         seed: The run's seed.
         epoch: Epoch of the batch; 0 outside training.
         row_ids: Row of each batch entry in its data set ``(B,) int64``.
+        sizes: Rows of each group, where an objective groups rows ``(G,) int64``; sums to B.
     """
 
     stage: Stage
     seed: int
     epoch: int
     row_ids: np.ndarray
+    sizes: np.ndarray | None = None
 
     def keys(self, purpose: str) -> np.ndarray:
         """Return the seed of each row's random numbers for a purpose ``(B,) uint64``, different in each stage."""

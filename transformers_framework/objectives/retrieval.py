@@ -20,7 +20,6 @@ from transformers_framework.constants import (
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.losses.retrieval.configured import ConfiguredLoss
 from transformers_framework.losses.retrieval.table import NUM_PAIR, RETRIEVAL_LOSSES, SIMILARITY, check_columns
-from transformers_framework.objectives.answer_selection import query_numbers
 from transformers_framework.objectives.capabilities import (
     CountsLabels,
     Details,
@@ -32,16 +31,15 @@ from transformers_framework.objectives.capabilities import (
     Remarks,
     WritesFiles,
 )
+from transformers_framework.objectives.hard_negatives import check_negatives
 from transformers_framework.objectives.label_values import column_numbers, number_of, target_of
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
-from transformers_framework.processing.text_ids import token_hashes
+from transformers_framework.processing.text_ids import query_numbers, token_hashes
 from transformers_framework.restricted import PositiveFloat, PositiveInt, Source
 from transformers_framework.sources.columns import (
     DatasetSource,
     arrow_chunks,
     check_column,
-    item_feature,
-    list_sizes,
     shown,
 )
 from transformers_framework.sources.fields import parse_field
@@ -94,6 +92,8 @@ class Retrieval(
         scale: Factor of the scores of in-batch negatives, the inverse of the temperature. By default 20 for cosine
             similarities, 1 for dot products.
         sync_devices: All-gather the embeddings of all ranks as one batch; gradients flow back to the rank of each text.
+        metrics_at: Cut-offs k of precision@k, hitrate@k and ndcg@k in logs, in addition to precision@1, precision@5,
+            hitrate@5 and hitrate@100.
         metrics_empty_target_action: How ranking metrics treat a query without any positive: 'skip' leaves it out,
             'neg' counts 0, 'pos' counts 1, 'error' stops the run.
         batch_size: Rows per batch; in-batch negatives need two or more.
@@ -120,6 +120,7 @@ class Retrieval(
         margin: PositiveFloat | None = None,
         scale: PositiveFloat | None = None,
         sync_devices: bool = False,
+        metrics_at: list[PositiveInt] | None = None,
         metrics_empty_target_action: Literal["skip", "neg", "pos", "error"] = "skip",
         batch_size: PositiveInt = DEFAULT_BATCH_SIZE,
         corpus_dataset: Source | None = None,
@@ -140,7 +141,7 @@ class Retrieval(
             scale=scale,
             all_gather=sync_devices,
         )
-        self.empty_target_action = metrics_empty_target_action
+        self.empty_target_action, self.metrics_at = metrics_empty_target_action, metrics_at
         self.searches, self.top_k = corpus_dataset is not None, top_k
         check_columns(loss_fn, self.loss.row, input_columns)
         given = {"margin": margin, "scale": scale, "distance_fn": distance_fn}
@@ -185,7 +186,7 @@ class Retrieval(
             self._alone.add(source.stage)
         columns = f"Columns of {source.name}: {', '.join(dataset.column_names)}."
         if trains:
-            self._check_negatives(dataset, source)
+            check_negatives(dataset, source, self.negative_fields, self.loss.name)
         has_labels = self.label_column in self.label_columns(source.stage)
         if has_labels:
             self._check_labels(dataset, source)
@@ -203,28 +204,6 @@ class Retrieval(
                 f"are equal in all rows of a query. {columns}"
             )
         return dataset
-
-    def _check_negatives(self, dataset: Dataset, source: DatasetSource) -> None:
-        """Raise an error when all lists of hard negatives are empty, or one is and the loss needs one in each row."""
-        columns = [field.columns[0] for field in self.negative_fields if field.spreads]
-        lists = [name for name in columns if name in dataset.column_names and item_feature(dataset.features[name])]
-        if not lists:
-            return
-        sizes = np.stack([list_sizes(dataset, column) for column in lists])
-        if not sizes.any(axis=1).all():
-            raise DataError(
-                f"--input_columns: no row of {source.name} has a hard negative in "
-                f"'{lists[int(sizes.any(axis=1).argmin())]}'. Leave the column out."
-            )
-        without = np.flatnonzero(~sizes.any(axis=0))
-        if len(without) and self.loss.row.negatives in ("needed", "one") and len(lists) == len(self.negative_fields):
-            source.refuse(
-                without,
-                lambda at: (
-                    f"'{lists[0]}' has no hard negative, but --loss_fn {self.loss.name} needs one. Remove the "
-                    "row, or choose a loss with in-batch negatives."
-                ),
-            )
 
     def _check_labels(self, dataset: Dataset, source: DatasetSource) -> None:
         column, needs, trains = str(self.label_column), self.loss.row, source.stage == TRAIN
@@ -345,7 +324,15 @@ class Retrieval(
             return {}
         from transformers_framework.metrics.candidates import CandidateMetrics
 
-        return {"candidates": CandidateMetrics(self.loss.of_candidates, empty_target_action=self.empty_target_action)}
+        return {"candidates": CandidateMetrics(self.loss.of_candidates, **self.metric_options)}
+
+    @property
+    def metric_options(self) -> dict[str, Any]:
+        """Return the settings of ranking metrics."""
+        from transformers_framework.metrics.ranking import cut_offs
+
+        at = cut_offs(self.metrics_at, precision=(1, 5), hitrate=(5, 100))
+        return {"empty_target_action": self.empty_target_action, **at}
 
     @property
     def main_metric(self) -> str:
@@ -377,19 +364,21 @@ class Retrieval(
         if not self._ranks("test"):
             return StageDetails()
         columns = Columns(str(self.label_column), self.index_column)
-        return ranking_details(predicted, num_mistakes, columns, target_of, are_logits=False)
+        options = self.metric_options
+        return ranking_details(predicted, num_mistakes, columns, target_of, are_logits=False, metric_options=options)
 
     def prediction_files(
         self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
     ) -> dict[str, Iterable[str]]:
-        """Return the ranking as a TREC run and, where labels are known, the positives as TREC qrels."""
+        """Return the ranking as a TREC run and, with labels, the positives as TREC qrels and metrics by query."""
         from transformers_framework.metrics.trec import candidate_files
 
         if "scores" not in columns:
             return {}
         label_column = self.label_column if stage == "test" else None
-        action = self.empty_target_action
-        return candidate_files(columns, rows, self.index_column, label_column, target_of, empty_target_action=action)
+        return candidate_files(
+            columns, rows, self.index_column, label_column, target_of, metric_options=self.metric_options
+        )
 
 
 def _wrong_label(column: str, array: Any, rows: np.ndarray, expected: str, at: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,13 @@ from transformers_framework.objectives.label_types import LabelType, MultiLabel,
 from transformers_framework.objectives.labels import LabelEncoder
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.objectives.regression import Regression
-from transformers_framework.restricted import NonNegativeFloat, PositiveInt, Smoothing
+from transformers_framework.objectives.teacher import Teacher, TeacherLoss
+from transformers_framework.restricted import NonNegativeFloat, PositiveFloat, PositiveInt, Probability, Smoothing
 from transformers_framework.sources.columns import DatasetSource, item_feature
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from numpy.typing import NDArray
     from torch import Tensor
     from torchmetrics import Metric
 
@@ -55,6 +58,12 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetri
             the class.
         label_smoothing: Share of each label that is distributed equally over all classes; with multi_label, over yes
             and no of each class.
+        teacher_column: Column with the scores of a teacher, as `predict` writes them, from which training learns too
+            (distillation): the probabilities of classes, or the score of a candidate.
+        teacher_weight: Share of the teacher's loss; the labels have the rest. Default: 0.5
+        teacher_temperature: Temperature by which the scores of both models are divided before the softmax. Default: 1
+        teacher_loss: Loss of the teacher's scores: 'kl_divergence', or 'squared_error' of probabilities of classes or
+            of scores of candidates. Default: kl_divergence
         k: Classify a claim and up to this many texts of evidence with a joint head.
     """
 
@@ -74,10 +83,15 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetri
         num_labels: PositiveInt | None = None,
         label_weights: list[NonNegativeFloat] | None = None,
         label_smoothing: Smoothing = 0.0,
+        teacher_column: str | None = None,
+        teacher_weight: Probability | None = None,
+        teacher_temperature: PositiveFloat | None = None,
+        teacher_loss: TeacherLoss | None = None,
         k: PositiveInt | None = None,
     ) -> None:
         super().__init__(setup)
         self.column = label_column or ""
+        self.teacher = Teacher.of(teacher_column, teacher_weight, teacher_temperature, teacher_loss)
         self._new_classes = partial(
             LabelEncoder,
             self.column,
@@ -139,8 +153,9 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetri
         return self._label_type is not None and self._label_type.is_ready
 
     def label_columns(self, stage: Stage) -> tuple[str, ...]:
-        """Return the label column; predictions need none."""
-        return () if stage == "predict" else (self.column,)
+        """Return the label column and, in training, that of the teacher; predictions need none."""
+        learns = stage == TRAIN and self.teacher is not None
+        return () if stage == "predict" else (self.column, *([self.teacher.column] if learns and self.teacher else []))
 
     def pre_process(self, dataset: Dataset, source: DatasetSource) -> Dataset:
         """Determine the label type from the first data set, and check every label.
@@ -160,9 +175,26 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetri
             self.label_type.fix_outputs()
         else:
             self.label_type.inspect(dataset, source)
+        if source.stage == TRAIN and self.teacher is not None:
+            self.check_teacher(self.teacher, dataset, source)
         if source.stage == TRAIN and self.has_one_output:
             self._warn_of_lost_output()
         return dataset
+
+    def check_teacher(self, teacher: Teacher, dataset: Dataset, source: DatasetSource) -> None:
+        """Check the scores of a teacher.
+
+        Raises:
+            ConfigurationError: When labels are numbers, of which there are no soft labels.
+            DataError: When a row has no scores, with its place.
+        """
+        if isinstance(self.label_type, Regression):
+            raise ConfigurationError(
+                "--teacher_column: with --problem_type regression, labels are numbers. Give the teacher's as "
+                "--label_column."
+            )
+        if self.is_ready:
+            teacher.check_classes(dataset, self.classes.display_names, source)
 
     def _warn_of_lost_output(self) -> None:
         outputs = self.head_config.get("num_labels", 1)
@@ -194,10 +226,22 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetri
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context
     ) -> dict[str, np.ndarray]:
-        """Return ``labels``, integers ``(B,)`` or, with multi_label, ``(B, C)``; nothing in the predict stage."""
+        """Return ``labels``, integers ``(B,)`` or, with multi_label, ``(B, C)``; nothing in the predict stage.
+
+        In training with a teacher, ``teacher int32`` are the bits of its scores.
+        """
         if context.stage == "predict":
             return {}
-        return {"labels": self.label_type.labels(rows[self.column], context.stage)}
+        own = {"labels": self.label_type.labels(rows[self.column], context.stage)}
+        if context.stage == TRAIN and self.teacher is not None:
+            # the bits of float32 numbers, which no strategy in half precision rounds
+            own["teacher"] = self.teacher_scores(rows[self.teacher.column]).view(np.int32)
+        return own
+
+    def teacher_scores(self, values: Sequence[Any]) -> NDArray[np.float32]:
+        """Return the teacher's probabilities of classes ``(B, C) float32``."""
+        assert self.teacher is not None
+        return self.teacher.probabilities(values, self.classes.display_names)
 
     def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
         """Return a line with the distribution of the labels."""
@@ -214,7 +258,20 @@ class SequenceClassification(Objective, HeadFromData, CountsLabels, HasMainMetri
 
     def evaluate(self, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
         """Return the sum of the losses, and predictions and labels for the metrics."""
-        return self.label_type.evaluate(output.logits, batch["labels"])
+        return self.with_teacher(self.label_type.evaluate(output.logits, batch["labels"]), output, batch)
+
+    def with_teacher(self, evaluation: Evaluation, output: Any, batch: Mapping[str, Tensor]) -> Evaluation:
+        """Return an evaluation whose loss contains that of the teacher, if there is one."""
+        import torch
+
+        if self.teacher is None or "teacher" not in batch:
+            return evaluation
+        of_teacher = self.teacher_loss(self.teacher, output, batch, batch["teacher"].view(torch.float32))
+        return replace(evaluation, loss=self.teacher.mixed(evaluation.loss, of_teacher))
+
+    def teacher_loss(self, teacher: Teacher, output: Any, batch: Mapping[str, Tensor], scores: Tensor) -> Tensor:
+        """Return the sum of the losses of a teacher's scores, with the denominator of the labels."""
+        return self.label_type.teacher_loss(teacher, output.logits, batch["labels"], scores)
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
         """Return accuracy and F1, or correlations and errors with regression."""

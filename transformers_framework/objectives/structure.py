@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.constants import ROW_IDS, TRAIN, Stage
-from transformers_framework.objectives.answer_selection import AnswerSelection, ranking_scores
+from transformers_framework.objectives.answer_selection import AnswerSelection
 from transformers_framework.objectives.joint_answer_selection import JointAnswerSelection
 from transformers_framework.objectives.objective import Setup
+from transformers_framework.objectives.ranker_outputs import ranking_scores
 from transformers_framework.restricted import NonNegativeFloat, NonNegativeInt, PositiveInt, Smoothing
 
 if TYPE_CHECKING:

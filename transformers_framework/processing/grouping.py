@@ -67,9 +67,9 @@ class Grouping:
         rows = np.lexsort((worth, place))
         return cls(rows, np.bincount(place, minlength=len(first)), k, **options)
 
-    def kept(self) -> Grouping:
-        """Return the grouping of the first k candidates of each question alone."""
-        return replace(self, rows=self.rows[steps(self.sizes) < self.k], sizes=np.minimum(self.sizes, self.k))
+    def kept(self, count: int) -> Grouping:
+        """Return the grouping of the first candidates of each question alone."""
+        return replace(self, rows=self.rows[steps(self.sizes) < count], sizes=np.minimum(self.sizes, count))
 
     def __len__(self) -> int:
         return len(self.rows) if self.in_turn else int((-(-self.sizes // self.k)).sum())

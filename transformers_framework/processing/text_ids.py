@@ -63,3 +63,23 @@ def trec_name(value: object) -> str:
     if value is None or value == "":
         return "%"
     return re.sub(r"[%\s]", lambda match: quote(match[0]), str(value))
+
+
+def query_numbers(ids: Sequence[Any]) -> np.ndarray:
+    """Convert query ids to numbers: ``(B,) int64``.
+
+    Integers are kept (those above 63 bits as the negative numbers with the same 64 bits); strings are replaced by 64
+    bits of their BLAKE2 hash, equal in every process. Two of a million queries collide with probability 3e-8.
+
+    Examples:
+        >>> query_numbers([7, 7, 9]).tolist()
+        [7, 7, 9]
+        >>> query_numbers([7, 2**64 - 1]).tolist()
+        [7, -1]
+        >>> len(set(query_numbers(["a", "b", "a"]).tolist()))
+        2
+    """
+    if all(type(value) is int for value in ids):
+        above = any(value >= 1 << 63 for value in ids)
+        return np.array(ids, dtype=np.uint64 if above else np.int64).view(np.int64)
+    return value_hashes(ids)

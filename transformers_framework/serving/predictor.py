@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from transformers_framework.callbacks.predictions import joined_batches, lines_of, on_host, whole_rows
 from transformers_framework.constants import ROW_IDS
 from transformers_framework.data.loader import Loader, RowReader
+from transformers_framework.data.row_groups import regroup
 from transformers_framework.data.sampler import BatchSampler
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.preflight import heads
@@ -68,7 +68,7 @@ class Predictor:
             seed=data.seed,
             shuffle=False,
             lengths=inputs.lengths(dataset),
-            regroup=partial(inputs.groups, "predict", data.seed) if inputs.groups_rows else None,
+            regroup=regroup(data, "predict"),
         )
         rows = RowReader(dataset, data.columns("predict"), inputs.token_columns)
         collate = data.collator("predict", self.multiple)

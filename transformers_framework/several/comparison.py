@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.exceptions import ConfigurationError, DataError, UserError, did_you_mean
-from transformers_framework.several.finished_runs import Compared, Member
-from transformers_framework.several.results import is_of_class, summary_of
-from transformers_framework.several.statistics import (
+from transformers_framework.metrics.statistics import (
     CONFIDENCE,
     NUM_RESAMPLES,
     Resampled,
@@ -25,6 +23,8 @@ from transformers_framework.several.statistics import (
     p_values,
     welch,
 )
+from transformers_framework.several.finished_runs import Compared, Member
+from transformers_framework.several.results import is_of_class, summary_of
 
 # entries of a row of predictions that are no columns of the data
 PREDICTED = frozenset(("prediction", "predictions", "score", "scores", "n_best", "null_score", "entities"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from transformers_framework.several.statistics import Array, Measure
+from transformers_framework.metrics.statistics import Array, Measure
 
 LEAST = 1e-30  # value of a probability that was rounded to 0
 

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from transformers_framework.constants import IGNORE_INDEX, RELEVANT
+from transformers_framework.metrics.statistics import Array, Measure, Resampled
 from transformers_framework.several.classes import Classes, place_of_class
 from transformers_framework.several.losses import binary_cross_entropies, cross_entropies, logarithms, with_loss
 from transformers_framework.several.rank_correlation import RankCorrelation
 from transformers_framework.several.results import OF_CLASS
-from transformers_framework.several.statistics import Array, Measure, Resampled
 
 Rows = Sequence[Mapping[str, Any]]
 
 MOST_CLASSES = 100
-CUT_OFF = re.compile(r"(precision|hitrate|recall)@(\d+)")
+CUT_OFF = re.compile(r"(precision|hitrate|ndcg|recall)@(\d+)")
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,9 @@ def candidates(rows: Rows, run: Labelled) -> Measure | None:
         query, rank, positives, empty_target_action=run.empty_target_action, **run.cut_offs()
     )
     means = np.stack([np.where(counted, values, 0) for values in per_query.values()] + [counted], axis=1)
-    classes = _counters((scores > 0).astype(np.int64), target, 2)[ranked.order]
+    is_classified = np.array([row.get("prediction", 0) is not None for row in rows])  # else not re-ranked
+    labelled = np.where(is_classified, target, IGNORE_INDEX)
+    classes = _counters((scores > 0).astype(np.int64), labelled, 2)[ranked.order]
     by_query = np.stack([np.bincount(ranked.query, column, ranked.num_queries) for column in classes.T], axis=1)
 
     def values_of(sums: Array) -> Mapping[str, Array]:
@@ -210,10 +212,12 @@ def candidates(rows: Rows, run: Labelled) -> Measure | None:
         return _means(per_query, of_queries) | classification_values(*np.split(of_classes, 3, axis=1))
 
     measure = _measure(values_of, np.concatenate([means, by_query], axis=1), unit="queries")
+    if run.flags.get("loss_fn") not in (None, "cross_entropy", "binary"):  # of lists
+        return measure
     probabilities = -np.logaddexp(0, np.stack([scores, -scores], axis=1).astype(np.float64))
     losses, items = (
         np.bincount(ranked.query, column[ranked.order], ranked.num_queries).astype(np.float64)
-        for column in cross_entropies(probabilities, target, run.flags)
+        for column in cross_entropies(probabilities, labelled, run.flags)
     )
     return with_loss(measure, losses, items)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from transformers_framework.several.statistics import Array, Resampled, blocks
+from transformers_framework.metrics.statistics import Array, Resampled, blocks
 
 
 @dataclass(frozen=True)

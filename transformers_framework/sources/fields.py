@@ -56,8 +56,10 @@ class NamedColumns:
         """
         given = [value for name, value in options.items() if name.endswith(("_column", "_columns")) and value]
         words = chain.from_iterable([value] if isinstance(value, str) else value for value in given)
+        ranker: list[str] = list(options.get("top_k_from") or ())[:1]  # and a number
         read = frozenset(name for word in words for name in word.lstrip("+*").split(":"))
-        return cls(read, frozenset(value for flag in NUMBERS if (value := options.get(flag))))
+        numbers = (value for flag in NUMBERS if (value := options.get(flag)))
+        return cls(read.union(ranker), frozenset([*numbers, *ranker]))
 
 
 def columns_of_fields(fields: Iterable[Field]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import torch
 from transformers_framework.exceptions import DataError
 from transformers_framework.metrics.ranking import RankingMetrics, ranking_metrics
 from transformers_framework.metrics.trec import candidate_qrels, candidate_run, docno
-from transformers_framework.objectives.answer_selection import query_numbers
+from transformers_framework.processing.text_ids import query_numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")
 
@@ -22,8 +22,10 @@ MEASURES = {
     "precision@5": "P_5",
     "hitrate@5": "success_5",
     "hitrate@100": "success_100",
+    "ndcg@1": "ndcg_cut_1",
+    "ndcg@10": "ndcg_cut_10",
 }
-CUTS = {"precision_at": (1, 5), "hitrate_at": (5, 100)}
+CUTS = {"precision_at": (1, 5), "hitrate_at": (5, 100), "ndcg_at": (1, 10)}
 
 
 def random_data(seed, num_queries=60, max_candidates=130):
@@ -47,7 +49,9 @@ def parse(run_lines, qrels):
 
 
 def trec_eval(run, qrels):
-    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {"map", "recip_rank", "ndcg", "P.1,5", "success.5,100"})
+    evaluator = pytrec_eval.RelevanceEvaluator(
+        qrels, {"map", "recip_rank", "ndcg", "P.1,5", "success.5,100", "ndcg_cut.1,10"}
+    )
     results = evaluator.evaluate(run).values()
     return {ours: np.mean([result[theirs] for result in results]) for ours, theirs in MEASURES.items()}
 

@@ -38,7 +38,9 @@ def test_bytes_of_a_search() -> None:
 def test_bytes_of_candidates(action: str, kept: bool) -> None:
     columns = {"scores": np.array([0.1, 0.9, 0.5, 0.7]), "row_ids": np.arange(4)}
     rows = [{"query": ["a", "a"], "label": [1, 0]}, {"query": ["b c", "a"], "label": [0, -100]}]
-    files = trec.candidate_files(columns, rows, "query", "label", np.array, empty_target_action=action)  # type: ignore[arg-type]
+    files = trec.candidate_files(
+        columns, rows, "query", "label", np.array, metric_options={"empty_target_action": action}
+    )  # type: ignore[arg-type]
     one, two, three = (trec.docno(row) for row in (1, 2, 3))
     assert list(files[".run"]) == [
         f"a Q0 {one} 1 0.899999976 model",
@@ -51,3 +53,6 @@ def test_bytes_of_candidates(action: str, kept: bool) -> None:
         "a 0 0000000000000000-0 1",
         *([f"b%20c 0 {two} 0"] if kept else []),
     ]
+    header, *values = files[".queries.csv"]
+    assert header == "query,candidates,positives,average_precision,reciprocal_rank,ndcg,precision@1,hitrate@5"
+    assert values == ["a,2,1,0.5,0.5,0.63093,0,1", *(["b c,1,0,0,0,0,0,0"] if kept else [])]

@@ -13,9 +13,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from tests.tolerances import approx, assert_close
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.objectives.answer_selection import AnswerSelection, query_numbers
+from transformers_framework.objectives.answer_selection import AnswerSelection
 from transformers_framework.objectives.objective import Context, Setup, metric_names
 from transformers_framework.objectives.seq_class import SequenceClassification
+from transformers_framework.processing.text_ids import query_numbers
 from transformers_framework.sources.columns import DatasetSource
 
 LOGITS = torch.tensor([[2.0, -1.0], [0.5, 0.7], [-3.0, 4.0], [0.1, 0.0], [9.0, 9.0]])

@@ -71,7 +71,7 @@ def test_scores_decide_who_goes_first_and_who_is_kept() -> None:
         rows = np.flatnonzero(query == QUERIES)
         expected = sorted(rows, key=lambda row: (-scores[row], row))
         assert [row for group in groups_of(grouping) for row in group if QUERIES[row] == query] == expected
-        kept = [row for group in groups_of(grouping.kept()) for row in group if QUERIES[row] == query]
+        kept = [row for group in groups_of(grouping.kept(grouping.k)) for row in group if QUERIES[row] == query]
         assert kept == expected[:3]
 
 

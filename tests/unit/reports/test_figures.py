@@ -10,7 +10,7 @@ import pytest
 
 from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.confusion import count_pairs
-from transformers_framework.metrics.first_positive import FirstPositives
+from transformers_framework.metrics.first_positive import FirstPositives, ScoresByRank
 from transformers_framework.metrics.thresholds import precision_recall
 from transformers_framework.reports.figures.drawing import draw
 from transformers_framework.reports.figures.learning_curves import curves_of_file, draw_curves, read_curves
@@ -65,6 +65,7 @@ def test_confusion_matrices_of_any_number_of_classes_are_drawn(num_classes):
         precision_recall(np.linspace(-1, 1, 5000), np.arange(5000) % 2, score="score", used=None),
         FirstPositives(np.array([1, 2, 0, 300])),
         FirstPositives(np.array([1, 1]), depth=10),
+        ScoresByRank(np.array([1, 2, 2, 300]), np.array([3, 1, 0, -2.0]), np.array([3, 2, 1, 4.0]), "similarity"),
     ],
 )
 def test_figures_are_drawn_with_the_same_bytes_each_time(data):

@@ -15,11 +15,11 @@ from tests import tolerances
 from transformers_framework.compare import main
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.metrics.ranking import ranking_metrics
+from transformers_framework.metrics.statistics import holm
 from transformers_framework.several.comparison import Comparison, compare
 from transformers_framework.several.curves import MOST_POINTS, Curve, chart, series_in, thinned, ticks
 from transformers_framework.several.finished_runs import find_run
 from transformers_framework.several.measures import OBJECTIVES, Labelled
-from transformers_framework.several.statistics import holm
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 2, 200)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transformers_framework.metrics.by_query import QueryValues
 from transformers_framework.metrics.calibration import reliability
-from transformers_framework.metrics.first_positive import FirstPositives, first_positives
+from transformers_framework.metrics.first_positive import FirstPositives, ScoresByRank, first_positives
 from transformers_framework.metrics.ranking import SortedCandidates, sort_candidates
 from transformers_framework.metrics.thresholds import precision_recall
-from transformers_framework.objectives.answer_selection import query_numbers
 from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     MOST_ABOVE,
@@ -22,6 +23,7 @@ from transformers_framework.objectives.details.stage_details import (
     Table,
     texts_of,
 )
+from transformers_framework.processing.text_ids import query_numbers
 from transformers_framework.sources.fields import as_text
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Scored(NamedTuple):
         row_ids: Number of each candidate, counting those without score too ``(N,) int64``.
         rows: Place of its row ``(N,) int64``.
         items: Place in its list, -1 if the row is the candidate ``(N,) int64``.
+        classified: 1 if the model scored it, 0 if it was not re-ranked ``(N,) int64``.
     """
 
     scores: NDArray[np.float32]
@@ -62,6 +65,7 @@ class Scored(NamedTuple):
     row_ids: NDArray[np.int64]
     rows: NDArray[np.int64]
     items: NDArray[np.int64]
+    classified: NDArray[np.int64]
 
 
 def read_candidates(predicted: Predicted, columns: Columns, target_of: Callable[[Sequence[Any]], np.ndarray]) -> Scored:
@@ -88,6 +92,9 @@ def read_candidates(predicted: Predicted, columns: Columns, target_of: Callable[
         if columns.candidates:
             each = zip(queries, sizes, strict=True)
             queries = [q for query, size in each for q in (query if isinstance(query, list) else [query] * size)]
+        classified = np.ones_like(places)
+        if not columns.candidates:
+            classified = np.array([row.get("prediction", 0) is not None for row in rows], dtype=np.int64)
         found = Scored(
             np.array([number(score) for score in scores], dtype=np.float32),
             np.asarray(target_of(labels)),
@@ -95,11 +102,12 @@ def read_candidates(predicted: Predicted, columns: Columns, target_of: Callable[
             np.arange(seen, seen + len(places)),
             places,
             items,
+            classified,
         )
         kept = np.isfinite(found.scores) & (found.labels >= 0)
         parts.append(_chosen(found, kept))
         start, seen = start + len(rows), seen + len(places)
-    nothing = Scored(np.zeros(0, np.float32), *(np.zeros(0, np.int64) for _ in range(5)))
+    nothing = Scored(np.zeros(0, np.float32), *(np.zeros(0, np.int64) for _ in range(6)))
     return Scored(*map(np.concatenate, zip(nothing, *parts, strict=True)))
 
 
@@ -114,10 +122,11 @@ def ranking_details(
     target_of: Callable[[Sequence[Any]], np.ndarray],
     *,
     are_logits: bool,
+    metric_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> StageDetails:
-    """Return ranks of the first positives, thresholds, calibration of logits, and queries with a negative first.
+    """Return ranks of the first positives, intervals of metrics, thresholds, calibration of logits, and mistakes.
 
-    Queries without a positive have no rank and are left out.
+    These are queries with a negative first. Queries without a positive have no rank and are left out.
 
     Args:
         predicted: Predictions of all rows.
@@ -125,6 +134,7 @@ def ranking_details(
         columns: Columns of candidates.
         target_of: As in :func:`read_candidates`.
         are_logits: Scores are logits of being a positive, which have a probability; otherwise they are similarities.
+        metric_options: Settings of the ranking metrics.
     """
     scored = read_candidates(predicted, columns, target_of)
     ranked = sort_candidates(scored.scores, scored.labels, scored.queries, scored.row_ids)
@@ -132,16 +142,28 @@ def ranking_details(
     with_positive = firsts > 0
     positions = FirstPositives(firsts[with_positive])
     values: dict[str, Any] = {"first_positive": positions.values() | {"without_positive": int((~with_positive).sum())}}
-    figures: dict[str, Any] = {"first_positive": positions} if with_positive.any() else {}
+    if bounds := QueryValues.of(ranked, metric_options).intervals():
+        values["intervals"] = bounds
     score, used = ("score, the difference of the logits", 0.0) if are_logits else ("similarity", None)
-    if (curve := precision_recall(scored.scores, scored.labels == 1, score=score, used=used)) is not None:
+    figures: dict[str, Any] = {}
+    if with_positive.any():
+        figures = {"first_positive": positions, "scores_by_rank": _scores_by_rank(scored, ranked, firsts, score)}
+    own = _chosen(scored, scored.classified > 0)
+    if (curve := precision_recall(own.scores, own.labels == 1, score=score, used=used)) is not None:
         values["thresholds"], figures["precision_recall"] = curve.values(), curve
-    if are_logits and len(scored.scores):
-        probabilities = 1 / (1 + np.exp(-scored.scores.astype(np.float64)))
-        bins = reliability(probabilities, scored.labels == 1, of_positives=True)
+    if are_logits and len(own.scores):
+        probabilities = 1 / (1 + np.exp(-own.scores.astype(np.float64)))
+        bins = reliability(probabilities, own.labels == 1, of_positives=True)
         values["calibration"], figures["reliability"] = bins.values(), bins
     mistakes = _mistakes(predicted, columns, scored, ranked, firsts, num_mistakes) if num_mistakes else None
     return StageDetails(values, figures, mistakes)
+
+
+def _scores_by_rank(scored: Scored, ranked: SortedCandidates, firsts: NDArray[np.int64], score: str) -> ScoresByRank:
+    """Return the scores of the first positive and of the first candidate of each query with a positive."""
+    begins = np.searchsorted(ranked.query, np.arange(ranked.num_queries))[firsts > 0]
+    scores, ranks = scored.scores[ranked.order], firsts[firsts > 0]
+    return ScoresByRank(ranks, scores[begins + ranks - 1], scores[begins], score)
 
 
 def _mistakes(

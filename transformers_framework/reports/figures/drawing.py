@@ -1,4 +1,4 @@
-"""Draws the data of details: confusion matrices, reliability, precision and recall, ranks of the first positives."""
+"""Draws the data of details: confusion matrices, reliability, precision and recall, ranks and scores of positives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from transformers_framework.metrics.calibration import Reliability
 from transformers_framework.metrics.confusion import Confusion
-from transformers_framework.metrics.first_positive import FirstPositives
+from transformers_framework.metrics.first_positive import FirstPositives, ScoresByRank
 from transformers_framework.metrics.thresholds import PrecisionRecall
 from transformers_framework.reports.figures.canvas import (
     BLACK,
@@ -139,9 +139,7 @@ def draw_first_positives(data: FirstPositives, of: str) -> bytes:
     deepest = int(ranks.max(initial=1))
     spans = [(first, last) for first, last in RANKS if first <= deepest]
     counts = [int(((ranks >= first) & (ranks <= (last or deepest))).sum()) for first, last in spans]
-    names = [
-        str(first) if first == last else f"{first}–{last}" if last else f"over {first - 1}" for first, last in spans
-    ]
+    names = list(map(_span, spans))
     if missing := int((ranks == 0).sum()):
         counts, names = [*counts, missing], [*names, "not found" if data.depth is None else f"not in\ntop {data.depth}"]
     with canvas() as (figure, (axes,)):
@@ -164,6 +162,35 @@ def draw_first_positives(data: FirstPositives, of: str) -> bytes:
         return png(figure)
 
 
+def draw_scores_by_rank(data: ScoresByRank, of: str) -> bytes:
+    """Return the scores of the first positive and of the first candidate over the rank of the first positive."""
+    deepest = int(data.ranks.max(initial=1))
+    spans = [(first, last) for first, last in RANKS if first <= deepest]
+    inside = [(data.ranks >= first) & (data.ranks <= (last or deepest)) for first, last in spans]
+    kept = [number for number, queries in enumerate(inside) if queries.any()]
+    with canvas() as (figure, (axes,)):
+        for name, scores, colour, dashes in (
+            ("first candidate", data.first, RED, "--"),
+            ("first positive", data.positive, BLUE, "-"),
+        ):
+            low, median, high = np.array([np.quantile(scores[inside[n]], (0.25, 0.5, 0.75)) for n in kept]).T
+            axes.fill_between(kept, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(kept, median, color=colour, linestyle=dashes, marker="o", label=f"{name}: median, quartiles")
+        axes.set_xticks(range(len(spans)), list(map(_span, spans)), fontsize=9)
+        axes.set_xlim(-0.5, len(spans) - 0.5)
+        axes.set_xlabel("rank of the first positive")
+        axes.set_ylabel(data.score)
+        axes.set_title(f"Scores by the rank of the first positive, {of}\n{len(data.ranks):,} queries with a positive")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=10)
+        return png(figure)
+
+
+def _span(span: tuple[int, int | None]) -> str:
+    """Return a text with the ranks from one to another."""
+    first, last = span
+    return str(first) if first == last else f"{first}–{last}" if last else f"over {first - 1}"
+
+
 def _percent(share: float) -> str:
     """Return a share in percent; nothing for none."""
     return "" if not share else "< 1 %" if share < 0.005 else f"{100 * share:.0f} %"
@@ -179,4 +206,5 @@ DRAWN: dict[type, Callable[[Any, str], bytes]] = {
     FirstPositives: draw_first_positives,
     PrecisionRecall: draw_precision_recall,
     Reliability: draw_reliability,
+    ScoresByRank: draw_scores_by_rank,
 }

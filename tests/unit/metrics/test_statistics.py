@@ -9,8 +9,8 @@ import pytest
 import scipy.stats
 
 from tests import tolerances
+from transformers_framework.metrics.statistics import Measure, holm, intervals, p_values, welch
 from transformers_framework.several.rank_correlation import RankCorrelation
-from transformers_framework.several.statistics import Measure, holm, intervals, p_values, welch
 
 GENERATOR = np.random.default_rng(0)
 

@@ -1,0 +1,1 @@
+"""Losses of the scores of candidates: a function and a row of the table for each."""
