@@ -21,7 +21,10 @@ from transformers_framework.cli.main import main
 from transformers_framework.registry import PIPELINES
 
 NEEDS_GPU = "masked_lm_deepspeed"
-SCRIPTS = sorted(path for path in (runs.ROOT / "tests" / "scripts").glob("*.sh") if path.stem != NEEDS_GPU)
+STARTS_FROM_ANOTHER = "answer_selection_adapt"  # see test_transfer.py
+SCRIPTS = sorted(
+    path for path in (runs.ROOT / "tests" / "scripts").glob("*.sh") if path.stem not in (NEEDS_GPU, STARTS_FROM_ANOTHER)
+)
 # stands in for `python` in a script: the data are made once, the run is not started but its words are kept
 PYTHON = f"""#!/usr/bin/env bash
 if [[ "$1 $2" == "-m transformers_framework" ]]; then
