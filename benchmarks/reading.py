@@ -142,8 +142,8 @@ class Ours:
         """
         import numpy as np
 
-        from transformers_framework.callbacks.predictions import _joined
         from transformers_framework.objectives.objective import Context
+        from transformers_framework.storage.sorted_columns import joined
 
         found, context = [], Context("predict", 0, 0, np.empty(0, np.int64))  # nothing is random
         batches = zip(self.read((*OFFSETS, *POSITIONS, SOURCE_ROW), EVAL_BATCH_SIZE), masks, *logits, strict=True)
@@ -151,7 +151,7 @@ class Ours:
             own = self.objective.post_process(rows, {"attention_mask": mask}, context)
             output = SimpleNamespace(start_logits=start_logits, end_logits=end_logits)
             found.append(self.objective.predictions(output, own))
-        columns = {name: _joined([batch[name].numpy() for batch in found]) for name in found[0]}
+        columns = {name: joined([batch[name].numpy() for batch in found]) for name in found[0]}
         written, _ = self.objective.whole_rows("test", columns)
         return written["n_best"].tolist()
 

@@ -131,24 +131,26 @@ def _write(
     from transformers_framework.display import Work, shown
     from transformers_framework.processing.json_text import to_json
 
-    run, kept, truncated = predictor.run, [], 0
+    run, truncated = predictor.run, 0
     batches = predictor.batches(batch_size, num_workers)
-    with shown(Work("Predicting", run.data.num_entries("predict") or 0), shows=shows_progress) as progress:
-        for batch, outputs in predictor.outputs(batches):
-            kept.append(on_host(outputs["predictions"]))
-            truncated += batch["num_truncated"]
-            progress.advance(len(batch[ROW_IDS]))
-    if truncated:
-        what, reason = run.inputs.truncation(run.options["max_sequence_length"])
-        logger.warning("%d %s %s.", truncated, what, reason)
-    for name, objective, columns, rows in predictor.whole(kept):
-        if name in paths:
-            write_predictions(paths[name], objective, "predict", columns, rows)
-            logger.info("Predictions of %d rows are in %s", len(columns[ROW_IDS]), paths[name])
-        else:
-            for row, line in lines_of(rows(), objective, columns):
-                sys.stdout.write(to_json(row | line) + "\n")
-            sys.stdout.flush()
+    folder = next((path.parent for path in paths.values()), None)
+    with predictor.collected(folder) as collected:
+        with shown(Work("Predicting", run.data.num_entries("predict") or 0), shows=shows_progress) as progress:
+            for batch, outputs in predictor.outputs(batches):
+                collected.add(on_host(outputs["predictions"]))
+                truncated += batch["num_truncated"]
+                progress.advance(len(batch[ROW_IDS]))
+        if truncated:
+            what, reason = run.inputs.truncation(run.options["max_sequence_length"])
+            logger.warning("%d %s %s.", truncated, what, reason)
+        for name, objective in collected.objectives.items():
+            if name in paths:
+                num_rows = write_predictions(paths[name], objective, "predict", collected.parts(name))
+                logger.info("Predictions of %d rows are in %s", num_rows, paths[name])
+            else:
+                for part in collected.parts(name):
+                    sys.stdout.writelines(to_json(row | line) + "\n" for row, line in lines_of(objective, part))
+                sys.stdout.flush()
 
 
 def _write_embeddings(

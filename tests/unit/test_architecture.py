@@ -61,7 +61,7 @@ ROOMS: dict[str, set[str]] = {
     "loggers": {"registry", "storage"},
     "runtime": {"registry", "storage", "distributed", "strategies", "loggers"},
     "sources": {"processing", "storage"},
-    "metrics": {"import_paths", "distributed", "processing", "sources"},
+    "metrics": {"import_paths", "storage", "distributed", "processing", "sources"},
     "inputs": {"workers", "processing", "sources"},
     "objectives": {"processing", "sources", "losses", "metrics"},
     "models": {"plugins", "registry", "processing", "storage", "losses", "objectives"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +25,7 @@ from transformers_framework.processing.packing import Bins, fill_bins
 from transformers_framework.restricted import NonNegativeInt, PositiveInt, Source
 from transformers_framework.runtime.loops import epoch_loop, epoch_under_way
 from transformers_framework.runtime.precision import length_multiple
-from transformers_framework.sources.columns import DatasetSource, chunks
+from transformers_framework.sources.columns import DatasetSource, rows_at
 from transformers_framework.sources.data_files import FileOptions
 from transformers_framework.sources.fields import NamedColumns
 from transformers_framework.sources.loading import load_dataset, row_place
@@ -33,6 +33,7 @@ from transformers_framework.sources.loading import num_rows as known_num_rows
 
 if TYPE_CHECKING:
     import datasets
+    import numpy as np
 
     from transformers_framework.data.sampler import BatchSampler
     from transformers_framework.inputs.inputs import Inputs
@@ -227,9 +228,9 @@ class DataModule(pl.LightningDataModule):
         report([*checked(head, self.parts, source)[1], *rewritten_stream(self.inputs)], on_error)
         return stream
 
-    def rows(self, stage: Stage) -> Iterator[Mapping[str, Sequence[Any]]]:
-        """Return the rows of a stage in the order of the data set, in chunks of columns."""
-        return map(self.inputs.readable, chunks(self.datasets[stage]))
+    def rows(self, stage: Stage, rows: np.ndarray) -> Mapping[str, Sequence[Any]]:
+        """Return the columns of some rows of a stage, by their numbers ``(N,) int64``."""
+        return self.inputs.readable(rows_at(self.datasets[stage], rows))
 
     # ---------------------------------------------------------------- batches
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +53,10 @@ class QueryValues:
         positives = np.bincount(query, minlength=ranked.num_queries)
         values, counted = values_of_queries(query, rank, positives, **options)
         return cls(ranked.names, np.bincount(ranked.query, minlength=ranked.num_queries), positives, values, counted)
+
+    def named(self, names: Sequence[Any]) -> QueryValues:
+        """Return the same with names of queries in place of their numbers, which are indices of ``names``."""
+        return replace(self, names=np.array([*map(names.__getitem__, self.names.tolist()), None], dtype=object)[:-1])
 
     def lines(self) -> Iterator[str]:
         """Yield a header and the line of each query that counts, as CSV."""

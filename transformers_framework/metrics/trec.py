@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from transformers_framework.metrics.by_query import SUFFIX, QueryValues
 from transformers_framework.metrics.ranking import EmptyTargetAction, SortedCandidates, sort_candidates
 from transformers_framework.processing.random import mix64
 from transformers_framework.processing.text_ids import trec_name
+from transformers_framework.storage.sorted_columns import SortedColumns
 
 RUN, QRELS = ".run", ".qrels"  # how the names of the files end
 
@@ -92,13 +93,21 @@ def docno(row_id: int) -> str:
     return next(_docnos(np.array([row_id])))
 
 
-def candidate_run(preds: ArrayLike, queries: ArrayLike, row_ids: ArrayLike, *, tag: str = "model") -> Iterator[str]:
+def candidate_run(
+    preds: ArrayLike,
+    queries: ArrayLike,
+    row_ids: ArrayLike,
+    *,
+    names: Sequence[object] | None = None,
+    tag: str = "model",
+) -> Iterator[str]:
     """Yield the lines of the run of ranked candidates, the best of a query first.
 
     Args:
         preds: Scores, (N,) floats.
         queries: Query of each row, (N,) integers or strings, encoded as in :func:`search_run`.
         row_ids: Position of each row in the data set, (N,) int64.
+        names: Names of the queries, where ``queries`` are places in this list.
         tag: Name of the run.
 
     Examples:
@@ -108,11 +117,16 @@ def candidate_run(preds: ArrayLike, queries: ArrayLike, row_ids: ArrayLike, *, t
     scores, numbers = np.asarray(preds, dtype=np.float32), np.asarray(row_ids)
     rows = sort_candidates(scores, np.zeros(len(scores)), queries, numbers)
     found, ranks = scores[rows.order].tolist(), rows.rank.tolist()
-    return _run_lines(_names(rows), _docnos(numbers[rows.order]), ranks, found, tag)
+    return _run_lines(_names(rows, names), _docnos(numbers[rows.order]), ranks, found, tag)
 
 
 def candidate_qrels(
-    target: ArrayLike, queries: ArrayLike, row_ids: ArrayLike, *, empty_target_action: EmptyTargetAction = "skip"
+    target: ArrayLike,
+    queries: ArrayLike,
+    row_ids: ArrayLike,
+    *,
+    names: Sequence[object] | None = None,
+    empty_target_action: EmptyTargetAction = "skip",
 ) -> Iterator[str]:
     """Yield the lines of the qrels of labelled candidates.
 
@@ -120,6 +134,7 @@ def candidate_qrels(
         target: 1 for a positive, 0 for a negative, negative numbers for rows that are ignored, (N,) integers.
         queries: Query of each row, (N,) integers or strings, as in :func:`candidate_run`.
         row_ids: Position of each row in the data set, (N,) int64.
+        names: Names of the queries, as in :func:`candidate_run`.
         empty_target_action: With ``skip`` queries without a positive are left out, so that trec_eval leaves them out
             of its means too. ``pos`` has no equal in trec_eval.
 
@@ -132,50 +147,60 @@ def candidate_qrels(
     has_positive = np.bincount(rows.query[rows.positive], minlength=rows.num_queries) > 0
     kept = has_positive[rows.query] | (empty_target_action != "skip")
     rows = rows._replace(order=rows.order[kept], query=rows.query[kept])
-    return _qrels_lines(_names(rows), _docnos(numbers[rows.order]), labels[rows.order].astype(np.int64).tolist())
+    return _qrels_lines(_names(rows, names), _docnos(numbers[rows.order]), labels[rows.order].astype(np.int64).tolist())
 
 
 def candidate_files(
-    columns: Mapping[str, np.ndarray],
-    rows: Iterable[Mapping[str, Sequence[Any]]],
+    parts: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, Sequence[Any]]]],
     index_column: str | None,
     label_column: str | None,
     target_of: Callable[[Sequence[Any]], np.ndarray],
     *,
     metric_options: Mapping[str, Any],
-) -> dict[str, Iterable[str]]:
-    """Return the lines of a run, of qrels and of the metrics of each query of predicted candidates, by suffix.
+) -> Iterator[tuple[str, str]]:
+    """Yield lines of a run, of qrels and of the metrics of each query of predicted candidates, each with its suffix.
+
+    Queries are in the order of their first candidates. Candidates are sorted on disk; names of queries are in memory.
 
     Args:
-        columns: ``scores`` and ``row_ids`` of all rows, ``(N,)``.
-        rows: Columns of the data set in order, in chunks of rows.
+        parts: Some candidates at a time: ``scores`` and ``row_ids``, ``(N,)``, and the columns of the data set.
         index_column: Column of the query id; without its values there is no file.
         label_column: Column of the labels; without it there are no qrels and no metrics.
         target_of: Turns N labels into 1 for a positive, 0 for a negative, negative for ignored rows ``(N,) int64``.
         metric_options: Settings of the ranking metrics, among them how a query without a positive counts.
     """
-    names = {"queries": index_column, "labels": label_column}
-    values: dict[str, list[Any]] = {name: [] for name, column in names.items() if column}
-    for chunk in rows:
-        for name, found in values.items():
-            found += chunk.get(str(names[name]), [])
-    row_ids = columns[ROW_IDS]
-    if not values.get("queries"):
-        return {}
-    queries = [values["queries"][row] for row in row_ids]
-    files: dict[str, Iterable[str]] = {RUN: candidate_run(columns["scores"], queries, row_ids)}
-    if values.get("labels"):
-        target = target_of([values["labels"][row] for row in row_ids])
-        action = metric_options["empty_target_action"]
-        files[QRELS] = candidate_qrels(target, queries, row_ids, empty_target_action=action)
-        ranked = sort_candidates(columns["scores"], target, queries, row_ids)
-        files[SUFFIX] = QueryValues.of(ranked, metric_options).lines()
-    return files
+    numbers, names = dict[str, int](), list[Any]()
+    with SortedColumns() as candidates:
+        for columns, rows in parts:
+            if index_column is None or index_column not in rows or "scores" not in columns:
+                continue
+            found = {"scores": columns["scores"].astype(np.float32), ROW_IDS: columns[ROW_IDS]}
+            if label_column is not None and label_column in rows:
+                found["target"] = target_of(rows[label_column])
+            places = []
+            for name in rows[index_column]:
+                places.append(numbers.setdefault(trec_name(name), len(names)))
+                if places[-1] == len(names):
+                    names.append(name)
+            candidates.add(np.array(places, dtype=np.int64), found)
+        header = True
+        for queries, found in candidates.ranges():
+            run = candidate_run(found["scores"], queries, found[ROW_IDS], names=names)
+            yield RUN, "".join(f"{line}\n" for line in run)
+            if "target" in found:
+                target, row_ids, action = found["target"], found[ROW_IDS], metric_options["empty_target_action"]
+                qrels = candidate_qrels(target, queries, row_ids, names=names, empty_target_action=action)
+                yield QRELS, "".join(f"{line}\n" for line in qrels)
+                values = QueryValues.of(sort_candidates(found["scores"], target, queries, row_ids), metric_options)
+                lines = values.named(names).lines()
+                yield SUFFIX, "".join(f"{line}\n" for line in islice(lines, int(not header), None))
+                header = False
 
 
-def _names(rows: SortedCandidates) -> Iterator[str]:
-    names = [trec_name(name) for name in rows.names.tolist()]
-    return (names[query] for query in rows.query.tolist())
+def _names(rows: SortedCandidates, names: Sequence[object] | None) -> Iterator[str]:
+    found = rows.names.tolist()
+    encoded = [trec_name(name) for name in (found if names is None else (names[place] for place in found))]
+    return (encoded[query] for query in rows.query.tolist())
 
 
 def _docnos(row_ids: NDArray) -> Iterator[str]:

@@ -17,6 +17,7 @@ from transformers_framework.objectives.capabilities import (
     ExportsOutputs,
     GroupsRows,
     MergesWindows,
+    PredictedPart,
     WritesFiles,
 )
 from transformers_framework.objectives.first_ranker import lower_candidates
@@ -342,6 +343,10 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, GroupsRows, Expor
         output = two_class_output(output)
         return {"scores": ranking_scores(output), "prediction": output.logits.argmax(dim=-1)}
 
+    def row_of(self, stage: Stage, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return each row itself; one for all if scores of other candidates depend on those of their queries."""
+        return columns[ROW_IDS] if self.lower.get(stage) is None else np.zeros_like(columns[ROW_IDS])
+
     def whole_rows(
         self, stage: Stage, columns: Mapping[str, np.ndarray]
     ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
@@ -372,16 +377,13 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, GroupsRows, Expor
         """Return the column of lists of candidates, if rows have one."""
         return None
 
-    def prediction_files(
-        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
-    ) -> dict[str, Iterable[str]]:
-        """Return the ranking as a TREC run and, with labels, the positives as TREC qrels and metrics by query."""
+    def prediction_files(self, stage: Stage, parts: Iterable[PredictedPart]) -> Iterator[tuple[str, str]]:
+        """Yield the ranking as a TREC run and, with labels, the positives as TREC qrels and metrics by query."""
         from transformers_framework.metrics.trec import candidate_files
 
         label_column = self.classes.column if stage == "test" else None
         return candidate_files(
-            columns,
-            rows,
+            parts,
             self.index_column,
             label_column,
             partial(self.classes.numbers, stage=stage),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from transformers_framework.constants import Stage
 
@@ -246,18 +246,39 @@ class Remarks(ABC):
         """
 
 
+class PredictedPart(NamedTuple):
+    """Consecutive rows of a data set that were predicted.
+
+    Args:
+        columns: Predictions ``(N, …)`` with ``row_ids``: ``(N,) int64``, ascending.
+        rows: Columns of the data set, a value per row.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    rows: Mapping[str, Sequence[Any]]
+
+
 class MergesWindows(ABC):
     """Merges the predictions of windows, or of other parts of a row, to predictions of whole rows."""
+
+    @abstractmethod
+    def row_of(self, stage: Stage, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the whole row that each window is a part of ``(N,) int64``; ``row_ids`` if rows were not split.
+
+        Args:
+            stage: The stage that was predicted.
+            columns: Predictions of some windows, with ``row_ids``: ``(N,) int64``.
+        """
 
     @abstractmethod
     def whole_rows(
         self, stage: Stage, columns: Mapping[str, np.ndarray]
     ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
-        """Return the predictions of whole rows, and the data set of these rows; None if rows were not split.
+        """Return the predictions of some whole rows, and the data set of all rows; None if rows were not split.
 
         Args:
             stage: The stage that was predicted.
-            columns: Predictions of all windows in order, with ``row_ids``: ``(N,) int64``.
+            columns: Predictions of all windows of these rows in order, with ``row_ids``: ``(N,) int64``.
         """
 
 
@@ -280,15 +301,12 @@ class WritesFiles(ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()  # of the files that are also written without labels
 
     @abstractmethod
-    def prediction_files(
-        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
-    ) -> dict[str, Iterable[str]]:
-        """Return the lines of each file, by its suffix.
+    def prediction_files(self, stage: Stage, parts: Iterable[PredictedPart]) -> Iterator[tuple[str, str]]:
+        """Yield texts to append to files, each with the suffix of its file.
 
         Args:
             stage: The stage that was predicted.
-            columns: Predictions of all rows in order, with ``row_ids``: ``(N,) int64``.
-            rows: Columns of the data set in order, in chunks of rows.
+            parts: All rows in order; they can be read once and need not be kept in memory.
         """
 
 

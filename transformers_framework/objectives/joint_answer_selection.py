@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.answer_selection import NUM_CLASSES, AnswerSelection
-from transformers_framework.objectives.capabilities import ConfiguresInputs
+from transformers_framework.objectives.capabilities import ConfiguresInputs, PredictedPart
 from transformers_framework.objectives.joint_layout import JointLayout
 from transformers_framework.objectives.objective import Context, Evaluation, Setup
 from transformers_framework.objectives.ranker_outputs import ranking_scores
@@ -103,6 +103,7 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs):
         if self.in_lists:
             self.index_column = self.index_column or SOURCE_ROW
         self.documents: dict[Stage, Dataset] = {}
+        self._ends: dict[Stage, tuple[Dataset | None, np.ndarray]] = {}  # of the lists of candidates
 
     @property
     def input_options(self) -> dict[str, Any]:
@@ -216,24 +217,38 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs):
 
     # ---------------------------------------------------------------- rows with lists
 
+    def row_of(self, stage: Stage, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the row of each candidate, if rows have lists of candidates."""
+        if not self.in_lists:
+            return super().row_of(stage, columns)
+        return np.searchsorted(self._ends_of(stage), columns[ROW_IDS], side="right")
+
+    def _ends_of(self, stage: Stage) -> np.ndarray:
+        """Return the number of candidates up to the end of each row ``(N,) int64``."""
+        dataset, ends = self._ends.get(stage, (None, np.zeros(0, np.int64)))
+        if dataset is not self.documents[stage]:
+            ends = np.cumsum(list_sizes(self.documents[stage], self.candidates))
+            self._ends[stage] = self.documents[stage], ends
+        return ends
+
     def whole_rows(
         self, stage: Stage, columns: Mapping[str, np.ndarray]
     ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
         """Return lists of scores and predictions per row, if rows have lists of candidates."""
         if not self.in_lists:
             return super().whole_rows(stage, columns)
-        dataset = self.documents[stage]
-        sizes = list_sizes(dataset, self.candidates)
-        row_of = np.repeat(np.arange(len(dataset)), sizes)
-        rows = np.unique(row_of[columns[ROW_IDS]])
+        rows, owner = np.unique(self.row_of(stage, columns), return_inverse=True)
+        bounds = np.append(0, self._ends_of(stage))
+        sizes = bounds[rows + 1] - bounds[rows]
+        begins = np.cumsum(sizes) - sizes
+        places = columns[ROW_IDS] - (bounds[rows] - begins)[owner]
         found: dict[str, np.ndarray] = {ROW_IDS: rows}
         for name in ("scores", "prediction"):
-            flat = np.full(len(row_of), None, dtype=object)  # None for candidates that were in no batch
-            flat[columns[ROW_IDS]] = columns[name].tolist()
-            lists = np.empty(len(sizes), dtype=object)
-            lists[:] = [part.tolist() for part in np.split(flat, np.cumsum(sizes)[:-1])]
-            found[name] = lists[rows]
-        return found, dataset
+            flat = np.full(int(sizes.sum()), None, dtype=object)  # None for candidates that were in no batch
+            flat[places] = columns[name].tolist()
+            found[name] = np.empty(len(rows), dtype=object)
+            found[name][:] = [part.tolist() for part in np.split(flat, begins[1:])]
+        return found, self.documents[stage]
 
     @property
     def list_column(self) -> str | None:
@@ -247,33 +262,25 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs):
         names = self.classes.names or range(self.classes.count)
         return predictions | {"prediction": [None if n is None else names[n] for n in predictions["prediction"]]}
 
-    def prediction_files(
-        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
-    ) -> dict[str, Iterable[str]]:
-        """Return the ranking as a TREC run and, where labels are known, the relevant candidates as TREC qrels."""
-        if not self.in_lists:
-            return super().prediction_files(stage, columns, rows)
-        sizes = list_sizes(self.documents[stage], self.candidates)
-        start_of, predicted = np.cumsum(sizes) - sizes, zip(columns[ROW_IDS], columns["scores"], strict=True)
-        scores = {
-            start_of[row] + i: score for row, found in predicted for i, score in enumerate(found) if score is not None
-        }
-        pairs = {ROW_IDS: np.array(list(scores), dtype=np.int64), "scores": np.array(list(scores.values()))}
-        return super().prediction_files(stage, pairs, self._taken_apart(rows))
+    def prediction_files(self, stage: Stage, parts: Iterable[PredictedPart]) -> Iterator[tuple[str, str]]:
+        """Yield the ranking as a TREC run and, where labels are known, the relevant candidates as TREC qrels."""
+        return super().prediction_files(stage, self._of_candidates(stage, parts) if self.in_lists else parts)
 
-    def _taken_apart(self, rows: Iterator[Mapping[str, Sequence[Any]]]) -> Iterator[dict[str, list[Any]]]:
-        """Yield the query id and the label of every candidate, in chunks."""
-        start = 0
-        for chunk in rows:
-            lists = chunk[self.candidates]
-            queries = chunk.get(str(self.index_column), range(start, start + len(lists)))
-            named = zip(queries, lists, strict=True)
+    def _of_candidates(self, stage: Stage, parts: Iterable[PredictedPart]) -> Iterator[PredictedPart]:
+        """Yield the score, the query id and the label of every candidate that was in a batch."""
+        bounds = np.append(0, self._ends_of(stage))
+        for columns, rows in parts:
+            ids, lists = columns[ROW_IDS], rows[self.candidates]
+            scores = list(chain.from_iterable(columns["scores"]))
+            named = zip(rows.get(str(self.index_column), ids.tolist()), lists, strict=True)
             repeated = (query if isinstance(query, list) else [query] * len(items) for query, items in named)
-            taken = {self.index_column: list(chain.from_iterable(repeated))}
-            if self.column in chunk:
-                taken[self.column] = list(chain.from_iterable(chunk[self.column]))
-            yield {str(name): values for name, values in taken.items()}
-            start += len(lists)
+            values = {str(self.index_column): chain.from_iterable(repeated)}
+            if self.column in rows:
+                values[self.column] = chain.from_iterable(rows[self.column])
+            is_scored = [score is not None for score in scores]
+            numbers = np.concatenate([np.arange(bounds[row], bounds[row + 1]) for row in ids.tolist()])
+            kept = {ROW_IDS: numbers[is_scored], "scores": np.array([score for score in scores if score is not None])}
+            yield PredictedPart(kept, {name: list(compress(column, is_scored)) for name, column in values.items()})
 
 
 def _of_rows(scores: Tensor, row_ids: Tensor) -> Tensor:

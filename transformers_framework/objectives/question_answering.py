@@ -22,12 +22,13 @@ from transformers_framework.objectives.capabilities import (
     HubTask,
     KeepsState,
     MergesWindows,
+    PredictedPart,
     Remarks,
     WritesFiles,
 )
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
 from transformers_framework.processing.answers import all_scores, best_threshold, metric_names, reading_metrics
-from transformers_framework.processing.json_text import to_json
+from transformers_framework.processing.json_text import json_entries
 from transformers_framework.processing.reading import (
     Documents,
     Spans,
@@ -38,8 +39,10 @@ from transformers_framework.processing.reading import (
     null_place,
     target_spans,
 )
+from transformers_framework.processing.text_ids import value_hashes
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.restricted import PositiveInt
+from transformers_framework.sources.columns import rows_at
 from transformers_framework.sources.fields import as_text
 
 if TYPE_CHECKING:
@@ -287,12 +290,10 @@ class QuestionAnswering(
             self.state.get_buffer(THRESHOLD).fill_(found)
 
     def _column(self, stage: Stage, column: str, rows: np.ndarray) -> Iterator[Any]:
-        """Yield the values of rows in ascending order; consecutive rows are read as a range, which is faster."""
+        """Yield the values of rows."""
         dataset = self.documents[stage].select_columns([column])
         for start in range(0, len(rows), CHUNK):
-            numbers = rows[start : start + CHUNK].tolist()
-            whole = range(numbers[0], numbers[-1] + 1)
-            yield from dataset[whole if len(whole) == len(numbers) else numbers][column]
+            yield from rows_at(dataset, rows[start : start + CHUNK])[column]
 
     def _best_texts(self, stage: Stage, found: Documents) -> list[str]:
         contexts = self._column(stage, self.context_column, found.rows)
@@ -302,6 +303,10 @@ class QuestionAnswering(
     def predictions(self, output: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the best spans of windows, those of the evaluation if there was one."""
         return batch["spans"] if "spans" in batch else self._spans(output, batch["windows"])
+
+    def row_of(self, stage: Stage, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the question of each window."""
+        return columns["rows"]
 
     def whole_rows(self, stage: Stage, columns: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Dataset]:
         """Return the answer of each question with its score, the n best answers, and the score of no answer."""
@@ -363,31 +368,30 @@ class QuestionAnswering(
         known: dict[str, Any] = {"with_unanswerable": self.has_unanswerable("test"), "threshold": self.threshold}
         return reading_details(self.context_column, self.answers.columns, predicted, num_mistakes, **known)
 
-    def prediction_files(
-        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
-    ) -> dict[str, Iterable[str]]:
-        """Return the answers keyed by question id, in the format of SQuAD's official scripts.
+    def prediction_files(self, stage: Stage, parts: Iterable[PredictedPart]) -> Iterator[tuple[str, str]]:
+        """Yield the answers keyed by question id, in the format of SQuAD's official scripts.
 
         If questions may have no answer, also the score of no answer minus the score of the best answer.
         """
-        column = self.index_column or "id"
-        ids: list[Any] = []
-        for chunk in rows:
-            ids += chunk.get(column, range(len(ids), len(ids) + len(next(iter(chunk.values())))))
-        keys = [str(ids[row]) for row in columns[ROW_IDS].tolist()]
-        if len(keys) > (distinct := len(set(keys))):
+        column, begin, hashes = self.index_column or "id", "{", [np.zeros(0, np.int64)]
+        (official, odds), has_odds = self.suffixes, self.threshold != ALWAYS_ANSWERED
+        for columns, rows in parts:
+            keys = list(map(str, rows.get(column, columns[ROW_IDS].tolist())))
+            hashes.append(value_hashes(keys))
+            yield official, begin + json_entries(keys, columns["prediction"].tolist())
+            if has_odds:
+                best = [max((a["score"] for a in n if a["text"]), default=-math.inf) for n in columns["n_best"]]
+                found = np.nan_to_num(columns["null_score"] - np.array(best), posinf=HIGHEST)
+                yield odds, begin + json_entries(keys, found.tolist())
+            begin = ", "
+        end = "{}\n" if begin == "{" else "}\n"
+        yield from ((suffix, end) for suffix in (official, odds)[: 1 + has_odds])
+        if (count := sum(map(len, hashes))) > (distinct := len(np.unique(np.concatenate(hashes)))):
             logger.warning(
                 "%s: %d questions have only %d different ids in '%s'; the file for official scripts has the last "
                 "answer of each id. Make the ids unique.",
-                *(stage, len(keys), distinct, column),
+                *(stage, count, distinct, column),
             )
-        files = {".official.json": dict(zip(keys, columns["prediction"].tolist(), strict=True))}
-        if self.threshold != ALWAYS_ANSWERED:
-            scores = ([answer["score"] for answer in n if answer["text"]] for n in columns["n_best"])
-            best = [max(of_row, default=-math.inf) for of_row in scores]
-            odds = np.nan_to_num(columns["null_score"] - np.array(best), posinf=HIGHEST).tolist()
-            files[".null_odds.json"] = dict(zip(keys, odds, strict=True))
-        return {suffix: [to_json(content)] for suffix, content in files.items()}
 
 
 def null_differences(found: Documents) -> np.ndarray:

@@ -28,6 +28,7 @@ from transformers_framework.objectives.capabilities import (
     HeadByFamily,
     HubTask,
     LogsByData,
+    PredictedPart,
     Remarks,
     WritesFiles,
 )
@@ -367,18 +368,12 @@ class Retrieval(
         options = self.metric_options
         return ranking_details(predicted, num_mistakes, columns, target_of, are_logits=False, metric_options=options)
 
-    def prediction_files(
-        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
-    ) -> dict[str, Iterable[str]]:
-        """Return the ranking as a TREC run and, with labels, the positives as TREC qrels and metrics by query."""
+    def prediction_files(self, stage: Stage, parts: Iterable[PredictedPart]) -> Iterator[tuple[str, str]]:
+        """Yield the ranking as a TREC run and, with labels, the positives as TREC qrels and metrics by query."""
         from transformers_framework.metrics.trec import candidate_files
 
-        if "scores" not in columns:
-            return {}
         label_column = self.label_column if stage == "test" else None
-        return candidate_files(
-            columns, rows, self.index_column, label_column, target_of, metric_options=self.metric_options
-        )
+        return candidate_files(parts, self.index_column, label_column, target_of, metric_options=self.metric_options)
 
 
 def _wrong_label(column: str, array: Any, rows: np.ndarray, expected: str, at: int) -> str:

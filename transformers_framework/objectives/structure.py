@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.constants import ROW_IDS, TRAIN, Stage
 from transformers_framework.objectives.answer_selection import AnswerSelection
+from transformers_framework.objectives.capabilities import PredictedPart
 from transformers_framework.objectives.joint_answer_selection import JointAnswerSelection
 from transformers_framework.objectives.objective import Setup
 from transformers_framework.objectives.ranker_outputs import ranking_scores
 from transformers_framework.restricted import NonNegativeFloat, NonNegativeInt, PositiveInt, Smoothing
 
 if TYPE_CHECKING:
-    import numpy as np
     from datasets import Dataset
     from torch import Tensor
     from torchmetrics import Metric
@@ -48,11 +48,9 @@ class _Sampled(AnswerSelection):
 
         return StageDetails()
 
-    def prediction_files(
-        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
-    ) -> dict[str, Iterable[str]]:
-        """Return no further files."""
-        return {}
+    def prediction_files(self, stage: Stage, parts: Iterable[PredictedPart]) -> Iterator[tuple[str, str]]:
+        """Yield nothing: there are no further files."""
+        return iter(())
 
 
 class StructuralPretraining(_Sampled):
@@ -132,7 +130,8 @@ class JointStructuralPretraining(_Sampled, JointAnswerSelection):
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the scores and labels of the candidates of each span."""
         scores = ranking_scores(output)
-        return {ROW_IDS: batch["indexes"][:, 0], "scores": scores, "label": batch["labels"]}
+        spans = batch["indexes"][:, 0].masked_fill(batch[ROW_IDS][:, 0] < 0, -1)  # but for padding rows
+        return {ROW_IDS: spans, "scores": scores, "label": batch["labels"]}
 
     def decode(self, predictions: dict[str, Any]) -> dict[str, Any]:
         """Return the scores and labels of the candidates that there are."""

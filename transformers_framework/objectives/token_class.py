@@ -11,7 +11,13 @@ import numpy as np
 
 from transformers_framework.constants import EVALUATED, IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
-from transformers_framework.objectives.capabilities import AddsTexts, ConfiguresInputs, MergesWindows, WritesFiles
+from transformers_framework.objectives.capabilities import (
+    AddsTexts,
+    ConfiguresInputs,
+    MergesWindows,
+    PredictedPart,
+    WritesFiles,
+)
 from transformers_framework.objectives.objective import Context, Evaluation, Setup
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.words import first_pieces
@@ -242,6 +248,10 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
             **{name: batch[name] for name in ("num_words", "source_rows", "first_words") if name in batch},
         }
 
+    def row_of(self, stage: Stage, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the row of each window."""
+        return columns["source_rows"] if "source_rows" in columns else columns[ROW_IDS]
+
     def whole_rows(
         self, stage: Stage, columns: Mapping[str, np.ndarray]
     ) -> tuple[Mapping[str, np.ndarray], Dataset] | None:
@@ -292,19 +302,19 @@ class TokenClassification(SequenceClassification, ConfiguresInputs, MergesWindow
 
         return word_details(self.classes, self.words, predicted, num_mistakes, self._entity_tags)
 
-    def prediction_files(
-        self, stage: Stage, columns: Mapping[str, np.ndarray], rows: Iterator[Mapping[str, Sequence[Any]]]
-    ) -> dict[str, Iterable[str]]:
+    def prediction_files(self, stage: Stage, parts: Iterable[PredictedPart]) -> Iterator[tuple[str, str]]:
         """Warn of words without prediction; there are no further files."""
-        num_words = int(columns["num_words"].sum())
-        predicted = sum(int((np.asarray(classes) >= 0).sum()) for classes in columns["prediction"])
+        num_words = predicted = 0
+        for columns, _ in parts:
+            num_words += int(columns["num_words"].sum())
+            predicted += sum(int((np.asarray(classes) >= 0).sum()) for classes in columns["prediction"])
         if predicted < num_words:
             beyond = "they are beyond --max_sequence_length (--iterable has no windows), or " if self.streams else ""
             logger.warning(
                 "%s: %d of %d words have no prediction: %sthe tokenizer returns no token for them.",
                 stage, num_words - predicted, num_words, beyond,
             )  # fmt: skip
-        return {}
+        yield from ()
 
     def describe(self, batch: Mapping[str, np.ndarray], row: int) -> str:
         """Return a text with each word and its class."""

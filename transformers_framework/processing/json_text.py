@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,16 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
         return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False, indent=indent)
     except ValueError:  # few rows have such a number, and to look for it takes longer than to write the row
         return json.dumps(_finite(value), ensure_ascii=False, default=_plain, allow_nan=False, indent=indent)
+
+
+def json_entries(keys: Sequence[str], values: Sequence[Any]) -> str:
+    """Return the entries of a JSON object without its braces, to write an object in parts.
+
+    Examples:
+        >>> json_entries(["a", "b"], [1, "c"])
+        '"a": 1, "b": "c"'
+    """
+    return to_json(dict(zip(keys, values, strict=True)))[1:-1]
 
 
 def _plain(value: Any) -> Any:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 
-from transformers_framework.callbacks.predictions import joined_batches, lines_of, on_host, whole_rows
+from transformers_framework.callbacks.predictions import CollectedPredictions, lines_of, on_host
 from transformers_framework.constants import ROW_IDS
 from transformers_framework.data.loader import Loader, RowReader
 from transformers_framework.data.row_groups import regroup
@@ -18,7 +18,6 @@ from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.preflight import heads
 
 if TYPE_CHECKING:
-    from transformers_framework.objectives.objective import Objective
     from transformers_framework.pipelines.steps import StepOutput
     from transformers_framework.run_parts import Run
 
@@ -87,23 +86,23 @@ class Predictor:
 
     def predictions(self, batches: Iterable[dict[str, Any]]) -> dict[str, dict[int, dict[str, Any]]]:
         """Predict all batches; return the predictions of each row by its number, by objective."""
-        kept = [on_host(outputs["predictions"]) for _, outputs in self.outputs(batches)]
-        return {
-            name: dict(
-                zip(
-                    columns[ROW_IDS].tolist(), (found for _, found in lines_of(rows(), objective, columns)), strict=True
-                )
-            )
-            for name, objective, columns, rows in self.whole(kept)
-        }
+        with self.collected() as collected:
+            for _, outputs in self.outputs(batches):
+                collected.add(on_host(outputs["predictions"]))
+            found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in collected.objectives}
+            for name, objective in collected.objectives.items():
+                for part in collected.parts(name):
+                    lines = (line for _, line in lines_of(objective, part))
+                    found[name].update(zip(part.columns[ROW_IDS].tolist(), lines, strict=True))
+        return found
 
-    def whole(
-        self, kept: Sequence[Mapping[str, Mapping[str, np.ndarray]]]
-    ) -> Iterator[tuple[str, Objective, Mapping[str, np.ndarray], Callable[[], Iterator[Mapping[str, Sequence[Any]]]]]]:
-        """Yield each objective with its name, its predictions of whole rows, and a function that reads these rows."""
-        columns = joined_batches(kept)
-        for name, objective in self.module.active("predict").items():
-            yield name, objective, *whole_rows(objective, "predict", [columns[name]], self.run.data)
+    def collected(self, folder: Path | None = None) -> CollectedPredictions:
+        """Return a collection of the predictions of :meth:`outputs`, to which they are added.
+
+        Args:
+            folder: Folder of its temporary files; the system's by default.
+        """
+        return CollectedPredictions(self.module.active("predict"), "predict", self.run.data, folder)
 
 
 def device_of(name: str | None) -> torch.device:

@@ -102,6 +102,18 @@ def chunks(dataset: Dataset, size: int = 1000, *, title: str | None = None) -> I
     return found if title is None else counted(found, title, total=rows, units=lambda _: next(sizes))
 
 
+def rows_at(dataset: Dataset, rows: np.ndarray) -> dict[str, list[Any]]:
+    """Return the columns of some rows; consecutive rows are read as a range, which is faster.
+
+    Args:
+        dataset: The rows.
+        rows: Their numbers ``(N,) int64``.
+    """
+    are_consecutive = len(rows) > 0 and bool((np.diff(rows) == 1).all())
+    found: dict[str, list[Any]] = dataset[range(rows[0], rows[-1] + 1) if are_consecutive else rows.tolist()]
+    return found
+
+
 def arrow_chunks(dataset: Dataset, column: str, size: int = 100_000) -> Iterator[Any]:
     """Yield a column as Arrow arrays, in chunks of rows."""
     if (whole := table_of(dataset)) is not None:  # a selection of columns costs a millisecond, much for a single row

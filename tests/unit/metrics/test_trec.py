@@ -36,19 +36,22 @@ def test_bytes_of_a_search() -> None:
 
 @pytest.mark.parametrize(("action", "kept"), [("skip", False), ("neg", True)])
 def test_bytes_of_candidates(action: str, kept: bool) -> None:
-    columns = {"scores": np.array([0.1, 0.9, 0.5, 0.7]), "row_ids": np.arange(4)}
-    rows = [{"query": ["a", "a"], "label": [1, 0]}, {"query": ["b c", "a"], "label": [0, -100]}]
-    files = trec.candidate_files(
-        columns, rows, "query", "label", np.array, metric_options={"empty_target_action": action}
-    )  # type: ignore[arg-type]
+    parts = [
+        ({"scores": np.array([0.1, 0.9]), "row_ids": np.arange(2)}, {"query": ["a", "a"], "label": [1, 0]}),
+        ({"scores": np.array([0.5, 0.7]), "row_ids": np.arange(2, 4)}, {"query": ["b c", "a"], "label": [0, -100]}),
+    ]
+    files: dict[str, list[str]] = {}
+    options = {"empty_target_action": action}
+    for suffix, text in trec.candidate_files(parts, "query", "label", np.array, metric_options=options):
+        files.setdefault(suffix, []).extend(text.splitlines())
     one, two, three = (trec.docno(row) for row in (1, 2, 3))
-    assert list(files[".run"]) == [
+    assert files[".run"] == [
         f"a Q0 {one} 1 0.899999976 model",
         f"a Q0 {three} 2 0.699999988 model",
         "a Q0 0000000000000000-0 3 0.100000001 model",
         f"b%20c Q0 {two} 1 0.5 model",
     ]
-    assert list(files[".qrels"]) == [
+    assert files[".qrels"] == [
         f"a 0 {one} 0",
         "a 0 0000000000000000-0 1",
         *([f"b%20c 0 {two} 0"] if kept else []),

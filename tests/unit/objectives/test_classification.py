@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tests.tolerances import approx, assert_close
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.answer_selection import AnswerSelection
+from transformers_framework.objectives.capabilities import PredictedPart
 from transformers_framework.objectives.objective import Context, Setup, metric_names
 from transformers_framework.objectives.seq_class import SequenceClassification
 from transformers_framework.processing.text_ids import query_numbers
@@ -142,24 +144,31 @@ def test_labels_of_a_stage(stage: Any, keys: set[str]) -> None:
     assert set(made) == keys
 
 
+def files_of(texts: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    files: dict[str, list[str]] = {}
+    for suffix, text in texts:
+        files.setdefault(suffix, []).extend(text.splitlines())
+    return files
+
+
 def test_rank_files_need_labels_and_queries() -> None:
     columns = {"scores": np.array([0.5, 1.5]), "row_ids": np.array([0, 2])}  # a part of the rows
-    rows = [{"y": [1, 0, 0], "key": ["a", "b", "a"]}]
-    files = {
-        name: list(lines) for name, lines in answer_selection().prediction_files("test", columns, iter(rows)).items()
-    }
+    parts = [PredictedPart(columns, {"y": [1, 0], "key": ["a", "a"]})]
+    files = files_of(answer_selection().prediction_files("test", parts))
     assert [line.split()[0] for line in files[".run"]] == ["a", "a"]
     assert sorted(line.split()[-1] for line in files[".qrels"]) == ["0", "1"]
-    assert set(answer_selection().prediction_files("predict", columns, iter(rows))) == {".run"}
-    assert answer_selection(index_column=None).prediction_files("predict", columns, iter(rows)) == {}
+    assert set(files_of(answer_selection().prediction_files("predict", parts))) == {".run"}
+    assert files_of(answer_selection(index_column=None).prediction_files("predict", parts)) == {}
 
 
 @pytest.mark.parametrize(("action", "queries"), [("skip", {"a"}), ("neg", {"a", "b"})])
 def test_judgements_hold_the_queries_that_count(action: Any, queries: set[str]) -> None:
-    columns = {"scores": np.arange(3.0), "row_ids": np.arange(3)}
-    rows = [{"y": [1, 0, 0], "key": ["a", "a", "b"]}]
+    parts = [
+        PredictedPart({"scores": np.ones(1), "row_ids": np.array([row])}, {"y": [label], "key": [query]})
+        for row, (label, query) in enumerate([(1, "a"), (0, "a"), (0, "b")])
+    ]
     objective = answer_selection(metrics_empty_target_action=action)
-    lines = objective.prediction_files("test", columns, iter(rows))[".qrels"]
+    lines = files_of(objective.prediction_files("test", parts))[".qrels"]
     assert {line.split()[0] for line in lines} == queries
 
 

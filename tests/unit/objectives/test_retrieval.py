@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.precision import HalfPrecision
 from tests.tolerances import approx
 from transformers_framework.exceptions import DataError
 from transformers_framework.losses.retrieval.batch import Embedded
+from transformers_framework.objectives.capabilities import PredictedPart
 from transformers_framework.objectives.objective import Context, Setup
 from transformers_framework.objectives.retrieval import Retrieval
 from transformers_framework.sources.columns import DatasetSource
@@ -57,10 +58,9 @@ def test_words_for_yes_and_no_are_labels(values: list[Any]) -> None:
     made = objective()
     made.pre_process(Dataset.from_dict({"q": ["a", "b"], "p": ["a", "b"], "y": values, "key": [1, 1]}), source())
     assert labels_of(made, values).view(np.float32).tolist() == [1, 0]
-    files = made.prediction_files(
-        "test", {"scores": np.ones(2), "row_ids": np.arange(2)}, iter([{"y": values, "key": [1, 1]}])
-    )
-    assert sorted((line.split()[2][-1], line.split()[3]) for line in files[".qrels"]) == [("0", "1"), ("1", "0")]
+    part = PredictedPart({"scores": np.ones(2), "row_ids": np.arange(2)}, {"y": values, "key": [1, 1]})
+    (qrels,) = (text for suffix, text in made.prediction_files("test", [part]) if suffix == ".qrels")
+    assert sorted((line.split()[2][-1], line.split()[3]) for line in qrels.splitlines()) == [("0", "1"), ("1", "0")]
 
 
 def test_labels_that_say_neither_are_refused() -> None:

@@ -18,6 +18,7 @@ from transformers_framework.data.sampler import BatchRequest
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.words import WordInputs
 from transformers_framework.objectives import token_class
+from transformers_framework.objectives.capabilities import PredictedPart
 from transformers_framework.objectives.masked_lm import MaskedLM
 from transformers_framework.objectives.objective import Context, Setup, metric_names
 from transformers_framework.objectives.token_class import TokenClassification
@@ -204,8 +205,8 @@ def test_words_without_a_prediction_are_counted(monkeypatch: pytest.MonkeyPatch)
     said: list[str] = []
     monkeypatch.setattr(token_class.logger, "warning", lambda text, *values: said.append(text % values))
     columns = {"num_words": np.array([3, 1]), "prediction": np.array([[0, -1, -1], [2, -1, -1]])}
-    assert objective().prediction_files("test", columns, iter([])) == {}
-    objective().prediction_files("test", {**columns, "num_words": np.array([1, 1])}, iter([]))
+    assert not list(objective().prediction_files("test", [PredictedPart(columns, {})]))
+    assert not list(objective().prediction_files("test", [PredictedPart({**columns, "num_words": np.array([1, 1])}, {})]))  # fmt: skip  # noqa: E501
     assert [text[:14] for text in said] == ["test: 2 of 4 w"]
 
 
