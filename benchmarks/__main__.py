@@ -27,6 +27,7 @@ from benchmarks import (
     overhead,
     reading,
     retrieval,
+    scale,
     seq_to_seq,
     startup,
     training,
@@ -38,7 +39,7 @@ from benchmarks.tasks import prepare_tasks
 OF_TEXTS = ("masked_lm", "electra", "denoising", "seq_to_seq", "retrieval", "metrics", "last_layer")
 OF_TASKS = ("reading", "fine_tuning")
 OF_PAIRS = ("collation", "masking", "training", "overhead", "startup", "joint")
-NAMES = (*OF_PAIRS, *OF_TEXTS, "generation", "multi_token", *OF_TASKS)
+NAMES = (*OF_PAIRS, *OF_TEXTS, "generation", "multi_token", *OF_TASKS, "scale")
 ON_REQUEST = ("answer_selection",)  # needs real data and a checkpoint
 
 
@@ -73,6 +74,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="steps of pre-training of answer_selection")
     parser.add_argument("--rows", type=int, default=2048, help="rows to train on, in whole batches of 32")
     parser.add_argument("--rounds", type=int, default=5, help="runs of every contender; medians are reported")
+    parser.add_argument(
+        "--largest", type=int, default=1_000_000, help="most rows of `scale`, which are 10,000 and all powers up to it"
+    )
     parser.add_argument("--precision", nargs="+", default=["32", "bf16"], choices=["32", "bf16"])
     parser.add_argument("--threads", type=int, default=THREADS, help="threads of every run")
     parser.add_argument("--scratch", type=Path, default=ROOT / "outputs" / "benchmarks", help="folder for all files")
@@ -113,6 +117,7 @@ def tables(name: str, args: argparse.Namespace, material: Material, threads: int
         "masking": lambda: masking.run(material, rounds, clock),
         "multi_token": lambda: multi_token.run(rounds, threads, clock),
         "overhead": lambda: overhead.run(material, rounds, threads, busy),
+        "scale": lambda: scale.run(material.scratch, args.largest, threads, busy),
         "startup": lambda: startup.run(material, rounds, threads, busy),
     }
     each: dict[str, Callable[[str], str]] = {
