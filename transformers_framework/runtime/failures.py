@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers_framework.exceptions import RunError, UserError
 
-LAST_GOOD = "Saved checkpoints are complete; --resume continues from the last one."
+LAST_GOOD = "A checkpoint that was saved is complete; --resume continues from the last one, if there is one."
 NO_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
 NO_RIGHT = frozenset((errno.EACCES, errno.EPERM))
 # a message of torch, and what it means; groups of the first fill the second
