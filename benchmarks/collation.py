@@ -1,5 +1,7 @@
 """From texts to tensors: our collator beside transformers', as shares of what the fast tokenizer does alone.
 
+With cached tokens (``--cache_tokens``, in epochs after the first), batches are read from memory-mapped files.
+
 The limit is ``encode_batch_fast`` on the same pairs in the same batches: ids in Rust, without truncation, padding or
 tensors. One process; ``TOKENIZERS_PARALLELISM=false`` as in a loader's worker.
 """
@@ -7,6 +9,7 @@ tensors. One process; ``TOKENIZERS_PARALLELISM=false`` as in a loader's worker.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 
 from benchmarks.material import BATCH_SIZE, COLUMNS, MAX_LENGTH, Material, read_pairs
@@ -19,13 +22,17 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     """Return a table of rows per second."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    from datasets import Dataset
     from transformers import AutoTokenizer, DataCollatorWithPadding
 
     from transformers_framework.data.collator import Collator
+    from transformers_framework.data.loader import RowReader
+    from transformers_framework.data.preparation import Preparation
     from transformers_framework.data.sampler import BatchRequest
     from transformers_framework.inputs.text import TextInputs
     from transformers_framework.objectives.answer_selection import AnswerSelection
     from transformers_framework.objectives.objective import Setup
+    from transformers_framework.sources.columns import DatasetSource
 
     tokenizer = AutoTokenizer.from_pretrained(material.model)
     first, second = read_pairs(material)
@@ -41,6 +48,13 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     inputs = TextInputs(tokenizer, 2, input_columns=list(COLUMNS), max_sequence_length=[MAX_LENGTH])
     collator = Collator(inputs, [objective], "train", seed=1337)
     pad = DataCollatorWithPadding(tokenizer)
+    texts = Dataset.from_dict({COLUMNS[0]: first, COLUMNS[1]: second, "label": [0, 1] * (len(first) // 2)})
+    folder = tempfile.TemporaryDirectory()
+    source = DatasetSource("train", "pairs", str)
+    tokens = Preparation(cache_dir=folder.name).tokens(texts, inputs, COLUMNS, source, is_worth=True)
+    assert tokens is not None
+    size = sum(file.stat().st_size for file in tokens.folder.iterdir())
+    reader = RowReader(texts, ("label",), tokens=tokens)
     limit = inputs.backend
 
     def tokenize_and_pad(rows: dict) -> object:
@@ -50,6 +64,7 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     contenders = {
         "limit: `encode_batch_fast`": lambda: [limit.encode_batch_fast(batch) for batch in pairs],
         "transformers_framework": lambda: [collator(batch) for batch in zip(requests, columns, strict=True)],
+        "transformers_framework, cached tokens": lambda: [collator(reader[request]) for request in requests],
         "transformers: tokenizer, `DataCollatorWithPadding`": lambda: [tokenize_and_pad(rows) for rows in columns],
     }
 
@@ -69,4 +84,7 @@ def run(material: Material, rounds: int, clock: Callable[[], float]) -> str:
     rows = [
         (name, f"{median(rates):,.0f}", f"{median_ratio(values, name, peer):.2f}") for name, rates in values.items()
     ]
-    return table(("collation", "rows/s", "share of the limit"), rows)
+    folder.cleanup()
+    characters = sum(map(len, (*first, *second)))
+    note = f"\n\nCached tokens: {size / len(first):.0f} bytes per row, for {characters / len(first):.0f} characters."
+    return table(("collation", "rows/s", "share of the limit"), rows) + note

@@ -22,6 +22,7 @@ SOURCE_ROW: Final = "source_row"  # column of rewritten rows: the row of the dat
 # batch keys: model inputs of passages, beside those of queries; which of the texts of a batch each row has
 PASSAGE: Final = "passage_"
 ROWS: Final = "rows"
+TOKENS: Final = "tokens"  # in rows of a batch whose texts are already tokenized: their ``Segments``
 NEGATIVE_ROWS: Final = "negative_rows"  # batch key: the row of each hard negative, all of which follow the passages
 
 BINARY_LABELS: Final = "binary_labels"  # key of a config: names of the two classes whose logits differ by the output

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from transformers_framework.data.sampler import BatchSampler
+    from transformers_framework.data.token_cache import TokenCache
     from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.objectives.objective import Objective
 
@@ -130,6 +131,7 @@ class DataModule(pl.LightningDataModule):
         self.fingerprints = Fingerprints(self)
         self._resumed = {"epoch": 0, "consumed": 0}
         self._train_sampler: BatchSampler | None = None
+        self._cached_tokens: dict[Stage, TokenCache | None] = {}
 
     # ---------------------------------------------------------------- loading and checks
 
@@ -270,7 +272,7 @@ class DataModule(pl.LightningDataModule):
         return Loader(
             RowStream(dataset, self.columns(stage), sampler, self.inputs.row_lengths if self.length_bucketing else None)
             if streams
-            else RowReader(dataset, self.columns(stage), self.inputs.token_columns),
+            else self._reader(stage),
             sampler,
             self.collator(stage, pad_to_multiple_of=length_multiple(trainer)),
             num_rows=None if self.num_entries(stage) is None else sampler.num_rows,
@@ -280,6 +282,29 @@ class DataModule(pl.LightningDataModule):
             accumulate_grad_batches=trainer.accumulate_grad_batches if stage == TRAIN else 1,
             limit=lambda: trainer.num_training_batches,
         )
+
+    def _reader(self, stage: Stage) -> RowReader:
+        tokens, columns = self.tokens(stage), self.columns(stage)
+        if tokens is not None:
+            labels = {column for objective in self.objectives for column in objective.label_columns(stage)}
+            texts = {*self.inputs.columns_of(stage)} - labels
+            columns = tuple(column for column in columns if column not in texts)
+        return RowReader(self.datasets[stage], columns, self.inputs.token_columns, tokens)
+
+    def tokens(self, stage: Stage) -> TokenCache | None:
+        """Return the cached tokens of a stage whose rows are read again and again; None without them."""
+        if stage in ("test", "predict") or (self.iterable and stage == TRAIN):
+            return None
+        if stage not in self._cached_tokens:
+            whole = self.limits.of_stage.get(stage) is None and not self.limits.overfits
+            self._cached_tokens[stage] = self.preparation.tokens(
+                self.datasets[stage],
+                self.inputs.in_stage(stage),
+                self.inputs.columns_of(stage),
+                self.source_of(stage),
+                is_worth=whole and (stage != TRAIN or self.length_bucketing or self.inputs.uses_document_mask),
+            )
+        return self._cached_tokens[stage]
 
     def num_entries(self, stage: Stage) -> int | None:
         """Return the total number of batch entries of a stage: rows, packed rows (bins), or groups of rows."""
@@ -292,7 +317,8 @@ class DataModule(pl.LightningDataModule):
         """Training rows (documents) that are packed into the same batch entry; None without packing."""
         if not self.inputs.uses_document_mask or TRAIN not in self.datasets:
             return None
-        lengths, capacity = self.preparation.token_lengths(self.datasets[TRAIN], self.inputs), self.inputs.max_length
+        tokens, capacity = self.tokens(TRAIN), self.inputs.max_length
+        lengths = self.preparation.token_lengths(self.datasets[TRAIN], self.inputs, tokens)
         for objective in self.objectives:
             if isinstance(objective, ChangesLengths):
                 lengths, capacity = objective.packed_lengths(lengths, capacity)

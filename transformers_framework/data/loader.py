@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from transformers_framework.constants import GROUP_NUM_ITEMS, NUM_ITEMS
+from transformers_framework.constants import GROUP_NUM_ITEMS, NUM_ITEMS, TOKENS
 from transformers_framework.data.sampler import BatchRequest, BatchSampler
 from transformers_framework.processing.windows import Ragged
 from transformers_framework.workers import WorkerStartUp, with_plain_errors
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from transformers_framework.data.collator import Collator
+    from transformers_framework.data.token_cache import TokenCache
 
 BUFFER_ROWS = 10_000  # rows of a stream that are shuffled, and bucketed by length, together
 
@@ -35,17 +36,25 @@ class RowReader(TorchDataset[Rows]):
         dataset: The data set.
         columns: Columns that are read.
         token_columns: Columns of lists of integers, which are read without creating Python lists.
+        tokens: Tokens of all rows, which are read in place of columns of texts.
     """
 
     def __init__(
-        self, dataset: datasets.Dataset, columns: tuple[str, ...], token_columns: tuple[str, ...] = ()
+        self,
+        dataset: datasets.Dataset,
+        columns: tuple[str, ...],
+        token_columns: tuple[str, ...] = (),
+        tokens: TokenCache | None = None,
     ) -> None:
+        self.columns, self.tokens = columns, tokens
         self.dataset = dataset.select_columns(list(columns)).with_format("arrow")
         self.token_columns = frozenset(token_columns)
 
     def __getitem__(self, request: BatchRequest) -> Rows:
-        table = self.dataset[request.row_ids.tolist()]
-        return request, {name: self._values(name, table.column(name)) for name in table.column_names}
+        rows = request.row_ids
+        table = self.dataset[rows.tolist()] if self.columns else None
+        values = {name: self._values(name, table.column(name)) for name in self.columns if table is not None}
+        return request, values if self.tokens is None else {**values, TOKENS: self.tokens[rows]}
 
     def _values(self, name: str, column: pa.ChunkedArray) -> Any:
         if name not in self.token_columns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transformers_framework.constants import TRAIN, Stage
+from transformers_framework.data.preparation import MAX_COUNTED_ROWS
 from transformers_framework.data.row_groups import regroup
 from transformers_framework.data.sampler import BatchSampler
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from transformers_framework.data.datamodule import DataModule
 
-MAX_COUNTED_ROWS = 5_000_000  # a few minutes of tokenization, once; larger data is bucketed by characters
 UNKNOWN_NUM_ROWS = 2**62  # stands for the unknown number of rows of a stream
 
 
@@ -51,4 +51,4 @@ def row_lengths(data: DataModule, stage: Stage) -> np.ndarray:
     is_counted = bool(data.inputs.token_columns) or data.inputs.length_key is not None
     if stage != TRAIN or not is_counted or len(dataset) > MAX_COUNTED_ROWS:
         return data.inputs.lengths(dataset)
-    return data.preparation.token_lengths(dataset, data.inputs)
+    return data.preparation.token_lengths(dataset, data.inputs, data.tokens(TRAIN))

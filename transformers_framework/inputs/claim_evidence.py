@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transformers_framework.constants import TOKENS
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
 from transformers_framework.inputs.joint_segments import JointSegments
+from transformers_framework.processing.segments import Segments
 from transformers_framework.processing.windows import steps
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import DatasetSource, Rows
@@ -81,13 +83,32 @@ class ClaimEvidence(JointSegments):
         start, end = super().truncation(lengths)
         return start, f"{end}, or have more than {self.k} texts of evidence (-k)"
 
-    def segments(self, rows: Rows) -> tuple[list[str], np.ndarray]:
-        """Return the claim and the first k texts of evidence, row by row, and their number: ``(B,) int64``."""
-        texts, counts = super().segments(rows)
-        return list(compress(texts, steps(counts) <= self.k)), np.minimum(counts, self.k + 1)
+    def tokenized(self, rows: Rows) -> Segments:
+        """Return the claim and the first k texts of evidence of B rows; an empty segment stands for further texts."""
+        texts, counts = self.segments(rows)
+        kept = steps(counts) <= self.k + 1
+        is_rest = steps(counts)[kept] > self.k
+        some = ["" if rest else text for text, rest in zip(compress(texts, kept), is_rest.tolist(), strict=True)]
+        return self._tokenized(some, np.minimum(counts, self.k + 2))
+
+    def _without_rest(self, segments: Segments) -> Segments:
+        kept = np.flatnonzero(steps(segments.counts) <= self.k)
+        return segments.selected(kept, np.minimum(segments.counts, self.k + 1))
 
     def post_process(self, rows: Rows, *, pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Also count rows that lost texts of evidence as truncated, see :meth:`JointSegments.post_process`."""
-        batch = super().post_process(rows, pad_to_multiple_of=pad_to_multiple_of)
-        batch["truncated"] |= super().segments(rows)[1] > self.k + 1
+        cached: Any = rows.get(TOKENS)
+        found: Segments = self.tokenized(rows) if cached is None else cached
+        tokens: Any = {TOKENS: self._without_rest(found)}
+        batch = super().post_process(tokens, pad_to_multiple_of=pad_to_multiple_of)
+        batch["truncated"] |= found.counts > self.k + 1
         return batch
+
+    def input_lengths(self, segments: Segments) -> np.ndarray:
+        """Return the number of tokens of the model inputs of B rows, special tokens included ``(B,) int64``."""
+        return super().input_lengths(self._without_rest(segments))
+
+    @property
+    def token_key(self) -> dict[str, object] | None:
+        """Cache key of :meth:`tokenized`, serializable as JSON."""
+        return {**(super().token_key or {}), "k": self.k}

@@ -324,6 +324,11 @@ class FromDocuments(SegmentInputs):
         return self.lengths(dataset)
 
     @property
+    def token_key(self) -> None:
+        """None: the texts are sampled in each epoch."""
+        return None
+
+    @property
     def length_key(self) -> dict[str, object]:
         """Cache key of lengths."""
         return {"form": "paragraphs", "whole": self.sampler.takes_paragraphs}

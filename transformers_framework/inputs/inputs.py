@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from transformers_framework.processing.packing import Bins
+    from transformers_framework.processing.segments import Segments
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,31 @@ class Inputs(ABC):
             ``input_ids`` and ``attention_mask (B, L) int64``, other entries of :attr:`model_keys`, and ``truncated (B,)
             bool``: which rows lost tokens. If objectives need them, ``word_ids (B, L) int64``.
         """
+
+    # ---------------------------------------------------------------- tokens that are cached
+
+    @property
+    def token_key(self) -> dict[str, object] | None:
+        """Cache key of :meth:`tokenized`: everything it depends on besides the data.
+
+        None if texts are not cached as tokens: they are sampled in each epoch, or rows are already tokenized.
+        """
+        return None
+
+    def tokenized(self, rows: Rows) -> Segments:
+        """Return the tokenized segments of B rows; called only if there is a :attr:`token_key`.
+
+        If they are cached, :meth:`post_process` gets them as ``rows["tokens"]``, in place of columns of texts.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a token_key and does not tokenize")
+
+    def input_lengths(self, segments: Segments) -> np.ndarray:
+        """Return the number of tokens of the model inputs of B rows, from the lengths of their segments ``(B,) int64``.
+
+        Args:
+            segments: As :meth:`tokenized` returns them; ids are not needed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a token_key and does not count")
 
     def distinct(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return an evaluation batch without duplicate inputs, to compute each once."""

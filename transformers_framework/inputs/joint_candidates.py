@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import EVALUATED, ROW_IDS, SOURCE_ROW, TRAIN, Stage
+from transformers_framework.constants import EVALUATED, ROW_IDS, SOURCE_ROW, TOKENS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.candidate_checks import check_lists, check_questions, query_of
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
 from transformers_framework.inputs.joint_segments import JointSegments
-from transformers_framework.processing.encoding import tokenize
 from transformers_framework.processing.grouping import IN_TURN, Grouping, grouped, permuted
+from transformers_framework.processing.segments import Segments
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
     DatasetSource,
@@ -26,7 +26,7 @@ from transformers_framework.sources.columns import (
     list_sizes,
     value_numbers,
 )
-from transformers_framework.sources.fields import field_texts
+from transformers_framework.sources.fields import field_texts, segments
 from transformers_framework.sources.query_ids import check_queries, repeated_queries
 from transformers_framework.sources.scores import candidate_scores
 
@@ -283,12 +283,19 @@ class JointCandidates(JointSegments):
 
     def in_groups(
         self, columns: Rows, sizes: np.ndarray, row_ids: np.ndarray, stage: Stage, *, seed: int, epoch: int
-    ) -> dict[str, list[list[Any]]]:
+    ) -> dict[str, Any]:
         """Return columns of candidates as columns of groups, with a list of values per group, and ``row_ids``.
 
         In testing, the permuted groups come after all groups.
         """
-        rows = grouped({**columns, ROW_IDS: row_ids.tolist()}, sizes.tolist())
+        cached: Any = columns.get(TOKENS)
+        values = {name: values for name, values in columns.items() if name != TOKENS}
+        rows: dict[str, Any] = grouped({**values, ROW_IDS: row_ids.tolist()}, sizes.tolist())
+        if cached is not None:  # each row has the question and a candidate; a group has the question once
+            is_kept = np.ones(len(cached.lengths), dtype=bool)
+            is_kept[::NUM_FIELDS] = False
+            is_kept[NUM_FIELDS * (np.cumsum(sizes) - sizes)] = True
+            rows[TOKENS] = cached.selected(np.flatnonzero(is_kept), sizes + 1)
         if stage != "test" or not self.num_orders:
             return rows
         first = row_ids[np.cumsum(sizes) - sizes]
@@ -311,9 +318,13 @@ class JointCandidates(JointSegments):
         """Return the number of characters of every candidate, without the question: ``(N,) int64``."""
         return np.asarray(np.sum([column_lengths(dataset, column) for column in self.candidate.columns], axis=0))
 
-    def _tokens(self, rows: Rows) -> np.ndarray:
-        lengths = tokenize(self.backend, field_texts(rows, self.candidate))[1]
-        return np.asarray(np.minimum(lengths + 1, self.max_length))
+    def tokenized(self, rows: Rows) -> Segments:
+        """Return the tokens of the question and the candidate of each row."""
+        return self._tokenized(*segments(rows, [self.question, self.candidate]))
+
+    def input_lengths(self, segments: Segments) -> np.ndarray:
+        """Return the number of tokens of each candidate and its special token, without the question ``(B,) int64``."""
+        return np.asarray(np.minimum(segments.lengths[1::NUM_FIELDS] + 1, self.max_length))
 
     @property
     def length_key(self) -> dict[str, object]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from transformers_framework.constants import NEGATIVE_ROWS, PASSAGE, ROWS, TRAIN, Stage
+from transformers_framework.constants import NEGATIVE_ROWS, PASSAGE, ROWS, TOKENS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds
 from transformers_framework.inputs.segments import SegmentInputs
 from transformers_framework.processing.backend import read_in_lower_case
 from transformers_framework.processing.encoding import assemble, tokenize
-from transformers_framework.processing.windows import stretches, sums_by_row
+from transformers_framework.processing.segments import Segments
+from transformers_framework.processing.windows import steps, stretches, sums_by_row
 from transformers_framework.restricted import LocalPath, PositiveInt, Source
 from transformers_framework.sources.columns import DatasetSource, Rows, column_lengths, empty_items
 from transformers_framework.sources.data_files import FileOptions, TextUnit
@@ -199,8 +200,8 @@ class QueryPassage(SegmentInputs):
     def in_stage(self, stage: Stage) -> Self:
         """Return the inputs of a stage: in prediction, texts to embed, if embeddings are asked for."""
         found = super().in_stage(stage)
-        if stage != TRAIN and self._join_key is not None:
-            found = found._with(_join_key=None)
+        if stage != TRAIN and (self._join_key is not None or len(self.fields) > NUM_PAIR):
+            found = found._with(_join_key=None, fields=self.fields[:NUM_PAIR])
         return found._with(embedding=True) if stage == "predict" and self.embeds else found
 
     def _fields_of(self, stage: Stage) -> list[Field]:
@@ -281,17 +282,32 @@ class QueryPassage(SegmentInputs):
         if self.embedding:
             assert self.embeds is not None
             return self.encoded(self.embeds, field_texts(rows, self.embedded_field), pad_to_multiple_of)
-        batch = self.encoded("query", field_texts(rows, self.query_field), pad_to_multiple_of)
-        if self.passage_field.columns[0] not in rows:
+        cached: Any = rows.get(TOKENS)
+        found: Segments = self.tokenized(rows) if cached is None else cached
+        firsts, counts = found.firsts, found.counts
+        batch = self._of_side("query", found, firsts, pad_to_multiple_of)
+        if (counts < NUM_PAIR).all():
             return batch
-        texts, of_row = field_texts(rows, self.passage_field), np.arange(len(batch["truncated"]))
-        if negatives := [field for field in self.fields[NUM_PAIR:] if field.columns[0] in rows]:
-            more, counts = segments(rows, negatives)
-            batch[NEGATIVE_ROWS] = np.repeat(of_row, counts)
-            texts, of_row = [*texts, *more], np.concatenate([of_row, batch[NEGATIVE_ROWS]])
-        passage = self.encoded("passage", texts, pad_to_multiple_of)
+        of_row, places = np.arange(len(counts)), firsts + 1
+        if len(self.fields) > NUM_PAIR:
+            batch[NEGATIVE_ROWS] = np.repeat(of_row, counts - NUM_PAIR)
+            of_row = np.concatenate([of_row, batch[NEGATIVE_ROWS]])
+            places = np.concatenate([places, stretches(firsts + NUM_PAIR, counts - NUM_PAIR)])
+        passage = self._of_side("passage", found, places, pad_to_multiple_of)
         batch["truncated"][of_row[passage.pop("truncated")]] = True
         return batch | {PASSAGE + name: values for name, values in passage.items()}
+
+    def tokenized(self, rows: Rows) -> Segments:
+        """Return the tokens of the query, the passage and the hard negatives of each row, as far as it has them."""
+        texts, counts = segments(rows, [field for field in self.fields if field.columns[0] in rows])
+        if any(self.prefixes.values()):
+            prefixes = np.where(steps(counts) > 0, self.prefixes["passage"], self.prefixes["query"]).tolist()
+            texts = [prefix + text for prefix, text in zip(prefixes, texts, strict=True)]
+        return self._tokenized(texts, counts)
+
+    def _of_side(self, side: Side, found: Segments, places: np.ndarray, multiple: int) -> dict[str, np.ndarray]:
+        chosen = found.selected(places, np.ones_like(places))
+        return self._assembled(side, chosen.ids, chosen.lengths, multiple)
 
     def encoded(self, side: Side, texts: Sequence[str], pad_to_multiple_of: int = 1) -> dict[str, np.ndarray]:
         """Turn N texts of one side into model inputs ``(N, L) int64`` and ``truncated (N,) bool``, in one call."""
@@ -351,24 +367,16 @@ class QueryPassage(SegmentInputs):
                 total += column_lengths(dataset, column)
         return total
 
-    def row_lengths(self, rows: Rows) -> np.ndarray:
-        """Return the number of characters of rows of a stream: ``(B,) int64``."""
-        return self._by_row(rows, lambda _, texts: np.fromiter(map(len, texts), np.int64))
+    def input_lengths(self, segments: Segments) -> np.ndarray:
+        """Return the number of tokens of all texts of each row, special tokens included: ``(B,) int64``."""
+        longest = np.full(len(segments.lengths), self.max_lengths["passage"])
+        longest[segments.firsts] = self.max_lengths["query"]
+        return sums_by_row(np.minimum(segments.lengths + self.template.num_special(1), longest), segments.counts)
 
-    def _tokens(self, rows: Rows) -> np.ndarray:
-        return self._by_row(rows, self._text_lengths)
-
-    def _by_row(self, rows: Rows, measure: Callable[[Side, Sequence[str]], np.ndarray]) -> np.ndarray:
-        """Return the sum of a measure over the texts of each row: ``(B,) int64``."""
-        total = np.zeros(1, dtype=np.int64)
-        for number, field in enumerate(self.fields):
-            texts, counts = segments(rows, [field])
-            total = total + sums_by_row(measure("passage" if number else "query", texts), counts)
-        return total
-
-    def _text_lengths(self, side: Side, texts: Sequence[str]) -> np.ndarray:
-        lengths = self._tokens_of(side, texts)[1]
-        return np.asarray(np.minimum(lengths + self.template.num_special(1), self.max_lengths[side]))
+    @property
+    def token_key(self) -> dict[str, object] | None:
+        """Cache key of :meth:`tokenized`, serializable as JSON."""
+        return {**(super().token_key or {}), "prefixes": self.prefixes}
 
     @property
     def length_key(self) -> dict[str, object]:

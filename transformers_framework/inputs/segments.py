@@ -7,11 +7,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from transformers_framework.constants import Stage
+from transformers_framework.constants import TOKENS, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.inputs.batches import EncodedBatches
 from transformers_framework.inputs.inputs import NO_NEEDS, InputNeeds, Inputs
@@ -24,6 +24,7 @@ from transformers_framework.processing.encoding import (
     tokenize,
     tokenize_words,
 )
+from transformers_framework.processing.segments import Segments
 from transformers_framework.processing.windows import Ragged, inside, sums_by_row
 from transformers_framework.restricted import NonNegativeInt, PositiveInt
 from transformers_framework.sources.columns import (
@@ -268,11 +269,47 @@ class SegmentInputs(Inputs):
 
     def _ids_of(self, rows: Rows) -> Pieces:
         """Return the ids of all segments, their lengths, the number of segments per row, and other token columns."""
-        texts, counts = self.segments(rows)
-        if not self.needs.word_ids:
-            return *tokenize(self.backend, texts), counts, {}
-        ids, lengths, starts = tokenize_words(self.backend, texts, self._word_marks)
-        return ids, lengths, counts, {"word_ids": number_words(starts, sums_by_row(lengths, counts))}
+        cached: Any = rows.get(TOKENS)
+        found: Segments = self._tokenized(*self.segments(rows)) if cached is None else cached
+        extra = {}
+        if self.needs.word_ids:
+            starts = found.starts
+            if starts is None:
+                assert self._word_marks is not None
+                starts = self._word_marks.starts(found.ids, found.lengths)
+            extra["word_ids"] = number_words(starts, sums_by_row(found.lengths, found.counts))
+        return found.ids, found.lengths, found.counts, extra
+
+    def tokenized(self, rows: Rows) -> Segments:
+        """Return the tokenized segments of B rows."""
+        return self._tokenized(*self.segments(rows))
+
+    def _tokenized(self, texts: Sequence[str], counts: np.ndarray) -> Segments:
+        if self._asks_for_words:
+            ids, lengths, starts = tokenize_words(self.backend, texts, None)
+            return Segments(ids, lengths, counts, starts)
+        return Segments(*tokenize(self.backend, texts), counts)
+
+    @property
+    def _asks_for_words(self) -> bool:
+        """Whether words are needed and only the tokenizer knows them, not the ids."""
+        return self.needs.word_ids and self._word_marks is None
+
+    @property
+    def token_key(self) -> dict[str, object] | None:
+        """Cache key of :meth:`tokenized`, serializable as JSON; None if rows are already tokenized."""
+        if self.token_columns:
+            return None
+        kind = f"{type(self).__module__}:{type(self).__qualname__}"
+        fields = [vars(field) for field in self.fields]
+        key = {"inputs": kind, "tokenizer": self._tokenizer_digest, "fields": fields, "prefix": self.prefix}
+        return {**key, "word_starts": self._asks_for_words}
+
+    def input_lengths(self, segments: Segments) -> np.ndarray:
+        """Return the number of tokens of the model inputs of B rows, special tokens included ``(B,) int64``."""
+        counts = segments.counts
+        whole = sums_by_row(segments.lengths, counts) + self.template.num_special(counts)
+        return np.asarray(np.minimum(whole, self.max_length))
 
     @cached_property
     def _word_marks(self) -> WordMarks | None:
@@ -297,10 +334,7 @@ class SegmentInputs(Inputs):
         return self._tokens(rows)
 
     def _tokens(self, rows: Rows) -> np.ndarray:
-        texts, counts = self.segments(rows)
-        lengths = tokenize(self.backend, texts)[1]
-        whole = sums_by_row(lengths, counts) + self.template.num_special(counts)
-        return np.asarray(np.minimum(whole, self.max_length))
+        return self.input_lengths(self.tokenized(rows))
 
     @property
     def length_key(self) -> dict[str, object]:

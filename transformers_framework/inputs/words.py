@@ -208,6 +208,11 @@ class WordInputs(SegmentInputs):
         return np.asarray(np.minimum(self._ids_of(rows)[1] + self.template.num_special(1), self.max_length))
 
     @property
+    def token_key(self) -> None:
+        """None: windows are already tokenized."""
+        return None
+
+    @property
     def length_key(self) -> dict[str, object]:
         """Cache key of token lengths, serializable as JSON."""
         return {**super().length_key, "form": "words"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TRAIN, Stage
+from transformers_framework.constants import IGNORE_INDEX, ROW_IDS, SOURCE_ROW, TOKENS, TRAIN, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.answer_selection import NUM_CLASSES, AnswerSelection
 from transformers_framework.objectives.capabilities import ConfiguresInputs, PredictedPart
@@ -161,7 +161,8 @@ class JointAnswerSelection(AnswerSelection, ConfiguresInputs):
             table = Ragged(values, every.lengths[:count]).padded(width, nothing)
             return table[:, :1] if self.head_type in IN_TURN else table
 
-        flat = {name: list(chain.from_iterable(values[:count])) for name, values in rows.items() if name != ROW_IDS}
+        lists = {name: values[:count] for name, values in rows.items() if name not in (ROW_IDS, TOKENS)}
+        flat = {name: list(chain.from_iterable(values)) for name, values in lists.items()}
         own = super().post_process(flat, batch, context)
         own = {name: laid_out(values, IGNORE_INDEX) for name, values in own.items()}
         ids = every.padded(width, ABSENT)

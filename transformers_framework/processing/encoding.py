@@ -152,10 +152,16 @@ class WordMarks:
         begins[alone] = closes[alone] = True
         return cls(begins, closes)
 
-    def starts(self, ids: np.ndarray) -> np.ndarray:
-        """Return which tokens begin a word, but for the first ones of texts: ``(T,) bool``."""
+    def starts(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return which tokens begin a word: ``(T,) bool``.
+
+        Args:
+            ids: Ids of all texts, one after the other ``(T,) int64``.
+            lengths: Tokens of each text ``(N,) int64``.
+        """
         starts: np.ndarray = self.begins[ids]
         starts[1:] |= self.closes[ids[:-1]]
+        starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
         return starts
 
 
@@ -179,8 +185,7 @@ def tokenize_words(
     """
     if marks is not None:
         ids, lengths = tokenize(backend, texts)
-        starts = marks.starts(ids)
-        starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+        starts = marks.starts(ids, lengths)
     else:
         encodings = backend.encode_batch(texts, add_special_tokens=False)
         ids, lengths = flat([encoding.ids for encoding in encodings])
