@@ -30,7 +30,7 @@ STATE_FLAGS = {
 }
 ORDER_FLAGS = {
     "seed": "it decides on the order of rows and on all that is random about them",
-    **dict.fromkeys(("iterable", "overfit_batches", "length_bucketing"), DECIDES_ON_BATCHES),
+    **dict.fromkeys(("iterable", "overfit_batches", "length_bucketing", "max_tokens_per_batch"), DECIDES_ON_BATCHES),
 }
 
 # flags that may change in a continued run, in addition to those of the optimizer and of the schedule
@@ -257,7 +257,7 @@ class Continuation:
         """Flags that must not change within an epoch or in a resumed run, with the reasons."""
         data, spec = self.run.data, self.run.spec
         packs, owners = data.inputs.uses_document_mask, []
-        if packs or (data.length_bucketing and not data.iterable):
+        if packs or data.max_tokens is not None or (data.length_bucketing and not data.iterable):
             owners.append(resolve(spec.inputs))
         if packs:
             owners += [

@@ -355,7 +355,7 @@ class Experiment:
     @property
     def steps(self) -> Steps:
         """Batches and optimizer steps of the training."""
-        return Steps.of(self.trainer, self.data.num_entries("train"), self.data.batch_sizes["train"])
+        return Steps.of(self.trainer, self.data.num_entries("train"), self.data.entries_per_batch)
 
     def check_folders(self) -> None:
         """Check that no files of an earlier run would be overwritten, and that the checkpoint to start from exists."""

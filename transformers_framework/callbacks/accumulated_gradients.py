@@ -89,8 +89,14 @@ def check_rows_of_step(data: DataModule, trainer: pl.Trainer, state: dict[str, i
     Raises:
         ConfigurationError: With both numbers.
     """
-    size, accumulated = data.batch_sizes["train"], trainer.accumulate_grad_batches
+    size, accumulated = data.entries_per_batch, trainer.accumulate_grad_batches
     before, now = state.get("rows_of_step"), size * trainer.world_size * accumulated
+    if before is not None and before != now and data.max_tokens is not None:
+        raise ConfigurationError(
+            f"--max_tokens_per_batch: the run made steps of {before} batches, and this command's would have {now} "
+            f"({trainer.world_size} processes, --accumulate_grad_batches {accumulated}). Choose numbers whose product "
+            f"is {before}, or give --allow_other_batch_size to continue with other steps."
+        )
     if before is not None and before != now:
         raise ConfigurationError(
             f"--batch_size: the run made steps of {before} rows, and this command's would have {now} ({size} rows on "
@@ -110,7 +116,7 @@ def rows_and_batches(
         state: State of the data in the checkpoint.
         has_gradients: Whether the checkpoint has the gradients of an accumulation group that has not stepped.
     """
-    size, step = data.batch_sizes["train"] * trainer.world_size, state.get("rows_of_step", 0)
+    size, step = data.entries_per_batch * trainer.world_size, state.get("rows_of_step", 0)
     consumed, num_rows = state["consumed"], data.num_entries("train")
     if num_rows is not None and consumed >= num_rows:
         return consumed, -(-consumed // size)

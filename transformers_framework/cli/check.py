@@ -118,6 +118,9 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     if stage == TRAIN and data.bins is not None:
         packed = f"{len(data.bins):,} rows of {experiment.max_length} tokens"
         yield f"  packed into {packed}, {100 * data.bins.fill:.1f} % full"
+    elif stage == TRAIN and data.token_batches is not None:
+        share, count = 1 - data.token_batches.fill, len(data.token_batches)
+        yield f"  at most {100 * share:.1f} % padding in {count:,} batches of at most {data.max_tokens:,} tokens"
     elif stage == TRAIN and data.length_bucketing and len({len(of_text) for of_text in of_texts}) == 1:
         share = 1 - tokens / places_by_length(np.stack(of_texts), size)
         yield f"  about {100 * share:.1f} % padding in batches of rows of similar length ({measured:,} rows measured)"
@@ -155,12 +158,15 @@ def _samples(experiment: Experiment, batch: Any, own: Any, objectives: list[Any]
 
 def _steps(experiment: Experiment) -> Iterator[str]:
     trainer, steps = experiment.trainer, experiment.steps
-    size = experiment.data.batch_sizes["train"] * trainer.world_size * trainer.accumulate_grad_batches
+    max_tokens, batches_of_step = experiment.data.max_tokens, trainer.world_size * trainer.accumulate_grad_batches
+    size = f"{experiment.data.batch_sizes['train'] * batches_of_step:,} rows"
+    if max_tokens is not None:
+        size = f"at most {max_tokens * batches_of_step:,} tokens"
     batches = f"{_known(steps.batches)} batch{'' if steps.batches == 1 else 'es'}"
     yield f"\nsteps: {batches} and {_known(steps.per_epoch)} optimizer step{'s' * (steps.per_epoch != 1)} per epoch"
     is_default = has_default_length(experiment.options)
     default = "; by default, without --max_epochs and --max_steps" if is_default else ""
-    yield f"  {steps}, with {size:,} rows each{default}"
+    yield f"  {steps}, with {size} each{default}"
 
 
 def _known(count: float) -> str:

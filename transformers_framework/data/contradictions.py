@@ -32,8 +32,25 @@ def check_flags(data: DataModule) -> None:
             f"--label_column: '{seen[0]}' is also in --input_columns, so the model would read the label it must "
             "predict. Remove it from one of them."
         )
+    if data.max_tokens is not None:
+        _check_max_tokens(data)
     if data.inputs.uses_document_mask or (data.inputs.rewrite_key is not None and not data.inputs.groups_rows):
         _check_packing(data, labels)
+
+
+def _check_max_tokens(data: DataModule) -> None:
+    inputs = data.inputs
+    reasons = {
+        "--iterable reads the rows, and thus their lengths, only during training": data.iterable,
+        "--overfit_batches takes the first rows of the file": data.limits.overfits,
+        "with --packing, all rows have the maximum length": inputs.has_equal_lengths,
+        "the length of an input is not known before its rows are grouped": inputs.groups_rows
+        or data.grouping_objective is not None,
+        "the texts of a row are encoded separately": len(inputs.key_prefixes) > 1,
+        "its rows have similar lengths, and --length_bucketing false asks for others": not data.length_bucketing,
+    }
+    if reason := next((reason for reason, is_met in reasons.items() if is_met), None):
+        raise ConfigurationError(f"--max_tokens_per_batch: {reason}. Give --batch_size instead.")
 
 
 def _check_packing(data: DataModule, labels: set[str]) -> None:

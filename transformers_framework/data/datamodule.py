@@ -19,6 +19,7 @@ from transformers_framework.data.loader import Loader, RowReader, RowStream
 from transformers_framework.data.preparation import Preparation, num_cpus
 from transformers_framework.data.row_groups import grouping_objective, num_groups
 from transformers_framework.data.samplers import sampler_of
+from transformers_framework.data.token_batches import token_batches
 from transformers_framework.exceptions import ConfigurationError, UserError, caught
 from transformers_framework.objectives.capabilities import ChangesLengths, group_columns
 from transformers_framework.processing.packing import Bins, fill_bins
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from transformers_framework.data.token_cache import TokenCache
     from transformers_framework.inputs.inputs import Inputs
     from transformers_framework.objectives.objective import Objective
+    from transformers_framework.processing.token_batches import TokenBatches
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,9 @@ class DataModule(pl.LightningDataModule):
         limits: How much of the data of each stage is used.
         preparation: Prepares data sets before training.
         batch_size: Number of rows per batch, on each device.
+        max_tokens_per_batch: Limit of the tokens of a training batch, on each device, in place of `batch_size`: the
+            longest row × the number of rows, with padding. Batches of short rows have more rows. In evaluation, batches
+            have as many rows as fit at the maximum length.
         eval_batch_size: Number of rows per batch in evaluation, on each device. Default: `batch_size`.
         train_dataset: Training data: a data file (.jsonl, .json, .csv, .tsv, .parquet, .txt, .conll), a folder or glob
             of them, or a folder saved with save_to_disk, each local or at a remote address (s3://, gs://, az://, hf://,
@@ -88,6 +93,7 @@ class DataModule(pl.LightningDataModule):
         preparation: Preparation,
         *,
         batch_size: PositiveInt = DEFAULT_BATCH_SIZE,
+        max_tokens_per_batch: PositiveInt | None = None,
         eval_batch_size: PositiveInt | None = None,
         train_dataset: Source | None = None,
         valid_dataset: Source | None = None,
@@ -115,7 +121,9 @@ class DataModule(pl.LightningDataModule):
         self.iterable, self.num_workers = iterable, num_workers
         has_buckets = not (iterable or limits.overfits or inputs.has_equal_lengths)
         self.length_bucketing = has_buckets if length_bucketing == AUTO else bool(length_bucketing)
-        self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or batch_size) | {TRAIN: batch_size}
+        self.max_tokens = max_tokens_per_batch
+        rows = batch_size if max_tokens_per_batch is None else max(1, max_tokens_per_batch // inputs.max_length)
+        self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or rows) | {TRAIN: rows}
         given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
         configs = (train_config, valid_config, test_config, predict_config)
         shards = (train_shard_dataset, valid_shard_dataset, test_shard_dataset, predict_shard_dataset)
@@ -209,7 +217,8 @@ class DataModule(pl.LightningDataModule):
         inputs = self.inputs.in_stage(source.stage)
         key = inputs.rewrite_key
         if mistakes or key is None:
-            must_be_right = key is not None or self.inputs.uses_document_mask or self.inputs.groups_rows
+            reads_all = self.inputs.uses_document_mask or self.inputs.groups_rows or self.max_tokens is not None
+            must_be_right = key is not None or reads_all
             return None if mistakes and must_be_right else dataset
 
         with caught(on_error):
@@ -246,9 +255,10 @@ class DataModule(pl.LightningDataModule):
         return self.num_rows.keys() == self.sources.keys()
 
     @property
-    def flags(self) -> dict[str, bool]:
-        """The values of the flags that depend on the inputs."""
-        return {"length_bucketing": self.length_bucketing}
+    def flags(self) -> dict[str, bool | None]:
+        """The values of the flags that depend on the inputs or on other flags."""
+        unused = {} if self.max_tokens is None else {"batch_size": None}
+        return {"length_bucketing": self.length_bucketing, **unused}
 
     def columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that are read in a stage."""
@@ -307,10 +317,25 @@ class DataModule(pl.LightningDataModule):
         return self._cached_tokens[stage]
 
     def num_entries(self, stage: Stage) -> int | None:
-        """Return the total number of batch entries of a stage: rows, packed rows (bins), or groups of rows."""
+        """Return the total number of batch entries of a stage: rows, packed rows (bins), groups of rows, or batches.
+
+        Whole batches are the entries of training with ``--max_tokens_per_batch``.
+        """
         if (groups := num_groups(self, stage)) is not None:
             return int(groups)
+        if stage == TRAIN and self.token_batches is not None:
+            return len(self.token_batches)
         return len(self.bins) if stage == TRAIN and self.bins is not None else self.num_rows[stage]
+
+    @property
+    def entries_per_batch(self) -> int:
+        """Number of entries of a training batch on each rank."""
+        return self.batch_sizes[TRAIN] if self.max_tokens is None else 1
+
+    @cached_property
+    def token_batches(self) -> TokenBatches | None:
+        """Training batches with at most a number of tokens; None if batches have a number of rows."""
+        return None if self.max_tokens is None else token_batches(self, self.max_tokens)
 
     @cached_property
     def bins(self) -> Bins | None:

@@ -226,6 +226,16 @@ def requests_in_order(spans: Iterable[tuple[int, int]], bins: Bins | None = None
     return [BatchRequest(0, tuple(chain.from_iterable(rows)), tuple(map(len, rows))) for rows in groups]
 
 
+def exchanged(numbers: NDArray[np.int64], first: int, second: int) -> NDArray[np.int64]:
+    """Return numbers in which two change places.
+
+    Examples:
+        >>> exchanged(np.array([3, 1, 2]), 3, 0).tolist()
+        [0, 1, 2]
+    """
+    return np.where(numbers == first, second, np.where(numbers == second, first, numbers))
+
+
 def bucketed_order(
     seed: int, epoch: int, lengths: NDArray[np.integer], step_size: int, start: int = 0
 ) -> Iterator[NDArray[np.int64]]:
@@ -258,8 +268,8 @@ def bucketed_order(
     for block in range(min(start // size, num_blocks - 1), num_blocks):
         begin, end = block * size, num_rows if block == num_blocks - 1 else (block + 1) * size
         rows = rows_at(begin, end)
-        if fails_early:  # the longest row and the first one change places
-            rows = np.where(rows == first, longest, np.where(rows == longest, first, rows))
+        if fails_early:
+            rows = exchanged(rows, first, longest)
         rows = rows[np.argsort(-lengths[rows].astype(np.int64), kind="stable")]
         whole = len(rows) // step_size * step_size
         steps = rows[:whole].reshape(-1, step_size)

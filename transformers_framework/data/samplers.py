@@ -8,6 +8,7 @@ from transformers_framework.constants import TRAIN, Stage
 from transformers_framework.data.preparation import MAX_COUNTED_ROWS
 from transformers_framework.data.row_groups import regroup
 from transformers_framework.data.sampler import BatchSampler
+from transformers_framework.data.token_batches import TokenBatchSampler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,8 @@ def sampler_of(data: DataModule, stage: Stage, trainer: pl.Trainer) -> BatchSamp
         trainer: Has the rank.
     """
     ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+    if stage == TRAIN and data.token_batches is not None:
+        return TokenBatchSampler(data.token_batches, **ranks)
     num_entries = data.num_entries(stage)
     has_buckets = data.length_bucketing and not data.iterable and not data.limits.overfits
     return BatchSampler(

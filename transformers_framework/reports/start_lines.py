@@ -58,7 +58,8 @@ def _model(run: Run, trainer: pl.Trainer) -> str:
     parameters = list(run.module.parameters())
     total, trained = (sum(p.numel() for p in parameters if p.requires_grad or every) for every in (True, False))
     kind, world = trainer.strategy.root_device.type, trainer.world_size
-    size = run.data.batch_sizes[TRAIN]
+    size = run.data.max_tokens or run.data.batch_sizes[TRAIN]
+    unit = "rows" if run.data.max_tokens is None else "tokens at most"
     factors = [
         f"{size:,}",
         *([f"{world} ranks"] if world > 1 else []),
@@ -68,7 +69,7 @@ def _model(run: Run, trainer: pl.Trainer) -> str:
     product = f" ({' × '.join(factors)})" if len(factors) > 1 else ""
     return (
         f"{run.config.model_type}: {total:,} parameters, {'all' if total == trained else f'{trained:,}'} trained; "
-        f"precision {trainer.precision} on {world} {DEVICES.get(kind, kind)}{'s' * (world > 1)}; {rows:,} rows per "
+        f"precision {trainer.precision} on {world} {DEVICES.get(kind, kind)}{'s' * (world > 1)}; {rows:,} {unit} per "
         f"step{product}"
     )
 
