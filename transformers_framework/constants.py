@@ -48,6 +48,7 @@ MEASURED: Final = ("train/tokens_per_second", "train/peak_memory_gb", "train/mfu
 AUTO: Final = "auto"  # value of a flag whose default depends on the model, the pipeline or the data of a run
 MOST_TOKENS: Final = 512  # of an input by default
 DEFAULT_BATCH_SIZE: Final = 32
+REPLACED_BY: Final = {"max_tokens_per_batch": "batch_size"}  # a flag: the one whose value it replaces
 
 SERIES: Final = ("seeds", "sweep")  # flags that start several runs, each in a process of its own
 

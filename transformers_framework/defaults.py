@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from transformers_framework.storage.run_folders import RunFolders
 
 BY_RUN = ("max_sequence_length", "length_bucketing", "monitor", "monitor_direction")  # flags with such a default
-REPLACED = {"max_tokens_per_batch": "batch_size"}  # a flag, and the one whose value is not used if it is given
 SHOWN = (
     "max_sequence_length",
     "batch_size",

@@ -13,8 +13,7 @@ from transformers_framework.cli.flags import Flag, flags_of, merge
 from transformers_framework.cli.given import ALIASES, PREFIX, Given, dashed
 from transformers_framework.cli.synonyms import FORMER, called_here
 from transformers_framework.cli.values import describe
-from transformers_framework.constants import AUTO
-from transformers_framework.defaults import REPLACED
+from transformers_framework.constants import AUTO, REPLACED_BY
 from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
 from transformers_framework.objectives.capabilities import default_weight
 from transformers_framework.registry import (
@@ -297,7 +296,7 @@ def values_of(given: Mapping[str, Given], groups: Groups) -> dict[str, Any]:
     missing = [flag.dashed for name, flag in arguments.flags.items() if flag.is_required and name not in given]
     if missing and "print_config" not in given:
         problems.append(f"Missing: {', '.join(missing)}. Add --help to read what they mean.")
-    for name, other in REPLACED.items():
+    for name, other in REPLACED_BY.items():
         if values.get(name) is not None and other in values:
             problems.append(f"{given[name].place} replaces {given[other].place}: give one of the two flags.")
     if problems:
@@ -389,6 +388,6 @@ def printed(groups: Groups, options: Mapping[str, Any], how: str | bool) -> str:
 
 def grouped(groups: Groups, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return values by group, without the flags of the command itself and those that others replace."""
-    unused = {other for name, other in REPLACED.items() if options.get(name) is not None}
+    unused = {other for name, other in REPLACED_BY.items() if options.get(name) is not None}
     shown = options.keys() - unused
     return {title: {name: options[name] for name in flags if name in shown} for title, flags in groups.items()}

@@ -122,7 +122,7 @@ def token_cache(
                 return None
             batches = EncodedBatches(encoder, texts, sizes["batch_size"])
             with building(folder, about=key) as aside:
-                _write(batches.shown(title, sizes["num_workers"]), aside, encoder.dtype)
+                _write(batches.shown(title, sizes["num_workers"]), aside, encoder.id_type)
         cache = TokenCache(folder)
         assert len(cache) == len(dataset)  # the files are open now: another process may replace them
         return cache
@@ -134,16 +134,16 @@ class Encoder:
 
     Args:
         inputs: Inputs of the rows.
-        dtype: Type of token ids.
+        id_type: Type of token ids.
     """
 
     inputs: Inputs
-    dtype: np.dtype[Any]
+    id_type: np.dtype[Any]
 
     def __call__(self, first_row: int, rows: Mapping[str, Sequence[Any]]) -> Segments:
         """Return the segments of some rows."""
         found = self.inputs.tokenized(rows)
-        return replace(found, ids=found.ids.astype(self.dtype))
+        return replace(found, ids=found.ids.astype(self.id_type))
 
 
 def estimated_size(dataset: Dataset, encoder: Encoder) -> float:
@@ -152,7 +152,7 @@ def estimated_size(dataset: Dataset, encoder: Encoder) -> float:
     if not places:
         return 0.0
     found = encoder(0, dataset[list(places)])
-    of_token = encoder.dtype.itemsize + (found.starts is not None)
+    of_token = encoder.id_type.itemsize + (found.starts is not None)
     size = len(found.ids) * of_token + len(found.lengths) * BYTES_OF_SEGMENT + len(places) * BYTES_OF_ROW
     return size / len(places) * len(dataset)
 
