@@ -57,6 +57,8 @@ def test_a_description_has_no_paths_and_names_nothing_to_import(ranker: Path) ->
         "max_sequence_length": [48],
         "label_column": "label",
         "index_column": "key",
+        "iterable": False,
+        "loss_fn": "cross_entropy",
         "label_smoothing": 0.0,
         "metrics_empty_target_action": "skip",
         "seed": 1337,

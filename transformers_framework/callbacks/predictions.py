@@ -221,8 +221,9 @@ def lines_of(objective: Objective, part: PredictedPart) -> Iterator[tuple[dict[s
 def decoded(objective: Objective, part: PredictedPart) -> Iterator[dict[str, Any]]:
     """Yield the predictions of each row as they are shown."""
     names = [name for name in part.columns if name != ROW_IDS]
-    for values in zip(*(part.columns[name].tolist() for name in names), strict=True):
-        yield objective.decode(dict(zip(names, values, strict=True)))
+    columns = [part.columns[name].tolist() for name in names]
+    for number in range(len(part.columns[ROW_IDS])):
+        yield objective.decode({name: values[number] for name, values in zip(names, columns, strict=True)})
 
 
 def on_host(predictions: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, np.ndarray]]:

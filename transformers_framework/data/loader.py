@@ -93,7 +93,8 @@ class RowStream(IterableDataset[Rows]):
                 yield rows
 
     def _batches(self) -> Iterator[Rows]:
-        size = self.sampler.step_size * max(1, BUFFER_ROWS // self.sampler.step_size)
+        rows_of_step = self.sampler.step_size * self.sampler.accumulated
+        size = rows_of_step * max(1, BUFFER_ROWS // rows_of_step)
         epoch, consumed = self.sampler.epoch, self.sampler.consumed
         stream = self.dataset.skip(consumed // size * size) if consumed >= size else self.dataset
         start = consumed // size * size
@@ -105,6 +106,7 @@ class RowStream(IterableDataset[Rows]):
         sampler = BatchSampler(
             len(columns[self.columns[0]]),
             batch_size=self.sampler.batch_size,
+            accumulated=self.sampler.accumulated,
             seed=self.sampler.seed + start,  # each buffer has an order of its own
             shuffle=self.sampler.shuffle,
             rank=self.sampler.rank,

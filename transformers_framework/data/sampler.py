@@ -65,13 +65,15 @@ class BatchSampler:
     Args:
         num_rows: Number of rows of the data set, or of bins.
         batch_size: Number of rows, or bins, per batch on each rank.
+        accumulated: Number of batches per optimizer step. With ``lengths``, the rows of an optimizer step have similar
+            lengths, so that the order depends on their number alone, however batches and ranks divide them.
         seed: The run's seed.
         shuffle: New order in each epoch, for training. Without it, the order of the file, or longest first if
             ``lengths`` are given, and always epoch 0, so that random decisions about rows are the same in each
             evaluation.
         rank: Rank of this process.
         world_size: Number of ranks.
-        lengths: Length of each row in any unit, (num_rows,) integers. The rows of a step then have similar lengths.
+        lengths: Length of each row in any unit, (num_rows,) integers.
         bins: Rows of each bin; requests then have the rows of their bins.
         regroup: Returns the ``num_rows`` bins of an epoch, where bins change in each epoch; ``lengths`` are then
             lengths of rows, and the length of a bin is their sum.
@@ -85,6 +87,7 @@ class BatchSampler:
         num_rows: int,
         *,
         batch_size: int,
+        accumulated: int = 1,
         seed: int,
         shuffle: bool,
         rank: int = 0,
@@ -101,7 +104,7 @@ class BatchSampler:
         assert bins is None or len(bins) == num_rows
         assert batch_size >= 1
         assert 0 <= rank < world_size
-        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
+        self.batch_size, self.accumulated, self.seed, self.shuffle = batch_size, accumulated, seed, shuffle
         self.rank, self.world_size = rank, world_size
         self.lengths = self.row_lengths = None if lengths is None else np.asarray(lengths)
         assert self.lengths is None or regroup is not None or self.lengths.shape == (num_rows,)
@@ -134,8 +137,8 @@ class BatchSampler:
         Args:
             epoch: The epoch that was interrupted.
             consumed: Rows that all ranks together had consumed in it, see :meth:`rows_after`. With another
-                ``batch_size * world_size`` than before, a step that this number cuts is seen again; with ``lengths``
-                also other rows may be, since steps are then other sets of rows. All rows: the next epoch starts.
+                ``batch_size * world_size`` than before, a step that this number cuts is seen again. All rows: the next
+                epoch starts.
         """
         self.epoch, self.consumed = (epoch, consumed) if consumed < self.num_rows else (epoch + 1, 0)
 
@@ -157,7 +160,7 @@ class BatchSampler:
             Blocks of row ids, int64, each of whole steps; the last one may end with an incomplete step.
         """
         if self.shuffle and self.lengths is not None:
-            return bucketed_order(self.seed, self.epoch, self.lengths, self.step_size, start)
+            return bucketed_order(self.seed, self.epoch, self.lengths, self.step_size * self.accumulated, start)
         rows, size = self._rows_between(), BLOCK_STEPS * self.step_size
         return (rows(begin, min(begin + size, self.num_rows)) for begin in range(start, self.num_rows, size))
 
@@ -239,7 +242,7 @@ def exchanged(numbers: NDArray[np.int64], first: int, second: int) -> NDArray[np
 def bucketed_order(
     seed: int, epoch: int, lengths: NDArray[np.integer], step_size: int, start: int = 0
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield a random order in which the rows of a step have similar lengths, longest first.
+    """Yield a random order in which the rows of an optimizer step have similar lengths, longest first.
 
     Rows are shuffled and split into blocks of at most 100 steps (fewer for small data, so that steps still differ
     between epochs). Each block is sorted by length and split into steps, and its steps are shuffled. The incomplete
@@ -250,8 +253,8 @@ def bucketed_order(
         seed: The run's seed.
         epoch: The epoch.
         lengths: Length of each row, (N,) integers.
-        step_size: Number of rows per step over all ranks.
-        start: Number of rows to leave out, those of whole steps.
+        step_size: Number of rows per optimizer step, over all ranks and accumulated batches.
+        start: Number of rows to leave out.
 
     Yields:
         Blocks of row ids, int64.

@@ -35,6 +35,7 @@ def sampler_of(data: DataModule, stage: Stage, trainer: pl.Trainer) -> BatchSamp
     return BatchSampler(
         num_entries if num_entries is not None else UNKNOWN_NUM_ROWS,
         batch_size=data.batch_sizes[stage],
+        accumulated=trainer.accumulate_grad_batches if stage == TRAIN else 1,
         seed=data.seed,
         shuffle=stage == TRAIN and not data.limits.overfits,
         lengths=row_lengths(data, stage) if has_buckets or stage != TRAIN else None,

@@ -321,3 +321,24 @@ def test_places_that_take_part_are_dealt_to_all_ranks(world_size, with_lengths):
     steps = [real_rows(step) for step in zip(*batches, strict=True)]
     in_order = [row for step in steps for row in step]
     assert in_order == (sorted(places.tolist(), reverse=True) if with_lengths else places.tolist())
+
+
+@pytest.mark.parametrize(("batch_size", "accumulated", "world_size"), [(4, 4, 1), (2, 4, 2), (8, 1, 2), (1, 16, 1)])
+@pytest.mark.parametrize("start", [0, 16, 208])
+def test_rows_of_an_optimizer_step_are_the_same_however_they_are_divided(batch_size, accumulated, world_size, start):
+    """With length bucketing, too: on 16 rows at once, in smaller batches, and on several ranks."""
+
+    def steps(batch_size: int, accumulated: int, world_size: int) -> list[list[int]]:
+        found: dict[int, list[int]] = {}
+        for rank in range(world_size):
+            sampler = BatchSampler(
+                500, batch_size=batch_size, accumulated=accumulated, seed=3, shuffle=True, rank=rank,
+                world_size=world_size, lengths=lognormal_lengths(500), epoch=1, consumed=start,
+            )  # fmt: skip
+            for number, request in enumerate(sampler):
+                found.setdefault(number // accumulated, []).extend(row for row in request.rows if row >= 0)
+        return [sorted(rows) for rows in found.values()]
+
+    expected = steps(16, 1, 1)
+    assert [len(rows) for rows in expected] == [16] * ((500 - start) // 16) + [500 % 16]
+    assert steps(batch_size, accumulated, world_size) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -175,6 +176,10 @@ def test_tokens_that_do_not_fit_are_not_cached(tmp_path, monkeypatch, caplog):
     assert "they would take more than a tenth of the free disk space" in caplog.text
     assert tokens_of(tmp_path, inputs_of(), cache_tokens=True) is not None
     assert tokens_of(tmp_path, inputs_of()) is not None, "they are there"
-    size = sum(file.stat().st_size for file in next((tmp_path / "tokens").iterdir()).iterdir() if file.name[0] != ".")
+    size = sum(
+        file.stat().st_size
+        for file in next(filter(Path.is_dir, (tmp_path / "tokens").iterdir())).iterdir()
+        if file.name[0] != "."
+    )
     encoder = cache.Encoder(inputs_of(), np.dtype(np.uint16))
     assert cache.estimated_size(ROWS, encoder) == pytest.approx(size, rel=0.01)

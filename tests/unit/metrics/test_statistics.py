@@ -67,7 +67,7 @@ def test_few_units_have_the_p_value_of_all_exchanges():
 
 
 def test_seeds_are_fixed_and_blocks_do_not_matter(monkeypatch):
-    from transformers_framework.several import statistics
+    from transformers_framework.metrics import statistics
 
     measures = [f1(TRUE, FIRST)], (f1(TRUE, FIRST), f1(TRUE, SECOND))
     first = intervals(measures[0], num_resamples=100), p_values(*measures[1], num_resamples=100)

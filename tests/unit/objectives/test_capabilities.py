@@ -14,7 +14,11 @@ from transformers_framework.registry import PIPELINES, resolve
 
 CORE, CAPABILITY = 12, 4  # members at most
 MODULE = capabilities.__name__
-CAPABILITIES = [kind for _, kind in inspect.getmembers(capabilities, inspect.isclass) if kind.__module__ == MODULE]
+CAPABILITIES = [
+    kind
+    for _, kind in inspect.getmembers(capabilities, inspect.isclass)
+    if kind.__module__ == MODULE and not issubclass(kind, tuple)  # what is passed to one
+]
 
 
 class Plain(Objective):
