@@ -38,7 +38,7 @@ def claims(n: int, seed: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("head", ["AE_1", pytest.param("IE_1", marks=pytest.mark.slow)])
-def test_claims_are_classified_by_all_of_their_evidence(head: str, tmp_path: Path, caplog: Any) -> None:
+def test_claims_are_classified_by_all_of_their_evidence(head: str, tmp_path: Path, said: Any) -> None:
     data = {
         f"{stage}_dataset": tiny.write_jsonl(tmp_path / f"{stage}.jsonl", claims(n, n))
         for stage, n in (("train", 192), ("test", 41))
@@ -46,7 +46,7 @@ def test_claims_are_classified_by_all_of_their_evidence(head: str, tmp_path: Pat
     flags = JOINT | {"classification_head_type": head, "learning_rate": 3e-3, "batch_size": 32, "max_epochs": 4}
     flags |= {"separated": True, "max_sequence_length": 10} if head == "IE_1" else {}
     trained = runs.run(tmp_path, **flags, **data, scheduler="constant")
-    assert "the model was not pre-trained with several candidates in one input" in caplog.text
+    assert "the model was not pre-trained with several candidates in one input" in said.text
     rows, found = claims(41, 41), runs.predictions(trained)
     hits = np.mean([line["prediction"] == row["label"] for line, row in zip(found, rows, strict=True)])
     assert runs.metrics(trained, "test")["test/seq_class/accuracy"] == approx(hits)

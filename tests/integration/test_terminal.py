@@ -101,7 +101,7 @@ def test_a_run_shows_its_progress(has_terminal, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("silence", "lines"), [(0, 3), (1e9, 0)])
-def test_few_slow_steps_are_not_silent(silence, lines, tmp_path, monkeypatch, caplog):
+def test_few_slow_steps_are_not_silent(silence, lines, tmp_path, monkeypatch, said):
     """A line is logged after a long silence although the run ends before its first logging step."""
     monkeypatch.setattr("transformers_framework.reports.progress.LONGEST_SILENCE", silence)
     data = runs.datasets(tmp_path / "data", "seq_class", sizes=(24,))
@@ -114,5 +114,5 @@ def test_few_slow_steps_are_not_silent(silence, lines, tmp_path, monkeypatch, ca
         batch_size=4,
         max_epochs=1,
     )
-    said = re.findall(r"epoch 1 of 1, step \d of 3, loss \d\.\d{4}, lr", caplog.text)
-    assert len(said) == lines, caplog.text
+    found = re.findall(r"epoch 1 of 1, step \d of 3, loss \d\.\d{4}, lr", said.text)
+    assert len(found) == lines, said.text
