@@ -147,11 +147,11 @@ def test_gradients_are_clipped_in_bf16_with_a_fused_optimizer(folder: Path, algo
     assert 0 < max(seen.gradients.values()) <= limit * 1.001
 
 
-def test_half_precision_on_a_cpu_is_bf16_and_says_so(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), runs.watched() as seen:
+def test_half_precision_on_a_cpu_is_bf16_and_says_so(folder: Path, said: pytest.LogCaptureFixture) -> None:
+    with said.at_level(logging.WARNING), runs.watched() as seen:
         train(folder, "half", "test", precision="16", max_steps=1)
     assert seen.experiment.trainer.precision == "bf16-mixed"
-    assert "bf16" in caplog.text
+    assert "bf16" in said.text
 
 
 # --- how a run ends --------------------------------------------------------------------------------------------------
@@ -222,11 +222,11 @@ def test_a_run_that_stopped_early_stays_stopped(folder: Path, capfd: pytest.Capt
     assert last_step("stopped", patience=4, resume=True) == last_step("patient", patience=4) == 12
 
 
-def test_a_run_that_is_continued_with_fewer_epochs_is_done(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_is_continued_with_fewer_epochs_is_done(folder: Path, said: pytest.LogCaptureFixture) -> None:
     before = runs.weights(train(folder, "fewer", max_epochs=2).last)
-    with caplog.at_level(logging.WARNING):
+    with said.at_level(logging.WARNING):
         after = train(folder, "fewer", max_epochs=1, resume=True)
-    assert "2 epochs are done" in caplog.text
+    assert "2 epochs are done" in said.text
     assert all(torch.equal(tensor, before[name]) for name, tensor in runs.weights(after.last).items())
 
 
@@ -443,12 +443,12 @@ def test_checkpointed_activations_change_nothing(folder: Path) -> None:
     runs.assert_weights_are_close(*(run.pre_trained_models / "final" for run in (again, kept)))
 
 
-def test_profiler_determinism_and_statistics(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_profiler_determinism_and_statistics(folder: Path, said: pytest.LogCaptureFixture) -> None:
     try:
         done = train(folder, "profiled", "valid", profiler="simple", deterministic=True, devices_stats=True)
     finally:
         torch.use_deterministic_algorithms(False)
-    assert "run_training_epoch" in caplog.text
+    assert "run_training_epoch" in said.text
     assert any("cpu" in name for name in runs.scalars(done)), "statistics of the device are logged"
 
 
