@@ -17,7 +17,7 @@ MODULE = capabilities.__name__
 CAPABILITIES = [
     kind
     for _, kind in inspect.getmembers(capabilities, inspect.isclass)
-    if kind.__module__ == MODULE and not issubclass(kind, tuple)  # what is passed to one
+    if kind.__module__ == MODULE and not issubclass(kind, tuple)  # an argument of a capability
 ]
 
 
