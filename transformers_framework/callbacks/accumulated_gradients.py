@@ -91,18 +91,18 @@ def check_rows_of_step(data: DataModule, trainer: pl.Trainer, state: dict[str, i
     """
     size, accumulated = data.entries_per_batch, trainer.accumulate_grad_batches
     before, now = state.get("rows_of_step"), size * trainer.world_size * accumulated
-    if before is not None and before != now and data.max_tokens is not None:
-        raise ConfigurationError(
-            f"--max_tokens_per_batch: the run made steps of {before} batches, and this command's would have {now} "
-            f"({trainer.world_size} processes, --accumulate_grad_batches {accumulated}). Choose numbers whose product "
-            f"is {before}, or give --allow_other_batch_size to continue with other steps."
-        )
-    if before is not None and before != now:
-        raise ConfigurationError(
+    if before is None or before == now:
+        return
+    if data.max_tokens is None:
+        found = (
             f"--batch_size: the run made steps of {before} rows, and this command's would have {now} ({size} rows on "
-            f"{trainer.world_size} processes, --accumulate_grad_batches {accumulated}). Choose numbers whose product "
-            f"is {before}, or give --allow_other_batch_size to continue with other steps."
         )
+    else:
+        found = f"--max_tokens_per_batch: the run made steps of {before} batches, and this command's would have {now} ("
+    raise ConfigurationError(
+        f"{found}{trainer.world_size} processes, --accumulate_grad_batches {accumulated}). Choose numbers whose "
+        f"product is {before}, or give --allow_other_batch_size to continue with other steps."
+    )
 
 
 def rows_and_batches(

@@ -289,7 +289,7 @@ class DataModule(pl.LightningDataModule):
             num_workers=self.workers_of(trainer),
             pin_memory=self.pin_memory and device not in ("cpu", "mps"),  # which use the memory of the host
             epoch=lambda: max(sampler.epoch, trainer.current_epoch) if stage == TRAIN else 0,
-            accumulate_grad_batches=trainer.accumulate_grad_batches if stage == TRAIN else 1,
+            accumulate_grad_batches=sampler.accumulated,
             limit=lambda: trainer.num_training_batches,
         )
 
@@ -381,9 +381,8 @@ class DataModule(pl.LightningDataModule):
         assert trainer is not None
         assert sampler is not None
         done = epoch_loop(trainer).batch_progress.current.processed  # type: ignore[attr-defined]
-        rows_of_step = sampler.step_size * trainer.accumulate_grad_batches
         epoch = epoch_under_way(trainer)
-        return {"epoch": epoch, "consumed": sampler.rows_after(done), "rows_of_step": rows_of_step}
+        return {"epoch": epoch, "consumed": sampler.rows_after(done), "rows_of_step": sampler.rows_of_step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Resume after the rows that were consumed."""

@@ -93,8 +93,7 @@ class RowStream(IterableDataset[Rows]):
                 yield rows
 
     def _batches(self) -> Iterator[Rows]:
-        rows_of_step = self.sampler.step_size * self.sampler.accumulated
-        size = rows_of_step * max(1, BUFFER_ROWS // rows_of_step)
+        size = self.sampler.rows_of_step * max(1, BUFFER_ROWS // self.sampler.rows_of_step)
         epoch, consumed = self.sampler.epoch, self.sampler.consumed
         stream = self.dataset.skip(consumed // size * size) if consumed >= size else self.dataset
         start = consumed // size * size

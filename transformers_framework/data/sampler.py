@@ -118,6 +118,11 @@ class BatchSampler:
         return self.batch_size * self.world_size
 
     @property
+    def rows_of_step(self) -> int:
+        """Rows of an optimizer step, over all ranks and accumulated batches."""
+        return self.step_size * self.accumulated
+
+    @property
     def sampler(self) -> BatchSampler:
         """Itself: Lightning calls ``dataloader.batch_sampler.sampler.set_epoch`` at the start of each epoch."""
         return self
@@ -160,7 +165,7 @@ class BatchSampler:
             Blocks of row ids, int64, each of whole steps; the last one may end with an incomplete step.
         """
         if self.shuffle and self.lengths is not None:
-            return bucketed_order(self.seed, self.epoch, self.lengths, self.step_size * self.accumulated, start)
+            return bucketed_order(self.seed, self.epoch, self.lengths, self.rows_of_step, start)
         rows, size = self._rows_between(), BLOCK_STEPS * self.step_size
         return (rows(begin, min(begin + size, self.num_rows)) for begin in range(start, self.num_rows, size))
 

@@ -25,24 +25,24 @@ def sampler_of(data: DataModule, stage: Stage, trainer: pl.Trainer) -> BatchSamp
     Args:
         data: The data, loaded.
         stage: The stage.
-        trainer: Has the rank.
+        trainer: Has the rank and the accumulation.
     """
-    ranks = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+    accumulated = trainer.accumulate_grad_batches if stage == TRAIN else 1
+    steps = {"accumulated": accumulated, "rank": trainer.global_rank, "world_size": trainer.world_size}
     if stage == TRAIN and data.token_batches is not None:
-        return TokenBatchSampler(data.token_batches, **ranks)
+        return TokenBatchSampler(data.token_batches, **steps)
     num_entries = data.num_entries(stage)
     has_buckets = data.length_bucketing and not data.iterable and not data.limits.overfits
     return BatchSampler(
         num_entries if num_entries is not None else UNKNOWN_NUM_ROWS,
         batch_size=data.batch_sizes[stage],
-        accumulated=trainer.accumulate_grad_batches if stage == TRAIN else 1,
         seed=data.seed,
         shuffle=stage == TRAIN and not data.limits.overfits,
         lengths=row_lengths(data, stage) if has_buckets or stage != TRAIN else None,
         bins=data.bins if stage == TRAIN else None,
         regroup=regroup(data, stage),
         entries=data.limits.entries(data, stage, trainer.world_size),
-        **ranks,
+        **steps,
     )
 
 

@@ -29,12 +29,21 @@ class TokenBatchSampler(BatchSampler):
 
     Args:
         batches: The batches.
+        accumulated: Number of batches per optimizer step.
         rank: Rank of this process.
         world_size: Number of ranks.
     """
 
-    def __init__(self, batches: TokenBatches, *, rank: int = 0, world_size: int = 1) -> None:
-        super().__init__(len(batches), batch_size=1, seed=batches.seed, shuffle=True, rank=rank, world_size=world_size)
+    def __init__(self, batches: TokenBatches, *, accumulated: int = 1, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(
+            len(batches),
+            batch_size=1,
+            accumulated=accumulated,
+            seed=batches.seed,
+            shuffle=True,
+            rank=rank,
+            world_size=world_size,
+        )
         self.batches = batches
 
     def order(self, start: int = 0) -> Iterator[NDArray[np.int64]]:
@@ -62,7 +71,7 @@ def token_batches(data: DataModule, max_tokens: int) -> TokenBatches:
     Raises:
         DataError: When a row is longer than a batch may be; the message has its place.
     """
-    lengths = data.preparation.token_lengths(data.datasets[TRAIN], data.inputs)
+    lengths = data.preparation.token_lengths(data.datasets[TRAIN], data.inputs, data.tokens(TRAIN))
     for objective in data.objectives:
         if isinstance(objective, ChangesLengths):
             lengths = np.maximum(lengths, objective.packed_lengths(lengths, data.inputs.max_length)[0])

@@ -163,4 +163,4 @@ def _check_sizes(lists: CandidateLists, positives: NDArray[np.int64], source: Da
 
 def _first_row(lists: CandidateLists, which: NDArray[np.bool_]) -> int:
     """Return the first row of some questions."""
-    return int(lists.rows[np.repeat(which, lists.sizes)].min(initial=np.iinfo(np.int64).max, where=True))
+    return int(lists.rows[np.repeat(which, lists.sizes)].min())

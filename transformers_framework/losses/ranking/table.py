@@ -6,7 +6,7 @@ Nothing heavy is imported here: a row names its function by import path.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from transformers_framework.import_paths import resolve
@@ -40,10 +40,11 @@ class RankingLoss:
         """Whether candidates of a list are compared with each other."""
         return self.function is not None
 
-    def of_lists(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum of the losses of lists; see ``function``."""
+    @cached_property
+    def of_lists(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The ``function``: it returns the sum of the losses of lists."""
         assert self.function is not None
-        found: Tensor = resolve(self.function)(scores, labels)
+        found: Callable[[Tensor, Tensor], Tensor] = resolve(self.function)
         return found
 
     def items_of_lists(self, labels: Any) -> Any:
