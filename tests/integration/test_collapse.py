@@ -1,16 +1,18 @@
-"""A warning if a model predicts one class for everything, and only then."""
+"""A warning if a model predicts one class, one score or one number for everything, and only then."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests import runs, tiny
 from transformers_framework.metrics.confusion import count_pairs
-from transformers_framework.objectives.details import collapse
-from transformers_framework.objectives.details.collapse import FEWEST, warn_of_collapse
+from transformers_framework.metrics.ranking import sort_candidates
+from transformers_framework.objectives.details.collapse import FEWEST, collapsed_ranking, one_class
 
 
 @pytest.mark.parametrize(
@@ -23,17 +25,57 @@ from transformers_framework.objectives.details.collapse import FEWEST, warn_of_c
     ],
     ids=["one class", "both", "one label", "few rows"],
 )
-def test_only_one_class_for_labels_of_several_is_a_warning(labels, preds, warns, monkeypatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(collapse.logger, "warning", lambda text, *given: said.append(text % given))
-    warn_of_collapse(count_pairs(["no", "yes"], labels, preds))
-    assert [text.startswith(f"Test: each of the {FEWEST + 1} rows is predicted as no") for text in said] == [
+def test_only_one_class_for_labels_of_several_is_a_warning(labels: list[int], preds: list[int], warns: bool) -> None:
+    found = one_class(count_pairs(["no", "yes"], labels, preds))
+    assert [text.startswith(f"Test: each of the {FEWEST + 1} rows is predicted as no") for text in found] == [
         True
     ] * warns
 
 
-def test_a_run_warns_at_its_end(tmp_path: Path, said: Any) -> None:
-    file = tiny.write_jsonl(tmp_path / "rows.jsonl", tiny.classes(24))
-    flags = {"learning_rate": 1e-2, "label_weights": [1, 0], "max_epochs": 2}
-    runs.run(tmp_path, pipeline="seq_class", train_dataset=file, test_dataset=file, **flags)
-    assert "Test: each of the 24 rows is predicted as 0, though" in said.text
+SCORES = np.linspace(-3, -1, FEWEST)  # the positive of each query, its last candidate, has the highest score
+
+
+@pytest.mark.parametrize(
+    ("scores", "has_classes", "expected"),
+    [
+        (SCORES, True, f"Test: each of the {FEWEST} candidates is predicted as no, though labels are of 2 classes"),
+        (SCORES, False, None),
+        (SCORES + 2, True, None),
+        (np.full(FEWEST, 0.25), True, f"Test: all {FEWEST} candidates have the same score (0.25)"),
+        (np.full(FEWEST, 0.25) + SCORES / 1e6, False, f"Test: all {FEWEST} candidates have the same score (0.25)"),
+        (np.full(FEWEST, 0.25) + SCORES / 1e3, False, None),
+    ],
+    ids=["one class", "no classes", "both", "one score", "but for rounding", "scores"],
+)
+def test_candidates_of_one_class_or_score_are_a_warning(scores: Any, has_classes: bool, expected: str | None) -> None:
+    labels, queries = np.arange(FEWEST) % 5 == 4, np.arange(FEWEST) // 5
+    ranked = sort_candidates(scores, labels.astype(int), queries, np.arange(FEWEST))
+    confusion = count_pairs(["no", "yes"], labels, scores > 0, "candidates") if has_classes else None
+    found = collapsed_ranking(scores, ranked, confusion)
+    assert [expected is not None and text.startswith(expected) for text in found] == [True] * (expected is not None)
+    assert not any("predicted as" in text and "100.0 % of all pairs" not in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "changes", "expected"),
+    [
+        ("seq_class", {"label_weights": [1, 0]}, "Test: each of the 24 rows is predicted as 0, though"),
+        ("answer_selection", {"label_weights": [1, 0]}, "Test: each of the 24 candidates is predicted as 0, though"),
+        (
+            "answer_selection",
+            {"label_weights": [1, 0], "k": 4},
+            "Test: each of the 24 candidates is predicted as 0, though",
+        ),
+    ],
+    ids=["classes", "candidates", "jointly"],
+)
+def test_a_run_warns_at_its_end(
+    pipeline: str, changes: dict[str, Any], expected: str, tmp_path: Path, said: Any
+) -> None:
+    rows = tiny.classes(24) if pipeline == "seq_class" else tiny.pairs(24)
+    file = tiny.write_jsonl(tmp_path / "rows.jsonl", rows)
+    flags = {"learning_rate": 1e-2, "max_epochs": 2, **changes}
+    folders = runs.run(tmp_path, pipeline=pipeline, train_dataset=file, test_dataset=file, **flags)
+    (text,) = json.loads(folders.results.read_text("utf-8"))["warnings"]["test"]
+    assert text.startswith(expected)
+    assert said.text.count(text) == 1

@@ -128,9 +128,9 @@ class PairCounter:
         return Confusion(self.class_names, labels, preds, self._counts, self.unit)
 
 
-def count_pairs(class_names: Sequence[str], labels: ArrayLike, preds: ArrayLike) -> Confusion:
+def count_pairs(class_names: Sequence[str], labels: ArrayLike, preds: ArrayLike, unit: str = "rows") -> Confusion:
     """Return the counts of N predictions; see :meth:`PairCounter.add`."""
-    counter = PairCounter(class_names)
+    counter = PairCounter(class_names, unit)
     counter.add(labels, preds)
     return counter.confusion()
 

@@ -369,8 +369,9 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, GroupsRows, Expor
 
         columns = Columns(self.column, self.index_column, self.list_column)
         target_of = partial(self.classes.numbers, stage="test")
-        options = self.metric_options
-        return ranking_details(predicted, num_mistakes, columns, target_of, are_logits=True, metric_options=options)
+        names = () if self.loss.compares else self.classes.display_names  # with such losses, 0 is no boundary
+        options: dict[str, Any] = {"are_logits": True, "class_names": names, "metric_options": self.metric_options}
+        return ranking_details(predicted, num_mistakes, columns, target_of, **options)
 
     @property
     def list_column(self) -> str | None:

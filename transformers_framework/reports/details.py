@@ -99,6 +99,16 @@ def stage_details(run: Run, stage: Stage) -> dict[str, StageDetails]:
     return {} if report is None else report.of(run, stage)
 
 
+def warnings_of(run: Run, stage: Stage) -> list[str]:
+    """Return what is wrong with the predictions of a stage as a whole, on rank 0 only.
+
+    Args:
+        run: The run, after the stage.
+        stage: A stage; only testing has warnings.
+    """
+    return [text for found in stage_details(run, stage).values() for text in found.warnings]
+
+
 def details(run: Run, stage: Stage) -> dict[str, dict[str, Any]]:
     """Return what results.json has under ``details``: values by objective, computed once and on rank 0 only.
 

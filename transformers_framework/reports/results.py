@@ -6,6 +6,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from transformers_framework.callbacks.checkpoints import best_of
 from transformers_framework.callbacks.model_card import versions
 from transformers_framework.constants import EVALUATED, STAGES, TRAIN
 from transformers_framework.processing.json_text import to_json
-from transformers_framework.reports.details import details
+from transformers_framework.reports.details import details, warnings_of
 from transformers_framework.reports.metrics_file import MetricsFile
 from transformers_framework.reports.throughput import throughput_of
 from transformers_framework.run_parts import EndsRun
@@ -130,6 +131,8 @@ class Results(pl.Callback, EndsRun):
         if not run.trainer.is_global_zero:
             return
         found = results_of(run, self.durations.seconds(), self.git_commit)
+        for text in chain.from_iterable(found["warnings"].values()):
+            logger.warning("%s", text)
         if not run.data.has("train"):
             found = updated(run.folders.read_results(), found)
         try:
@@ -195,6 +198,7 @@ def results_of(run: Run, seconds: Mapping[str, float], commit: str | None) -> di
         "best": best_of(run.trainer),
         **metrics,
         "details": {stage: found for stage in EVALUATED if (found := details(run, stage))},
+        "warnings": {stage: texts for stage in EVALUATED if (texts := warnings_of(run, stage))},
         "durations": {
             "total": round(sum(seconds.values()), 3),
             **{stage: round(seconds[stage], 3) for stage in STAGES if stage in seconds},
@@ -243,6 +247,8 @@ def updated(earlier: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, A
     merged = {**found, **earlier} if TRAIN in earlier.get("data", {}) else {**earlier, **found}
     for stage in EVALUATED:
         merged[stage] = found[stage] or merged[stage]
+    by_stage = ((stage, (found if found[stage] else earlier).get("warnings", {})) for stage in EVALUATED)
+    merged["warnings"] = {stage: texts[stage] for stage, texts in by_stage if stage in texts}
     for part in ("details", "data", "folders"):
         merged[part] = {**earlier.get(part, {}), **found.get(part, {})}
     durations = {stage: value for stage, value in found["durations"].items() if stage != "total"}

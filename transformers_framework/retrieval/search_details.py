@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from transformers_framework.metrics.first_positive import FirstPositives
+from transformers_framework.objectives.details.collapse import one_score
 from transformers_framework.objectives.details.stage_details import (
     MOST_ABOVE,
     Highest,
@@ -37,12 +38,15 @@ def search_details(corpus: Corpus, queries: Dataset, predicted: Predicted, num_m
         num_mistakes: Number of queries to list.
     """
     worst, start, ranks = Highest(num_mistakes), 0, []
+    lowest, highest, num_scores = np.inf, -np.inf, 0
     for rows in predicted.chunks():
         margins, places = [], []
         for place, row in enumerate(rows, start):
+            if scores := row["scores"]:
+                lowest, highest = min(lowest, *scores), max(highest, *scores)
+                num_scores += len(scores)
             if row["relevant"]:
                 ranks.append(rank := rank_of(row))
-                scores = row["scores"]
                 if rank != 1 and scores:
                     margins.append(scores[0] - scores[rank - 1])  # where none is found, the last one
                     places.append(place)
@@ -51,12 +55,13 @@ def search_details(corpus: Corpus, queries: Dataset, predicted: Predicted, num_m
     positions = FirstPositives(np.array(ranks, dtype=np.int64), corpus.top_k)
     values: dict[str, Any] = {"first_positive": positions.values() | {"without_positive": start - len(ranks)}}
     figures = {"first_positive": positions} if ranks else {}
+    warnings = one_score(lowest, highest, num_scores, "retrieved passages")
     if not num_mistakes:
-        return StageDetails(values, figures)
+        return StageDetails(values, figures, warnings=warnings)
     tables = [_table(corpus, corpus.inputs, queries, row) for _, row, _ in worst.with_rows(predicted)]
     found = f"{worst.total:,} of {len(ranks):,} queries with a relevant passage have another one first"
     order = "Sorted by the score of the first passage minus that of the best relevant one, or of the last one."
-    return StageDetails(values, figures, Mistakes(found, order, tables))
+    return StageDetails(values, figures, Mistakes(found, order, tables), warnings)
 
 
 def rank_of(row: Row) -> int:

@@ -11,7 +11,7 @@ from transformers_framework.metrics.calibration import NUM_BINS, reliability
 from transformers_framework.metrics.classification import MAX_NAMED_CLASSES
 from transformers_framework.metrics.confusion import PairCounter, with_means
 from transformers_framework.metrics.thresholds import precision_recall
-from transformers_framework.objectives.details.collapse import warn_of_collapse
+from transformers_framework.objectives.details.collapse import one_class, one_score
 from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
@@ -56,7 +56,6 @@ def single_label_details(classes: LabelEncoder, predicted: Predicted, num_mistak
             of_positive.append(np.stack([scores[known], labels[known]]))
         start += len(rows)
     confusion = counter.confusion()
-    warn_of_collapse(confusion)
     values: dict[str, Any] = {**confusion.values(), "calibration": bins.values()}
     figures: dict[str, Any] = {"confusion_matrix": confusion, "reliability": bins} if confusion.total else {}
     if is_binary and of_positive:
@@ -72,7 +71,8 @@ def single_label_details(classes: LabelEncoder, predicted: Predicted, num_mistak
     found = f"{worst.total:,} of {confusion.total:,} rows have another label than predicted"
     order = "Sorted by the probability of the predicted class."
     columns = ("row", "label", "predicted", "probability")
-    return StageDetails(values, figures, listed_mistakes(found, order, columns, listed, num_mistakes))
+    mistakes = listed_mistakes(found, order, columns, listed, num_mistakes)
+    return StageDetails(values, figures, mistakes, one_class(confusion))
 
 
 def multi_label_details(classes: LabelEncoder, predicted: Predicted, num_mistakes: int) -> StageDetails:
@@ -136,8 +136,11 @@ def regression_details(column: str, predicted: Predicted, num_mistakes: int) -> 
         num_mistakes: Number of mistakes to list.
     """
     worst, start, errors = Highest(num_mistakes), 0, []
+    lowest, highest = np.inf, -np.inf
     for rows in predicted.chunks():
-        distance = np.abs([number(row["prediction"]) - number(row[column]) for row in rows])
+        numbers = np.array([number(row["prediction"]) for row in rows])
+        lowest, highest = min(lowest, float(numbers.min())), max(highest, float(numbers.max()))
+        distance = np.abs(numbers - [number(row[column]) for row in rows])
         known = np.flatnonzero(np.isfinite(distance))
         worst.add(distance[known], start + known)
         errors.append(distance[known].astype(np.float32))
@@ -153,7 +156,8 @@ def regression_details(column: str, predicted: Predicted, num_mistakes: int) -> 
         listed.append((shown_id(row), *shown, texts))
     columns = ("row", "label", "predicted", "error")
     found = f"{worst.total:,} rows have a label"
-    return StageDetails(values, {}, listed_mistakes(found, "Sorted by absolute error.", columns, listed, num_mistakes))
+    mistakes = listed_mistakes(found, "Sorted by absolute error.", columns, listed, num_mistakes)
+    return StageDetails(values, {}, mistakes, one_score(lowest, highest, start, "rows"))
 
 
 def _score(row: Row, names: Sequence[str], place: int) -> float:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from transformers_framework.metrics.by_query import QueryValues
 from transformers_framework.metrics.calibration import reliability
+from transformers_framework.metrics.confusion import count_pairs
 from transformers_framework.metrics.first_positive import FirstPositives, ScoresByRank, first_positives
 from transformers_framework.metrics.ranking import SortedCandidates, sort_candidates
 from transformers_framework.metrics.thresholds import precision_recall
+from transformers_framework.objectives.details.collapse import collapsed_ranking
 from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     MOST_ABOVE,
@@ -122,6 +124,7 @@ def ranking_details(
     target_of: Callable[[Sequence[Any]], np.ndarray],
     *,
     are_logits: bool,
+    class_names: Sequence[str] = (),
     metric_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> StageDetails:
     """Return ranks of the first positives, intervals of metrics, thresholds, calibration of logits, and mistakes.
@@ -134,6 +137,7 @@ def ranking_details(
         columns: Columns of candidates.
         target_of: As in :func:`read_candidates`.
         are_logits: Scores are logits of being a positive, which have a probability; otherwise they are similarities.
+        class_names: Names of negatives and positives, if scores above 0 are predictions of a positive.
         metric_options: Settings of the ranking metrics.
     """
     scored = read_candidates(predicted, columns, target_of)
@@ -156,7 +160,8 @@ def ranking_details(
         bins = reliability(probabilities, own.labels == 1, of_positives=True)
         values["calibration"], figures["reliability"] = bins.values(), bins
     mistakes = _mistakes(predicted, columns, scored, ranked, firsts, num_mistakes) if num_mistakes else None
-    return StageDetails(values, figures, mistakes)
+    confusion = count_pairs(class_names, own.labels, own.scores > 0, "candidates") if class_names else None
+    return StageDetails(values, figures, mistakes, collapsed_ranking(own.scores, ranked, confusion))
 
 
 def _scores_by_rank(scored: Scored, ranked: SortedCandidates, firsts: NDArray[np.int64], score: str) -> ScoresByRank:

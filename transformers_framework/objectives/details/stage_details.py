@@ -65,11 +65,13 @@ class StageDetails:
         figures: Data of each figure by its name in file names, such as ``confusion_matrix``.
             :mod:`~transformers_framework.reports.figures` draws the types of :mod:`~transformers_framework.metrics`.
         mistakes: The most confident mistakes; None if they are not asked for.
+        warnings: What is wrong with the predictions as a whole, with the remedy.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
     mistakes: Mistakes | None = None
+    warnings: Sequence[str] = ()
 
 
 class Highest:

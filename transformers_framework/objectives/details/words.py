@@ -13,7 +13,7 @@ from transformers_framework.metrics.calibration import reliability
 from transformers_framework.metrics.confusion import PairCounter
 from transformers_framework.metrics.entities import Entities, EntityTags
 from transformers_framework.metrics.entity_types import EntityCounter
-from transformers_framework.objectives.details.collapse import warn_of_collapse
+from transformers_framework.objectives.details.collapse import one_class
 from transformers_framework.objectives.details.predicted import number
 from transformers_framework.objectives.details.stage_details import (
     Highest,
@@ -121,7 +121,6 @@ def word_details(
             num_missed, num_wrong = num_missed + len(missed.first), num_wrong + len(wrong_ones.first)
         start += len(rows)
     confusion = counter.confusion()
-    warn_of_collapse(confusion)
     values: dict[str, Any] = {**confusion.values(), "calibration": bins.values()}
     figures = {"confusion_matrix": confusion, "reliability": bins} if confusion.total else {}
     if tags is None or entities is None:
@@ -132,7 +131,8 @@ def word_details(
         message = f"{num_missed:,} entities are missed and {num_wrong:,} are predicted wrongly in {worst.total:,} rows"
         tables = _entity_tables(tagged, tags, worst, predicted)
     order = "Sorted by the probability of the predicted tags, the mean over the words of a mistake."
-    return StageDetails(values, figures, Mistakes(message, order, tables) if num_mistakes else None)
+    mistakes = Mistakes(message, order, tables) if num_mistakes else None
+    return StageDetails(values, figures, mistakes, one_class(confusion))
 
 
 def differences(wanted: Entities, found: Entities) -> tuple[Entities, Entities]:
