@@ -50,6 +50,11 @@ def metrics_of(results: Mapping[str, Any]) -> dict[str, float | None]:
     return {**best, **(results.get("test") or {})}
 
 
+def warnings_of(results: Mapping[str, Any]) -> list[str]:
+    """Return the warnings about the results of a run, of all its stages."""
+    return [text for texts in (results.get("warnings") or {}).values() for text in texts]
+
+
 def is_of_class(metric: str) -> bool:
     """Return whether a metric is that of a single class, which tables leave out by default."""
     return f"/{OF_CLASS}" in metric
@@ -98,6 +103,7 @@ def of_seeds(name: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "runs": [found.get("name") for found in results],
         "metrics": {metric: summary_of([found[metric] for found in metrics]) for metric in names},
         "best": best_of(results),
+        "warnings": {found.get("name"): texts for found in results if (texts := warnings_of(found))},
         "durations": {"total": sum((found.get("durations") or {}).get("total") or 0.0 for found in results)},
         "data": results[0].get("data"),
     }

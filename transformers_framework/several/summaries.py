@@ -73,7 +73,13 @@ def seeds_table(results: Mapping[str, Any]) -> str:
     title = f"{results['name']}: {len(results['seeds'])} seeds ({seeds}); shares in percent, sd with n − 1"
     best = results["best"]
     last = f"\n\nBest run: {best['run']} ({best['monitor']} {_single(best)})" if best else ""
-    return f"{title}\n\n{aligned(rows)}{last}"
+    warned = "".join(f"\n\n{line}" for line in _warnings(results["warnings"]))
+    return f"{title}\n\n{aligned(rows)}{last}{warned}"
+
+
+def _warnings(of_runs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return one line for each warning, with the name of its run."""
+    return [f"WARNING: run '{run}': {text}" for run, texts in of_runs.items() for text in texts]
 
 
 def _single(best: Mapping[str, Any]) -> str:
@@ -86,7 +92,7 @@ def _sweep(series: Series, found: Sequence[Mapping[str, Any] | None]) -> str:
     for runs, command, results in zip(series.settings, series.commands, found, strict=True):
         names = [run.folders.name for run in runs]
         entry: dict[str, Any] = {"runs": names, "flags": dict(runs[0].setting), "command": command}
-        kept = ("metrics", "monitored", "best", "seeds") if results else ()
+        kept = ("metrics", "monitored", "best", "seeds", "warnings") if results else ()
         entries.append({**entry, **{key: (results or {})[key] for key in kept}, "failed": results is None})
     first = next((entry["best"] for entry in entries if entry.get("best")), None)
     direction = (first or {}).get("direction")
@@ -106,6 +112,7 @@ def _sweep(series: Series, found: Sequence[Mapping[str, Any] | None]) -> str:
         lines.append(f"Best: {best['command']}")
     else:
         lines.append("No metric was monitored, so no setting is the best: give --valid_dataset or --monitor.")
+    lines += [line for entry in entries for line in _warnings(entry.get("warnings", {}))]
     if broken := [name for entry in entries if entry["failed"] for name in entry["runs"]]:
         lines.append(f"Failed: {', '.join(broken)}")
     return "\n\n".join([*lines, f"Results: {path}"])

@@ -270,14 +270,18 @@ def test_launchers_of_several_processes_are_refused(variables):
 
 def test_results_of_seeds(tmp_path):
     series = planned(words(tmp_path, seeds=[1, 2, 3]))
+    of_seed_3 = {"test": ["Test: each of the 24 rows is predicted as 0."]}
     for run, value in zip(series.runs, (0.85, 0.9, 0.8), strict=True):
-        finish(run, value)
+        finish(run, value, warnings=of_seed_3 if run.seed == 3 else {})
     text = report(series)
+    assert text.count("WARNING") == 1
+    assert "\n\nWARNING: run 'run-seed3': Test: each of the 24 rows is predicted as 0.\n\nResults: " in text
     assert "test/seq_class/accuracy   75.0 ± 5.0  70.0  80.0" in text
     assert "Best run: run-seed2 (valid/seq_class/accuracy 90.0)" in text
     found = json.loads((tmp_path / "out" / "checkpoints" / "run-seeds" / "results.json").read_text())
     summary = found["metrics"]["valid/seq_class/accuracy"]
     assert summary.pop("values") == [0.85, 0.9, 0.8]
+    assert found["warnings"] == {"run-seed3": of_seed_3["test"]}
     assert summary == pytest.approx({"mean": 0.85, "sd": 0.05, "min": 0.8, "max": 0.9})
     assert (found["seeds"], found["runs"], found["best"]["run"]) == (
         [1, 2, 3],
@@ -298,9 +302,10 @@ def test_results_of_a_sweep(tmp_path):
     (tmp_path / "grid.yaml").write_text("learning_rate: [1e-5, 3e-5, 1]\n")
     series = planned(words(tmp_path, sweep=tmp_path / "grid.yaml", learning_rate=None))
     for run, value in zip(series.runs, (0.85, 0.9), strict=False):
-        finish(run, value)
+        finish(run, value, warnings={"test": ["Test: all equal."]} if value == 0.85 else {})
     text = report(series, [series.runs[2]])
     lines = text.splitlines()
+    assert [line for line in lines if "WARNING" in line] == ["WARNING: run 'run-lr1e-5': Test: all equal."]
     assert [line.split() for line in lines[:4]] == [
         ["learning_rate", "valid/seq_class/accuracy", "test/seq_class/accuracy"],
         ["1", "3e-5", "90.0", "80.0"],
