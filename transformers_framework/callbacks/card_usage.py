@@ -21,6 +21,11 @@ PIPELINE = """from transformers import pipeline
 
 model = pipeline("{task}", model={folder}
 print(model({example}))"""
+TAG = """from transformers import pipeline
+
+# as in training, the tag of a word is that of its first token
+model = pipeline("token-classification", aggregation_strategy="first", model={folder}
+print(model("Rembrandt painted it."))"""
 RANK = """from sentence_transformers import CrossEncoder
 
 model = CrossEncoder({folder}
@@ -91,12 +96,13 @@ def usage_of(folder: Path, objectives: Sequence[Objective], options: Mapping[str
         return Usage(TRANSFORMERS, task, LOGITS.format(folder=FOLDER, architecture=architecture))
     if task == "text-ranking" and len(columns) == 2 and len(config.get("id2label") or "12") == 1:
         return Usage(TRANSFORMERS, task, RANK.format(folder=_call()))
+    if task == "token-classification":
+        return Usage(TRANSFORMERS, task, TAG.format(folder=_call()))
     pair = '{"text": "Rembrandt painted it.", "text_pair": "Who did?"}'
     text = pair if len(columns) == 2 else '"Rembrandt painted it."'
     examples = {
         "fill-mask": 'f"Rembrandt painted {model.tokenizer.mask_token}."',
         "text-classification": text if len(columns) <= 2 else None,
-        "token-classification": '"Rembrandt painted it."',
     }
     if (example := examples.get(task)) is None:
         return Usage(TRANSFORMERS, task, loaded)

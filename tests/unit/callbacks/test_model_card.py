@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 
+from tests import runs, tiny
+from tests.tolerances import assert_close
 from transformers_framework.callbacks.card_usage import Usage, usage_of
 from transformers_framework.callbacks.model_card import model_card, with_results
 from transformers_framework.objectives.summarization import Summarization
+from transformers_framework.objectives.token_class import TokenClassification
 
 OPTIONS = {"pipeline": "masked_lm", "model": "bert", "name": "first", "train_dataset": "train.jsonl", "resume": True}
 METRICS = {"valid/loss": 0.125, "valid/masked_lm/accuracy": 1 / 3, "valid/masked_lm/perplexity": float("inf")}
@@ -160,3 +164,17 @@ def test_a_program_with_any_prefix_compiles(tmp_path: Path) -> None:
     code = usage_of(tmp_path, [objective], {"prefix": 'say "{it}":\n'}).code
     compile(code, "card", "exec")
     assert r'tokenizer("say \"{it}\":\nRembrandt painted it in Amsterdam."' in code
+
+
+def test_the_program_of_a_tagger_reads_the_tag_of_the_first_token(tmp_path: Path, monkeypatch: Any) -> None:
+    """Further tokens of a word have no labels in training: their tags mean nothing."""
+    tags = {0: "B-x", 1: "B-y", 2: "B-z"}
+    tiny.save_checkpoint("bert", tmp_path, "AutoModelForTokenClassification", id2label=tags, initializer_range=1.0)
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec(usage_of(tmp_path, [TokenClassification.__new__(TokenClassification)], {}).code, scope)
+    words = ["tiger", "unreadableness", "rain", "kitchenette"]
+    assert len(scope["model"].tokenizer(" ".join(words), add_special_tokens=False)["input_ids"]) > len(words)
+    found = scope["model"](" ".join(words))
+    assert [each["word"] for each in found] == words
+    assert_close(torch.tensor([each["score"] for each in found]), runs.word_scores_of(tmp_path, [words]))
