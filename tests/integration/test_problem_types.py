@@ -65,7 +65,7 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     flags |= {"additional_config_kwargs": no_dropout, "no_epoch_checkpointing": True, "no_val_checkpointing": True}
     two, said = runs.spawn(
         folder, pipeline="seq_class", name="two", label_column="labels", monitor=MONITOR[kind], batch_size=4,
-        max_epochs=6, learning_rate=4e-3, **TWO, **flags, **data,
+        max_epochs=10, learning_rate=2e-3, **TWO, **flags, **data,
     )  # fmt: skip
     assert ("'labels' holds lists" in said) is (kind == "multi_label")
     return Done(kind, folder, two, data)
