@@ -174,7 +174,7 @@ def test_all_loggers_have_the_same_of_a_killed_run(tmp_path: Path) -> None:
     flags = {"figures": True, "errors": 5, "log_every_n_steps": 1, "wandb_mode": "offline"}
     sweep = moments.short_run(tmp_path, loggers=["tensorboard", "csv", "wandb", "mlflow"], **flags)
     assert (sweep.whole.predictions / "errors.md").exists()
-    assert len(list(sweep.whole.predictions.glob("figures/*.png"))) == 5
+    assert len(list(sweep.whole.predictions.glob("figures/*.png"))) == 6
     rows, points, images = (read(sweep.whole) for read in (rows_of_wandb, points_of_mlflow, images_of_tensorboard))
     for number, (moment, occurrence, signum) in enumerate(MOMENTS):
         assert sweep.problems(f"{number}", sweep.at(moment, occurrence, signum)) == []

@@ -26,7 +26,9 @@ def test_the_wheel_is_installed_and_used_outside_the_repository(tmp_path: Path) 
     with zipfile.ZipFile(built) as archive:
         names = set(archive.namelist())
     modules = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
-    examples = {f"{PACKAGE.name}/example_files/{path.name}" for path in (ROOT / "examples").iterdir() if path.is_file()}
+    files = [path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
+    examples = {path.relative_to(ROOT / "examples").as_posix() for path in files}
+    examples = {f"{PACKAGE.name}/example_files/{name}" for name in examples}
     others = {f"{PACKAGE.name}/py.typed", f"{PACKAGE.name}/pipelines/README.md"}
     assert {name for name in names if ".dist-info/" not in name} == modules | examples | others
     assert {name.rpartition(".dist-info/")[2] for name in names if ".dist-info/" in name} >= {
