@@ -141,3 +141,16 @@ class EndsRun(ABC):
     @abstractmethod
     def on_run_end(self, run: Run) -> None:
         """Act; called on all ranks, in the order of the callbacks."""
+
+
+class NamesNextCommand(ABC):
+    """A callback of a pipeline with the command that uses the trained model next, for the summary of the run."""
+
+    @abstractmethod
+    def next_command(self, run: Run, model: str) -> str | None:
+        """Return the command; None if it is that of all pipelines.
+
+        Args:
+            run: The run, which is over.
+            model: Folder of the exported model.
+        """

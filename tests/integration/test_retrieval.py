@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 
 from tests import runs, tiny
 from tests.tolerances import BACKWARD, approx, assert_close
+from transformers_framework.cli.main import main
 from transformers_framework.metrics.corpus import corpus_names
 from transformers_framework.several.comparison import compare
 from transformers_framework.several.finished_runs import find_run
@@ -121,6 +124,14 @@ def check_trec(folders: RunFolders, logged: dict[str, float], depth: int) -> Non
         assert logged[f"test/retrieval/corpus_{ours}"] == approx(mean), "ties apart"
 
 
+def searched_as_printed(folders: RunFolders) -> list[dict[str, Any]]:
+    """Run the command that the summary of a run prints, with its file of queries; return what is found."""
+    (printed,) = re.findall(r"use it +python -m transformers_framework (.*)", folders.log.read_text("utf-8"))
+    words = shlex.split(printed.replace("FILE", str(folders.output_dir.parent / "asked.jsonl")))
+    assert main(words) == 0
+    return runs.predictions(runs.folders_of(words), "predict.corpus")
+
+
 @pytest.mark.parametrize("label_column", [None, "label"])
 def test_queries_alone_find_passages_by_their_ids(label_column: str | None, tmp_path: Path, checkpoint: Path) -> None:
     """Rows without a passage and label of their own, with lists of ids; the corpus is searched after validation too."""
@@ -152,6 +163,7 @@ def test_queries_alone_find_passages_by_their_ids(label_column: str | None, tmp_
     best = embeddings_of(folders.pre_trained_models / "best", [row["text"] for row in corpus])
     query = embeddings_of(folders.pre_trained_models / "best", [asked[0]["question"]])
     assert found[0]["scores"][0] == approx((query @ best.T).max())
+    assert_close([line["scores"] for line in searched_as_printed(folders)], [line["scores"] for line in found])
 
 
 @pytest.mark.parametrize("many", [False, True])

@@ -61,7 +61,8 @@ def words_of(script: Path, folder: Path, output: Path) -> list[str]:
 def shape(text: str) -> list[str]:
     """Return the lines of what a run prints, without what depends on data and time: numbers, texts, folders."""
     text = re.sub(r"^\d[\d:. -]*\d(?: [A-Z]+)? ", "", text)
-    text = re.sub(r"\S*/(?=pre_trained_models/|predictions/|checkpoints/|train\.jsonl)", "", text)
+    text = re.sub(r"\S*/(?=pre_trained_models/|predictions/|checkpoints/|train\.jsonl|corpus\.jsonl)", "", text)
+    text = re.sub(r" --(?:output|cache)_dir \S+", "", text)
     text = re.sub(r"(?:, f1_class_\w+ [\d.]+)+", ", f1_class_…", text)
     lines = [re.sub(r"\d[\d:,.]*", "0", line) for line in text.splitlines()]
     lines = [re.sub(r"^marks: .*", "marks: …", re.sub(r"tokens,.*$", "tokens", line)) for line in lines]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from transformers_framework.constants import EVALUATED, TRAIN
 from transformers_framework.display import duration
 from transformers_framework.pipelines.log_names import main_metrics
 from transformers_framework.reports.metric_lines import metric_list
-from transformers_framework.run_parts import EndsRun
+from transformers_framework.run_parts import EndsRun, NamesNextCommand
 
 if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
@@ -40,9 +41,9 @@ class Summary(pl.Callback, EndsRun):
             found,
             results=str(run.folders.results),
             trained=run.data.has(TRAIN),
-            pre_trains=run.spec.pre_trains,
             monitor=run.selection.monitor,
             main=main_metrics(run.objectives) if any(map(found.get, EVALUATED)) else (),
+            command=partial(_command, run),
         )
         logger.info("%s", "\n".join(lines))
 
@@ -52,7 +53,7 @@ def summary_lines(
     *,
     results: str,
     trained: bool,
-    pre_trains: bool,
+    command: Callable[[str], str],
     monitor: str | None,
     main: Sequence[str] = (),
 ) -> list[str]:
@@ -62,7 +63,7 @@ def summary_lines(
         found: Content of ``results.json``.
         results: Path of that file.
         trained: Whether this run has trained.
-        pre_trains: Whether the pipeline only pre-trains models.
+        command: Returns how the model in a folder is used next.
         monitor: The monitored metric, if there is one.
         main: Main metrics, without the stage.
     """
@@ -84,14 +85,25 @@ def summary_lines(
         rows["predictions"] = folders["predictions"]
     rows["results"] = results
     if model is not None and trained:
-        rows["use it"] = _command(model, pre_trains=pre_trains)
+        rows["use it"] = command(model)
     head = f"Run '{found['name']}' is done in {duration(durations['total'])}{took}."
     return [head, *(f"  {name:<{COLUMN}}{value}" for name, value in rows.items())]
 
 
-def _command(model: str, *, pre_trains: bool) -> str:
-    """Return how the model is used next; of several heads, a pre-trained backbone is taken from the last one."""
-    if pre_trains:
-        heads = sorted(path.parent for path in Path(model).glob("*/config.json"))
-        return f"fine-tune it with --pre_trained_model {shlex.quote(str(heads[-1] if heads else model))}"
+def _command(run: Run, model: str) -> str:
+    """Return how the model of a run is used next: by the pipeline's own command, in fine-tuning, or in prediction."""
+    own = (each.next_command(run, model) for each in run.pipeline_callbacks if isinstance(each, NamesNextCommand))
+    if command := next(filter(None, own), None):
+        return command
+    return fine_tuning(model) if run.spec.pre_trains else prediction(model)
+
+
+def fine_tuning(model: str) -> str:
+    """Return how a pre-trained model is used; of several heads, the backbone is taken from the last one."""
+    heads = sorted(path.parent for path in Path(model).glob("*/config.json"))
+    return f"fine-tune it with --pre_trained_model {shlex.quote(str(heads[-1] if heads else model))}"
+
+
+def prediction(model: str) -> str:
+    """Return the command that predicts with a model."""
     return f"python -m transformers_framework.predict --model {shlex.quote(model)} --input FILE"

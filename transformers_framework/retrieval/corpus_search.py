@@ -24,6 +24,7 @@ from transformers_framework.objectives.capabilities import Details
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.registry import options_of
 from transformers_framework.retrieval.corpus import load_corpus
+from transformers_framework.run_parts import NamesNextCommand
 from transformers_framework.runtime.precision import length_multiple
 from transformers_framework.storage.atomic import atomic_file
 from transformers_framework.strategies.build import method_of
@@ -43,7 +44,7 @@ PASSAGES_TOGETHER = 4096  # passages per comparison with all queries
 logger = logging.getLogger(__name__)
 
 
-class CorpusSearch(pl.Callback, Details):
+class CorpusSearch(pl.Callback, Details, NamesNextCommand):
     """Callback that retrieves the passages of a corpus most similar to the queries of a data set.
 
     Each rank encodes its share of the passages and keeps the top k of them for every query. Embeddings of passages are
@@ -193,6 +194,12 @@ class CorpusSearch(pl.Callback, Details):
         if count < most:
             _, inputs = next(self.corpus.batches(1))
             yield np.zeros(0, dtype=np.int64), inputs
+
+    def next_command(self, run: Run, model: str) -> str:
+        """Return the command that searches the corpus for new queries."""
+        from transformers_framework.retrieval.new_queries import search_command
+
+        return search_command(run, model)
 
     # ---------------------------------------------------------------- files
 

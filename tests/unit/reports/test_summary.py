@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from transformers_framework.reports.summary import summary_lines
+from transformers_framework.reports.summary import fine_tuning, prediction, summary_lines
 
 F1 = "valid/seq_class/f1"
 FOUND: dict[str, Any] = {
@@ -20,7 +20,7 @@ FOUND: dict[str, Any] = {
 
 
 def lines(found: dict[str, Any] = FOUND, **more: Any) -> list[str]:
-    given = {"results": "out/results.json", "trained": True, "pre_trains": False, "monitor": F1}
+    given = {"results": "out/results.json", "trained": True, "command": prediction, "monitor": F1}
     return summary_lines(found, **given | more)
 
 
@@ -39,7 +39,7 @@ def test_a_run_with_a_best_state() -> None:
 @pytest.mark.parametrize(("monitor", "why"), [(None, "nothing was monitored"), (F1, f"{F1} was never a number")])
 def test_a_run_without_a_best_state_says_why(monitor: str | None, why: str) -> None:
     folders = {"final": "final"}
-    found = lines({**FOUND, "best": None, "test": {}, "folders": folders}, monitor=monitor, pre_trains=True)
+    found = lines({**FOUND, "best": None, "test": {}, "folders": folders}, monitor=monitor, command=fine_tuning)
     assert found[1].split(maxsplit=1)[1].startswith("none")
     assert why in found[1]
     assert "  valid        loss 0.5000, f1 0.9000" in found
