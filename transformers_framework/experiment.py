@@ -272,9 +272,8 @@ class Experiment:
     @cached_property
     def trainer(self) -> pl.Trainer:
         """Lightning's trainer, with the flags and callbacks of the run."""
-        validates, callbacks = self.data.has("valid"), run_callbacks(self)
-        flags = {"validates": validates, "config": self.config, "pre_trains": self.spec.pre_trains}
-        return build_trainer(self.options, self.folders, callbacks, **flags)
+        flags = {"validates": self.data.has("valid"), "config": self.config, "pre_trains": self.spec.pre_trains}
+        return build_trainer(self.options, self.folders, run_callbacks(self), **flags)
 
     def stand_in(self, **parts: Any) -> None:
         """Use other parts in place of those that cannot be built: the data are then checked, and nothing else."""

@@ -67,7 +67,11 @@ def test_other_accumulation(killed_at: int, then: dict[str, Any], begun: Any) ->
 
 
 @pytest.mark.parametrize(
-    "then", [{"batch_size": 4, "accumulate_grad_batches": 4}, {"batch_size": 16, "accumulate_grad_batches": 1}]
+    "then",
+    [
+        {"batch_size": 4, "accumulate_grad_batches": 1, "effective_batch_size": 16},
+        {"batch_size": 16, "accumulate_grad_batches": 1},
+    ],
 )
 def test_a_checkpoint_within_a_window(then: dict[str, Any], begun: Any) -> None:
     """Behind the third batch, within the second step: smaller batches go on behind it, larger ones begin it again."""

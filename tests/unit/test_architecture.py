@@ -544,6 +544,7 @@ OF_OTHERS = {
     ("pipelines/seq_to_seq.py", "self.vocabulary.model.generation_config"),
     ("runtime/loops.py", "self.val_loop.restarting"),
     ("runtime/loops.py", "trainer.fit_loop.epoch_loop"),
+    ("runtime/trainer.py", "trainer.accumulate_grad_batches"),
     ("storage/addresses.py", "filesystem.retries"),
     ("storage/remote.py", "filesystem.retries"),
 }

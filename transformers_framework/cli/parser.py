@@ -166,7 +166,10 @@ def groups_of(chosen: Mapping[str, str]) -> Groups:
         "run": declared("cli.parser:Command", "experiment:Experiment", *added, *loggers),
         "model": declared("models.auto:load_config", "models.tokenizers:load_tokenizer", spec.model),
         "data": declared(
-            "data.datamodule:DataModule", "data.preparation:Preparation", "sources.data_files:FileOptions"
+            "data.datamodule:DataModule",
+            "runtime.accumulation:accumulated_batches",
+            "data.preparation:Preparation",
+            "sources.data_files:FileOptions",
         ),
         f"pipeline {chosen['pipeline']}": {name: flag for name, flag in pipeline.items() if name not in optimization},
         "optimization": length | optimization,

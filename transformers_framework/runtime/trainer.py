@@ -51,6 +51,7 @@ def build_trainer(
     from transformers_framework.distributed.processes import num_nodes
     from transformers_framework.loggers.build import build_loggers
     from transformers_framework.runtime.accelerators import accelerator_kind, check_accelerator
+    from transformers_framework.runtime.accumulation import accumulated_batches
     from transformers_framework.runtime.loops import use_own_loops
     from transformers_framework.runtime.precision import full_precision_name
     from transformers_framework.runtime.steps import default_epochs, has_default_length
@@ -90,9 +91,11 @@ def build_trainer(
             trainer = pl.Trainer(**{**flags, "num_nodes": nodes, "strategy": build_strategy(strategy, config, device)})
         if flags.get("overfit_batches"):
             trainer.limit_val_batches = 1.0
-        return use_own_loops(trainer)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ConfigurationError(_blamed(str(error), options, list(flags))) from error
+    if options.get("train_dataset") is not None:
+        trainer.accumulate_grad_batches = accumulated_batches(trainer, **options_of(accumulated_batches, options))
+    return use_own_loops(trainer)
 
 
 def _blamed(reason: str, options: Mapping[str, Any], flags: Sequence[str]) -> str:

@@ -65,6 +65,9 @@ class Selection:
     def __init__(self, *, monitor: str | None = None, monitor_direction: Literal["max", "min"] = "max"): ...
 
 
+def accumulated_batches(): ...
+
+
 def load(path, *, max_sequence_length: list[PositiveInt], compile: bool = False): ...
 
 
@@ -89,6 +92,7 @@ PLACES = {
     "models.tokenizers:load_tokenizer": load,
     "data.datamodule:DataModule": Data,
     "data.preparation:Preparation": Preparation,
+    "runtime.accumulation:accumulated_batches": accumulated_batches,
     "pipelines.pipeline:Pipeline": Module,
     "callbacks.selection:Selection": Selection,
     "data.limits:Limits": Limits,
