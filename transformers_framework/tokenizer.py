@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from transformers_framework.cli.tool import Values
     from transformers_framework.families import Family
+    from transformers_framework.sources.fields import Field
 
 logger = logging.getLogger("transformers_framework.tokenizer")  # this module's name is another when it is the program
 
@@ -72,7 +73,7 @@ def train_tokenizer(
             Default: as published for the family
         vocab_size: Number of tokens, special tokens included; fewer if the texts do not have so many.
         lower_case: Lower-case all texts; accents, vowel signs and other marks stay.
-        input_columns: Text columns: 'name', 'first:second', '+list' or '*list'. Default: text
+        input_columns: Text columns: 'name' (of texts, or of lists of texts) or 'first:second'. Default: text
         text_unit: Row of a .txt file; the tokens depend on it only if words stretch over lines.
         input_field: Key of the list of rows, where an input file is one JSON object.
         input_config: Configuration of a hub data set.
@@ -141,15 +142,13 @@ class Texts:
     """The texts of several data sets, which are read again and again without being in memory.
 
     Args:
-        datasets: Name and rows of each data set.
-        columns: Columns of their texts, in the syntax of flags.
+        datasets: Name, rows and text columns of each data set.
     """
 
-    datasets: Sequence[tuple[str, Dataset]]
-    columns: Sequence[str]
+    datasets: Sequence[tuple[str, Dataset, Sequence[Field]]]
 
     def __len__(self) -> int:
-        return sum(len(rows) for _, rows in self.datasets)
+        return sum(len(rows) for _, rows, _ in self.datasets)
 
     @classmethod
     def load(
@@ -193,26 +192,38 @@ class Texts:
                 reading=reading,
             )
             about = DatasetSource(STAGE, source, partial(row_place, source, cache_dir=cache_folder(cache_dir)))
-            for each in fields:
+            for name in names:
+                check_column(rows, name, about, flag="input_columns")
+            own = [_as_stored(each, rows) for each in fields]
+            for each in own:
                 for name in each.columns:
-                    check_column(rows, name, about, flag="input_columns")
                     check_text_type(rows, name, about, is_list=each.is_list)
-            found.append((source, rows.select_columns(names)))
-        if not any(has_text(rows, names) for _, rows in found):
+            found.append((source, rows.select_columns(names), own))
+        if not any(has_text(rows, names) for _, rows, _ in found):
             raise DataError(
                 f"--input {' '.join(sources)}: no row has a visible character in {', '.join(names)}. Give texts."
             )
-        return cls(found, columns)
+        return cls(found)
 
     def batches(self) -> Iterator[list[str]]:
         """Yield the texts of some rows after the others."""
         from transformers_framework.sources.columns import chunks
-        from transformers_framework.sources.fields import parse_field, segments
+        from transformers_framework.sources.fields import segments
 
-        fields = [parse_field(column) for column in self.columns]
-        for source, rows in self.datasets:
+        for source, rows, fields in self.datasets:
             for part in chunks(rows, ROWS, title=f"Reading texts of {source}"):
                 yield segments(part, fields)[0]
+
+
+def _as_stored(field: Field, rows: Dataset) -> Field:
+    """Return the field of a list column, such as the words of a CoNLL file, as a list also without a marker.
+
+    Whether its texts are joined or segments makes no difference to a vocabulary.
+    """
+    from transformers_framework.sources.columns import item_feature
+
+    (first, *others) = field.columns
+    return field if others or item_feature(rows.features[first]) is None else replace(field, is_list=True)
 
 
 def longest_input(family: Family) -> int:

@@ -51,6 +51,7 @@ def test_every_source_of_the_same_texts_makes_the_same_tokenizer(tmp_path: Path,
         "files": {"input": [texts / "1.txt", texts / "0.txt"], "text_unit": "file"},
         "jsonl": {"input": tmp_path / "rows.jsonl", "input_columns": "body"},
         "lists": {"input": tmp_path / "rows.jsonl", "input_columns": "+words"},
+        "lists by name": {"input": tmp_path / "rows.jsonl", "input_columns": "words"},
         "json": {"input": tmp_path / "rows.json", "input_columns": "body", "input_field": "data"},
     }
     made = {}
