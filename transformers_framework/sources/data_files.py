@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn, TypeVar
@@ -25,6 +27,9 @@ FORMATS = {
 }
 SUFFIXES = (*FORMATS, *(f + c for f, kind in FORMATS.items() if kind != "parquet" for c in COMPRESSIONS))
 SHEETS = (".xlsx", ".xls", ".ods")
+
+CONVERT = "not UTF-8: {found}; convert the file: iconv -f {encoding} -t utf-8 OLD > NEW"
+EXAMPLES = "that of the file, such as latin1 (Western Europe), cp1251 (Cyrillic) or iso-8859-7 (Greek)"
 
 TextUnit = Literal["file", "paragraph", "line", "conll"]
 
@@ -135,6 +140,17 @@ class DataFile:
         """
         raise broken_rows(self.name, (f"{self.name}:{line}: {what}" for line, what in problems))
 
+    def check_encoding(self) -> None:
+        """Raise if the file is UTF-16, which is called Unicode by Windows programs."""
+        head = b""
+        with (
+            suppress(EOFError, OSError, lzma.LZMAError, zlib.error),
+            self.open() as stream,
+        ):  # reported where it is read
+            head = stream.read(2)
+        if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            self.fail(1, CONVERT.format(found="it is UTF-16", encoding="utf-16"))
+
     def lines(self) -> Iterator[str]:
         """Yield the lines as text.
 
@@ -174,4 +190,4 @@ def excerpt(line: bytes) -> str:
 def not_utf8(error: UnicodeDecodeError) -> str:
     """Return a message with the invalid byte and how to convert the file."""
     byte = error.object[error.start]
-    return f"not UTF-8: byte 0x{byte:02x}; convert the file, for instance: iconv -f latin1 -t utf-8 OLD > NEW"
+    return f"{CONVERT.format(found=f'byte 0x{byte:02x}', encoding='ENCODING')}, where ENCODING is {EXAMPLES}"

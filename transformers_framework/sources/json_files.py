@@ -258,7 +258,7 @@ def _problem_of(line: bytes) -> str | None:
     if _is_too_deep(line):
         return f"{TOO_DEEP}: {excerpt(line)}"
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode())  # of bytes, it would also read UTF-16
     except json.JSONDecodeError as error:
         return f"not JSON: {error.msg} at character {error.colno} of {excerpt(line)}"
     except UnicodeDecodeError as error:

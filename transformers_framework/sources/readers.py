@@ -49,6 +49,8 @@ def schema_of(files: Sequence[DataFile], numbers: Collection[str] = ()) -> tuple
     Raises:
         DataError: When a line is broken.
     """
+    for file in files:
+        file.check_encoding()
     return READERS[files[0].format].schema_of(files, numbers)
 
 

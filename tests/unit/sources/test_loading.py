@@ -223,6 +223,10 @@ def test_tsv_quotes(tmp_path, load, content, expected):
 # -------------------------------------------------------------------------------------------------------------- errors
 
 
+UTF_16 = '{"x": "α"}\n'.encode("utf-16")
+UTF_16_MESSAGE = "not UTF-8: it is UTF-16; convert the file: iconv -f utf-16 -t utf-8 OLD > NEW"
+
+
 def _flipped(content, at):
     return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
 
@@ -293,7 +297,10 @@ def test_all_broken_rows_of_a_file_are_counted(name, text, problems, tmp_path, l
         ("a.csv", "q,n\na,1,2\n", ["a.csv:2:", "3 fields", "2"]),
         ("a.csv", 'q,n\n"a\nb",1\n"c,2\nd,3\n', ["a.csv:4:", "quotes"]),
         ("a.csv", 'q,n\na,1\n"b" c,2\n', ["a.csv:3:", "quotes"]),
-        ("a.csv", b"q,n\na,1\nb\xe9,2\n", ["a.csv:3:", "UTF-8", "0xe9"]),
+        ("a.csv", b"q,n\na,1\nb\xe9,2\n", ["a.csv:3:", "UTF-8", "0xe9", "-f ENCODING", "iso-8859-7 (Greek)"]),
+        *((f"a.{kind}", UTF_16, [f"a.{kind}:1:", UTF_16_MESSAGE]) for kind in ("csv", "jsonl", "json", "conll", "txt")),
+        ("a.jsonl.gz", gzip.compress(UTF_16, mtime=0), ["a.jsonl.gz:1:", UTF_16_MESSAGE]),
+        ("a.jsonl", UTF_16[2:], ["a.jsonl:1:", "not JSON"]),
         ("a.csv", "q,q\na,1\n", ["a.csv:1:", "two columns", "'q'"]),
         ("a.csv", "q,\na,1\n", ["a.csv:1:", "column 2", "no name"]),
         ("a.csv", "what?,1\nwho?,0\n", ["a.csv:1:", "number 1", "header"]),
