@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
+from transformers_framework.optional_packages import is_installed
 from transformers_framework.restricted import LocalPath, NonNegativeInt, PositiveInt, Range, Source
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ def _check_output(path: Path, output: str, overwrite: bool) -> None:
 
 
 def _require_scikit_learn() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("sklearn") is None:
+    if not is_installed("sklearn"):
         raise MissingDependencyError("scikit-learn", "python -m transformers_framework.clusters", "clusters")
 
 

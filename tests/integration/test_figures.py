@@ -46,8 +46,8 @@ def test_without_matplotlib_there_are_no_figures_and_all_else(tmp_path, monkeypa
     earlier = tmp_path / "out/predictions/run/errors.md"
     earlier.parent.mkdir(parents=True)
     earlier.touch()
-    monkeypatch.setattr("transformers_framework.reports.figures.figures.find_spec", lambda name: None)
-    folders = runs.run(tmp_path, figures=True, errors=0)
+    monkeypatch.setattr("transformers_framework.reports.figures.figures.is_installed", lambda name: False)
+    folders = runs.run(tmp_path, figures=None, errors=0)
     assert not (folders.predictions / "figures").exists()
     assert not (folders.predictions / "errors.md").exists()
     first, test = details(folders)["answer_selection"]["first_positive"], runs.metrics(folders, "test")

@@ -6,7 +6,6 @@ import json
 import logging
 import signal
 import struct
-import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -242,20 +241,6 @@ def lines(folders: RunFolders) -> list[dict[str, Any]]:
     return [json.loads(line) for line in folders.metrics.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_missing_package_is_named_before_training(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    module = sys.modules.get(f"transformers_framework.loggers.{name}") or __import__(
-        f"transformers_framework.loggers.{name}", fromlist=["find_spec"]
-    )
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    folders = runs.run(tmp_path, status=2, loggers=name, pipeline="seq_class")
-    message = f"--loggers {name} needs the package '{name}', which is not installed: pip install"
-    assert f"{message} 'transformers-framework[{name}]'" in capsys.readouterr().err
-    assert not folders.checkpoints.exists()
-
-
 @pytest.mark.needs("mlflow")
 def test_a_server_that_is_gone_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = runs.datasets(tmp_path / "data", "seq_class", (16, 1, 1, 1))
@@ -282,7 +267,7 @@ def test_a_run_that_the_server_does_not_take_is_logged_offline(tmp_path: Path) -
 def test_without_a_key_wandb_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers_framework.loggers import wandb
 
-    monkeypatch.setattr(wandb, "find_spec", lambda name: "there")
+    monkeypatch.setattr(wandb, "require_packages", lambda *_, **__: None)
     for name in (*wandb.CREDENTIALS, "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

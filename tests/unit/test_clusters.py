@@ -176,7 +176,9 @@ def test_what_is_missing_and_the_help(capsys):
 
 
 def test_without_scikit_learn_the_extra_is_named(tmp_path, checkpoint, capsys, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "sklearn" else SimpleNamespace())
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *_: None if name == "sklearn" else SimpleNamespace(origin=name)
+    )
     assert clusters.main(words(checkpoint, tmp_path / "c")) == 2
     assert "pip install 'transformers-framework[clusters]'" in capsys.readouterr().err
 

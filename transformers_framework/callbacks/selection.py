@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from transformers_framework.constants import AUTO, Direction
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
+from transformers_framework.optional_packages import require_packages
 from transformers_framework.pipelines.log_names import direction, main_metric
 from transformers_framework.restricted import PositiveInt, Range
 
@@ -174,6 +175,7 @@ class Selection:
             folders: Where files go.
             exporter: Writes checkpoints for transformers.
         """
+        import torch
         from pytorch_lightning.callbacks import DeviceStatsMonitor
 
         from transformers_framework.callbacks.checkpoints import Checkpoints
@@ -194,6 +196,8 @@ class Selection:
         if self.averages_weights:
             chosen.append(WeightAveraging())
         if self.devices_stats:
+            if not torch.cuda.is_available():
+                require_packages("psutil", needed_by="--devices_stats on a CPU", extra=None)
             chosen.append(DeviceStatsMonitor())
         checkpoints = Checkpoints(
             folders,

@@ -8,7 +8,6 @@ import re
 import socket
 import time
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
@@ -16,8 +15,8 @@ from urllib.parse import urlsplit
 from pytorch_lightning.utilities import rank_zero_only
 
 from transformers_framework.constants import MEASURED
-from transformers_framework.exceptions import MissingDependencyError
 from transformers_framework.loggers.interface import StartsRun, TakesMedia
+from transformers_framework.optional_packages import require_packages
 from transformers_framework.restricted import without_credentials
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -167,8 +166,7 @@ def mlflow(
     Raises:
         MissingDependencyError: When mlflow is not installed.
     """
-    if missing := next((package for package in PACKAGES if find_spec(package) is None), None):
-        raise MissingDependencyError(missing, "--loggers mlflow", "mlflow")
+    require_packages(*PACKAGES, needed_by="--loggers mlflow", extra="mlflow")
     return MLflow(folders, mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"), mlflow_experiment)
 
 

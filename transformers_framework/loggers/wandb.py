@@ -9,7 +9,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -17,8 +16,8 @@ from urllib.parse import urlsplit
 from pytorch_lightning.utilities import rank_zero_only
 
 from transformers_framework.compat.wandb import num_rows
-from transformers_framework.exceptions import MissingDependencyError
 from transformers_framework.loggers.interface import StartsRun, TakesMedia
+from transformers_framework.optional_packages import require_packages
 from transformers_framework.storage.run_folders import RunFolders
 
 CREDENTIALS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
@@ -181,8 +180,7 @@ def wandb(
     Raises:
         MissingDependencyError: When wandb is not installed.
     """
-    if find_spec("wandb") is None:
-        raise MissingDependencyError("wandb", "--loggers wandb", "wandb")
+    require_packages("wandb", needed_by="--loggers wandb", extra="wandb")
     mode = wandb_mode or os.environ.get("WANDB_MODE")
     if mode in (None, "online") and not has_credentials():
         logger.warning(

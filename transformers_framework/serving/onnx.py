@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import inspect
 import logging
 import textwrap
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
 
-from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
+from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.families import family_of
 from transformers_framework.objectives.capabilities import head_of
+from transformers_framework.optional_packages import require_packages
 from transformers_framework.registry import OWN_HEADS
 from transformers_framework.run_parts import EndsRun
 from transformers_framework.storage.atomic import atomic_folder
@@ -61,9 +61,7 @@ def onnx_export(run: Run, *, export_onnx: Literal["int8"] | bool = False) -> Onn
         )
     heads = {objective.name: head_of(objective, run.config.model_type) for objective in run.objectives}
     check_exportable(run.config, list(heads.values()))
-    for package in PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(package, "--export_onnx", "onnx")
+    require_packages(*PACKAGES, needed_by="--export_onnx", extra="onnx")
     return OnnxExport(heads, quantizes=export_onnx == INT8) if run.writes else None
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from transformers_framework.exceptions import ConfigurationError, MissingDependencyError, UserError, did_you_mean
+from transformers_framework.exceptions import ConfigurationError, UserError, did_you_mean
+from transformers_framework.optional_packages import require_packages
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -112,8 +112,8 @@ class Address:
         from fsspec import available_protocols, get_filesystem_class, registry
 
         package = self.protocol.package
-        if package is not None and importlib.util.find_spec(package) is None:
-            raise MissingDependencyError(package, f"--{self.flag} {self.url}", self.protocol.extra)
+        if package is not None:
+            require_packages(package, needed_by=f"--{self.flag} {self.url}", extra=self.protocol.extra)
         if self.name in ("file", "local"):
             raise self.mistake("give a local path without a protocol")
         if self.name not in {*available_protocols(), *registry}:  # built into fsspec, or registered by plug-ins

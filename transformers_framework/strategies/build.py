@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from transformers_framework.exceptions import ConfigurationError, MissingDependencyError
+from transformers_framework.exceptions import ConfigurationError
+from transformers_framework.optional_packages import require_packages
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -71,8 +71,8 @@ def build_strategy(name: str, config: Any = None, device: str = "cuda") -> Any:
     own = next((place for start, place in OWN_STRATEGIES.items() if name.startswith(start)), None)
     if own is None:
         return name
-    if name.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
-        raise MissingDependencyError("deepspeed", f"--strategy {name}", "deepspeed")
+    if name.startswith("deepspeed"):
+        require_packages("deepspeed", needed_by=f"--strategy {name}", extra="deepspeed")
     known, options = ADDITIONAL.get(name, (name, {}))
     module, _, kind = own.partition(":")
     strategy = getattr(importlib.import_module(module), kind)

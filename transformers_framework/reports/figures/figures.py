@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 
 from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.loggers.interface import log_figure
+from transformers_framework.optional_packages import is_installed, require_packages
 from transformers_framework.reports.details import stage_details
 from transformers_framework.run_parts import EndsRun
 from transformers_framework.storage.atomic import atomic_file
@@ -51,18 +51,23 @@ class Figures(pl.Callback, EndsRun):
             logger.info("%d figures are in %s", drawn, folder)
 
 
-def figures(run: Run, *, figures: bool = True) -> Figures | None:
+def figures(run: Run, *, figures: bool | None = None) -> Figures | None:
     """Return the callback that draws figures; None without matplotlib, or if the run writes no files.
 
     Args:
         run: The run.
-        figures: Draw figures of the run, beside its predictions and in loggers, if matplotlib is installed (extra
-            `plots`): learning curves, lengths, confusion matrix, reliability, precision and recall over thresholds,
-            rank of the first positive.
+        figures: Draw figures of the run, beside its predictions and in loggers: learning curves, lengths, confusion
+            matrix, reliability, precision and recall over thresholds, rank of the first positive. By default if
+            matplotlib is installed (extra `plots`).
+
+    Raises:
+        MissingDependencyError: When ``--figures`` is given without matplotlib.
     """
-    if not figures or not run.writes:
+    if figures is False or not run.writes:
         return None
-    if find_spec("matplotlib") is None:
+    if figures:
+        require_packages("matplotlib", needed_by="--figures", extra="plots")
+    if not is_installed("matplotlib"):
         logger.debug("There are no figures: matplotlib is not installed (extra plots).")
         return None
     return Figures()
