@@ -22,12 +22,12 @@ ENTITIES = ("entity_f1", "entity_precision", "entity_recall")
 LOGGED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "answer_selection": (("accuracy", "f1"), RANKING),
     "denoising": (("accuracy", "perplexity"), ()),
-    "masked_lm": (("accuracy", "perplexity"), ()),
+    "masked_lm": (("accuracy", "perplexity"), ("unigram_perplexity",)),
     "question_answering": (("start_accuracy", "end_accuracy"), READING),
     "retrieval": ((), RETRIEVAL),
     "seq_class": (("accuracy", "f1", *CLASS_F1), ()),
     "summarization": ((), (*ROUGE, "bleu")),
-    "swapped_lm": (("accuracy", "perplexity"), ()),
+    "swapped_lm": (("accuracy", "perplexity"), ("unigram_perplexity",)),
     "token_class": (("accuracy", "f1", *TAG_F1), ENTITIES),
     "token_detection": (("accuracy", "f1", "precision", "recall", "replaced_ratio"), ()),
 }

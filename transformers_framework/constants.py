@@ -45,6 +45,8 @@ ONCE: Final = (
 # values of training that depend on the machine and the time: two equal runs log different ones
 MEASURED: Final = ("train/tokens_per_second", "train/peak_memory_gb", "train/mfu")
 
+UNIGRAM_PERPLEXITY: Final = "unigram_perplexity"  # that of token frequencies, beside the perplexity of a model
+
 AUTO: Final = "auto"  # value of a flag whose default depends on the model, the pipeline or the data of a run
 MOST_TOKENS: Final = 512  # of an input by default
 DEFAULT_BATCH_SIZE: Final = 32

@@ -1,4 +1,4 @@
-"""A warning if a model predicts one class, one score or one number for everything, and only then."""
+"""Warnings about results: one class, one score or one number for everything; no better than token frequencies."""
 
 from __future__ import annotations
 
@@ -79,3 +79,23 @@ def test_a_run_warns_at_its_end(
     (text,) = json.loads(folders.results.read_text("utf-8"))["warnings"]["test"]
     assert text.startswith(expected)
     assert said.text.count(text) == 1
+
+
+def test_a_language_model_that_has_learned_nothing_is_compared_with_token_frequencies(
+    tmp_path: Path, said: Any
+) -> None:
+    rows = tiny.write_jsonl(tmp_path / "rows.jsonl", tiny.classes(40))
+    stages = {f"{stage}_dataset": rows for stage in ("train", "valid", "test")}
+    folders = runs.run(tmp_path, pipeline="masked_lm", learning_rate=1e-9, monitor="valid/loss", **stages)
+    results = json.loads(folders.results.read_text("utf-8"))
+    for stage, metrics in (("valid", results["best"]["metrics"]), ("test", results["test"])):
+        own, baseline = (metrics[f"{stage}/masked_lm/{name}"] for name in ("perplexity", "unigram_perplexity"))
+        assert 1 < baseline < own
+        shown = f"{own:,.1f} is not below that of token frequencies alone, {baseline:,.1f}:"
+        assert [shown in text for text in results["warnings"][stage]] == [True]
+    metrics = results["best"]["metrics"]
+    line = "perplexity {perplexity:,.1f} (by token frequencies alone: {unigram_perplexity:,.1f})".format(
+        **{name.rpartition("/")[2]: value for name, value in metrics.items()}
+    )
+    assert f", the best so far; {line}" in said.text
+    assert f"\n  valid        {line}" in said.text

@@ -180,7 +180,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     assert_exports_are_close(two, one)
     assert_gradients_close(*(dict(enumerate(moments(each))) for each in (two, one)), units=4 * BACKWARD)
     expected = runs.metrics(one, "valid")
-    assert len(expected) == 1 + 3 + 6
+    assert len(expected) == 1 + 4 + 6
     assert runs.metrics(two, "valid") == approx(expected, BACKWARD)
     for name in ("test.masked_lm", "test.token_detection", "predict.token_detection"):
         ours, theirs = runs.predictions(two, name), runs.predictions(one, name)

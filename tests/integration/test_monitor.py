@@ -10,7 +10,7 @@ from transformers_framework.pipelines.log_names import direction
 
 ERRORS = {"loss", "perplexity", "mean_squared_error", "mean_absolute_error"}
 STABILITY = {"permutation_change", "permutation_change_max", "permutation_flipped"}
-NEITHER = {"replaced_ratio", "null_score_threshold"}
+NEITHER = {"replaced_ratio", "unigram_perplexity", "null_score_threshold"}
 
 
 def build(folder, pipeline, **flags):

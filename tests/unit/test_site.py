@@ -160,7 +160,7 @@ def test_the_page_of_python_has_all_that_is_offered(pages):
 
 def test_sections_of_a_pipeline_are_made_of_the_registry(pages):
     text = "\n".join(pages.pipeline_sections("masked_lm_and_token_class"))
-    assert "- `{stage}/masked_lm/`: `loss`, `accuracy`, `perplexity`\n" in text
+    assert "- `{stage}/masked_lm/`: `loss`, `accuracy`, `perplexity`" in text
     assert "; in validation and test also `entity_f1`" in text
     assert "`bert`" in text
     assert "`t5`" not in text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from transformers_framework.constants import IGNORE_INDEX, Stage
+from transformers_framework.constants import EVALUATED, IGNORE_INDEX, Stage
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import ConfiguresInputs, Corrupts, HubTask, SparseLastLayer
 from transformers_framework.objectives.objective import Context, Evaluation, Objective, Setup
@@ -93,10 +93,10 @@ class MaskedLM(Objective, Corrupts, SparseLastLayer, ConfiguresInputs, HubTask):
         )
 
     def metrics(self, stage: Stage) -> dict[str, Metric]:
-        """Return accuracy and perplexity."""
+        """Return accuracy and perplexity; outside training also that of token frequencies."""
         from transformers_framework.metrics.token_prediction import TokenPrediction
 
-        return {"tokens": TokenPrediction()}
+        return {"tokens": TokenPrediction(len(self.vocabulary.special) if stage in EVALUATED else None)}
 
     def predictions(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return positions, predicted tokens, labels and probabilities ``(B, P)``; shorter rows are filled with -1."""

@@ -17,6 +17,7 @@ from transformers_framework.callbacks.early_stopping import EarlyStopping
 from transformers_framework.constants import TOKEN_COUNTS, TRAIN
 from transformers_framework.display import LINE_INTERVAL, Screen, Work, count, duration
 from transformers_framework.pipelines.log_names import logging_interval
+from transformers_framework.reports.baselines import perplexity_line
 from transformers_framework.reports.metric_lines import metric_list, monitored
 from transformers_framework.reports.start_lines import length_of, start_lines
 from transformers_framework.runtime.loops import epoch_under_way, find_callback
@@ -270,7 +271,9 @@ class Progress(pl.Callback):
             return
         trains = trainer.state.fn == "fit"
         if trains and monitor.startswith("valid/") and monitor in trainer.callback_metrics:
-            logger.info("%s: %s", self._where(trainer.global_step), self._monitored(trainer, monitor))
+            line = perplexity_line(_values(trainer, "valid"), "valid")
+            text = self._monitored(trainer, monitor) + (f"; {line}" if line else "")
+            logger.info("%s: %s", self._where(trainer.global_step), text)
         else:
             self._log_metrics(trainer, "valid", self._where(trainer.global_step) if trains else "")
 
@@ -284,9 +287,7 @@ class Progress(pl.Callback):
         self._end()
 
     def _log_metrics(self, trainer: pl.Trainer, stage: str, where: str = "") -> None:
-        values = {
-            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")
-        }
+        values = _values(trainer, stage)
         logger.info("%s%s: %s", f"{where}, " if where else "", stage, metric_list(values, stage) or "no metrics")
 
     def _monitored(self, trainer: pl.Trainer, monitor: str) -> str:
@@ -306,3 +307,8 @@ class Progress(pl.Callback):
     def _where(self, step: int) -> str:
         per_epoch = self.run.steps.per_epoch if self.run.data.has(TRAIN) else math.inf
         return f"step {step:,}" + ("" if math.isinf(per_epoch) else f" (epoch {max(1, math.ceil(step / per_epoch))})")
+
+
+def _values(trainer: pl.Trainer, stage: str) -> dict[str, float]:
+    """Return what a stage logged."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(f"{stage}/")}

@@ -16,6 +16,7 @@ from transformers_framework.callbacks.checkpoints import best_of
 from transformers_framework.callbacks.model_card import versions
 from transformers_framework.constants import EVALUATED, STAGES, TRAIN
 from transformers_framework.processing.json_text import to_json
+from transformers_framework.reports.baselines import baseline_warnings
 from transformers_framework.reports.details import details, warnings_of
 from transformers_framework.reports.metrics_file import MetricsFile
 from transformers_framework.reports.throughput import throughput_of
@@ -183,6 +184,12 @@ def results_of(run: Run, seconds: Mapping[str, float], commit: str | None) -> di
     for name, value in sorted(run.metrics.items()):
         stage = name.partition("/")[0]
         metrics[stage if stage in metrics else "train"][name] = value
+    best = best_of(run.trainer)
+    of_best = (best or {}).get("metrics") or metrics["valid"]
+    warned = {
+        stage: warnings_of(run, stage) + baseline_warnings(of_best if stage == "valid" else metrics[stage], stage)
+        for stage in EVALUATED
+    }
     paths = {
         **({"best": folders.pre_trained_models / "best"} if folders.selects_best else {}),
         "final": folders.pre_trained_models / "final",
@@ -195,10 +202,10 @@ def results_of(run: Run, seconds: Mapping[str, float], commit: str | None) -> di
         "pipeline": run.options["pipeline"],
         "model": run.options["model"],
         "seed": run.seed,
-        "best": best_of(run.trainer),
+        "best": best,
         **metrics,
         "details": {stage: found for stage in EVALUATED if (found := details(run, stage))},
-        "warnings": {stage: texts for stage in EVALUATED if (texts := warnings_of(run, stage))},
+        "warnings": {stage: texts for stage, texts in warned.items() if texts},
         "durations": {
             "total": round(sum(seconds.values()), 3),
             **{stage: round(seconds[stage], 3) for stage in STAGES if stage in seconds},

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 from transformers_framework.constants import EVALUATED, TRAIN
 from transformers_framework.display import duration
 from transformers_framework.pipelines.log_names import main_metrics
+from transformers_framework.reports.baselines import perplexity_line
 from transformers_framework.reports.metric_lines import metric_list
 from transformers_framework.run_parts import EndsRun, NamesNextCommand
 
@@ -78,6 +79,8 @@ def summary_lines(
     for stage in EVALUATED:
         if found.get(stage) and (stage != "valid" or not trained or best is None):
             rows[stage] = metric_list(found[stage], stage, main=main)
+        elif stage == "valid" and best is not None and (line := perplexity_line(best.get("metrics", {}), stage)):
+            rows[stage] = line
     model = folders.get("best") or folders.get("final")
     if model is not None and trained:
         rows["model"] = model

@@ -36,7 +36,7 @@ figcaption { font-weight: 600; overflow-wrap: anywhere } svg { width: 100%; heig
 .curve { fill: none; stroke: var(--c); stroke-width: 1.8 } .point { fill: var(--c) } .key { color: var(--c) }
 """ + "".join(f".c{n} {{ --c: var(--c{n}) }}" for n in range(NUM_COLORS))
 LESS_IS_BETTER = ("loss", "perplexity", "mean_squared_error", "mean_absolute_error")
-NEITHER_IS_BETTER = ("replaced_ratio", "null_score_threshold")
+NEITHER_IS_BETTER = ("replaced_ratio", "unigram_perplexity", "null_score_threshold")
 
 
 def title_of(found: Comparison) -> str:

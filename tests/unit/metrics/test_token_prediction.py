@@ -100,3 +100,20 @@ def test_the_metric_survives_a_module_in_half_precision():
     metric = TokenPrediction().to(torch.bfloat16)
     metric.update(torch.tensor(300.5), torch.ones(300).bool(), torch.ones(300).long())
     assert metric.compute() == {"accuracy": 1, "perplexity": pytest.approx(math.exp(300.5 / 300))}
+
+
+@pytest.mark.parametrize("size", [1, 37, 300])
+def test_the_perplexity_of_frequencies_is_that_of_predicting_each_label_from_all_others(size):
+    _, labels = data()
+    metric = TokenPrediction(vocab_size=50)
+    for part in labels.split(size):
+        metric.update(torch.tensor(1.0), torch.zeros(len(part)).bool(), part)
+    known = labels[labels >= 0].tolist()
+    types, log_likelihood = len(set(known)), 0.0
+    for number, label in enumerate(known):  # Witten-Bell: a uniform distribution has the weight of `types` labels
+        others = known[:number] + known[number + 1 :]
+        log_likelihood += math.log((others.count(label) + types / 50) / (len(others) + types))
+    assert metric.compute()["unigram_perplexity"] == approx(math.exp(-log_likelihood / len(known)))
+    assert metric.names == list(metric.compute())
+    metric.reset()
+    assert math.isnan(metric.compute()["unigram_perplexity"])

@@ -13,8 +13,13 @@ from transformers_framework.metrics.token_prediction import TokenPrediction
 pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method")
 
 
+VOCABULARY = 20
+
+
 def collection():
-    return MetricCollection({"tokens": TokenPrediction(), "detection": TokenDetection(), "loss": MeanLoss()})
+    return MetricCollection(
+        {"tokens": TokenPrediction(vocab_size=VOCABULARY), "detection": TokenDetection(), "loss": MeanLoss()}
+    )
 
 
 def batches(n=101, size=8):
@@ -67,4 +72,4 @@ def test_two_processes_give_the_numbers_of_one(tmp_path):
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
         assert list(found) == [pytest.approx(values, rel=1e-9) for values in wanted]
-        assert len(found[0]) == 8
+        assert len(found[0]) == 9
