@@ -380,6 +380,16 @@ def test_a_run_that_ends_before_its_first_validation_validates_its_last_state(
     assert MAP in (done.pre_trained_models / "best/README.md").read_text()
 
 
+def test_steps_after_the_last_validation_are_counted(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    done = train(tmp_path, "rest", "valid", monitor=MAP, max_steps=7)
+    found = (
+        "2 of 7 optimizer steps come after the last validation, at step 5, and are not validated. Give --max_steps 5,"
+    )
+    assert said.text.count(found) == 1
+    assert "\n  unvalidated  the last 2 of 7 steps, after step 5\n" in said.text
+    assert [step for step, _ in runs.scalars(done)[MAP]] == [4]
+
+
 def test_a_run_that_never_validates_says_so(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     train(tmp_path, "short", "valid", max_steps=3)
     assert "training ends after batch 3 and would be validated after batch 5. So nothing is validated." in said.text

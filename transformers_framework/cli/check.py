@@ -13,7 +13,7 @@ from transformers_framework.constants import ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
 from transformers_framework.objectives.capabilities import HeadFromData, Remarks
 from transformers_framework.preflight import checks_of
-from transformers_framework.reports.start_lines import shown_defaults
+from transformers_framework.reports.start_lines import shown_defaults, unvalidated
 from transformers_framework.runtime.steps import has_default_length
 from transformers_framework.runtime.trainer import build_trainer
 
@@ -167,6 +167,8 @@ def _steps(experiment: Experiment) -> Iterator[str]:
     is_default = has_default_length(experiment.options)
     default = "; by default, without --max_epochs and --max_steps" if is_default else ""
     yield f"  {steps}, with {size} each{default}"
+    if text := unvalidated(experiment):
+        yield f"  {text}"
 
 
 def _known(count: float) -> str:

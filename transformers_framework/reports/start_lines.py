@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ def start_lines(run: Run, trainer: pl.Trainer) -> Iterator[str]:
         return
     if text := shown_defaults(run):
         yield text
+    if text := unvalidated(run):
+        yield text
     tested = " and tested" if run.data.has("test") else ""
     if run.selection.monitor is None and validates:
         weights = "averaged" if run.selection.averages_weights else "last"
@@ -52,6 +55,25 @@ def shown_defaults(run: Run) -> str:
     flags = [f"--{name} {text}" for name, text in texts.items()]
     best = "highest" if run.selection.direction == "max" else "lowest"
     return f"By default: {', '.join(flags)}{f' (the {best} is best)' if 'monitor' in shown else ''}" if flags else ""
+
+
+def unvalidated(run: Run) -> str:
+    """Return how many steps of a training come after its last validation; empty if there are none, or it has no end.
+
+    If even the first validation would come later, the checks before training warn of it.
+
+    Args:
+        run: The run, whose data were checked.
+    """
+    if not run.data.has("valid") or run.options.get("limit_val_batches") == 0 or run.selection.averages_weights:
+        return ""
+    last, total = run.steps.last_validation(run.trainer), run.steps.total
+    if not 0 < last < total < math.inf:
+        return ""
+    return (
+        f"{total - last:,.0f} of {total:,.0f} optimizer steps come after the last validation, at step {last:,.0f}, and "
+        f"are not validated. Give --max_steps {last:.0f}, or another --val_check_interval."
+    )
 
 
 def _model(run: Run, trainer: pl.Trainer) -> str:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
+from transformers_framework.callbacks.checkpoints import Checkpoints
 from transformers_framework.constants import EVALUATED, TRAIN
 from transformers_framework.display import duration
 from transformers_framework.pipelines.log_names import main_metrics
 from transformers_framework.reports.baselines import perplexity_line
 from transformers_framework.reports.metric_lines import metric_list
 from transformers_framework.run_parts import EndsRun, NamesNextCommand
+from transformers_framework.runtime.loops import find_callback
 
 if TYPE_CHECKING:
     from transformers_framework.run_parts import Run
@@ -38,11 +40,14 @@ class Summary(pl.Callback, EndsRun):
         """Log the summary."""
         if not run.trainer.is_global_zero or not (found := run.folders.read_results()):
             return
+        saved = find_callback(run.trainer, Checkpoints)
         lines = summary_lines(
             found,
             results=str(run.folders.results),
             trained=run.data.has(TRAIN),
             monitor=run.selection.monitor,
+            steps=run.trainer.global_step,
+            validated=None if saved is None else saved.validated_step,
             main=main_metrics(run.objectives) if any(map(found.get, EVALUATED)) else (),
             command=partial(_command, run),
         )
@@ -56,6 +61,8 @@ def summary_lines(
     trained: bool,
     command: Callable[[str], str],
     monitor: str | None,
+    steps: int = 0,
+    validated: int | None = None,
     main: Sequence[str] = (),
 ) -> list[str]:
     """Return the lines of a summary.
@@ -66,6 +73,8 @@ def summary_lines(
         trained: Whether this run has trained.
         command: Returns how the model in a folder is used next.
         monitor: The monitored metric, if there is one.
+        steps: Optimizer steps at the end of the training.
+        validated: Step of the last validation; None without one.
         main: Main metrics, without the stage.
     """
     durations, folders, best = found["durations"], found["folders"], found["best"]
@@ -76,6 +85,8 @@ def summary_lines(
         rows["best"] = f"{best['monitor']} {best['value']:.4f} at {place}"
     elif trained:
         rows["best"] = f"none: {'nothing was monitored' if monitor is None else f'{monitor} was never a number'}"
+    if trained and validated is not None and validated < steps:
+        rows["unvalidated"] = f"the last {steps - validated:,} of {steps:,} steps, after step {validated:,}"
     for stage in EVALUATED:
         if found.get(stage) and (stage != "valid" or not trained or best is None):
             rows[stage] = metric_list(found[stage], stage, main=main)

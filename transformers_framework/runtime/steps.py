@@ -118,6 +118,32 @@ class Steps:
             return 0
         return batches if epochs is None else (epochs - 1) * self.batches + batches
 
+    def last_validation(self, trainer: Trainer) -> float:
+        """Return the optimizer step after which the last validation comes; 0 if there is none, or they are by time.
+
+        Args:
+            trainer: Has the intervals and the accumulation.
+        """
+        interval, epochs = trainer.val_check_interval, trainer.check_val_every_n_epoch
+        if math.isinf(self.total) or isinstance(interval, str) or interval is None:
+            return 0
+        if math.isinf(self.batches) or epochs is None:
+            batches = self.all_batches(trainer)
+            last = batches - batches % interval if isinstance(interval, int) else 0
+            if math.isinf(self.batches):
+                return last // trainer.accumulate_grad_batches
+            epoch, batch = divmod(last, self.batches)
+            return epoch * self.per_epoch + batch // trainer.accumulate_grad_batches
+        every = max(1, int(self.batches * interval)) if isinstance(interval, float) else interval
+        whole, steps = divmod(self.total, self.per_epoch)
+        batch = steps * trainer.accumulate_grad_batches
+        if (whole + 1) % epochs == 0 and batch >= every:
+            return whole * self.per_epoch + (batch - batch % every) // trainer.accumulate_grad_batches
+        validated = whole - whole % epochs  # epochs up to the last one with a validation
+        batch = self.batches - self.batches % every
+        in_epoch = self.per_epoch if batch == self.batches else batch // trainer.accumulate_grad_batches
+        return (validated - 1) * self.per_epoch + in_epoch if validated and batch else 0
+
     def remedies(self, trainer: Trainer) -> list[str]:
         """Return the flags that give a run validations before its end, where the first one comes after it.
 

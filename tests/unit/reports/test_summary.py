@@ -56,3 +56,8 @@ def test_the_main_metric_is_never_among_those_left_out() -> None:
     shown = lines({**FOUND, "test": ranks}, main=["retrieval/corpus_ndcg"])[2]
     assert shown.startswith("  test         corpus_ndcg 0.2500, corpus_a 0.5000, ")
     assert shown.endswith("and 3 more")
+
+
+def test_steps_after_the_last_validation() -> None:
+    assert "  unvalidated  the last 14 of 1,060 steps, after step 1,046" in lines(steps=1060, validated=1046)
+    assert lines(steps=1060, validated=1060) == lines(steps=1060) == lines()
