@@ -23,7 +23,7 @@ T = TypeVar("T")
 COMPRESSIONS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 FORMATS = {
     **{".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"},
-    **{".txt": "text", ".conll": "conll", ".conllu": "conll"},
+    **{".txt": "text", ".conll": "conll", ".conllu": "conll", ".iob": "conll", ".iob2": "conll", ".bio": "conll"},
 }
 SUFFIXES = (*FORMATS, *(f + c for f, kind in FORMATS.items() if kind != "parquet" for c in COMPRESSIONS))
 SHEETS = (".xlsx", ".xls", ".ods")

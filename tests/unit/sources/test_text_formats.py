@@ -116,6 +116,13 @@ def test_conll(tmp_path: Path, load: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize("suffix", [".iob", ".IOB2", ".bio", ".bio.gz"])
+def test_conll_by_other_names(suffix: str, tmp_path: Path, load: Any) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes((gzip.compress if suffix.endswith(".gz") else bytes)(b"Peter B-PER\nleft O\n"))
+    assert load(path) == [{"words": ["Peter", "left"], "labels": ["B-PER", "O"]}]
+
+
 def test_words_are_enough_to_predict(tmp_path: Path, load: Any) -> None:
     path = written(tmp_path / "a.conll", "EU\nrejects\n\nPeter\n")
     assert load(path, stage="predict") == [{"words": ["EU", "rejects"]}, {"words": ["Peter"]}]
