@@ -100,6 +100,9 @@ def test_corpus_search_is_brute_force(top_k: int, tmp_path: Path, checkpoint: Pa
     found = runs.predictions(folders, "test.corpus")
     assert [line["query_id"] for line in found] == list(range(13))
     for query, line in enumerate(found):
+        assert line["question"] == asked[query]
+        best = [next(row["text"] for row in corpus if row["pid"] == pid) for pid in line["passages"][:3]]
+        assert line["texts"] == [text if len(text) <= 200 else f"{text[:199]}…" for text in best]
         scores = np.array(line["scores"])
         assert len(scores) == min(top_k, len(texts))
         assert set(line["relevant"]) == {corpus[number]["pid"] for number in relevant[query]}

@@ -24,6 +24,7 @@ from transformers_framework.objectives.capabilities import Details
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.registry import options_of
 from transformers_framework.retrieval.corpus import load_corpus
+from transformers_framework.retrieval.search_texts import search_texts
 from transformers_framework.run_parts import NamesNextCommand
 from transformers_framework.runtime.precision import length_multiple
 from transformers_framework.storage.atomic import atomic_file
@@ -220,7 +221,7 @@ class CorpusSearch(pl.Callback, Details, NamesNextCommand):
         self.folders.predictions.mkdir(parents=True, exist_ok=True)
         path = self.folders.predictions / f"{stage}.{self.name}.jsonl"
         values = np.round(scores.astype(np.float64), 7).tolist()
-        columns = {"id": queries.rows[seen].tolist(), "query_id": names, "passages": passages, "scores": values}
+        rows, columns = queries.rows[seen], {"query_id": names, "passages": passages, "scores": values}
         files: dict[Path, Iterator[str]] = {path.with_suffix(RUN): search_run(names, passages, scores)}
         if stage != "predict":
             relevant = self.corpus.ids(queries.relevant)
@@ -228,8 +229,10 @@ class CorpusSearch(pl.Callback, Details, NamesNextCommand):
             files[path.with_suffix(QRELS)] = search_qrels(of_query, relevant)
             starts, ends = (np.searchsorted(queries.query, seen, side).tolist() for side in ("left", "right"))
             columns["relevant"] = [relevant[start:end] for start, end in zip(starts, ends, strict=True)]
+        texts = search_texts(self.corpus.inputs, self.corpus, self.data.datasets[stage], rows, found)
         lines = (dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True))
-        files[path] = map(to_json, lines)
+        whole = ({"id": row} | text | line for row, text, line in zip(rows.tolist(), texts, lines, strict=True))
+        files[path] = map(to_json, whole)
         for file, content in files.items():
             with atomic_file(file) as aside, aside.open("w", encoding="utf-8") as open_file:
                 open_file.writelines(f"{line}\n" for line in content)

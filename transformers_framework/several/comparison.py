@@ -28,7 +28,7 @@ from transformers_framework.several.results import is_of_class, summary_of
 
 # entries of a row of predictions that are no columns of the data
 PREDICTED = frozenset(("prediction", "predictions", "score", "scores", "n_best", "null_score", "entities"))
-OF_SEARCH = frozenset(("passages", "scores"))
+OF_SEARCH = frozenset(("passages", "scores", "texts"))
 SCORE = "_fmeasure"  # ends the names of scores of generated texts
 ALMOST = 1e-5  # metrics are logged in float32
 SHOWN = 60  # characters of a value in a message
