@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 from tokenizers.normalizers import BertNormalizer
@@ -99,3 +100,26 @@ def test_removed_vowel_signs_are_a_warning_and_accents_are_none(pipeline: str, t
         assert (f"WARNING: {said}" in printed) == is_lost
         report_unknown(runs.build(words).data)
         assert [text.startswith(f"train: {said}") for text in warned] == [True]  # of Hindi only
+
+
+def test_accents_as_separate_characters_are_named(tmp_path, capsys) -> None:
+    """The tokenizer knows the letters with accents: a tokenizer of another language is not the remedy."""
+    folder = tmp_path / "model"
+    tokenizer = tiny.tokenizer_for("bert")
+    tokenizer.backend_tokenizer.normalizer = BertNormalizer(lowercase=False)
+    tokenizer.add_tokens(["ρέα", "λίγο"])
+    tokenizer.save_pretrained(folder)
+    tiny.config_for("bert", vocab_size=len(tokenizer)).save_pretrained(folder)
+    for form, is_told in (("NFD", True), ("NFC", False)):
+        rows = [{"text": normalize(form, f"the ρέα and λίγο {'rain' * label}"), "label": label} for label in (0, 1)]
+        words = runs.command(
+            tmp_path,
+            pipeline="seq_class",
+            model="bert",
+            pre_trained_config=folder,
+            train_dataset=tiny.write_jsonl(tmp_path / f"{form}.jsonl", rows),
+        )
+        assert main([*words, "--check"]) == 0
+        printed = capsys.readouterr().out
+        assert ("Convert the texts to Unicode form NFC" in printed) == is_told == ("WARNING" in printed)
+        assert ("0.0 % are unknown then" in printed) == is_told

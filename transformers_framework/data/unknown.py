@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
@@ -34,11 +35,13 @@ class UnknownTokens(NamedTuple):
         share: Fraction of tokens that are unknown; None if the tokenizer has no unknown token.
         token: The unknown token.
         empty: Fraction of texts that have no token except spaces.
+        composed: The same share after converting the texts to Unicode form NFC, if much of it disappears by that.
     """
 
     share: float | None
     token: str | None
     empty: float
+    composed: float | None = None
 
     @property
     def is_much(self) -> bool:
@@ -55,13 +58,17 @@ class UnknownTokens(NamedTuple):
         if self.share is None:
             return "no token is unknown to the tokenizer"
         said = f"{100 * self.share:.1f} % of the tokens are unknown ({self.token})"
-        return (
-            said
-            if not self.is_much
-            else (
-                f"{said}: the model cannot distinguish these words. Look at some with --preview, and give the "
-                "--pre_trained_tokenizer of a model for the language and script of these texts."
+        if not self.is_much:
+            return said
+        if self.composed is not None:
+            return (
+                f"{said}: accents are separate characters in these texts, and the tokenizer knows letters with "
+                "accents. Convert the texts to Unicode form NFC (unicodedata.normalize('NFC', text)): "
+                f"{100 * self.composed:.1f} % are unknown then."
             )
+        return (
+            f"{said}: the model cannot distinguish these words. Look at some with --preview, and give the "
+            "--pre_trained_tokenizer of a model for the language and script of these texts."
         )
 
 
@@ -139,7 +146,21 @@ def unknown_tokens(data: DataModule, stage: Stage) -> UnknownTokens:
     blank = [number for number, token in tokens if not token.strip(BLANK)]
     num_empty = sum(int((np.isin(batch, blank) | (batch < 0)).all(axis=1).sum()) for batch in batches)
     share = None if unknown is None else float(counts[unknown] / max(1, counts.sum()))
-    return UnknownTokens(share, tokenizer.unk_token, num_empty / max(1, sum(map(len, batches))))
+    empty = num_empty / max(1, sum(map(len, batches)))
+    composed = _share_if_composed(data, stage) if (share or 0) > MAX_SHARE else None
+    return UnknownTokens(share, tokenizer.unk_token, empty, composed)
+
+
+def _share_if_composed(data: DataModule, stage: Stage) -> float | None:
+    """Return the fraction of unknown tokens of the texts in Unicode form NFC; None if most stay unknown."""
+    tokenizer, unknown, texts = data.inputs.tokenizer, data.inputs.unknown_id, sampled_texts(data, stage)
+
+    def share(texts: list[str]) -> float:
+        rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        return float(np.mean([number == unknown for row in rows for number in row] or [0]))
+
+    composed = share([normalize("NFC", text) for text in texts])
+    return composed if composed < share(texts) / 2 else None
 
 
 def report_unknown(data: DataModule) -> None:
