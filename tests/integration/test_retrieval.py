@@ -93,6 +93,8 @@ def test_corpus_search_is_brute_force(top_k: int, tmp_path: Path, checkpoint: Pa
     logged = runs.metrics(folders, "test")
     searched = {name.removeprefix("test/retrieval/"): logged[name] for name in logged if "/corpus_" in name}
     assert searched == approx(expected)
+    notice = "--top_k 25: metrics of more passages are left out: corpus_hitrate@100, corpus_recall@100"
+    assert (notice in folders.log.read_text("utf-8")) == (top_k == 25)
     assert ("corpus_recall@100" in searched, "corpus_recall@5" in searched) == (top_k >= 100, True), "cut at --top_k"
     assert 0.01 < expected["corpus_mean_reciprocal_rank"] < 0.99, "nothing is tested where all is found or nothing"
     compared = compare([find_run("run", folders.output_dir)], stage="test", num_resamples=50)

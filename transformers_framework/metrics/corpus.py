@@ -9,6 +9,7 @@ from transformers_framework.metrics.ranking import MEANS, EmptyTargetAction, mea
 
 PREFIX = "corpus_"  # before the names of metrics in logs
 CUT_OFFS = {"precision": (1, 5), "hitrate": (5, 100), "recall": (1, 5, 10, 100)}
+DEEPEST = max(max(cut_offs) for cut_offs in CUT_OFFS.values())
 
 
 def _cut_offs(top_k: int) -> dict[str, list[int]]:
@@ -25,6 +26,17 @@ def corpus_names(top_k: int) -> list[str]:
     """
     cut = (f"{name}@{k}" for name, cut_offs in _cut_offs(top_k).items() for k in cut_offs)
     return [PREFIX + name for name in (*MEANS, *cut)]
+
+
+def beyond(top_k: int) -> list[str]:
+    """Return the names of the metrics that a search of this depth cannot compute, in which more passages are counted.
+
+    Examples:
+        >>> beyond(5), beyond(100)
+        (['corpus_hitrate@100', 'corpus_recall@10', 'corpus_recall@100'], [])
+    """
+    known = corpus_names(top_k)
+    return [name for name in corpus_names(DEEPEST) if name not in known]
 
 
 def corpus_metrics(

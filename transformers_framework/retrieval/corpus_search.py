@@ -14,10 +14,11 @@ import pytorch_lightning as pl
 import torch
 from torch.nn import functional
 
-from transformers_framework.constants import ROW_IDS, STAGES, Stage
+from transformers_framework.constants import EVALUATED, ROW_IDS, STAGES, Stage
 from transformers_framework.distributed.collectives import all_gather_json
+from transformers_framework.distributed.ranks import is_rank_zero
 from transformers_framework.exceptions import DataError
-from transformers_framework.metrics.corpus import corpus_metrics
+from transformers_framework.metrics.corpus import beyond, corpus_metrics
 from transformers_framework.metrics.search import TopPassages, ranked
 from transformers_framework.metrics.trec import QRELS, RUN, search_qrels, search_run
 from transformers_framework.objectives.capabilities import Details
@@ -71,11 +72,14 @@ class CorpusSearch(pl.Callback, Details, NamesNextCommand):
         return self.corpus.queries(self.data.datasets[stage], self.data.source_of(stage), **columns)
 
     def check(self) -> None:
-        """Check before training that the corpus contains all relevant passages.
+        """Check before training that the corpus contains all relevant passages; log the metrics left out.
 
         Raises:
             DataError: When one is missing, or a query has none with ``error`` as action, with the place.
         """
+        evaluates = any(map(self.data.has, EVALUATED))
+        if evaluates and is_rank_zero() and (left_out := ", ".join(beyond(self.corpus.top_k))):
+            logger.info("--top_k %d: metrics of more passages are left out: %s", self.corpus.top_k, left_out)
         for stage in STAGES[1:]:
             if not self.data.has(stage):
                 continue
