@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers_framework.compat.lightning import BATCHES_THAT_STEPPED
+from transformers_framework.constants import TRAIN
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.objectives.capabilities import ChangesLengths
 from transformers_framework.registry import OPTIMIZERS, SCHEDULERS, lookup, options_of, resolve
@@ -240,10 +241,17 @@ class Continuation:
         return None
 
     def prepare_folders(self) -> None:
-        """Write the flags of the run, and remove what was written and logged after the checkpoint."""
+        """Write the flags of the run, and remove what was written and logged after the checkpoint.
+
+        A run that only evaluates leaves the flags of a training of its name.
+        """
         from transformers_framework.loggers.interface import Continues
 
         run, folders = self.run, self.run.folders
+        if not run.data.has(TRAIN):
+            if not folders.has_training:
+                folders.write_config(run.config_yaml)
+            return
         folders.write_config("".join(f"# {line}\n" for line in self.changes) + run.config_yaml)
         folders.remove_damaged_last(self.start)
         if run.resume:

@@ -314,7 +314,7 @@ class Experiment:
                 with distributed_run(self.trainer, rendezvous, self.final_options, rows, self.hang_timeout):
                     if self.writes:
                         log.open(self.trainer.global_rank)
-                    if writes and trains:  # when all processes agree
+                    if writes:  # when all processes agree
                         self.continued.prepare_folders()
                     self._run_stages(trains)
         finally:

@@ -19,10 +19,13 @@ from tests.integration import interrupted
 from tests.tolerances import approx
 from tests.unit.processing.test_answers import official
 from transformers_framework.api import RunResult
+from transformers_framework.cli.main import main
 from transformers_framework.constants import MEASURED
 from transformers_framework.reports import metrics_file
 from transformers_framework.reports.results import git_commit
 from transformers_framework.runtime.train_log import train_log
+from transformers_framework.several.comparison import compare
+from transformers_framework.several.finished_runs import find_run
 from transformers_framework.storage import appending
 from transformers_framework.storage.run_folders import RunFolders
 
@@ -87,6 +90,7 @@ def test_results_say_what_was_logged(trained: tuple[Path, RunFolders]) -> None:
 def test_a_run_that_only_tests_keeps_the_rest_of_the_results(trained: tuple[Path, RunFolders], tmp_path: Path) -> None:
     folder, folders = trained
     before, lines = folders.read_results(), folders.metrics.read_text("utf-8")
+    config = folders.config.read_bytes()
     messages = folders.log.read_text("utf-8")
     name = os.fsdecode(b"\xe9.jsonl") if sys.platform == "linux" else "é.jsonl"  # no Unicode
     other = tiny.write_jsonl(tmp_path / name, runs.rows_for("answer_selection", 19, 7))
@@ -104,6 +108,18 @@ def test_a_run_that_only_tests_keeps_the_rest_of_the_results(trained: tuple[Path
     assert after == before
     assert folders.metrics.read_text("utf-8").startswith(lines)
     assert folders.log.read_text("utf-8").startswith(messages)
+    assert folders.config.read_bytes() == config, "it repeats the training"
+
+
+def test_a_run_that_only_tests_is_compared_with_intervals(trained: tuple[Path, RunFolders], tmp_path: Path) -> None:
+    """Its config file has the flags, such as the columns, and repeats it."""
+    folder, folders = trained
+    name = os.fsdecode(b"\xe9.jsonl") if sys.platform == "linux" else "é.jsonl"  # no Unicode
+    tested = tiny.write_jsonl(tmp_path / name, runs.rows_for("answer_selection", 19, 7))
+    only = runs.run(folder, name="only", test_dataset=tested, ckpt_path=folders.last)
+    main(["--config", str(only.config), "--name", "again"])
+    compared = compare([find_run(name, folders.output_dir) for name in ("only", "again")], stage="test")
+    assert {"test/answer_selection/mean_average_precision", "test/loss"} <= compared.units.keys()
 
 
 def test_a_run_that_only_predicts_and_one_that_tries_a_few_batches(trained: tuple[Path, RunFolders]) -> None:
@@ -115,6 +131,7 @@ def test_a_run_that_only_predicts_and_one_that_tries_a_few_batches(trained: tupl
     assert (results["best"], results["train"], results["valid"], results["test"]) == (None, {}, {}, {})
     assert results["data"].keys() == {"predict"}
     assert not predicted.metrics.exists()
+    assert predicted.config.exists()
     runs.run(folder, name="predicted", seed=7, overwrite=True, **predicts)
     assert predicted.read_results()["seed"] == 7, "nothing was trained, so all is that of the last command"
     tried = runs.run(folder, name="tried", fast_dev_run=True)

@@ -127,6 +127,11 @@ class RunFolders:
         """Return those of the last, the previous and the best checkpoint that exist."""
         return [path for path in (self.last, self.previous, self.best) if path.exists()]
 
+    @property
+    def has_training(self) -> bool:
+        """Whether a run of this name has trained: its checkpoints or its config file are there."""
+        return bool(self.existing_checkpoints()) or flags_beside(self.last).get("train_dataset") is not None
+
     def resumable(self) -> Path | None:
         """Return the newest undamaged checkpoint, the last one if all are damaged, None without checkpoints."""
         there = self.existing_checkpoints()
