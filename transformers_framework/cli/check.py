@@ -11,7 +11,7 @@ import numpy as np
 from transformers_framework.cli.stand_ins import build_parts
 from transformers_framework.constants import ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
-from transformers_framework.objectives.capabilities import HeadFromData, Remarks
+from transformers_framework.objectives.capabilities import HeadFromData, Remarks, RunRemarks
 from transformers_framework.preflight import checks_of
 from transformers_framework.reports.start_lines import shown_defaults, unvalidated
 from transformers_framework.runtime.steps import has_default_length
@@ -19,6 +19,7 @@ from transformers_framework.runtime.trainer import build_trainer
 
 if TYPE_CHECKING:
     from transformers_framework.constants import Stage
+    from transformers_framework.data.queries import QueryReport
     from transformers_framework.experiment import Experiment
 
 NUM_SAMPLES = 3
@@ -66,6 +67,8 @@ def _distinct(problems: list[UserError]) -> list[UserError]:
 
 
 def _report(experiment: Experiment, problems: list[UserError]) -> Iterator[str]:
+    from transformers_framework.data.queries import QueryReport
+
     if problems:
         yield f"{len(problems)} problem{'s' if len(problems) > 1 else ''}:"
         for number, problem in enumerate(problems, 1):
@@ -74,15 +77,19 @@ def _report(experiment: Experiment, problems: list[UserError]) -> Iterator[str]:
     yield f"Run '{experiment.folders.name}': {experiment.pipeline_name} with {experiment.config.model_type}"
     if defaults := shown_defaults(experiment):
         yield defaults
+    queries = QueryReport(experiment.data)
     for stage in experiment.data.sources:
-        yield from _stage(experiment, stage)
+        yield from _stage(experiment, stage, queries)
+    for part in experiment.pipeline_callbacks:
+        if isinstance(part, RunRemarks):
+            yield from ("", *part.run_remarks())
     if experiment.data.has("train"):
         yield from _steps(experiment)
     yield from _model(experiment)
     yield "No problems found."
 
 
-def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
+def _stage(experiment: Experiment, stage: Stage, queries: QueryReport) -> Iterator[str]:
     from transformers_framework.data.sampler import requests_in_order
     from transformers_framework.data.unknown import lost_marks, sampled_texts, tokens_per_word, unknown_tokens
 
@@ -130,6 +137,7 @@ def _stage(experiment: Experiment, stage: Stage) -> Iterator[str]:
     for objective in collate.objectives:
         if isinstance(objective, Remarks):
             yield from (f"  {remark}" for remark in objective.remarks(data.read[stage], stage))
+    yield from (f"  {remark}" for remark in queries.remarks(stage))
     yield from _samples(experiment, *batches[0], collate.objectives)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from transformers_framework.processing.packing import Bins
     from transformers_framework.processing.segments import Segments
+    from transformers_framework.sources.fields import Field
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class Inputs(ABC):
     def text_columns(self) -> tuple[str, ...]:
         """Columns of the data set that hold texts, or lists of words or texts, that the model reads."""
         return self.columns
+
+    @property
+    def query_field(self) -> Field | None:
+        """Column or columns of queries, if rows are their candidates; None if inputs have no such columns."""
+        return None
 
     @property
     def token_columns(self) -> tuple[str, ...]:

@@ -122,6 +122,11 @@ class SegmentInputs(Inputs):
         return types if 0 < max(types) < type_vocabulary else None
 
     @property
+    def query_field(self) -> Field | None:
+        """Column or columns of the first text, the query if rows are candidates of queries."""
+        return self.fields[0]
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the segments."""
         return self.text_columns

@@ -224,6 +224,10 @@ class AnswerSelection(SequenceClassification, EvaluatesGroups, GroupsRows, Expor
             )
         return dataset
 
+    def group_targets(self, dataset: Dataset, stage: Stage) -> np.ndarray | None:
+        """Return the labels of candidates; None if each row has a list of them."""
+        return None if self.list_column else column_labels(self.classes, dataset, stage)
+
     def num_groups(self, stage: Stage) -> int | None:
         """Return the number of lists in training, or of candidates that are re-ranked; None for single rows."""
         if (lower := self.lower.get(stage)) is not None:

@@ -196,6 +196,15 @@ class EvaluatesGroups:
 
     group_column: str | None
 
+    def group_targets(self, dataset: Dataset, stage: Stage) -> np.ndarray | None:
+        """Return 1 for a positive, 0 for a negative, negative where unlabelled ``(N,) int64``; None without labels.
+
+        Args:
+            dataset: The rows as read, which were checked.
+            stage: Their stage.
+        """
+        return None
+
 
 class GroupsRows:
     """Groups rows in a batch, such as the candidates of a question that its loss compares, or uses some rows only.
@@ -244,6 +253,14 @@ class Remarks(ABC):
             dataset: The rows as read, before they are rewritten to windows.
             stage: Their stage.
         """
+
+
+class RunRemarks(ABC):
+    """Reports facts about data of its own, as a callback of a pipeline, which ``--check`` prints."""
+
+    @abstractmethod
+    def run_remarks(self) -> list[str]:
+        """Return the lines, the first of them a heading."""
 
 
 class PredictedPart(NamedTuple):

@@ -235,14 +235,19 @@ class Retrieval(
 
     def remarks(self, dataset: Dataset, stage: Stage) -> list[str]:
         """Return a line with the number of rows with a positive, if labels are positive and negative."""
-        trains, needs = stage == TRAIN, self.loss.row
-        if self.label_column not in self.label_columns(stage) or (trains and not needs.label.is_binary):
+        if (targets := self.group_targets(dataset, stage)) is None:
             return []
-        targets = [target_of(column_numbers(array, "", "")) for array in arrow_chunks(dataset, str(self.label_column))]
-        positives = sum(int(np.count_nonzero(target == 1)) for target in targets)
+        positives = int(np.count_nonzero(targets == 1))
         found = f"{positives:,} of {len(dataset):,} rows ({100 * positives / len(dataset):.1f} %) have a positive"
-        lone = trains and needs.in_batch and positives < len(dataset)
+        lone = stage == TRAIN and self.loss.row.in_batch and positives < len(dataset)
         return [found + ("; the others only add a negative to their batch" if lone else "")]
+
+    def group_targets(self, dataset: Dataset, stage: Stage) -> np.ndarray | None:
+        """Return the labels of passages, if they are positive and negative."""
+        if self.label_column not in self.label_columns(stage) or (stage == TRAIN and not self.loss.row.label.is_binary):
+            return None
+        found = [target_of(column_numbers(array, "", "")) for array in arrow_chunks(dataset, str(self.label_column))]
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
     def post_process(
         self, rows: Mapping[str, Sequence[Any]], batch: Mapping[str, np.ndarray], context: Context

@@ -21,7 +21,7 @@ from transformers_framework.exceptions import DataError
 from transformers_framework.metrics.corpus import beyond, corpus_metrics
 from transformers_framework.metrics.search import TopPassages, ranked
 from transformers_framework.metrics.trec import QRELS, RUN, search_qrels, search_run
-from transformers_framework.objectives.capabilities import Details
+from transformers_framework.objectives.capabilities import Details, RunRemarks
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.registry import options_of
 from transformers_framework.retrieval.corpus import load_corpus
@@ -46,7 +46,7 @@ PASSAGES_TOGETHER = 4096  # passages per comparison with all queries
 logger = logging.getLogger(__name__)
 
 
-class CorpusSearch(pl.Callback, Details, NamesNextCommand):
+class CorpusSearch(pl.Callback, Details, RunRemarks, NamesNextCommand):
     """Callback that retrieves the passages of a corpus most similar to the queries of a data set.
 
     Each rank encodes its share of the passages and keeps the top k of them for every query. Embeddings of passages are
@@ -91,6 +91,20 @@ class CorpusSearch(pl.Callback, Details, NamesNextCommand):
                     f"this query and to {len(empty) - 1} others, but --metrics_empty_target_action is error. Remove "
                     "these queries, or choose skip, neg or pos."
                 )
+
+    def run_remarks(self) -> list[str]:
+        """Return the size of the corpus, and the queries and relevant passages of each evaluation."""
+        rows, texts = len(self.corpus.dataset), len(self.corpus)
+        repeated = f", {rows - texts:,} of them with the text of an earlier row" if texts < rows else ""
+        lines = [f"corpus: {self.corpus.source.name}, {rows:,} rows{repeated}"]
+        for stage in EVALUATED:
+            if self.data.has(stage):
+                queries = self.queries(stage)
+                count, empty = len(queries.rows), len(queries.rows) - len(np.unique(queries.query))
+                relevant = len(queries.relevant) / max(1, count - empty)
+                found = f"{count:,} queries, {empty:,} of them without a relevant passage"
+                lines.append(f"  {stage}: {found}; the others have {relevant:.1f} on average")
+        return lines
 
     # ---------------------------------------------------------------- stages
 
