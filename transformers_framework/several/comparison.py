@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +138,9 @@ def compare(
         ConfigurationError: When runs have no metric in common, or not the asked ones.
         DataError: When predictions are of different data, with the first row that differs.
     """
+    from transformers_framework.several.ranked_runs import with_ranking
+
+    runs = with_ranking(runs, stage)
     names = _names(runs, stage, metrics)
     objectives = [name.split("/")[1] for name in names if name.count("/") > 1] if stage == "test" else []
     resampling = {"num_resamples": num_resamples, "seed": seed}
@@ -178,8 +182,9 @@ def _names(runs: Sequence[Compared], stage: str, wanted: Sequence[str]) -> list[
     every = [member.values(stage) for run in runs for member in run.members]
     common = [name for name in every[0] if all(name in values for values in every)]
     if set(common) <= {f"{stage}/loss"} < set().union(*every):
-        tasks = ", ".join(f"'{m.name}' {m.results.get('pipeline')}" for run in runs for m in run.members)
-        raise ConfigurationError(f"The runs have different tasks and no {stage} metric in common: {tasks}.")
+        from transformers_framework.several.ranked_runs import why_different
+
+        raise ConfigurationError(why_different(runs, stage))
     if not common:
         without = next((m.name for run in runs for m in run.members if not m.values(stage)), None)
         reason = f"'{without}' has no {stage} metrics" if without else f"the runs have no {stage} metric in common"
@@ -202,8 +207,10 @@ def _names(runs: Sequence[Compared], stage: str, wanted: Sequence[str]) -> list[
 
 def sources_of(objective: str) -> list[Source]:
     """Return the files of predictions of an objective whose metrics can be computed."""
-    from transformers_framework.several.measures import FURTHER, OBJECTIVES
+    from transformers_framework.several.measures import FURTHER, OBJECTIVES, RANKING, candidates
 
+    if objective == RANKING:
+        return [Source(objective, partial(candidates, ranks_only=True))]
     found = [Source(objective, OBJECTIVES[objective])] if objective in OBJECTIVES else []
     if objective in FURTHER:
         name, measure_of = FURTHER[objective]

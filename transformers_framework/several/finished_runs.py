@@ -8,11 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers_framework.exceptions import ConfigurationError, did_you_mean
 from transformers_framework.several.results import SEEDS, read_results
 from transformers_framework.storage.run_folders import RESULTS, RunFolders, flags_in_config
+
+
+class Ranking(NamedTuple):
+    """The ranking metrics of a run that are compared with those of another objective.
+
+    Args:
+        objective: The objective of the run.
+        names: Names of the metrics.
+    """
+
+    objective: str
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -21,9 +33,11 @@ class Member:
 
     Args:
         folders: Its folders.
+        ranking: Its ranking metrics, if these alone are compared.
     """
 
     folders: RunFolders
+    ranking: Ranking | None = None
 
     @cached_property
     def results(self) -> dict[str, Any]:
@@ -42,7 +56,14 @@ class Member:
         return self.folders.name
 
     def values(self, stage: str) -> dict[str, float | None]:
-        """Return the metrics of a stage by their names in logs."""
+        """Return the metrics of a stage by their names in logs, or the ranking metrics that are compared."""
+        values = self._logged(stage)
+        if self.ranking is None:
+            return values
+        objective, names = self.ranking
+        return {name: values[f"{stage}/{objective}/{name.rpartition('/')[2]}"] for name in names}
+
+    def _logged(self, stage: str) -> dict[str, float | None]:
         if stage == "valid":
             best: Mapping[str, Any] = (self.results.get("best") or {}).get("metrics") or {}
             return {**(self.results.get("valid") or {}), **best}
@@ -56,6 +77,7 @@ class Member:
             name: Name of an objective, which is not in the name of the file if there is a single one.
             further: It is not an objective's own file.
         """
+        name = self.ranking.objective if self.ranking else name
         names = (f"{stage}.{name}", *(() if further else (stage,)))
         paths = (self.folders.predictions / f"{name}.jsonl" for name in names)
         return next((path for path in paths if path.exists()), None)

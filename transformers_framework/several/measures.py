@@ -181,8 +181,14 @@ def rank_correlation(rows: Rows, run: Labelled) -> RankCorrelation | None:
 # ---------------------------------------------------------------- rankings
 
 
-def candidates(rows: Rows, run: Labelled) -> Measure | None:
-    """Return the metrics of ranked candidates by query: answer selection and retrieval."""
+def candidates(rows: Rows, run: Labelled, *, ranks_only: bool = False) -> Measure | None:
+    """Return the metrics of ranked candidates by query: answer selection and retrieval.
+
+    Args:
+        rows: Rows of predictions.
+        run: Their labels.
+        ranks_only: Without those of classes and the loss, which not all objectives have.
+    """
     from transformers_framework.metrics.classification import classification_values
     from transformers_framework.metrics.ranking import sort_candidates, values_of_queries
     from transformers_framework.objectives.label_values import number_of
@@ -202,6 +208,8 @@ def candidates(rows: Rows, run: Labelled) -> Measure | None:
         query, rank, positives, empty_target_action=run.empty_target_action, **run.cut_offs()
     )
     means = np.stack([np.where(counted, values, 0) for values in per_query.values()] + [counted], axis=1)
+    if ranks_only:
+        return _measure(lambda sums: _means(per_query, sums), means, unit="queries")
     is_classified = np.array([row.get("prediction", 0) is not None for row in rows])  # else not re-ranked
     labelled = np.where(is_classified, target, IGNORE_INDEX)
     classes = _counters((scores > 0).astype(np.int64), labelled, 2)[ranked.order]
@@ -369,6 +377,9 @@ OBJECTIVES: Mapping[str, MeasureOf] = {
     "summarization": summaries,
     "token_class": words,
 }
+
+RANKED = tuple(name for name, measure_of in OBJECTIVES.items() if measure_of is candidates)
+RANKING = "ranking"  # in the names of metrics that runs of several of these have in common
 
 # objective -> further metrics, each from a file of predictions
 FURTHER: Mapping[str, tuple[str, MeasureOf]] = {

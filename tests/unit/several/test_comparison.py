@@ -109,6 +109,50 @@ def test_p_values_of_several_runs_are_corrected(top):
     assert [cell.p_value for cell in together[1:]] == [pytest.approx(pairs["b"]), pytest.approx(2 * pairs["c"])]
 
 
+def write_ranked(top: Path, objective: str, seed: int, metrics: tuple[str, ...], **change: Any) -> None:
+    """Write the files of a run that ranks 30 queries of 4 candidates; it is named after its objective."""
+    generator = np.random.default_rng(seed)
+    rows = [
+        {"id": n, "key": n // 4, "label": int(n % 4 == 0), "scores": float(generator.normal() + (n % 4 == 0)), **change}
+        for n in range(120)
+    ]
+    columns = (np.array([row[name] for row in rows]) for name in ("scores", "label", "key"))
+    found = ranking_metrics(*columns, np.arange(120), precision_at=[1, 5])
+    test = {f"test/{objective}/{name}": found.get(name, 0.5) for name in metrics} | {"test/loss": float(seed)}
+    write(top, objective, [row | {"prediction": row["label"]} for row in rows], test, index_column="key")
+    path = top / "checkpoints" / objective / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pipeline": objective}))
+
+
+RANKS = ("mean_average_precision", "precision@1", "loss")
+
+
+def test_pipelines_that_rank_the_same_candidates_are_compared(top):
+    write_ranked(top, "retrieval", 1, (*RANKS, "precision@5", "corpus_ndcg"))
+    write_ranked(top, "answer_selection", 2, (*RANKS, "accuracy"))
+    found = of(top, "retrieval", "answer_selection")
+    assert found.cells.keys() == {f"test/ranking/{name}" for name in RANKS[:2]}
+    for place, name in enumerate(("retrieval", "answer_selection")):
+        alone = of(top, name).cells[f"test/{name}/mean_average_precision"][0]
+        together = found.cells["test/ranking/mean_average_precision"][place]
+        assert (together.value, together.low, together.high) == (alone.value, alone.low, alone.high)
+    assert 0 < together.p_value < 1
+    assert set(found.units.values()) == {"queries"}
+
+
+def test_pipelines_that_do_not_rank_the_same_candidates_are_refused(top):
+    write_ranked(top, "retrieval", 1, RANKS, key=0)
+    write_ranked(top, "answer_selection", 2, RANKS)
+    with pytest.raises(DataError, match="predicted different data: 'key' is 0 and 1"):
+        of(top, "retrieval", "answer_selection")
+    with pytest.raises(ConfigurationError, match=r"no test metric in common: 'retrieval' .* Compare runs of one task"):
+        of(top, "retrieval", "a")
+    write_ranked(top / "other", "retrieval", 1, ("corpus_ndcg",))
+    runs = [find_run("retrieval", top / "other"), find_run("answer_selection", top)]
+    with pytest.raises(ConfigurationError, match="'retrieval' has searched a corpus, and not ranked the candidates"):
+        compare(runs, stage="test")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
