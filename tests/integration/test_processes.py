@@ -77,6 +77,9 @@ def test_metrics_and_predictions_of_two_processes_are_those_of_one(twins: Twins)
         assert [row["id"] for row in runs.predictions(twins.two, stage)] == list(range(size))
         assert_same_predictions(twins.two, alone, stage)
     assert (twins.two.predictions / "test.qrels").read_text() == (alone.predictions / "test.qrels").read_text()
+    ours, theirs = (run.read_results()["warnings"].get("test", []) for run in (twins.two, alone))
+    assert [text.partition(":")[0] for text in ours] == [text.partition(":")[0] for text in theirs]
+    assert [twins.said.count(text) for text in ours] == [1] * len(ours), "by rank 0 only"
 
 
 @pytest.mark.slow

@@ -51,9 +51,11 @@ def baseline_warnings(metrics: Mapping[str, float | None], stage: str) -> list[s
     Examples:
         >>> baseline_warnings({"test/a/perplexity": 803.0, "test/a/unigram_perplexity": 803.1}, "test")
         []
+        >>> baseline_warnings(dict.fromkeys(("test/a/perplexity", "test/a/unigram_perplexity"), float("nan")), "test")
+        []
     """
     found = perplexities(metrics, stage)
-    if found is None or found[0] < found[1]:
+    if found is None or not found[0] >= found[1]:  # nan without labels
         return []
     return [
         f"{TITLES[stage]}: perplexity {found[0]:,.1f} is not below that of token frequencies alone, {found[1]:,.1f}: "
