@@ -390,6 +390,15 @@ def test_steps_after_the_last_validation_are_counted(tmp_path: Path, said: pytes
     assert [step for step, _ in runs.scalars(done)[MAP]] == [4]
 
 
+def test_the_step_of_the_best_state_is_not_that_of_the_last_validation(
+    tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    flags = {"monitor": MAP, "max_epochs": 2, "learning_rate": 1e-12}  # the second validation is equal to the first
+    train(tmp_path, "same", "valid", "test", **flags)
+    assert re.search(r"\n  best +\S+ \d\.\d+ at step 5 \(epoch 1\)\n  test ", said.text)
+    assert "unvalidated" not in said.text
+
+
 def test_a_run_that_never_validates_says_so(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     train(tmp_path, "short", "valid", max_steps=3)
     assert "training ends after batch 3 and would be validated after batch 5. So nothing is validated." in said.text

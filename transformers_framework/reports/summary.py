@@ -36,18 +36,26 @@ def summary(run: Run) -> Summary | None:
 class Summary(pl.Callback, EndsRun):
     """Log a summary of ``results.json``, which is written before."""
 
+    # at the end of training: when the best checkpoint is tested, callbacks have the state of its step
+    steps: int = 0
+    validated: int | None = None
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the steps of the training, and the step of its last validation."""
+        saved = find_callback(trainer, Checkpoints)
+        self.steps, self.validated = trainer.global_step, None if saved is None else saved.validated_step
+
     def on_run_end(self, run: Run) -> None:
         """Log the summary."""
         if not run.trainer.is_global_zero or not (found := run.folders.read_results()):
             return
-        saved = find_callback(run.trainer, Checkpoints)
         lines = summary_lines(
             found,
             results=str(run.folders.results),
             trained=run.data.has(TRAIN),
             monitor=run.selection.monitor,
-            steps=run.trainer.global_step,
-            validated=None if saved is None else saved.validated_step,
+            steps=self.steps,
+            validated=self.validated,
             main=main_metrics(run.objectives) if any(map(found.get, EVALUATED)) else (),
             command=partial(_command, run),
         )
