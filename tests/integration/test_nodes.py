@@ -195,13 +195,10 @@ def test_slurm_is_detected_and_starts_no_other_run(tmp_path: Path, monkeypatch: 
     assert not environment.auto_requeue
 
 
-@pytest.mark.slow
-def test_torchrun(tmp_path: Path) -> None:
-    flags = flags_of(tmp_path)
-    one = runs.run(tmp_path, name="one", batch_size=8, **flags)
-    words = runs.command(tmp_path, name="two", batch_size=4, devices=2, strategy="ddp", **flags)
+def torchrun(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command with torchrun, on two ranks."""
     launcher = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", *launcher, "-m", "--", "transformers_framework", *words],  # it would read flags behind
         env={**os.environ, "PYTHONPATH": str(runs.ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -209,6 +206,17 @@ def test_torchrun(tmp_path: Path) -> None:
         timeout=300,
         check=False,
     )
+
+
+@pytest.mark.slow
+def test_torchrun(tmp_path: Path) -> None:
+    flags = flags_of(tmp_path)
+    one = runs.run(tmp_path, name="one", batch_size=8, **flags)
+    words = runs.command(tmp_path, name="two", batch_size=4, devices=2, strategy="ddp", **flags)
+    done = torchrun(words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_alike(runs.folders_of(words), one)
     assert (done.stdout + done.stderr).count("Training starts") == 1
+    refused = torchrun(runs.command(tmp_path, name="three", batch_size=4, devices=2, **flags, label_column="absent"))
+    assert refused.returncode != 0
+    assert refused.stderr.count("error: --label_column: ") == 1, refused.stderr

@@ -17,6 +17,7 @@ from transformers_framework.constants import DONE, FAILED, INTERRUPTED, ONCE, SE
 from transformers_framework.display import bars_cleared
 from transformers_framework.distributed.nodes import MasterAddress, RendezvousError, RendezvousTimeoutError
 from transformers_framework.distributed.rendezvous import refuse
+from transformers_framework.distributed.reports import report_once
 from transformers_framework.exceptions import ConfigurationError, RunError, UserError, printable
 from transformers_framework.plugins import import_packages, load_installed
 from transformers_framework.runtime.garbage_collection import collect_rarely
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, RunError) as error:
         if "--debug" in argv:
             traceback.print_exc()
-        _complain(f"error: {_message(error)}")
+        text = f"error: {_message(error)}"
+        report_once(text, lambda: _complain(text))
         _refuse(master, argv, error)
         return WRONG if isinstance(error, UserError) else FAILED
     except KeyboardInterrupt:
