@@ -169,7 +169,7 @@ class Continuation:
             check_tensors(self.start, self.outline["state_dict"], state, flag=self._flag)
         if trains:
             self.check_data()
-        if trains and not run.allow_other_batch_size:
+        if trains and not run.allow_other_batch_size and not run.data.finds_batch_size:
             check_rows_of_step(run.data, run.trainer, dict(self._kept(DATA)))
         if trains:
             self._check_steps()

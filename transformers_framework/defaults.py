@@ -14,7 +14,13 @@ from transformers_framework.storage.run_folders import flags_beside
 if TYPE_CHECKING:
     from transformers_framework.storage.run_folders import RunFolders
 
-BY_RUN = ("max_sequence_length", "length_bucketing", "monitor", "monitor_direction")  # flags with such a default
+BY_RUN = (
+    "max_sequence_length",
+    "batch_size",
+    "length_bucketing",
+    "monitor",
+    "monitor_direction",
+)  # flags with such a default
 SHOWN = (
     "max_sequence_length",
     "batch_size",

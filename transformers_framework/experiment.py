@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from transformers_framework.batch_size_search import find_batch_size
 from transformers_framework.constants import AUTO, EVALUATED, Stage
 from transformers_framework.continuation import Continuation
 from transformers_framework.defaults import BY_RUN, SHOWN, kept_values
@@ -314,6 +315,7 @@ class Experiment:
                 with distributed_run(self.trainer, rendezvous, self.final_options, rows, self.hang_timeout):
                     if self.writes:
                         log.open(self.trainer.global_rank)
+                    find_batch_size(self)
                     if writes:  # when all processes agree
                         self.continued.prepare_folders()
                     self._run_stages(trains)

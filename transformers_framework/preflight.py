@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 
 def checks_of(run: Run) -> list[Callable[[], None]]:
     """Return the checks of a run; each raises its own error, so that all errors can be reported."""
-    in_training = (monitor, optimizer, steps, schedule)
+    of_steps = (batch_size,) if run.data.finds_batch_size else (steps, schedule)
+    in_training = (monitor, optimizer, *of_steps)
     checks = (
         metrics,
         *(in_training if run.data.has("train") else ()),
@@ -102,6 +103,20 @@ def optimizer(run: Run) -> None:
     flags = {name: run.options[name] for name in names if name in run.options}
     check_optimizer(chosen := flags.pop("optimizer"), run.options, **flags)
     require_package(chosen)
+
+
+def batch_size(run: Run) -> None:
+    """Check that the batch size can be found by steps of training."""
+    from transformers_framework.callbacks.accumulated_gradients import has_gradients
+
+    trainer, shards = run.trainer, not has_gradients(run.trainer.strategy)
+    reasons = {
+        f"--strategy {run.options['strategy']} shards the training, which steps on one device do not": shards,
+        "with --compile, each number of rows that is tried would be compiled": run.options.get("compile", False),
+        f"--precision {trainer.precision} replaces layers of the model": trainer.precision == "transformer-engine",
+    }
+    if reason := next((reason for reason, is_met in reasons.items() if is_met), None):
+        raise ConfigurationError(f"--batch_size auto: {reason}. Give a number of rows.")
 
 
 def steps(run: Run) -> None:

@@ -32,14 +32,14 @@ def run_callbacks(run: Run) -> list[pl.Callback]:
     from transformers_framework.callbacks.truncation_report import TruncationReport
     from transformers_framework.callbacks.user_callbacks import user_callbacks
 
-    exporter = Exporter(run.tokenizer, run.final_options, run.max_length)
+    exporter = Exporter(run.tokenizer, lambda: run.final_options, run.max_length)
     callbacks: list[pl.Callback] = [
         GracefulShutdown(),
         RandomState(run.seed),
         AccumulatedGradients(run.allow_other_batch_size),
         TrainingMetrics(),
         ResumedOptimization(),
-        RunRecord(run.config_yaml, run.data, run.folders.checkpoints, run.continued),
+        RunRecord(lambda: run.config_yaml, run.data, run.folders.checkpoints, run.continued),
         TruncationReport(*run.inputs.truncation(run.options["max_sequence_length"])),
     ]
     if not run.is_fast_dev_run:

@@ -138,7 +138,17 @@ ROOMS: dict[str, set[str]] = {
         "optimizers",
         "callbacks",
     },
+    "batch_size_search": {
+        "run_parts",
+        "preflight",
+        "objectives",
+        "pipelines",
+        "distributed",
+        "runtime",
+        "data",
+    },
     "experiment": {
+        "batch_size_search",
         "defaults",
         "preflight",
         "run_callbacks",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,12 +29,17 @@ class Exporter:
 
     Args:
         tokenizer: Goes with every checkpoint.
-        options: Flags of the run, for the card.
+        options: Returns the flags of the run, for the card; some are known when training starts.
         max_length: Longest input of the run in tokens.
     """
 
-    def __init__(self, tokenizer: Any, options: Mapping[str, Any], max_length: int) -> None:
-        self.tokenizer, self.options, self.max_length = tokenizer, options, max_length
+    def __init__(self, tokenizer: Any, options: Callable[[], Mapping[str, Any]], max_length: int) -> None:
+        self.tokenizer, self._options, self.max_length = tokenizer, options, max_length
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Flags of the run."""
+        return self._options()
 
     def export(self, trainer: pl.Trainer, folder: Path, *, validated_step: int | None = None) -> None:
         """Write a checkpoint, whole or not at all; one folder a head when there are several.

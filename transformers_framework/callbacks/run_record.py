@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,13 +30,13 @@ class RunRecord(pl.Callback):
     """Record the flags of a run and the fingerprints of its data in its checkpoints; they are compared on resume.
 
     Args:
-        flags: The flags of the run, as YAML.
+        flags: Returns the flags of the run, as YAML; some are known when training starts.
         data: The data of the run.
         folder: Checkpoints of the run.
         continued: The checkpoint that the run continues, with earlier changes of the optimization.
     """
 
-    def __init__(self, flags: str, data: DataModule, folder: Path, continued: Changed) -> None:
+    def __init__(self, flags: Callable[[], str], data: DataModule, folder: Path, continued: Changed) -> None:
         self.flags, self.data, self.folder, self.continued = flags, data, folder, continued
 
     @property
@@ -46,7 +47,7 @@ class RunRecord(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return the flags, the fingerprints of the data and the changes of the optimization."""
         data = {stage: self.data.fingerprints[stage] for stage in LEARNED_FROM if self.data.has(stage)}
-        return {"flags": self.flags, "data": data, "changes": self.continued.changes}
+        return {"flags": self.flags(), "data": data, "changes": self.continued.changes}
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

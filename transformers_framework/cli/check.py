@@ -170,6 +170,9 @@ def _steps(experiment: Experiment) -> Iterator[str]:
     size = f"{experiment.data.batch_sizes['train'] * batches_of_step:,} rows"
     if max_tokens is not None:
         size = f"at most {max_tokens * batches_of_step:,} tokens"
+    if experiment.data.finds_batch_size:
+        yield "\nsteps: their number is known when --batch_size auto is found, before training"
+        return
     batches = f"{_known(steps.batches)} batch{'' if steps.batches == 1 else 'es'}"
     yield f"\nsteps: {batches} and {_known(steps.per_epoch)} optimizer step{'s' * (steps.per_epoch != 1)} per epoch"
     is_default = has_default_length(experiment.options)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import queues
 from typing import Any, Final
 
 import torch
+from torch import nn
 from torch._utils import ExceptionWrapper
 from torch.utils.data._utils import signal_handling
 
@@ -25,6 +27,7 @@ PARTS: Final = {
     "torch.distributed.fsdp._optim_utils:_PosDimTensorInfo": "the same",
     "torch.distributed.fsdp._optim_utils:_OptimStateKey": "the same",
     "torch._C._autograd:_get_current_graph_task_keep_graph": "memory of a backward pass that is freed early",
+    "torch.nn:Module.named_buffers": "`_buffers`, to put back the buffers of a module that was moved",
     "torch.optim.lr_scheduler:LambdaLR._update_lr": "`_last_lr`: learning rates that are set while training",
     "torch:_foreach_add_": "an optimizer whose step is a few kernels",
     "torch:_foreach_addcdiv_": "an optimizer whose step is a few kernels",
@@ -43,6 +46,30 @@ foreach_addcmul_ = torch._foreach_addcmul_
 foreach_lerp_ = torch._foreach_lerp_
 foreach_mul_ = torch._foreach_mul_
 foreach_sqrt = torch._foreach_sqrt
+
+
+@contextlib.contextmanager
+def restored_modules(*modules: nn.Module) -> Iterator[None]:
+    """Give modules their weights, buffers, devices, dtypes and modes back, bit by bit, and no gradients.
+
+    Args:
+        modules: The modules, which have no gradients.
+    """
+    every = [module for root in modules for module in root.modules()]
+    weights = [(parameter, parameter.data) for module in every for parameter in module.parameters(recurse=False)]
+    buffers = [(module, {n: (b, b.clone()) for n, b in module.named_buffers(recurse=False)}) for module in every]
+    modes = [(module, module.training) for module in every]
+    try:
+        yield
+    finally:
+        for parameter, data in weights:
+            parameter.grad = None
+            parameter.data = data
+        with torch.no_grad():
+            for module, own in buffers:
+                module._buffers.update({name: buffer.copy_(values) for name, (buffer, values) in own.items()})
+        for module, training in modes:
+            module.training = training
 
 
 def has_workers(loader: Any) -> bool:

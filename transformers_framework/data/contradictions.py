@@ -32,6 +32,8 @@ def check_flags(data: DataModule) -> None:
             f"--label_column: '{seen[0]}' is also in --input_columns, so the model would read the label it must "
             "predict. Remove it from one of them."
         )
+    if data.finds_batch_size:
+        _check_auto(data)
     if data.max_tokens is not None:
         _check_max_tokens(data)
     if data.inputs.uses_document_mask or (data.inputs.rewrite_key is not None and not data.inputs.groups_rows):
@@ -51,6 +53,17 @@ def _check_max_tokens(data: DataModule) -> None:
     }
     if reason := next((reason for reason, is_met in reasons.items() if is_met), None):
         raise ConfigurationError(f"--max_tokens_per_batch: {reason}. Give --batch_size instead.")
+
+
+def _check_auto(data: DataModule) -> None:
+    reasons = {
+        "it is found by steps of training, and there is no --train_dataset": TRAIN not in data.sources,
+        "--iterable reads the rows, and thus their lengths, only during training": data.iterable,
+        "--overfit_batches counts batches": data.limits.overfits,
+        "lists differ in their number of rows": data.grouping_objective is not None,
+    }
+    if reason := next((reason for reason, is_met in reasons.items() if is_met), None):
+        raise ConfigurationError(f"--batch_size auto: {reason}. Give a number of rows.")
 
 
 def _check_packing(data: DataModule, labels: set[str]) -> None:

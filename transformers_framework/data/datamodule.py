@@ -55,7 +55,8 @@ class DataModule(pl.LightningDataModule):
         options: All flags of the run; only columns that a flag names are read.
         limits: How much of the data of each stage is used.
         preparation: Prepares data sets before training.
-        batch_size: Number of rows per batch, on each device.
+        batch_size: Number of rows per batch, on each device. 'auto' finds the largest one that fits in memory before
+            training, and with `effective_batch_size` the largest one that divides its rows.
         max_tokens_per_batch: Limit of the tokens of a training batch, on each device, in place of `batch_size`: the
             longest row × the number of rows, with padding. Batches of short rows have more rows. In evaluation, batches
             have as many rows as fit at the maximum length.
@@ -92,7 +93,7 @@ class DataModule(pl.LightningDataModule):
         limits: Limits,
         preparation: Preparation,
         *,
-        batch_size: PositiveInt = DEFAULT_BATCH_SIZE,
+        batch_size: PositiveInt | Literal["auto"] = DEFAULT_BATCH_SIZE,
         max_tokens_per_batch: PositiveInt | None = None,
         eval_batch_size: PositiveInt | None = None,
         train_dataset: Source | None = None,
@@ -121,9 +122,10 @@ class DataModule(pl.LightningDataModule):
         self.iterable, self.num_workers = iterable, num_workers
         has_buckets = not (iterable or limits.overfits or inputs.has_equal_lengths)
         self.length_bucketing = has_buckets if length_bucketing == AUTO else bool(length_bucketing)
-        self.max_tokens = max_tokens_per_batch
+        self.max_tokens, self.eval_batch_size = max_tokens_per_batch, eval_batch_size
         rows = batch_size if max_tokens_per_batch is None else max(1, max_tokens_per_batch // inputs.max_length)
-        self.batch_sizes = dict.fromkeys(STAGES, eval_batch_size or rows) | {TRAIN: rows}
+        self.use_batch_size(DEFAULT_BATCH_SIZE if rows == AUTO else rows)
+        self.finds_batch_size = rows == AUTO
         given = (train_dataset, valid_dataset, test_dataset, predict_dataset)
         configs = (train_config, valid_config, test_config, predict_config)
         shards = (train_shard_dataset, valid_shard_dataset, test_shard_dataset, predict_shard_dataset)
@@ -140,6 +142,11 @@ class DataModule(pl.LightningDataModule):
         self._resumed = {"epoch": 0, "consumed": 0}
         self._train_sampler: BatchSampler | None = None
         self._cached_tokens: dict[Stage, TokenCache | None] = {}
+
+    def use_batch_size(self, rows: int) -> None:
+        """Use a number of rows per training batch, and in evaluation if no other is given."""
+        self.batch_sizes = dict.fromkeys(STAGES, self.eval_batch_size or rows) | {TRAIN: rows}
+        self.finds_batch_size = False
 
     # ---------------------------------------------------------------- loading and checks
 
@@ -255,10 +262,10 @@ class DataModule(pl.LightningDataModule):
         return self.num_rows.keys() == self.sources.keys()
 
     @property
-    def flags(self) -> dict[str, bool | None]:
+    def flags(self) -> dict[str, Any]:
         """The values of the flags that depend on the inputs or on other flags."""
-        unused = {} if self.max_tokens is None else {"batch_size": None}
-        return {"length_bucketing": self.length_bucketing, **unused}
+        rows = AUTO if self.finds_batch_size else self.batch_sizes[TRAIN]
+        return {"length_bucketing": self.length_bucketing, "batch_size": rows if self.max_tokens is None else None}
 
     def columns(self, stage: Stage) -> tuple[str, ...]:
         """Return the columns that are read in a stage."""
@@ -282,7 +289,7 @@ class DataModule(pl.LightningDataModule):
         return Loader(
             RowStream(dataset, self.columns(stage), sampler, self.inputs.row_lengths if self.length_bucketing else None)
             if streams
-            else self._reader(stage),
+            else self.reader(stage),
             sampler,
             self.collator(stage, pad_to_multiple_of=length_multiple(trainer)),
             num_rows=None if self.num_entries(stage) is None else sampler.num_rows,
@@ -293,7 +300,8 @@ class DataModule(pl.LightningDataModule):
             limit=lambda: trainer.num_training_batches,
         )
 
-    def _reader(self, stage: Stage) -> RowReader:
+    def reader(self, stage: Stage) -> RowReader:
+        """Return the reader of the rows of a stage that is no stream."""
         tokens, columns = self.tokens(stage), self.columns(stage)
         if tokens is not None:
             labels = {column for objective in self.objectives for column in objective.label_columns(stage)}

@@ -148,7 +148,7 @@ def _check_assisted(given: Mapping[str, Any], own: GenerationConfig, options: Ma
     beams = given.get("num_beams") or own.num_beams or 1
     rows = options.get("eval_batch_size") or options.get("batch_size") or 1
     for flag, value in ((flag_of("num_beams"), beams), ("--eval_batch_size", rows)):
-        if value > 1:
+        if value != 1:
             raise ConfigurationError(f"{flag_of(assisted)} checks candidates of one text at a time: it needs {flag} 1.")
 
 

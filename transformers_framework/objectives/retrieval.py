@@ -10,6 +10,7 @@ import numpy as np
 
 from transformers_framework.compat.transformers import model_mapping
 from transformers_framework.constants import (
+    AUTO,
     DEFAULT_BATCH_SIZE,
     EVALUATED,
     IGNORE_INDEX,
@@ -123,7 +124,7 @@ class Retrieval(
         sync_devices: bool = False,
         metrics_at: list[PositiveInt] | None = None,
         metrics_empty_target_action: Literal["skip", "neg", "pos", "error"] = "skip",
-        batch_size: PositiveInt = DEFAULT_BATCH_SIZE,
+        batch_size: PositiveInt | Literal["auto"] = DEFAULT_BATCH_SIZE,
         corpus_dataset: Source | None = None,
         top_k: PositiveInt = 100,
     ) -> None:
@@ -149,6 +150,11 @@ class Retrieval(
         if idle := [flag for flag, value in given.items() if value is not None and flag not in self.loss.row.flags]:
             raise ConfigurationError(
                 f"--{idle[0]}: --loss_fn {loss_fn} does not use it. Leave it out, or choose another loss."
+            )
+        if self.loss.row.in_batch and batch_size == AUTO:
+            raise ConfigurationError(
+                f"--batch_size auto: --loss_fn {loss_fn} uses in-batch negatives, so its size decides on what is "
+                "learned, and must not depend on the memory of a device. Give a number of rows."
             )
         if self.loss.row.in_batch and batch_size == 1 and len(input_columns) == NUM_PAIR and not sync_devices:
             raise ConfigurationError(

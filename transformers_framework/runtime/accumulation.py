@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from transformers_framework.constants import DEFAULT_BATCH_SIZE
+from transformers_framework.constants import AUTO, DEFAULT_BATCH_SIZE
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.restricted import PositiveInt
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def accumulated_batches(
     trainer: pl.Trainer,
     *,
-    batch_size: PositiveInt = DEFAULT_BATCH_SIZE,
+    batch_size: PositiveInt | Literal["auto"] = DEFAULT_BATCH_SIZE,
     max_tokens_per_batch: PositiveInt | None = None,
     effective_batch_size: PositiveInt | None = None,
 ) -> int:
@@ -23,7 +23,7 @@ def accumulated_batches(
 
     Args:
         trainer: Has the world size and ``--accumulate_grad_batches``; its default, 1, asks for no number.
-        batch_size: Number of rows per batch, on each device.
+        batch_size: Number of rows per batch, on each device; auto until it is found.
         max_tokens_per_batch: Limit of the tokens of a training batch, in place of `batch_size`.
         effective_batch_size: Number of rows per optimizer step, over all devices and nodes. The number of accumulated
             batches is computed from it, in place of `accumulate_grad_batches`, so that the steps of a run are the same
@@ -42,6 +42,15 @@ def accumulated_batches(
             f"{flag}: batches of --max_tokens_per_batch differ in their number of rows. Give --batch_size instead, or "
             "--accumulate_grad_batches for a number of batches per step."
         )
+    if batch_size == AUTO:
+        if asked != 1:
+            raise ConfigurationError(
+                f"{flag}: --batch_size auto finds the number of accumulated batches, too. Remove "
+                f"--accumulate_grad_batches {asked}."
+            )
+        if effective_batch_size % world:
+            raise ConfigurationError(f"{flag}: it is not a multiple of the {world} processes. Give one that is.")
+        return asked
     together = batch_size * world
     found = f"--batch_size {batch_size}" + (f" × {world} processes = {together}" if world > 1 else "")
     count, rest = divmod(effective_batch_size, together)

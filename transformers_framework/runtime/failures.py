@@ -31,7 +31,7 @@ KNOWN = {
         "A process that prepares batches (pid {0}) was ended by a signal ({1})."
     ),
     r"(?:CUDA|MPS|HIP) ?(?:backend )?(?:error: )?out of memory": (
-        "The device is out of memory: use a smaller --batch_size with --accumulate_grad_batches, "
+        "The device is out of memory: use --batch_size auto, or a smaller one with --accumulate_grad_batches, "
         "--gradient_checkpointing, a shorter --max_sequence_length, or a --strategy that shards."
     ),
     r"loss scale already at minimum": (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers_framework.exceptions import ConfigurationError
 from transformers_framework.registry import options_of
+from transformers_framework.runtime.accumulation import accumulated_batches
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -51,7 +52,6 @@ def build_trainer(
     from transformers_framework.distributed.processes import num_nodes
     from transformers_framework.loggers.build import build_loggers
     from transformers_framework.runtime.accelerators import accelerator_kind, check_accelerator
-    from transformers_framework.runtime.accumulation import accumulated_batches
     from transformers_framework.runtime.loops import use_own_loops
     from transformers_framework.runtime.precision import full_precision_name
     from transformers_framework.runtime.steps import default_epochs, has_default_length
@@ -94,8 +94,21 @@ def build_trainer(
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ConfigurationError(_blamed(str(error), options, list(flags))) from error
     if options.get("train_dataset") is not None:
-        trainer.accumulate_grad_batches = accumulated_batches(trainer, **options_of(accumulated_batches, options))
+        accumulate(trainer, options)
     return use_own_loops(trainer)
+
+
+def accumulate(trainer: pl.Trainer, options: Mapping[str, Any]) -> None:
+    """Let a trainer accumulate as many batches as flags ask for.
+
+    Args:
+        trainer: The trainer, before it trains.
+        options: All flags of the run.
+
+    Raises:
+        ConfigurationError: When no number of batches has the rows that are asked for.
+    """
+    trainer.accumulate_grad_batches = accumulated_batches(trainer, **options_of(accumulated_batches, options))
 
 
 def _blamed(reason: str, options: Mapping[str, Any], flags: Sequence[str]) -> str:
