@@ -102,6 +102,7 @@ def test_shards_are_as_one_process(case: str, strategy: str, alone: Any) -> None
     """Two epochs, the second one continued, of 5 batches in 3 steps: the last window of each is short."""
     folder, flags, one = alone(case)
     both = flags | {"name": strategy, "strategy": strategy, "devices": 2, "batch_size": 4}
+    both |= {"accumulate_grad_batches": 1, "effective_batch_size": 16}
     run(folder, max_epochs=1, **both)
     two = run(folder, max_epochs=2, resume=True, **both)
     ours, theirs = exported(two.pre_trained_models / "final"), exported(one.pre_trained_models / "final")
