@@ -148,7 +148,7 @@ def test_both_networks_learn(tmp_path: Path, model: str, how: str) -> None:
     rows = [{"text": text} for text in tiny.TEXT[:4]] * 40
     run = runs.run(
         tmp_path, pipeline=PIPELINE, model=model, embedding_sharing=how, batch_size=32, learning_rate=1e-2,
-        adamw_epsilon=1e-8, max_epochs=14, num_warmup_steps=5, probability=0.3, check_val_every_n_epoch=14,
+        adamw_epsilon=1e-8, max_epochs=28, num_warmup_steps=5, probability=0.3, check_val_every_n_epoch=28,
         train_dataset=tiny.write_jsonl(tmp_path / "train.jsonl", rows),
         valid_dataset=tiny.write_jsonl(tmp_path / "valid.jsonl", rows[:48]),
         additional_config_kwargs=NO_DROPOUT, **scratch(tmp_path, model, initializer_range=0.1),
