@@ -110,7 +110,9 @@ def batch_size(run: Run) -> None:
     from transformers_framework.callbacks.accumulated_gradients import has_gradients
 
     trainer, shards = run.trainer, not has_gradients(run.trainer.strategy)
+    grouping = run.data.grouping_objective
     reasons = {
+        "lists differ in their number of rows": grouping is not None and grouping.num_groups(TRAIN) is not None,
         f"--strategy {run.options['strategy']} shards the training, which steps on one device do not": shards,
         "with --compile, each number of rows that is tried would be compiled": run.options.get("compile", False),
         f"--precision {trainer.precision} replaces layers of the model": trainer.precision == "transformer-engine",

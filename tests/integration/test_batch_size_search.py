@@ -74,6 +74,7 @@ def test_one_row_is_too_much(
 @pytest.mark.parametrize(
     ("pipeline", "flags"),
     [
+        ("answer_selection", {}),
         ("answer_selection", {"k": 4, "grouping": "random", "max_sequence_length": 100}),
         ("denoising", {"model": "bart", "packing": "isolated", "additional_config_kwargs": None}),
         ("masked_lm", {"packing": "full", "precision": "bf16-true"}),

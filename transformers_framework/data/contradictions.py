@@ -60,7 +60,6 @@ def _check_auto(data: DataModule) -> None:
         "it is found by steps of training, and there is no --train_dataset": TRAIN not in data.sources,
         "--iterable reads the rows, and thus their lengths, only during training": data.iterable,
         "--overfit_batches counts batches": data.limits.overfits,
-        "lists differ in their number of rows": data.grouping_objective is not None,
     }
     if reason := next((reason for reason, is_met in reasons.items() if is_met), None):
         raise ConfigurationError(f"--batch_size auto: {reason}. Give a number of rows.")
