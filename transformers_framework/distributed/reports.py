@@ -66,7 +66,8 @@ def _leave(mark: Path) -> None:
     with contextlib.suppress(OSError):  # without a mark, other ranks report the error, too
         for path in mark.parent.glob(f"{PREFIX}*"):
             if not _is_fresh(path):
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # of another user
+                    path.unlink()
         os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -56,6 +57,21 @@ def test_marks_of_earlier_runs_do_not_count_and_are_removed(
     report(0, "b")
     (left,) = tmp_path.iterdir()
     assert "-1-" in left.name
+
+
+def test_marks_of_another_user_stay_and_are_no_hindrance(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / f"{reports.PREFIX}of-another-user"
+    other.touch()
+    os.utime(other, (0, 0))
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert report(0, "a") == ["a"]
+    assert report(1, "a") == []
 
 
 def test_a_rank_that_the_launcher_stops_reports_first(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
