@@ -52,8 +52,10 @@ def one_score(lowest: float, highest: float, count: int, unit: str) -> list[str]
         ' all 100 rows have the same score (0.5)'
         >>> one_score(0.5, 0.6, 100, "rows"), one_score(0.5, 0.5, FEWEST - 1, "rows")
         ([], [])
+        >>> one_score(np.nan, np.nan, 100, "rows"), one_score(np.inf, -np.inf, 100, "rows")  # no numbers
+        ([], [])
     """
-    if count < FEWEST or highest - lowest > NARROW * max(abs(lowest), abs(highest)):
+    if count < FEWEST or not 0 <= highest - lowest <= NARROW * max(abs(lowest), abs(highest)):
         return []
     found = f"Test: all {count:,} {unit} have the same score ({lowest:.4g}): the model learned nothing"
     return [f"{found}. {OTHER_RATE} or more --max_epochs."]
