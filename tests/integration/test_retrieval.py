@@ -159,6 +159,7 @@ def test_queries_alone_find_passages_by_their_ids(label_column: str | None, tmp_
         test_dataset=queries,
         predict_dataset=tiny.write_jsonl(tmp_path / "asked.jsonl", [{"question": row["question"]} for row in asked]),
         index_column=None,
+        eval_batch_size=1,  # too few for in-batch negatives, which a search does not need
         monitor="valid/retrieval/corpus_mean_reciprocal_rank",
     )
     logged = runs.metrics(folders, "valid")

@@ -33,7 +33,7 @@ def search_command(run: Run, model: str) -> str:
         "predict_dataset": "FILE",
         "input_columns": options["input_columns"][:NUM_PAIR],
         "max_sequence_length": options["max_sequence_length"],
-        "batch_size": run.data.batch_sizes["predict"],
+        "eval_batch_size": run.data.batch_sizes["predict"],
         **{name: options[name] for name in SEARCH},
     }
     words = ["python", "-m", "transformers_framework"]
