@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests import runs, tiny
 from transformers_framework.metrics.confusion import count_pairs
 from transformers_framework.metrics.ranking import sort_candidates
 from transformers_framework.objectives.details.collapse import FEWEST, collapsed_ranking, one_class
+from transformers_framework.retrieval.search_details import search_details
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,16 @@ def test_candidates_of_one_class_or_score_are_a_warning(scores: Any, has_classes
     found = collapsed_ranking(scores, ranked, confusion)
     assert [expected is not None and text.startswith(expected) for text in found] == [True] * (expected is not None)
     assert not any("predicted as" in text and "100.0 % of all pairs" not in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("scores", "warns"), [([0.5, 0.5], True), ([0.5, 0.4], False), ([1.0], False)], ids=["one", "several", "top 1"]
+)
+def test_passages_of_one_score_are_a_warning(scores: list[float], warns: bool) -> None:
+    rows: list[dict[str, Any]] = [{"scores": scores, "relevant": []}] * FEWEST
+    predicted: Any = SimpleNamespace(chunks=lambda: [rows])
+    found = search_details(cast("Any", SimpleNamespace(top_k=2)), cast("Any", None), predicted, 0).warnings
+    assert [text.startswith("Test: all 40 retrieved passages have the same score") for text in found] == [True] * warns
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def search_details(corpus: Corpus, queries: Dataset, predicted: Predicted, num_m
     for rows in predicted.chunks():
         margins, places = [], []
         for place, row in enumerate(rows, start):
-            if scores := row["scores"]:
+            if len(scores := row["scores"]) > 1:  # a single passage per query may be equal to it: cosine 1
                 lowest, highest = min(lowest, *scores), max(highest, *scores)
                 num_scores += len(scores)
             if row["relevant"]:
