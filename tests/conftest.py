@@ -50,6 +50,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture
+def measured_memory() -> None:
+    """Skip a test of the memory of a process where the operating system does not measure it."""
+    from transformers_framework.runtime.memory import PeakMemory
+
+    try:
+        PeakMemory()
+    except OSError as error:
+        pytest.skip(f"the memory of a process is not measured here: {error}")
+
+
+@pytest.fixture
 def said(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
     """What the package said, which does not reach the root logger."""
     logger = logging.getLogger("transformers_framework")

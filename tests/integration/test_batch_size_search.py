@@ -32,7 +32,7 @@ class Steps:
 
 
 @pytest.fixture
-def trials(monkeypatch: pytest.MonkeyPatch) -> Steps:
+def trials(monkeypatch: pytest.MonkeyPatch, measured_memory: None) -> Steps:
     steps = Steps()
     monkeypatch.setattr(search, "run_step", steps)
     return steps
@@ -85,6 +85,7 @@ def test_one_row_is_too_much(
         ("cluster_random_token_detection", {}),
     ],
 )
+@pytest.mark.usefixtures("measured_memory")
 def test_steps_on_trial_leave_no_trace(pipeline: str, flags: dict[str, Any], tmp_path: Path) -> None:
     run = runs.build(runs.command(tmp_path, pipeline=pipeline, batch_size="auto", **flags))
     module, trainer = run.module, run.trainer
@@ -143,6 +144,7 @@ def test_a_device_that_runs_out_of_memory() -> None:
 
 
 @pytest.mark.slow  # two processes
+@pytest.mark.usefixtures("measured_memory")
 def test_two_processes_use_the_same_batch_size(tmp_path: Path) -> None:
     flags = runs.datasets(tmp_path / "data", "seq_class", (40, 5, 5, 5)) | {"pipeline": "seq_class"}
     flags |= {"effective_batch_size": 16, "devices": 2, "strategy": "ddp", "max_steps": 2}

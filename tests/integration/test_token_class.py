@@ -218,7 +218,7 @@ def test_a_document_of_3000_words_has_3000_labels(tmp_path: Path) -> None:
     rows = long_rows(1, [3, 3000, 60, 1, 150, 20, 47])
     test = tiny.write_jsonl(tmp_path / "test.jsonl", rows)
     flags: dict[str, Any] = {"pipeline": "token_class", "max_sequence_length": 32, "doc_stride": 8}
-    trained = runs.run(tmp_path, name="trained", max_epochs=4, learning_rate=5e-3, train_dataset=train, **flags)
+    trained = runs.run(tmp_path, name="trained", max_epochs=8, learning_rate=2e-3, train_dataset=train, **flags)
     best = trained.pre_trained_models / "final"
     one = runs.run(tmp_path, name="one", pre_trained_model=best, test_dataset=test, **flags)
     lines, logged = runs.predictions(one), runs.metrics(one, "test")

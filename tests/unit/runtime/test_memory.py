@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 
 from transformers_framework.runtime import memory
 
-ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 GIB = 2**30
 
 
@@ -51,7 +49,7 @@ def test_version_1_in_a_container(machine: Path) -> None:
     assert memory.available_memory() == 0
 
 
-@ON_LINUX
+@pytest.mark.usefixtures("measured_memory")
 def test_the_peak_is_that_since_then() -> None:
     held = torch.ones(2**24)
     del held
