@@ -1091,6 +1091,7 @@ RANKING_LISTS = [
     ranking("scores without lists", "--scores_column needs --train_group_size", scores_column="score"),
     ranking("hard negatives without lists", "--hard_negatives needs --train_group_size", hard_negatives=2),
     listing("memory of lists", "--batch_size auto: lists differ in their number of rows", LISTING, batch_size="auto"),
+    listing("tokens of lists", "--max_tokens_per_batch: the rows of a list are in one batch", LISTING, batch_size=None, max_tokens_per_batch=512),
     listing("lists of one", "--train_group_size 1: a list of one candidate compares nothing", LISTING, train_group_size=1),
     listing("hard negatives without scores", "--hard_negatives: .*Give their column as --scores_column", LISTING, hard_negatives=2),
     listing("hard negatives only", "--hard_negatives 3: lists have 3 candidates .*Give 2 or less", LISTING, hard_negatives=3, scores_column="score"),

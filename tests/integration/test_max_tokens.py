@@ -16,15 +16,16 @@ from transformers_framework.pipelines.pipeline import Pipeline
 STILL = ["hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0"]
 
 
-def flags_of(folder: Path) -> dict[str, Any]:
+def flags_of(folder: Path, pipeline: str = "seq_class") -> dict[str, Any]:
     folder.joinpath("data").mkdir(exist_ok=True)
-    data = tiny.write_jsonl(folder / "data" / "train.jsonl", tiny.classes(44))
-    flags = {"pipeline": "seq_class", "train_dataset": data, "batch_size": None, "max_tokens_per_batch": 96}
+    data = tiny.write_jsonl(folder / "data" / "train.jsonl", runs.rows_for(pipeline, 44))
+    flags = {"pipeline": pipeline, "train_dataset": data, "batch_size": None, "max_tokens_per_batch": 96}
     return flags | {"scheduler": "constant", "max_epochs": 2, "additional_config_kwargs": STILL}
 
 
-def test_a_run_that_is_continued_within_an_epoch_equals_a_whole_one(tmp_path: Path) -> None:
-    flags, batches = flags_of(tmp_path), []
+@pytest.mark.parametrize("pipeline", ["seq_class", "answer_selection"])
+def test_a_run_that_is_continued_within_an_epoch_equals_a_whole_one(pipeline: str, tmp_path: Path) -> None:
+    flags, batches = flags_of(tmp_path, pipeline), []
     original = Pipeline.training_step
 
     def note(self: Any, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:

@@ -46,8 +46,7 @@ def _check_max_tokens(data: DataModule) -> None:
         "--iterable reads the rows, and thus their lengths, only during training": data.iterable,
         "--overfit_batches takes the first rows of the file": data.limits.overfits,
         "with --packing, all rows have the maximum length": inputs.has_equal_lengths,
-        "the length of an input is not known before its rows are grouped": inputs.groups_rows
-        or data.grouping_objective is not None,
+        "the length of an input is not known before its rows are grouped": inputs.groups_rows,
         "the texts of a row are encoded separately": len(inputs.key_prefixes) > 1,
         "its rows have similar lengths, and --length_bucketing false asks for others": not data.length_bucketing,
     }

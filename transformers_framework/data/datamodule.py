@@ -329,10 +329,10 @@ class DataModule(pl.LightningDataModule):
 
         Whole batches are the entries of training with ``--max_tokens_per_batch``.
         """
-        if (groups := num_groups(self, stage)) is not None:
-            return int(groups)
         if stage == TRAIN and self.token_batches is not None:
             return len(self.token_batches)
+        if (groups := num_groups(self, stage)) is not None:
+            return int(groups)
         return len(self.bins) if stage == TRAIN and self.bins is not None else self.num_rows[stage]
 
     @property

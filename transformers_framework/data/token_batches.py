@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transformers_framework.constants import TRAIN
+from transformers_framework.data.row_groups import num_groups
 from transformers_framework.data.sampler import BLOCK_STEPS, BatchRequest, BatchSampler, exchanged
-from transformers_framework.exceptions import DataError
+from transformers_framework.exceptions import ConfigurationError, DataError
 from transformers_framework.objectives.capabilities import ChangesLengths
 from transformers_framework.processing.random import Permutation
 from transformers_framework.processing.token_batches import LENGTH_MULTIPLE, TokenBatches, padded_lengths
@@ -69,8 +70,14 @@ def token_batches(data: DataModule, max_tokens: int) -> TokenBatches:
         max_tokens: The value of the flag.
 
     Raises:
+        ConfigurationError: When rows are grouped into lists.
         DataError: When a row is longer than a batch may be; the message has its place.
     """
+    if num_groups(data, TRAIN) is not None:
+        raise ConfigurationError(
+            "--max_tokens_per_batch: the rows of a list are in one batch, whatever their number of tokens. Give "
+            "--batch_size instead."
+        )
     lengths = data.preparation.token_lengths(data.datasets[TRAIN], data.inputs, data.tokens(TRAIN))
     for objective in data.objectives:
         if isinstance(objective, ChangesLengths):
