@@ -154,3 +154,11 @@ class NamesNextCommand(ABC):
             run: The run, which is over.
             model: Folder of the exported model.
         """
+
+
+class ReportsData(ABC):
+    """A callback of a pipeline with data of its own, which ``--check`` describes."""
+
+    @abstractmethod
+    def data_lines(self) -> list[str]:
+        """Return the lines, the first of them a heading."""

@@ -180,6 +180,7 @@ ROOMS: dict[str, set[str]] = {
         "data",
         "preflight",
         "experiment",
+        "run_parts",
         "reports",
         "models",
     },

@@ -11,9 +11,10 @@ import numpy as np
 from transformers_framework.cli.stand_ins import build_parts
 from transformers_framework.constants import ROW_IDS, TRAIN
 from transformers_framework.exceptions import UserError, caught, printable
-from transformers_framework.objectives.capabilities import HeadFromData, Remarks, RunRemarks
+from transformers_framework.objectives.capabilities import HeadFromData, Remarks
 from transformers_framework.preflight import checks_of
 from transformers_framework.reports.start_lines import shown_defaults, unvalidated
+from transformers_framework.run_parts import ReportsData
 from transformers_framework.runtime.steps import has_default_length
 from transformers_framework.runtime.trainer import build_trainer
 
@@ -81,8 +82,8 @@ def _report(experiment: Experiment, problems: list[UserError]) -> Iterator[str]:
     for stage in experiment.data.sources:
         yield from _stage(experiment, stage, queries)
     for part in experiment.pipeline_callbacks:
-        if isinstance(part, RunRemarks):
-            yield from ("", *part.run_remarks())
+        if isinstance(part, ReportsData):
+            yield from ("", *part.data_lines())
     if experiment.data.has("train"):
         yield from _steps(experiment)
     yield from _model(experiment)

@@ -255,14 +255,6 @@ class Remarks(ABC):
         """
 
 
-class RunRemarks(ABC):
-    """Reports facts about data of its own, as a callback of a pipeline, which ``--check`` prints."""
-
-    @abstractmethod
-    def run_remarks(self) -> list[str]:
-        """Return the lines, the first of them a heading."""
-
-
 class PredictedPart(NamedTuple):
     """Consecutive rows of a data set that were predicted.
 

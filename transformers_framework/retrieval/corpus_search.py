@@ -21,12 +21,12 @@ from transformers_framework.exceptions import DataError
 from transformers_framework.metrics.corpus import beyond, corpus_metrics
 from transformers_framework.metrics.search import TopPassages, ranked
 from transformers_framework.metrics.trec import QRELS, RUN, search_qrels, search_run
-from transformers_framework.objectives.capabilities import Details, RunRemarks
+from transformers_framework.objectives.capabilities import Details
 from transformers_framework.processing.json_text import to_json
 from transformers_framework.registry import options_of
 from transformers_framework.retrieval.corpus import load_corpus
 from transformers_framework.retrieval.search_texts import search_texts
-from transformers_framework.run_parts import NamesNextCommand
+from transformers_framework.run_parts import NamesNextCommand, ReportsData
 from transformers_framework.runtime.precision import length_multiple
 from transformers_framework.storage.atomic import atomic_file
 from transformers_framework.strategies.build import method_of
@@ -46,7 +46,7 @@ PASSAGES_TOGETHER = 4096  # passages per comparison with all queries
 logger = logging.getLogger(__name__)
 
 
-class CorpusSearch(pl.Callback, Details, RunRemarks, NamesNextCommand):
+class CorpusSearch(pl.Callback, Details, ReportsData, NamesNextCommand):
     """Callback that retrieves the passages of a corpus most similar to the queries of a data set.
 
     Each rank encodes its share of the passages and keeps the top k of them for every query. Embeddings of passages are
@@ -92,7 +92,7 @@ class CorpusSearch(pl.Callback, Details, RunRemarks, NamesNextCommand):
                     "these queries, or choose skip, neg or pos."
                 )
 
-    def run_remarks(self) -> list[str]:
+    def data_lines(self) -> list[str]:
         """Return the size of the corpus, and the queries and relevant passages of each evaluation."""
         rows, texts = len(self.corpus.dataset), len(self.corpus)
         repeated = f", {rows - texts:,} of them with the text of an earlier row" if texts < rows else ""
